@@ -1,0 +1,1 @@
+//! The configuration as it was written: the file, its types, and every error in it with its place.

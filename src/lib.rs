@@ -1,0 +1,17 @@
+//! Portcullis: a reverse proxy that lets a request through only when its bearer token is good and its CEL rules agree.
+//!
+//! The way of a request, in the order of the modules that it meets:
+//!
+//! ```text
+//! listen -> normalize -> route -> cors -> authenticate -> authorize -> rate limit -> edit -> forward -> edit -> reply
+//!                                 `------ decision -----'                                          `-> access log
+//! ```
+//!
+//! A config file becomes a [`config::Config`] (what was written), and [`compile`] turns that into a
+//! [`snapshot::Snapshot`] (what runs). A request sees one snapshot from start to end.
+
+pub mod auth;
+pub mod authz;
+pub mod config;
+pub mod reason;
+pub mod request;

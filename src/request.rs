@@ -1,0 +1,104 @@
+//! What is judged: the normalised head of one request, and the connection it came on.
+//!
+//! Authentication, authorization and route choice read a request only through [`Head`]. It is made once, by
+//! `proxy::normalize`, and borrows from the request that is forwarded, so what is judged is what is sent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, Method, Version};
+
+/// Seconds since the Unix epoch. A float, since RFC 7519 §2 lets a NumericDate have a fraction.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct UnixTime(pub f64);
+
+impl UnixTime {
+    /// The wall clock.
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()))
+    }
+}
+
+/// Whether the client's connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Cleartext.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// 80 or 443.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Who sent the request.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The client, as told by trusted proxies or else the socket's peer.
+    pub address: IpAddr,
+    /// The port of the socket's peer.
+    pub port: u16,
+    /// What the TLS handshake told, on an encrypted connection.
+    pub tls: Option<std::sync::Arc<TlsPeer>>,
+}
+
+impl From<SocketAddr> for Source {
+    fn from(peer: SocketAddr) -> Self {
+        Self { address: peer.ip().to_canonical(), port: peer.port(), tls: None }
+    }
+}
+
+/// What the TLS handshake told of the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsPeer {
+    /// The server name that the client asked for.
+    pub sni: Option<String>,
+    /// The subject of the client's certificate, as an RFC 4514 string.
+    pub subject: Option<String>,
+    /// The subject alternative names of the client's certificate: DNS names, URIs, e-mail addresses, IP addresses.
+    pub sans: Vec<String>,
+    /// The first `spiffe://` URI among the alternative names.
+    pub spiffe_id: Option<String>,
+}
+
+/// A request's head in its one meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method, case-sensitive.
+    pub method: &'a Method,
+    /// The scheme of the client's connection.
+    pub scheme: Scheme,
+    /// The authority as the client sent it, port included.
+    pub authority: &'a str,
+    /// The host in lower case, without port and trailing dot.
+    pub host: &'a str,
+    /// The port of the authority, or else the scheme's.
+    pub port: u16,
+    /// The normalised path, without query.
+    pub path: &'a str,
+    /// The query behind the `?`, if there is one.
+    pub query: Option<&'a str>,
+    /// The client's HTTP version.
+    pub version: Version,
+    /// All header fields.
+    pub headers: &'a HeaderMap,
+    /// The request id: taken over from a trusted proxy, or made.
+    pub id: &'a str,
+    /// Who sent it.
+    pub source: &'a Source,
+}
