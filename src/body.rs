@@ -1,0 +1,190 @@
+//! Bodies on their way through: streamed, never gathered. Each counts its bytes, and gives up when nothing moves.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::reason::Reason;
+
+/// A body that can't be carried on.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(pub Reason);
+
+/// A request's body toward a backend.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, as it arrives.
+    Client(Box<ClientBody>),
+}
+
+/// A client's body as it arrives.
+#[derive(Debug)]
+pub struct ClientBody {
+    inner: Incoming,
+    progress: Arc<Progress>,
+    limit: Option<u64>,
+    stall: Stall,
+    forbidden_trailer: fn(&str) -> bool,
+}
+
+/// How far a request's body came, and why it went no further: shared with the request's record.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    failure: AtomicU8,
+}
+
+impl Progress {
+    /// Bytes that arrived.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the body failed, if it did: then the backend is not to blame for a broken exchange.
+    pub fn failure(&self) -> Option<Reason> {
+        match self.failure.load(Ordering::Relaxed) {
+            1 => Some(Reason::MalformedRequest),
+            2 => Some(Reason::BodyTooLarge),
+            3 => Some(Reason::RequestTimeout),
+            _ => None,
+        }
+    }
+
+    fn fail(&self, reason: Reason) -> BodyError {
+        let code = match reason {
+            Reason::BodyTooLarge => 2,
+            Reason::RequestTimeout => 3,
+            _ => 1,
+        };
+        self.failure.store(code, Ordering::Relaxed);
+        BodyError(reason)
+    }
+}
+
+impl RequestBody {
+    /// Wraps the client's body; `Empty` when it has none. `limit` bounds its bytes, `stall` the time without any.
+    pub fn new(inner: Incoming, progress: Arc<Progress>, limit: Option<u64>, stall: Duration) -> Self {
+        if inner.is_end_stream() {
+            return Self::Empty;
+        }
+        let stall = Stall::new(stall);
+        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, forbidden_trailer: is_forbidden_trailer }))
+    }
+}
+
+/// Trailers are never merged into headers, but some backends do that: what says who is asking must not come late
+/// (RFC 9110 §6.5.1).
+fn is_forbidden_trailer(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie" | "host" | "content-length" | "transfer-encoding" | "connection" | "forwarded")
+        || name.starts_with("x-")
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        match Pin::new(&mut body.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                body.stall.moved();
+                if let Some(data) = frame.data_ref() {
+                    let so_far = body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+                    if body.limit.is_some_and(|limit| so_far > limit) {
+                        return Poll::Ready(Some(Err(body.progress.fail(Reason::BodyTooLarge))));
+                    }
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    let names: Vec<_> = trailers.keys().filter(|n| (body.forbidden_trailer)(n.as_str())).cloned().collect();
+                    for name in names {
+                        trailers.remove(name);
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(body.progress.fail(Reason::MalformedRequest)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if body.stall.poll_stalled(cx) => {
+                Poll::Ready(Some(Err(body.progress.fail(Reason::RequestTimeout))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+/// Watches over a stream that should move. Costs nothing while it does: the timer is made at the first wait.
+#[derive(Debug)]
+pub struct Stall {
+    limit: Duration,
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Nothing may stand still for longer than `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, waiting_since: None, timer: None }
+    }
+
+    /// Something moved.
+    pub fn moved(&mut self) {
+        self.waiting_since = None;
+    }
+
+    /// Nothing moves: whether that has lasted too long by now. Wakes the task when it has.
+    pub fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let deadline = since + self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // the timer may be set for an earlier wait that has ended: then it is set anew
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            timer.as_mut().reset(deadline);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_time_without_movement() {
+        let mut stall = Stall::new(Duration::from_secs(60));
+        let begin = Instant::now();
+        for _ in 0..3 {
+            poll_fn(|cx| Poll::Ready(stall.poll_stalled(cx))).await;
+            tokio::time::advance(Duration::from_secs(40)).await;
+            stall.moved();
+        }
+        poll_fn(|cx| if stall.poll_stalled(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        assert_eq!(begin.elapsed().as_secs(), 180);
+    }
+}

@@ -1,0 +1,106 @@
+//! The decision about a request: a value, made once. Responses, the access log, metrics, `explain`, `test` and the
+//! admin page render it; none of them decides again.
+
+use crate::auth::{Authentication, TokenCache};
+use crate::authz::{self, Authorization, Permit, Subject, Vars};
+use crate::reason::Rejection;
+use crate::request::{Head, UnixTime};
+use crate::snapshot::Policies;
+
+/// Who a request speaks for, what the rules said, and what follows.
+#[derive(Debug)]
+pub struct Decision {
+    /// What came of its credentials.
+    pub authentication: Authentication,
+    /// What the rules said; `None` when authentication already refused.
+    pub authorization: Option<Authorization>,
+}
+
+/// What a request is judged as.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The name of its route; empty when none matched.
+    pub route: &'a str,
+    /// The name of its listener.
+    pub listener: &'a str,
+}
+
+/// Authenticates, then authorizes. Keys that are being fetched are waited for, within their own limit.
+pub async fn decide(policies: &Policies, head: &Head<'_>, place: Place<'_>, tokens: &TokenCache) -> Decision {
+    let mut authentication = authenticate(policies, head, UnixTime::now(), tokens);
+    if let Some(pending) = authentication.pending() {
+        pending.wait().await;
+        authentication = authenticate(policies, head, UnixTime::now(), tokens);
+    }
+    authorize(policies, head, place, UnixTime::now(), authentication)
+}
+
+/// The same at one moment, with the keys that are there: for `explain` and `test`.
+pub fn decide_at(
+    policies: &Policies,
+    head: &Head<'_>,
+    place: Place<'_>,
+    now: UnixTime,
+    tokens: &TokenCache,
+) -> Decision {
+    authorize(policies, head, place, now, authenticate(policies, head, now, tokens))
+}
+
+fn authenticate(policies: &Policies, head: &Head<'_>, now: UnixTime, tokens: &TokenCache) -> Authentication {
+    match &policies.jwt {
+        Some(policy) => policy.authenticate(head, now, tokens),
+        None => Authentication::anonymous(),
+    }
+}
+
+fn authorize(
+    policies: &Policies,
+    head: &Head<'_>,
+    place: Place<'_>,
+    now: UnixTime,
+    authentication: Authentication,
+) -> Decision {
+    if authentication.rejection().is_some() {
+        return Decision { authentication, authorization: None };
+    }
+    let vars = vars(policies, head, place, now, &authentication);
+    let authorization = authz::authorize(&policies.rules, &vars);
+    Decision { authentication, authorization: Some(authorization) }
+}
+
+/// What expressions may see of a request whose credentials were judged.
+pub fn vars<'a>(
+    policies: &'a Policies,
+    head: &'a Head<'a>,
+    place: Place<'a>,
+    now: UnixTime,
+    authentication: &'a Authentication,
+) -> Vars<'a> {
+    let subject = authentication.identity().verified().map(|token| Subject {
+        claims: token.claims(),
+        provider: token.provider(),
+        kid: token.kid(),
+        alg: token.algorithm().as_str(),
+        issued_at: token.issued_at().map(|t| t.0),
+        expires_at: token.expires_at().map(|t| t.0),
+        split_claims: policies.jwt.as_ref().map_or(&[], |policy| policy.split_claims()),
+    });
+    Vars { subject, route: place.route, listener: place.listener, ..Vars::of(head, now) }
+}
+
+impl Decision {
+    /// The permission to forward, or why there is none.
+    ///
+    /// # Errors
+    /// The rejection that the client is answered with.
+    pub fn permit(&self) -> Result<Permit, Rejection> {
+        if let Some(rejection) = self.authentication.rejection() {
+            return Err(rejection);
+        }
+        let denied = || Rejection {
+            with_token: self.authentication.identity().verified().is_some(),
+            ..Rejection::new(crate::reason::Reason::Denied)
+        };
+        self.authorization.as_ref().and_then(Authorization::permit).ok_or_else(denied)
+    }
+}

@@ -1,0 +1,145 @@
+//! Sockets and connections: accepting them, choosing their protocol, and ending them when it is time.
+//!
+//! Each worker has its own listening socket (`SO_REUSEPORT`) and keeps the connections that it accepts. The protocol
+//! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
+
+pub mod drain;
+pub mod http;
+pub mod socket;
+pub mod stream;
+pub mod tls;
+pub mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::proxy::normalize::Connection;
+use crate::request::{Scheme, Source, TlsPeer};
+use crate::snapshot::{Bind, Snapshot};
+use crate::worker::Worker;
+use drain::Drain;
+use http::Serving;
+use stream::Transport;
+
+/// How long an accept loop rests when the system has no descriptors left.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// A socket that one worker accepts on.
+#[derive(Debug)]
+pub struct Acceptor {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// The config in force.
+    pub current: Arc<ArcSwap<Snapshot>>,
+    /// Where the socket's bind stands in the snapshot: its configured address.
+    pub address: SocketAddr,
+    /// Connections on the bind, of all workers.
+    pub connections: Arc<AtomicUsize>,
+    /// When to stop.
+    pub drain: Drain,
+}
+
+impl Acceptor {
+    /// Accepts until the gateway drains or the bind is gone.
+    pub async fn run(self: Arc<Self>, listener: TcpListener) {
+        let mut drain = self.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.begun() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) => {
+                    // a connection that ended in the queue is nobody's fault; without descriptors, busy looping helps nobody
+                    tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
+                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let snapshot = self.current.load();
+        let Some(bind) = snapshot.binds.iter().find(|bind| bind.address == self.address) else { return };
+        let limit = snapshot.settings.limits.connections;
+        let slot = Slot::take(self);
+        if self.connections.load(Ordering::Relaxed) > limit {
+            tracing::debug!(address = %self.address, limit, "a connection beyond the limit was closed");
+            return;
+        }
+        let _ = stream.set_nodelay(true);
+        let (this, bind) = (Arc::clone(self), Arc::clone(bind));
+        let patience = snapshot.settings.limits.patience;
+        let handshake = snapshot.settings.limits.handshake_timeout;
+        drop(snapshot);
+        tokio::spawn(async move {
+            let slot = slot;
+            this.serve(stream, peer, &bind, patience, handshake).await;
+            drop(slot);
+        });
+    }
+
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        bind: &Bind,
+        patience: watch::Patience,
+        handshake: Duration,
+    ) {
+        let mut source = Source::from(peer);
+        let (transport, http2, scheme) = match &bind.tls {
+            None => {
+                let Some(http2) = http::speaks_http2(&stream, patience.head).await else { return };
+                (Transport::Tcp(stream), http2, Scheme::Http)
+            }
+            Some(config) => match tls::accept(config, stream, handshake).await {
+                Ok(stream) => {
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let told: TlsPeer = tls::peer(stream.get_ref().1);
+                    source.tls = Some(Arc::new(told));
+                    (Transport::Tls(Box::new(stream)), http2, Scheme::Https)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %peer, "a TLS handshake failed");
+                    return;
+                }
+            },
+        };
+        let Ok(text) = HeaderValue::try_from(source.address.to_string()) else { return };
+        let serving = Serving {
+            connection: Arc::new(Connection { scheme, source, peer: text }),
+            worker: Arc::clone(&self.worker),
+            current: Arc::clone(&self.current),
+            address: self.address,
+            drain: self.drain.clone(),
+            watch: watch::Watch::new(patience, !http2),
+        };
+        if http2 { serving.http2(transport, patience).await } else { serving.http1(transport, patience).await }
+    }
+}
+
+/// A connection's place under the bind's limit.
+struct Slot(Arc<Acceptor>);
+
+impl Slot {
+    fn take(acceptor: &Arc<Acceptor>) -> Self {
+        acceptor.connections.fetch_add(1, Ordering::Relaxed);
+        acceptor.worker.metrics.connections(1);
+        Self(Arc::clone(acceptor))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.worker.metrics.connections(-1);
+    }
+}

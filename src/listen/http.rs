@@ -1,0 +1,226 @@
+//! One connection's requests, by HTTP/1 or HTTP/2, with protective settings and an end for every wait.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::drain::Drain;
+use super::stream::{Transport, Watched};
+use super::watch::{Expired, Patience, Watch};
+use crate::proxy::access::Record;
+use crate::proxy::normalize::Connection;
+use crate::proxy::{Cx, serve};
+use crate::reason::Reason;
+use crate::request::UnixTime;
+use crate::snapshot::Snapshot;
+use crate::worker::Worker;
+
+/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8; 4] = b"PRI ";
+/// How often a client that has sent a part of them is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a connection that was told to end may take to say so.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Whether the client begins with HTTP/2's preface. `None` when it does not say in time.
+pub async fn speaks_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
+    let mut first = [0; PREFACE.len()];
+    let look = async {
+        loop {
+            let seen = stream.peek(&mut first).await.ok()?;
+            let seen = first.get(..seen)?;
+            match PREFACE.strip_prefix(seen) {
+                _ if seen.is_empty() => return None,
+                Some([]) => return Some(true),
+                Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                None => return Some(false),
+            }
+        }
+    };
+    tokio::time::timeout(limit, look).await.ok().flatten()
+}
+
+/// A connection and what its requests need.
+#[derive(Debug)]
+pub struct Serving {
+    /// Who is at the other end.
+    pub connection: Arc<Connection>,
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// The config in force.
+    pub current: Arc<ArcSwap<Snapshot>>,
+    /// The bind's configured address.
+    pub address: SocketAddr,
+    /// When to stop.
+    pub drain: Drain,
+    /// What the client is waited for.
+    pub watch: Arc<Watch>,
+}
+
+/// What ended a connection's wait.
+enum Turn<T> {
+    Over(T),
+    Look,
+    Drain,
+}
+
+impl Serving {
+    /// What one request needs: the config as it is now.
+    fn cx(&self) -> Option<Cx> {
+        let snapshot = self.current.load_full();
+        let bind = snapshot.binds.iter().find(|bind| bind.address == self.address).cloned()?;
+        Some(Cx {
+            connection: Arc::clone(&self.connection),
+            watch: Arc::clone(&self.watch),
+            worker: Arc::clone(&self.worker),
+            snapshot,
+            bind,
+        })
+    }
+
+    /// Serves HTTP/1.
+    pub async fn http1(self, transport: Transport, patience: Patience) {
+        let limits = self.current.load().settings.limits.clone();
+        let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
+        let service = service_fn(|request: ::http::Request<Incoming>| {
+            let cx = self.cx();
+            async move {
+                match cx {
+                    Some(cx) => Ok(serve(cx, request).await),
+                    None => Err(Gone), // the bind went with a reload while the request came in
+                }
+            }
+        });
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
+        if limits.headers != HYPERS_HEADERS {
+            builder.max_headers(limits.headers);
+        }
+        let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        let mut timer = pin!(tokio::time::sleep(patience.interval()));
+        let mut drain = self.drain.clone();
+        let mut draining = false;
+        loop {
+            let turn = tokio::select! {
+                biased;
+                over = connection.as_mut() => Turn::Over(over),
+                () = timer.as_mut() => Turn::Look,
+                () = drain.begun(), if !draining => Turn::Drain,
+            };
+            match turn {
+                Turn::Over(Ok(())) => return,
+                Turn::Over(Err(error)) => return self.ended(&error),
+                Turn::Look => match self.watch.expired() {
+                    Some(why) => return self.gave_up(why),
+                    None => timer.as_mut().reset(Instant::now() + patience.interval()),
+                },
+                Turn::Drain => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// Serves HTTP/2.
+    pub async fn http2(self, transport: Transport, patience: Patience) {
+        let limits = self.current.load().settings.limits.clone();
+        let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
+        let service = service_fn(|request: ::http::Request<Incoming>| {
+            let cx = self.cx();
+            async move {
+                match cx {
+                    Some(cx) => Ok(serve(cx, request).await),
+                    None => Err(Gone),
+                }
+            }
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(Some(128))
+            .max_send_buf_size(64 << 10)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut timer = pin!(tokio::time::sleep(patience.interval()));
+        let mut drain = self.drain.clone();
+        let (mut draining, mut leaving) = (false, false);
+        loop {
+            let turn = tokio::select! {
+                biased;
+                over = connection.as_mut() => Turn::Over(over),
+                () = timer.as_mut() => Turn::Look,
+                () = drain.begun(), if !draining => Turn::Drain,
+            };
+            match turn {
+                Turn::Over(Ok(())) => return,
+                Turn::Over(Err(error)) => return self.ended(&error),
+                Turn::Look if leaving => return,
+                Turn::Look => match self.watch.expired() {
+                    Some(Expired::Idle | Expired::Head) => {
+                        leaving = true;
+                        connection.as_mut().graceful_shutdown();
+                        timer.as_mut().reset(Instant::now() + FAREWELL);
+                    }
+                    Some(why) => return self.gave_up(why),
+                    None => timer.as_mut().reset(Instant::now() + patience.interval()),
+                },
+                Turn::Drain => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// hyper ended the connection. What it refused by itself is recorded here, as no request of it was seen.
+    fn ended(&self, error: &hyper::Error) {
+        let reason = if error.is_parse_too_large() {
+            Reason::HeadTooLarge
+        } else if error.is_parse() {
+            Reason::MalformedRequest
+        } else {
+            tracing::trace!(%error, "a connection ended");
+            return;
+        };
+        self.record(reason);
+    }
+
+    fn gave_up(&self, why: Expired) {
+        if why != Expired::Idle {
+            self.record(Reason::RequestTimeout);
+        }
+    }
+
+    /// A line for what never became a request.
+    fn record(&self, reason: Reason) {
+        let Some(cx) = self.cx() else { return };
+        let format = cx.snapshot.settings.log_format;
+        let mut record = Record::begin(cx.worker, format, cx.bind.series, UnixTime::now());
+        record.plain("client", self.connection.source.address);
+        record.answered(reason.status().as_u16(), Some(reason));
+    }
+}
+
+/// hyper's own limit on header lines: setting it, even to this, makes every request dearer.
+const HYPERS_HEADERS: usize = 100;
+/// hyper wants no smaller read buffer.
+const MIN_BUFFER: usize = 64 << 10;
+
+/// A request's bind is not in the config any more; its connection ends.
+#[derive(Debug, thiserror::Error)]
+#[error("the bind is gone")]
+struct Gone;

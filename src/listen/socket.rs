@@ -1,0 +1,62 @@
+//! Listening sockets: one for each worker on the same address, and an error if somebody else has it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// `count` sockets on `address` that share its connections.
+///
+/// # Errors
+/// When the address is taken, also by another process that would share it, or not this machine's.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // sharing would also be granted to a second gateway: whoever asks alone first is told that the address is taken
+    let alone = open(address, false)?;
+    if count <= 1 {
+        alone.listen(BACKLOG)?;
+        return Ok(vec![alone.into()]);
+    }
+    let address = alone.local_addr()?.as_socket().unwrap_or(address);
+    drop(alone);
+    (0..count)
+        .map(|_| {
+            let socket = open(address, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` is both families, any other IPv6 address only itself
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_an_address_that_nobody_else_gets() {
+        for count in [1, 3] {
+            let sockets = bind("127.0.0.1:0".parse().unwrap(), count).unwrap();
+            assert_eq!(sockets.len(), count);
+            let address = sockets[0].local_addr().unwrap();
+            assert!(sockets.iter().all(|s| s.local_addr().unwrap() == address));
+            assert_eq!(bind(address, count).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The record of a request: filled in on its way, written as one line when it ends, however it ends.
+//!
+//! The line grows in a buffer as facts become known, so that nothing is kept just for the log. Tokens, cookies and
+//! `Authorization` never come near it; of a query only the names do. Every text value is escaped.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::body::Progress;
+use crate::reason::Reason;
+use crate::request::UnixTime;
+use crate::telemetry::metrics::{Finished, RouteSeries};
+use crate::worker::Worker;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One request's record. Dropping it writes the line and counts the request.
+#[derive(Debug)]
+pub struct Record {
+    worker: Arc<Worker>,
+    format: LogFormat,
+    line: Vec<u8>,
+    started: Instant,
+    series: RouteSeries,
+    status: Option<u16>,
+    reason: Option<Reason>,
+    request_body: Option<Arc<Progress>>,
+    response_bytes: u64,
+    upstream: Option<Duration>,
+    complete: bool,
+}
+
+impl Record {
+    /// Begins the record of a request that arrived at `now`. `series` counts it until its route is known.
+    pub fn begin(worker: Arc<Worker>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
+        let mut line = Vec::with_capacity(512);
+        line.extend_from_slice(if format == LogFormat::Json { b"{\"time\":\"" } else { b"" });
+        worker.write_time(now, &mut line);
+        line.extend_from_slice(if format == LogFormat::Json { b"\"" } else { b"" });
+        Self {
+            worker,
+            format,
+            line,
+            started: Instant::now(),
+            series,
+            status: None,
+            reason: None,
+            request_body: None,
+            response_bytes: 0,
+            upstream: None,
+            complete: false,
+        }
+    }
+
+    /// Adds a text field.
+    pub fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        match self.format {
+            LogFormat::Json => write_quoted(&mut self.line, value),
+            LogFormat::Text if is_bare(value) => self.line.extend_from_slice(value.as_bytes()),
+            LogFormat::Text => write_quoted(&mut self.line, value),
+        }
+    }
+
+    /// Adds a field that is anything JSON can hold.
+    pub fn json(&mut self, name: &str, value: &serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => self.text(name, text),
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) if self.format == LogFormat::Text => {
+                self.text(name, &value.to_string());
+            }
+            other => {
+                self.name(name);
+                let _ = write!(self.line, "{other}");
+            }
+        }
+    }
+
+    /// Adds a field whose value is displayed, and needs no escaping: numbers, addresses.
+    pub fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.name(name);
+        let quote: &[u8] = if self.format == LogFormat::Json { b"\"" } else { b"" };
+        self.line.extend_from_slice(quote);
+        let _ = write!(self.line, "{value}");
+        self.line.extend_from_slice(quote);
+    }
+
+    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.name(name);
+        let _ = write!(self.line, "{value}");
+    }
+
+    fn name(&mut self, name: &str) {
+        match self.format {
+            LogFormat::Json => {
+                self.line.extend_from_slice(b",\"");
+                self.line.extend_from_slice(name.as_bytes());
+                self.line.extend_from_slice(b"\":");
+            }
+            LogFormat::Text => {
+                self.line.push(b' ');
+                self.line.extend_from_slice(name.as_bytes());
+                self.line.push(b'=');
+            }
+        }
+    }
+
+    /// The route that was chosen counts the request.
+    pub fn counted_by(&mut self, series: RouteSeries) {
+        self.series = series;
+    }
+
+    /// What the client is answered, and why when it is the gateway's own answer.
+    pub fn answered(&mut self, status: u16, reason: Option<Reason>) {
+        self.status = Some(status);
+        self.reason = reason;
+    }
+
+    /// The answer broke off after its head had been sent.
+    pub fn broke_off(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
+    /// The request's body, whose bytes are counted as they arrive.
+    pub fn watch(&mut self, body: Arc<Progress>) {
+        self.request_body = Some(body);
+    }
+
+    /// How long the backend took to begin its answer.
+    pub fn upstream_took(&mut self, duration: Duration) {
+        self.upstream = Some(duration);
+    }
+
+    /// Bytes of the answer's body that were handed to the connection.
+    pub fn sent(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
+    }
+
+    /// The answer's last byte was handed to the connection.
+    pub fn completed(&mut self) {
+        self.complete = true;
+    }
+
+    /// The worker that serves the request.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        // as nginx has it: the client was gone before there was anything to tell it
+        let status = self.status.unwrap_or(499);
+        self.number("status", status);
+        if let Some(reason) = self.reason {
+            self.text("reason", reason.as_str());
+        }
+        if self.status.is_none() || !self.complete {
+            self.text("end", "aborted");
+        }
+        let bytes_in = self.request_body.as_ref().map_or(0, |body| body.bytes());
+        self.number("bytes.in", bytes_in);
+        self.number("bytes.out", self.response_bytes);
+        self.duration("duration", duration);
+        if let Some(upstream) = self.upstream {
+            self.duration("upstream.duration", upstream);
+        }
+        self.line.extend_from_slice(if self.format == LogFormat::Json { b"}\n" } else { b"\n" });
+        self.worker.log.write(&self.line);
+        let (route, reason, upstream) = (self.series, self.reason, self.upstream);
+        self.worker.metrics.finish(&Finished { route, status, reason, duration, upstream });
+    }
+}
+
+impl Record {
+    /// Seconds in JSON, milliseconds for people.
+    fn duration(&mut self, name: &str, duration: Duration) {
+        let micros = duration.as_micros();
+        match self.format {
+            LogFormat::Json => self.number(name, format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)),
+            LogFormat::Text => self.number(name, format_args!("{}.{:03}ms", micros / 1000, micros % 1000)),
+        }
+    }
+}
+
+/// Whether a value can stand in a text line as it is.
+fn is_bare(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| (0x21..0x7f).contains(&b) && !matches!(b, b'"' | b'=' | b'\\'))
+}
+
+/// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
+fn write_quoted(out: &mut Vec<u8>, value: &str) {
+    out.push(b'"');
+    for character in value.chars() {
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => {
+                let mut buffer = [0; 4];
+                out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_breaks_out_of_its_field() {
+        for value in ["a\nb", "a\" status=200 x=\"", "\u{1b}[31m", "\u{2028}", "\u{202e}abc", "ü", "", "a=b", "\\"] {
+            let mut out = Vec::new();
+            write_quoted(&mut out, value);
+            let text = String::from_utf8(out).unwrap();
+            assert!(!text.chars().any(char::is_control), "{text}");
+            assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
+            assert!(value == "ü" || !is_bare(value));
+        }
+        assert!(is_bare("/a/b?c,d"));
+    }
+}

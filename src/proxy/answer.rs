@@ -1,0 +1,124 @@
+//! What a client is sent, and the record that lives as long as it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::access::Record;
+use crate::body::{BodyError, Stall};
+use crate::listen::watch::Watch;
+use crate::reason::Reason;
+use crate::upstream::pool::UpstreamBody;
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+pub enum Content {
+    /// The gateway itself.
+    Ready(Bytes),
+    /// A backend, which may let at most so much time pass between two pieces.
+    Backend(UpstreamBody, Stall),
+}
+
+impl Content {
+    /// A backend's body.
+    pub fn backend(body: UpstreamBody, stall: Duration) -> Self {
+        Self::Backend(body, Stall::new(stall))
+    }
+}
+
+/// An answer's body. When it goes, finished or not, the request's record is written.
+#[derive(Debug)]
+pub struct AnswerBody {
+    content: Content,
+    record: Record,
+    watch: Arc<Watch>,
+    /// The client has been given a piece and has not asked for the next.
+    given: bool,
+    done: bool,
+}
+
+impl AnswerBody {
+    /// `content`, recorded by `record`, on the connection that `watch` looks after.
+    pub fn new(content: Content, record: Record, watch: Arc<Watch>) -> Self {
+        Self { content, record, watch, given: false, done: false }
+    }
+
+    fn finish(&mut self) {
+        self.done = true;
+        self.record.completed();
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.given) {
+            this.watch.piece_taken();
+        }
+        let frame = match &mut this.content {
+            Content::Ready(bytes) if bytes.is_empty() => None,
+            Content::Ready(bytes) => Some(Frame::data(std::mem::take(bytes))),
+            Content::Backend(body, stall) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    stall.moved();
+                    Some(frame)
+                }
+                Poll::Ready(None) => None,
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "a backend broke off its answer");
+                    this.record.broke_off(Reason::UpstreamReset);
+                    return Poll::Ready(Some(Err(BodyError(Reason::UpstreamReset))));
+                }
+                Poll::Pending if stall.poll_stalled(cx) => {
+                    this.record.broke_off(Reason::UpstreamTimeout);
+                    return Poll::Ready(Some(Err(BodyError(Reason::UpstreamTimeout))));
+                }
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        let Some(frame) = frame else {
+            this.finish();
+            return Poll::Ready(None);
+        };
+        this.record.sent(frame.data_ref().map_or(0, Bytes::len));
+        if this.is_end_stream() {
+            this.finish();
+        }
+        this.given = true;
+        this.watch.piece_given();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Ready(bytes) => bytes.is_empty(),
+            Content::Backend(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Ready(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Backend(body, _) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if self.given {
+            self.watch.piece_taken();
+        }
+        if !self.done && self.is_end_stream() {
+            self.finish();
+        }
+        self.watch.request_ended();
+    }
+}

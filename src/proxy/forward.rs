@@ -1,0 +1,157 @@
+//! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Response, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+
+use super::access::Record;
+use super::answer::Content;
+use super::hop;
+use crate::authz::Permit;
+use crate::body::{Progress, RequestBody};
+use crate::reason::{Reason, Rejection};
+use crate::snapshot::{Route, Timeouts};
+use crate::upstream::pool::{Failed, Pool, UpstreamBody};
+use crate::upstream::{Endpoint, Error, Protocol};
+
+/// An idle connection of this age may be about to be closed by its backend.
+const STALE: Duration = Duration::from_secs(1);
+
+/// Sends the request to one of the route's backends and waits for the head of the answer.
+///
+/// # Errors
+/// 500, 502 or 504, or what is wrong with the request's own body.
+pub async fn forward(
+    _permit: Permit,
+    mut parts: Parts,
+    body: Incoming,
+    route: &Route,
+    body_limit: Option<u64>,
+    record: &mut Record,
+) -> Result<Response<Content>, Rejection> {
+    let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
+    record.text("backend", &endpoint.label);
+    let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
+    let protocol = match endpoint.protocol {
+        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
+        protocol => protocol,
+    };
+    let bodiless = body.is_end_stream();
+    if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+        return Err(Rejection::closing(Reason::BodyTooLarge));
+    }
+    let progress = (!bodiless).then(Arc::<Progress>::default);
+    let body = match &progress {
+        Some(progress) => {
+            record.watch(Arc::clone(progress));
+            let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
+            RequestBody::new(body, Arc::clone(progress), body_limit, stall)
+        }
+        None => RequestBody::Empty,
+    };
+    address(&mut parts, endpoint, protocol);
+    parts.extensions.clear();
+    let begun = Instant::now();
+    let pool = Arc::clone(&record.worker().pool);
+    let answer = exchange(&pool, endpoint, protocol, http::Request::from_parts(parts, body), &route.timeouts).await;
+    record.upstream_took(begun.elapsed());
+    match answer {
+        Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Reason::UpstreamReset.into()) // nobody asked for that
+        }
+        Ok(response) => Ok(settle(response, &route.timeouts)),
+        Err(error) => {
+            // a body that the client broke is the client's fault, whatever the backend made of it
+            let failure = progress.and_then(|progress| progress.failure());
+            tracing::debug!(backend = %endpoint.label, %error, "no answer from the backend");
+            Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
+        }
+    }
+}
+
+/// One try, and a second one when the first met a connection that its backend had closed meanwhile.
+async fn exchange(
+    pool: &Arc<Pool>,
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    request: http::Request<RequestBody>,
+    timeouts: &Timeouts,
+) -> Result<Response<UpstreamBody>, Error> {
+    let again = (is_repeatable(&request) && pool.next_is_older_than(endpoint, STALE)).then(|| copy(&request));
+    let failed = match within(timeouts, pool.exchange(endpoint, protocol, request)).await {
+        Ok(response) => return Ok(response),
+        Err(failed) => failed,
+    };
+    let broken = matches!(failed.error, Error::Reset(_)) && failed.reused;
+    match failed.unsent.or(again).filter(|_| broken) {
+        Some(request) => within(timeouts, pool.exchange(endpoint, protocol, request)).await.map_err(|f| f.error),
+        None => Err(failed.error),
+    }
+}
+
+async fn within(
+    timeouts: &Timeouts,
+    exchange: impl Future<Output = Result<Response<UpstreamBody>, Failed>>,
+) -> Result<Response<UpstreamBody>, Failed> {
+    match tokio::time::timeout(timeouts.response, exchange).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Timeout.into()),
+    }
+}
+
+/// A request without a body whose repetition changes nothing (RFC 9110 §9.2.2).
+fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
+    matches!(request.body(), RequestBody::Empty)
+        && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
+    let mut copy = http::Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
+fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
+    let http2 = protocol == Protocol::Http2 || (protocol == Protocol::Auto && endpoint.tls.is_some());
+    parts.version = Version::HTTP_11;
+    if !http2 {
+        return;
+    }
+    // hyper's HTTP/1 client takes the path from an absolute target too, so this form serves both outcomes of ALPN
+    let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let scheme = if endpoint.tls.is_some() { "https" } else { "http" };
+        if let Ok(uri) = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build() {
+            parts.uri = uri;
+        }
+    }
+    if protocol == Protocol::Http2 {
+        parts.version = Version::HTTP_2;
+        parts.headers.remove(header::HOST);
+    }
+}
+
+/// The answer as the client is to see it.
+fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts) -> Response<Content> {
+    let (mut parts, body) = response.into_parts();
+    hop::strip_response(&mut parts.headers);
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    let stall = if streams { timeouts.stream } else { timeouts.stall };
+    Response::from_parts(parts, Content::backend(body, stall))
+}
+
+/// Whether a content type is one of gRPC's.
+fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,114 @@
+//! Who a request is for: one host, in lower case, without port and trailing dot.
+//!
+//! Refused: an empty host, user information, white space, lists, path characters, a bad port, a bad IPv6 literal.
+//! Nothing is decoded: a Punycode label stays as it is.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+/// A DNS name has at most 253 bytes (RFC 1035 §2.3.4); a dot and a port may follow.
+const LONGEST: usize = 253 + 1 + 6;
+
+/// An authority taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host<'a> {
+    /// The name or address in lower case, without port, trailing dot; an IPv6 address keeps its brackets.
+    pub name: Cow<'a, str>,
+    /// The port, when one was written.
+    pub port: Option<u16>,
+}
+
+impl<'a> Host<'a> {
+    /// Reads the value of a `Host` header, or an authority (RFC 9110 §7.2, RFC 3986 §3.2).
+    ///
+    /// Returns `None` for what is not exactly one host with an optional port.
+    pub fn parse(authority: &'a str) -> Option<Self> {
+        if authority.len() > LONGEST {
+            return None;
+        }
+        let (name, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']')?;
+                address.parse::<Ipv6Addr>().ok()?;
+                let name = authority.get(..address.len() + 2)?;
+                match port.strip_prefix(':') {
+                    Some(port) => (name, Some(port)),
+                    None if port.is_empty() => (name, None),
+                    None => return None,
+                }
+            }
+            None => {
+                let (name, port) = match authority.split_once(':') {
+                    Some((name, port)) => (name, Some(port)),
+                    None => (authority, None),
+                };
+                let name = name.strip_suffix('.').unwrap_or(name);
+                let label = |label: &str| {
+                    !label.is_empty()
+                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
+                };
+                if !name.split('.').all(label) {
+                    return None;
+                }
+                (name, port)
+            }
+        };
+        let port = match port {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok().filter(|p| *p > 0)?),
+            Some(_) => return None,
+            None => None,
+        };
+        let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        Some(Self { name, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_read_in_one_way() {
+        for (authority, expected) in [
+            ("example.com", Some(("example.com", None))),
+            ("EXAMPLE.com:8080", Some(("example.com", Some(8080)))),
+            ("example.com.", Some(("example.com", None))),
+            ("example.com.:80", Some(("example.com", Some(80)))),
+            ("my_service:80", Some(("my_service", Some(80)))),
+            ("127.0.0.1:80", Some(("127.0.0.1", Some(80)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[::1]:8443", Some(("[::1]", Some(8443)))),
+            ("xn--bcher-kva.example", Some(("xn--bcher-kva.example", None))),
+            ("", None),
+            (".", None),
+            (".example.com", None),
+            ("a..b", None),
+            ("a b", None),
+            ("a,b", None),
+            ("user@a", None),
+            ("a/b", None),
+            ("a?b", None),
+            ("a#b", None),
+            ("a\\b", None),
+            ("a:", None),
+            ("a:b", None),
+            ("a:+1", None),
+            ("a:0", None),
+            ("a:65536", None),
+            ("a:80:80", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[zz]", None),
+            ("::1", None),
+            ("bücher.example", None),
+            ("a%2eb", None),
+        ] {
+            let got = Host::parse(authority);
+            assert_eq!(got.as_ref().map(|h| (h.name.as_ref(), h.port)), expected, "{authority:?}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A request as hyper read it becomes a request with one meaning, or is refused.
+//!
+//! hyper settles some ambiguities while parsing (equal Content-Lengths, a length beside `chunked`, bare line feeds,
+//! fragments); the others are refused here: transfer codings other than one `chunked`, a missing, second or bad host,
+//! a target that contradicts the host, methods that a gateway does not forward. Header names with underscores are
+//! dropped, since some backends read them as dashes.
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, Version};
+
+use super::host::Host;
+use super::path::PathRules;
+use crate::reason::{Reason, Rejection};
+use crate::request::{Head, Scheme, Source};
+
+/// What of a client's connection a request's meaning depends on.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Whether it is encrypted.
+    pub scheme: Scheme,
+    /// The socket's peer, and what TLS told of it.
+    pub source: Source,
+    /// The peer's address as a header value, made once a connection.
+    pub peer: HeaderValue,
+}
+
+/// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
+#[derive(Debug)]
+pub struct Request {
+    parts: Parts,
+    scheme: Scheme,
+    source: Source,
+    id: HeaderValue,
+    authority: HeaderValue,
+    name: HostName,
+    port: u16,
+}
+
+/// The host in lower case, without port and trailing dot.
+#[derive(Debug)]
+enum HostName {
+    /// The first bytes of the authority.
+    Prefix(usize),
+    /// Another spelling than the client's.
+    Folded(Box<str>),
+}
+
+impl Request {
+    /// Reads the head that hyper parsed. The path is left for [`Request::settle_path`], since how it is read is the
+    /// listener's choice, and the listener is found by the host.
+    ///
+    /// # Errors
+    /// A closing rejection for whatever could be read in two ways, with the head as it came, for the log.
+    pub fn read(
+        mut parts: Parts,
+        connection: &Connection,
+        source: Source,
+        id: HeaderValue,
+        drop_underscores: bool,
+    ) -> Result<Self, (Rejection, Box<Parts>)> {
+        match settle(&mut parts, connection.scheme, drop_underscores) {
+            Ok((authority, name, port)) => {
+                Ok(Self { scheme: connection.scheme, source, id, authority, name, port, parts })
+            }
+            Err(rejection) => Err((rejection, Box::new(parts))),
+        }
+    }
+
+    /// Gives the path its one spelling. What is matched, judged and forwarded afterwards is this path.
+    ///
+    /// # Errors
+    /// `bad_path` when it has none.
+    pub fn settle_path(&mut self, rules: &PathRules) -> Result<(), Rejection> {
+        let bad = Rejection::closing(Reason::BadPath);
+        if self.parts.uri.path() == "*" && self.parts.method == Method::OPTIONS {
+            return Ok(());
+        }
+        let path = rules.canonical(self.parts.uri.path()).map_err(|_| bad)?;
+        let settled = match (path, self.parts.uri.query()) {
+            (std::borrow::Cow::Borrowed(_), _) => return Ok(()),
+            (std::borrow::Cow::Owned(path), None) => path,
+            (std::borrow::Cow::Owned(mut path), Some(query)) => {
+                path.push('?');
+                path.push_str(query);
+                path
+            }
+        };
+        let settled = PathAndQuery::try_from(settled).map_err(|_| bad)?;
+        self.parts.uri = Uri::from(settled);
+        Ok(())
+    }
+
+    /// What may be judged.
+    pub fn head(&self) -> Head<'_> {
+        let authority = self.authority.to_str().unwrap_or_default();
+        Head {
+            method: &self.parts.method,
+            scheme: self.scheme,
+            authority,
+            host: match &self.name {
+                HostName::Prefix(length) => authority.get(..*length).unwrap_or_default(),
+                HostName::Folded(name) => name,
+            },
+            port: self.port,
+            path: self.parts.uri.path(),
+            query: self.parts.uri.query(),
+            version: self.parts.version,
+            headers: &self.parts.headers,
+            id: self.id.to_str().unwrap_or_default(),
+            source: &self.source,
+        }
+    }
+
+    /// The header fields, for stages behind the decision to edit.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.parts.headers
+    }
+
+    /// The whole head, for forwarding.
+    pub fn into_parts(self) -> Parts {
+        self.parts
+    }
+
+    /// The head, for stages behind the decision to edit.
+    pub fn parts_mut(&mut self) -> &mut Parts {
+        &mut self.parts
+    }
+
+    /// The authority as the client sent it, as a header value.
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// The request's id as a header value.
+    pub fn id(&self) -> &HeaderValue {
+        &self.id
+    }
+}
+
+/// Everything but the path: the authority, its host and its port.
+fn settle(
+    parts: &mut Parts,
+    scheme: Scheme,
+    drop_underscores: bool,
+) -> Result<(HeaderValue, HostName, u16), Rejection> {
+    refuse_method(&parts.method)?;
+    match parts.version {
+        Version::HTTP_2 => settle_http2_fields(&mut parts.headers)?,
+        Version::HTTP_11 | Version::HTTP_10 => refuse_codings(&parts.headers)?,
+        _ => return Err(Rejection::closing(Reason::MalformedRequest)),
+    }
+    if drop_underscores {
+        drop_underscore_names(&mut parts.headers);
+    }
+    let authority = settle_authority(parts, scheme)?;
+    let text = authority.to_str().map_err(|_| Rejection::closing(Reason::BadHost))?;
+    let host = Host::parse(text).ok_or(Rejection::closing(Reason::BadHost))?;
+    let port = host.port.unwrap_or(scheme.default_port());
+    let name = match host.name {
+        std::borrow::Cow::Borrowed(name) => HostName::Prefix(name.len()),
+        std::borrow::Cow::Owned(name) => HostName::Folded(name.into()),
+    };
+    Ok((authority, name, port))
+}
+
+fn refuse_method(method: &Method) -> Result<(), Rejection> {
+    match *method {
+        Method::CONNECT | Method::TRACE => Err(Rejection::closing(Reason::MethodNotAllowed)),
+        _ if method.as_str().len() > 32 || !method.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') => {
+            Err(Rejection::closing(Reason::MalformedRequest))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// HTTP/1: nothing but one `chunked` (RFC 9112 §6.1). hyper has refused what leaves the body's length unknown.
+fn refuse_codings(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
+        return Ok(());
+    }
+    let known = |c: &HeaderValue| {
+        c.as_bytes().split(|b| *b == b',').all(|name| matches!(name.trim_ascii(), b"chunked" | b"identity" | b""))
+    };
+    let only_chunked = headers.get_all(header::TRANSFER_ENCODING).iter().all(known);
+    Err(Rejection::closing(if only_chunked { Reason::MalformedRequest } else { Reason::UnsupportedCoding }))
+}
+
+/// HTTP/2: white space around values and contradicting lengths are refused, and cookie crumbs joined (RFC 9113
+/// §8.2.1, §8.2.3), since HTTP/1 on the other side would read them otherwise.
+fn settle_http2_fields(headers: &mut HeaderMap) -> Result<(), Rejection> {
+    let malformed = Rejection::new(Reason::MalformedRequest);
+    let space = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
+    if headers.values().any(|v| space(v.as_bytes().first()) || space(v.as_bytes().last())) {
+        return Err(malformed);
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next() {
+        let mut second = false;
+        for length in lengths {
+            second = true;
+            if length != first {
+                return Err(Rejection::closing(Reason::MalformedRequest));
+            }
+        }
+        if second {
+            let first = first.clone();
+            headers.insert(header::CONTENT_LENGTH, first);
+        }
+    }
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| malformed)?;
+        headers.insert(header::COOKIE, cookie);
+    }
+    Ok(())
+}
+
+fn drop_underscore_names(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| name.as_str().contains('_')) {
+        return;
+    }
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+}
+
+/// One authority: the `Host` header's, which an absolute target or `:authority` must not contradict. Afterwards the
+/// header holds it and the target is a path.
+fn settle_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Rejection> {
+    let bad = Rejection::closing(Reason::BadHost);
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let header = hosts.next().cloned();
+    if hosts.next().is_some() {
+        return Err(bad);
+    }
+    let Some(target) = parts.uri.authority() else {
+        // hyper leaves a target without authority as a path, `*` or, for what is neither, an empty path
+        return header.ok_or(bad);
+    };
+    if parts.uri.path().is_empty() && parts.uri.scheme().is_none() {
+        return Err(Rejection::closing(Reason::MalformedRequest)); // authority-form without CONNECT
+    }
+    if parts.uri.scheme_str().is_some_and(|s| parts.version != Version::HTTP_2 && s != scheme.as_str()) {
+        return Err(Rejection::closing(Reason::MalformedRequest));
+    }
+    let value = HeaderValue::from_str(target.as_str()).map_err(|_| bad)?;
+    match header {
+        None if parts.version == Version::HTTP_2 => {
+            parts.headers.insert(header::HOST, value.clone());
+        }
+        None => return Err(bad),
+        Some(header) => {
+            let read = |v: &HeaderValue| {
+                let host = Host::parse(v.to_str().ok()?)?;
+                Some((host.name.into_owned(), host.port.unwrap_or(scheme.default_port())))
+            };
+            match (read(&header), read(&value)) {
+                (Some(a), Some(b)) if a == b => {}
+                _ => return Err(bad),
+            }
+        }
+    }
+    let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    parts.uri = Uri::from(path);
+    Ok(value)
+}

@@ -1,0 +1,199 @@
+//! The one place that invents responses: a rejection becomes text, a problem document or a gRPC status.
+//!
+//! The same code stands in the body, the challenge, the log line and the metric. Nothing that the client sent is
+//! ever reflected, except the request's id.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::reason::{Reason, Rejection};
+
+/// How the client wants to read a refusal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `text/plain`.
+    #[default]
+    Text,
+    /// RFC 9457.
+    Problem,
+    /// Trailers-only gRPC.
+    Grpc,
+}
+
+impl Form {
+    /// What the request's headers ask for: gRPC by its content type, JSON when it is accepted no less than text.
+    pub fn wanted(headers: &HeaderMap) -> Self {
+        let grpc = |v: &HeaderValue| {
+            v.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b'-')))
+        };
+        if headers.get(header::CONTENT_TYPE).is_some_and(grpc) {
+            return Self::Grpc;
+        }
+        let (mut json, mut text) = (0.0_f32, 0.0_f32);
+        for value in headers.get_all(header::ACCEPT) {
+            for range in value.to_str().unwrap_or_default().split(',') {
+                let mut parts = range.split(';').map(str::trim);
+                let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+                let quality = parts.find_map(|p| p.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+                match media.as_str() {
+                    "application/json" | "application/problem+json" => json = json.max(quality),
+                    "text/plain" | "text/*" => text = text.max(quality),
+                    _ => {}
+                }
+            }
+        }
+        if json > 0.0 && json >= text { Self::Problem } else { Self::Text }
+    }
+}
+
+/// What a refusal says about authentication: the realm of the policy that the request met, if it met one.
+#[derive(Debug, Clone, Copy)]
+pub struct Realm<'a>(pub &'a str);
+
+/// The response for `rejection` (SPEC §7). `id` is the request's.
+pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> Response<Bytes> {
+    let reason = rejection.reason;
+    let body = match form {
+        Form::Text => Bytes::from_static(reason.sentence().as_bytes()),
+        Form::Problem => problem(reason, id),
+        Form::Grpc => Bytes::new(),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    match form {
+        Form::Text => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
+        Form::Problem => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        }
+        Form::Grpc => {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
+            headers.insert("grpc-message", grpc_message(reason.sentence()));
+        }
+    }
+    if let Some(challenge) = challenge(rejection, realm) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = rejection.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if reason == Reason::MethodNotAllowed {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    *response.status_mut() = if form == Form::Grpc { StatusCode::OK } else { reason.status() };
+    response
+}
+
+/// The challenge of RFC 6750 §3: bare when no token came, with the error and the reason code when one did.
+fn challenge(rejection: &Rejection, Realm(realm): Realm<'_>) -> Option<HeaderValue> {
+    let error = match (rejection.reason, rejection.reason.status(), rejection.with_token) {
+        (Reason::MultipleTokens, _, _) => "invalid_request",
+        (_, StatusCode::UNAUTHORIZED, true) => "invalid_token",
+        (_, StatusCode::FORBIDDEN, true) => "insufficient_scope",
+        (_, StatusCode::UNAUTHORIZED, false) => {
+            return HeaderValue::try_from(format!("Bearer realm=\"{realm}\"")).ok();
+        }
+        _ => return None,
+    };
+    let code = rejection.reason;
+    HeaderValue::try_from(format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{code}\"")).ok()
+}
+
+/// RFC 9457.
+fn problem(reason: Reason, id: &str) -> Bytes {
+    let document = serde_json::json!({
+        "type": format!("urn:portcullis:reason:{reason}"),
+        "title": reason.sentence(),
+        "status": reason.status().as_u16(),
+        "code": reason.as_str(),
+        "instance": id,
+    });
+    Bytes::from(document.to_string())
+}
+
+/// The gRPC specification's percent encoding of a message. Our sentences are ASCII.
+fn grpc_message(sentence: &str) -> HeaderValue {
+    let mut out = String::with_capacity(sentence.len() + 16);
+    for character in sentence.chars() {
+        match character {
+            ' ' => out.push_str("%20"),
+            '%' => out.push_str("%25"),
+            other => out.push(other),
+        }
+    }
+    HeaderValue::try_from(out).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &'static str) -> HeaderMap {
+        [(header::ACCEPT, HeaderValue::from_static(value))].into_iter().collect()
+    }
+
+    #[test]
+    fn json_is_given_to_those_who_ask_for_it_no_less_than_for_text() {
+        for (value, form) in [
+            ("*/*", Form::Text),
+            ("text/html, */*;q=0.8", Form::Text),
+            ("application/json", Form::Problem),
+            ("application/problem+json", Form::Problem),
+            ("Application/JSON; charset=utf-8", Form::Problem),
+            ("application/json, text/plain, */*", Form::Problem),
+            ("application/json;q=0.5, text/plain", Form::Text),
+            ("text/html, application/json;q=0.9", Form::Problem),
+            ("application/json;q=0", Form::Text),
+            ("application/jsonp", Form::Text),
+        ] {
+            assert_eq!(Form::wanted(&accept(value)), form, "{value}");
+        }
+        for (value, grpc) in [("application/grpc", true), ("application/grpc+proto", true), ("application/grpcx", false), ("application/json", false)] {
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(value))].into_iter().collect();
+            assert_eq!(Form::wanted(&headers) == Form::Grpc, grpc, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_challenge_says_what_rfc_6750_wants() {
+        let with_token = |reason| Rejection { with_token: true, ..Rejection::new(reason) };
+        for (rejection, expected) in [
+            (Rejection::new(Reason::MissingToken), Some(r#"Bearer realm="api""#)),
+            (with_token(Reason::Expired), Some(r#"Bearer realm="api", error="invalid_token", error_description="expired""#)),
+            (
+                with_token(Reason::MultipleTokens),
+                Some(r#"Bearer realm="api", error="invalid_request", error_description="multiple_tokens""#),
+            ),
+            (
+                with_token(Reason::Denied),
+                Some(r#"Bearer realm="api", error="insufficient_scope", error_description="denied""#),
+            ),
+            (Rejection::new(Reason::Denied), None),
+            (with_token(Reason::KeysUnavailable), None),
+            (with_token(Reason::UpstreamReset), None),
+        ] {
+            let response = refuse(&rejection, Form::Text, Realm("api"), "id");
+            let got = response.headers().get(header::WWW_AUTHENTICATE).map(|v| v.to_str().unwrap());
+            assert_eq!(got, expected, "{:?}", rejection.reason);
+        }
+    }
+
+    #[test]
+    fn a_problem_document_and_a_grpc_status_carry_the_same_code() {
+        let rejection = Rejection::new(Reason::Denied);
+        let response = refuse(&rejection, Form::Problem, Realm("x"), "abc");
+        let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(response.status(), 403);
+        assert_eq!(document["code"], "denied");
+        assert_eq!(document["status"], 403);
+        assert_eq!(document["instance"], "abc");
+        let response = refuse(&rejection, Form::Grpc, Realm("x"), "abc");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "7");
+        assert_eq!(response.headers()["grpc-message"], "authorization%20failed");
+        assert!(response.body().is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! Which route a request takes (SPEC §2, "Route choice"): exact hosts before wildcards before none; then exact paths
+//! before prefixes before regular expressions; then longer paths, a method, more headers, more query parameters, and
+//! the order of the file.
+//!
+//! Settled at compile time into hash maps, so that ten thousand routes cost what ten do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+use regex::Regex;
+
+use crate::authz::{Expression, Vars};
+use crate::request::{Head, UnixTime};
+
+/// The routes of a listener, ready to be chosen from. `T` is what a match leads to.
+#[derive(Debug)]
+pub struct Router<T> {
+    exact: HashMap<Box<str>, Paths<T>>,
+    /// Keyed by what follows the `*`, with its dot.
+    wildcard: HashMap<Box<str>, Paths<T>>,
+    any: Paths<T>,
+    added: usize,
+}
+
+/// A host that a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hostname {
+    /// Exactly this host.
+    Exact(Box<str>),
+    /// Every host that ends in this, which begins with a dot.
+    Suffix(Box<str>),
+    /// Any host.
+    Any,
+}
+
+/// A condition on the path.
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// Exactly this path.
+    Exact(Box<str>),
+    /// This path and what lies below it, by whole segments; no trailing slash, but for the root.
+    Prefix(Box<str>),
+    /// The whole path, by an anchored expression.
+    Regex(Regex),
+}
+
+/// A condition on a header's or a query parameter's value.
+#[derive(Debug, Clone)]
+pub enum ValueMatch {
+    /// Exactly this value.
+    Exact(Box<str>),
+    /// The whole value, by an anchored expression.
+    Regex(Regex),
+}
+
+/// What besides host and path a request must have. All of it must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// The method.
+    pub method: Option<Method>,
+    /// Headers; of several lines any may match.
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    /// Query parameters; of several with one name the first counts.
+    pub query: Vec<(Box<str>, ValueMatch)>,
+    /// An expression over the request.
+    pub cel: Option<Arc<Expression>>,
+}
+
+#[derive(Debug)]
+struct Paths<T> {
+    exact: HashMap<Box<str>, Vec<Candidate<T>>>,
+    prefix: HashMap<Box<str>, Vec<Candidate<T>>>,
+    /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
+    longest_prefix: usize,
+    regex: Vec<(Regex, Candidate<T>)>,
+}
+
+#[derive(Debug)]
+struct Candidate<T> {
+    conditions: Conditions,
+    order: usize,
+    target: Arc<T>,
+}
+
+impl<T> Default for Paths<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), prefix: HashMap::new(), longest_prefix: 0, regex: Vec::new() }
+    }
+}
+
+impl<T> Default for Router<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Paths::default(), added: 0 }
+    }
+}
+
+impl<T> Router<T> {
+    /// Adds one way to `target`. Ways are added in the order of the file.
+    pub fn add(&mut self, host: &Hostname, path: &PathMatch, conditions: Conditions, target: Arc<T>) {
+        let paths = match host {
+            Hostname::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            Hostname::Suffix(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
+            Hostname::Any => &mut self.any,
+        };
+        let order = self.added;
+        self.added += 1;
+        let candidate = Candidate { conditions, order, target };
+        match path {
+            PathMatch::Exact(path) => insert(paths.exact.entry(path.clone()).or_default(), candidate),
+            PathMatch::Prefix(path) => {
+                paths.longest_prefix = paths.longest_prefix.max(path.len());
+                insert(paths.prefix.entry(path.clone()).or_default(), candidate);
+            }
+            PathMatch::Regex(regex) => {
+                let rank = |r: &Regex, c: &Candidate<T>| (std::cmp::Reverse(r.as_str().len()), c.rank());
+                let mine = rank(regex, &candidate);
+                let at = paths.regex.partition_point(|(r, c)| rank(r, c) < mine);
+                paths.regex.insert(at, (regex.clone(), candidate));
+            }
+        }
+    }
+
+    /// The route that the request takes, or `None`.
+    pub fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Arc<T>> {
+        if !self.exact.is_empty()
+            && let Some(found) = self.exact.get(head.host).and_then(|paths| paths.choose(head, now))
+        {
+            return Some(found);
+        }
+        if !self.wildcard.is_empty() {
+            // the longest suffix begins at the first dot
+            for (at, _) in head.host.match_indices('.') {
+                let suffix = head.host.get(at..).unwrap_or_default();
+                if let Some(found) = self.wildcard.get(suffix).and_then(|paths| paths.choose(head, now)) {
+                    return Some(found);
+                }
+            }
+        }
+        self.any.choose(head, now)
+    }
+}
+
+fn insert<T>(candidates: &mut Vec<Candidate<T>>, candidate: Candidate<T>) {
+    let at = candidates.partition_point(|c| c.rank() < candidate.rank());
+    candidates.insert(at, candidate);
+}
+
+impl<T> Paths<T> {
+    fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Arc<T>> {
+        let fit = |candidates: &'_ Vec<Candidate<T>>| -> Option<usize> {
+            candidates.iter().position(|c| c.conditions.hold(head, now))
+        };
+        if let Some(candidates) = self.exact.get(head.path)
+            && let Some(at) = fit(candidates)
+        {
+            return candidates.get(at).map(|c| &c.target);
+        }
+        if !self.prefix.is_empty() && head.path.starts_with('/') {
+            let mut prefix = head.path;
+            if let Some(window) = prefix.as_bytes().get(..=self.longest_prefix) {
+                let cut = window.iter().rposition(|b| *b == b'/').unwrap_or(0);
+                prefix = prefix.get(..cut).unwrap_or_default();
+            }
+            loop {
+                let key = if prefix.is_empty() { "/" } else { prefix };
+                if let Some(candidates) = self.prefix.get(key)
+                    && let Some(at) = fit(candidates)
+                {
+                    return candidates.get(at).map(|c| &c.target);
+                }
+                match prefix.rfind('/') {
+                    Some(at) if key != "/" => prefix = prefix.get(..at).unwrap_or_default(),
+                    _ => break,
+                }
+            }
+        }
+        let fits = |(regex, c): &&(Regex, Candidate<T>)| regex.is_match(head.path) && c.conditions.hold(head, now);
+        self.regex.iter().find(fits).map(|(_, c)| &c.target)
+    }
+}
+
+impl<T> Candidate<T> {
+    /// Smaller is better.
+    fn rank(&self) -> (bool, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>, usize) {
+        let Conditions { method, headers, query, .. } = &self.conditions;
+        (method.is_none(), std::cmp::Reverse(headers.len()), std::cmp::Reverse(query.len()), self.order)
+    }
+}
+
+impl Conditions {
+    /// Whether the request meets all of them. An expression that fails is not met.
+    pub fn hold(&self, head: &Head<'_>, now: UnixTime) -> bool {
+        self.method.as_ref().is_none_or(|method| method == head.method)
+            && self.headers.iter().all(|(name, wanted)| {
+                head.headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| wanted.is_met(v)))
+            })
+            && self.query.iter().all(|(name, wanted)| {
+                let found = query_pairs(head.query.unwrap_or_default()).find(|(n, _)| **n == **name);
+                found.is_some_and(|(_, value)| wanted.is_met(&value))
+            })
+            && self.cel.as_ref().is_none_or(|cel| cel.test(&Vars::of(head, now)).unwrap_or(false))
+    }
+}
+
+impl ValueMatch {
+    fn is_met(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(wanted) => **wanted == *value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// Names and values of a query, decoded (`application/x-www-form-urlencoded`).
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+    form_urlencoded::parse(query.as_bytes())
+}

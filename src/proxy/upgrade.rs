@@ -1,0 +1,133 @@
+//! WebSockets: the one upgrade that is forwarded. The handshake is judged like any request; afterwards bytes flow both
+//! ways until one side ends, nothing moves for the stream limit, or the gateway has drained.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::access::Record;
+use super::answer::Content;
+use super::hop;
+use crate::authz::Permit;
+use crate::reason::{Reason, Rejection};
+use crate::snapshot::Route;
+use crate::upstream::connect::dial;
+use crate::upstream::{Error, Protocol};
+
+/// A refusal of the backend's may carry so many bytes.
+const REFUSAL_LIMIT: usize = 64 << 10;
+
+/// Asks a backend for a WebSocket and ties the two connections together when it agrees.
+///
+/// # Errors
+/// 500, 502 or 504.
+pub async fn tunnel(
+    _permit: Permit,
+    mut parts: Parts,
+    route: &Route,
+    record: &mut Record,
+) -> Result<Response<Content>, Rejection> {
+    let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
+    let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
+    record.text("backend", &endpoint.label);
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts.extensions.clear();
+    let begun = std::time::Instant::now();
+    let ask = async {
+        let dialled = dial(endpoint, Protocol::Http1).await?;
+        let io = TokioIo::new(dialled.stream);
+        let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(io).await.map_err(Error::Reset)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a backend's WebSocket connection ended");
+            }
+        });
+        let request = http::Request::from_parts(parts, Empty::new());
+        sender.send_request(request).await.map_err(Error::Reset)
+    };
+    let answer = match tokio::time::timeout(route.timeouts.response, ask).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Timeout),
+    };
+    record.upstream_took(begun.elapsed());
+    let mut response = answer.map_err(|error| {
+        tracing::debug!(backend = %endpoint.label, %error, "no WebSocket from the backend");
+        Rejection::new(error.reason())
+    })?;
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && response.headers().get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !switched {
+        return refused(response).await;
+    }
+    let backend = hyper::upgrade::on(&mut response);
+    let idle = route.timeouts.stream;
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
+            carry(TokioIo::new(client), TokioIo::new(backend), idle).await;
+        }
+    });
+    let (mut parts, _) = response.into_parts();
+    hop::strip_response(&mut parts.headers);
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts.extensions.clear();
+    Ok(Response::from_parts(parts, Content::Ready(Bytes::new())))
+}
+
+/// The backend wants no WebSocket: its answer is passed on.
+async fn refused(response: Response<hyper::body::Incoming>) -> Result<Response<Content>, Rejection> {
+    if response.status().is_informational() {
+        return Err(Reason::UpstreamReset.into());
+    }
+    let (mut parts, body) = response.into_parts();
+    let body = Limited::new(body, REFUSAL_LIMIT).collect().await.map_err(|_| Reason::UpstreamReset)?;
+    hop::strip_response(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok(Response::from_parts(parts, Content::Ready(body.to_bytes())))
+}
+
+/// Both directions until one ends; what ends one way is passed on before the other follows.
+async fn carry<A, B>(client: A, backend: B, idle: Duration)
+where
+    A: tokio::io::AsyncRead + tokio::io::AsyncWrite,
+    B: tokio::io::AsyncRead + tokio::io::AsyncWrite,
+{
+    let (client_read, client_write) = tokio::io::split(client);
+    let (backend_read, backend_write) = tokio::io::split(backend);
+    let moved = Arc::new(tokio::sync::Notify::new());
+    let both = async {
+        tokio::join!(one_way(client_read, backend_write, &moved), one_way(backend_read, client_write, &moved))
+    };
+    let quiet = async { while tokio::time::timeout(idle, moved.notified()).await.is_ok() {} };
+    tokio::select! {
+        _ = both => {}
+        () = quiet => tracing::debug!("a WebSocket on which nothing moved was closed"),
+    }
+}
+
+async fn one_way(
+    from: impl tokio::io::AsyncRead,
+    to: impl tokio::io::AsyncWrite,
+    moved: &tokio::sync::Notify,
+) -> std::io::Result<()> {
+    let (mut from, mut to) = (std::pin::pin!(from), std::pin::pin!(to));
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(buffer.get(..read).unwrap_or_default()).await?;
+        moved.notify_one();
+    }
+}

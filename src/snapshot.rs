@@ -1,0 +1,207 @@
+//! What runs: an immutable picture of the config with everything settled. Keys are loaded, expressions compiled, the
+//! effective policies of each route worked out, backends resolved to endpoints. A request holds one snapshot from
+//! start to end; nothing in it is parsed, merged or looked up by name on a request's way.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{IdentityHeaders, JwtAuth};
+use crate::authz::RuleSet;
+use crate::proxy::access::LogFormat;
+use crate::proxy::path::PathRules;
+use crate::proxy::route::{Hostname, Router};
+use crate::telemetry::metrics::RouteSeries;
+use crate::upstream::balance::Balance;
+
+/// Everything that requests are judged and forwarded by.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which config this is: 1 for the first, one more for each reload.
+    pub generation: u64,
+    /// The sockets and who is served on them.
+    pub binds: Vec<Arc<Bind>>,
+    /// What holds for all requests.
+    pub settings: Settings,
+}
+
+/// What holds for all requests.
+#[derive(Debug)]
+pub struct Settings {
+    /// How access-log lines look.
+    pub log_format: LogFormat,
+    /// Claims that the access log carries: the field's name, and the path to the claim.
+    pub log_claims: Vec<(String, Vec<String>)>,
+    /// Further fields of the access log.
+    pub log_fields: Vec<(String, crate::authz::Expression)>,
+    /// The peers that are believed about who the client is.
+    pub trusted_proxies: Vec<Network>,
+    /// Headers that carry identity, removed from every incoming request.
+    pub identity_headers: Arc<IdentityHeaders>,
+    /// Whether `Via` is added.
+    pub via: bool,
+    /// Limits on clients.
+    pub limits: Limits,
+}
+
+/// Limits on clients.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Header lines of a request.
+    pub headers: usize,
+    /// Bytes of a request's body.
+    pub body: Option<u64>,
+    /// Connections of a bind.
+    pub connections: usize,
+    /// Streams of an HTTP/2 connection.
+    pub http2_streams: u32,
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// For a head, between requests, and for an answer to be taken.
+    pub patience: crate::listen::watch::Patience,
+    /// Whether header names with underscores are dropped.
+    pub drop_underscores: bool,
+}
+
+/// A range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub address: IpAddr,
+    /// How many leading bits count.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Whether `address` lies in the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let masked = |value: u128, width: u32| value.checked_shr(width - u32::from(self.bits)).unwrap_or(0);
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(mine), IpAddr::V4(other)) => {
+                masked(u32::from(mine).into(), 32) == masked(u32::from(other).into(), 32)
+            }
+            (IpAddr::V6(mine), IpAddr::V6(other)) => masked(mine.into(), 128) == masked(other.into(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// One socket.
+#[derive(Debug)]
+pub struct Bind {
+    /// Where it listens; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// What the config calls it, in order.
+    pub listeners: Vec<Arc<Listener>>,
+    /// How connections are encrypted; `None` is cleartext.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Counts requests that reach no listener.
+    pub series: RouteSeries,
+}
+
+impl Bind {
+    /// The listener for `host`: an exact name, then the longest wildcard, then one for any host.
+    pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
+        let rank = |listener: &Listener| match &listener.hostname {
+            Hostname::Exact(name) => (**name == *host).then_some(usize::MAX),
+            Hostname::Suffix(suffix) => host.strip_suffix(&**suffix).filter(|rest| !rest.is_empty()).map(|_| suffix.len()),
+            Hostname::Any => Some(0),
+        };
+        match self.listeners.as_slice() {
+            [only] => rank(only).map(|_| only),
+            several => {
+                let mut best: Option<(usize, &Arc<Listener>)> = None;
+                for listener in several {
+                    if let Some(rank) = rank(listener)
+                        && best.is_none_or(|(so_far, _)| rank > so_far)
+                    {
+                        best = Some((rank, listener));
+                    }
+                }
+                best.map(|(_, listener)| listener)
+            }
+        }
+    }
+}
+
+/// A set of hosts on a bind.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The hosts it answers for.
+    pub hostname: Hostname,
+    /// How its requests' paths are read.
+    pub paths: PathRules,
+    /// Its routes.
+    pub router: Router<Route>,
+    /// What a request meets that matches no route, before it gets its 404.
+    pub policies: Policies,
+    /// Counts requests that match no route.
+    pub series: RouteSeries,
+}
+
+/// Where a request goes, and what it must pass before.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its listener's name.
+    pub listener: Arc<str>,
+    /// What holds for it.
+    pub policies: Policies,
+    /// Where its requests go.
+    pub backends: Balance,
+    /// How long its backends may take.
+    pub timeouts: Timeouts,
+    /// Counts its requests.
+    pub series: RouteSeries,
+}
+
+/// The effective policies of a route, or of a listener's requests without one.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// Who the client is.
+    pub jwt: Option<Arc<JwtAuth>>,
+    /// What it may do: each set must allow.
+    pub rules: Vec<Arc<RuleSet>>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// The whole exchange.
+    pub request: Option<Duration>,
+    /// For a backend to begin its answer.
+    pub response: Duration,
+    /// Without a byte of a body, in either direction.
+    pub stall: Duration,
+    /// The same for event streams, upgraded connections and gRPC.
+    pub stream: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_own_addresses() {
+        let network = |address: &str, bits| Network { address: address.parse().unwrap(), bits };
+        for (network, address, inside) in [
+            (network("10.0.0.0", 8), "10.255.0.1", true),
+            (network("10.0.0.0", 8), "11.0.0.1", false),
+            (network("0.0.0.0", 0), "1.2.3.4", true),
+            (network("0.0.0.0", 0), "::1", false),
+            (network("10.0.0.1", 32), "10.0.0.1", true),
+            (network("10.0.0.1", 32), "10.0.0.2", false),
+            (network("10.0.0.0", 8), "::ffff:10.1.1.1", true),
+            (network("2001:db8::", 32), "2001:db8:1::1", true),
+            (network("2001:db8::", 32), "2001:db9::1", false),
+            (network("::", 0), "::1", true),
+        ] {
+            assert_eq!(network.contains(address.parse().unwrap()), inside, "{address} in {network:?}");
+        }
+    }
+}

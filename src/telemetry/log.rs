@@ -1,0 +1,240 @@
+//! Log lines leave through a thread of their own. Each writer (a worker, the application log) has its own buffer,
+//! bounded; when the sink stalls, lines are dropped and counted, and the request goes on.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Bytes that one writer may have waiting.
+const BUFFER_LIMIT: usize = 4 << 20;
+/// How long lines are gathered before they are written in one go.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long the end of the process waits for a sink that does not take its last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where lines are gathered for one sink.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    buffers: Mutex<Vec<Arc<Buffer>>>,
+    pending: Mutex<bool>,
+    wake: Condvar,
+    closing: AtomicBool,
+    done: AtomicBool,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Buffer(Mutex<Vec<u8>>);
+
+/// One thread's way into a [`Log`].
+#[derive(Debug, Clone)]
+pub struct Lines {
+    buffer: Arc<Buffer>,
+    shared: Arc<Shared>,
+}
+
+impl Log {
+    /// Starts the thread that writes to `sink`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(name: &str, mut sink: Box<dyn Write + Send>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            buffers: Mutex::default(),
+            pending: Mutex::new(false),
+            wake: Condvar::new(),
+            closing: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            theirs.carry(&mut sink);
+            theirs.done.store(true, Ordering::Release);
+        })?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// A buffer of its own for one thread.
+    pub fn lines(&self) -> Lines {
+        let buffer = Arc::new(Buffer::default());
+        lock(&self.shared.buffers).push(Arc::clone(&buffer));
+        Lines { buffer, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Lines that were lost since the sink did not take them.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is waiting and ends the thread. A sink that has stalled is left behind after a second.
+    pub fn close(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.notify();
+        let Some(thread) = lock(&self.thread).take() else { return };
+        let deadline = std::time::Instant::now() + LAST_WORDS;
+        while !self.shared.done.load(Ordering::Acquire) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() || self.shared.done.load(Ordering::Acquire) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Lines {
+    /// Appends whole lines, line ends included. Never waits for the sink.
+    pub fn write(&self, lines: &[u8]) {
+        let mut buffer = lock(&self.buffer.0);
+        if buffer.len() + lines.len() > BUFFER_LIMIT {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let first = buffer.is_empty();
+        buffer.extend_from_slice(lines);
+        drop(buffer);
+        if first {
+            self.shared.notify();
+        }
+    }
+}
+
+impl Shared {
+    fn notify(&self) {
+        *lock(&self.pending) = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread: sleeps until something is there, gathers for a moment, writes.
+    fn carry(&self, sink: &mut dyn Write) {
+        let mut spare = Vec::new();
+        loop {
+            let mut pending = lock(&self.pending);
+            while !*pending {
+                pending = self.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            }
+            *pending = false;
+            drop(pending);
+            let closing = self.closing.load(Ordering::Acquire);
+            if !closing {
+                std::thread::sleep(GATHER);
+            }
+            let buffers: Vec<Arc<Buffer>> = lock(&self.buffers).clone();
+            for buffer in &buffers {
+                std::mem::swap(&mut *lock(&buffer.0), &mut spare);
+                // a sink that fails (a closed pipe) must not end the gateway
+                let _ = sink.write_all(&spare);
+                spare.clear();
+                if spare.capacity() > BUFFER_LIMIT / 4 {
+                    spare = Vec::new();
+                }
+            }
+            let _ = sink.flush();
+            // a buffer that only this list still holds, and that is empty, belongs to nobody any more
+            drop(buffers);
+            lock(&self.buffers).retain(|buffer| Arc::strong_count(buffer) > 1 || !lock(&buffer.0).is_empty());
+            if closing {
+                return;
+            }
+        }
+    }
+}
+
+/// The application log writes whole lines through the same kind of buffer.
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Lines {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+/// Hands each formatted event over as one piece.
+#[derive(Debug)]
+pub struct LineWriter<'a>(&'a Lines);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.write(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Locks in a way that a panic elsewhere can't spread: the data behind these locks is valid at every step.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    struct Sink(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(bytes.to_vec()).ok();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_all_writers_arrive_whole_and_closing_writes_the_last_ones() {
+        let (tx, rx) = mpsc::channel();
+        let log = Log::start("test-log", Box::new(Sink(tx))).unwrap();
+        let writers = [log.lines(), log.lines()];
+        for n in 0..100 {
+            for (at, lines) in writers.iter().enumerate() {
+                lines.write(format!("{at} {n}\n").as_bytes());
+            }
+        }
+        log.close();
+        let text = String::from_utf8(rx.try_iter().flatten().collect()).unwrap();
+        for at in 0..2 {
+            let mine: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{at} "))).collect();
+            assert_eq!(mine, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+        }
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn a_stalled_sink_drops_lines_with_a_count_and_holds_nobody_up() {
+        struct Stalled(mpsc::Receiver<()>);
+        impl Write for Stalled {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, blocked) = mpsc::channel();
+        let log = Log::start("stalled", Box::new(Stalled(blocked))).unwrap();
+        let lines = log.lines();
+        let line = vec![b'x'; 1 << 20];
+        for _ in 0..20 {
+            lines.write(&line);
+        }
+        assert!(log.dropped() > 0);
+        drop(release);
+        log.close();
+    }
+}

@@ -1,0 +1,89 @@
+//! Backends: where a permitted request goes, and how it gets there.
+//!
+//! [`Endpoint`] is one address with its protocol and TLS settings, resolved when the config is compiled. Connections
+//! are pooled per worker (`pool`), so workers never meet.
+
+pub mod balance;
+pub mod connect;
+pub mod pool;
+pub mod stream;
+pub mod tls;
+
+use std::sync::Arc;
+
+use crate::reason::Reason;
+
+/// How to speak to a backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// ALPN decides over TLS; in cleartext HTTP/1.1, but HTTP/2 for gRPC.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, in cleartext with prior knowledge.
+    Http2,
+}
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A name or an address literal (without brackets), resolved for each new connection.
+    Tcp {
+        /// The name or address.
+        host: Box<str>,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket's path.
+    Unix(Box<std::path::Path>),
+}
+
+/// One address that requests can be sent to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Tells pools apart: endpoints with equal settings have equal keys, also after a reload.
+    pub key: u64,
+    /// What the log calls it: `host:port` or the socket's path.
+    pub label: Arc<str>,
+    /// Where it is.
+    pub address: Address,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// TLS towards it, if any.
+    pub tls: Option<tls::ClientTls>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: std::time::Duration,
+}
+
+/// Why a backend gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection: refused, unreachable, name not found, TLS refused.
+    #[error("no connection to the backend: {0}")]
+    Connect(std::io::Error),
+    /// No connection in time.
+    #[error("no connection to the backend in time")]
+    ConnectTimeout,
+    /// The backend broke the exchange off, or its answer is not HTTP.
+    #[error("the backend broke off the exchange: {0}")]
+    Reset(hyper::Error),
+    /// The backend did not begin its answer in time.
+    #[error("the backend did not begin its answer in time")]
+    Timeout,
+    /// The client's request body failed; the backend is not to blame.
+    #[error("the request's body failed: {0}")]
+    RequestBody(Reason),
+}
+
+impl Error {
+    /// The reason code that the client and the log are given.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Connect(_) | Self::ConnectTimeout => Reason::UpstreamConnect,
+            Self::Reset(_) => Reason::UpstreamReset,
+            Self::Timeout => Reason::UpstreamTimeout,
+            Self::RequestBody(reason) => *reason,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A worker's connections to backends.
+//!
+//! An HTTP/1 connection has no task of its own: whoever uses it drives it, first while waiting for the head of the
+//! answer, then from the answer's body. That saves two task switches a request, and a client that hangs up drops the
+//! connection to the backend with it. An HTTP/2 connection is shared and has a task.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::connect::dial;
+use super::stream::Stream;
+use super::{Endpoint, Error, Protocol};
+use crate::body::RequestBody;
+
+/// Idle connections that are kept for one endpoint.
+const MAX_IDLE: usize = 512;
+/// How long an idle connection is kept: below the usual keep-alive of backends.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
+/// An HTTP/1 head from a backend may be this large.
+const MAX_HEAD: usize = 256 << 10;
+
+/// A worker's connections.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<HashMap<u64, Vec<Idle>>>,
+    http2: Mutex<HashMap<u64, Http2>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Http2 {
+    sender: Option<http2::SendRequest<RequestBody>>,
+    dialling: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    line: Box<Line>,
+    since: Instant,
+}
+
+/// An HTTP/1 connection and the way to put requests on it.
+#[derive(Debug)]
+struct Line {
+    sender: http1::SendRequest<RequestBody>,
+    connection: http1::Connection<TokioIo<Stream>, RequestBody>,
+}
+
+/// Why an exchange failed, with the request when not a byte of it was written.
+#[derive(Debug)]
+pub struct Failed {
+    /// What happened.
+    pub error: Error,
+    /// The request, to be tried on another connection. Never there when the backend may have seen it.
+    pub unsent: Option<Request<RequestBody>>,
+    /// The connection had been used before, so that its end may have been on the way already.
+    pub reused: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, unsent: None, reused: false }
+    }
+}
+
+impl Pool {
+    /// Whether the next request to `endpoint` would go on a connection that has been idle for at least `age`.
+    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration) -> bool {
+        let idle = lock(&self.idle);
+        idle.get(&endpoint.key).and_then(|lines| lines.last()).is_some_and(|idle| idle.since.elapsed() >= age)
+    }
+
+    /// Sends `request` to `endpoint` and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// [`Failed`], with the request in it if it can safely be sent again.
+    pub async fn exchange(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        match protocol {
+            Protocol::Http2 => self.exchange_http2(endpoint, request).await,
+            Protocol::Auto if endpoint.tls.is_some() => self.exchange_by_alpn(endpoint, request).await,
+            Protocol::Auto | Protocol::Http1 => {
+                if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
+                    return self.exchange_http1(endpoint, line, request, true).await;
+                }
+                let dialled = dial(endpoint, Protocol::Http1).await?;
+                let line = Line::begin(dialled.stream).await?;
+                self.exchange_http1(endpoint, line, request, false).await
+            }
+        }
+    }
+
+    /// Over TLS with either protocol: what was agreed on before, or else what the handshake says.
+    async fn exchange_by_alpn(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        if let Some(sender) = self.shared(endpoint.key) {
+            return exchange_on(sender, request).await;
+        }
+        if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
+            return self.exchange_http1(endpoint, line, request, true).await;
+        }
+        let dialled = dial(endpoint, Protocol::Auto).await?;
+        if dialled.http2 {
+            return exchange_on(self.share(endpoint.key, dialled.stream).await?, request).await;
+        }
+        let line = Line::begin(dialled.stream).await?;
+        self.exchange_http1(endpoint, line, request, false).await
+    }
+
+    async fn exchange_http1(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        mut line: Box<Line>,
+        request: Request<RequestBody>,
+        reused: bool,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let answer = {
+            let mut answer = pin!(line.sender.try_send_request(request));
+            let connection = &mut line.connection;
+            let mut open = true;
+            poll_fn(|cx| {
+                if open && Pin::new(&mut *connection).poll(cx).is_ready() {
+                    open = false; // the answer tells how it ended
+                }
+                answer.as_mut().poll(cx)
+            })
+            .await
+        };
+        match answer {
+            Ok(response) => Ok(response.map(|incoming| {
+                let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key };
+                UpstreamBody { incoming, lease: Some(lease) }
+            })),
+            Err(mut error) => {
+                let unsent = error.take_message();
+                Err(Failed { error: Error::Reset(error.into_error()), unsent, reused })
+            }
+        }
+    }
+
+    async fn exchange_http2(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let sender = match self.shared(endpoint.key) {
+            Some(sender) => sender,
+            None => {
+                // one connection serves all: the others wait for it rather than make their own
+                let dialling = Arc::clone(&lock(&self.http2).entry(endpoint.key).or_default().dialling);
+                let _turn = dialling.lock().await;
+                match self.shared(endpoint.key) {
+                    Some(sender) => sender,
+                    None => {
+                        let dialled = dial(endpoint, Protocol::Http2).await?;
+                        self.share(endpoint.key, dialled.stream).await?
+                    }
+                }
+            }
+        };
+        exchange_on(sender, request).await
+    }
+
+    fn shared(&self, key: u64) -> Option<http2::SendRequest<RequestBody>> {
+        lock(&self.http2).get(&key)?.sender.clone().filter(|sender| !sender.is_closed())
+    }
+
+    async fn share(&self, key: u64, stream: Stream) -> Result<http2::SendRequest<RequestBody>, Error> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(hyper_util::rt::TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_header_list_size(256 << 10);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Error::Reset)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a backend's HTTP/2 connection ended");
+            }
+        });
+        lock(&self.http2).entry(key).or_default().sender = Some(sender.clone());
+        Ok(sender)
+    }
+
+    /// The connection that was used last and is still open.
+    fn checkout(&self, key: u64, cx: &mut Context<'_>) -> Option<Box<Line>> {
+        let mut idle = lock(&self.idle);
+        let lines = idle.get_mut(&key)?;
+        while let Some(Idle { mut line, since }) = lines.pop() {
+            if since.elapsed() < MAX_IDLE_TIME && line.is_usable(cx) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn checkin(&self, key: u64, line: Box<Line>) {
+        let mut idle = lock(&self.idle);
+        let lines = idle.entry(key).or_default();
+        if lines.len() < MAX_IDLE {
+            lines.push(Idle { line, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by the backend, so that nothing piles up.
+    pub fn sweep(&self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        lock(&self.idle).retain(|_, lines| {
+            lines.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE_TIME && idle.line.is_usable(&mut cx));
+            !lines.is_empty()
+        });
+        lock(&self.http2).retain(|_, entry| entry.sender.as_ref().is_none_or(|sender| !sender.is_closed()));
+    }
+}
+
+async fn exchange_on(
+    mut sender: http2::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Failed> {
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None })),
+        Err(mut error) => {
+            let unsent = error.take_message();
+            Err(Failed { error: Error::Reset(error.into_error()), unsent, reused: true })
+        }
+    }
+}
+
+impl Line {
+    async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Error::Reset)?;
+        Ok(Box::new(Self { sender, connection }))
+    }
+
+    /// Whether the backend keeps the connection open and it is ready for a request.
+    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        Pin::new(&mut self.connection).poll(cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+/// An answer's body, which drives its connection and gives it back at its end.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+/// A connection in use.
+#[derive(Debug)]
+struct Lease {
+    line: Option<Box<Line>>,
+    pool: Arc<Pool>,
+    key: u64,
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        // asking first tells the connection that there is room for more
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(lease) = &mut this.lease
+            && let Some(line) = &mut lease.line
+        {
+            if Pin::new(&mut line.connection).poll(cx).is_ready() {
+                lease.line = None; // over: what is left of the body has been handed on
+            }
+            frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    /// A connection whose answer was read to its end goes back to the pool; any other is closed.
+    fn drop(&mut self) {
+        let Some(mut lease) = self.lease.take() else { return };
+        let Some(mut line) = lease.line.take() else { return };
+        let mut cx = Context::from_waker(Waker::noop());
+        let ended = self.incoming.is_end_stream()
+            || matches!(Pin::new(&mut self.incoming).poll_frame(&mut cx), Poll::Ready(None));
+        if ended && line.is_usable(&mut cx) {
+            lease.pool.checkin(lease.key, line);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

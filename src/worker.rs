@@ -1,0 +1,86 @@
+//! What one worker thread has of its own: connections to backends, verified tokens, log lines, numbers. Workers share
+//! nothing that is written on a request's way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+
+use crate::auth::TokenCache;
+use crate::request::UnixTime;
+use crate::telemetry::log::Lines;
+use crate::telemetry::metrics::Shard;
+use crate::upstream::pool::Pool;
+
+/// One worker's own things.
+#[derive(Debug)]
+pub struct Worker {
+    /// Connections to backends.
+    pub pool: Arc<Pool>,
+    /// Verified tokens.
+    pub tokens: TokenCache,
+    /// The way into the access log.
+    pub log: Lines,
+    /// Numbers.
+    pub metrics: Arc<Shard>,
+    ids: Ids,
+    calendar: Mutex<Calendar>,
+}
+
+/// Request ids: unlikely to meet again anywhere, and cheap. They are no secret.
+#[derive(Debug)]
+struct Ids {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+/// The text of the second that it is.
+#[derive(Debug, Default)]
+struct Calendar {
+    second: i64,
+    text: String,
+}
+
+impl Worker {
+    /// A worker with empty pools and caches.
+    pub fn new(tokens: TokenCache, log: Lines, metrics: Arc<Shard>) -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        let random = || std::hash::RandomState::new().build_hasher().finish();
+        Self {
+            pool: Arc::default(),
+            tokens,
+            log,
+            metrics,
+            ids: Ids { prefix: random(), next: AtomicU64::new(random()) },
+            calendar: Mutex::default(),
+        }
+    }
+
+    /// An id for a new request: 32 hexadecimal digits.
+    pub fn new_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let number = u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29));
+        let mut text = [b'0'; 32];
+        for (at, digit) in text.iter_mut().enumerate() {
+            let nibble = (number >> (124 - 4 * at)) as usize & 15;
+            *digit = DIGITS.get(nibble).copied().unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+    }
+
+    /// Appends `now` as RFC 3339 text in UTC with milliseconds.
+    pub fn write_time(&self, now: UnixTime, out: &mut Vec<u8>) {
+        let second = now.0.floor() as i64;
+        let millis = ((now.0 - now.0.floor()) * 1000.0) as u32;
+        let mut calendar = self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+        if calendar.second != second || calendar.text.is_empty() {
+            let text = chrono::DateTime::from_timestamp(second, 0).map(|t| t.format("%Y-%m-%dT%H:%M:%S").to_string());
+            *calendar = Calendar { second, text: text.unwrap_or_default() };
+        }
+        out.extend_from_slice(calendar.text.as_bytes());
+        drop(calendar);
+        let digit = |n: u32| b'0' + (n % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+    }
+}
