@@ -157,8 +157,25 @@ fn the_example_tokens_are_of_the_example_key() {
         let token = jsonwebtoken::decode::<Value>(mint::example(name), &key, &validation).unwrap();
         assert_eq!((&token.claims["sub"], &token.claims["groups"]), (&json!(name), &groups));
     }
+    let minted = Key::example().token(&mint::claims());
+    assert!(jsonwebtoken::decode::<Value>(minted, &key, &validation).is_ok());
     let expired = jsonwebtoken::decode::<Value>(mint::example("expired"), &key, &validation).unwrap_err();
     assert_eq!(*expired.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
+}
+
+#[test]
+fn a_private_jwk_is_read() {
+    // RFC 8037, appendix A: the key, and the signature of the example's input.
+    let key = Key::from_jwk(&json!({
+        "kty": "OKP", "crv": "Ed25519",
+        "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }));
+    assert_eq!(
+        key.compact(r#"{"alg":"EdDSA"}"#, "Example of Ed25519 signing"),
+        "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
+         hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    );
 }
 
 #[test]

@@ -176,6 +176,36 @@ impl Key {
         Self { alg, kid: None, pair }
     }
 
+    /// The key of a private JWK: an EC key on a curve of [`Alg`], or an Ed25519 key.
+    #[track_caller]
+    pub fn from_jwk(jwk: &Value) -> Self {
+        let part = |name: &str| {
+            let text = jwk[name].as_str().unwrap_or_else(|| panic!("{name} of a private key"));
+            URL_SAFE_NO_PAD.decode(text).expect("base64url")
+        };
+        let curved = Alg::ASYMMETRIC.into_iter().find(|alg| alg.curve().is_some_and(|(name, _)| jwk["crv"] == name));
+        let (alg, pair) = match curved.and_then(|alg| Some((alg, alg.curve()?.1))) {
+            Some((alg, curve)) => {
+                let point = [&[4], &part("x")[..], &part("y")].concat();
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &part("d"), &point);
+                (alg, Pair::Ec(pair.expect("an EC key")))
+            }
+            None => {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&part("d"), &part("x"));
+                (Alg::EdDsa, Pair::Ed(pair.expect("an Ed25519 key")))
+            }
+        };
+        Self { alg, kid: jwk["kid"].as_str().map(str::to_owned), pair }
+    }
+
+    /// The key of `manifests/jwt`.
+    #[track_caller]
+    pub fn example() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/jwt/priv-key");
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self::from_jwk(&serde_json::from_str(&text).expect("a JWK"))
+    }
+
     /// The public key as a JWK; of an HMAC key, the secret.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {

@@ -14,11 +14,13 @@
 mod backend;
 mod client;
 pub mod mint;
+mod process;
 mod temp;
 mod wire;
 
 pub use backend::{Answer, Backend, Gate, Recorded};
 pub use client::RawClient;
+pub use process::{PORTCULLIS, Process, ROOT};
 pub use temp::TempDir;
 pub use wire::{Fields, Message};
 
