@@ -1,0 +1,65 @@
+//! The main job in one command: a backend, and the gateway of `quickstart.yaml` in front of it.
+//!
+//! `cargo run --example demo` serves on port 3000; `cargo run --example demo -- PORT` on another one (0: any that is
+//! free), and without the admin, metrics and readiness addresses, so that it stands beside whatever runs already.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use portcullis::app::{Gateway, Options};
+use portcullis::config;
+
+const QUICKSTART: &str = include_str!("quickstart.yaml");
+
+fn main() -> ExitCode {
+    match run(std::env::args().nth(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(port: Option<String>) -> Result<(), String> {
+    // The keys are named relative to the repository's root.
+    std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).map_err(|error| error.to_string())?;
+
+    let backend = backend().map_err(|error| format!("the backend does not start: {error}"))?;
+    let mut yaml = QUICKSTART.replace("localhost:8080", &backend.to_string());
+    if let Some(port) = port {
+        yaml = yaml.replace("port: 3000", &format!("port: {port}"));
+        yaml.push_str("config: {adminAddr: off, statsAddr: off, readinessAddr: off}\n");
+    }
+
+    let source = config::Source::new("examples/quickstart.yaml", yaml);
+    let gateway = config::load(source, &|name| std::env::var(name).ok())
+        .and_then(|loaded| Gateway::start(loaded, Options::default()))
+        .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+
+    println!("backend on http://{backend}");
+    for address in gateway.addresses() {
+        println!("gateway on http://localhost:{}, stop it with Ctrl-C", address.port());
+    }
+    gateway.wait_for_signal();
+    gateway.shutdown();
+    Ok(())
+}
+
+/// Starts the backend on a thread of its own: on port 8080, or on any other when that is taken.
+fn backend() -> std::io::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 8080)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        let served = runtime
+            .block_on(async { portcullis::cli::echo::serve(tokio::net::TcpListener::from_std(listener)?).await });
+        if let Err(error) = served {
+            eprintln!("the backend stopped: {error}");
+        }
+    });
+    Ok(address)
+}

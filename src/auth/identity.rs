@@ -1,0 +1,126 @@
+//! Who a request speaks for. Only this module's parent makes a [`Verified`], so holding one proves that a token was
+//! accepted.
+
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use super::claims::Dates;
+use crate::request::UnixTime;
+
+/// Who a request speaks for.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// No accepted token.
+    Anonymous,
+    /// The bearer of an accepted token.
+    Verified(Arc<Verified>),
+}
+
+impl Identity {
+    /// The accepted token, if there is one.
+    pub fn verified(&self) -> Option<&Verified> {
+        match self {
+            Self::Anonymous => None,
+            Self::Verified(verified) => Some(verified),
+        }
+    }
+}
+
+/// An accepted token: signature and claims are good, by the provider named here.
+#[derive(Debug)]
+pub struct Verified {
+    pub(super) claims: Map<String, Value>,
+    pub(super) provider: Arc<str>,
+    /// The provider's place in the policy.
+    pub(super) provider_index: usize,
+    pub(super) kid: Option<Box<str>>,
+    pub(super) algorithm: Algorithm,
+    pub(super) dates: Dates,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The key set that verified it.
+    pub(super) keys: [u8; 32],
+    pub(super) size: usize,
+}
+
+impl Verified {
+    /// All claims.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// The provider's name.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// The `kid` of the token, or else of the key that verified it.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The algorithm of the signature.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The `iss` claim.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    /// The `sub` claim.
+    pub fn subject(&self) -> Option<&str> {
+        self.claims.get("sub")?.as_str()
+    }
+
+    /// The `iat` claim.
+    pub fn issued_at(&self) -> Option<UnixTime> {
+        self.dates.issued_at.map(UnixTime)
+    }
+
+    /// The `exp` claim.
+    pub fn expires_at(&self) -> Option<UnixTime> {
+        self.dates.expires_at.map(UnixTime)
+    }
+
+    /// The headers that carry this identity to the backend (`claimsToHeaders`, `payloadHeader`).
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Writes [`Self::headers`]. Whatever a client sent under these names must have been stripped before.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// Roughly how many bytes this takes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// Roughly how many bytes claims and headers take in memory; rather too many than too few.
+pub(super) fn size(claims: &Map<String, Value>, headers: &[(HeaderName, HeaderValue)]) -> usize {
+    let headers: usize = headers.iter().map(|(_, value)| 96 + value.len()).sum();
+    std::mem::size_of::<Verified>() + map_size(claims) + headers
+}
+
+fn map_size(map: &Map<String, Value>) -> usize {
+    // A B-tree's nodes have room for 11 entries and are at least half full, but for the only one.
+    let nodes = map.len().div_ceil(5) * (11 * (size_of::<String>() + size_of::<Value>()) + 48);
+    nodes + map.iter().map(|(name, value)| name.len() + value_size(value)).sum::<usize>()
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len() + 16,
+        Value::Array(items) => 2 * items.len() * size_of::<Value>() + items.iter().map(value_size).sum::<usize>(),
+        Value::Object(members) => map_size(members),
+    }
+}

@@ -1,0 +1,75 @@
+//! Where a provider's keys come from: a fixed set, or one that is fetched and replaced while requests read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use super::jwks::Remote;
+use super::keyring::KeySet;
+
+/// A provider's keys. Requests read them without a lock.
+#[derive(Debug)]
+pub struct KeySource {
+    keys: ArcSwapOption<KeySet>,
+    remote: Option<Remote>,
+}
+
+impl KeySource {
+    /// Keys that never change: from a file or from the config.
+    pub fn fixed(keys: KeySet) -> Arc<Self> {
+        Arc::new(Self { keys: ArcSwapOption::from_pointee(keys), remote: None })
+    }
+
+    /// Keys that somebody else fetches and [`publish`](Self::publish)es.
+    pub(crate) fn fetched(remote: Remote) -> Arc<Self> {
+        Arc::new(Self { keys: ArcSwapOption::empty(), remote: Some(remote) })
+    }
+
+    /// The keys that count now; `None` before the first fetch, and when they are too old to count.
+    pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
+        self.keys.load()
+    }
+
+    /// What is known of the fetching, for keys that are fetched.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// Replaces the keys, or ends them. An equal set stays in place, so that tokens verified with it stay in the cache.
+    pub(crate) fn publish(&self, keys: Option<KeySet>) {
+        let same = match (&keys, self.current().as_deref()) {
+            (Some(new), Some(old)) => new.fingerprint() == old.fingerprint(),
+            _ => false,
+        };
+        if !same {
+            self.keys.store(keys.map(Arc::new));
+        }
+    }
+}
+
+/// Keys that may come while a request waits: of providers that have none yet, or lack the token's `kid`.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    sources: Vec<Arc<KeySource>>,
+    kid: Option<Box<str>>,
+}
+
+impl Pending {
+    /// The longest that a request waits for keys.
+    pub const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Adds a source, if asking it makes sense at this moment.
+    pub(crate) fn add(pending: &mut Option<Self>, source: &Arc<KeySource>, kid: Option<&str>) {
+        if source.remote().is_some_and(|remote| remote.demand().is_worth_asking(kid)) {
+            let all = pending.get_or_insert_with(|| Self { sources: Vec::new(), kid: None });
+            all.sources.push(Arc::clone(source));
+            all.kid = all.kid.take().or_else(|| kid.map(Into::into));
+        }
+    }
+
+    /// Asks for the keys, and waits until they are there, at most [`Self::PATIENCE`] in all.
+    pub async fn settled(&self) {
+        super::jwks::settled(&self.sources, self.kid.as_deref(), Self::PATIENCE).await;
+    }
+}

@@ -1,0 +1,142 @@
+//! What is wrong with a config: one finding, and how it is shown.
+
+use std::fmt::Write as _;
+
+use super::place::Place;
+use super::source::Source;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The config does not load.
+    Error,
+    /// It loads, and probably does not mean what its author thinks.
+    Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Something that is wrong with a config, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error at a place.
+    pub fn error(place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, place, message: message.into(), hint: None }
+    }
+
+    /// A warning at a place.
+    pub fn warning(place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(place, message) }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The finding as a user reads it: place, path, the line with a mark under it, message and advice. Without a
+    /// source, or for a place in another file, the line is left out.
+    pub fn render(&self, source: Option<&Source>) -> String {
+        let Place { line, column, start, end, path, file, .. } = &self.place;
+        let mut out = format!("{}: {}", self.severity.as_str(), self.place);
+        if !path.is_empty() {
+            let _ = write!(out, ": {}", printable(path));
+        }
+        out.push('\n');
+        let text = source.filter(|s| s.name() == file).and_then(|s| s.line(*line)).filter(|t| !t.trim().is_empty());
+        if let Some(text) = text {
+            let number = line.to_string();
+            let gutter = " ".repeat(number.len());
+            let column = usize::try_from(*column).unwrap_or(1);
+            let (text, column) = window(text, column);
+            let rest = text.chars().count().saturating_sub(column - 1).max(1);
+            let width = source
+                .and_then(|s| s.text().get(*start..*end))
+                .map_or(1, |marked| marked.lines().next().unwrap_or_default().trim_end().chars().count())
+                .clamp(1, rest);
+            let _ = writeln!(out, " {number} | {}", printable(&text));
+            let _ = writeln!(out, " {gutter} | {}{}", " ".repeat(column - 1), "^".repeat(width));
+        }
+        let _ = writeln!(out, "  {}", printable(&self.message));
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(out, "  hint: {}", printable(hint));
+        }
+        out
+    }
+}
+
+/// At most this many characters of a line are shown.
+const WIDTH: usize = 160;
+
+/// The part of a line around a column, and the column in it.
+fn window(line: &str, column: usize) -> (String, usize) {
+    let skip = match column > WIDTH - 40 {
+        true => column - 40,
+        false => 0,
+    };
+    let part = line.strip_prefix('\u{feff}').unwrap_or(line).chars().skip(skip).take(WIDTH).collect();
+    (part, (column - skip).max(1))
+}
+
+/// Text that a terminal shows as it is: each control character becomes one question mark, a tab one space.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if c.is_control() => '?',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_shows_its_line_and_a_mark_under_it() {
+        let source = Source::new("gw.yaml", "binds:\n- prot: 3000\n".to_owned());
+        let finding = Diagnostic::error(source.place(9, 13, "binds[0].prot"), "unknown key `prot`");
+        assert_eq!(
+            finding.hint("did you mean `port`?").render(Some(&source)),
+            "error: gw.yaml:2:3: binds[0].prot\n 2 | - prot: 3000\n   |   ^^^^\n  unknown key `prot`\n  hint: did you mean `port`?\n"
+        );
+    }
+
+    #[test]
+    fn a_finding_about_a_whole_file_has_no_line() {
+        let finding = Diagnostic::warning(Place::start_of(&"gw.yaml".into()), "the file is odd");
+        assert_eq!(finding.render(None), "warning: gw.yaml:1:1\n  the file is odd\n");
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_control_characters_do_not_reach_the_terminal() {
+        let source = Source::new("gw.yaml", format!("a: {}\u{1b}[31m{}\n", "x".repeat(500), "y".repeat(500)));
+        let shown = Diagnostic::error(source.place(503, 504, "a"), "bad").render(Some(&source));
+        assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines[1].chars().nth(lines[2].chars().position(|c| c == '^').unwrap()), Some('?'));
+    }
+}

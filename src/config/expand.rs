@@ -1,0 +1,111 @@
+//! `${VAR}` and `${VAR:-default}` inside string values, after the YAML was read, so that a value of the environment
+//! can never become structure. `$$` is a `$`; any other `$` is left alone.
+
+use std::borrow::Cow;
+
+/// Where values of the environment come from.
+pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The text with its variables filled in, or what is wrong with it.
+pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, String> {
+    if !text.contains("${") && !text.contains("$$") {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        if let Some(after) = from.strip_prefix("$$") {
+            out.push('$');
+            rest = after;
+        } else if let Some(inner) = from.strip_prefix("${") {
+            let (written, after) =
+                inner.split_once('}').ok_or("`${` has no `}`; write `$${` for the characters themselves")?;
+            let (name, default) = match written.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (written, None),
+            };
+            let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+            if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return Err(format!(
+                    "`${{{written}}}` names no variable; write `$${{…}}` for the characters themselves"
+                ));
+            }
+            // As in a shell, `:-` also stands in for a variable that is set to nothing.
+            match (env(name), default) {
+                (Some(value), None) => out.push_str(&value),
+                (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
+                (_, Some(default)) => out.push_str(default),
+                (None, None) => {
+                    return Err(format!(
+                        "the environment variable `{name}` is not set; `${{{name}:-…}}` gives a default"
+                    ));
+                }
+            }
+            rest = after;
+        } else {
+            out.push('$');
+            rest = from.get(1..).unwrap_or_default();
+        }
+    }
+    out.push_str(rest);
+    Ok(Cow::Owned(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "HOST" => Some("db".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICK" => Some("a: [b]\nc: ${HOST}".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn variables_are_filled_in() {
+        for (text, want) in [
+            ("${HOST}:1", "db:1"),
+            ("${HOST}${HOST}", "dbdb"),
+            ("${NONE:-x}", "x"),
+            ("${NONE:-}", ""),
+            ("${EMPTY:-x}", "x"),
+            ("${EMPTY}", ""),
+            ("${NONE:-a:-b}", "a:-b"),
+            ("$$", "$"),
+            ("$${HOST}", "${HOST}"),
+            ("$$$$", "$$"),
+            ("$HOST ^a$ $1", "$HOST ^a$ $1"),
+            ("a$", "a$"),
+            ("${TRICK}", "a: [b]\nc: ${HOST}"),
+        ] {
+            assert_eq!(expand(text, &env).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_variable_is_an_error() {
+        for text in ["${NONE}", "${HOST", "${}", "${1}", "${a b}", "${HOST:x}", "${:-x}"] {
+            assert!(expand(text, &env).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_without_dollars_stays(text in "[^$]*") {
+            prop_assert_eq!(expand(&text, &env).unwrap(), text);
+        }
+
+        #[test]
+        fn doubled_dollars_give_any_text_back(text in "\\PC*") {
+            let doubled = text.replace('$', "$$");
+            prop_assert_eq!(expand(&doubled, &env).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! YAML text -> a tree of nodes that know where they stand.
+//!
+//! Reading into an own tree first lets every later error have its place, and lets *all* duplicate keys be found. What
+//! it refuses: several documents, tags, keys that are not scalars, and files that are too deep or too large.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+
+use super::error::Diagnostic;
+use super::source::Source;
+
+/// The deepest nesting that is read.
+const MAX_DEPTH: usize = 64;
+/// The most nodes that are read, aliases counted each time.
+const MAX_NODES: usize = 500_000;
+
+/// A value of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Its number in the order of the file; numbers from `id` to `last` are the node and what is in it.
+    pub id: usize,
+    /// The highest number in it.
+    pub last: usize,
+    /// The byte at which it starts.
+    pub start: usize,
+    /// The byte behind it.
+    pub end: usize,
+    /// The dotted path to it.
+    pub path: Arc<str>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// A scalar; only a plain one can be something else than a string.
+    Scalar { text: String, plain: bool },
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in the order of the file, each key once.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key.
+    pub key: String,
+    /// The byte at which the key starts.
+    pub start: usize,
+    /// The byte behind the key.
+    pub end: usize,
+    /// The value.
+    pub value: Node,
+}
+
+/// A collection that is not yet closed.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// In a map: the key that waits for its value.
+    key: Option<(String, usize, usize)>,
+}
+
+/// Reads the file's one document. The tree is whole even if there are errors beside it (duplicate keys).
+pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
+    let mut reader = Reader { source, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str(source.text());
+    let mut documents = 0;
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| reader.syntax(&error))?;
+        if let Event::DocumentStart(..) = event {
+            documents += 1;
+            if documents > 1 {
+                return Err(reader.error(&span, "a second document begins here; a config is one document"));
+            }
+        }
+        reader.take(event, &span)?;
+    }
+    let Some(mut root) = reader.root else {
+        return Err(Diagnostic::error(source.place(0, 0, ""), "the config is empty"));
+    };
+    let mut errors = Vec::new();
+    number(&mut root, "", &mut 0, source, &mut errors);
+    Ok((root, errors))
+}
+
+struct Reader<'s> {
+    source: &'s Source,
+    stack: Vec<Open>,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Diagnostic> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let string = self.tag(tag.as_deref(), span)?;
+                let plain = style == ScalarStyle::Plain && !string;
+                let node = self.node(Kind::Scalar { text: text.into_owned(), plain }, span)?;
+                self.keep(anchor, &node, 1);
+                self.add(node, span)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.tag(tag.as_deref(), span)?;
+                self.open(Kind::List(Vec::new()), anchor, span)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.tag(tag.as_deref(), span)?;
+                self.open(Kind::Map(Vec::new()), anchor, span)
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(mut open) = self.stack.pop() else { return Ok(()) };
+                open.node.end = span.byte_range().map_or(open.node.end, |r| r.end).max(open.node.start);
+                if open.anchor != 0 {
+                    let size = size(&open.node);
+                    self.keep(open.anchor, &open.node, size);
+                }
+                self.add(open.node, span)
+            }
+            Event::Alias(anchor) => {
+                let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                    return Err(self.error(span, "the alias stands inside the value that it names"));
+                };
+                self.count(size, span)?;
+                self.add(node, span)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, kind: Kind, anchor: usize, span: &Span) -> Result<(), Diagnostic> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(self.error(span, format!("the config is nested more than {MAX_DEPTH} levels deep")));
+        }
+        if self.stack.last().is_some_and(|open| matches!(open.node.kind, Kind::Map(_)) && open.key.is_none()) {
+            return Err(self.error(span, "a key must be a plain word, not a list or map"));
+        }
+        let node = self.node(kind, span)?;
+        self.stack.push(Open { node, anchor, key: None });
+        Ok(())
+    }
+
+    /// Puts a finished value into the collection that is open.
+    fn add(&mut self, node: Node, span: &Span) -> Result<(), Diagnostic> {
+        let Some(open) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut open.node.kind {
+            Kind::List(items) => items.push(node),
+            Kind::Map(entries) => match open.key.take() {
+                None => match node.kind {
+                    Kind::Scalar { text, .. } => open.key = Some((text, node.start, node.end)),
+                    _ => return Err(self.error(span, "a key must be a plain word, not a list or map")),
+                },
+                Some((key, start, end)) => entries.push(Entry { key, start, end, value: node }),
+            },
+            Kind::Scalar { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, kind: Kind, span: &Span) -> Result<Node, Diagnostic> {
+        self.count(1, span)?;
+        let range = span.byte_range().unwrap_or_default();
+        Ok(Node { id: 0, last: 0, start: range.start, end: range.end, path: Arc::from(""), kind })
+    }
+
+    fn count(&mut self, nodes: usize, span: &Span) -> Result<(), Diagnostic> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        match self.nodes > MAX_NODES {
+            true => Err(self.error(span, format!("the config has more than {MAX_NODES} values"))),
+            false => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, anchor: usize, node: &Node, size: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+    }
+
+    /// Whether a tag makes a string of what it stands at. Other tags mean nothing here.
+    fn tag(&self, tag: Option<&Tag>, span: &Span) -> Result<bool, Diagnostic> {
+        match tag {
+            None => Ok(false),
+            Some(tag) if tag.is_yaml_core_schema_tag("str") => Ok(true),
+            Some(tag) if tag.is_yaml_core_schema() => Ok(false),
+            Some(_) => Err(self.error(span, "tags (`!name`) mean nothing in a config")),
+        }
+    }
+
+    fn error(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
+        let range = span.byte_range().unwrap_or_default();
+        Diagnostic::error(self.source.place(range.start, range.end, ""), message)
+    }
+
+    fn syntax(&self, error: &ScanError) -> Diagnostic {
+        let at = error.marker().byte_offset().unwrap_or_default();
+        Diagnostic::error(self.source.place(at, at, ""), format!("not YAML: {}", error.info()))
+    }
+}
+
+/// Gives every node its number and path, and takes keys that were written before out of their maps.
+fn number(node: &mut Node, path: &str, next: &mut usize, source: &Source, errors: &mut Vec<Diagnostic>) {
+    node.id = *next;
+    node.path = path.into();
+    *next += 1;
+    match &mut node.kind {
+        Kind::Scalar { .. } => {}
+        Kind::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                number(item, &format!("{path}[{index}]"), next, source, errors);
+            }
+        }
+        Kind::Map(entries) => {
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            entries.retain(|entry| match seen.get(&entry.key) {
+                None => seen.insert(entry.key.clone(), entry.start).is_none(),
+                Some(first) => {
+                    let first = source.place(*first, *first, "").line;
+                    let place = source.place(entry.start, entry.end, &child(path, &entry.key));
+                    let message = format!("the key `{}` is written twice; first on line {first}", entry.key);
+                    errors.push(Diagnostic::error(place, message));
+                    false
+                }
+            });
+            for entry in entries {
+                number(&mut entry.value, &child(path, &entry.key), next, source, errors);
+            }
+        }
+    }
+    node.last = *next - 1;
+}
+
+/// The path of a key in the map at `path`. A key that would be taken for a path itself stands in quotes.
+pub(super) fn child(path: &str, key: &str) -> String {
+    let plain = !key.is_empty() && !key.contains(['.', '[', ']', ' ', '"']);
+    match (path.is_empty(), plain) {
+        (true, true) => key.to_owned(),
+        (false, true) => format!("{path}.{key}"),
+        (_, false) => format!("{path}[{key:?}]"),
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.kind {
+        Kind::Scalar { .. } => 0,
+        Kind::List(items) => items.iter().map(size).sum(),
+        Kind::Map(entries) => entries.iter().map(|e| size(&e.value)).sum(),
+    }
+}

@@ -1,0 +1,275 @@
+//! The other policies that decide who may ask: `authorization`, `cors`, `basicAuth`, `apiKey`, `extAuthz`.
+
+use serde::Deserialize;
+
+use super::super::place::Located;
+use super::super::route::KeyFile;
+use super::super::shape::{Entries, TextOr};
+use super::super::value::{BackendHost, Duration, HeaderName, Method, Size, Status};
+use super::jwt::Location;
+
+/// Rules in CEL.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorization {
+    /// Whether a refusal is carried out; default `enforce`.
+    #[serde(default)]
+    pub mode: AuthorizationMode,
+    /// The rules; none refuses nothing.
+    pub rules: Vec<Rule>,
+}
+
+/// Whether a refusal is carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthorizationMode {
+    /// It is.
+    #[default]
+    #[serde(alias = "Enforce")]
+    Enforce,
+    /// It is logged and counted, and the request goes on.
+    #[serde(alias = "Shadow")]
+    Shadow,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Located<TextOr<RuleWritten>>")]
+pub struct Rule {
+    /// Its name in logs and metrics.
+    pub name: Option<String>,
+    /// What it does when it is true.
+    pub kind: RuleKind,
+    /// The CEL expression.
+    pub cel: Located<String>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleKind {
+    /// If there are any of these, one must be true.
+    Allow,
+    /// None of these may be true.
+    Deny,
+    /// All of these must be true.
+    Require,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleWritten {
+    name: Option<String>,
+    allow: Option<Located<String>>,
+    deny: Option<Located<String>>,
+    require: Option<Located<String>>,
+}
+
+impl TryFrom<Located<TextOr<RuleWritten>>> for Rule {
+    type Error = &'static str;
+    fn try_from(written: Located<TextOr<RuleWritten>>) -> Result<Self, Self::Error> {
+        let map = match written.value {
+            TextOr::Text(cel) => {
+                return Ok(Self {
+                    name: None,
+                    kind: RuleKind::Allow,
+                    cel: Located { value: cel, place: written.place },
+                });
+            }
+            TextOr::Other(map) => map,
+        };
+        let (kind, cel) = match (map.allow, map.deny, map.require) {
+            (Some(cel), None, None) => (RuleKind::Allow, cel),
+            (None, Some(cel), None) => (RuleKind::Deny, cel),
+            (None, None, Some(cel)) => (RuleKind::Require, cel),
+            (None, None, None) => return Err("a rule has one of `allow`, `deny` and `require`; none is there"),
+            _ => return Err("a rule has exactly one of `allow`, `deny` and `require`; write several rules"),
+        };
+        Ok(Self { name: map.name, kind, cel })
+    }
+}
+
+/// Which other sites' scripts may ask (the Fetch standard's CORS protocol).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cors {
+    /// The sites that may: `*`, an origin, or an origin with a wildcard host such as `https://*.example.com`.
+    pub allow_origins: Vec<Origin>,
+    /// The methods that they may use; `*` is any.
+    pub allow_methods: Vec<Method>,
+    /// The headers that they may send; `*` is any.
+    pub allow_headers: Vec<HeaderName>,
+    /// The response headers that their scripts may read; `*` is any.
+    pub expose_headers: Vec<HeaderName>,
+    /// Whether cookies and `Authorization` may come along; default false. Does not go with the origin `*`.
+    pub allow_credentials: bool,
+    /// How long a browser may remember the answer.
+    pub max_age: Option<Duration>,
+}
+
+/// A site: scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Origin {
+    /// Any site.
+    Any,
+    /// This one, in lower case, without a trailing slash; or the literal `null`.
+    Exact(String),
+    /// Any host below this name: what stands before the `*` and behind it.
+    Wildcard {
+        /// The scheme with `://`.
+        scheme: String,
+        /// The dot and name behind the `*`, with the port if there is one.
+        suffix: String,
+    },
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let origin = text.to_ascii_lowercase();
+        if origin == "null" {
+            return Ok(Self::Exact(origin));
+        }
+        let bad = || {
+            format!("not an origin: `{text}`; an origin is `*`, or a scheme and host such as `https://app.example.com`")
+        };
+        let (scheme, host) = origin.split_once("://").ok_or_else(bad)?;
+        let host = host.strip_suffix('/').unwrap_or(host);
+        if scheme.is_empty() || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+            return Err(bad());
+        }
+        match host.strip_prefix('*') {
+            Some(suffix) if suffix.starts_with('.') && suffix.len() > 1 && !suffix.contains('*') => {
+                Ok(Self::Wildcard { scheme: format!("{scheme}://"), suffix: suffix.to_owned() })
+            }
+            None if !host.contains('*') => Ok(Self::Exact(format!("{scheme}://{host}"))),
+            _ => Err(format!(
+                "a `*` stands only for the first labels of the host, as in `https://*.example.com`: `{text}`"
+            )),
+        }
+    }
+}
+
+/// Whether a credential must be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthMode {
+    /// Every request needs one.
+    #[default]
+    #[serde(alias = "Strict")]
+    Strict,
+    /// It must be good if there is one.
+    #[serde(alias = "Optional")]
+    Optional,
+}
+
+/// Authentication by name and password (RFC 7617).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`.
+    pub htpasswd: Located<TextOr<KeyFile>>,
+    /// The realm of the challenge; default `portcullis`.
+    pub realm: Option<String>,
+    /// Whether a credential must be there; default `strict`.
+    #[serde(default)]
+    pub mode: AuthMode,
+}
+
+/// Authentication by an API key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyAuth {
+    /// The keys.
+    pub keys: Vec<ApiKey>,
+    /// Where the key stands; default: `Authorization` behind `Bearer `.
+    pub location: Option<Location>,
+    /// Whether a key must be there; default `strict`.
+    #[serde(default)]
+    pub mode: AuthMode,
+}
+
+/// One API key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// The key: a string, or `{file: path}`.
+    pub key: Located<TextOr<KeyFile>>,
+    /// What CEL sees as `apiKey`.
+    #[serde(default)]
+    pub metadata: Option<serde_json::Value>,
+}
+
+/// Another service that decides.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ExtAuthz {
+    /// The service.
+    pub host: Located<BackendHost>,
+    /// How it is asked; default `grpc`.
+    pub protocol: Option<ExtAuthzProtocol>,
+    /// What happens when it can't be asked; default `deny`.
+    #[serde(default)]
+    pub failure_mode: FailureMode,
+    /// How long it may take; default `200ms`.
+    pub timeout: Option<Duration>,
+    /// The request headers that it sees; absent: over gRPC all, over HTTP the credential headers.
+    pub include_request_headers: Option<Vec<HeaderName>>,
+    /// How much of the body it sees; absent: nothing.
+    pub include_request_body: Option<IncludeBody>,
+}
+
+/// How the service is asked.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ExtAuthzProtocol {
+    /// Envoy's gRPC protocol (`envoy.service.auth.v3.Authorization`).
+    Grpc(GrpcAuthz),
+    /// A plain request, whose status decides.
+    Http(HttpAuthz),
+}
+
+/// Envoy's gRPC protocol.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcAuthz {
+    /// Extra values that the service sees.
+    pub context: Entries<String, String>,
+}
+
+/// A plain request, whose status decides.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpAuthz {
+    /// What stands before the request's own path.
+    pub path_prefix: Option<String>,
+    /// Headers of the service's answer that are set on the request.
+    pub include_response_headers: Vec<HeaderName>,
+}
+
+/// What happens when the service can't be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureMode {
+    /// The request is refused with 403.
+    #[default]
+    Deny,
+    /// The request goes on.
+    Allow,
+    /// The request is refused with this status.
+    DenyWithStatus(Status),
+}
+
+/// How much of the body the service sees.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IncludeBody {
+    /// At most so much.
+    pub max_request_bytes: Size,
+    /// Whether a longer body is cut; default false: it is refused with 413.
+    #[serde(default)]
+    pub allow_partial_message: bool,
+}

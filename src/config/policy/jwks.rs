@@ -1,0 +1,213 @@
+//! `jwks`: where a provider's keys come from.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::super::place::Located;
+use super::super::shape::{Entries, TextOr};
+use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
+
+/// Where a provider's keys come from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "TextOr<JwksWritten>")]
+pub enum Jwks {
+    /// A file, watched for changes.
+    File(Located<PathBuf>),
+    /// A URL, fetched and refreshed.
+    Url(Box<RemoteJwks>),
+    /// The key set itself, as JSON text.
+    Inline(String),
+    /// The issuer's own discovery document.
+    Discover,
+}
+
+/// A key set that is fetched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteJwks {
+    /// An `http` or `https` URL without user, password and fragment.
+    pub url: Located<String>,
+    /// How long keys are fresh; none: as `Cache-Control` says within bounds, or else five minutes.
+    pub cache_duration: Option<Duration>,
+    /// How long one fetch may take.
+    pub timeout: Duration,
+    /// Bytes of the answer; none: `limits.jwksSize`.
+    pub max_size: Option<Size>,
+    /// How long the last good keys count while refreshing fails.
+    pub stale_for: Duration,
+    /// How a failed fetch is tried again.
+    pub retry: JwksRetry,
+    /// TLS towards the server.
+    pub tls: JwksTls,
+    /// Headers of the fetch.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where to connect instead of the URL's host.
+    pub connect_to: Option<Located<BackendHost>>,
+    /// Whether proxies that the environment names are used.
+    pub proxy_from_environment: bool,
+}
+
+/// How a failed fetch is tried again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JwksRetry {
+    /// Tries after the first; default 3. Afterwards the next refresh tries again, for ever.
+    pub attempts: u32,
+    /// The time between tries.
+    pub backoff: Backoff,
+    /// What counts as failed in a way that a quick new try may cure; default all of them.
+    pub on: Vec<RetryOn>,
+}
+
+impl Default for JwksRetry {
+    fn default() -> Self {
+        let on = vec![RetryOn::ServerError, RetryOn::Reset, RetryOn::ConnectFailure];
+        Self { attempts: 3, backoff: Backoff::default(), on }
+    }
+}
+
+/// The time between tries, doubled each time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Backoff {
+    /// Before the second try; default `1s`.
+    pub base_interval: Duration,
+    /// The longest; default `5s`.
+    pub max_interval: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base_interval: Duration::secs(1), max_interval: Duration::secs(5) }
+    }
+}
+
+/// A way in which a fetch fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum RetryOn {
+    /// A 5xx status.
+    #[serde(rename = "5xx")]
+    ServerError,
+    /// The connection was broken off.
+    #[serde(rename = "reset")]
+    Reset,
+    /// No connection could be made.
+    #[serde(rename = "connect-failure")]
+    ConnectFailure,
+}
+
+/// TLS towards the server that has the keys.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JwksTls {
+    /// File with the authorities that its certificate must come from, in PEM form; default: the well-known public ones.
+    pub root: Option<Located<PathBuf>>,
+    /// The name that its certificate must carry; default: the URL's host.
+    pub hostname: Option<Located<String>>,
+    /// File with the certificate that the gateway shows, in PEM form; goes with `key`.
+    pub cert: Option<Located<PathBuf>>,
+    /// File with its private key, in PEM form; goes with `cert`.
+    pub key: Option<Located<PathBuf>>,
+    /// Accept any certificate. Whoever can stand in between can then sign any token.
+    pub insecure: bool,
+}
+
+/// The map under `jwks`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct JwksWritten {
+    file: Option<Located<PathBuf>>,
+    url: Option<Located<String>>,
+    inline: Option<TextOr<serde_json::Value>>,
+    keys: Option<serde_json::Value>,
+    cache_duration: Option<Duration>,
+    timeout: Option<Duration>,
+    max_size: Option<Size>,
+    stale_for: Option<Duration>,
+    retry: Option<JwksRetry>,
+    tls: Option<JwksTls>,
+    headers: Option<Entries<HeaderName, HeaderValue>>,
+    connect_to: Option<Located<BackendHost>>,
+    proxy_from_environment: Option<bool>,
+}
+
+impl JwksWritten {
+    /// The first setting that only a fetched set has.
+    fn fetch_setting(&self) -> Option<&'static str> {
+        [
+            ("cacheDuration", self.cache_duration.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("maxSize", self.max_size.is_some()),
+            ("staleFor", self.stale_for.is_some()),
+            ("retry", self.retry.is_some()),
+            ("tls", self.tls.is_some()),
+            ("headers", self.headers.is_some()),
+            ("connectTo", self.connect_to.is_some()),
+            ("proxyFromEnvironment", self.proxy_from_environment.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, there)| there.then_some(name))
+    }
+}
+
+impl TryFrom<TextOr<JwksWritten>> for Jwks {
+    type Error = String;
+
+    fn try_from(written: TextOr<JwksWritten>) -> Result<Self, String> {
+        const FORMS: &str = "`jwks` has exactly one of `file`, `url`, `inline` and `keys`";
+        let map = match written {
+            TextOr::Text(json) => return inline(json),
+            TextOr::Other(map) => map,
+        };
+        let setting = map.fetch_setting();
+        let local = match (map.file, map.url, map.inline, map.keys) {
+            (None, Some(url), None, None) => {
+                check_url(&url)?;
+                return Ok(Self::Url(Box::new(RemoteJwks {
+                    url,
+                    cache_duration: map.cache_duration,
+                    timeout: map.timeout.unwrap_or(Duration::secs(10)),
+                    max_size: map.max_size,
+                    stale_for: map.stale_for.unwrap_or(Duration::secs(24 * 3600)),
+                    retry: map.retry.unwrap_or_default(),
+                    tls: map.tls.unwrap_or_default(),
+                    headers: map.headers.unwrap_or_default().0,
+                    connect_to: map.connect_to,
+                    proxy_from_environment: map.proxy_from_environment.unwrap_or(false),
+                })));
+            }
+            (Some(file), None, None, None) => Self::File(file),
+            (None, None, Some(TextOr::Text(json)), None) => inline(json)?,
+            (None, None, Some(TextOr::Other(set)), None) => Self::Inline(set.to_string()),
+            (None, None, None, Some(keys)) => Self::Inline(serde_json::json!({ "keys": keys }).to_string()),
+            (None, None, None, None) => return Err(format!("{FORMS}; none is there")),
+            _ => return Err(format!("{FORMS}; more than one is there")),
+        };
+        match setting {
+            Some(setting) => Err(format!("`{setting}` goes only with `url`")),
+            None => Ok(local),
+        }
+    }
+}
+
+/// A text under `jwks` must be a JSON object; the keys in it are judged one by one when they are loaded.
+fn inline(json: String) -> Result<Jwks, String> {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json) {
+        Ok(_) => Ok(Jwks::Inline(json)),
+        Err(_) if !json.trim_start().starts_with('{') => {
+            Err("a string here is a key set as JSON; write `file:` or `url:` for one that is elsewhere".to_owned())
+        }
+        Err(error) => Err(format!("not JSON: {error}")),
+    }
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let uri: http::Uri = url.parse().map_err(|_| format!("not a URL: `{url}`"))?;
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            Err("a URL has no user and password here; use `headers`".to_owned())
+        }
+        (Some("http" | "https"), Some(_)) => Ok(()),
+        _ => Err(format!("a URL starts with `https://` or `http://`: `{url}`")),
+    }
+}

@@ -1,0 +1,208 @@
+//! The `config:` section: what belongs to the process and not to any one route. A change here needs a restart.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+
+use super::place::Located;
+use super::shape::{Entries, OneOrMany};
+use super::value::{Address, Cidr, Duration, Size};
+
+/// Process-wide settings.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Process {
+    /// Where the admin pages are served; default `127.0.0.1:15000`.
+    pub admin_addr: Located<Address>,
+    /// Where `GET /metrics` is served; default `0.0.0.0:15020`.
+    pub stats_addr: Located<Address>,
+    /// Where `GET /healthz/ready` and `/healthz/live` are served; default `0.0.0.0:15021`.
+    pub readiness_addr: Located<Address>,
+    /// The number of worker threads; default: the CPUs that this process may use.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// How long requests in flight may go on after the process was told to end; default `30s`.
+    pub drain_timeout: Duration,
+    /// How long the process goes on accepting after it stopped being ready, so that balancers notice; default `0s`.
+    pub drain_delay: Duration,
+    /// The peers whose `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` are believed; default none.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Whether a `Via` header is added to requests and responses; default false.
+    pub via: bool,
+    /// What is logged.
+    pub logging: Logging,
+    /// Where spans are sent.
+    pub tracing: Tracing,
+    /// The cache of verified tokens.
+    pub token_cache: TokenCache,
+    /// When the process counts as ready.
+    pub readiness: Readiness,
+    /// The limits on clients, tokens and backends.
+    pub limits: Limits,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            admin_addr: default_address([127, 0, 0, 1], 15000),
+            stats_addr: default_address([0, 0, 0, 0], 15020),
+            readiness_addr: default_address([0, 0, 0, 0], 15021),
+            worker_threads: None,
+            drain_timeout: Duration::secs(30),
+            drain_delay: Duration::default(),
+            trusted_proxies: Vec::new(),
+            via: false,
+            logging: Logging::default(),
+            tracing: Tracing::default(),
+            token_cache: TokenCache::default(),
+            readiness: Readiness::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
+    let place = super::place::Place::start_of(&"(default)".into());
+    Located { value: Address::Socket((ip, port).into()), place }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Logging {
+    /// The least important events that are still logged: a level (`info`, the default), or a filter such as
+    /// `warn,portcullis::auth=debug`.
+    pub level: Option<Located<String>>,
+    /// `text` (the default) or `json`.
+    pub format: LogFormat,
+    /// Claims that the access log carries too: names, or lists that are paths into nested claims.
+    pub claims: Vec<ClaimPath>,
+    /// Further fields of the access log: name and CEL expression.
+    pub fields: Entries<String, Located<String>>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// One line of `key=value` pairs.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A claim: its name, or a list that leads into nested objects. A name may hold dots.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMany<String>")]
+pub struct ClaimPath(pub Vec<String>);
+
+impl TryFrom<OneOrMany<String>> for ClaimPath {
+    type Error = &'static str;
+    fn try_from(OneOrMany(names): OneOrMany<String>) -> Result<Self, Self::Error> {
+        match names.is_empty() || names.iter().any(String::is_empty) {
+            true => Err("a claim needs a name"),
+            false => Ok(Self(names)),
+        }
+    }
+}
+
+/// Where spans are sent.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tracing {
+    /// The URL of an OTLP collector; absent: spans are not exported.
+    pub endpoint: Option<Located<String>>,
+}
+
+/// The cache of verified tokens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct TokenCache {
+    /// Its size in memory; default `32MiB`; 0 turns it off.
+    pub max_size: Size,
+}
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        Self { max_size: Size::mib(32) }
+    }
+}
+
+/// When the process counts as ready.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Readiness {
+    /// Whether readiness waits until every provider has keys; default false.
+    pub require_keys: bool,
+}
+
+/// The limits on what clients, tokens, key sets and backends may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// Bytes of a request's head; default `64KiB`.
+    pub head: Size,
+    /// Header lines of a request; default 100.
+    pub headers: usize,
+    /// Bytes of a token; default `16KiB`.
+    pub token: Size,
+    /// How long a request's head may take to arrive; default `10s`.
+    pub head_timeout: Duration,
+    /// How long a TLS handshake may take; default `10s`.
+    pub handshake_timeout: Duration,
+    /// How long a connection may wait for its next request; default `60s`.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's body; default: no limit.
+    pub body: Option<Size>,
+    /// Connections of a listener; default 10000.
+    pub connections: usize,
+    /// Streams that are open at a time on one HTTP/2 connection; default 100.
+    pub http2_streams: u32,
+    /// Bytes of a fetched key set; default `1MiB`.
+    pub jwks_size: Size,
+    /// Keys of a key set; default 256.
+    pub jwks_keys: usize,
+    /// How long connecting to a backend may take; default `5s`.
+    pub connect_timeout: Duration,
+    /// How long a backend may take to begin its answer; default `60s`.
+    pub response_timeout: Duration,
+    /// How long a body may stall, in either direction; default `60s`.
+    pub stall_timeout: Duration,
+    /// The same for event streams, upgraded connections and gRPC; default `1h`.
+    pub stream_timeout: Duration,
+    /// What happens to headers with an underscore in their name; default `drop`.
+    pub underscore_headers: UnderscoreHeaders,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Size::kib(64),
+            headers: 100,
+            token: Size::kib(16),
+            head_timeout: Duration::secs(10),
+            handshake_timeout: Duration::secs(10),
+            idle_timeout: Duration::secs(60),
+            body: None,
+            connections: 10_000,
+            http2_streams: 100,
+            jwks_size: Size::mib(1),
+            jwks_keys: 256,
+            connect_timeout: Duration::secs(5),
+            response_timeout: Duration::secs(60),
+            stall_timeout: Duration::secs(60),
+            stream_timeout: Duration::secs(3600),
+            underscore_headers: UnderscoreHeaders::Drop,
+        }
+    }
+}
+
+/// What happens to headers with an underscore in their name, which some backends read as a dash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UnderscoreHeaders {
+    /// They are removed.
+    Drop,
+    /// They are passed on.
+    Allow,
+}

@@ -1,0 +1,129 @@
+//! Shapes that YAML configs have and serde lacks: one value or a list, a text or something else, a map in its
+//! written order, and two structs that share one map.
+//!
+//! They are understood by the config's own deserialiser only, which keeps places and unknown-key checks whole inside
+//! them (serde's `untagged` and `flatten` lose both).
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+pub(super) const LIST: &str = "$list";
+pub(super) const TEXT_OR: &str = "$text-or";
+pub(super) const BOTH: &str = "$both";
+
+/// One value, or a list of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+// By hand: the derived one would ask for `T: Default`.
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
+            type Value = OneOrMany<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one value or a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                Ok(OneOrMany(all))
+            }
+        }
+        deserializer.deserialize_newtype_struct(LIST, V(PhantomData))
+    }
+}
+
+/// A text, or something with a structure of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextOr<T> {
+    /// A scalar.
+    Text(String),
+    /// A map or a list.
+    Other(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
+            type Value = TextOr<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a map")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let absent = || A::Error::custom("a value was expected");
+                let text: bool = seq.next_element()?.ok_or_else(absent)?;
+                Ok(if text {
+                    TextOr::Text(seq.next_element()?.ok_or_else(absent)?)
+                } else {
+                    TextOr::Other(seq.next_element()?.ok_or_else(absent)?)
+                })
+            }
+        }
+        deserializer.deserialize_newtype_struct(TEXT_OR, V(PhantomData))
+    }
+}
+
+/// Two structs whose fields stand in one map. A key is unknown when neither knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Both<A, B>(pub A, pub B);
+
+impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A, B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V<A, B>(PhantomData<(A, B)>);
+        impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Visitor<'de> for V<A, B> {
+            type Value = Both<A, B>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+                let absent = || S::Error::custom("a value was expected");
+                let first = seq.next_element()?.ok_or_else(absent)?;
+                let second = seq.next_element()?.ok_or_else(absent)?;
+                Ok(Both(first, second))
+            }
+        }
+        deserializer.deserialize_newtype_struct(BOTH, V(PhantomData))
+    }
+}
+
+/// The entries of a map, in the order of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entries<K, V>(pub Vec<(K, V)>);
+
+impl<K, V> Default for Entries<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries<K, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V<K, T>(PhantomData<(K, T)>);
+        impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for V<K, T> {
+            type Value = Entries<K, T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(V(PhantomData))
+    }
+}

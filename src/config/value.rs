@@ -1,0 +1,11 @@
+//! Values that can't be bad: each is checked while it is read, so its error stands at its own place in the file.
+
+mod address;
+mod host;
+mod http_types;
+mod quantity;
+
+pub use address::{Address, BackendHost, BindAddress, Cidr, Endpoint};
+pub use host::{HostPattern, Regex};
+pub use http_types::{HeaderName, HeaderValue, Method, Status};
+pub use quantity::{Duration, Size};

@@ -1,0 +1,159 @@
+//! Durations and sizes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration as StdDuration;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+/// A span of time in Go's spelling: `300ms`, `1.5s`, `5m`, `1h30m`. Never negative; a bare number is refused, since
+/// nobody can see its unit (`0` needs none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Duration(pub StdDuration);
+
+impl Duration {
+    /// Whole seconds.
+    pub const fn secs(seconds: u64) -> Self {
+        Self(StdDuration::from_secs(seconds))
+    }
+
+    /// The duration as the standard library has it.
+    pub const fn get(self) -> StdDuration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Duration {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// The longest duration that is accepted: a hundred years. Timers far beyond it overflow.
+const LONGEST: u128 = 100 * 366 * 86_400 * 1_000_000_000;
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m";
+        if text == "0" {
+            return Ok(Self(StdDuration::ZERO));
+        }
+        if text.starts_with('-') {
+            return Err(format!("a duration can't be negative: `{text}`"));
+        }
+        let bad = || format!("not a duration: `{text}`; {FORM}");
+        let mut rest = text;
+        let mut total: u128 = 0;
+        if rest.is_empty() {
+            return Err(bad());
+        }
+        while !rest.is_empty() {
+            let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+            let (number, tail) = rest.split_at(unit_at);
+            let next_at = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let (unit, after) = tail.split_at(next_at);
+            let nanos: u128 = match unit {
+                "ns" => 1,
+                "us" | "µs" | "μs" => 1_000,
+                "ms" => 1_000_000,
+                "s" => 1_000_000_000,
+                "m" => 60_000_000_000,
+                "h" => 3_600_000_000_000,
+                _ => return Err(bad()),
+            };
+            let part = scaled(number, nanos).ok_or_else(bad)?;
+            total = total.saturating_add(part);
+            if total > LONGEST {
+                return Err(format!("the duration is too long: `{text}`"));
+            }
+            rest = after;
+        }
+        let secs = u64::try_from(total / 1_000_000_000).map_err(|_| bad())?;
+        let nanos = u32::try_from(total % 1_000_000_000).map_err(|_| bad())?;
+        Ok(Self(StdDuration::new(secs, nanos)))
+    }
+}
+
+/// A decimal number times `unit`, rounded down; none when it is no number. Too large saturates.
+fn scaled(number: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let mut total = whole
+        .bytes()
+        .fold(0u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(digit.wrapping_sub(b'0'))));
+    total = total.saturating_mul(unit);
+    let mut place = unit;
+    for digit in fraction.bytes() {
+        place /= 10;
+        total = total.saturating_add(place.saturating_mul(u128::from(digit.wrapping_sub(b'0'))));
+    }
+    Some(total)
+}
+
+/// A number of bytes: an integer, or a string with a unit such as `64KiB`, `2MiB`, `1GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// So many KiB.
+    pub const fn kib(n: u64) -> Self {
+        Self(n * 1024)
+    }
+
+    /// So many MiB.
+    pub const fn mib(n: u64) -> Self {
+        Self(n * 1024 * 1024)
+    }
+
+    /// The number of bytes; on a small machine at most what it can address.
+    pub fn get(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad =
+            || format!("not a size: `{text}`; a size is a number of bytes, or has a unit such as 64KiB, 2MiB or 1GiB");
+        let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(at);
+        let shift = match unit {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err(bad()),
+        };
+        if number.is_empty() {
+            return Err(bad());
+        }
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(|| format!("the size is too large: `{text}`"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size (a number of bytes, or a string such as 64KiB)")
+            }
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}

@@ -1,0 +1,241 @@
+//! Every file in `examples/` does what it says, in the real binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod support;
+
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use support::mint::{self, Key};
+use support::{Answer, Backend, Process, ROOT, RawClient};
+
+/// An example with the gateway and the backend that it needs.
+struct Example {
+    gateway: Process,
+    backend: Backend,
+}
+
+impl Example {
+    fn start(name: &str) -> Self {
+        let backend = Backend::start(|request| match request.method() {
+            "HEAD" => Answer::head(200, &[("content-length", "2")]),
+            _ => Answer::ok(),
+        });
+        let yaml = read(name).replace("localhost:8080", &backend.address().to_string());
+        Self { gateway: Process::gateway(&yaml), backend }
+    }
+
+    /// The status of a request with this token.
+    fn ask(&self, method: &str, path: &str, token: &str) -> u16 {
+        self.ask_with(method, path, token, "")
+    }
+
+    fn ask_with(&self, method: &str, path: &str, token: &str, lines: &str) -> u16 {
+        let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{bearer}{lines}\r\n");
+        RawClient::connect(self.gateway.address()).send(request).response().status()
+    }
+
+    /// Asks one after the other, and then ends the gateway.
+    #[track_caller]
+    fn gives(self, table: &[(&str, &str, &str, u16)]) {
+        for (method, path, token, status) in table {
+            assert_eq!(self.ask(method, path, token), *status, "{method} {path} {token}");
+        }
+        assert!(self.gateway.stop().success());
+        let let_through = table.iter().filter(|row| row.3 == 200).count();
+        assert_eq!(self.backend.requests().len(), let_through, "what was refused never reached the backend");
+        assert!(self.backend.requests().iter().all(|request| request.header("authorization").is_none()));
+    }
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(format!("{ROOT}/examples/{name}.yaml")).expect(name)
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// The tokens of `manifests/jwt`: alice's, bob's, and the expired one.
+fn tokens() -> [String; 3] {
+    ["alice", "bob", "expired"].map(mint::example)
+}
+
+/// A token of the example key with these claims changed.
+fn token(changes: Value) -> String {
+    Key::example().token(&mint::claims_with(changes))
+}
+
+#[test]
+fn quickstart() {
+    let [alice, bob, expired] = &tokens();
+    Example::start("quickstart").gives(&[
+        ("GET", "/", "", 401),
+        ("GET", "/", expired, 401),
+        ("GET", "/", "garbage", 401),
+        ("GET", "/", bob, 200),
+        ("GET", "/admin", "", 401),
+        ("GET", "/admin", bob, 403),
+        ("GET", "/admin", alice, 200),
+        ("GET", "/x/../admin", bob, 403),
+        ("GET", "/%61dmin/users", bob, 403),
+        ("GET", "/admin/users", alice, 200),
+    ]);
+}
+
+#[test]
+fn a_token_for_one_route() {
+    let [alice, _, expired] = &tokens();
+    Example::start("jwt-route").gives(&[
+        ("GET", "/", "", 200),
+        ("GET", "/apiary", "", 200),
+        ("GET", "/api", "", 401),
+        ("GET", "/api/x", "", 401),
+        ("GET", "/api/x", expired, 401),
+        ("GET", "/api/x", alice, 200),
+    ]);
+}
+
+#[test]
+fn a_token_for_a_whole_gateway() {
+    let [alice, _, expired] = &tokens();
+    Example::start("jwt-gateway").gives(&[
+        ("GET", "/", "", 401),
+        ("GET", "/healthy", "", 401),
+        ("GET", "/x", expired, 401),
+        ("GET", "/x", alice, 200),
+        ("GET", "/health", "", 200),
+        ("GET", "/health", expired, 200),
+    ]);
+}
+
+#[test]
+fn rules() {
+    let [alice, bob, _] = &tokens();
+    let [guest, banned, pardoned] = [
+        json!({"groups": ["guests"]}),
+        json!({"groups": ["admins"], "banned": true}),
+        json!({"groups": ["admins"], "banned": false}),
+    ]
+    .map(token);
+    Example::start("authorization").gives(&[
+        ("GET", "/admin", "", 401),
+        ("GET", "/admin", bob, 403),
+        ("GET", "/admin", alice, 200),
+        ("GET", "/admin/x", alice, 403),
+        ("GET", "/", bob, 200),
+        ("POST", "/", bob, 403),
+        ("POST", "/", alice, 200),
+        ("GET", "/", &guest, 403),
+        ("GET", "/", &banned, 403),
+        ("GET", "/", &pardoned, 200),
+        ("GET", "/", &token(json!({})), 403),
+    ]);
+}
+
+#[test]
+fn optional_mode_with_rules() {
+    let [_, bob, expired] = &tokens();
+    let example = Example::start("optional");
+    let wanted =
+        [("GET", "", 200), ("HEAD", "", 200), ("GET", expired.as_str(), 401), ("POST", "", 403), ("POST", bob, 200)];
+    for (method, token, status) in wanted {
+        let request = format!("{method} with {token:?}");
+        if method == "HEAD" {
+            let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\nX-User: root\r\n\r\n";
+            let answer = RawClient::connect(example.gateway.address()).send(head).response_head();
+            assert_eq!(answer.status(), status, "{request}");
+        } else {
+            assert_eq!(example.ask_with(method, "/", token, "X-User: root\r\n"), status, "{request}");
+        }
+    }
+    let users: Vec<_> =
+        example.backend.requests().iter().map(|request| request.header("x-user").map(str::to_owned)).collect();
+    assert_eq!(users, [None, None, Some("bob".to_owned())], "a client can't say who it is");
+}
+
+#[test]
+fn several_issuers() {
+    // RFC 8037, appendix A.1: the private key of the example's partner.
+    let partner = Key::from_jwk(&json!({
+        "kty": "OKP", "crv": "Ed25519", "kid": "partner-1",
+        "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }));
+    let claims =
+        |issuer: &str, lifetime: i64| mint::claims_with(json!({"iss": issuer, "iat": now(), "exp": now() + lifetime}));
+    let theirs = "https://partners.example/";
+    let [good, long, impostor, stranger] =
+        [claims(theirs, 3600), claims(theirs, 7200), claims(mint::ISSUER, 3600), claims("https://x.example/", 3600)]
+            .map(|claims| partner.token(&claims));
+    let swapped = token(json!({"iss": theirs, "iat": now(), "exp": now() + 60}));
+    Example::start("providers").gives(&[
+        ("GET", "/", "", 401),
+        ("POST", "/", &tokens()[1], 200),
+        ("GET", "/", &good, 200),
+        ("POST", "/", &good, 403),
+        ("GET", "/", &long, 401),
+        ("GET", "/", &impostor, 401),
+        ("GET", "/", &stranger, 401),
+        ("GET", "/", &swapped, 401),
+    ]);
+}
+
+#[test]
+fn grpc() {
+    let [alice, bob, expired] = &tokens();
+    let echo = Process::echo();
+    let gateway = Process::gateway(&read("grpc").replace("localhost:50051", &echo.address().to_string()));
+    for (path, token, status, method) in [
+        ("/echo.Echo/Ping", "", Some("16"), None),
+        ("/echo.Echo/Ping", expired.as_str(), Some("16"), None),
+        ("/echo.Echo/Ping", bob, None, Some("POST")),
+        ("/echo.Echo/Stop", bob, Some("7"), None),
+        ("/echo.Echo/Stop", alice, None, Some("POST")),
+        ("/other.Echo/Ping", alice, Some("12"), None),
+    ] {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-si",
+            "--noproxy",
+            "*",
+            "--http2-prior-knowledge",
+            "-H",
+            "content-type: application/grpc",
+            "-d",
+            "",
+        ]);
+        if !token.is_empty() {
+            curl.args(["-H", &format!("authorization: Bearer {token}")]);
+        }
+        let answer = curl.arg(format!("http://{}{path}", gateway.address())).output().expect("curl");
+        let answer = String::from_utf8(answer.stdout).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        assert!(head.starts_with("HTTP/2 200"), "{path}: {head}");
+        let found = head.lines().find_map(|line| line.strip_prefix("grpc-status: "));
+        assert_eq!(found, status, "{path} {token}: {head}");
+        let seen: Option<Value> = serde_json::from_str(body).ok();
+        assert_eq!(seen.as_ref().and_then(|seen| seen["method"].as_str()), method, "{path}: {body}");
+    }
+    assert!(gateway.stop().success());
+}
+
+#[test]
+fn each_example_has_a_test() {
+    let source = include_str!("examples.rs");
+    for entry in std::fs::read_dir(format!("{ROOT}/examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(name) = name.strip_suffix(".yaml") {
+            assert!(source.contains(&format!("(\"{name}\")")), "{name}");
+        }
+    }
+}

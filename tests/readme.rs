@@ -1,0 +1,254 @@
+//! The README is true: its demo runs, its sessions print what it says they print, its configs load, its files exist.
+//!
+//! With `PORTCULLIS_BLESS=1` the sessions' output in the README is replaced by what really came.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use regex::Regex;
+use support::{PATIENCE, PORTCULLIS, ROOT, TempDir, eventually};
+
+/// Building the demo, when nothing of it is there yet.
+const BUILDING: Duration = Duration::from_secs(600);
+
+fn readme() -> String {
+    std::fs::read_to_string(format!("{ROOT}/README.md")).expect("README.md")
+}
+
+/// A fenced block: what stands behind the opening fence, and the lines inside.
+#[derive(Debug, PartialEq)]
+struct Block {
+    info: String,
+    text: String,
+}
+
+fn blocks(markdown: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for line in markdown.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => open = Some(Block { info: info.to_owned(), text: String::new() }),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert_eq!(open, None, "a block that is never closed");
+    blocks
+}
+
+/// One command of a session, and what it prints.
+#[derive(Debug, PartialEq)]
+struct Exchange {
+    command: String,
+    output: String,
+}
+
+fn exchanges(session: &str) -> Vec<Exchange> {
+    let mut exchanges: Vec<Exchange> = Vec::new();
+    for line in session.lines() {
+        match (line.strip_prefix("$ "), exchanges.last_mut()) {
+            (Some(command), _) => exchanges.push(Exchange { command: command.to_owned(), output: String::new() }),
+            (None, Some(last)) if last.output.is_empty() && last.command.ends_with('\\') => {
+                last.command += &format!("\n{line}");
+            }
+            (None, Some(last)) => last.output += &format!("{line}\n"),
+            (None, None) => panic!("a session begins with a command: {line:?}"),
+        }
+    }
+    exchanges
+}
+
+/// The same text with everything that differs from run to run made equal.
+fn normalised(output: &str) -> String {
+    let mut text = output.to_owned();
+    for (pattern, same) in [
+        (r"(?m)^date: .*$", "date: …"),
+        (r#""x-request-id": \["[^"]+"\]"#, r#""x-request-id": ["…"]"#),
+        (r"curl/[0-9.]+(-DEV)?", "curl/…"),
+        (r#"\["::1"\]"#, r#"["127.0.0.1"]"#), // what localhost is first
+    ] {
+        text = Regex::new(pattern).unwrap().replace_all(&text, same).into_owned();
+    }
+    text.trim_end().to_owned()
+}
+
+/// The running demo; killed if a test ends without having stopped it.
+struct Demo {
+    child: Child,
+    port: u16,
+}
+
+impl Demo {
+    /// Builds it as the README's command does, and runs it on any free port.
+    fn start() -> Self {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--example", "demo", "--message-format", "json"]).current_dir(ROOT);
+        // What cargo tells a test must not make the cargo below build everything anew.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+            cargo.env_remove(name);
+        }
+        cargo.env_remove("CARGO_MANIFEST_DIR");
+        let built = cargo.stderr(Stdio::inherit()).output().expect("cargo");
+        assert!(built.status.success(), "cargo run --example demo does not build");
+        let executable = String::from_utf8(built.stdout)
+            .unwrap()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "demo")
+            .find_map(|message| message["executable"].as_str().map(str::to_owned))
+            .expect("the demo's executable");
+
+        let mut child = Command::new(executable).arg("0").current_dir(ROOT).stdout(Stdio::piped()).spawn().unwrap();
+        let (said, says) = mpsc::channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Reads on to the end, whether or not anybody listens: a full pipe would hold the demo up.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(said.send(line))));
+        let mut demo = Self { child, port: 0 };
+        while demo.port == 0 {
+            let line = says.recv_timeout(BUILDING).expect("the demo says where it listens");
+            if let Some(rest) = line.strip_prefix("gateway on http://localhost:") {
+                demo.port = rest.split(',').next().and_then(|port| port.parse().ok()).expect("a port");
+            }
+        }
+        demo
+    }
+
+    /// What a command of the README prints, told as if the demo were on its usual port.
+    fn run(&self, command: &str) -> String {
+        let path = std::env::join_paths(
+            [Path::new(PORTCULLIS).parent().unwrap().to_owned()]
+                .into_iter()
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let (usual, here) = ("localhost:3000", format!("localhost:{}", self.port));
+        let output = Command::new("sh")
+            .args(["-c", &command.replace(usual, &here)])
+            .env("PATH", path.unwrap())
+            .envs([("NO_PROXY", "localhost"), ("no_proxy", "localhost")])
+            .current_dir(ROOT)
+            .output()
+            .expect("sh");
+        String::from_utf8(output.stdout).expect("text").replace('\r', "").replace(&here, usual)
+    }
+
+    /// Ctrl-C in a terminal; how the demo ends.
+    fn stop(mut self) {
+        let told = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
+        assert!(told.success());
+        let status = eventually(PATIENCE, "the demo ends", || self.child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_demo_and_its_sessions_print_what_the_readme_says() {
+    let readme = readme();
+    for command in ["cargo run --example demo ", "cargo test "] {
+        assert!(blocks(&readme).iter().any(|block| block.info == "sh" && block.text.contains(command)), "{command}");
+    }
+    let demo = Demo::start();
+    let (mut real, mut wrong, mut count) = (readme.clone(), Vec::new(), 0);
+    for session in blocks(&readme).iter().filter(|block| block.info == "console") {
+        let mut lines = String::new();
+        for Exchange { command, output } in exchanges(&session.text) {
+            count += 1;
+            let came = demo.run(&command);
+            let same = normalised(&came) == normalised(&output);
+            let keep = if same { &output } else { &came };
+            lines += &format!("{}$ {command}\n{}\n", if lines.is_empty() { "" } else { "\n" }, keep.trim_end());
+            if !same {
+                wrong.push(format!("$ {command}\n--- the README\n{}\n--- really\n{}", output.trim_end(), came));
+            }
+        }
+        real = real.replace(&format!("```console\n{}```", session.text), &format!("```console\n{lines}```"));
+    }
+    demo.stop();
+    if std::env::var_os("PORTCULLIS_BLESS").is_some() {
+        std::fs::write(format!("{ROOT}/README.md"), real).unwrap();
+        return;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(count >= 4, "the README shows {count} commands");
+}
+
+#[test]
+fn every_config_in_the_readme_loads() {
+    let (folder, readme) = (TempDir::new(), readme());
+    let configs: Vec<_> = blocks(&readme).into_iter().filter(|block| block.info.starts_with("yaml")).collect();
+    assert!(configs.len() >= 2);
+    for config in configs {
+        if let Some(title) = config.info.strip_prefix("yaml title=") {
+            let file = std::fs::read_to_string(Path::new(ROOT).join(title)).expect(title);
+            assert_eq!(config.text, file, "the README shows {title} as it is");
+        }
+        let file = folder.write("readme.yaml", &config.text);
+        let validated =
+            Command::new(PORTCULLIS).args(["validate", "-f"]).arg(file).current_dir(ROOT).output().expect("portcullis");
+        let said = String::from_utf8_lossy(&validated.stderr);
+        assert!(validated.status.success(), "{}{said}\n{}", String::from_utf8_lossy(&validated.stdout), config.text);
+    }
+}
+
+#[test]
+fn every_file_that_the_readme_names_exists() {
+    let readme = readme();
+    let links = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
+    let arguments = Regex::new(r"\b(?:examples|manifests)/[\w./-]*\w").unwrap();
+    let linked = links.captures_iter(&readme).map(|found| found[1].to_owned());
+    let named = arguments.find_iter(&readme).map(|found| found.as_str().to_owned());
+    let mut count = 0;
+    for file in linked.chain(named) {
+        assert!(Path::new(ROOT).join(&file).exists(), "{file}");
+        count += 1;
+    }
+    assert!(count > 10);
+}
+
+#[test]
+fn every_example_stands_in_the_readme() {
+    let readme = readme();
+    for entry in std::fs::read_dir(format!("{ROOT}/examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name.ends_with(".rs") || readme.contains(&format!("examples/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn a_session_is_read_command_by_command() {
+    let markdown = "a\n```sh\nx\n```\n```console\n$ curl \\\n  -i x\nHTTP\n\nbody\n\n$ true\n```\n";
+    let [shell, session] = &blocks(markdown)[..] else { panic!("two blocks") };
+    assert_eq!((shell.info.as_str(), shell.text.as_str()), ("sh", "x\n"));
+    let wanted = [("curl \\\n  -i x", "HTTP\n\nbody\n\n"), ("true", "")]
+        .map(|(command, output)| Exchange { command: command.to_owned(), output: output.to_owned() });
+    assert_eq!(exchanges(&session.text), wanted);
+}
+
+#[test]
+fn only_what_changes_from_run_to_run_is_forgiven() {
+    let one = "date: Sat, 21 Nov 2026 23:00:00 GMT\n\"x-request-id\": [\"a1\"]\ncurl/7.88.1 [\"::1\"]\n";
+    let other = "date: Sun, 22 Nov 2026 00:00:01 GMT\n\"x-request-id\": [\"b2\"]\ncurl/8.9 [\"127.0.0.1\"]";
+    assert_eq!(normalised(one), normalised(other));
+    for changed in ["HTTP/1.1 200 OK", "x-date: 1", "\"x-request-id\": []", "[\"10.0.0.1\"]"] {
+        assert_ne!(normalised(&format!("{one}{changed}")), normalised(one), "{changed}");
+    }
+}

@@ -1,0 +1,322 @@
+//! A backend that does what a script says, and remembers the exact bytes of every request.
+
+use std::collections::VecDeque;
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::PATIENCE;
+use super::wire::Message;
+
+/// A request as the backend saw it.
+pub type Recorded = Message;
+
+type Script = dyn Fn(&Recorded) -> Answer + Send + Sync;
+
+/// A scripted HTTP/1 backend on a port of its own. It stops, with all its connections, when it is dropped.
+pub struct Backend {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    script: Box<Script>,
+    /// The script is asked as soon as the head is there, and the body is read afterwards.
+    on_head: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Recorded>,
+    streams: Vec<TcpStream>,
+    stopping: bool,
+}
+
+/// Something that a test opens and an answer waits for.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets through whoever waits or will wait.
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+}
+
+/// What the backend sends back, step by step.
+#[derive(Clone, Default)]
+pub struct Answer {
+    steps: Vec<Step>,
+    close: bool,
+}
+
+#[derive(Clone)]
+enum Step {
+    Send(Vec<u8>),
+    Delay(Duration),
+    Wait(Gate),
+    Hang,
+    Echo,
+}
+
+impl Answer {
+    /// A response with a body of known length.
+    pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+        let length = body.as_ref().len().to_string();
+        Self::head(status, &[headers, &[("content-length", &length)]].concat()).send(body)
+    }
+
+    /// A 200 with a short text.
+    pub fn ok() -> Self {
+        Self::new(200, &[("content-type", "text/plain")], "ok")
+    }
+
+    /// A head alone: what follows is up to the next steps.
+    pub fn head(status: u16, headers: &[(&str, &str)]) -> Self {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        Self::raw(format!("HTTP/1.1 {status} Status\r\n{lines}\r\n"))
+    }
+
+    /// A chunked response, one chunk a piece.
+    pub fn chunked(status: u16, headers: &[(&str, &str)], pieces: &[&str]) -> Self {
+        let head = Self::head(status, &[headers, &[("transfer-encoding", "chunked")]].concat());
+        pieces.iter().fold(head, |answer, piece| answer.chunk(piece)).send("0\r\n\r\n")
+    }
+
+    /// Exactly these bytes.
+    pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
+        Self::default().send(bytes)
+    }
+
+    /// No answer, ever; the connection stays open.
+    pub fn hang() -> Self {
+        Self::default().then(Step::Hang)
+    }
+
+    /// No answer: the connection is closed.
+    pub fn close() -> Self {
+        Self::default().closing()
+    }
+
+    /// Then these bytes.
+    pub fn send(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.then(Step::Send(bytes.as_ref().to_vec()))
+    }
+
+    /// Then one chunk.
+    pub fn chunk(self, piece: &str) -> Self {
+        self.send(format!("{:x}\r\n{piece}\r\n", piece.len()))
+    }
+
+    /// Then a pause.
+    pub fn delay(self, pause: Duration) -> Self {
+        self.then(Step::Delay(pause))
+    }
+
+    /// Then a wait until the test opens the gate.
+    pub fn wait(self, gate: &Gate) -> Self {
+        self.then(Step::Wait(gate.clone()))
+    }
+
+    /// Then nothing more; the connection stays open.
+    pub fn stall(self) -> Self {
+        self.then(Step::Hang)
+    }
+
+    /// Then a tunnel that gives every byte back, until the other side closes: what follows a 101.
+    pub fn echo(self) -> Self {
+        self.then(Step::Echo).closing()
+    }
+
+    /// Then the connection is closed, whether or not that is the end of the message.
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn then(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+}
+
+impl Backend {
+    /// Answers each request, when it is there as a whole, with what the script says.
+    pub fn start(script: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with(Box::new(script), false)
+    }
+
+    /// Answers each request as soon as its head is there.
+    pub fn start_on_head(script: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with(Box::new(script), true)
+    }
+
+    /// Answers everything with a 200.
+    pub fn ok() -> Self {
+        Self::start(|_| Answer::ok())
+    }
+
+    /// Gives these answers in this order, and 500 to whatever comes after the last.
+    pub fn answers(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let queue: Mutex<VecDeque<_>> = Mutex::new(answers.into_iter().collect());
+        Self::start(move |_| {
+            queue.lock().unwrap().pop_front().unwrap_or_else(|| Answer::new(500, &[], "the script is at its end"))
+        })
+    }
+
+    fn with(script: Box<Script>, on_head: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { script, on_head, state: Mutex::default(), changed: Condvar::new() });
+        let acceptor = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.accept(&listener)
+        });
+        Self { address, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The requests so far, unfinished ones included.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// The connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().streams.len()
+    }
+
+    /// Waits until so many requests are there as a whole; all of them.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize) -> Vec<Recorded> {
+        let missing = |state: &mut State| state.requests.iter().filter(|request| request.complete).count() < count;
+        let (state, timeout) = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "not {count} requests within {PATIENCE:?}: {:?}", state.requests);
+        state.requests.clone()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+        for stream in &self.shared.lock().streams {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let _ = TcpStream::connect(self.address); // wakes the acceptor
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn accept(self: Arc<Self>, listener: &TcpListener) {
+        let mut threads = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            let mut state = self.lock();
+            if state.stopping {
+                break;
+            }
+            state.streams.push(stream.try_clone().unwrap());
+            drop(state);
+            let shared = Arc::clone(&self);
+            threads.push(std::thread::spawn(move || {
+                let _ = shared.connection(&stream);
+                let _ = stream.shutdown(Shutdown::Both);
+            }));
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn connection(&self, stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream);
+        while let Some(mut request) = Message::read_head(&mut reader)? {
+            let at = {
+                let mut state = self.lock();
+                state.requests.push(request.clone());
+                state.requests.len() - 1
+            };
+            let early = self.on_head.then(|| (self.script)(&request));
+            if let Some(answer) = &early {
+                self.answer(stream, answer)?;
+            } else if request.header("expect").is_some() {
+                (&mut &*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            let framing = request.request_framing();
+            if !matches!(&early, Some(answer) if answer.close) {
+                request.read_body(&mut reader, framing, |so_far| {
+                    self.lock().requests[at].clone_from(so_far);
+                    self.changed.notify_all();
+                })?;
+            }
+            let answer = match early {
+                Some(answer) => answer,
+                None => {
+                    let answer = (self.script)(&request);
+                    self.answer(stream, &answer)?;
+                    answer
+                }
+            };
+            let asked = request.headers.all("connection").iter().any(|option| option.eq_ignore_ascii_case("close"));
+            if answer.close || asked {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, mut stream: &TcpStream, answer: &Answer) -> std::io::Result<()> {
+        for step in &answer.steps {
+            match step {
+                Step::Send(bytes) => stream.write_all(bytes)?,
+                Step::Delay(pause) => self.pause(*pause),
+                Step::Wait(gate) => gate.wait(),
+                Step::Hang => self.pause(Duration::MAX),
+                Step::Echo => {
+                    let mut bytes = [0; 4096];
+                    loop {
+                        match stream.read(&mut bytes)? {
+                            0 => break,
+                            read => stream.write_all(&bytes[..read])?,
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits so long, or until the backend is dropped.
+    fn pause(&self, pause: Duration) {
+        let pause = pause.min(Duration::from_secs(3600));
+        drop(self.changed.wait_timeout_while(self.lock(), pause, |state| !state.stopping).unwrap());
+    }
+}

@@ -1,0 +1,119 @@
+//! A client that sends the bytes it is told to send.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::PATIENCE;
+use super::wire::{Framing, Message};
+
+/// One connection. Anything that takes longer than [`PATIENCE`] fails the test.
+pub struct RawClient {
+    stream: BufReader<TcpStream>,
+}
+
+impl RawClient {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// The client's own address.
+    pub fn address(&self) -> SocketAddr {
+        self.stream.get_ref().local_addr().unwrap()
+    }
+
+    /// Sends bytes. That the other side has closed already is not an error: its answer may still be there to read.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        match self.stream.get_mut().write_all(bytes.as_ref()) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error) => panic!("send: {error}"),
+        }
+        self
+    }
+
+    /// Sends `GET path` with these further header lines, and reads the response.
+    #[track_caller]
+    pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Message {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")).response()
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) -> &mut Self {
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
+        self
+    }
+
+    /// Reads one response: interim ones (1xx) count as responses too.
+    #[track_caller]
+    pub fn response(&mut self) -> Message {
+        let mut message = self.response_head();
+        let framing = message.response_framing();
+        self.rest(&mut message, framing);
+        message
+    }
+
+    /// Reads a response's head only: for HEAD, upgrades, and bodies that have not ended yet.
+    #[track_caller]
+    pub fn response_head(&mut self) -> Message {
+        match Message::read_head(&mut self.stream) {
+            Ok(Some(message)) => message,
+            Ok(None) => panic!("the connection was closed without a response"),
+            Err(error) => panic!("response: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn rest(&mut self, message: &mut Message, framing: Framing) {
+        if let Err(error) = message.read_body(&mut self.stream, framing, |_| {}) {
+            panic!("response body: {error}; so far {message:?}");
+        }
+    }
+
+    /// Reads exactly so many bytes.
+    #[track_caller]
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).expect("bytes");
+        bytes
+    }
+
+    /// Reads until the other side closes; a reset counts as closing.
+    #[track_caller]
+    pub fn read_to_close(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("not closed: {error}; so far {:?}", String::from_utf8_lossy(&bytes)),
+        }
+        bytes
+    }
+
+    /// Whether nothing has come that was not read yet, at this moment.
+    #[track_caller]
+    pub fn is_silent(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        self.stream.buffer().is_empty() && matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the other side has closed the connection, without a byte more.
+    #[track_caller]
+    pub fn is_closed(&mut self) -> bool {
+        match self.stream.fill_buf() {
+            Ok(rest) => rest.is_empty(),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+            Err(error) => panic!("neither closed nor anything sent: {error}"),
+        }
+    }
+}

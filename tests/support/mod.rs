@@ -1,0 +1,43 @@
+//! What the integration tests share: a raw client, a scripted backend, tokens of throw-away keys, a temporary folder.
+//! Plain threads and sockets, so that no test leans on the libraries it is meant to catch; every wait has a deadline.
+//!
+//! (A `mod.rs`, since `tests/support.rs` would be a test binary of its own.)
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod backend;
+mod client;
+pub mod mint;
+mod process;
+mod temp;
+mod wire;
+
+pub use backend::{Answer, Backend, Gate, Recorded};
+pub use client::RawClient;
+pub use process::{PORTCULLIS, Process, ROOT};
+pub use temp::TempDir;
+pub use wire::{Fields, Message};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks again and again until there is an answer, and fails the test when `deadline` passes without one.
+#[track_caller]
+pub fn eventually<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,88 @@
+//! The real binary, as a user starts it.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::{PATIENCE, TempDir, eventually};
+
+/// The repository's root, where every example runs.
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The binary.
+pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A running `portcullis`, killed when dropped.
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Process {
+    /// Serves a config that says `port: 3000`, on a port of its own, and without admin, metrics and readiness addresses.
+    #[track_caller]
+    pub fn gateway(yaml: &str) -> Self {
+        assert!(yaml.contains("port: 3000") && !yaml.contains("\nconfig:"), "a config as in examples/");
+        let address = free();
+        let yaml = yaml.replace("port: 3000", &format!("port: {}", address.port()));
+        let folder = TempDir::new();
+        let off = "\nconfig: {adminAddr: off, statsAddr: off, readinessAddr: off}\n";
+        let file = folder.write("portcullis.yaml", yaml + off);
+        Self::start(&["-f", file.to_str().unwrap()], address, folder)
+    }
+
+    /// The echo backend.
+    #[track_caller]
+    pub fn echo() -> Self {
+        let address = free();
+        Self::start(&["echo", "--listen", &address.to_string()], address, TempDir::new())
+    }
+
+    #[track_caller]
+    fn start(arguments: &[&str], address: SocketAddr, folder: TempDir) -> Self {
+        let (said, writer) = std::io::pipe().expect("a pipe");
+        let mut command = Command::new(PORTCULLIS);
+        command.args(arguments).current_dir(ROOT).stdin(Stdio::null());
+        let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().expect("portcullis");
+        drop(command); // and with it the pipe's writing ends on this side
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = { said }.read_to_string(&mut text);
+            text
+        });
+        let mut process = Self { child, address, _folder: folder };
+        let ended = eventually(PATIENCE, "portcullis listens", || match TcpStream::connect(address) {
+            Ok(_) => Some(None),
+            Err(_) => process.child.try_wait().unwrap().map(Some),
+        });
+        if let Some(status) = ended {
+            panic!("portcullis {arguments:?} ended with {status}:\n{}", log.join().unwrap());
+        }
+        process
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells it to end, with SIGTERM; how it did.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        assert!(told.success());
+        eventually(PATIENCE, "portcullis ends", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listened on a moment ago.
+fn free() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+}

@@ -1,0 +1,200 @@
+//! Just enough HTTP/1 to read one message from a socket, keeping the very bytes that came.
+
+use std::io::{BufRead, Error, ErrorKind, Read, Result};
+
+/// The header fields of a message, or its trailers, as they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fields(pub Vec<(String, String)>);
+
+impl Fields {
+    /// The one value of a field; a test that asks for one fails when there are two.
+    #[track_caller]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let all = self.all(name);
+        assert!(all.len() < 2, "{name} came {} times: {all:?}", all.len());
+        all.first().copied()
+    }
+
+    /// All values of a field, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
+    }
+
+    fn parse(lines: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(lines);
+        let fields = text.split("\r\n").filter_map(|line| line.split_once(':'));
+        Self(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+    }
+}
+
+/// A request or a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The request line or status line.
+    pub start: String,
+    /// The header fields.
+    pub headers: Fields,
+    /// The head's exact bytes, up to and with the empty line.
+    pub head: Vec<u8>,
+    /// The body's exact bytes, chunk framing and trailers included.
+    pub raw_body: Vec<u8>,
+    /// The body's content.
+    pub body: Vec<u8>,
+    /// The trailers of a chunked body.
+    pub trailers: Fields,
+    /// The body was read to its end.
+    pub complete: bool,
+}
+
+/// What ends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(usize),
+    Chunked,
+    Close,
+}
+
+impl Message {
+    /// The status of a response.
+    #[track_caller]
+    pub fn status(&self) -> u16 {
+        self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
+    }
+
+    /// The method of a request.
+    pub fn method(&self) -> &str {
+        self.start.split(' ').next().unwrap_or_default()
+    }
+
+    /// The target of a request, as it was sent.
+    pub fn target(&self) -> &str {
+        self.start.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The one value of a header.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)
+    }
+
+    /// The body as text.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text body")
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    pub(super) fn request_framing(&self) -> Framing {
+        if self.chunked() { Framing::Chunked } else { Framing::Length(self.length().unwrap_or(0)) }
+    }
+
+    pub(super) fn response_framing(&self) -> Framing {
+        match (self.status(), self.length()) {
+            (100..=199 | 204 | 304, _) => Framing::Length(0),
+            _ if self.chunked() => Framing::Chunked,
+            (_, Some(length)) => Framing::Length(length),
+            (_, None) => Framing::Close,
+        }
+    }
+
+    fn chunked(&self) -> bool {
+        self.headers.all("transfer-encoding").iter().any(|coding| coding.eq_ignore_ascii_case("chunked"))
+    }
+
+    fn length(&self) -> Option<usize> {
+        self.headers.all("content-length").first().and_then(|length| length.parse().ok())
+    }
+
+    /// Reads a head; `None` when the connection ends before its first byte.
+    pub(super) fn read_head(from: &mut impl BufRead) -> Result<Option<Self>> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if from.read_until(b'\n', &mut head)? == 0 {
+                return if head.is_empty() { Ok(None) } else { Err(cut("a head", &head)) };
+            }
+        }
+        let (start, fields) = head.split_at(head.windows(2).position(|end| end == b"\r\n").unwrap_or(0));
+        let start = String::from_utf8_lossy(start).into_owned();
+        Ok(Some(Self { start, headers: Fields::parse(fields), head, ..Self::default() }))
+    }
+
+    /// Reads the body. What came before an error stays in `raw_body` and `body`; `seen` is told after each piece.
+    pub(super) fn read_body(
+        &mut self,
+        from: &mut impl BufRead,
+        framing: Framing,
+        mut seen: impl FnMut(&Self),
+    ) -> Result<()> {
+        match framing {
+            Framing::Length(length) => self.take(from, length, true, &mut seen)?,
+            Framing::Close => while self.some(from, usize::MAX, true, &mut seen)? > 0 {},
+            Framing::Chunked => loop {
+                let size = self.line(from)?;
+                let digits = size.split(';').next().unwrap_or_default().trim();
+                let size = usize::from_str_radix(digits, 16)
+                    .map_err(|_| Error::new(ErrorKind::InvalidData, format!("a chunk size: {size:?}")))?;
+                if size == 0 {
+                    let begin = self.raw_body.len();
+                    while !self.line(from)?.is_empty() {}
+                    self.trailers = Fields::parse(&self.raw_body[begin..]);
+                    break;
+                }
+                self.take(from, size, true, &mut seen)?;
+                self.take(from, 2, false, &mut seen)?;
+            },
+        }
+        self.complete = true;
+        seen(self);
+        Ok(())
+    }
+
+    fn line(&mut self, from: &mut impl BufRead) -> Result<String> {
+        let begin = self.raw_body.len();
+        from.read_until(b'\n', &mut self.raw_body)?;
+        let line = String::from_utf8_lossy(&self.raw_body[begin..]).into_owned();
+        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| cut("a line", line.as_bytes()))
+    }
+
+    fn take(
+        &mut self,
+        from: &mut impl BufRead,
+        mut length: usize,
+        content: bool,
+        seen: &mut impl FnMut(&Self),
+    ) -> Result<()> {
+        while length > 0 {
+            match self.some(from, length, content, seen)? {
+                0 => return Err(cut("a body", &self.raw_body)),
+                read => length -= read,
+            }
+        }
+        Ok(())
+    }
+
+    fn some(
+        &mut self,
+        from: &mut impl BufRead,
+        most: usize,
+        content: bool,
+        seen: &mut impl FnMut(&Self),
+    ) -> Result<usize> {
+        let mut piece = [0; 16 * 1024];
+        let most = most.min(piece.len());
+        let read = from.read(&mut piece[..most])?;
+        self.raw_body.extend_from_slice(&piece[..read]);
+        if content {
+            self.body.extend_from_slice(&piece[..read]);
+        }
+        seen(self);
+        Ok(read)
+    }
+}
+
+fn cut(what: &str, so_far: &[u8]) -> Error {
+    Error::new(ErrorKind::UnexpectedEof, format!("{what} ends early: {:?}", String::from_utf8_lossy(so_far)))
+}

@@ -1,0 +1,202 @@
+//! The tests' own tools do what they say.
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{DecodingKey, Validation};
+use serde_json::{Value, json};
+use support::mint::{self, Alg, Key};
+use support::{Answer, Backend, Gate, RawClient, TempDir, eventually};
+
+#[test]
+fn a_request_is_recorded_byte_for_byte() {
+    let backend = Backend::ok();
+    let request = "POST /a//b?c HTTP/1.1\r\nhOsT:  x \r\nTransfer-Encoding: chunked\r\n\r\n\
+                   2;why=not\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n";
+    let answer = RawClient::connect(backend.address()).send(request).response();
+    assert_eq!((answer.status(), answer.text()), (200, "ok"));
+    let [seen] = &backend.wait_for(1)[..] else { panic!("one request") };
+    assert_eq!([&seen.head[..], &seen.raw_body].concat(), request.as_bytes());
+    assert_eq!((seen.method(), seen.target(), seen.header("host")), ("POST", "/a//b?c", Some("x")));
+    assert_eq!((seen.text(), seen.trailers.get("x-sum")), ("hi", Some("1")));
+}
+
+#[test]
+fn a_connection_carries_several_exchanges() {
+    let backend = Backend::answers([
+        Answer::new(201, &[("x-one", "1")], "first"),
+        Answer::chunked(200, &[], &["sec", "ond"]),
+        Answer::head(204, &[]),
+    ]);
+    let mut client = RawClient::connect(backend.address());
+    let first = client.get("/1", &[("x-a", "b")]);
+    assert_eq!((first.status(), first.header("x-one"), first.text()), (201, Some("1"), "first"));
+    assert_eq!(client.get("/2", &[]).text(), "second");
+    assert_eq!(client.get("/3", &[]).status(), 204);
+    assert_eq!(client.get("/4", &[]).status(), 500, "the script is at its end");
+    assert_eq!((backend.connections(), backend.requests().len()), (1, 4));
+}
+
+#[test]
+fn a_backend_can_break_off_and_hang() {
+    let half = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    let backend = Backend::answers([half.clone().closing(), half.stall(), Answer::close(), Answer::hang()]);
+    let ask = || {
+        let mut client = RawClient::connect(backend.address());
+        client.send("GET / HTTP/1.1\r\n\r\n");
+        client
+    };
+    assert!(ask().read_to_close().ends_with(b"\r\n\r\nhalf"));
+    let mut stalled = ask();
+    assert_eq!(stalled.response_head().status(), 200);
+    assert_eq!(stalled.bytes(4), b"half");
+    assert!(ask().is_closed());
+    let mut hung = ask();
+    backend.wait_for(4);
+    drop(backend);
+    assert!(hung.is_closed() && stalled.is_closed(), "dropping the backend ends what hangs");
+}
+
+#[test]
+fn an_answer_waits_for_its_gate() {
+    let gate = Gate::new();
+    let backend = Backend::start({
+        let gate = gate.clone();
+        move |_| Answer::head(200, &[("transfer-encoding", "chunked")]).wait(&gate).chunk("late").send("0\r\n\r\n")
+    });
+    let mut client = RawClient::connect(backend.address());
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.response_head().status(), 200);
+    assert!(client.is_silent());
+    gate.open();
+    assert_eq!(client.bytes(14), b"4\r\nlate\r\n0\r\n\r\n");
+}
+
+#[test]
+fn an_answer_can_come_before_the_body_and_after_100() {
+    let early = Backend::start_on_head(|_| Answer::new(413, &[], "no"));
+    let mut client = RawClient::connect(early.address());
+    client.send("PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nx");
+    assert_eq!(client.response().status(), 413);
+    assert!(!early.requests()[0].complete);
+    client.send("y");
+    assert_eq!(early.wait_for(1)[0].text(), "xy");
+
+    let patient = Backend::ok();
+    let mut client = RawClient::connect(patient.address());
+    client.send("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(client.response().status(), 100);
+    assert_eq!(client.send("ab").response().status(), 200);
+}
+
+#[test]
+fn a_tunnel_gives_every_byte_back() {
+    let backend = Backend::start_on_head(|_| Answer::head(101, &[("upgrade", "x")]).echo());
+    let mut client = RawClient::connect(backend.address());
+    assert_eq!(
+        client.send("GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").response_head().status(),
+        101
+    );
+    assert_eq!(client.send("ping").bytes(4), b"ping");
+    assert!(client.finish().is_closed());
+}
+
+#[test]
+fn a_delay_is_kept() {
+    let pause = Duration::from_millis(30);
+    let backend = Backend::start(move |_| Answer::default().delay(pause).send("HTTP/1.1 204 No\r\n\r\n"));
+    let begin = std::time::Instant::now();
+    assert_eq!(RawClient::connect(backend.address()).get("/", &[]).status(), 204);
+    assert!(begin.elapsed() >= pause);
+}
+
+#[test]
+fn tokens_verify_with_an_independent_library() {
+    let verify = |key: &Key, token: &str| {
+        let set: JwkSet = serde_json::from_str(&mint::jwks([key])).unwrap();
+        let header = jsonwebtoken::decode_header(token).unwrap();
+        let mut validation = Validation::new(header.alg);
+        validation.set_audience(&[mint::AUDIENCE]);
+        validation.set_issuer(&[mint::ISSUER]);
+        jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(&set.keys[0]).unwrap(), &validation)
+    };
+    for alg in Alg::ASYMMETRIC.into_iter().chain(Alg::SYMMETRIC) {
+        let key = Key::new(alg, "k1");
+        let token = key.token(&mint::claims_with(json!({"groups": ["admins"], "sub": null})));
+        if alg == Alg::Es512 {
+            // The library does not know it: the signature is checked with the curve's own verifier.
+            let (input, signature) = token.rsplit_once('.').unwrap();
+            let part = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+            let jwk = key.jwk();
+            let [x, y] = ["x", "y"].map(|name| part(jwk[name].as_str().unwrap()).unwrap());
+            let point = [&[4], &x[..], &y].concat();
+            let public =
+                aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED, point);
+            public.verify(input.as_bytes(), &part(signature).unwrap()).expect("ES512");
+            continue;
+        }
+        let found = verify(&key, &token).unwrap_or_else(|error| panic!("{alg:?}: {error}"));
+        assert_eq!(found.claims["groups"], json!(["admins"]), "{alg:?}");
+        assert!(found.claims.get("sub").is_none() && found.header.kid.as_deref() == Some("k1"));
+        assert!(verify(&Key::new(alg, "k1"), &token).is_err(), "{alg:?} of another key");
+    }
+}
+
+#[test]
+fn the_example_tokens_are_of_the_example_key() {
+    let set = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/jwt/pub-key")).unwrap();
+    let set: JwkSet = serde_json::from_str(&set).unwrap();
+    let key = DecodingKey::from_jwk(&set.keys[0]).unwrap();
+    let mut validation = Validation::new(jsonwebtoken::Algorithm::ES256);
+    validation.set_audience(&[mint::AUDIENCE]);
+    validation.set_issuer(&[mint::ISSUER]);
+    for (name, groups) in [("alice", json!(["admins"])), ("bob", json!(["users"]))] {
+        let token = jsonwebtoken::decode::<Value>(mint::example(name), &key, &validation).unwrap();
+        assert_eq!((&token.claims["sub"], &token.claims["groups"]), (&json!(name), &groups));
+    }
+    let minted = Key::example().token(&mint::claims());
+    assert!(jsonwebtoken::decode::<Value>(minted, &key, &validation).is_ok());
+    let expired = jsonwebtoken::decode::<Value>(mint::example("expired"), &key, &validation).unwrap_err();
+    assert_eq!(*expired.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
+}
+
+#[test]
+fn a_private_jwk_is_read() {
+    // RFC 8037, appendix A: the key, and the signature of the example's input.
+    let key = Key::from_jwk(&json!({
+        "kty": "OKP", "crv": "Ed25519",
+        "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }));
+    assert_eq!(
+        key.compact(r#"{"alg":"EdDSA"}"#, "Example of Ed25519 signing"),
+        "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
+         hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    );
+}
+
+#[test]
+fn a_temporary_folder_goes_when_it_is_dropped() {
+    let (one, other) = (TempDir::new(), TempDir::new());
+    assert_ne!(one.path(), other.path());
+    let file = one.write("a.yaml", "binds: []");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "binds: []");
+    drop(one);
+    assert!(!file.exists() && other.path().exists());
+}
+
+#[test]
+fn eventually_waits_for_what_comes() {
+    let mut left = 3;
+    let found = eventually(Duration::from_secs(5), "a countdown", || {
+        left -= 1;
+        (left == 0).then_some("zero")
+    });
+    assert_eq!(found, "zero");
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let never = std::panic::catch_unwind(|| eventually(Duration::from_millis(5), "never", || None::<()>));
+    assert!(never.is_err() && std::net::TcpStream::connect(gone).is_err());
+}
