@@ -3,7 +3,7 @@
 
 use crate::auth::{Authentication, TokenCache};
 use crate::authz::{self, Authorization, Permit, Subject, Vars};
-use crate::reason::Rejection;
+use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
 use crate::snapshot::Policies;
 
@@ -29,7 +29,7 @@ pub struct Place<'a> {
 pub async fn decide(policies: &Policies, head: &Head<'_>, place: Place<'_>, tokens: &TokenCache) -> Decision {
     let mut authentication = authenticate(policies, head, UnixTime::now(), tokens);
     if let Some(pending) = authentication.pending() {
-        pending.wait().await;
+        pending.settled().await;
         authentication = authenticate(policies, head, UnixTime::now(), tokens);
     }
     authorize(policies, head, place, UnixTime::now(), authentication)
@@ -64,7 +64,7 @@ fn authorize(
         return Decision { authentication, authorization: None };
     }
     let vars = vars(policies, head, place, now, &authentication);
-    let authorization = authz::authorize(&policies.rules, &vars);
+    let authorization = authz::authorize(policies.rules.iter(), &vars);
     Decision { authentication, authorization: Some(authorization) }
 }
 
@@ -97,10 +97,7 @@ impl Decision {
         if let Some(rejection) = self.authentication.rejection() {
             return Err(rejection);
         }
-        let denied = || Rejection {
-            with_token: self.authentication.identity().verified().is_some(),
-            ..Rejection::new(crate::reason::Reason::Denied)
-        };
-        self.authorization.as_ref().and_then(Authorization::permit).ok_or_else(denied)
+        let refused = || self.authorization.as_ref().and_then(Authorization::rejection).unwrap_or(Reason::Denied.into());
+        self.authorization.as_ref().and_then(Authorization::permit).ok_or_else(refused)
     }
 }

@@ -7,11 +7,27 @@
 //!                                 `------ decision -----'                                          `-> access log
 //! ```
 //!
-//! A config file becomes a [`config::Config`] (what was written), and [`compile`] turns that into a
+//! A config file becomes a [`config::Config`] (what was written), and [`mod@compile`] turns that into a
 //! [`snapshot::Snapshot`] (what runs). A request sees one snapshot from start to end.
+
+pub mod app;
+pub mod cli;
+
+pub mod compile;
+pub mod config;
+pub mod snapshot;
+
+pub mod listen;
+pub mod proxy;
 
 pub mod auth;
 pub mod authz;
-pub mod config;
+pub mod decision;
+pub mod upstream;
+
+pub mod body;
+pub mod drain;
 pub mod reason;
 pub mod request;
+pub mod telemetry;
+pub mod worker;

@@ -3,12 +3,10 @@
 //! Each worker has its own listening socket (`SO_REUSEPORT`) and keeps the connections that it accepts. The protocol
 //! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
 
-pub mod drain;
 pub mod http;
 pub mod socket;
 pub mod stream;
 pub mod tls;
-pub mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +18,11 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::proxy::normalize::Connection;
+use crate::proxy::watch::{Patience, Watch};
 use crate::request::{Scheme, Source, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
 use crate::worker::Worker;
-use drain::Drain;
+use crate::drain::Drain;
 use http::Serving;
 use stream::Transport;
 
@@ -91,7 +90,7 @@ impl Acceptor {
         stream: TcpStream,
         peer: SocketAddr,
         bind: &Bind,
-        patience: watch::Patience,
+        patience: Patience,
         handshake: Duration,
     ) {
         let mut source = Source::from(peer);
@@ -115,12 +114,12 @@ impl Acceptor {
         };
         let Ok(text) = HeaderValue::try_from(source.address.to_string()) else { return };
         let serving = Serving {
-            connection: Arc::new(Connection { scheme, source, peer: text }),
+            connection: Arc::new(Connection { scheme, source, peer: text, drain: self.drain.clone() }),
             worker: Arc::clone(&self.worker),
             current: Arc::clone(&self.current),
             address: self.address,
             drain: self.drain.clone(),
-            watch: watch::Watch::new(patience, !http2),
+            watch: Watch::new(patience, !http2),
         };
         if http2 { serving.http2(transport, patience).await } else { serving.http1(transport, patience).await }
     }

@@ -15,6 +15,7 @@ pub mod path;
 pub mod reply;
 pub mod route;
 pub mod upgrade;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use hyper::body::Incoming;
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::decision::{self, Decision, Place};
-use crate::listen::watch::Watch;
+use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
 use crate::snapshot::{Bind, Listener, Policies, Route, Snapshot};
@@ -118,7 +119,8 @@ async fn respond(cx: &Cx, story: &mut Story, parts: Parts, body: Incoming) -> Re
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
     if websocket {
-        return upgrade::tunnel(permit, request.into_parts(), route, &mut story.record).await;
+        let drain = cx.connection.drain.clone();
+        return upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record).await;
     }
     forward::forward(permit, request.into_parts(), body, route, cx.snapshot.settings.limits.body, &mut story.record).await
 }
@@ -195,7 +197,9 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
 fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
-    audit::decision(&mut story.record, &cx.worker.metrics, choice.policies(), decision);
+    let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
+    let settings = &cx.snapshot.settings;
+    audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
     decision.permit()
 }
 
@@ -213,8 +217,8 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
             if kept.as_deref() != Some(query) {
                 let path = parts.uri.path();
                 let target = kept.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-                // what is left of a valid target is one
-                parts.uri = Uri::try_from(target).unwrap_or_default();
+                // what is left of a valid target is one; if it were not, the path alone is
+                parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
             }
         }
     }

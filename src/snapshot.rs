@@ -2,16 +2,17 @@
 //! effective policies of each route worked out, backends resolved to endpoints. A request holds one snapshot from
 //! start to end; nothing in it is parsed, merged or looked up by name on a request's way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::RuleSet;
+use crate::config::value::Cidr;
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::PathRules;
 use crate::proxy::route::{Hostname, Router};
-use crate::telemetry::metrics::RouteSeries;
+use crate::telemetry::metrics::{Counter, Group, RouteSeries};
 use crate::upstream::balance::Balance;
 
 /// Everything that requests are judged and forwarded by.
@@ -35,7 +36,7 @@ pub struct Settings {
     /// Further fields of the access log.
     pub log_fields: Vec<(String, crate::authz::Expression)>,
     /// The peers that are believed about who the client is.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Cidr>,
     /// Headers that carry identity, removed from every incoming request.
     pub identity_headers: Arc<IdentityHeaders>,
     /// Whether `Via` is added.
@@ -60,32 +61,9 @@ pub struct Limits {
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a head, between requests, and for an answer to be taken.
-    pub patience: crate::listen::watch::Patience,
+    pub patience: crate::proxy::watch::Patience,
     /// Whether header names with underscores are dropped.
     pub drop_underscores: bool,
-}
-
-/// A range of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// Any address in it.
-    pub address: IpAddr,
-    /// How many leading bits count.
-    pub bits: u8,
-}
-
-impl Network {
-    /// Whether `address` lies in the range.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let masked = |value: u128, width: u32| value.checked_shr(width - u32::from(self.bits)).unwrap_or(0);
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(mine), IpAddr::V4(other)) => {
-                masked(u32::from(mine).into(), 32) == masked(u32::from(other).into(), 32)
-            }
-            (IpAddr::V6(mine), IpAddr::V6(other)) => masked(mine.into(), 128) == masked(other.into(), 128),
-            _ => false,
-        }
-    }
 }
 
 /// One socket.
@@ -135,7 +113,9 @@ pub struct Listener {
     pub hostname: Hostname,
     /// How its requests' paths are read.
     pub paths: PathRules,
-    /// Its routes.
+    /// Its routes, in the order of the file.
+    pub routes: Vec<Arc<Route>>,
+    /// The same, to be chosen from.
     pub router: Router<Route>,
     /// What a request meets that matches no route, before it gets its 404.
     pub policies: Policies,
@@ -161,12 +141,25 @@ pub struct Route {
 }
 
 /// The effective policies of a route, or of a listener's requests without one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Policies {
     /// Who the client is.
     pub jwt: Option<Arc<JwtAuth>>,
     /// What it may do: each set must allow.
-    pub rules: Vec<Arc<RuleSet>>,
+    pub rules: Arc<[RuleSet]>,
+    /// Counts what came of credentials, where there is a `jwtAuth`.
+    pub counters: Option<Arc<TokenCounters>>,
+}
+
+/// The counters of one `jwtAuth` policy.
+#[derive(Debug)]
+pub struct TokenCounters {
+    /// Tokens answered from the cache.
+    pub cache_hits: Counter,
+    /// Verifications by provider; the result is the other label.
+    pub verifications: Vec<(Box<str>, Group)>,
+    /// Tokens that came as far as no provider.
+    pub no_provider: Group,
 }
 
 /// How long things may take.
@@ -180,28 +173,4 @@ pub struct Timeouts {
     pub stall: Duration,
     /// The same for event streams, upgraded connections and gRPC.
     pub stream: Duration,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_holds_its_own_addresses() {
-        let network = |address: &str, bits| Network { address: address.parse().unwrap(), bits };
-        for (network, address, inside) in [
-            (network("10.0.0.0", 8), "10.255.0.1", true),
-            (network("10.0.0.0", 8), "11.0.0.1", false),
-            (network("0.0.0.0", 0), "1.2.3.4", true),
-            (network("0.0.0.0", 0), "::1", false),
-            (network("10.0.0.1", 32), "10.0.0.1", true),
-            (network("10.0.0.1", 32), "10.0.0.2", false),
-            (network("10.0.0.0", 8), "::ffff:10.1.1.1", true),
-            (network("2001:db8::", 32), "2001:db8:1::1", true),
-            (network("2001:db8::", 32), "2001:db9::1", false),
-            (network("::", 0), "::1", true),
-        ] {
-            assert_eq!(network.contains(address.parse().unwrap()), inside, "{address} in {network:?}");
-        }
-    }
 }

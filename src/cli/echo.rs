@@ -44,6 +44,21 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
 }
 
 /// Serves one connection to its end. How it ends is the client's business, so errors go nowhere.
+/// The command: serves until the process ends.
+pub(super) fn main(address: std::net::SocketAddr) -> std::process::ExitCode {
+    let serving = || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { serve(TcpListener::bind(address).await?).await })
+    };
+    match serving() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            super::say(format_args!("error: {address}: {error}"));
+            std::process::ExitCode::from(super::FAILED)
+        }
+    }
+}
+
 async fn connection(stream: TcpStream) {
     let Ok(Some(two)) = tokio::time::timeout(PATIENCE, speaks_http2(&stream)).await else { return };
     let (io, service) = (TokioIo::new(stream), service_fn(answer));

@@ -13,9 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::drain::Drain;
+use crate::drain::Drain;
 use super::stream::{Transport, Watched};
-use super::watch::{Expired, Patience, Watch};
+use crate::proxy::watch::{Expired, Patience, Watch};
 use crate::proxy::access::Record;
 use crate::proxy::normalize::Connection;
 use crate::proxy::{Cx, serve};

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::watch::Watch;
+use crate::proxy::watch::Watch;
 
 /// The bytes' way to a client.
 #[derive(Debug)]

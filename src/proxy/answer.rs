@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::access::Record;
 use crate::body::{BodyError, Stall};
-use crate::listen::watch::Watch;
+use crate::proxy::watch::Watch;
 use crate::reason::Reason;
 use crate::upstream::pool::UpstreamBody;
 

@@ -1,9 +1,110 @@
-//! What the record and the metrics keep of a decision. Nothing is decided here; nothing of a token's bytes is written.
+//! What the record and the metrics keep of a decision. Nothing is decided here, and nothing of a token's bytes is
+//! written.
 
 use super::access::Record;
 use crate::auth::Identity;
-use crate::authz::{Authorization, Outcome, RuleSet};
+use crate::authz::{Cause, Mode, RuleSet};
 use crate::decision::Decision;
-use crate::reason::Reason;
-use crate::snapshot::Policies;
-use crate::telemetry::metrics::{RouteSeries, Shard, escape};
+use crate::request::UnixTime;
+use crate::snapshot::{Policies, Settings};
+use crate::telemetry::metrics::{Group, RouteSeries, Shard, escape};
+
+/// Notes who asked, what was wrong with the credentials, and which rule decided.
+pub fn decision(
+    record: &mut Record,
+    metrics: &Shard,
+    series: RouteSeries,
+    settings: &Settings,
+    policies: &Policies,
+    decision: &Decision,
+) {
+    identity(record, metrics, settings, policies, decision);
+    let Some(authorization) = &decision.authorization else { return };
+    let sets = &policies.rules;
+    if let Some((at, cause)) = authorization.deciding(sets) {
+        let rule = authorization.rule_name(sets).unwrap_or("none");
+        record.text("rule", rule);
+        if let Some(set) = sets.get(at) {
+            record.text("rule.origin", &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+            record.text("rule.level", set.level.as_str());
+            count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
+        }
+    }
+    for failure in authorization.failures() {
+        let Some(rule) = sets.get(failure.set).and_then(|set| set.rules.get(failure.rule)) else { continue };
+        if rule.tell_failure(UnixTime::now()) {
+            tracing::warn!(rule = %rule.name, origin = %rule.origin, why = %failure.error, "a rule failed to evaluate");
+        }
+    }
+    for (at, cause) in authorization.causes() {
+        let Some(set) = sets.get(at).filter(|set| set.mode == Mode::Shadow) else { continue };
+        count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
+        if !cause.allows() {
+            record.text("shadow", "denied");
+            record.text("shadow.rule", set.rule(cause).map_or("none", |rule| &rule.name));
+            record.text("shadow.origin", &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+        }
+    }
+}
+
+fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies: &Policies, decision: &Decision) {
+    let authentication = &decision.authentication;
+    let failure = authentication.failure();
+    if let Identity::Verified(token) = authentication.identity() {
+        if let Some(issuer) = token.issuer() {
+            record.text("jwt.iss", issuer);
+        }
+        if let Some(subject) = token.subject() {
+            record.text("jwt.sub", subject);
+        }
+        if let Some(kid) = token.kid() {
+            record.text("kid", kid);
+        }
+        for (name, path) in &settings.log_claims {
+            let mut names = path.iter();
+            let first = names.next().and_then(|name| token.claims().get(name));
+            if let Some(value) = names.fold(first, |value, name| value?.get(name)) {
+                record.json(&format!("jwt.{name}"), value);
+            }
+        }
+        if authentication.cached()
+            && let Some(counters) = &policies.counters
+        {
+            metrics.count(counters.cache_hits);
+        }
+    } else if let Some(failure) = failure {
+        // also of what is not refused: permissive and shadow modes are told by this alone
+        record.text("auth", failure.reason().as_str());
+        record.text("auth.detail", &failure.detail().to_string());
+    }
+    if authentication.found_credential()
+        && let Some(counters) = &policies.counters
+    {
+        let provider = authentication.provider().unwrap_or("");
+        let group = counters.verifications.iter().find(|(name, _)| **name == *provider).map(|(_, group)| *group);
+        let code = failure.map_or(255, |failure| failure.reason() as u64);
+        metrics.count_in(group.unwrap_or(counters.no_provider), code, || {
+            format!("result=\"{}\"", failure.map_or("ok", |failure| failure.reason().as_str()))
+        });
+    }
+}
+
+/// Whether the deciding rule did not say no but failed to say anything.
+fn failed(decision: &Decision, set: usize, cause: Cause) -> bool {
+    let failures = decision.authorization.as_ref().map_or(&[][..], |authorization| authorization.failures());
+    !cause.allows() && failures.iter().any(|f| f.set == set && cause.rule().is_none_or(|rule| f.rule == rule))
+}
+
+fn count(metrics: &Shard, group: Group, at: usize, set: &RuleSet, cause: Cause, failed: bool) {
+    let rule = cause.rule().map_or(0, |rule| rule as u64 + 1);
+    let outcome = if failed { 2 } else { u64::from(cause.allows()) };
+    metrics.count_in(group, (at as u64) << 40 | rule << 8 | outcome, || {
+        let rule = set.rule(cause).map_or("", |rule| &rule.name);
+        let decision = match outcome {
+            2 => "error",
+            1 => "allow",
+            _ => "deny",
+        };
+        format!("rule=\"{}\",decision=\"{decision}\",mode=\"{}\"", escape(rule), set.mode.as_str())
+    });
+}

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Uri, Version};
 
 use super::host::Host;
 use super::path::PathRules;
+use crate::drain::Drain;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, Scheme, Source};
 
@@ -24,6 +25,8 @@ pub struct Connection {
     pub source: Source,
     /// The peer's address as a header value, made once a connection.
     pub peer: HeaderValue,
+    /// Held by what outlives the connection's own task, so that the end of the process waits for it.
+    pub drain: Drain,
 }
 
 /// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.

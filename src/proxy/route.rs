@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
-use regex::Regex;
+use crate::config::value::Regex;
 
 use crate::authz::{Expression, Vars};
 use crate::request::{Head, UnixTime};

@@ -18,6 +18,7 @@ use super::access::Record;
 use super::answer::Content;
 use super::hop;
 use crate::authz::Permit;
+use crate::drain::Drain;
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::Route;
 use crate::upstream::connect::dial;
@@ -34,6 +35,7 @@ pub async fn tunnel(
     _permit: Permit,
     mut parts: Parts,
     route: &Route,
+    drain: Drain,
     record: &mut Record,
 ) -> Result<Response<Content>, Rejection> {
     let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
@@ -75,6 +77,7 @@ pub async fn tunnel(
         if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
             carry(TokioIo::new(client), TokioIo::new(backend), idle).await;
         }
+        drop(drain); // the end of the process waits for open tunnels
     });
     let (mut parts, _) = response.into_parts();
     hop::strip_response(&mut parts.headers);

@@ -1,0 +1,267 @@
+//! What was written becomes what runs: the one step that sees both sides. Keys are loaded, expressions compiled, the
+//! effective policies of every route settled, and every error of the file is reported together, at its place.
+//!
+//! Nothing is bound or fetched here; a config that does not compile leaves no trace.
+
+mod auth;
+mod backend;
+mod rules;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::auth::{IdentityHeaders, JwtAuth};
+use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
+use crate::config::bind::{EscapedSlashes, Listener as ListenerConfig, PathNormalization};
+use crate::config::place::{Located, Place};
+use crate::config::policy::Policies as PoliciesConfig;
+use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
+use crate::config::route::{PathMatch as PathMatchConfig, Route as RouteConfig, RouteMatch, ValueMatch};
+use crate::config::value::HostPattern;
+use crate::config::{Diagnostic, Loaded, Source};
+use crate::proxy::watch::Patience;
+use crate::proxy::access::LogFormat;
+use crate::proxy::path::{self, PathRules};
+use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
+use crate::snapshot::{Bind, Limits, Listener, Policies, Route, Settings, Snapshot, Timeouts, TokenCounters};
+use crate::telemetry::metrics::{Family, Metrics};
+use crate::upstream::balance::Balance;
+
+/// Compiles a config. `generation` numbers the snapshot.
+///
+/// # Errors
+/// Everything that is wrong with it beyond its form, in the order of the file.
+pub fn compile(loaded: &Loaded, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+    // the expressions' parser needs a deep stack; one thread serves for all of them
+    match with_big_stack(|| Compiler::new(&loaded.source, &loaded.config.process, metrics).snapshot(loaded, generation)) {
+        Ok(result) => result,
+        Err(why) => Err(vec![Diagnostic::error(loaded.source.place(0, 0, ""), why)]),
+    }
+}
+
+/// The work in progress: what was made so far, and what is wrong.
+struct Compiler<'a> {
+    source: &'a Source,
+    process: &'a Process,
+    metrics: &'a Arc<Metrics>,
+    errors: Vec<Diagnostic>,
+    /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
+    jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
+    rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>) -> Self {
+        let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { source, process, metrics, errors, jwt, rules }
+    }
+
+    fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+        let mut binds = Vec::new();
+        for bind in &loaded.config.binds {
+            let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(listener))).collect();
+            let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
+            binds.push(Arc::new(Bind { address, listeners, tls: None, series: self.metrics.route("", "") }));
+        }
+        let settings = self.settings();
+        if self.errors.is_empty() {
+            return Ok(Snapshot { generation, binds, settings });
+        }
+        self.errors.sort_by_key(|error| error.place.start);
+        self.errors.dedup();
+        Err(self.errors)
+    }
+
+    /// Notes an error; the compilation goes on, to find the others.
+    fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(place.clone(), message));
+    }
+
+    fn listener(&mut self, listener: &ListenerConfig) -> Listener {
+        let name: Arc<str> = listener.name.as_str().into();
+        let levels = [&listener.gateway_policies, &listener.policies];
+        let mut router = Router::default();
+        let routes = listener.routes.iter().map(|route| self.route(&mut router, &name, &levels, route)).collect();
+        if let Some(tls) = &listener.tls {
+            self.error(&tls.place, "TLS is not supported yet");
+        }
+        Listener {
+            hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            paths: path_rules(listener.path_normalization),
+            routes,
+            router,
+            policies: self.policies(&levels),
+            series: self.metrics.route(&name, ""),
+            name,
+        }
+    }
+
+    fn route(
+        &mut self,
+        router: &mut Router<Route>,
+        listener: &Arc<str>,
+        levels: &[&PoliciesConfig; 2],
+        route: &RouteConfig,
+    ) -> Arc<Route> {
+        let [gateway, own] = *levels;
+        let endpoints: Vec<_> = route.backends.iter().flat_map(|backend| self.backend(backend)).collect();
+        let compiled = Arc::new(Route {
+            name: route.name.as_str().into(),
+            listener: Arc::clone(listener),
+            policies: self.policies(&[gateway, own, &route.policies]),
+            backends: Balance::new(endpoints),
+            timeouts: self.timeouts(&[gateway, own, &route.policies]),
+            series: self.metrics.route(listener, &route.name),
+        });
+        let hosts: Vec<Hostname> = match route.hostnames.as_slice() {
+            [] => vec![Hostname::Any],
+            some => some.iter().map(|host| hostname(host)).collect(),
+        };
+        for entry in &route.matches {
+            let (path, conditions) = self.route_match(entry);
+            for host in &hosts {
+                router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
+            }
+        }
+        compiled
+    }
+
+    fn route_match(&mut self, entry: &RouteMatch) -> (PathMatch, Conditions) {
+        let path = match &entry.path {
+            PathMatchConfig::Exact(path) => PathMatch::Exact(path.as_str().into()),
+            PathMatchConfig::PathPrefix(path) => PathMatch::Prefix(path.as_str().into()),
+            PathMatchConfig::Regex(regex) => PathMatch::Regex(regex.clone()),
+        };
+        let conditions = Conditions {
+            method: entry.method.as_ref().map(|method| method.0.clone()),
+            headers: entry.headers.iter().map(|h| (h.name.0.clone(), value_match(&h.value))).collect(),
+            query: entry.query.iter().map(|q| (q.name.as_str().into(), value_match(&q.value))).collect(),
+            cel: entry.cel.as_ref().and_then(|cel| self.expression(cel, Scope::RouteMatch)).map(Arc::new),
+        };
+        (path, conditions)
+    }
+
+    /// The effective policies of one route, the most specific level last: it replaces the broader ones, but rules of
+    /// all levels stay, since each must allow.
+    fn policies(&mut self, levels: &[&PoliciesConfig]) -> Policies {
+        let jwt = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref());
+        let jwt = jwt.and_then(|policy| self.jwt_auth(policy));
+        let rules = self.rule_sets(levels);
+        for level in levels {
+            for (kind, place) in level.kinds() {
+                if !matches!(kind, "jwtAuth" | "authorization" | "timeout") {
+                    self.error(place, format!("`{kind}` is not supported yet"));
+                }
+            }
+        }
+        let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
+        Policies { jwt, rules, counters }
+    }
+
+    fn token_counters(&self, policy: &JwtAuth) -> TokenCounters {
+        let group = |provider: &str| self.metrics.group(Family::Verifications, &[("provider", provider)]);
+        TokenCounters {
+            cache_hits: self.metrics.counter(Family::CacheHits, &[]),
+            verifications: policy.providers().iter().map(|p| (Box::from(&**p.name()), group(p.name()))).collect(),
+            no_provider: group(""),
+        }
+    }
+
+    fn timeouts(&self, levels: &[&PoliciesConfig]) -> Timeouts {
+        let limits = &self.process.limits;
+        let own = levels.iter().rev().find_map(|level| level.timeout.as_ref());
+        let limit = |written: Option<crate::config::value::Duration>, default: crate::config::value::Duration| {
+            let limit = written.unwrap_or(default).get();
+            if limit.is_zero() { UNLIMITED } else { limit }
+        };
+        Timeouts {
+            request: own.and_then(|t| t.request).map(|t| t.get()).filter(|t| !t.is_zero()),
+            response: limit(own.and_then(|t| t.backend), limits.response_timeout),
+            stall: limit(own.and_then(|t| t.idle), limits.stall_timeout),
+            stream: limit(own.and_then(|t| t.idle), limits.stream_timeout),
+        }
+    }
+
+    /// Compiles an expression; what is wrong with it is noted at its place inside the scalar.
+    fn expression(&mut self, cel: &Located<String>, scope: Scope<'_>) -> Option<Expression> {
+        match Expression::compile(cel, scope) {
+            Ok(expression) => Some(expression),
+            Err(faults) => {
+                for fault in faults {
+                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message);
+                    error.hint = fault.hint;
+                    self.errors.push(error);
+                }
+                None
+            }
+        }
+    }
+
+    fn settings(&mut self) -> Settings {
+        let process = self.process;
+        let limits = &process.limits;
+        let identity = self.jwt.values().flatten().flat_map(|policy| policy.identity_header_names()).cloned();
+        let identity: Vec<_> = identity.collect();
+        let mut log_fields = Vec::new();
+        for (name, cel) in &process.logging.fields.0 {
+            if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
+                log_fields.push((name.clone(), expression));
+            }
+        }
+        Settings {
+            log_format: match process.logging.format {
+                LogFormatConfig::Text => LogFormat::Text,
+                LogFormatConfig::Json => LogFormat::Json,
+            },
+            log_claims: process.logging.claims.iter().map(|path| (path.0.join("."), path.0.clone())).collect(),
+            log_fields,
+            trusted_proxies: process.trusted_proxies.clone(),
+            identity_headers: Arc::new(IdentityHeaders::new(&identity)),
+            via: process.via,
+            limits: Limits {
+                head: limits.head.get(),
+                headers: limits.headers,
+                body: limits.body.map(|size| size.0),
+                connections: limits.connections,
+                http2_streams: limits.http2_streams,
+                handshake_timeout: limits.handshake_timeout.get(),
+                patience: Patience {
+                    head: limits.head_timeout.get(),
+                    idle: limits.idle_timeout.get(),
+                    stall: limits.stall_timeout.get(),
+                },
+                drop_underscores: limits.underscore_headers == UnderscoreHeaders::Drop,
+            },
+        }
+    }
+}
+
+/// What stands for no limit: longer than any machine runs, and far from overflowing a clock.
+const UNLIMITED: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
+
+fn hostname(pattern: &HostPattern) -> Hostname {
+    match pattern {
+        HostPattern::Exact(host) => Hostname::Exact(host.as_str().into()),
+        HostPattern::Suffix(suffix) => Hostname::Suffix(format!(".{suffix}").into()),
+        HostPattern::Any => Hostname::Any,
+    }
+}
+
+fn path_rules(written: PathNormalization) -> PathRules {
+    PathRules {
+        escaped_slashes: match written.escaped_slashes {
+            EscapedSlashes::Reject => path::EscapedSlashes::Reject,
+            EscapedSlashes::Keep => path::EscapedSlashes::Keep,
+            EscapedSlashes::Decode => path::EscapedSlashes::Decode,
+        },
+        merge_slashes: written.merge_slashes,
+    }
+}
+
+fn value_match(written: &ValueMatch) -> crate::proxy::route::ValueMatch {
+    match written {
+        ValueMatch::Exact(value) => crate::proxy::route::ValueMatch::Exact(value.as_str().into()),
+        ValueMatch::Regex(regex) => crate::proxy::route::ValueMatch::Regex(regex.clone()),
+    }
+}
