@@ -1,0 +1,320 @@
+//! One CEL expression: compiled and checked when the config is loaded, evaluated against a request.
+//!
+//! Compiling refuses whatever can be known to be wrong (issue by issue in [`lower`](super::lower)), reports all of it
+//! with its place, and can neither panic nor overflow the stack, whatever the text. An evaluation is bounded in steps,
+//! and a panic in it is a failed evaluation.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cel::common::ast::IdedExpr;
+use cel::common::types::CelBool;
+use cel::common::value::CowVal;
+use cel::context::VariableResolver;
+use cel::{Context, ExecutionError, Value};
+use cel_interpreter as cel;
+
+use super::lower::{self, Constant};
+use super::names::Sight;
+use super::vars::{Vars, View};
+use super::{functions, json, steps};
+
+/// The longest source that is taken, in bytes.
+pub const MAX_SOURCE: usize = 4096;
+/// The parser descends once for each level, with frames of kilobytes.
+const COMPILE_STACK: usize = 64 << 20;
+
+/// Where an expression stands, and so what it may see and what it must give.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// An authorization rule: everything but `response`; gives true or false.
+    Rule,
+    /// The match of a route, which is judged before the token is: `request` and `source`; gives true or false.
+    RouteMatch,
+    /// A transformation or a log field: everything, and the caller's own variables; gives any value.
+    Value {
+        /// Names of further variables, given in [`Vars::extra`].
+        extra: &'a [&'a str],
+    },
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn sees(&self, sight: Sight) -> bool {
+        match self {
+            Scope::RouteMatch => sight == Sight::All,
+            Scope::Rule => sight != Sight::Value,
+            Scope::Value { .. } => true,
+        }
+    }
+
+    pub(super) fn extra(&self) -> &'a [&'a str] {
+        match self {
+            Scope::Value { extra } => extra,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn is_condition(&self) -> bool {
+        !matches!(self, Scope::Value { .. })
+    }
+
+    pub(super) fn why_unseen(&self) -> &'static str {
+        match self {
+            Scope::RouteMatch => "a route is chosen before the token is judged: only `request` and `source` are known",
+            _ => "rules run before the backend has answered",
+        }
+    }
+}
+
+/// Something wrong with an expression's source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, in bytes from the start of the source.
+    pub offset: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, when that is known.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why an evaluation gave no value. The text is for a rule's author, and holds no value of a claim or a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EvalError {
+    /// A claim, header, field or element is not there.
+    Missing(String),
+    /// An operator or a function can't be applied to the types that it met.
+    Type(String),
+    /// A function refused its arguments.
+    Function(String),
+    /// The result is of another type than the place needs.
+    Result(String),
+    /// The step limit was reached.
+    Steps,
+    /// The engine panicked. A defect, and never an answer.
+    Panicked,
+}
+
+impl fmt::Display for EvalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(text) | Self::Type(text) | Self::Function(text) | Self::Result(text) => f.write_str(text),
+            Self::Steps => write!(f, "the evaluation takes more than {} steps", steps::LIMIT),
+            Self::Panicked => f.write_str("the evaluation broke off"),
+        }
+    }
+}
+
+impl std::error::Error for EvalError {}
+
+/// A compiled expression. It is shared by all requests and holds nothing of any.
+#[derive(Debug)]
+pub struct Expression {
+    source: Box<str>,
+    ast: IdedExpr,
+    constants: Vec<Constant>,
+    unguarded: Vec<String>,
+}
+
+impl Expression {
+    /// Compiles one expression. For many at once, call this inside [`with_big_stack`], which saves the threads.
+    ///
+    /// # Errors
+    /// All faults that were found, in the order of the source; a syntax error stands alone.
+    pub fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Vec<Fault>> {
+        with_big_stack(|| compile(source, &scope)).unwrap_or_else(|why| Err(vec![fault(0, why)]))
+    }
+
+    /// Compiles a whole config's expressions, on one thread.
+    pub fn compile_all(sources: &[(&str, Scope<'_>)]) -> Vec<Result<Self, Vec<Fault>>> {
+        with_big_stack(|| sources.iter().map(|(source, scope)| Self::compile(source, *scope)).collect())
+            .unwrap_or_else(|why| sources.iter().map(|_| Err(vec![fault(0, why)])).collect())
+    }
+
+    /// The source, as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The claims that this reads without a `has()`, `?` or `default()` for the same path: an evaluation fails for who
+    /// lacks one.
+    pub fn unguarded(&self) -> &[String] {
+        &self.unguarded
+    }
+
+    /// Evaluates a condition.
+    ///
+    /// # Errors
+    /// Anything but true and false.
+    pub fn test(&self, vars: &Vars<'_>) -> Result<bool, EvalError> {
+        self.test_in(&View::new(vars))
+    }
+
+    /// Evaluates to JSON: timestamps in RFC 3339, durations as `1.5s`, bytes in base64.
+    ///
+    /// # Errors
+    /// When the evaluation fails, and for a value that JSON has no form for.
+    pub fn value(&self, vars: &Vars<'_>) -> Result<serde_json::Value, EvalError> {
+        self.run(&View::new(vars), |val| {
+            json::to_json(val.as_ref())
+                .ok_or_else(|| EvalError::Result(format!("a {} can't be written as JSON", val.get_type().name())))
+        })
+    }
+
+    pub(super) fn test_in(&self, view: &View<'_>) -> Result<bool, EvalError> {
+        self.run(view, |val| match val.downcast_ref::<CelBool>() {
+            Some(bool) => Ok(*bool.inner()),
+            None => Err(EvalError::Result(format!("the result is a {}, not true or false", val.get_type().name()))),
+        })
+    }
+
+    fn run<T>(
+        &self,
+        view: &View<'_>,
+        finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+    ) -> Result<T, EvalError> {
+        steps::start();
+        let names = Names { view, constants: &self.constants };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut context = Context::with_env(functions::env());
+            context.set_variable_resolver(&names);
+            match Value::resolve_val(&self.ast, &context) {
+                Ok(val) => finish(val),
+                Err(error) => Err(explain(error, view)),
+            }
+        }));
+        if steps::exhausted() {
+            return Err(EvalError::Steps);
+        }
+        outcome.unwrap_or(Err(EvalError::Panicked))
+    }
+}
+
+/// What the engine asks for names.
+struct Names<'s, 'a> {
+    view: &'s View<'a>,
+    constants: &'s [Constant],
+}
+
+impl VariableResolver for Names<'_, '_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        if let Some(at) = name.strip_prefix('@').and_then(|at| at.parse::<usize>().ok()) {
+            return self.constants.get(at).map(|constant| CowVal::Borrowed(constant.val()));
+        }
+        self.view.get(name)
+    }
+}
+
+/// The engine's error in words that name types and names, and never a value of the request.
+fn explain(error: ExecutionError, view: &View<'_>) -> EvalError {
+    use ExecutionError as E;
+    match error {
+        E::UndeclaredReference(name) => EvalError::Missing(view.why_missing(&name)),
+        E::NoSuchKey(key) => EvalError::Missing(format!("there is no `{}`", printable(&key))),
+        E::IndexOutOfBounds(_) => EvalError::Missing("the list has no element at that index".to_owned()),
+        E::NoSuchOverload(overload) => {
+            let name = overload.function().trim_matches(['_', '@']);
+            EvalError::Type(format!("`{name}` can't be applied to ({})", overload.argument_types().join(", ")))
+        }
+        E::UnexpectedType { got, want } => EvalError::Type(format!("found a {got} where a {want} is needed")),
+        E::UnsupportedBinaryOperator(name, a, b) => {
+            EvalError::Type(format!("`{name}` can't be applied to ({}, {})", a.type_of(), b.type_of()))
+        }
+        E::ValuesNotComparable(a, b) => {
+            EvalError::Type(format!("a {} can't be compared with a {}", a.type_of(), b.type_of()))
+        }
+        E::FunctionError { function, message } => EvalError::Function(format!("{function}: {}", printable(&message))),
+        E::DivisionByZero(_) | E::RemainderByZero(_) => EvalError::Function("a division by zero".to_owned()),
+        E::Overflow(..) => EvalError::Function("a number too large for its type".to_owned()),
+        E::UnsupportedKeyType(key) => EvalError::Type(format!("a {} can't be a map's key", key.type_of())),
+        E::DuplicateKey(_) => EvalError::Function("a map with the same key twice".to_owned()),
+        _ => EvalError::Function("the engine refused this evaluation".to_owned()),
+    }
+}
+
+/// A name or a message, short and without control characters: some of it may come from the request.
+fn printable(text: &str) -> String {
+    let mut short: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
+    if text.chars().nth(200).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+fn fault(offset: usize, message: impl Into<String>) -> Fault {
+    Fault { offset, message: message.into(), hint: None }
+}
+
+fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Fault>> {
+    if source.len() > MAX_SOURCE {
+        let mut long = fault(MAX_SOURCE, format!("longer than {MAX_SOURCE} bytes"));
+        long.hint = Some("split it into several".to_owned());
+        return Err(vec![long]);
+    }
+    if source.trim().is_empty() {
+        return Err(vec![fault(0, "the expression is empty")]);
+    }
+    let parsed = catch_unwind(|| functions::env().parser().parse_with_source_info(source));
+    match parsed {
+        Ok(Ok((ast, info))) => {
+            let lower::Lowered { expr, constants, unguarded } = lower::lower(ast, &info, scope)?;
+            Ok(Expression { source: source.into(), ast: expr, constants, unguarded })
+        }
+        // The first error is the true one; those after it come from the parser's attempts to go on.
+        Ok(Err(errors)) => Err(vec![match errors.errors.into_iter().next() {
+            Some(error) => syntax(source, error.pos, &error.msg),
+            None => fault(0, "not an expression"),
+        }]),
+        Err(panic) => Err(vec![fault(0, broken(panic.as_ref()))]),
+    }
+}
+
+fn syntax(source: &str, (line, column): (isize, isize), message: &str) -> Fault {
+    let before: usize = source.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
+    let column = usize::try_from(column).unwrap_or(0);
+    let rest = source.get(before..).unwrap_or_default();
+    let within = rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at);
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting ").next().unwrap_or(message);
+    fault((before + within).min(source.len()), format!("not CEL: {}", printable(message)))
+}
+
+fn broken(_panic: &(dyn Any + Send)) -> &'static str {
+    "the parser can't read this expression"
+}
+
+thread_local! {
+    static BIG: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on a thread whose stack no expression can overflow; a call inside of it starts no other thread.
+///
+/// # Errors
+/// When the thread can't be started, or `work` panics.
+pub fn with_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, &'static str> {
+    if BIG.get() {
+        return Ok(work());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("cel-compile".to_owned()).stack_size(COMPILE_STACK);
+        let work = || {
+            BIG.set(true);
+            work()
+        };
+        match thread.spawn_scoped(scope, work) {
+            Ok(handle) => handle.join().map_err(|_| "compiling broke off"),
+            Err(_) => Err("no thread could be started to compile on"),
+        }
+    })
+}

@@ -1,0 +1,441 @@
+//! The functions of expressions beyond CEL's standard library, and the environment that holds both.
+//!
+//! Names that begin with `@` can't be written: the compiler puts them in place of what was (see [`lower`](super::lower)).
+//! A function that could make much out of little (`replace`, `join`, a regex from a variable) is bounded here.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use cel::common::types::{
+    BYTES_TYPE, CelBool, CelBytes, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, Kind, LIST_TYPE, MAP_TYPE,
+    STRING_TYPE, Type,
+};
+use cel::common::value::{CowVal, StaticVal, Val};
+use cel::{DeclarationError, Env, ExecutionError};
+use cel_interpreter as cel;
+use regex::{Regex, RegexBuilder};
+
+use super::{json, steps};
+
+/// The longest string that `replace` and `join` make.
+const MAX_TEXT: usize = 1 << 20;
+/// The memory that a compiled regex may take: written in the config, and made from a variable.
+const REGEX_SIZE: usize = 1 << 20;
+const DYNAMIC_REGEX_SIZE: usize = 1 << 16;
+
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| match build() {
+    Ok(env) => Arc::new(env),
+    Err(error) => unreachable!("two functions of this file have one name and one signature: {error}"),
+});
+
+/// The one environment of the process.
+pub(super) fn env() -> Arc<Env> {
+    Arc::clone(&ENV)
+}
+
+fn build() -> Result<Env, DeclarationError> {
+    let mut env = Env::stdlib();
+    env.add_extension(cel::extensions::strings)?;
+    env.add_type(PATTERN.to_owned())?;
+    env.add_type(CIDR.to_owned())?;
+    env.add_type(IP.to_owned())?;
+    env.add_member_overload("contains", "list_contains", LIST_TYPE, vec![DYN_TYPE], contains)?;
+    env.add_member_overload("contains", "map_contains", MAP_TYPE, vec![DYN_TYPE], contains)?;
+    env.add_overload("@claim_contains", "claim_contains", vec![DYN_TYPE, DYN_TYPE], claim_contains)?;
+    env.add_overload("@member", "member", vec![DYN_TYPE, DYN_TYPE], member)?;
+    env.add_overload("@equal", "equal", vec![DYN_TYPE, DYN_TYPE], equal)?;
+    env.add_overload("@each", "each", vec![DYN_TYPE], each)?;
+    env.add_overload("@matches", "matches_pattern", vec![STRING_TYPE, PATTERN.to_owned()], matches)?;
+    env.add_overload("@matches", "matches_string", vec![STRING_TYPE, STRING_TYPE], matches_text)?;
+    env.add_overload("@replace", "replace", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE], replace)?;
+    env.add_overload("@replace", "replace_n", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE, INT_TYPE], replace)?;
+    env.add_overload("@join", "join", vec![LIST_TYPE], join)?;
+    env.add_overload("@join", "join_with", vec![LIST_TYPE, STRING_TYPE], join)?;
+    env.add_overload("claim", "claim", vec![DYN_TYPE, LIST_TYPE], claim)?;
+    env.add_overload("cidr", "cidr", vec![STRING_TYPE], cidr)?;
+    env.add_overload("ip", "ip", vec![STRING_TYPE], ip)?;
+    env.add_overload("string", "ip_to_string", vec![IP.to_owned()], ip_text)?;
+    env.add_member_overload("containsIP", "cidr_ip", CIDR.to_owned(), vec![IP.to_owned()], contains_ip)?;
+    env.add_member_overload("containsIP", "cidr_string", CIDR.to_owned(), vec![STRING_TYPE], contains_ip)?;
+    env.add_member_overload("stripPrefix", "strip_prefix", STRING_TYPE, vec![STRING_TYPE], strip_prefix)?;
+    env.add_member_overload("stripSuffix", "strip_suffix", STRING_TYPE, vec![STRING_TYPE], strip_suffix)?;
+    for (id, of) in [("string", STRING_TYPE), ("bytes", BYTES_TYPE)] {
+        env.add_overload("json", id, vec![of.to_owned()], parse_json)?;
+        env.add_overload("base64.encode", id, vec![of.to_owned()], base64_encode)?;
+        env.add_overload("sha256.encode", id, vec![of], sha256)?;
+    }
+    env.add_overload("base64.decode", "string", vec![STRING_TYPE], base64_decode)?;
+    Ok(env)
+}
+
+/// Seconds since the epoch as a CEL timestamp; `None` outside of the years 1 to 9999.
+pub(super) fn timestamp<'b>(seconds: f64) -> Option<CowVal<'b, 'b>> {
+    let seconds: CowVal<'b, 'b> = CowVal::owned(CelInt::from(seconds.floor() as i64));
+    let args = vec![seconds];
+    ENV.find_overload("timestamp", &args)?(args).ok()
+}
+
+/// What `string(val)` gives.
+pub(super) fn text(val: &dyn Val) -> Option<String> {
+    let args = vec![CowVal::Borrowed(val)];
+    let text = ENV.find_overload("string", &args)?(args).ok()?;
+    Some(text.downcast_ref::<CelString>()?.inner().to_owned())
+}
+
+/// Compiles a regex of the config. Unanchored, as CEL's `matches` is.
+pub(super) fn pattern(source: &str) -> Result<Pattern, String> {
+    regex(source, REGEX_SIZE).map(Pattern)
+}
+
+fn regex(source: &str, size: usize) -> Result<Regex, String> {
+    RegexBuilder::new(source).size_limit(size).dfa_size_limit(size).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "the regex is too big once compiled".to_owned(),
+        // The last line says what is wrong; those before it draw the place.
+        error => {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    })
+}
+
+type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
+type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+
+fn bool<'b, 'v>(value: bool) -> Answer<'b, 'v> {
+    Ok(CowVal::owned(CelBool::from(value)))
+}
+
+fn string<'b, 'v>(text: impl Into<String>) -> Answer<'b, 'v> {
+    Ok(CowVal::owned(CelString::from(text.into())))
+}
+
+fn fail<'b, 'v>(function: &str, message: impl ToString) -> Answer<'b, 'v> {
+    Err(ExecutionError::function_error(function, message))
+}
+
+/// The argument at `at`. The overload's signature has already promised that it is there.
+fn arg<'x, 'b, 'v>(args: &'x [CowVal<'b, 'v>], at: usize) -> Result<&'x (dyn Val + 'v), ExecutionError> {
+    args.get(at).map(AsRef::as_ref).ok_or(ExecutionError::MissingArgumentOrTarget)
+}
+
+fn str_arg<'x>(args: &'x [CowVal<'_, '_>], at: usize) -> Result<&'x str, ExecutionError> {
+    arg(args, at)?.downcast_ref::<CelString>().map(CelString::inner).ok_or(ExecutionError::MissingArgumentOrTarget)
+}
+
+fn bytes_arg<'x>(args: &'x [CowVal<'_, '_>], at: usize) -> Result<&'x [u8], ExecutionError> {
+    match arg(args, at)?.downcast_ref::<CelBytes>() {
+        Some(bytes) => Ok(bytes.inner()),
+        None => str_arg(args, at).map(str::as_bytes),
+    }
+}
+
+fn is_member(value: &dyn Val, of: &dyn Val) -> Result<bool, ExecutionError> {
+    if let Some(list) = of.downcast_ref::<CelList>() {
+        json::charge_cheap(list.inner().len() as i64)?;
+        return Ok(list.inner().iter().any(|item| json::equal(item.as_ref(), value)));
+    }
+    match of.as_container() {
+        Some(container) => container.contains(value),
+        None => Err(ExecutionError::no_such_overload(
+            "@in",
+            vec![value.get_type().name().to_owned(), of.get_type().name().to_owned()],
+        )),
+    }
+}
+
+/// `list.contains(x)`, `map.contains(key)`.
+fn contains<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    bool(is_member(arg(&args, 1)?, arg(&args, 0)?)?)
+}
+
+/// `x in list`, where an element may be a list or a map.
+fn member<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    bool(is_member(arg(&args, 0)?, arg(&args, 1)?)?)
+}
+
+/// `jwt.….contains(x)` (SPEC §6). On a string it would be a substring test, and `not-admins` an admin.
+fn claim_contains<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let claim = arg(&args, 0)?;
+    match claim.get_type().kind() {
+        Kind::List | Kind::Map => bool(is_member(arg(&args, 1)?, claim)?),
+        Kind::String => fail(
+            "contains",
+            "this claim is a string, where contains() would be a substring test; use ==, startsWith, endsWith or \
+             matches, or scopes(jwt) for a space-separated list",
+        ),
+        _ => Err(ExecutionError::no_such_member_overload(
+            "contains",
+            vec![claim.get_type().name().to_owned(), arg(&args, 1)?.get_type().name().to_owned()],
+        )),
+    }
+}
+
+fn equal<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    bool(json::equal(arg(&args, 0)?, arg(&args, 1)?))
+}
+
+/// What a comprehension runs over, paid for.
+fn each<'b, 'v>(mut args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let over = arg(&args, 0)?;
+    if !matches!(over.get_type().kind(), Kind::List | Kind::Map) {
+        return fail("comprehension", format_args!("a {} has no elements to run over", over.get_type().name()));
+    }
+    let size = over.as_sizer().map_or(0, |sizer| *sizer.size().inner());
+    steps::charge(1 + usize::try_from(size).unwrap_or(0))?;
+    args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)
+}
+
+fn charge_text(text: &str) -> Result<(), ExecutionError> {
+    steps::charge(text.len() / 1024)
+}
+
+/// `x.matches('literal')`.
+fn matches<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    charge_text(text)?;
+    match arg(&args, 1)?.downcast_ref::<Pattern>() {
+        Some(Pattern(regex)) => bool(regex.is_match(text)),
+        None => Err(ExecutionError::MissingArgumentOrTarget),
+    }
+}
+
+/// `x.matches(y)`. The regex is compiled each time, so it is kept small and paid for.
+fn matches_text<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let (text, source) = (str_arg(&args, 0)?, str_arg(&args, 1)?);
+    charge_text(text)?;
+    steps::charge(100 + source.len())?;
+    match regex(source, DYNAMIC_REGEX_SIZE) {
+        Ok(regex) => bool(regex.is_match(text)),
+        Err(message) => fail("matches", message),
+    }
+}
+
+fn replace<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let (text, from, to) = (str_arg(&args, 0)?, str_arg(&args, 1)?, str_arg(&args, 2)?);
+    let limit = args.get(3).and_then(|n| n.downcast_ref::<CelInt>()).and_then(|n| usize::try_from(*n.inner()).ok());
+    let times = text.matches(from).count().min(limit.unwrap_or(usize::MAX));
+    charge_text(text)?;
+    if text.len().saturating_add(times.saturating_mul(to.len())) > MAX_TEXT {
+        return fail("replace", "the result is longer than 1 MiB");
+    }
+    string(match limit {
+        Some(limit) => text.replacen(from, to, limit),
+        None => text.replace(from, to),
+    })
+}
+
+fn join<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let separator = if args.len() > 1 { str_arg(&args, 1)? } else { "" };
+    let list = arg(&args, 0)?;
+    let mut items = list.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
+    json::charge_cheap(list.as_sizer().map_or(0, |sizer| *sizer.size().inner()))?;
+    let mut joined = String::new();
+    let mut first = true;
+    while let Some(item) = items.next() {
+        let Some(text) = item.downcast_ref::<CelString>() else {
+            return fail("join", format_args!("the list holds a {}, not a string", item.get_type().name()));
+        };
+        if joined.len() + separator.len() + text.inner().len() > MAX_TEXT {
+            return fail("join", "the result is longer than 1 MiB");
+        }
+        if !first {
+            joined.push_str(separator);
+        }
+        first = false;
+        joined.push_str(text.inner());
+    }
+    string(joined)
+}
+
+/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token.
+fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let mut at = arg(&args, 0)?.clone_as_boxed();
+    let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
+    while let Some(step) = path.next() {
+        if step.get_type().kind() != Kind::String {
+            return fail("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
+        }
+        let found = match at.get_type().kind() {
+            Kind::Map => at.as_indexer().and_then(|map| map.get(step).ok()).map(CowVal::into_owned),
+            _ => None,
+        };
+        match found {
+            Some(found) => at = found,
+            None => return Ok(CowVal::Borrowed(&json::NULL)),
+        }
+    }
+    Ok(CowVal::Owned(at))
+}
+
+fn cidr<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    match text.parse::<Cidr>() {
+        Ok(cidr) => Ok(CowVal::owned(cidr)),
+        Err(message) => fail("cidr", message),
+    }
+}
+
+fn ip<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    match parse_ip(str_arg(&args, 0)?) {
+        Ok(ip) => Ok(CowVal::owned(ip)),
+        Err(message) => fail("ip", message),
+    }
+}
+
+fn ip_text<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    match arg(&args, 0)?.downcast_ref::<Ip>() {
+        Some(Ip(ip)) => string(ip.to_string()),
+        None => Err(ExecutionError::MissingArgumentOrTarget),
+    }
+}
+
+fn contains_ip<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let Some(cidr) = arg(&args, 0)?.downcast_ref::<Cidr>() else {
+        return Err(ExecutionError::MissingArgumentOrTarget);
+    };
+    match arg(&args, 1)?.downcast_ref::<Ip>() {
+        Some(Ip(ip)) => bool(cidr.contains(*ip)),
+        None => match parse_ip(str_arg(&args, 1)?) {
+            Ok(Ip(ip)) => bool(cidr.contains(ip)),
+            Err(message) => fail("containsIP", message),
+        },
+    }
+}
+
+fn strip_prefix<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    string(text.strip_prefix(str_arg(&args, 1)?).unwrap_or(text))
+}
+
+fn strip_suffix<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    string(text.strip_suffix(str_arg(&args, 1)?).unwrap_or(text))
+}
+
+fn parse_json<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = bytes_arg(&args, 0)?;
+    steps::charge(text.len() / 64)?;
+    match serde_json::from_slice(text) {
+        Ok(value) => Ok(CowVal::Owned(json::owned(value))),
+        // The parser's own message would quote the text.
+        Err(error) => fail("json", format_args!("not JSON at line {}, column {}", error.line(), error.column())),
+    }
+}
+
+fn base64_encode<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    string(STANDARD.encode(bytes_arg(&args, 0)?))
+}
+
+/// With or without padding, as the CEL extension does.
+fn base64_decode<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    match STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)) {
+        Ok(bytes) => Ok(CowVal::owned(CelBytes::from(bytes))),
+        Err(_) => fail("base64.decode", "not base64"),
+    }
+}
+
+/// The digest in lower-case hexadecimal.
+fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+    let bytes = bytes_arg(&args, 0)?;
+    steps::charge(bytes.len() / 1024)?;
+    let digest = digest::digest(&digest::SHA256, bytes);
+    string(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+static PATTERN: Type = Type::new_unspecified_type("regex");
+static CIDR: Type = Type::new_unspecified_type("net.CIDR");
+static IP: Type = Type::new_unspecified_type("net.IP");
+
+/// A regex compiled at load.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern(Regex);
+
+/// A range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cidr {
+    address: IpAddr,
+    prefix: u32,
+}
+
+/// One address; an IPv4 address inside IPv6 is the IPv4 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ip(IpAddr);
+
+pub(super) fn parse_ip(text: &str) -> Result<Ip, String> {
+    text.parse::<IpAddr>().map(|ip| Ip(ip.to_canonical())).map_err(|_| "not an IP address".to_owned())
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "not a CIDR range, such as 10.0.0.0/8 or 2001:db8::/32".to_owned();
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        let prefix: u32 = prefix.parse().map_err(|_| wrong())?;
+        if prefix > if address.is_ipv4() { 32 } else { 128 } {
+            return Err("the CIDR range's prefix is longer than an address".to_owned());
+        }
+        match address.to_canonical() {
+            canonical if canonical.is_ipv4() != address.is_ipv4() && prefix >= 96 => {
+                Ok(Self { address: canonical, prefix: prefix - 96 })
+            }
+            _ => Ok(Self { address, prefix }),
+        }
+    }
+}
+
+impl Cidr {
+    fn contains(self, ip: IpAddr) -> bool {
+        match (self.address, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                (net.to_bits() ^ ip.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                (net.to_bits() ^ ip.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A value of our own that the engine only carries.
+macro_rules! opaque {
+    ($name:ident, $ty:ident, $equals:expr) => {
+        impl Val for $name {
+            fn get_type(&self) -> &Type {
+                &$ty
+            }
+
+            fn cel_type() -> &'static Type {
+                &$ty
+            }
+
+            fn equals(&self, other: &dyn Val) -> bool {
+                let equals: fn(&Self, &Self) -> bool = $equals;
+                other.downcast_ref::<Self>().is_some_and(|other| equals(self, other))
+            }
+
+            fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+                Box::new(self.clone())
+            }
+
+            fn as_any(&self) -> Option<&dyn std::any::Any> {
+                Some(self)
+            }
+        }
+
+        impl StaticVal for $name {}
+    };
+}
+
+opaque!(Pattern, PATTERN, |a, b| a.0.as_str() == b.0.as_str());
+opaque!(Cidr, CIDR, |a, b| a == b);
+opaque!(Ip, IP, |a, b| a == b);

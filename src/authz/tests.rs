@@ -1,0 +1,128 @@
+//! Tables of rules, requests and claims, and the properties that hold for all of them.
+
+mod load;
+mod table;
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::request::{Head, Scheme, Source, TlsPeer, UnixTime};
+
+/// A request that owns its parts.
+pub(super) struct Sample {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    source: Source,
+    claims: Option<Map<String, Value>>,
+    split: Vec<String>,
+}
+
+/// `GET /admin?debug=1`, with this token, or none for null.
+pub(super) fn sample(claims: Value) -> Sample {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("x-env", "prod"), ("x-two", "a"), ("x-two", "b"), ("accept", "text/html")] {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.append("x-odd", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+    let peer: SocketAddr = "10.1.2.3:4567".parse().unwrap();
+    let claims = match claims {
+        Value::Object(claims) => Some(claims),
+        _ => None,
+    };
+    Sample {
+        method: Method::GET,
+        path: "/admin".to_owned(),
+        query: Some("debug=1".to_owned()),
+        headers,
+        source: peer.into(),
+        claims,
+        split: vec!["scope".to_owned(), "scp".to_owned()],
+    }
+}
+
+impl Sample {
+    pub(super) fn with_tls(mut self) -> Self {
+        self.source.tls = Some(std::sync::Arc::new(TlsPeer {
+            sni: Some("www.example.com".to_owned()),
+            subject: None,
+            sans: vec!["spiffe://td/ns/a".to_owned(), "a.example".to_owned()],
+            spiffe_id: Some("spiffe://td/ns/a".to_owned()),
+        }));
+        self
+    }
+
+    pub(super) fn with_path(mut self, path: &str) -> Self {
+        self.path = path.to_owned();
+        self
+    }
+
+    pub(super) fn see<T>(&self, look: impl FnOnce(&Vars<'_>) -> T) -> T {
+        let head = Head {
+            method: &self.method,
+            scheme: Scheme::Https,
+            authority: "WWW.Example.com:8443",
+            host: "www.example.com",
+            port: 8443,
+            path: &self.path,
+            query: self.query.as_deref(),
+            version: Version::HTTP_11,
+            headers: &self.headers,
+            id: "req-1",
+            source: &self.source,
+        };
+        let subject = self.claims.as_ref().map(|claims| Subject {
+            claims,
+            provider: "keycloak",
+            kid: None,
+            alg: "ES256",
+            issued_at: Some(1_700_000_000.0),
+            expires_at: None,
+            split_claims: &self.split,
+        });
+        look(&Vars {
+            head: &head,
+            subject,
+            route: "admin",
+            listener: "default",
+            now: UnixTime(1_700_000_100.5),
+            response: None,
+            extra: &[],
+        })
+    }
+}
+
+pub(super) fn compile(source: &str) -> Expression {
+    Expression::compile(source, Scope::Rule)
+        .unwrap_or_else(|faults| panic!("{source}: {}", faults.first().map(ToString::to_string).unwrap_or_default()))
+}
+
+pub(super) fn rule(kind: Kind, source: &str) -> Rule {
+    Rule::new(kind, None, 0, compile(source), Origin::default())
+}
+
+/// Rules as they are told in tables: `deny: …`, `require: …`, and an allow without a word.
+pub(super) fn set(rules: &[&str]) -> RuleSet {
+    let rules = rules.iter().enumerate().map(|(index, text)| {
+        let (kind, source) = match text.split_once(": ") {
+            Some(("deny", source)) => (Kind::Deny, source),
+            Some(("require", source)) => (Kind::Require, source),
+            _ => (Kind::Allow, *text),
+        };
+        Rule::new(kind, None, index, compile(source), Origin::default())
+    });
+    RuleSet { mode: Mode::Enforce, level: Level::Route, origin: Origin::default(), rules: rules.collect() }
+}
+
+pub(super) fn claims() -> Value {
+    json!({
+        "sub": "alice", "groups": ["admins", "staff"], "group": "not-admins", "level": 3, "ratio": 0.5, "big": 18446744073709551615u64,
+        "banned": false, "nothing": null, "scope": "read write", "scp": ["write", "audit"], "exp": 1_700_003_600,
+        "realm_access": {"roles": ["editor", "viewer"]}, "https://x/roles": ["owner"], "a.b": 1, "empty": [], "": "empty name",
+        "nested": {"list": [{"id": 1}, {"id": 2}]}, "amr": ["pwd", "mfa"], "net": "10.9.9.9", "json": "{\"a\":[1]}",
+    })
+}

@@ -1,0 +1,3 @@
+//! What is refused when the config is loaded.
+
+use super::*;
