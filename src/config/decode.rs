@@ -79,7 +79,7 @@ impl State<'_> {
 }
 
 /// The keys that the two structs of one map know.
-type Shared = Rc<RefCell<Vec<&'static str>>>;
+type Shared = Rc<RefCell<Vec<&'static [&'static str]>>>;
 
 /// One value, about to be decoded.
 #[derive(Clone)]
@@ -359,7 +359,10 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             (BOTH, Kind::Map(entries)) => {
                 let known = Shared::default();
                 let value = visitor.visit_seq(BothAccess::new(self.node, self.state, &known));
-                self.check_keys(entries, &known.borrow());
+                // After an error in the first struct nothing is known of the second.
+                if let [first, second] = known.borrow().as_slice() {
+                    self.check_keys(entries, &[*first, *second].concat());
+                }
                 value.map_err(|fault| fault.at(self.node))
             }
             (BOTH, _) => Err(self.mismatch("a map")),
@@ -404,7 +407,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             return Err(self.mismatch("a map"));
         };
         match &self.shared {
-            Some(known) => known.borrow_mut().extend(fields),
+            Some(known) => known.borrow_mut().push(fields),
             None => self.check_keys(entries, fields),
         }
         visitor.visit_map(EntryAccess::only(entries, self.state, fields))

@@ -102,7 +102,10 @@ impl Reader<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let string = self.tag(tag.as_deref(), span)?;
                 let plain = style == ScalarStyle::Plain && !string;
-                let node = self.node(Kind::Scalar { text: text.into_owned(), plain }, span)?;
+                let mut node = self.node(Kind::Scalar { text: text.into_owned(), plain }, span)?;
+                if let ScalarStyle::Literal | ScalarStyle::Folded = style {
+                    node.start = super::scalar::block_start(self.source.text(), node.start);
+                }
                 self.keep(anchor, &node, 1);
                 self.add(node, span)
             }

@@ -192,7 +192,7 @@ struct JwtAuthWritten {
     #[serde(default)]
     forward: bool,
     realm: Option<Located<String>>,
-    providers: Option<Located<Vec<Located<ProviderWritten>>>>,
+    providers: Option<Located<Vec<ListedProvider>>>,
     #[serde(default)]
     claims_to_headers: Vec<ClaimToHeader>,
     payload_header: Option<HeaderName>,
@@ -217,6 +217,18 @@ struct ProviderWritten {
     // The same as the policy's own when the fields stand directly in `jwtAuth`.
     locations: Option<OneOrMany<Location>>,
     location: Option<Location>,
+}
+
+/// A provider of the list. It is put together here, so that its errors stand at its own place.
+#[derive(Deserialize)]
+#[serde(try_from = "Located<ProviderWritten>")]
+struct ListedProvider(Provider);
+
+impl TryFrom<Located<ProviderWritten>> for ListedProvider {
+    type Error = String;
+    fn try_from(written: Located<ProviderWritten>) -> Result<Self, String> {
+        written.value.finish(Some(written.place)).map(Self)
+    }
 }
 
 /// agentgateway's place for `requiredClaims`.
@@ -258,7 +270,8 @@ impl ProviderWritten {
         .find_map(|(name, there)| there.then_some(name))
     }
 
-    fn finish(self, index: usize, place: Option<Place>) -> Result<Provider, String> {
+    /// The provider; without name and issuer its name is still empty.
+    fn finish(self, place: Option<Place>) -> Result<Provider, String> {
         let issuers = self.issuer.map(|l| l.map(|OneOrMany(all)| all));
         if issuers.as_ref().is_some_and(|i| i.is_empty() || i.iter().any(String::is_empty)) {
             return Err(
@@ -301,7 +314,7 @@ impl ProviderWritten {
         }
         let name = self.name.map(|n| n.value).or_else(|| issuers.as_ref().and_then(|i| i.first().cloned()));
         Ok(Provider {
-            name: name.unwrap_or_else(|| format!("provider{index}")),
+            name: name.unwrap_or_default(),
             issuers,
             audiences: self.audiences.map(|l| l.map(|OneOrMany(all)| all)).filter(|all| !all.is_empty()),
             jwks,
@@ -320,7 +333,7 @@ impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
     type Error = String;
 
     fn try_from(Both(policy, mut direct): Both<JwtAuthWritten, ProviderWritten>) -> Result<Self, String> {
-        let providers = match policy.providers {
+        let mut providers = match policy.providers {
             Some(_) if direct.field().is_some() => {
                 let field = direct.field().unwrap_or_default();
                 return Err(format!(
@@ -330,17 +343,15 @@ impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
             Some(list) if list.is_empty() => {
                 return Err("`providers` is empty, so no token could be accepted".to_owned());
             }
-            Some(list) => list
-                .value
-                .into_iter()
-                .enumerate()
-                .map(|(index, one)| one.value.finish(index, Some(one.place)))
-                .collect::<Result<Vec<_>, _>>()?,
+            Some(list) => list.value.into_iter().map(|ListedProvider(one)| one).collect(),
             None => {
                 (direct.locations, direct.location) = (None, None);
-                vec![direct.finish(0, None)?]
+                vec![direct.finish(None)?]
             }
         };
+        for (index, provider) in providers.iter_mut().enumerate().filter(|(_, one)| one.name.is_empty()) {
+            provider.name = format!("provider{index}");
+        }
         for (index, provider) in providers.iter().enumerate() {
             if providers.iter().take(index).any(|earlier| earlier.name == provider.name) {
                 return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
