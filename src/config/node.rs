@@ -127,10 +127,11 @@ impl Reader<'_> {
                 self.add(open.node, span)
             }
             Event::Alias(anchor) => {
-                let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
                     return Err(self.error(span, "the alias stands inside the value that it names"));
                 };
                 self.count(size, span)?;
+                let Some((node, _)) = self.anchors.get(&anchor).cloned() else { return Ok(()) };
                 self.add(node, span)
             }
             _ => Ok(()),

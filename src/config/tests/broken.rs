@@ -88,7 +88,10 @@ fn files_that_are_no_text_or_too_long_or_too_deep_are_refused() {
     );
     assert_eq!(refused(vec![b' '; (4 << 20) + 1]), Err("1:1 : the config is longer than 4 MiB".to_owned()));
     assert!(refused(vec![b' '; 4 << 20]).is_ok());
-    assert_eq!(errors(&"[".repeat(100)), ["1:65 : the config is nested more than 64 levels deep"]);
+    assert_eq!(
+        errors(&format!("{}{}", "[".repeat(100), "]".repeat(100))),
+        ["1:65 : the config is nested more than 64 levels deep"]
+    );
     assert_eq!(errors(&"[".repeat(100_000)).len(), 1);
     let bomb = (1..30)
         .fold("a0: &a0 [x, x]\n".to_owned(), |text, n| format!("{text}a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1));
