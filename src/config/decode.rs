@@ -6,6 +6,7 @@
 
 mod access;
 mod fault;
+mod plain;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor, value
 
 use self::access::{BothAccess, EntryAccess, EnumChoice, ItemAccess, LocatedAccess, TextOrAccess};
 use self::fault::Fault;
+use self::plain::Plain;
 use super::error::Diagnostic;
 use super::expand::{Env, expand};
 use super::node::{Entry, Kind, Node, child};
@@ -209,48 +211,6 @@ fn short(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
-    }
-}
-
-/// What a scalar means by YAML 1.2's core schema (§10.3.2).
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Plain {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Text,
-}
-
-impl Plain {
-    fn of(text: &str, plain: bool) -> Self {
-        if !plain {
-            return Self::Text;
-        }
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
-            "true" | "True" | "TRUE" => return Self::Bool(true),
-            "false" | "False" | "FALSE" => return Self::Bool(false),
-            _ => {}
-        }
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        let radix = match digits.get(..2) {
-            Some("0x") => Some(16),
-            Some("0o") => Some(8),
-            _ => None,
-        };
-        if let Some(value) = radix.and_then(|radix| i128::from_str_radix(text.get(2..)?, radix).ok()) {
-            return Self::Int(value);
-        }
-        if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-            // Too long for any number that is wanted; saturating keeps the error a range error.
-            return Self::Int(text.parse().unwrap_or(if text.starts_with('-') { i128::MIN } else { i128::MAX }));
-        }
-        let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-        match text.parse::<f64>() {
-            Ok(value) if number && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Self::Float(value),
-            _ => Self::Text,
-        }
     }
 }
 
