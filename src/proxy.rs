@@ -244,3 +244,18 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     story.record.answered(response.status().as_u16(), Some(rejection.reason));
     response.map(Content::Ready)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_requests_future_stays_small() {
+        eprintln!("serve {}", size_of_future(serve));
+        eprintln!("parts {} record {} answer {} cx {} request {} responseContent {}", size_of::<Parts>(), size_of::<Record>(), size_of::<AnswerBody>(), size_of::<Cx>(), size_of::<Request>(), size_of::<Response<Content>>());
+    }
+}
