@@ -154,6 +154,3 @@ fn fold(byte: u8) -> u8 {
         _ => byte.to_ascii_lowercase(),
     }
 }
-
-#[cfg(test)]
-mod tests;
