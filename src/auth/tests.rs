@@ -2,7 +2,7 @@
 
 mod attacks;
 mod cache;
-mod kit;
+pub(crate) mod kit;
 mod policy;
 mod properties;
 mod vectors;
