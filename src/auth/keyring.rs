@@ -165,3 +165,6 @@ fn fingerprint(text: &[u8], origin: Origin, algorithms: Option<Algorithms>) -> [
     bytes.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     bytes
 }
+
+#[cfg(test)]
+mod tests;
