@@ -8,6 +8,7 @@ mod expr;
 mod functions;
 mod json;
 mod lower;
+mod macros;
 mod names;
 mod steps;
 mod types;

@@ -37,7 +37,8 @@ pub(super) fn env() -> Arc<Env> {
 }
 
 fn build() -> Result<Env, DeclarationError> {
-    let mut env = Env::stdlib();
+    // Without the engine's macros: `macros` expands them.
+    let mut env = Env::default().with_stdlib();
     env.add_extension(cel::extensions::strings)?;
     env.add_type(PATTERN.to_owned())?;
     env.add_type(CIDR.to_owned())?;
@@ -381,7 +382,7 @@ impl std::str::FromStr for Cidr {
         }
         let prefix: u32 = prefix.parse().map_err(|_| wrong())?;
         if prefix > if address.is_ipv4() { 32 } else { 128 } {
-            return Err("the CIDR range's prefix is longer than an address".to_owned());
+            return Err("the prefix is longer than an address".to_owned());
         }
         match address.to_canonical() {
             canonical if canonical.is_ipv4() != address.is_ipv4() && prefix >= 96 => {

@@ -15,8 +15,8 @@ use cel_interpreter as cel;
 
 use super::expr::{Fault, Scope};
 use super::functions::{self, Cidr, Ip, Pattern};
-use super::names;
 use super::types::{MACROS, SIGNATURES, Signature, TYPE_NAMES, Ty};
+use super::{macros, names};
 
 /// The deepest expression that is taken.
 const MAX_DEPTH: usize = 256;
@@ -84,7 +84,7 @@ pub(super) fn lower(expr: IdedExpr, info: &SourceInfo, scope: &Scope<'_>) -> Res
     let start = walk.start(&expr);
     let node = walk.expr(expr, 0);
     if scope.is_condition() && !node.ty.may_be(Ty::Bool) {
-        walk.fault_at(start, format!("this gives a {}, not true or false", node.ty.name()), None);
+        walk.fault_at(start, format!("this gives {}, not true or false", article(node.ty)), None);
     }
     if !walk.faults.is_empty() {
         walk.faults.sort_by_key(|fault| fault.offset);
@@ -124,6 +124,13 @@ impl Walk<'_> {
             (Some(first), Some(own)) => first.min(own),
             (first, own) => first.or(own).unwrap_or(0),
         }
+    }
+
+    /// Where a function's name begins: the parser keeps the place of its parenthesis.
+    fn start_of_name(&self, id: u64, name: &str) -> usize {
+        let at = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
+        let before = self.info.source.get(..at).unwrap_or_default().trim_end();
+        before.strip_suffix(name).map_or(at, str::len)
     }
 
     fn fault_at(&mut self, offset: usize, message: impl Into<String>, hint: Option<String>) {
@@ -195,7 +202,7 @@ impl Walk<'_> {
     }
 
     fn is_type_name(&self, name: &str) -> bool {
-        TYPE_NAMES.contains(&name) && !self.is_bound(name)
+        TYPE_NAMES.contains(&name) && !self.is_bound(name) && !self.scope.extra().contains(&name)
     }
 
     fn is_bound(&self, name: &str) -> bool {
@@ -259,7 +266,7 @@ impl Walk<'_> {
             let whole = whole.unwrap_or_default();
             let ty = names::find(&whole).map_or(Ty::Dyn, |(_, ty, _)| ty);
             return Node {
-                expr: IdedExpr { id, expr: Expr::Ident(whole.clone()) },
+                expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
                 ty,
                 claim: false,
                 name: Some(whole),
@@ -269,7 +276,7 @@ impl Walk<'_> {
             if let Some(whole) = whole {
                 self.read.push(whole.clone());
                 return Node {
-                    expr: IdedExpr { id, expr: Expr::Ident(whole.clone()) },
+                    expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
                     ty: Ty::Claim,
                     claim: true,
                     name: Some(whole),
@@ -367,7 +374,10 @@ impl Walk<'_> {
     }
 
     fn call(&mut self, id: u64, written: CallExpr, depth: usize) -> Node {
-        let CallExpr { func_name, target, args } = written;
+        let CallExpr { func_name, target, args } = match macros::expand(id, written) {
+            Ok(expanded) => return self.expr(IdedExpr { id, expr: expanded }, depth),
+            Err(call) => call,
+        };
         if target.is_none() && !is_word(&func_name) {
             return self.operator(id, &func_name, args, depth);
         }
@@ -401,7 +411,7 @@ impl Walk<'_> {
 
     fn condition(&mut self, node: &Node, role: &str) {
         if !node.ty.may_be(Ty::Bool) {
-            self.fault(&node.expr, format!("{role} must be true or false, and this is a {}", node.ty.name()), None);
+            self.fault(&node.expr, format!("{role} must be true or false, and this is {}", article(node.ty)), None);
         }
     }
 
@@ -507,8 +517,8 @@ impl Walk<'_> {
             return Node::new(IdedExpr::default(), Ty::Dyn);
         };
         if !(b.may_be(Ty::List) || b.may_be(Ty::Map)) {
-            let hint =
-                (a.may_be(Ty::String) && b == Ty::String).then(|| "for a substring write b.contains(a)".to_owned());
+            let hint = (a.may_be(Ty::String) && b == Ty::String)
+                .then(|| "for a substring write text.contains(part)".to_owned());
             self.fault(&value.expr, format!("`in` looks into a list or a map, not into {}", article(b)), hint);
         }
         let plain = a.is_scalar() || scalars(&of.expr);
@@ -562,7 +572,7 @@ impl Walk<'_> {
             target.map(|target| *target).into_iter().chain(args).map(|arg| self.expr(arg, depth + 1)).collect();
         let offset = match nodes.first() {
             Some(first) if method => self.start(&first.expr),
-            _ => self.info.offset_for(id).map_or(0, |(start, _)| start as usize),
+            _ => self.start_of_name(id, &name),
         };
         let Some(result) = self.signature(offset, &name, method, &nodes) else {
             return Node::new(rebuild(id, "type", nodes), Ty::Dyn);
@@ -576,10 +586,13 @@ impl Walk<'_> {
         let same: Vec<&&Signature> = named.iter().filter(|known| known.method == method).collect();
         if same.is_empty() {
             let (message, hint) = if MACROS.contains(&name) {
-                (format!("`{name}` is written otherwise"), Some(macro_form(name).to_owned()))
+                (format!("`{name}` can't be used so"), Some(format!("write {}", macro_form(name))))
             } else if named.is_empty() {
                 let known = SIGNATURES.iter().map(|known| known.name).chain(MACROS.iter().copied());
-                let hint = names::nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+                let hint = match names::find(name) {
+                    Some(_) => Some(format!("`{name}` is a variable, written without parentheses")),
+                    None => names::nearest(name, known).map(|near| format!("did you mean `{near}`?")),
+                };
                 (format!("unknown function `{name}`"), hint)
             } else if method {
                 (format!("`{name}` is not a method"), Some(format!("write `{name}(x)`")))
@@ -605,10 +618,10 @@ impl Walk<'_> {
             .filter(|known| known.params.iter().zip(nodes).all(|(param, node)| node.ty.may_be(*param)))
             .map(|known| known.result);
         let Some(first) = results.next() else {
-            let types: Vec<&str> = nodes.iter().map(|node| node.ty.name()).collect();
+            let types: Vec<String> = nodes.iter().map(|node| article(node.ty)).collect();
             let (on, with) = types.split_at(usize::from(method));
             let message = match on.first() {
-                Some(on) => format!("`{name}` can't be called on a {on} with ({})", with.join(", ")),
+                Some(on) => format!("`{name}` can't be called on {on} with ({})", with.join(", ")),
                 None => format!("`{name}` can't be called with ({})", with.join(", ")),
             };
             self.fault_at(offset, message, None);
@@ -654,7 +667,7 @@ impl Walk<'_> {
                 match constant {
                     Ok(constant) => Node::new(self.constant(id, constant), ty),
                     Err(message) => {
-                        self.fault_at(offset, format!("{source:?} is {message}"), None);
+                        self.fault_at(offset, format!("{source:?}: {message}"), None);
                         Node::new(rebuild(id, name, nodes), ty)
                     }
                 }
@@ -704,6 +717,24 @@ impl Walk<'_> {
         if nodes.first().and_then(|first| first.name.as_deref()) != Some("jwt") {
             self.fault_at(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
         }
+    }
+}
+
+/// The levels of an expression, as the engine descends into it.
+pub(super) fn depth(expr: &IdedExpr) -> usize {
+    let deepest = |exprs: &mut dyn Iterator<Item = &IdedExpr>| exprs.map(depth).max().unwrap_or(0);
+    1 + match &expr.expr {
+        Expr::Call(call) => deepest(&mut call.target.iter().map(|target| &**target).chain(&call.args)),
+        Expr::Select(select) => depth(&select.operand),
+        Expr::List(list) => deepest(&mut list.elements.iter()),
+        Expr::Map(map) => deepest(&mut map.entries.iter().flat_map(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+            EntryExpr::StructField(field) => vec![&field.value],
+        })),
+        Expr::Comprehension(c) => {
+            deepest(&mut [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter())
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
     }
 }
 
@@ -779,7 +810,7 @@ fn literal_type(literal: &LiteralValue) -> Ty {
 
 fn article(ty: Ty) -> String {
     match ty {
-        Ty::Null | Ty::Dyn | Ty::Claim => ty.name().to_owned(),
+        Ty::Null | Ty::Dyn | Ty::Claim | Ty::Bytes => ty.name().to_owned(),
         Ty::Int | Ty::Optional | Ty::Ip => format!("an {}", ty.name()),
         _ => format!("a {}", ty.name()),
     }
@@ -799,10 +830,13 @@ fn conversion_hint(a: Ty, b: Ty) -> Option<String> {
 
 fn macro_form(name: &str) -> &'static str {
     match name {
-        "has" => "has(a.b), which asks whether `a` has a field `b`",
+        "has" => "has(a.b) or has(a[\"b\"])",
         "map" => "list.map(x, expression)",
         "optMap" | "optFlatMap" => "optional.optMap(x, expression)",
-        _ => "list.all(x, condition), and so exists, exists_one and filter",
+        "all" => "list.all(x, condition)",
+        "exists" => "list.exists(x, condition)",
+        "exists_one" => "list.exists_one(x, condition)",
+        _ => "list.filter(x, condition)",
     }
 }
 
