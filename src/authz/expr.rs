@@ -280,7 +280,9 @@ fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Fault>> {
     if source.trim().is_empty() {
         return Err(vec![fault(0, "the expression is empty")]);
     }
-    let parsed = catch_unwind(|| functions::env().parser().parse_with_source_info(source));
+    // Fields in backticks, as cel-go has them: request.headers.`x-env`.
+    let parser = functions::env().parser().enable_ident_escape_syntax(true);
+    let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(source)));
     match parsed {
         Ok(Ok((ast, info))) => {
             let lower::Lowered { expr, constants, unguarded } = lower::lower(ast, &info, scope)?;

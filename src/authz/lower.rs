@@ -272,6 +272,9 @@ impl Walk<'_> {
                 name: Some(whole),
             };
         }
+        if !field.chars().all(|c| c.is_alphanumeric() || c == '_') {
+            return self.quoted_field(id, operand, field);
+        }
         if operand.claim && operand.ty != Ty::Optional {
             if let Some(whole) = whole {
                 self.read.push(whole.clone());
@@ -296,6 +299,23 @@ impl Walk<'_> {
         let claim = operand.claim;
         let select = SelectExpr { operand: Box::new(operand.expr), field, test: false };
         Node { expr: IdedExpr { id, expr: Expr::Select(select) }, ty, claim, name: None }
+    }
+
+    /// A field in backticks becomes an index, since a whole name is split at its dots.
+    fn quoted_field(&mut self, id: u64, operand: Node, field: String) -> Node {
+        self.check_selectable(&operand);
+        let ty = match operand.ty {
+            Ty::Jwt => Ty::Claim,
+            Ty::Headers => Ty::String,
+            other @ (Ty::Claim | Ty::Optional) => other,
+            _ => Ty::Dyn,
+        };
+        if let Some(name) = operand.name.as_deref().filter(|_| operand.claim) {
+            self.read.push(format!("{name}[{field:?}]"));
+        }
+        let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
+        let claim = operand.claim;
+        Node { claim, ..Node::new(call(id, op::INDEX, vec![operand.expr, key]), ty) }
     }
 
     fn check_selectable(&mut self, operand: &Node) {
