@@ -108,8 +108,8 @@ fn three_rules(bencher: Bencher<'_, '_>) {
         .map(|(index, (kind, source))| Rule::new(*kind, None, index, compile(source), Origin::default()));
     let set = RuleSet { mode: Mode::Enforce, level: Level::Route, origin: Origin::default(), rules: rules.collect() };
     with_vars(|vars| {
-        assert!(authorize([&set], vars).allowed());
-        bencher.bench_local(|| authorize([black_box(&set)], black_box(vars)).allowed());
+        assert!(authorize(&[&set], vars).allowed());
+        bencher.bench_local(|| authorize(&[black_box(&set)], black_box(vars)).allowed());
     });
 }
 

@@ -4,6 +4,13 @@
 //! says so. Every case holds, is skipped by a listed rule, or stands in [`KNOWN`] with the reason. A case that begins or
 //! ceases to hold fails the test, so that the list stays true.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test, also outside of its functions"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

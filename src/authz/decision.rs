@@ -3,6 +3,7 @@
 //! Every rule's outcome follows from what is kept here (the cause in each set, and the failures), so an allowed request
 //! pays for nothing that is not rendered. [`RuleSet::trace`] evaluates every rule instead, for who wants to see all.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -286,7 +287,9 @@ pub struct Permit(());
 
 /// Decides over all sets that apply to a request: every enforced one must allow. The first that refuses ends it. A set in
 /// shadow mode is decided on the way and refuses nothing.
-pub fn authorize<'s>(sets: impl IntoIterator<Item = &'s RuleSet>, vars: &Vars<'_>) -> Authorization {
+///
+/// The methods of the result that take sets want the same ones, in the same order.
+pub fn authorize<S: Borrow<RuleSet>>(sets: &[S], vars: &Vars<'_>) -> Authorization {
     let view = View::new(vars);
     let mut authorization = Authorization {
         first: [None; INLINE],
@@ -295,7 +298,7 @@ pub fn authorize<'s>(sets: impl IntoIterator<Item = &'s RuleSet>, vars: &Vars<'_
         refused: None,
         with_token: vars.subject.is_some(),
     };
-    for (at, set) in sets.into_iter().enumerate() {
+    for (at, set) in sets.iter().map(Borrow::borrow).enumerate() {
         let failures = &mut authorization.failures;
         let cause = set.cause(&view, |rule, error| failures.push(Failure { set: at, rule, error }));
         match authorization.first.get_mut(at) {
@@ -333,30 +336,32 @@ impl Authorization {
 
     /// The set that decided, and its cause: the one that refused, or else the last enforced one, which is the most
     /// specific that was asked. `None` when no enforced set has rules.
-    pub fn deciding(&self, sets: &[RuleSet]) -> Option<(usize, Cause)> {
+    pub fn deciding<S: Borrow<RuleSet>>(&self, sets: &[S]) -> Option<(usize, Cause)> {
         match self.refused {
             Some(at) => self.causes().nth(at),
             None => self
                 .causes()
-                .filter(|(at, _)| sets.get(*at).is_some_and(|set| set.mode == Mode::Enforce && !set.rules.is_empty()))
+                .filter(|(at, _)| {
+                    set_at(sets, *at).is_some_and(|set| set.mode == Mode::Enforce && !set.rules.is_empty())
+                })
                 .last(),
         }
     }
 
     /// The name of the deciding rule, for logs and metrics. `none` where no single rule decided a refusal: there were
     /// allow rules, and none was true.
-    pub fn rule_name<'s>(&self, sets: &'s [RuleSet]) -> Option<&'s str> {
+    pub fn rule_name<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> Option<&'s str> {
         let (at, cause) = self.deciding(sets)?;
-        match sets.get(at)?.rule(cause) {
+        match set_at(sets, at)?.rule(cause) {
             Some(rule) => Some(&rule.name),
             None => (!cause.allows()).then_some("none"),
         }
     }
 
     /// The sets in shadow mode that would have refused, with the cause.
-    pub fn shadow_refusals<'s>(&self, sets: &'s [RuleSet]) -> impl Iterator<Item = (&'s RuleSet, Cause)> {
+    pub fn shadow_refusals<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> impl Iterator<Item = (&'s RuleSet, Cause)> {
         self.causes().filter_map(|(at, cause)| {
-            sets.get(at).filter(|set| set.mode == Mode::Shadow && !cause.allows()).map(|set| (set, cause))
+            set_at(sets, at).filter(|set| set.mode == Mode::Shadow && !cause.allows()).map(|set| (set, cause))
         })
     }
 
@@ -366,8 +371,11 @@ impl Authorization {
     }
 
     /// Every rule with what it came to, in the order of the config.
-    pub fn outcomes<'s>(&'s self, sets: &'s [RuleSet]) -> impl Iterator<Item = (&'s RuleSet, &'s Rule, Outcome<'s>)> {
-        sets.iter().enumerate().flat_map(move |(at, set)| {
+    pub fn outcomes<'s, S: Borrow<RuleSet>>(
+        &'s self,
+        sets: &'s [S],
+    ) -> impl Iterator<Item = (&'s RuleSet, &'s Rule, Outcome<'s>)> {
+        sets.iter().map(Borrow::borrow).enumerate().flat_map(move |(at, set): (usize, &'s RuleSet)| {
             let cause = self.causes().nth(at).map(|(_, cause)| cause);
             set.rules.iter().enumerate().map(move |(index, rule)| {
                 let failed = self.failures.iter().find(|failure| failure.set == at && failure.rule == index);
@@ -375,6 +383,10 @@ impl Authorization {
             })
         })
     }
+}
+
+fn set_at<S: Borrow<RuleSet>>(sets: &[S], at: usize) -> Option<&RuleSet> {
+    sets.get(at).map(Borrow::borrow)
 }
 
 /// A rule's outcome, from what decided its set.

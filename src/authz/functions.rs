@@ -48,7 +48,7 @@ fn build() -> Result<Env, DeclarationError> {
     env.add_overload("@claim_contains", "claim_contains", vec![DYN_TYPE, DYN_TYPE], claim_contains)?;
     env.add_overload("@member", "member", vec![DYN_TYPE, DYN_TYPE], member)?;
     env.add_overload("@equal", "equal", vec![DYN_TYPE, DYN_TYPE], equal)?;
-    env.add_overload("@each", "each", vec![DYN_TYPE], each)?;
+    env.add_overload("@each", "each", vec![DYN_TYPE, INT_TYPE], each)?;
     env.add_overload("@matches", "matches_pattern", vec![STRING_TYPE, PATTERN.to_owned()], matches)?;
     env.add_overload("@matches", "matches_string", vec![STRING_TYPE, STRING_TYPE], matches_text)?;
     env.add_overload("@replace", "replace", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE], replace)?;
@@ -178,15 +178,16 @@ fn equal<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     bool(json::equal(arg(&args, 0)?, arg(&args, 1)?))
 }
 
-/// What a comprehension runs over, paid for.
-fn each<'b, 'v>(mut args: Args<'b, 'v>) -> Answer<'b, 'v> {
+/// What a comprehension runs over, paid for: each element by the weight of what is done to it.
+fn each<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let over = arg(&args, 0)?;
     if !matches!(over.get_type().kind(), Kind::List | Kind::Map) {
         return fail("comprehension", format_args!("a {} has no elements to run over", over.get_type().name()));
     }
     let size = over.as_sizer().map_or(0, |sizer| *sizer.size().inner());
-    steps::charge(1 + usize::try_from(size).unwrap_or(0))?;
-    args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)
+    let weight = arg(&args, 1)?.downcast_ref::<CelInt>().map_or(1, |weight| *weight.inner());
+    steps::charge(1 + usize::try_from(size.saturating_mul(weight)).unwrap_or(usize::MAX))?;
+    args.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
 fn charge_text(text: &str) -> Result<(), ExecutionError> {

@@ -373,7 +373,7 @@ impl<'a> Val for JsonMap<'a> {
 }
 
 /// The text of a map key. A JSON object has no others, so any other scalar is a key that is not there.
-pub(super) fn key<'b>(key: &'b dyn Val) -> Result<Option<&'b str>, ExecutionError> {
+pub(super) fn key(key: &dyn Val) -> Result<Option<&str>, ExecutionError> {
     match key.get_type().kind() {
         Kind::String => Ok(key.downcast_ref::<CelString>().map(CelString::inner)),
         Kind::Int | Kind::UInt | Kind::Boolean | Kind::Double => Ok(None),

@@ -275,16 +275,14 @@ impl Walk<'_> {
         if !field.chars().all(|c| c.is_alphanumeric() || c == '_') {
             return self.quoted_field(id, operand, field);
         }
-        if operand.claim && operand.ty != Ty::Optional {
-            if let Some(whole) = whole {
-                self.read.push(whole.clone());
-                return Node {
-                    expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
-                    ty: Ty::Claim,
-                    claim: true,
-                    name: Some(whole),
-                };
-            }
+        if let (true, Some(whole)) = (operand.claim && operand.ty != Ty::Optional, whole) {
+            self.read.push(whole.clone());
+            return Node {
+                expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
+                ty: Ty::Claim,
+                claim: true,
+                name: Some(whole),
+            };
         }
         if operand.ty == Ty::Headers {
             let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
@@ -380,8 +378,11 @@ impl Walk<'_> {
         let result = self.expr(written.result, depth + 1);
         self.bound.pop();
         let range_id = range.expr.id;
+        // A long body costs more for each element than a short one.
+        let weight = LiteralValue::Int((1 + nodes(&step.expr) as i64 / 12).into());
+        let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
         let lowered = ComprehensionExpr {
-            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr]) },
+            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr, weight]) },
             iter_var: written.iter_var,
             iter_var2: written.iter_var2,
             accu_var: written.accu_var,
@@ -403,16 +404,18 @@ impl Walk<'_> {
         }
         let func_name = func_name.strip_prefix('.').unwrap_or(&func_name).to_owned();
         // `base64.encode(x)` is a function with a long name, not a method of a variable.
-        if let Some(Expr::Ident(namespace)) = target.as_ref().map(|target| &target.expr) {
-            if NAMESPACES.contains(&namespace.as_str()) && !self.is_bound(namespace) {
-                let name = format!("{namespace}.{func_name}");
-                return self.function(id, name, None, args, depth);
-            }
+        if let Some(Expr::Ident(namespace)) = target.as_ref().map(|target| &target.expr)
+            && NAMESPACES.contains(&namespace.as_str())
+            && !self.is_bound(namespace)
+        {
+            let name = format!("{namespace}.{func_name}");
+            return self.function(id, name, None, args, depth);
         }
-        if target.is_none() && func_name == "default" {
-            if let Ok([value, otherwise]) = <[IdedExpr; 2]>::try_from(args.clone()) {
-                return self.or_default(id, value, otherwise, depth);
-            }
+        if target.is_none()
+            && func_name == "default"
+            && let [value, otherwise] = args.as_slice()
+        {
+            return self.or_default(id, value.clone(), otherwise.clone(), depth);
         }
         self.function(id, func_name, target, args, depth)
     }
@@ -740,22 +743,32 @@ impl Walk<'_> {
     }
 }
 
+/// What an expression consists of.
+fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expr.expr {
+        Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => {
+            let parts = map.entries.iter().map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+                EntryExpr::StructField(field) => vec![&field.value],
+            });
+            parts.flatten().collect()
+        }
+        Expr::Comprehension(c) => vec![&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result],
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
 /// The levels of an expression, as the engine descends into it.
 pub(super) fn depth(expr: &IdedExpr) -> usize {
-    let deepest = |exprs: &mut dyn Iterator<Item = &IdedExpr>| exprs.map(depth).max().unwrap_or(0);
-    1 + match &expr.expr {
-        Expr::Call(call) => deepest(&mut call.target.iter().map(|target| &**target).chain(&call.args)),
-        Expr::Select(select) => depth(&select.operand),
-        Expr::List(list) => deepest(&mut list.elements.iter()),
-        Expr::Map(map) => deepest(&mut map.entries.iter().flat_map(|entry| match &entry.expr {
-            EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
-            EntryExpr::StructField(field) => vec![&field.value],
-        })),
-        Expr::Comprehension(c) => {
-            deepest(&mut [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter())
-        }
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
-    }
+    1 + parts(expr).into_iter().map(depth).max().unwrap_or(0)
+}
+
+/// How many nodes an expression has.
+fn nodes(expr: &IdedExpr) -> usize {
+    1 + parts(expr).into_iter().map(nodes).sum::<usize>()
 }
 
 /// Whether a function's name is a word, and not an operator's.

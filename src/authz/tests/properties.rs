@@ -199,8 +199,8 @@ fn the_deciding_rule_and_every_outcome_can_be_named() {
     sets[1] = set(&[]);
     let authorization = sample(claims()).see(|vars| authorize(&sets[..2], vars));
     assert_eq!(authorization.rule_name(&sets), Some("admins"), "a set without rules decides nothing");
-    let none = sample(claims()).see(|vars| authorize(&[], vars));
-    assert!(none.allowed() && none.permit().is_some() && none.deciding(&[]).is_none());
+    let none = sample(claims()).see(|vars| authorize::<RuleSet>(&[], vars));
+    assert!(none.allowed() && none.permit().is_some() && none.deciding::<RuleSet>(&[]).is_none());
 }
 
 #[test]

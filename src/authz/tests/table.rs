@@ -294,7 +294,7 @@ fn sets_of_rules_decide_as_the_contract_says() {
     for (rules, with_token, anonymous) in DECISIONS {
         for (claims, (allowed, by)) in [(claims(), with_token), (Value::Null, anonymous)] {
             let set = set(rules);
-            let (verdict, authorization) = sample(claims).see(|vars| (set.decide(vars), authorize([&set], vars)));
+            let (verdict, authorization) = sample(claims).see(|vars| (set.decide(vars), authorize(&[&set], vars)));
             assert_eq!((verdict.cause.allows(), verdict.cause.rule()), (*allowed, *by), "{rules:?}");
             assert_eq!(authorization.allowed(), *allowed, "{rules:?}");
             assert_eq!(authorization.permit().is_some(), *allowed);
