@@ -10,14 +10,14 @@ mod json;
 mod lower;
 mod macros;
 mod names;
+mod rules;
 mod steps;
 mod types;
 mod vars;
 
-pub use decision::{
-    Authorization, Cause, Failure, Kind, Level, Mode, Origin, Outcome, Permit, Rule, RuleSet, Trace, Verdict, authorize,
-};
+pub use decision::{Authorization, Failure, Outcome, Permit, authorize};
 pub use expr::{EvalError, Expression, Fault, MAX_SOURCE, Scope, with_big_stack};
+pub use rules::{Cause, Kind, Level, Mode, Origin, Rule, RuleSet, Trace, Verdict};
 pub use vars::{Response, Subject, Vars};
 
 #[cfg(test)]

@@ -255,8 +255,11 @@ fn a_client_certificate_can_be_judged() {
     }
 }
 
+/// Whether the request is allowed, and by which rule that was decided.
+type Decided = (bool, Option<usize>);
+
 /// Rules, and for the token of [`claims`] and for no token: allowed, and by which rule.
-const DECISIONS: &[(&[&str], (bool, Option<usize>), (bool, Option<usize>))] = &[
+const DECISIONS: &[(&[&str], Decided, Decided)] = &[
     (&[], (true, None), (true, None)),
     (&["true"], (true, Some(0)), (true, Some(0))),
     (&["false"], (false, None), (false, None)),
