@@ -151,8 +151,8 @@ impl Expression {
         &self.source
     }
 
-    /// The claims that this reads without a `has()`, `?` or `default()` for the same path: an evaluation fails for who
-    /// lacks one.
+    /// The claims and headers that this reads without a `has()`, `in`, `?` or `default()` for the same path: where one
+    /// is absent, an evaluation fails.
     pub fn unguarded(&self) -> &[String] {
         &self.unguarded
     }

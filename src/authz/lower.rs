@@ -18,7 +18,7 @@ use cel::common::value::Val;
 use cel_interpreter as cel;
 
 pub(super) use self::tree::depth;
-use self::tree::{article, call, dotted, is_word, list, literal_type, nodes};
+use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, nodes, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
 use super::names;
@@ -65,11 +65,18 @@ impl Node {
     }
 }
 
+/// A variable of a comprehension.
+struct Bound {
+    name: String,
+    ty: Ty,
+    claim: bool,
+}
+
 /// The walk's result.
 pub(super) struct Lowered {
     pub(super) expr: IdedExpr,
     pub(super) constants: Vec<Constant>,
-    /// Claims that are read where nothing asks first whether they are there.
+    /// Claims and headers that are read where nothing asks whether they are there.
     pub(super) unguarded: Vec<String>,
 }
 
@@ -107,7 +114,7 @@ struct Walk<'s> {
     info: &'s SourceInfo,
     faults: Vec<Fault>,
     /// The variables of the comprehensions around, innermost last.
-    bound: Vec<(String, Ty)>,
+    bound: Vec<Bound>,
     constants: Vec<Constant>,
     nested: usize,
     read: Vec<String>,
@@ -210,14 +217,14 @@ impl Walk<'_> {
     }
 
     fn is_bound(&self, name: &str) -> bool {
-        self.bound.iter().any(|(bound, _)| bound == name)
+        self.bound.iter().any(|bound| bound.name == name)
     }
 
     fn ident(&mut self, id: u64, written: String) -> Node {
         let name = written.strip_prefix('.').unwrap_or(&written).to_owned();
         let ident = |name: &str| IdedExpr { id, expr: Expr::Ident(name.to_owned()) };
-        if let Some((_, ty)) = self.bound.iter().rev().find(|(bound, _)| *bound == written) {
-            return Node::new(ident(&name), *ty);
+        if let Some(bound) = self.bound.iter().rev().find(|bound| bound.name == written) {
+            return Node { claim: bound.claim, ..Node::new(ident(&name), bound.ty) };
         }
         if self.scope.extra().contains(&name.as_str()) {
             return Node::new(ident(&name), Ty::Claim);
@@ -276,11 +283,11 @@ impl Walk<'_> {
                 name: Some(whole),
             };
         }
-        if !field.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        if !is_plain(&field) {
             return self.quoted_field(id, operand, field);
         }
         if let (true, Some(whole)) = (operand.claim && operand.ty != Ty::Optional, whole) {
-            self.read.push(whole.clone());
+            self.note_read(operand.name.as_deref(), &field, false);
             return Node {
                 expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
                 ty: Ty::Claim,
@@ -289,6 +296,7 @@ impl Walk<'_> {
             };
         }
         if operand.ty == Ty::Headers {
+            self.note_read(operand.name.as_deref(), &field, true);
             let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
             return Node::new(call(id, op::INDEX, vec![operand.expr, key]), Ty::String);
         }
@@ -303,6 +311,17 @@ impl Walk<'_> {
         Node { expr: IdedExpr { id, expr: Expr::Select(select) }, ty, claim, name: None }
     }
 
+    fn note_read(&mut self, name: Option<&str>, field: &str, header: bool) {
+        self.read.extend(name.map(|name| path(name, field, header)));
+    }
+
+    /// The expression asks whether `of` has that field.
+    fn note_test(&mut self, of: &Node, field: &str) {
+        if let Some(name) = of.name.as_deref() {
+            self.tested.push(path(name, field, of.ty == Ty::Headers));
+        }
+    }
+
     /// A field in backticks becomes an index, since a whole name is split at its dots.
     fn quoted_field(&mut self, id: u64, operand: Node, field: String) -> Node {
         self.check_selectable(&operand);
@@ -312,8 +331,8 @@ impl Walk<'_> {
             other @ (Ty::Claim | Ty::Optional) => other,
             _ => Ty::Dyn,
         };
-        if let Some(name) = operand.name.as_deref().filter(|_| operand.claim) {
-            self.read.push(format!("{name}[{field:?}]"));
+        if operand.claim || operand.ty == Ty::Headers {
+            self.note_read(operand.name.as_deref(), &field, operand.ty == Ty::Headers);
         }
         let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
         let claim = operand.claim;
@@ -336,9 +355,7 @@ impl Walk<'_> {
         } else {
             self.check_selectable(&operand);
         }
-        if let Some(name) = operand.name.as_deref().filter(|_| operand.claim) {
-            self.tested.push(format!("{name}.{}", select.field));
-        }
+        self.note_test(&operand, &select.field);
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         Node::new(IdedExpr { id, expr: Expr::Select(select) }, Ty::Bool)
     }
@@ -365,8 +382,9 @@ impl Walk<'_> {
                 );
             }
         }
-        self.bound.push((written.accu_var.clone(), init.ty));
-        self.bound.push((written.iter_var.clone(), element));
+        // What `optMap` binds is still the claim that it was.
+        self.bound.push(Bound { name: written.accu_var.clone(), ty: init.ty, claim: binding && init.claim });
+        self.bound.push(Bound { name: written.iter_var.clone(), ty: element, claim: false });
         self.nested += usize::from(!binding);
         if self.nested > MAX_NESTED && !binding {
             self.fault(

@@ -112,17 +112,14 @@ impl Rule {
             && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// What `validate` should warn of: a deny that refuses whoever lacks a claim that it reads.
+    /// What `validate` should warn of: a deny that refuses every request that lacks a claim or header that it reads.
     pub fn warning(&self) -> Option<String> {
-        let claim = self.expression.unguarded().first().filter(|_| self.kind == Kind::Deny)?;
-        let source = self.expression.source();
-        Some(match claim.ends_with(']') {
-            true => format!("this deny also refuses every token without `{claim}`, since it then fails to evaluate"),
-            false => format!(
-                "this deny also refuses every token without `{claim}`, since it then fails to evaluate; to refuse only \
-                 who has it, write: has({claim}) && ({source})"
-            ),
-        })
+        let path = self.expression.unguarded().first().filter(|_| self.kind == Kind::Deny)?;
+        Some(format!(
+            "this deny also refuses every request without `{path}`, since it then fails to evaluate; to refuse only those \
+             that have it, write: has({path}) && ({})",
+            self.expression.source()
+        ))
     }
 }
 

@@ -83,8 +83,8 @@ impl Walk<'_> {
                     Ty::Optional => Ty::Optional,
                     _ => Ty::Dyn,
                 };
-                if let (true, Some(name), Some(key)) = (a.claim, a.name.as_deref(), literal(&b.expr)) {
-                    self.read.push(format!("{name}[{key:?}]"));
+                if let (true, Some(key)) = (a.claim || a.ty == Ty::Headers, literal(&b.expr)) {
+                    self.note_read(a.name.as_deref(), key, a.ty == Ty::Headers);
                 }
                 let claim = a.claim;
                 Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
@@ -117,6 +117,9 @@ impl Walk<'_> {
             let hint = (a.may_be(Ty::String) && b == Ty::String)
                 .then(|| "for a substring write text.contains(part)".to_owned());
             self.fault(&value.expr, format!("`in` looks into a list or a map, not into {}", article(b)), hint);
+        }
+        if let Some(key) = literal(&value.expr) {
+            self.note_test(&of, key);
         }
         let plain = a.is_scalar() || scalars(&of.expr);
         let of = self.folded(of);

@@ -35,6 +35,19 @@ pub(super) fn nodes(expr: &IdedExpr) -> usize {
     1 + parts(expr).into_iter().map(nodes).sum::<usize>()
 }
 
+/// Whether a field can be written without quotes.
+pub(super) fn is_plain(field: &str) -> bool {
+    field.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// A claim's or a header's path, in the one way that messages and comparisons have it.
+pub(super) fn path(name: &str, field: &str, header: bool) -> String {
+    match is_plain(field) && !header {
+        true => format!("{name}.{field}"),
+        false => format!("{name}[{field:?}]"),
+    }
+}
+
 /// Whether a function's name is a word, and not an operator's.
 pub(super) fn is_word(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) && !name.starts_with('_')

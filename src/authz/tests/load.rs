@@ -274,11 +274,20 @@ fn a_deny_that_refuses_for_want_of_a_claim_is_warned_of() {
     let warning = |source| rule(Kind::Deny, source).warning();
     assert_eq!(
         warning("jwt.banned == true").unwrap(),
-        "this deny also refuses every token without `jwt.banned`, since it then fails to evaluate; to refuse only who \
-         has it, write: has(jwt.banned) && (jwt.banned == true)"
+        "this deny also refuses every request without `jwt.banned`, since it then fails to evaluate; to refuse only \
+         those that have it, write: has(jwt.banned) && (jwt.banned == true)"
     );
-    assert!(warning("jwt['a b'] == 1").is_some());
+    for unguarded in
+        ["jwt['a b'] == 1", "request.headers['x-a'] == '1'", "request.headers.accept == '1'", "jwt.a.b == 1"]
+    {
+        assert!(warning(unguarded).is_some(), "{unguarded}");
+    }
     for guarded in [
+        "has(request.headers['x-a']) && request.headers['x-a'] == '1'",
+        "'x-a' in request.headers && request.headers['x-a'] == '1'",
+        "has(jwt['a b']) && jwt['a b'] == 1",
+        "has(jwt.banned) && jwt['banned'] == true",
+        "'banned' in jwt && jwt.banned == true",
         "has(jwt.banned) && jwt.banned == true",
         "default(jwt.banned, false)",
         "jwt.?banned.orValue(false)",
