@@ -9,8 +9,8 @@
 //! * its lists and maps equal and hold only one another, so `["a"] != jwt.groups` was always true:
 //!   `lower::operators` puts our equality in place wherever a list or a map may stand;
 //! * it compiles the regex of `matches` at each evaluation, and has no limit of steps: `functions`, `steps`;
-//! * it takes up to 64 KiB of stack for each level of an expression, so deep ones run on a thread of their own, and its
-//!   parser overflows a worker's stack on long chains: `expr`;
+//! * its parser and interpreter descend without a limit of their own, and overflow a worker's stack on long chains: deep
+//!   expressions are refused, or run on a thread with a big stack: `expr`;
 //! * `has(a["b"])` is no syntax of it: `macros`;
 //! * nothing is checked before it runs, not even names: `lower`;
 //! * its errors print values, which may be claims: `expr` words them anew.

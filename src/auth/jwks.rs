@@ -2,8 +2,8 @@
 //!
 //! One task a source, on the runtime it is given, so that a provider that hangs delays no other. It fetches at once and
 //! again before the keys' time is over; a failure keeps the last good keys and is tried again with backoff for ever,
-//! until they are older than `staleFor` and stop counting. Requests can ask for an early fetch (see [`demand`]), so
-//! seldom that garbage tokens can't drive a provider.
+//! until they are older than `staleFor` and stop counting. Requests can ask for an early fetch, so seldom that
+//! garbage tokens can't drive a provider.
 //!
 //! Refused from the network: any status but 2xx, a redirect to another origin, more bytes than `maxSize`, a compressed
 //! body, what is no key set, a set without a usable key (an outage, not a rotation: the last good keys stay), and a

@@ -34,7 +34,7 @@ impl Schedule {
     }
 
     /// How long after a good fetch the next is made: early enough, and not all gateways at the same moment.
-    fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
+    pub(super) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
         let asked = max_age.map_or(DEFAULT_LIFETIME, |age| age.clamp(SHORTEST, LONGEST));
         self.cache_duration.unwrap_or(asked).mul_f64(0.75 + 0.2 * fraction())
     }

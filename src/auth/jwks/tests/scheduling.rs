@@ -100,6 +100,21 @@ async fn keys_are_refreshed_before_their_time_is_over() {
     assert!(status.age.unwrap() < Duration::from_secs(100));
 }
 
+#[test]
+fn the_provider_may_choose_the_lifetime_within_bounds() {
+    let secs = Duration::from_secs;
+    let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
+    for (max_age, lifetime) in [(None, 300), (Some(600), 600), (Some(0), 60), (Some(u64::MAX), 24 * 3600)] {
+        let after = Schedule::of(&settings).refresh_after(max_age.map(secs));
+        assert!(
+            after >= secs(lifetime).mul_f64(0.75) && after <= secs(lifetime).mul_f64(0.95),
+            "{max_age:?}: {after:?}"
+        );
+    }
+    settings.cache_duration = Some(secs(10));
+    assert!(Schedule::of(&settings).refresh_after(Some(secs(600))) < secs(10), "what is configured counts");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_removed_key_ends_with_the_next_refresh() {
     let idp = Idp::new(Ok(set_of(&["1", "2"])));
