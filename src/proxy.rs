@@ -1,4 +1,4 @@
-//! A request's way through the gateway, a line a stage: [`respond`].
+//! A request's way through the gateway, a line a stage: `respond`.
 //!
 //! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
 //! one access-log line.
@@ -137,7 +137,21 @@ async fn respond(
     }
     let limit = cx.snapshot.settings.limits.body;
     let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-    outbound.send(&mut story.record).await
+    let mut response = outbound.send(&mut story.record).await?;
+    if cx.snapshot.settings.via {
+        let via = via(response.version());
+        response.headers_mut().append(header::VIA, via);
+    }
+    Ok(response)
+}
+
+/// This hop in a message of `version` (RFC 9110 §7.6.3).
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -244,6 +258,9 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
     let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
     forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
+    if settings.via {
+        parts.headers.append(header::VIA, via(parts.version));
+    }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
 }
 
