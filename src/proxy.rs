@@ -167,7 +167,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
     }
     story.id = id.unwrap_or_else(|| cx.worker.new_id());
     story.record.text("request.id", story.id.to_str().unwrap_or_default());
-    story.record.plain("client", source.address);
+    if source.address == peer {
+        story.record.text("client", cx.connection.peer.to_str().unwrap_or_default());
+    } else {
+        story.record.plain("client", source.address);
+    }
     settings.identity_headers.strip(&mut parts.headers);
     Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
         |(rejection, parts)| {
@@ -187,10 +191,11 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
     let listener = cx.bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
-    describe(&mut story.record, &request.head());
+    let head = request.head();
+    describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&request.head(), story.now).cloned();
+    let route = listener.router.choose(&head, story.now).cloned();
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);

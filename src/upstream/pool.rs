@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -33,8 +34,8 @@ const MAX_HEAD: usize = 256 << 10;
 /// A worker's connections.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<u64, Vec<Idle>>>,
-    http2: Mutex<HashMap<u64, Http2>>,
+    idle: Mutex<HashMap<u64, Vec<Idle>, RandomState>>,
+    http2: Mutex<HashMap<u64, Http2, RandomState>>,
 }
 
 #[derive(Debug, Clone, Default)]
