@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::admin::Endpoints;
-use crate::compile::compile;
+use crate::auth::jwks::Sources;
+use crate::compile::compile_with;
 use crate::config::{Diagnostic, Loaded};
 use crate::control::{Control, InForce};
 use crate::snapshot::Snapshot;
@@ -61,12 +62,14 @@ impl Gateway {
     /// What is wrong with the config, or which address can't be bound.
     pub fn start(loaded: Loaded, options: Options) -> Result<Self, Vec<Diagnostic>> {
         let metrics = Arc::new(Metrics::default());
-        let snapshot = Arc::new(compile(&loaded, &metrics, 1)?);
         let process = loaded.config.process.clone();
         let whole = loaded.source.place(0, 0, "");
         let failed = |what: &str, error: std::io::Error| {
             vec![Diagnostic::error(whole.clone(), format!("no thread for {what}: {error}"))]
         };
+        let control = ControlThread::start().map_err(|e| failed("control", e))?;
+        let sources = Sources::new(Some(control.handle().clone()));
+        let snapshot = Arc::new(compile_with(&loaded, &metrics, &sources, 1)?);
         let count = workers::count(&loaded.config);
         let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
         let own = crate::admin::bind(&process)?;
@@ -77,12 +80,11 @@ impl Gateway {
             let worker = workers::worker(cache, log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
-        let control = ControlThread::start().map_err(|e| failed("control", e))?;
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
         let posts = workers.iter().map(WorkerThread::post).collect();
-        let service = Service::start(state, control.handle().clone(), posts, sockets, drain_timeout);
+        let service = Service::start(state, sources, control.handle().clone(), posts, sockets, drain_timeout);
         let drain_delay = process.drain_delay.get();
         let watch = Mutex::default();
         Ok(Self { service, control, endpoints, workers, watch, log, drain_delay, drain_timeout })

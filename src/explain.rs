@@ -234,7 +234,8 @@ fn walk(
     let connection = Connection { scheme, source: source.clone(), peer, drain: trigger.drain() };
     let id = HeaderValue::from_static("explain");
     let underscores = snapshot.settings.limits.drop_underscores;
-    let mut request = Request::read(parts, &connection, source, id, underscores).map_err(|(rejection, _)| rejection)?;
+    let mut request =
+        Request::read(Box::new(parts), &connection, source, id, underscores).map_err(|(rejection, _)| rejection)?;
     let listener = bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
     told.host = request.head().host.to_owned();

@@ -44,10 +44,18 @@ fn details(control: &Control, out: &mut String) {
         }
     }
     for provider in control::providers(&in_force.snapshot) {
-        let keys = provider.keys().current().as_ref().map(|keys| keys.len());
-        let _ = match keys {
-            Some(keys) => writeln!(out, "provider {}: {keys} keys", provider.name()),
-            None => writeln!(out, "provider {}: no keys", provider.name()),
+        let _ = match provider.keys().current().as_ref() {
+            Some(keys) => write!(out, "provider {}: {} keys", provider.name(), keys.len()),
+            None => write!(out, "provider {}: no keys", provider.name()),
         };
+        if let Some(status) = provider.keys().status() {
+            if let Some(age) = status.age {
+                let _ = write!(out, ", {} s old", age.as_secs());
+            }
+            if let Some(error) = status.last_error {
+                let _ = write!(out, ", last fetch failed: {}", error.escape_debug());
+            }
+        }
+        out.push('\n');
     }
 }

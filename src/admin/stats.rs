@@ -1,12 +1,14 @@
 //! `GET /metrics`: everything that is counted, in Prometheus' text format.
 
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use super::{Answer, Asked, text};
 use crate::control::{self, Control};
-use crate::telemetry::metrics::render_labels;
+use crate::telemetry::metrics::{Family, render_labels};
 
 /// The content type of Prometheus' text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,19 +47,34 @@ pub(super) fn render(control: &Control) -> String {
             f64::from(u8::from(control.unready().is_empty())),
         ),
     ];
-    let mut keys: Vec<(String, f64)> = Vec::new();
+    let (mut keys, mut ages, mut fetches) = (Vec::new(), Vec::new(), Vec::new());
+    let mut known = HashSet::new();
     for provider in control::providers(&in_force.snapshot) {
+        if !known.insert(Arc::clone(provider.name())) {
+            continue; // of several policies that name one provider, the first
+        }
         let labels = render_labels(&[("provider", provider.name())]);
         let count = provider.keys().current().as_ref().map_or(0, |keys| keys.len());
-        if !keys.iter().any(|(known, _)| *known == labels) {
-            keys.push((labels, count as f64));
+        keys.push(("portcullis_jwks_keys", "Keys that verify tokens, by provider.", labels.clone(), count as f64));
+        let Some(status) = provider.keys().status() else { continue };
+        if let Some(age) = status.age {
+            let help = "Since the keys were last fetched, by provider.";
+            ages.push(("portcullis_jwks_age_seconds", help, labels, age.as_secs_f64()));
+        }
+        for (result, count) in [("ok", status.fetched), ("error", status.failed)] {
+            fetches.push((render_labels(&[("provider", provider.name()), ("result", result)]), count));
         }
     }
-    let help = "Keys that verify tokens, by provider.";
-    gauges.extend(keys.into_iter().map(|(labels, count)| ("portcullis_jwks_keys", help, labels, count)));
+    gauges.extend(keys.into_iter().chain(ages));
     let mut out = control.metrics.render(&gauges);
-    let name = "portcullis_log_lines_dropped_total";
-    let help = "Access-log lines lost since their reader stalled.";
+    if !fetches.is_empty() {
+        let (name, help) = Family::Fetches.describe();
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (labels, count) in fetches {
+            let _ = writeln!(out, "{name}{labels} {count}");
+        }
+    }
+    let (name, help) = Family::DroppedLines.describe();
     let dropped = control.dropped_lines();
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {dropped}");
     out

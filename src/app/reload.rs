@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use super::changes;
 use super::sockets::{self, Bound};
 use super::workers::Post;
-use crate::compile::compile;
+use crate::auth::jwks::Sources;
+use crate::compile::compile_with;
 use crate::config::{self, Diagnostic, Loaded};
 use crate::control::{Attempt, Control, InForce};
 use crate::drain::{self, Trigger};
@@ -24,6 +25,7 @@ use crate::listen::{Acceptor, View};
 #[derive(Debug)]
 pub(super) struct Service {
     control: Arc<Control>,
+    sources: Sources,
     handle: Handle,
     posts: Vec<Post>,
     drain_timeout: Duration,
@@ -44,12 +46,13 @@ impl Service {
     /// Takes the first sockets into service.
     pub(super) fn start(
         control: Arc<Control>,
+        sources: Sources,
         handle: Handle,
         posts: Vec<Post>,
         sockets: Vec<Bound>,
         drain_timeout: Duration,
     ) -> Arc<Self> {
-        let service = Self { control, handle, posts, drain_timeout, running: Mutex::default() };
+        let service = Self { control, sources, handle, posts, drain_timeout, running: Mutex::default() };
         let running = sockets.into_iter().map(|bound| service.serve(bound)).collect();
         Arc::new(Self { running: Mutex::new(running), ..service })
     }
@@ -117,7 +120,8 @@ impl Service {
         loaded.config.process = old.loaded.config.process.clone();
         let source = loaded.source.clone();
         let failed = |errors: Vec<Diagnostic>| render(&errors, &source);
-        let snapshot = compile(&loaded, &self.control.metrics, old.snapshot.generation + 1).map_err(failed)?;
+        let generation = old.snapshot.generation + 1;
+        let snapshot = compile_with(&loaded, &self.control.metrics, &self.sources, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
         let new = sockets::bind_all(&loaded.config, &snapshot, self.posts.len(), &addresses).map_err(failed)?;
         let next = InForce { loaded, snapshot: Arc::new(snapshot) };
