@@ -14,6 +14,7 @@ pub mod normalize;
 pub mod path;
 pub mod reply;
 pub mod route;
+pub mod trace;
 pub mod upgrade;
 pub mod watch;
 
@@ -36,6 +37,7 @@ use access::Record;
 use answer::{AnswerBody, Content};
 use normalize::{Connection, Request};
 use reply::{Form, Realm};
+use trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -131,6 +133,7 @@ async fn respond(
     let permit = record_decision(cx, story, &choice, &decision)?;
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    trace(cx, &mut story.record, &mut request);
     if websocket {
         let drain = cx.connection.drain.clone();
         return Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await;
@@ -267,6 +270,15 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
         parts.headers.append(header::VIA, via(parts.version));
     }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
+}
+
+/// A span of this hop's own in the client's trace, or in a new one.
+fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
+    let headers = request.headers_mut();
+    let span = TraceParent::of(headers, cx.worker.new_number());
+    span.write(headers);
+    record.text("trace.id", span.trace());
+    record.text("span.id", span.span());
 }
 
 /// The only error exit.
