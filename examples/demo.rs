@@ -34,9 +34,9 @@ fn run(port: Option<String>) -> Result<(), String> {
     }
 
     let source = config::Source::new("examples/quickstart.yaml", yaml);
-    let gateway = config::load(source, &|name| std::env::var(name).ok())
+    let gateway = config::load(source.clone(), &|name| std::env::var(name).ok())
         .and_then(|loaded| Gateway::start(loaded, Options::default()))
-        .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        .map_err(|wrong| wrong.iter().map(|error| error.render(Some(&source))).collect::<String>())?;
 
     println!("backend on http://{backend}");
     for address in gateway.addresses() {

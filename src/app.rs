@@ -5,8 +5,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -78,11 +78,11 @@ impl Gateway {
             let place = loaded.source.place(0, 0, "");
             vec![Diagnostic::error(place, format!("{what}: {error}"))]
         };
-        let log = Log::start("access-log", options.access_log).map_err(|e| failed("no thread for the access log", e))?;
+        let log =
+            Log::start("access-log", options.access_log).map_err(|e| failed("no thread for the access log", e))?;
         let sockets = bind_all(&loaded.config, &snapshot, count)?;
-        let control = Builder::new_current_thread().enable_all()
-            .build()
-            .map_err(|e| failed("no thread for control", e))?;
+        let control =
+            Builder::new_current_thread().enable_all().build().map_err(|e| failed("no thread for control", e))?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let cache = process.token_cache.max_size.0 / count as u64;
         let mut workers = Vec::with_capacity(count);
@@ -183,7 +183,8 @@ impl WorkerThread {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
         Ok(Self { worker, sockets, thread })
     }
 }

@@ -85,8 +85,10 @@ impl RequestBody {
 /// Trailers are never merged into headers, but some backends do that: what says who is asking must not come late
 /// (RFC 9110 §6.5.1).
 fn is_forbidden_trailer(name: &str) -> bool {
-    matches!(name, "authorization" | "cookie" | "host" | "content-length" | "transfer-encoding" | "connection" | "forwarded")
-        || name.starts_with("x-")
+    matches!(
+        name,
+        "authorization" | "cookie" | "host" | "content-length" | "transfer-encoding" | "connection" | "forwarded"
+    ) || name.starts_with("x-")
 }
 
 impl Body for RequestBody {
@@ -99,12 +101,14 @@ impl Body for RequestBody {
             Poll::Ready(Some(Ok(mut frame))) => {
                 body.stall.moved();
                 if let Some(data) = frame.data_ref() {
-                    let so_far = body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+                    let so_far =
+                        body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
                     if body.limit.is_some_and(|limit| so_far > limit) {
                         return Poll::Ready(Some(Err(body.progress.fail(Reason::BodyTooLarge))));
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    let names: Vec<_> = trailers.keys().filter(|n| (body.forbidden_trailer)(n.as_str())).cloned().collect();
+                    let names: Vec<_> =
+                        trailers.keys().filter(|n| (body.forbidden_trailer)(n.as_str())).cloned().collect();
                     for name in names {
                         trailers.remove(name);
                     }

@@ -20,10 +20,10 @@ use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHe
 use crate::config::route::{PathMatch as PathMatchConfig, Route as RouteConfig, RouteMatch, ValueMatch};
 use crate::config::value::HostPattern;
 use crate::config::{Diagnostic, Loaded, Source};
-use crate::proxy::watch::Patience;
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::{self, PathRules};
 use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
+use crate::proxy::watch::Patience;
 use crate::snapshot::{Bind, Limits, Listener, Policies, Route, Settings, Snapshot, Timeouts, TokenCounters};
 use crate::telemetry::metrics::{Family, Metrics};
 use crate::upstream::balance::Balance;
@@ -34,7 +34,8 @@ use crate::upstream::balance::Balance;
 /// Everything that is wrong with it beyond its form, in the order of the file.
 pub fn compile(loaded: &Loaded, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
     // the expressions' parser needs a deep stack; one thread serves for all of them
-    match with_big_stack(|| Compiler::new(&loaded.source, &loaded.config.process, metrics).snapshot(loaded, generation)) {
+    match with_big_stack(|| Compiler::new(&loaded.source, &loaded.config.process, metrics).snapshot(loaded, generation))
+    {
         Ok(result) => result,
         Err(why) => Err(vec![Diagnostic::error(loaded.source.place(0, 0, ""), why)]),
     }

@@ -97,7 +97,8 @@ impl Decision {
         if let Some(rejection) = self.authentication.rejection() {
             return Err(rejection);
         }
-        let refused = || self.authorization.as_ref().and_then(Authorization::rejection).unwrap_or(Reason::Denied.into());
+        let refused =
+            || self.authorization.as_ref().and_then(Authorization::rejection).unwrap_or(Reason::Denied.into());
         self.authorization.as_ref().and_then(Authorization::permit).ok_or_else(refused)
     }
 }

@@ -17,12 +17,12 @@ use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::drain::Drain;
 use crate::proxy::normalize::Connection;
 use crate::proxy::watch::{Patience, Watch};
 use crate::request::{Scheme, Source, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
 use crate::worker::Worker;
-use crate::drain::Drain;
 use http::Serving;
 use stream::Transport;
 
@@ -85,14 +85,7 @@ impl Acceptor {
         });
     }
 
-    async fn serve(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        bind: &Bind,
-        patience: Patience,
-        handshake: Duration,
-    ) {
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, bind: &Bind, patience: Patience, handshake: Duration) {
         let mut source = Source::from(peer);
         let (transport, http2, scheme) = match &bind.tls {
             None => {

@@ -122,7 +122,8 @@ async fn respond(cx: &Cx, story: &mut Story, parts: Parts, body: Incoming) -> Re
         let drain = cx.connection.drain.clone();
         return upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record).await;
     }
-    forward::forward(permit, request.into_parts(), body, route, cx.snapshot.settings.limits.body, &mut story.record).await
+    forward::forward(permit, request.into_parts(), body, route, cx.snapshot.settings.limits.body, &mut story.record)
+        .await
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -234,7 +235,8 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
 
 /// The only error exit.
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let realm = story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let realm =
+        story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
     if rejection.close {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

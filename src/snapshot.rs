@@ -84,7 +84,9 @@ impl Bind {
     pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
         let rank = |listener: &Listener| match &listener.hostname {
             Hostname::Exact(name) => (**name == *host).then_some(usize::MAX),
-            Hostname::Suffix(suffix) => host.strip_suffix(&**suffix).filter(|rest| !rest.is_empty()).map(|_| suffix.len()),
+            Hostname::Suffix(suffix) => {
+                host.strip_suffix(&**suffix).filter(|rest| !rest.is_empty()).map(|_| suffix.len())
+            }
             Hostname::Any => Some(0),
         };
         match self.listeners.as_slice() {

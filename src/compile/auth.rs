@@ -64,7 +64,10 @@ impl Compiler<'_> {
     }
 
     fn provider(&mut self, provider: &Provider) -> Option<ProviderSettings> {
-        let algorithms = provider.algorithms.as_ref().map(|named| Algorithms::of(&named.iter().copied().map(algorithm).collect::<Vec<_>>()));
+        let algorithms = provider
+            .algorithms
+            .as_ref()
+            .map(|named| Algorithms::of(&named.iter().copied().map(algorithm).collect::<Vec<_>>()));
         Some(ProviderSettings {
             name: provider.name.clone(),
             issuers: provider.issuers.as_ref().map_or_else(Vec::new, |issuers| issuers.value.clone()),
@@ -116,10 +119,9 @@ impl Compiler<'_> {
 
 fn location(written: &LocationConfig) -> Option<Location> {
     Some(match written {
-        LocationConfig::Header(header) => Location::Header {
-            name: header.name.0.clone(),
-            prefix: header.prefix.clone().unwrap_or_default(),
-        },
+        LocationConfig::Header(header) => {
+            Location::Header { name: header.name.0.clone(), prefix: header.prefix.clone().unwrap_or_default() }
+        }
         LocationConfig::Cookie(cookie) => Location::Cookie { name: cookie.name.clone() },
         LocationConfig::QueryParameter(query) => Location::Query { name: query.name.clone() },
     })

@@ -51,10 +51,10 @@ pub struct Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 in cleartext.
-    #[serde(rename = "HTTP", alias = "http")]
+    #[serde(rename = "HTTP")]
     Http,
     /// HTTP/1.1 and HTTP/2 over TLS.
-    #[serde(rename = "HTTPS", alias = "https")]
+    #[serde(rename = "HTTPS")]
     Https,
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod fault;
+mod plain;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor, value
 
 use self::access::{BothAccess, EntryAccess, EnumChoice, ItemAccess, LocatedAccess, TextOrAccess};
 use self::fault::Fault;
+use self::plain::Plain;
 use super::error::Diagnostic;
 use super::expand::{Env, expand};
 use super::node::{Entry, Kind, Node, child};
@@ -79,7 +81,7 @@ impl State<'_> {
 }
 
 /// The keys that the two structs of one map know.
-type Shared = Rc<RefCell<Vec<&'static str>>>;
+type Shared = Rc<RefCell<Vec<&'static [&'static str]>>>;
 
 /// One value, about to be decoded.
 #[derive(Clone)]
@@ -212,48 +214,6 @@ fn short(text: &str) -> String {
     }
 }
 
-/// What a scalar means by YAML 1.2's core schema (§10.3.2).
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Plain {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Text,
-}
-
-impl Plain {
-    fn of(text: &str, plain: bool) -> Self {
-        if !plain {
-            return Self::Text;
-        }
-        match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
-            "true" | "True" | "TRUE" => return Self::Bool(true),
-            "false" | "False" | "FALSE" => return Self::Bool(false),
-            _ => {}
-        }
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        let radix = match digits.get(..2) {
-            Some("0x") => Some(16),
-            Some("0o") => Some(8),
-            _ => None,
-        };
-        if let Some(value) = radix.and_then(|radix| i128::from_str_radix(text.get(2..)?, radix).ok()) {
-            return Self::Int(value);
-        }
-        if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-            // Too long for any number that is wanted; saturating keeps the error a range error.
-            return Self::Int(text.parse().unwrap_or(if text.starts_with('-') { i128::MIN } else { i128::MAX }));
-        }
-        let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-        match text.parse::<f64>() {
-            Ok(value) if number && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Self::Float(value),
-            _ => Self::Text,
-        }
-    }
-}
-
 macro_rules! integers {
     ($($method:ident $visit:ident $type:ty),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -359,7 +319,10 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             (BOTH, Kind::Map(entries)) => {
                 let known = Shared::default();
                 let value = visitor.visit_seq(BothAccess::new(self.node, self.state, &known));
-                self.check_keys(entries, &known.borrow());
+                // After an error in the first struct nothing is known of the second.
+                if let [first, second] = known.borrow().as_slice() {
+                    self.check_keys(entries, &[*first, *second].concat());
+                }
                 value.map_err(|fault| fault.at(self.node))
             }
             (BOTH, _) => Err(self.mismatch("a map")),
@@ -404,7 +367,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             return Err(self.mismatch("a map"));
         };
         match &self.shared {
-            Some(known) => known.borrow_mut().extend(fields),
+            Some(known) => known.borrow_mut().push(fields),
             None => self.check_keys(entries, fields),
         }
         visitor.visit_map(EntryAccess::only(entries, self.state, fields))

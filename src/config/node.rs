@@ -102,7 +102,10 @@ impl Reader<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let string = self.tag(tag.as_deref(), span)?;
                 let plain = style == ScalarStyle::Plain && !string;
-                let node = self.node(Kind::Scalar { text: text.into_owned(), plain }, span)?;
+                let mut node = self.node(Kind::Scalar { text: text.into_owned(), plain }, span)?;
+                if let ScalarStyle::Literal | ScalarStyle::Folded = style {
+                    node.start = super::scalar::block_start(self.source.text(), node.start);
+                }
                 self.keep(anchor, &node, 1);
                 self.add(node, span)
             }
@@ -124,10 +127,11 @@ impl Reader<'_> {
                 self.add(open.node, span)
             }
             Event::Alias(anchor) => {
-                let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
                     return Err(self.error(span, "the alias stands inside the value that it names"));
                 };
                 self.count(size, span)?;
+                let Some((node, _)) = self.anchors.get(&anchor).cloned() else { return Ok(()) };
                 self.add(node, span)
             }
             _ => Ok(()),

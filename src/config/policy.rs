@@ -32,6 +32,7 @@ pub struct Policies {
     /// Who the client is, by its bearer token.
     pub jwt_auth: Option<Located<JwtAuth>>,
     /// Sets of rules that must each allow. In a file one set stands here; policies that target this level add theirs.
+    #[serde(deserialize_with = "one_set")]
     pub authorization: OneOrMany<Located<Authorization>>,
     /// Which other sites' scripts may ask.
     pub cors: Option<Located<Cors>>,
@@ -61,6 +62,11 @@ pub struct Policies {
     pub direct_response: Option<Located<DirectResponse>>,
     /// Routes only: another backend that gets a copy of the request.
     pub request_mirror: Option<Located<OneOrMany<Mirror>>>,
+}
+
+/// A list of sets would make an empty list say "no rules", which must be written out.
+fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<Located<Authorization>>, D::Error> {
+    Located::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
 }
 
 impl Policies {

@@ -116,6 +116,23 @@ fn block(raw: &str, folded: bool, offset: usize) -> Option<usize> {
     None
 }
 
+/// Where the `|` or `>` of a block scalar stands whose content starts at `content`.
+pub(super) fn block_start(text: &str, content: usize) -> usize {
+    let before = text.get(..content).unwrap_or_default().trim_end_matches([' ', '\t', '\r', '\n']);
+    let line = before.rfind('\n').map_or(0, |at| at + 1);
+    let header = before.get(line..).unwrap_or_default();
+    let is_header = |rest: &str| {
+        let rest = rest
+            .get(1..)
+            .unwrap_or_default()
+            .trim_start_matches(['+', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+        rest.trim_end().is_empty() || rest.trim_start().starts_with('#')
+    };
+    let found =
+        header.char_indices().find(|(at, c)| matches!(c, '|' | '>') && header.get(*at..).is_some_and(is_header));
+    found.map_or(content, |(at, _)| line + at)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -13,11 +13,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::drain::Drain;
 use super::stream::{Transport, Watched};
-use crate::proxy::watch::{Expired, Patience, Watch};
+use crate::drain::Drain;
 use crate::proxy::access::Record;
 use crate::proxy::normalize::Connection;
+use crate::proxy::watch::{Expired, Patience, Watch};
 use crate::proxy::{Cx, serve};
 use crate::reason::Reason;
 use crate::request::UnixTime;

@@ -38,13 +38,22 @@ pub struct AnswerBody {
     watch: Arc<Watch>,
     /// The client has been given a piece and has not asked for the next.
     given: bool,
+    /// What broke the answer off. It is told at the second asking, so that the pieces before it get out.
+    broken: Option<BodyError>,
     done: bool,
 }
 
 impl AnswerBody {
     /// `content`, recorded by `record`, on the connection that `watch` looks after.
     pub fn new(content: Content, record: Record, watch: Arc<Watch>) -> Self {
-        Self { content, record, watch, given: false, done: false }
+        Self { content, record, watch, given: false, broken: None, done: false }
+    }
+
+    fn break_off(&mut self, reason: Reason, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.record.broke_off(reason);
+        self.broken = Some(BodyError(reason));
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn finish(&mut self) {
@@ -62,6 +71,9 @@ impl Body for AnswerBody {
         if std::mem::take(&mut this.given) {
             this.watch.piece_taken();
         }
+        if let Some(error) = this.broken {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = match &mut this.content {
             Content::Ready(bytes) if bytes.is_empty() => None,
             Content::Ready(bytes) => Some(Frame::data(std::mem::take(bytes))),
@@ -73,12 +85,10 @@ impl Body for AnswerBody {
                 Poll::Ready(None) => None,
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "a backend broke off its answer");
-                    this.record.broke_off(Reason::UpstreamReset);
-                    return Poll::Ready(Some(Err(BodyError(Reason::UpstreamReset))));
+                    return this.break_off(Reason::UpstreamReset, cx);
                 }
                 Poll::Pending if stall.poll_stalled(cx) => {
-                    this.record.broke_off(Reason::UpstreamTimeout);
-                    return Poll::Ready(Some(Err(BodyError(Reason::UpstreamTimeout))));
+                    return this.break_off(Reason::UpstreamTimeout, cx);
                 }
                 Poll::Pending => return Poll::Pending,
             },

@@ -63,8 +63,13 @@ impl Found {
                 "connection" => found.connection = true,
                 "upgrade" => found.upgrade = true,
                 "te" => found.te = true,
-                "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization"
-                | "transfer-encoding" | "http2-settings" | "expect" => {}
+                "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "transfer-encoding"
+                | "http2-settings"
+                | "expect" => {}
                 _ => continue,
             }
             any = true;
@@ -102,8 +107,16 @@ fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 fn is_protected(name: &str) -> bool {
     matches!(
         name,
-        "host" | "authorization" | "cookie" | "content-length" | "content-type" | "forwarded" | "x-request-id" | "x-real-ip"
-            | "traceparent" | "tracestate"
+        "host"
+            | "authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "forwarded"
+            | "x-request-id"
+            | "x-real-ip"
+            | "traceparent"
+            | "tracestate"
     ) || name.starts_with("x-forwarded-")
 }
 
@@ -156,7 +169,9 @@ mod tests {
             ("x-user", "alice"),
             ("cookie", "a=b"),
         ];
-        for spelling in ["host, authorization, x-forwarded-for, x-user, cookie", "HOST,Authorization,X-Forwarded-For,X-User,Cookie"] {
+        for spelling in
+            ["host, authorization, x-forwarded-for, x-user, cookie", "HOST,Authorization,X-Forwarded-For,X-User,Cookie"]
+        {
             let mut headers = map(&lines);
             headers.insert("connection", HeaderValue::from_static(spelling));
             strip_request(&mut headers, |name| name == "x-user");

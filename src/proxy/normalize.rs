@@ -171,7 +171,9 @@ fn settle(
 fn refuse_method(method: &Method) -> Result<(), Rejection> {
     match *method {
         Method::CONNECT | Method::TRACE => Err(Rejection::closing(Reason::MethodNotAllowed)),
-        _ if method.as_str().len() > 32 || !method.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') => {
+        _ if method.as_str().len() > 32
+            || !method.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') =>
+        {
             Err(Rejection::closing(Reason::MalformedRequest))
         }
         _ => Ok(()),

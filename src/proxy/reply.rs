@@ -25,7 +25,9 @@ impl Form {
     /// What the request's headers ask for: gRPC by its content type, JSON when it is accepted no less than text.
     pub fn wanted(headers: &HeaderMap) -> Self {
         let grpc = |v: &HeaderValue| {
-            v.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b'-')))
+            v.as_bytes()
+                .strip_prefix(b"application/grpc")
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b'-')))
         };
         if headers.get(header::CONTENT_TYPE).is_some_and(grpc) {
             return Self::Grpc;
@@ -151,7 +153,12 @@ mod tests {
         ] {
             assert_eq!(Form::wanted(&accept(value)), form, "{value}");
         }
-        for (value, grpc) in [("application/grpc", true), ("application/grpc+proto", true), ("application/grpcx", false), ("application/json", false)] {
+        for (value, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpcx", false),
+            ("application/json", false),
+        ] {
             let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(value))].into_iter().collect();
             assert_eq!(Form::wanted(&headers) == Form::Grpc, grpc, "{value}");
         }
@@ -162,7 +169,10 @@ mod tests {
         let with_token = |reason| Rejection { with_token: true, ..Rejection::new(reason) };
         for (rejection, expected) in [
             (Rejection::new(Reason::MissingToken), Some(r#"Bearer realm="api""#)),
-            (with_token(Reason::Expired), Some(r#"Bearer realm="api", error="invalid_token", error_description="expired""#)),
+            (
+                with_token(Reason::Expired),
+                Some(r#"Bearer realm="api", error="invalid_token", error_description="expired""#),
+            ),
             (
                 with_token(Reason::MultipleTokens),
                 Some(r#"Bearer realm="api", error="invalid_request", error_description="multiple_tokens""#),

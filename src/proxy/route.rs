@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
 use crate::config::value::Regex;
+use http::{HeaderName, Method};
 
 use crate::authz::{Expression, Vars};
 use crate::request::{Head, UnixTime};

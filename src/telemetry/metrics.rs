@@ -46,16 +46,19 @@ impl Family {
     pub const fn describe(self) -> (&'static str, &'static str) {
         match self {
             Self::Requests => ("portcullis_requests_total", "Requests, by listener, route, status and reason."),
-            Self::Verifications => {
-                ("portcullis_jwt_verifications_total", "Tokens judged, by provider and result (`ok` or the reason code).")
-            }
+            Self::Verifications => (
+                "portcullis_jwt_verifications_total",
+                "Tokens judged, by provider and result (`ok` or the reason code).",
+            ),
             Self::CacheHits => ("portcullis_jwt_cache_hits_total", "Tokens answered from the verified-token cache."),
             Self::Decisions => (
                 "portcullis_authz_decisions_total",
                 "Authorization decisions, by route, deciding rule, decision (allow, deny, error) and mode.",
             ),
             Self::Fetches => ("portcullis_jwks_fetches_total", "Key set fetches, by provider and result."),
-            Self::Retries => ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route."),
+            Self::Retries => {
+                ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
+            }
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }
@@ -202,7 +205,9 @@ impl Metrics {
                 "From a request's head to the last byte of its answer.",
                 (|r: &RouteNumbers| &r.duration) as fn(&RouteNumbers) -> &Histogram,
             ),
-            ("portcullis_upstream_duration_seconds", "From asking the backend to the head of its answer.", |r| &r.upstream),
+            ("portcullis_upstream_duration_seconds", "From asking the backend to the head of its answer.", |r| {
+                &r.upstream
+            }),
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
             for (labels, numbers) in names.routes.iter().zip(&total.routes) {
@@ -351,7 +356,8 @@ impl Numbers {
 impl Histogram {
     fn observe(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        if let Some(bucket) = BUCKETS.iter().position(|bound| seconds <= *bound).and_then(|at| self.buckets.get_mut(at)) {
+        if let Some(bucket) = BUCKETS.iter().position(|bound| seconds <= *bound).and_then(|at| self.buckets.get_mut(at))
+        {
             *bucket += 1;
         }
         self.count += 1;
@@ -420,7 +426,13 @@ mod tests {
         for shard in &shards {
             for (status, reason) in [(200, None), (401, Some(Reason::Expired)), (200, None)] {
                 let millis = Duration::from_millis(3);
-                shard.finish(&Finished { route, status, reason, duration: millis, upstream: reason.is_none().then_some(millis) });
+                shard.finish(&Finished {
+                    route,
+                    status,
+                    reason,
+                    duration: millis,
+                    upstream: reason.is_none().then_some(millis),
+                });
             }
             shard.count(hits);
             shard.connections(1);

@@ -34,12 +34,7 @@ impl ClientTls {
             config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
-        Self {
-            name,
-            auto: offering(&[b"h2", b"http/1.1"]),
-            http1: offering(&[b"http/1.1"]),
-            http2: offering(&[b"h2"]),
-        }
+        Self { name, auto: offering(&[b"h2", b"http/1.1"]), http1: offering(&[b"http/1.1"]), http2: offering(&[b"h2"]) }
     }
 
     /// Encrypts `tcp`, offering only what `protocol` allows.

@@ -232,7 +232,7 @@ impl Drop for Backend {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn accept(self: Arc<Self>, listener: &TcpListener) {

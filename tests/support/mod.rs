@@ -13,6 +13,7 @@
 
 mod backend;
 mod client;
+mod gateway;
 pub mod mint;
 mod process;
 mod temp;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use backend::{Answer, Backend, Gate, Recorded};
 pub use client::RawClient;
+pub use gateway::{InProcess, Memory};
 pub use process::{PORTCULLIS, Process, ROOT};
 pub use temp::TempDir;
 pub use wire::{Fields, Message};

@@ -172,7 +172,7 @@ impl<'a> EnumChoice<'a> {
         };
         let Some(name) = variants.iter().find(|name| **name == written) else {
             let fault = de.fault(format!("expected one of {}, found `{}`", choices(variants), short(&written)));
-            let fault = match nearest(&written, variants.iter().copied()) {
+            let fault = match nearest(&written, words(variants)) {
                 Some(name) => fault.hint(format!("did you mean `{name}`?")),
                 None => fault,
             };
@@ -190,15 +190,18 @@ impl<'a> EnumChoice<'a> {
     }
 }
 
-/// The words of an enum, those that differ only in case once.
+/// The words of an enum; of two that differ only in case the one that starts with a small letter.
+fn words(variants: &[&'static str]) -> Vec<&'static str> {
+    let twin = |name: &str| variants.iter().any(|other| *other != name && other.eq_ignore_ascii_case(name));
+    variants
+        .iter()
+        .copied()
+        .filter(|name| !(twin(name) && name.starts_with(|c: char| c.is_ascii_uppercase())))
+        .collect()
+}
+
 fn choices(variants: &[&'static str]) -> String {
-    let mut seen: Vec<&str> = Vec::new();
-    for name in variants {
-        if !seen.iter().any(|earlier| earlier.eq_ignore_ascii_case(name)) {
-            seen.push(name);
-        }
-    }
-    seen.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    words(variants).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl<'de, 'a> EnumAccess<'de> for EnumChoice<'a> {

@@ -109,6 +109,8 @@ impl serde::de::Error for Fault<'_> {
     }
 
     fn invalid_type(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        let wanted = wanted.to_string();
+        let wanted = if wanted.starts_with("a nonzero ") { "a whole number above 0" } else { &wanted };
         Self::new(format!("expected {wanted}, found {}", named(&found)))
     }
 

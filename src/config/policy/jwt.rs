@@ -1,16 +1,18 @@
 //! `jwtAuth`: where a token stands, who may have signed it, and what it must say.
 
+mod written;
+
 use serde::Deserialize;
 
 use super::super::place::{Located, Place};
 use super::super::process::ClaimPath;
-use super::super::shape::{Both, OneOrMany};
+use super::super::shape::Both;
 use super::super::value::{Duration, HeaderName};
 use super::jwks::Jwks;
 
 /// Authentication by JWT.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Both<JwtAuthWritten, ProviderWritten>")]
+#[serde(try_from = "Both<written::JwtAuthWritten, written::ProviderWritten>")]
 pub struct JwtAuth {
     /// What a missing or bad token does. Absent is [`JwtMode::Optional`], and worth a warning.
     pub mode: Option<Located<JwtMode>>,
@@ -63,12 +65,12 @@ pub enum Location {
 
 /// A header that carries a token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "written::HeaderWritten")]
 pub struct HeaderLocation {
     /// The header's name.
     pub name: HeaderName,
-    /// What stands before the token, compared ignoring case; default: nothing, but `Bearer ` for `authorization`.
-    #[serde(default)]
+    /// What stands before the token, compared ignoring case. In what was read it is always there: the default is
+    /// nothing, but `Bearer ` for `authorization`.
     pub prefix: Option<String>,
 }
 
@@ -85,17 +87,6 @@ impl Location {
     pub fn bearer() -> Self {
         let name = HeaderName(http::header::AUTHORIZATION);
         Self::Header(HeaderLocation { name, prefix: Some("Bearer ".to_owned()) })
-    }
-
-    /// The same with the default prefix written out.
-    fn completed(self) -> Self {
-        match self {
-            Self::Header(HeaderLocation { name, prefix: None }) => {
-                let prefix = if name.0 == http::header::AUTHORIZATION { "Bearer " } else { "" };
-                Self::Header(HeaderLocation { name, prefix: Some(prefix.to_owned()) })
-            }
-            other => other,
-        }
     }
 }
 
@@ -180,187 +171,4 @@ pub enum ClaimEncoding {
     Text,
     /// Always as ASCII JSON.
     Json,
-}
-
-/// What `jwtAuth` says for all providers.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct JwtAuthWritten {
-    mode: Option<Located<JwtMode>>,
-    locations: Option<OneOrMany<Location>>,
-    location: Option<Location>,
-    #[serde(default)]
-    forward: bool,
-    realm: Option<Located<String>>,
-    providers: Option<Located<Vec<Located<ProviderWritten>>>>,
-    #[serde(default)]
-    claims_to_headers: Vec<ClaimToHeader>,
-    payload_header: Option<HeaderName>,
-    #[serde(default)]
-    split_claims: OneOrMany<String>,
-}
-
-/// A provider's entry, or the same fields standing directly in `jwtAuth`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ProviderWritten {
-    name: Option<Located<String>>,
-    issuer: Option<Located<OneOrMany<String>>>,
-    audiences: Option<Located<OneOrMany<String>>>,
-    jwks: Option<Located<Jwks>>,
-    algorithms: Option<Located<OneOrMany<Algorithm>>>,
-    leeway: Option<Located<Duration>>,
-    required_claims: Option<Located<OneOrMany<String>>>,
-    jwt_validation_options: Option<Located<ValidationOptions>>,
-    max_lifetime: Option<Located<Duration>>,
-    token_types: Option<Located<OneOrMany<String>>>,
-    // The same as the policy's own when the fields stand directly in `jwtAuth`.
-    locations: Option<OneOrMany<Location>>,
-    location: Option<Location>,
-}
-
-/// agentgateway's place for `requiredClaims`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ValidationOptions {
-    required_claims: Option<OneOrMany<String>>,
-}
-
-fn locations(many: Option<OneOrMany<Location>>, one: Option<Location>) -> Result<Option<Vec<Location>>, String> {
-    let all = match (many, one) {
-        (Some(_), Some(_)) => return Err("`location` and `locations` can't both be given".to_owned()),
-        (Some(OneOrMany(all)), None) if all.is_empty() => {
-            return Err("`locations` is empty, so no token could ever be found".to_owned());
-        }
-        (Some(OneOrMany(all)), None) => all,
-        (None, Some(one)) => vec![one],
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(all.into_iter().map(Location::completed).collect()))
-}
-
-impl ProviderWritten {
-    /// The first field that only a provider has, with its place.
-    fn field(&self) -> Option<&'static str> {
-        [
-            ("name", self.name.is_some()),
-            ("issuer", self.issuer.is_some()),
-            ("audiences", self.audiences.is_some()),
-            ("jwks", self.jwks.is_some()),
-            ("algorithms", self.algorithms.is_some()),
-            ("leeway", self.leeway.is_some()),
-            ("requiredClaims", self.required_claims.is_some()),
-            ("jwtValidationOptions", self.jwt_validation_options.is_some()),
-            ("maxLifetime", self.max_lifetime.is_some()),
-            ("tokenTypes", self.token_types.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(name, there)| there.then_some(name))
-    }
-
-    fn finish(self, index: usize, place: Option<Place>) -> Result<Provider, String> {
-        let issuers = self.issuer.map(|l| l.map(|OneOrMany(all)| all));
-        if issuers.as_ref().is_some_and(|i| i.is_empty() || i.iter().any(String::is_empty)) {
-            return Err(
-                "`issuer` is empty, so no token could be accepted; leave it out to accept any issuer".to_owned()
-            );
-        }
-        let (jwks, place) = match (self.jwks, &issuers, place) {
-            (Some(jwks), _, place) => {
-                let at = place.unwrap_or_else(|| jwks.place.clone());
-                (jwks, at)
-            }
-            (None, Some(issuers), place) => {
-                if issuers.len() > 1 {
-                    return Err("keys can be discovered for one issuer only; write `jwks`, or one provider for each \
-                                issuer"
-                        .to_owned());
-                }
-                let at = place.unwrap_or_else(|| issuers.place.clone());
-                (Located { value: Jwks::Discover, place: issuers.place.clone() }, at)
-            }
-            (None, None, _) => {
-                return Err("keys are missing: write `jwks`, or an `issuer` to discover them from".to_owned());
-            }
-        };
-        let required = match (self.required_claims, self.jwt_validation_options.and_then(|o| o.value.required_claims)) {
-            (Some(_), Some(_)) => {
-                return Err("`requiredClaims` and `jwtValidationOptions.requiredClaims` can't both be given".to_owned());
-            }
-            (Some(claims), None) => claims.value.0,
-            (None, Some(claims)) => claims.0,
-            (None, None) => vec!["exp".to_owned()],
-        };
-        let algorithms = self.algorithms.map(|a| a.value.0);
-        if algorithms.as_ref().is_some_and(Vec::is_empty) {
-            return Err("`algorithms` is empty, so no token could be accepted".to_owned());
-        }
-        let token_types = self.token_types.map(|t| t.value.0);
-        if token_types.as_ref().is_some_and(Vec::is_empty) {
-            return Err("`tokenTypes` is empty, so no token could be accepted".to_owned());
-        }
-        let name = self.name.map(|n| n.value).or_else(|| issuers.as_ref().and_then(|i| i.first().cloned()));
-        Ok(Provider {
-            name: name.unwrap_or_else(|| format!("provider{index}")),
-            issuers,
-            audiences: self.audiences.map(|l| l.map(|OneOrMany(all)| all)).filter(|all| !all.is_empty()),
-            jwks,
-            algorithms,
-            leeway: self.leeway.map_or(Duration::secs(60), |l| l.value),
-            required_claims: required,
-            max_lifetime: self.max_lifetime.map(|l| l.value),
-            token_types,
-            locations: locations(self.locations, self.location)?,
-            place,
-        })
-    }
-}
-
-impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
-    type Error = String;
-
-    fn try_from(Both(policy, mut direct): Both<JwtAuthWritten, ProviderWritten>) -> Result<Self, String> {
-        let providers = match policy.providers {
-            Some(_) if direct.field().is_some() => {
-                let field = direct.field().unwrap_or_default();
-                return Err(format!(
-                    "`{field}` stands beside `providers`; move it into the provider that it is meant for"
-                ));
-            }
-            Some(list) if list.is_empty() => {
-                return Err("`providers` is empty, so no token could be accepted".to_owned());
-            }
-            Some(list) => list
-                .value
-                .into_iter()
-                .enumerate()
-                .map(|(index, one)| one.value.finish(index, Some(one.place)))
-                .collect::<Result<Vec<_>, _>>()?,
-            None => {
-                (direct.locations, direct.location) = (None, None);
-                vec![direct.finish(0, None)?]
-            }
-        };
-        for (index, provider) in providers.iter().enumerate() {
-            if providers.iter().take(index).any(|earlier| earlier.name == provider.name) {
-                return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
-            }
-        }
-        let realm = policy.realm.map_or_else(|| "portcullis".to_owned(), |r| r.value);
-        if realm.chars().any(|c| c == '"' || c == '\\' || !(' '..='~').contains(&c)) {
-            return Err(
-                "`realm` stands between quotes in a header: no quotes, backslashes or control characters".to_owned()
-            );
-        }
-        Ok(Self {
-            mode: policy.mode,
-            locations: locations(policy.locations, policy.location)?.unwrap_or_else(|| vec![Location::bearer()]),
-            forward: policy.forward,
-            realm,
-            providers,
-            claims_to_headers: policy.claims_to_headers,
-            payload_header: policy.payload_header,
-            split_claims: policy.split_claims.0,
-        })
-    }
 }

@@ -20,7 +20,7 @@ impl TryFrom<String> for HostPattern {
     fn try_from(text: String) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         let name = lower.strip_suffix('.').unwrap_or(&lower);
-        if name == "*" {
+        if text == "*" {
             return Ok(Self::Any);
         }
         if let Ok(ip) = name.parse::<std::net::Ipv4Addr>() {

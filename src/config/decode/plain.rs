@@ -1,0 +1,87 @@
+//! What an unquoted word is: nothing, a truth value, a number or a text.
+
+/// What a scalar means by YAML 1.2's core schema (§10.3.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Plain {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text,
+}
+
+impl Plain {
+    /// What `text` means; quoted, it is always a text.
+    pub(super) fn of(text: &str, plain: bool) -> Self {
+        if !plain {
+            return Self::Text;
+        }
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
+            "true" | "True" | "TRUE" => return Self::Bool(true),
+            "false" | "False" | "FALSE" => return Self::Bool(false),
+            _ => {}
+        }
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let radix = match digits.get(..2) {
+            Some("0x") => Some(16),
+            Some("0o") => Some(8),
+            _ => None,
+        };
+        let value = radix.and_then(|radix| {
+            let digits = text.get(2..).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            i128::from_str_radix(digits, radix).ok()
+        });
+        if let Some(value) = value {
+            return Self::Int(value);
+        }
+        if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+            // Too long for any number that is wanted; saturating keeps the error a range error.
+            return Self::Int(text.parse().unwrap_or(if text.starts_with('-') { i128::MIN } else { i128::MAX }));
+        }
+        let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+        match text.parse::<f64>() {
+            Ok(value) if number && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Self::Float(value),
+            _ => Self::Text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Plain;
+
+    #[test]
+    fn words_mean_what_yaml_1_2_says() {
+        for (text, want) in [
+            ("", Plain::Null),
+            ("~", Plain::Null),
+            ("null", Plain::Null),
+            ("true", Plain::Bool(true)),
+            ("FALSE", Plain::Bool(false)),
+            ("yes", Plain::Text),
+            ("off", Plain::Text),
+            ("0", Plain::Int(0)),
+            ("-12", Plain::Int(-12)),
+            ("+5", Plain::Int(5)),
+            ("007", Plain::Int(7)),
+            ("0x1F", Plain::Int(31)),
+            ("0o17", Plain::Int(15)),
+            ("1_000", Plain::Text),
+            ("1.5", Plain::Float(1.5)),
+            (".5", Plain::Float(0.5)),
+            ("1e3", Plain::Float(1000.0)),
+            ("1.2.3.4", Plain::Text),
+            ("inf", Plain::Text),
+            ("nan", Plain::Text),
+            ("-", Plain::Text),
+            ("5m", Plain::Text),
+            ("12:30", Plain::Text),
+            ("0x-1", Plain::Text),
+        ] {
+            assert_eq!(Plain::of(text, true), want, "{text}");
+            assert_eq!(Plain::of(text, false), Plain::Text, "{text}");
+        }
+        assert_eq!(Plain::of(&"9".repeat(60), true), Plain::Int(i128::MAX));
+    }
+}

@@ -1,0 +1,210 @@
+//! The three generations give one tree.
+
+use super::super::policy::{Jwks, JwtMode, RuleKind};
+use super::super::value::HostPattern;
+use super::{errors, loaded};
+
+const AUTH: &str = "{mode: strict, issuer: i, audiences: [a], jwks: {file: k}}";
+
+/// The tree without what differs by spelling: places, and the names that a file does not write.
+fn shape(text: &str) -> String {
+    let mut config = loaded(text).config;
+    for bind in &mut config.binds {
+        for one in &mut bind.listeners {
+            one.gateway = "g".to_owned();
+            one.name = "l".to_owned();
+            one.routes.iter_mut().flat_map(|route| &mut route.backends).for_each(|backend| backend.name = None);
+        }
+    }
+    let shown = format!("{:#?}", config.binds);
+    regex::Regex::new("<gw.yaml[^>]*>").unwrap().replace_all(&shown, "<>").into_owned()
+}
+
+#[test]
+fn a_gateways_policy_is_the_same_in_every_spelling() {
+    let seed = shape(&format!(
+        "binds:
+- port: 3000
+  listeners:
+  - gatewayName: my-gateway
+    routes: [{{name: r, backends: [{{host: 'a:1'}}]}}]
+gatewayPolicies:
+- name: strict
+  target: {{gateway: my-gateway}}
+  policy:
+    jwtAuth: {AUTH}
+"
+    ));
+    let list = |target: &str| {
+        shape(&format!(
+            "binds:
+- port: 3000
+  listeners:
+  - routes: [{{name: r, backends: [{{host: 'a:1'}}]}}]
+policies:
+- name: {{name: strict, namespace: default}}
+  target: {{gateway: {target}}}
+  phase: gateway
+  policy: {{jwtAuth: {AUTH}}}
+"
+        ))
+    };
+    let gateways = shape(&format!(
+        "gateways:
+  default: {{port: 3000, jwtAuth: {AUTH}}}
+routes:
+- gateways: default
+  name: r
+  backends: [{{backend: b}}]
+backends:
+- {{name: other, host: 'z:1'}}
+- {{name: b, host: 'a:1'}}
+"
+    ));
+    assert!(seed.contains("Strict"), "{seed}");
+    assert_eq!(list("{gatewayName: default, gatewayNamespace: default}"), seed);
+    assert_eq!(list("bind/3000"), seed);
+    assert_eq!(list("{gatewayName: bind/3000}"), seed);
+    let unnamed =
+        gateways.replace("Some(\n                                \"b\",\n                            )", "None");
+    assert_eq!(unnamed, seed);
+}
+
+#[test]
+fn a_listeners_policy_is_the_same_in_every_spelling() {
+    let inline = shape(&format!("binds: [{{port: 1, listeners: [{{name: l, policies: {{jwtAuth: {AUTH}}}}}]}}]"));
+    for text in [
+        format!(
+            "binds: [{{port: 1, listeners: [{{name: l}}]}}]\ngatewayPolicies: [{{target: {{listener: l}}, policy: {{jwtAuth: {AUTH}}}}}]"
+        ),
+        format!(
+            "binds: [{{port: 1, listeners: [{{name: l}}]}}]\npolicies: [{{target: {{gateway: {{gatewayName: default, listenerName: l}}}}, policy: {{jwtAuth: {AUTH}}}}}]"
+        ),
+        format!("gateways: {{g: {{port: 1, listeners: [{{name: l, jwtAuth: {AUTH}}}]}}}}"),
+    ] {
+        assert_eq!(shape(&text), inline, "{text}");
+    }
+}
+
+#[test]
+fn a_routes_policy_is_the_same_inline_and_targeted() {
+    let inline =
+        shape(&format!("binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"));
+    for target in ["{route: r}", "{route: {name: r, namespace: default}}"] {
+        let text = format!(
+            "binds: [{{port: 1, listeners: [{{routes: [{{name: r}}]}}]}}]\npolicies: [{{target: {target}, policy: {{jwtAuth: {AUTH}}}}}]"
+        );
+        assert_eq!(shape(&text), inline, "{text}");
+    }
+}
+
+#[test]
+fn every_set_of_rules_is_kept() {
+    let config = loaded(
+        "binds: [{port: 1, listeners: [{name: l, policies: {authorization: {rules: ['a']}}}]}]
+gatewayPolicies:
+- {target: {listener: l}, policy: {authorization: {rules: [{deny: 'b', name: n}]}}}
+- {target: {listener: l}, policy: {authorization: {mode: Shadow, rules: [{require: 'c'}]}}}
+",
+    )
+    .config;
+    let sets = &config.binds[0].listeners[0].policies.authorization.0;
+    let rules: Vec<_> = sets.iter().map(|set| (set.rules[0].kind, set.rules[0].cel.value.as_str())).collect();
+    assert_eq!(rules, [(RuleKind::Allow, "a"), (RuleKind::Deny, "b"), (RuleKind::Require, "c")]);
+    assert_eq!(sets[1].rules[0].name.as_deref(), Some("n"));
+}
+
+#[test]
+fn the_documents_own_config_loads() {
+    let loaded = loaded(
+        "binds:
+- port: 3000
+  listeners:
+  - gatewayName: my-gateway
+gatewayPolicies:
+  # Example 1: Strict JWT Policy - Token Required for ALL requests
+  - name: strict-jwt-authentication
+    target:
+      gateway: my-gateway
+    policy:
+      jwtAuth:
+        mode: strict  # Rejects requests without valid JWT
+        issuer: agentgateway.dev
+        audiences: [test.agentgateway.dev]
+        jwks:
+          file: ./manifests/jwt/pub-key
+",
+    );
+    assert_eq!(loaded.warnings, []);
+    let listener = &loaded.config.binds[0].listeners[0];
+    assert!(listener.routes.is_empty());
+    let jwt = listener.gateway_policies.jwt_auth.as_ref().unwrap();
+    assert_eq!(jwt.mode.as_ref().map(|mode| mode.value), Some(JwtMode::Strict));
+    assert_eq!(jwt.providers[0].name, "agentgateway.dev");
+    let Jwks::File(file) = &jwt.providers[0].jwks.value else { panic!("a file") };
+    assert_eq!(file.value.to_str(), Some("./manifests/jwt/pub-key"));
+    assert_eq!((file.place.line, file.place.column), (16, 17));
+    assert_eq!(&*file.place.path, "gatewayPolicies[0].policy.jwtAuth.jwks.file");
+}
+
+#[test]
+fn everything_that_the_contract_writes_loads() {
+    let loaded = loaded(include_str!("everything.yaml"));
+    assert_eq!(super::told(&loaded.warnings), Vec::<String>::new());
+    let config = loaded.config;
+    assert_eq!(config.binds.len(), 2);
+    let listener = &config.binds[0].listeners[0];
+    assert_eq!(listener.gateway, "my-gateway");
+    assert_eq!(listener.hostname.as_ref().unwrap().value, HostPattern::Suffix("example.com".to_owned()));
+    let jwt = listener.policies.jwt_auth.as_ref().unwrap();
+    assert_eq!(jwt.providers.len(), 4);
+    assert_eq!(jwt.providers[1].jwks.value, Jwks::Discover);
+    assert!(matches!(jwt.providers[2].jwks.value, Jwks::Inline(_)));
+    assert_eq!(jwt.claims_to_headers[1].claim.0, ["realm_access", "roles"]);
+    let backend = &listener.routes[0].backends[1];
+    assert_eq!((backend.name.as_deref(), backend.hosts.len(), backend.weight), (Some("pool"), 2, 0));
+}
+
+#[test]
+fn a_plain_proxys_config_loads() {
+    let base = "config: {adminAddr: 'off', statsAddr: off, readinessAddr: 'off', workerThreads: 1}
+binds:
+- port: ${PORT}
+  address: 127.0.0.1
+  listeners:
+  - name: bench
+    protocol: HTTP
+    routes:
+    - name: all
+      backends:
+      - host: 127.0.0.1:${PORT}
+";
+    let config = loaded(base).config;
+    assert_eq!(config.binds[0].port, 8080);
+    assert!(config.process.stats_addr.sockets().is_empty());
+}
+
+#[test]
+fn a_top_level_route_goes_to_every_gateway_that_it_names() {
+    let text = |gateways: &str| {
+        format!(
+            "gateways:
+  a: {{port: 1}}
+  b: {{port: 2, listeners: [{{name: x, hostname: x.test}}, {{name: y, hostname: y.test}}]}}
+routes: [{{name: r, {gateways}}}]
+"
+        )
+    };
+    let routes = |gateways: &str| -> Vec<usize> {
+        let config = loaded(&text(gateways)).config;
+        config.binds.iter().flat_map(|bind| &bind.listeners).map(|one| one.routes.len()).collect()
+    };
+    assert_eq!(routes("gateways: a"), [1, 0, 0]);
+    assert_eq!(routes("gateways: b"), [0, 1, 1]);
+    assert_eq!(routes("gateways: b/y"), [0, 0, 1]);
+    assert_eq!(routes("gateways: [a, b/x]"), [1, 1, 0]);
+    assert_eq!(
+        errors(&text("gateways: b/z")),
+        ["4:30 routes[0].gateways: there is no gateway `b/z` (did you mean `b/x`?)"]
+    );
+}
