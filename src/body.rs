@@ -143,6 +143,8 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub struct Stall {
     limit: Duration,
+    /// When it is over, moving or not.
+    end: Option<Instant>,
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -150,7 +152,17 @@ pub struct Stall {
 impl Stall {
     /// Nothing may stand still for longer than `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, waiting_since: None, timer: None }
+        Self { limit, end: None, waiting_since: None, timer: None }
+    }
+
+    /// The same, and it is over at `end`.
+    pub fn ending(self, end: Option<Instant>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Whether the end has come, for streams that never wait.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Something moved.
@@ -161,7 +173,8 @@ impl Stall {
     /// Nothing moves: whether that has lasted too long by now. Wakes the task when it has.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.limit;
+        let stalled = since + self.limit;
+        let deadline = self.end.map_or(stalled, |end| end.min(stalled));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         // the timer may be set for an earlier wait that has ended: then it is set anew
         while timer.as_mut().poll(cx).is_ready() {

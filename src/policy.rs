@@ -44,11 +44,6 @@ pub struct Edits {
 }
 
 impl Edits {
-    /// Whether there is anything to do once the answer is there.
-    pub fn touch_responses(&self) -> bool {
-        self.response.is_some() || self.transform_response.is_some()
-    }
-
     /// Edits an answer's headers. `vars` are what expressions see of the request, and get the answer's `status` added.
     pub fn on_response(&self, vars: Option<&Vars<'_>>, status: u16, headers: &mut HeaderMap) {
         if let Some(edits) = &self.response {

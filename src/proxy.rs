@@ -12,7 +12,9 @@ pub mod hop;
 pub mod host;
 pub mod normalize;
 pub mod path;
+mod policies;
 pub mod reply;
+mod retry;
 pub mod route;
 pub mod upgrade;
 pub mod watch;
@@ -27,6 +29,8 @@ use hyper::body::Incoming;
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::decision::{self, Decision, Place};
+use crate::policy::cors;
+use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
@@ -62,6 +66,10 @@ struct Story {
     form: Form,
     id: HeaderValue,
     choice: Option<Choice>,
+    /// What the answer says to a site's script.
+    cors: Option<cors::Verdict>,
+    /// How the client's rate limit stands.
+    quota: Option<Quota>,
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -69,6 +77,8 @@ struct Story {
 struct Choice {
     listener: Arc<Listener>,
     route: Option<Arc<Route>>,
+    /// The bytes of the path that the route's match named.
+    matched: usize,
 }
 
 impl Choice {
@@ -93,9 +103,12 @@ pub async fn serve(cx: Cx, request: http::Request<Incoming>) -> Response<AnswerB
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
         choice: None,
+        cors: None,
+        quota: None,
     };
     let head_only = parts.method == Method::HEAD;
     let result = respond(&cx, &mut story, parts, body).await;
+    let refused = result.is_err();
     let mut response = match result {
         Ok(response) => {
             story.record.answered(response.status().as_u16(), None);
@@ -103,6 +116,12 @@ pub async fn serve(cx: Cx, request: http::Request<Incoming>) -> Response<AnswerB
         }
         Err(rejection) => refuse(&mut story, &rejection),
     };
+    if let Some(quota) = &story.quota {
+        quota.write(response.headers_mut());
+    }
+    if let Some(cors) = &story.cors {
+        cors.write(response.headers_mut(), refused);
+    }
     if head_only && let Content::Ready(bytes) = response.body_mut() {
         let length = std::mem::take(bytes).len();
         response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
@@ -114,16 +133,34 @@ pub async fn serve(cx: Cx, request: http::Request<Incoming>) -> Response<AnswerB
 async fn respond(cx: &Cx, story: &mut Story, parts: Parts, body: Incoming) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
+    if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
+        return Ok(preflight);
+    }
     let decision = decision::decide(choice.policies(), &request.head(), choice.place(), &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
+    policies::pass_gates(story, &choice, &decision, &request.head())?;
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    let mut edits = policies::begin_edits(&choice, &decision, &request);
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
-    if websocket {
-        let drain = cx.connection.drain.clone();
-        return upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record).await;
+    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
+        answer?
+    } else {
+        if let Some(edits) = &mut edits {
+            edits.on_request(&mut request, choice.matched)?;
+        }
+        let parts = request.into_parts();
+        if websocket {
+            let drain = cx.connection.drain.clone();
+            upgrade::tunnel(permit, parts, route, drain, &mut story.record).await?
+        } else {
+            forward::forward(permit, parts, body, route, cx.snapshot.settings.limits.body, &mut story.record).await?
+        }
+    };
+    if let Some(edits) = &edits {
+        let status = response.status().as_u16();
+        edits.on_response(&choice, &decision, status, response.headers_mut());
     }
-    forward::forward(permit, request.into_parts(), body, route, cx.snapshot.settings.limits.body, &mut story.record)
-        .await
+    Ok(response)
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -162,12 +199,13 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &request.head());
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&request.head(), UnixTime::now()).cloned();
+    let found = listener.router.find(&request.head(), UnixTime::now());
+    let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
     }
-    let choice = Choice { listener, route };
+    let choice = Choice { listener, route, matched };
     story.choice = Some(choice.clone());
     Ok(choice)
 }

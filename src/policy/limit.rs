@@ -5,6 +5,7 @@
 //! the same as a new one, so forgetting those costs nothing, and the number of keys that are remembered is bounded.
 //! Requests whose key can't be evaluated share one bucket: without a name nobody gets a bucket of their own.
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +27,17 @@ pub struct RateLimit {
     to_fill: u64,
     size: u64,
     began: Instant,
-    buckets: Buckets,
+    /// The only bucket, unless there are keys.
+    common: Bucket,
+    by_key: Option<ByKey>,
 }
 
 #[derive(Debug)]
-enum Buckets {
-    One(Bucket),
-    ByKey { key: Expression, hasher: RandomState, buckets: quick_cache::sync::Cache<u64, Arc<Bucket>> },
+struct ByKey {
+    key: Expression,
+    /// With a seed of its own, so that nobody can choose keys that meet.
+    hasher: RandomState,
+    buckets: quick_cache::sync::Cache<u64, Arc<Bucket>>,
 }
 
 /// Nanoseconds from the beginning at which the bucket is full again.
@@ -73,16 +78,10 @@ impl RateLimit {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         // a century, so that sums of such times can't overflow
         let per_token = (interval / tokens.max(1)).clamp(1, u64::MAX >> 2);
-        let buckets = match key {
-            None => Buckets::One(Bucket::default()),
-            Some(key) => Buckets::ByKey {
-                key,
-                hasher: RandomState::new(),
-                buckets: quick_cache::sync::Cache::new(MOST_KEYS),
-            },
-        };
         let to_fill = per_token.saturating_mul(size).min(u64::MAX >> 2);
-        Self { per_token, to_fill, size, began: Instant::now(), buckets }
+        let buckets = || quick_cache::sync::Cache::new(MOST_KEYS);
+        let by_key = key.map(|key| ByKey { key, hasher: RandomState::new(), buckets: buckets() });
+        Self { per_token, to_fill, size, began: Instant::now(), common: Bucket::default(), by_key }
     }
 
     /// Takes a token.
@@ -95,25 +94,8 @@ impl RateLimit {
 
     fn take_at(&self, vars: &Vars<'_>, now: Instant) -> Result<Taken, Exhausted> {
         let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX >> 1);
-        let (keyed, bucket) = match &self.buckets {
-            Buckets::One(bucket) => (None, bucket),
-            Buckets::ByKey { key, hasher, buckets } => {
-                let key = match key.value(vars) {
-                    Ok(serde_json::Value::Null) => None,
-                    Ok(serde_json::Value::String(text)) => Some(text),
-                    Ok(value) => Some(value.to_string()),
-                    Err(error) => {
-                        tracing::debug!(%error, "the key of a rate limit gave no value");
-                        None
-                    }
-                };
-                let made: Result<_, std::convert::Infallible> =
-                    buckets.get_or_insert_with(&hasher.hash_one(&key), || Ok(Arc::default()));
-                let Ok(bucket) = made;
-                (Some(bucket), &Bucket::default())
-            }
-        };
-        let bucket = keyed.as_deref().unwrap_or(bucket);
+        let keyed = self.by_key.as_ref().map(|by_key| by_key.bucket(vars));
+        let bucket = keyed.as_deref().unwrap_or(&self.common);
         let step = |full_at: u64| full_at.max(now).saturating_add(self.per_token);
         let fits = |full_at: u64| (step(full_at) - now <= self.to_fill).then(|| step(full_at));
         match bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
@@ -128,17 +110,31 @@ impl RateLimit {
 
     /// Gives a token back that another limit made useless.
     pub fn give_back(&self, taken: &Taken) {
-        let bucket = match (&self.buckets, &taken.bucket) {
-            (Buckets::One(bucket), _) => bucket,
-            (_, Some(bucket)) => bucket,
-            (Buckets::ByKey { .. }, None) => return,
-        };
+        let bucket = taken.bucket.as_deref().unwrap_or(&self.common);
         bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |t| Some(t.saturating_sub(self.per_token))).ok();
     }
 
     fn quota(&self, until_full: u64) -> Quota {
         let remaining = self.to_fill.saturating_sub(until_full) / self.per_token;
         Quota { limit: self.size, remaining, reset: seconds(until_full) }
+    }
+}
+
+impl ByKey {
+    fn bucket(&self, vars: &Vars<'_>) -> Arc<Bucket> {
+        let key = match self.key.value(vars) {
+            Ok(serde_json::Value::Null) => None,
+            Ok(serde_json::Value::String(text)) => Some(text),
+            Ok(value) => Some(value.to_string()),
+            Err(error) => {
+                tracing::debug!(%error, "the key of a rate limit gave no value");
+                None
+            }
+        };
+        let hash = self.hasher.hash_one(&key);
+        let made: Result<_, Infallible> = self.buckets.get_or_insert_with(&hash, || Ok(Arc::default()));
+        let Ok(bucket) = made;
+        bucket
     }
 }
 
@@ -246,8 +242,8 @@ mod tests {
         for user in 0..MOST_KEYS + 5000 {
             with_head(&user.to_string(), |vars| limit.take(vars).ok());
         }
-        let Buckets::ByKey { buckets, .. } = &limit.buckets else { panic!() };
-        assert!(buckets.len() <= MOST_KEYS, "{}", buckets.len());
+        let remembered = limit.by_key.unwrap().buckets.len();
+        assert!(remembered <= MOST_KEYS, "{remembered}");
     }
 
     #[test]

@@ -11,13 +11,13 @@ use hyper::body::{Body as _, Incoming};
 
 use super::access::Record;
 use super::answer::Content;
-use super::hop;
+use super::{hop, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Timeouts};
 use crate::upstream::pool::{Failed, Pool, UpstreamBody};
-use crate::upstream::{Endpoint, Error, Protocol};
+use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
 const STALE: Duration = Duration::from_secs(1);
@@ -37,10 +37,6 @@ pub async fn forward(
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
-    let protocol = match endpoint.protocol {
-        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
-        protocol => protocol,
-    };
     let bodiless = body.is_end_stream();
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
@@ -54,17 +50,22 @@ pub async fn forward(
         }
         None => RequestBody::Empty,
     };
-    address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let begun = Instant::now();
     let pool = Arc::clone(&record.worker().pool);
-    let answer = exchange(&pool, endpoint, protocol, http::Request::from_parts(parts, body), &route.timeouts).await;
+    let patience = Patience::new(&route.timeouts, record.started());
+    let request = http::Request::from_parts(parts, body);
+    let line = Line { pool: &pool, route, grpc, patience };
+    let answer = match &route.retry {
+        None => line.exchange(endpoint, request).await.map_err(|failed| failed.error),
+        Some(policy) => retry::exchange(policy, &line, endpoint, request, record).await,
+    };
     record.upstream_took(begun.elapsed());
     match answer {
         Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
             Err(Reason::UpstreamReset.into()) // nobody asked for that
         }
-        Ok(response) => Ok(settle(response, &route.timeouts)),
+        Ok(response) => Ok(settle(response, &route.timeouts, patience.end)),
         Err(error) => {
             // a body that the client broke is the client's fault, whatever the backend made of it
             let failure = progress.and_then(|progress| progress.failure());
@@ -74,43 +75,101 @@ pub async fn forward(
     }
 }
 
-/// One try, and a second one when the first met a connection that its backend had closed meanwhile.
-async fn exchange(
-    pool: &Arc<Pool>,
-    endpoint: &Endpoint,
-    protocol: Protocol,
-    request: http::Request<RequestBody>,
-    timeouts: &Timeouts,
-) -> Result<Response<UpstreamBody>, Error> {
-    let again = (is_repeatable(&request) && pool.next_is_older_than(endpoint, STALE)).then(|| copy(&request));
-    let failed = match within(timeouts, pool.exchange(endpoint, protocol, request)).await {
-        Ok(response) => return Ok(response),
-        Err(failed) => failed,
-    };
-    let broken = matches!(failed.error, Error::Reset(_)) && failed.reused;
-    match failed.unsent.or(again).filter(|_| broken) {
-        Some(request) => within(timeouts, pool.exchange(endpoint, protocol, request)).await.map_err(|f| f.error),
-        None => Err(failed.error),
+/// How long is waited for the head of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For each try.
+    response: Duration,
+    /// When the whole exchange must be over.
+    pub(super) end: Option<tokio::time::Instant>,
+}
+
+impl Patience {
+    fn new(timeouts: &Timeouts, started: Instant) -> Self {
+        let end = timeouts.request.and_then(|all| started.checked_add(all)).map(tokio::time::Instant::from_std);
+        Self { response: timeouts.response, end }
+    }
+
+    /// Waits no longer than this.
+    pub(super) async fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.end {
+            None => tokio::time::timeout(self.response, work).await.ok(),
+            Some(end) => {
+                let response = tokio::time::Instant::now() + self.response;
+                tokio::time::timeout_at(end.min(response), work).await.ok()
+            }
+        }
     }
 }
 
-async fn within(
-    timeouts: &Timeouts,
-    exchange: impl Future<Output = Result<Response<UpstreamBody>, Failed>>,
-) -> Result<Response<UpstreamBody>, Failed> {
-    match tokio::time::timeout(timeouts.response, exchange).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::Timeout.into()),
+/// The way to a route's backends for one request.
+pub(super) struct Line<'a> {
+    pool: &'a Arc<Pool>,
+    pub(super) route: &'a Route,
+    grpc: bool,
+    pub(super) patience: Patience,
+}
+
+impl Line<'_> {
+    /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
+    pub(super) async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        request: http::Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let protocol = match endpoint.protocol {
+            Protocol::Auto if self.grpc && endpoint.tls.is_none() => Protocol::Http2,
+            protocol => protocol,
+        };
+        let (mut parts, body) = request.into_parts();
+        if self.route.own_authority() {
+            write_own_authority(&mut parts.headers, endpoint);
+        }
+        address(&mut parts, endpoint, protocol);
+        let request = http::Request::from_parts(parts, body);
+        let again = (is_repeatable(&request) && self.pool.next_is_older_than(endpoint, STALE)).then(|| copy(&request));
+        let failed = match self.send(endpoint, protocol, request).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        if !(matches!(failed.error, Error::Reset(_)) && failed.reused) {
+            return Err(failed);
+        }
+        match failed.unsent.or(again) {
+            Some(request) => self.send(endpoint, protocol, request).await,
+            None => Err(failed.error.into()),
+        }
+    }
+
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        request: http::Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let answer = self.patience.wait(self.pool.exchange(endpoint, protocol, request)).await;
+        answer.unwrap_or_else(|| Err(Error::Timeout.into()))
+    }
+}
+
+/// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
+pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+    let Address::Tcp { host, port } = &endpoint.address else { return };
+    let default = if endpoint.tls.is_some() { 443 } else { 80 };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+    let authority = if *port == default { host } else { format!("{host}:{port}") };
+    if let Ok(authority) = HeaderValue::try_from(authority) {
+        headers.insert(header::HOST, authority);
     }
 }
 
 /// A request without a body whose repetition changes nothing (RFC 9110 §9.2.2).
-fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
+pub(super) fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
     matches!(request.body(), RequestBody::Empty)
         && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
+pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
     let mut copy = http::Request::new(RequestBody::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -141,14 +200,28 @@ fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     }
 }
 
+/// Takes back what [`address`] did, so that the request can go to another endpoint.
+pub(super) fn unaddress(request: &mut http::Request<RequestBody>) {
+    let authority = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().insert(header::HOST, authority);
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+    }
+}
+
 /// The answer as the client is to see it.
-fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts) -> Response<Content> {
+fn settle(
+    response: Response<UpstreamBody>,
+    timeouts: &Timeouts,
+    end: Option<tokio::time::Instant>,
+) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
-    Response::from_parts(parts, Content::backend(body, stall))
+    Response::from_parts(parts, Content::backend(body, stall, end))
 }
 
 /// Whether a content type is one of gRPC's.

@@ -56,6 +56,12 @@ struct Line {
     connection: http1::Connection<TokioIo<Stream>, RequestBody>,
 }
 
+/// A connection just made, by what was agreed on.
+enum Fresh {
+    Line(Box<Line>),
+    Shared(http2::SendRequest<RequestBody>),
+}
+
 /// Why an exchange failed, with the request when not a byte of it was written.
 #[derive(Debug)]
 pub struct Failed {
@@ -70,6 +76,13 @@ pub struct Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self { error, unsent: None, reused: false }
+    }
+}
+
+impl Failed {
+    /// There was no connection that the request could have been written on.
+    fn before(error: Error, request: Request<RequestBody>) -> Self {
+        Self { error, unsent: Some(request), reused: false }
     }
 }
 
@@ -97,9 +110,10 @@ impl Pool {
                 if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
                     return self.exchange_http1(endpoint, line, request, true).await;
                 }
-                let dialled = dial(endpoint, Protocol::Http1).await?;
-                let line = Line::begin(dialled.stream).await?;
-                self.exchange_http1(endpoint, line, request, false).await
+                match self.dial_http1(endpoint).await {
+                    Ok(line) => self.exchange_http1(endpoint, line, request, false).await,
+                    Err(error) => Err(Failed::before(error, request)),
+                }
             }
         }
     }
@@ -116,12 +130,23 @@ impl Pool {
         if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
             return self.exchange_http1(endpoint, line, request, true).await;
         }
-        let dialled = dial(endpoint, Protocol::Auto).await?;
-        if dialled.http2 {
-            return exchange_on(self.share(endpoint.key, dialled.stream).await?, request).await;
+        match self.dial_by_alpn(endpoint).await {
+            Ok(Fresh::Shared(sender)) => exchange_on(sender, request).await,
+            Ok(Fresh::Line(line)) => self.exchange_http1(endpoint, line, request, false).await,
+            Err(error) => Err(Failed::before(error, request)),
         }
-        let line = Line::begin(dialled.stream).await?;
-        self.exchange_http1(endpoint, line, request, false).await
+    }
+
+    async fn dial_by_alpn(&self, endpoint: &Endpoint) -> Result<Fresh, Error> {
+        let dialled = dial(endpoint, Protocol::Auto).await?;
+        match dialled.http2 {
+            true => self.share(endpoint.key, dialled.stream).await.map(Fresh::Shared),
+            false => Line::begin(dialled.stream).await.map(Fresh::Line),
+        }
+    }
+
+    async fn dial_http1(&self, endpoint: &Endpoint) -> Result<Box<Line>, Error> {
+        Line::begin(dial(endpoint, Protocol::Http1).await?.stream).await
     }
 
     async fn exchange_http1(
@@ -160,22 +185,24 @@ impl Pool {
         endpoint: &Endpoint,
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        let sender = match self.shared(endpoint.key) {
-            Some(sender) => sender,
-            None => {
-                // one connection serves all: the others wait for it rather than make their own
-                let dialling = Arc::clone(&lock(&self.http2).entry(endpoint.key).or_default().dialling);
-                let _turn = dialling.lock().await;
-                match self.shared(endpoint.key) {
-                    Some(sender) => sender,
-                    None => {
-                        let dialled = dial(endpoint, Protocol::Http2).await?;
-                        self.share(endpoint.key, dialled.stream).await?
-                    }
-                }
-            }
-        };
-        exchange_on(sender, request).await
+        match self.shared_or_new(endpoint).await {
+            Ok(sender) => exchange_on(sender, request).await,
+            Err(error) => Err(Failed::before(error, request)),
+        }
+    }
+
+    async fn shared_or_new(&self, endpoint: &Endpoint) -> Result<http2::SendRequest<RequestBody>, Error> {
+        if let Some(sender) = self.shared(endpoint.key) {
+            return Ok(sender);
+        }
+        // one connection serves all: the others wait for it rather than make their own
+        let dialling = Arc::clone(&lock(&self.http2).entry(endpoint.key).or_default().dialling);
+        let _turn = dialling.lock().await;
+        if let Some(sender) = self.shared(endpoint.key) {
+            return Ok(sender);
+        }
+        let dialled = dial(endpoint, Protocol::Http2).await?;
+        self.share(endpoint.key, dialled.stream).await
     }
 
     fn shared(&self, key: u64) -> Option<http2::SendRequest<RequestBody>> {

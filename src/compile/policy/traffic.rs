@@ -1,0 +1,43 @@
+//! `localRateLimit` and `retry`, compiled.
+
+use std::sync::Arc;
+
+use super::effective;
+use crate::authz::Scope;
+use crate::compile::Compiler;
+use crate::config::policy::{Policies, RateLimit as RateLimitConfig};
+use crate::policy::Gates;
+use crate::policy::limit::RateLimit;
+use crate::policy::retry::{Budget, Retry};
+use crate::telemetry::metrics::Family;
+
+impl Compiler<'_> {
+    /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
+    pub(in crate::compile) fn gates(&mut self, levels: &[&Policies]) -> Option<Arc<Gates>> {
+        let limits = effective(levels, |level| &level.local_rate_limit)?;
+        if let Some(made) = self.made.gates.get(&limits.place.start) {
+            return Some(Arc::clone(made));
+        }
+        let made: Vec<_> = limits.0.iter().map(|limit| self.rate_limit(limit)).collect();
+        let made = Arc::new(Gates { limits: made.into() });
+        self.made.gates.insert(limits.place.start, Arc::clone(&made));
+        Some(made)
+    }
+
+    fn rate_limit(&mut self, written: &RateLimitConfig) -> Arc<RateLimit> {
+        let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
+        let (size, tokens) = (written.max_tokens.get(), written.tokens_per_fill.get());
+        Arc::new(RateLimit::new(size, tokens, written.fill_interval.0, key))
+    }
+
+    pub(in crate::compile) fn retry(&self, levels: &[&Policies], listener: &str, route: &str) -> Option<Retry> {
+        let written = effective(levels, |level| &level.retry).filter(|retry| retry.attempts > 0)?;
+        Some(Retry {
+            attempts: written.attempts,
+            backoff: written.backoff.map(|time| time.get()).unwrap_or_default(),
+            codes: written.codes.0.iter().map(|code| code.0).collect(),
+            counter: self.metrics.counter(Family::Retries, &[("listener", listener), ("route", route)]),
+            budget: Budget::default(),
+        })
+    }
+}
