@@ -118,9 +118,10 @@ mod tests {
             ("/foo/", "/foo", "/", "/"),
             ("/foo", "/foo", "/", "/"),
             ("/bar", "/", "/xyz", "/xyz/bar"),
-            ("/", "/", "/xyz", "/xyz/"),
+            ("/", "/", "/xyz", "/xyz"),
         ] {
-            let matched = if prefix == "/" { 0 } else { prefix.len() };
+            // as the router tells it: a path below `/` has nothing in common with it but the slash it keeps
+            let matched = if prefix == "/" && path != "/" { 0 } else { prefix.len() };
             assert_eq!(NewPath::Prefix(new.into()).replace(path, matched), result, "{path} {prefix} -> {new}");
         }
     }

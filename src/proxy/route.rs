@@ -28,7 +28,7 @@ pub struct Router<T> {
 pub struct Found<'a, T> {
     /// Where it leads.
     pub target: &'a Arc<T>,
-    /// The bytes of the path that the match named: a prefix without trailing slash, or all of it.
+    /// The bytes of the path that the match named: a prefix without its trailing slash, or all of the path.
     pub matched: usize,
 }
 
@@ -231,3 +231,6 @@ impl ValueMatch {
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;
