@@ -147,8 +147,10 @@ impl Line<'_> {
         protocol: Protocol,
         request: http::Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        let answer = self.patience.wait(self.pool.exchange(endpoint, protocol, request)).await;
-        answer.unwrap_or_else(|| Err(Error::Timeout.into()))
+        match self.patience.wait(self.pool.exchange(endpoint, protocol, request)).await {
+            Some(answer) => answer,
+            None => Err(Error::Timeout.into()),
+        }
     }
 }
 
