@@ -16,27 +16,42 @@ use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Timeouts};
-use crate::upstream::pool::{Failed, Pool, UpstreamBody};
+use crate::upstream::pool::{Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
 const STALE: Duration = Duration::from_secs(1);
 
-/// Sends the request to one of the route's backends and waits for the head of the answer.
+/// A permitted request on its way: whom it goes to, and how.
+#[derive(Debug)]
+pub struct Outbound<'a> {
+    pub(super) endpoint: &'a Arc<Endpoint>,
+    protocol: Protocol,
+    pub(super) route: &'a Route,
+    grpc: bool,
+    /// The request, until it is sent; also afterwards, when not a byte of it was.
+    pub(super) request: Option<http::Request<RequestBody>>,
+    progress: Option<Arc<Progress>>,
+    /// When the whole exchange must be over.
+    pub(super) end: Option<Instant>,
+}
+
+/// Chooses a backend and gives the request the form that goes there.
 ///
 /// # Errors
-/// 500, 502 or 504, or what is wrong with the request's own body.
-pub async fn forward(
+/// 500 without a backend, 413 for a body that says to be too large.
+pub fn prepare<'a>(
     _permit: Permit,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     body: Incoming,
-    route: &Route,
+    route: &'a Route,
     body_limit: Option<u64>,
     record: &mut Record,
-) -> Result<Response<Content>, Rejection> {
+) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
+    let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
@@ -50,112 +65,109 @@ pub async fn forward(
         }
         None => RequestBody::Empty,
     };
+    if route.own_authority() {
+        write_own_authority(&mut parts.headers, endpoint);
+    }
+    address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
-    let begun = Instant::now();
-    let pool = Arc::clone(&record.worker().pool);
-    let patience = Patience::new(&route.timeouts, record.started());
-    let request = http::Request::from_parts(parts, body);
-    let line = Line { pool: &pool, route, grpc, patience };
-    let answer = match &route.retry {
-        None => line.exchange(endpoint, request).await.map_err(|failed| failed.error),
-        Some(policy) => retry::exchange(policy, &line, endpoint, request, record).await,
-    };
-    record.upstream_took(begun.elapsed());
-    match answer {
-        Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Reason::UpstreamReset.into()) // nobody asked for that
-        }
-        Ok(response) => Ok(settle(response, &route.timeouts, patience.end)),
-        Err(error) => {
-            // a body that the client broke is the client's fault, whatever the backend made of it
-            let failure = progress.and_then(|progress| progress.failure());
-            tracing::debug!(backend = %endpoint.label, %error, "no answer from the backend");
-            Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
-        }
-    }
+    let request = Some(http::Request::from_parts(*parts, body));
+    let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
+    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end })
 }
 
-/// How long is waited for the head of an answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For each try.
-    response: Duration,
-    /// When the whole exchange must be over.
-    pub(super) end: Option<tokio::time::Instant>,
-}
-
-impl Patience {
-    fn new(timeouts: &Timeouts, started: Instant) -> Self {
-        let end = timeouts.request.and_then(|all| started.checked_add(all)).map(tokio::time::Instant::from_std);
-        Self { response: timeouts.response, end }
-    }
-
-    /// Waits no longer than this.
-    pub(super) async fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        match self.end {
-            None => tokio::time::timeout(self.response, work).await.ok(),
-            Some(end) => {
-                let response = tokio::time::Instant::now() + self.response;
-                tokio::time::timeout_at(end.min(response), work).await.ok()
+impl<'a> Outbound<'a> {
+    /// Sends the request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// 502 or 504, or what is wrong with the request's own body.
+    pub async fn send(&mut self, record: &mut Record) -> Result<Response<Content>, Rejection> {
+        let begun = Instant::now();
+        let answer = match &self.route.retry {
+            None => {
+                let pool = &Arc::clone(&record.worker().pool);
+                self.exchange(pool, begun).await
+            }
+            Some(policy) => Box::pin(retry::exchange(policy, self, record)).await,
+        };
+        record.upstream_took(begun.elapsed());
+        match answer {
+            Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Reason::UpstreamReset.into()) // nobody asked for that
+            }
+            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
+            Err(error) => {
+                // a body that the client broke is the client's fault, whatever the backend made of it
+                let failure = self.progress.as_ref().and_then(|progress| progress.failure());
+                tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
+                Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
             }
         }
     }
-}
 
-/// The way to a route's backends for one request.
-pub(super) struct Line<'a> {
-    pool: &'a Arc<Pool>,
-    pub(super) route: &'a Route,
-    grpc: bool,
-    pub(super) patience: Patience,
-}
-
-impl Line<'_> {
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
-    pub(super) async fn exchange(
-        &self,
-        endpoint: &Endpoint,
-        request: http::Request<RequestBody>,
-    ) -> Result<Response<UpstreamBody>, Failed> {
-        let protocol = match endpoint.protocol {
-            Protocol::Auto if self.grpc && endpoint.tls.is_none() => Protocol::Http2,
-            protocol => protocol,
+    pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
+        let Self { endpoint, protocol, .. } = *self;
+        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request));
+        let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
+        let patience = self.patience(now);
+        let failed = match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(failed)) => failed,
+            Err(_) => return Err(Error::Timeout),
         };
-        let (mut parts, body) = request.into_parts();
-        if self.route.own_authority() {
-            write_own_authority(&mut parts.headers, endpoint);
+        let broken = failed.reused && matches!(failed.error, Error::Reset(_));
+        if failed.unsent.is_some() {
+            self.request = failed.unsent;
         }
-        address(&mut parts, endpoint, protocol);
-        let request = http::Request::from_parts(parts, body);
-        let again = (is_repeatable(&request) && self.pool.next_is_older_than(endpoint, STALE)).then(|| copy(&request));
-        let failed = match self.send(endpoint, protocol, request).await {
-            Ok(response) => return Ok(response),
-            Err(failed) => failed,
-        };
-        if !(matches!(failed.error, Error::Reset(_)) && failed.reused) {
-            return Err(failed);
+        if broken && self.request.is_none() {
+            self.request = again.take();
         }
-        match failed.unsent.or(again) {
-            Some(request) => self.send(endpoint, protocol, request).await,
-            None => Err(failed.error.into()),
+        if !broken || self.request.is_none() {
+            return Err(failed.error);
+        }
+        // rare, and kept out of every request's own future
+        let patience = self.patience(Instant::now());
+        match Box::pin(tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request))).await {
+            Ok(answer) => answer.map_err(|failed| {
+                self.request = failed.unsent.or(self.request.take());
+                failed.error
+            }),
+            Err(_) => Err(Error::Timeout),
         }
     }
 
-    async fn send(
-        &self,
-        endpoint: &Endpoint,
-        protocol: Protocol,
-        request: http::Request<RequestBody>,
-    ) -> Result<Response<UpstreamBody>, Failed> {
-        match self.patience.wait(self.pool.exchange(endpoint, protocol, request)).await {
-            Some(answer) => answer,
-            None => Err(Error::Timeout.into()),
+    /// How long the head of the answer is waited for.
+    fn patience(&self, now: Instant) -> Duration {
+        let response = self.route.timeouts.response;
+        self.end.map_or(response, |end| end.saturating_duration_since(now).min(response))
+    }
+
+    /// Sends the request, which has not been sent, to another endpoint.
+    pub(super) fn turn_to(&mut self, endpoint: &'a Arc<Endpoint>) {
+        let protocol = protocol_toward(endpoint, self.grpc);
+        if let Some(request) = self.request.take() {
+            let (mut parts, body) = request.into_parts();
+            unaddress(&mut parts);
+            if self.route.own_authority() {
+                write_own_authority(&mut parts.headers, endpoint);
+            }
+            address(&mut parts, endpoint, protocol);
+            self.request = Some(http::Request::from_parts(parts, body));
         }
+        self.protocol = protocol;
+        self.endpoint = endpoint;
+    }
+}
+
+fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
+    match endpoint.protocol {
+        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
+        protocol => protocol,
     }
 }
 
 /// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
-pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
     let Address::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
@@ -202,28 +214,24 @@ fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     }
 }
 
-/// Takes back what [`address`] did, so that the request can go to another endpoint.
-pub(super) fn unaddress(request: &mut http::Request<RequestBody>) {
-    let authority = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+/// Takes back what [`address`] did.
+fn unaddress(parts: &mut Parts) {
+    let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
     if let Some(authority) = authority {
-        request.headers_mut().insert(header::HOST, authority);
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(path);
+        parts.headers.insert(header::HOST, authority);
+        let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
     }
 }
 
 /// The answer as the client is to see it.
-fn settle(
-    response: Response<UpstreamBody>,
-    timeouts: &Timeouts,
-    end: Option<tokio::time::Instant>,
-) -> Response<Content> {
+fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
-    Response::from_parts(parts, Content::backend(body, stall, end))
+    Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
 }
 
 /// Whether a content type is one of gRPC's.

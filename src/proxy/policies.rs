@@ -16,7 +16,7 @@ use crate::snapshot::Route;
 /// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
 pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Option<Response<Content>> {
     if cors::is_preflight(head.method, head.headers) {
-        let policy = for_preflight(choice, head)?;
+        let policy = for_preflight(choice, head, story.now)?;
         return Some(policy.judge(head.headers).preflight::<Bytes>(head.headers).map(Content::Ready));
     }
     story.cors = choice.policies().cors.as_ref().map(|policy| policy.judge(head.headers));
@@ -24,12 +24,12 @@ pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Optio
 }
 
 /// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
-fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>) -> Option<&'a std::sync::Arc<cors::Cors>> {
+fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a std::sync::Arc<cors::Cors>> {
     let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
     let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let route = wanted.and_then(|method| {
         let head = Head { method: &method, ..*head };
-        choice.listener.router.choose(&head, UnixTime::now())
+        choice.listener.router.choose(&head, now)
     });
     route.and_then(|route| route.policies.cors.as_ref()).or(choice.policies().cors.as_ref())
 }
@@ -43,7 +43,7 @@ pub(super) fn pass_gates(
 ) -> Result<(), Rejection> {
     let policies = choice.policies();
     let Some(gates) = &policies.gates else { return Ok(()) };
-    let vars = decision::vars(policies, head, choice.place(), UnixTime::now(), &decision.authentication);
+    let vars = decision::vars(policies, head, choice.place(), story.now, &decision.authentication);
     match limit::take_all(&gates.limits, &vars) {
         Ok(quota) => {
             story.quota = quota;

@@ -1,15 +1,16 @@
 //! A request that failed, tried again on another of the route's backends.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{Request, Response};
+use http::Response;
 
 use super::access::Record;
-use super::forward::{Line, copy, is_repeatable, unaddress};
+use super::forward::{Outbound, copy, is_repeatable};
 use crate::body::RequestBody;
 use crate::policy::retry::Retry;
-use crate::upstream::pool::{Failed, UpstreamBody};
-use crate::upstream::{Endpoint, Error};
+use crate::upstream::Error;
+use crate::upstream::pool::UpstreamBody;
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.
 const DRAWINGS: usize = 4;
@@ -17,42 +18,43 @@ const DRAWINGS: usize = 4;
 /// Tries until there is an answer, the tries or the time are used up, or the budget is.
 pub(super) async fn exchange(
     policy: &Retry,
-    line: &Line<'_>,
-    first: &Arc<Endpoint>,
-    mut request: Request<RequestBody>,
+    outbound: &mut Outbound<'_>,
     record: &mut Record,
 ) -> Result<Response<UpstreamBody>, Error> {
+    let pool = Arc::clone(&record.worker().pool);
     let _counted = policy.budget.request();
-    let mut endpoint = first;
+    let mut left = policy.attempts;
     // held while a new try is under way
     let mut leave = None;
-    for tried in 0.. {
-        let more = tried < policy.attempts;
-        let spare = (more && matches!(request.body(), RequestBody::Empty)).then(|| copy(&request));
-        let harmless = is_repeatable(&request);
-        let (again, outcome) = match line.exchange(endpoint, request).await {
-            Ok(response) if policy.codes.contains(&response.status()) => (spare, Ok(response)),
-            Ok(response) => return Ok(response),
-            Err(Failed { error, unsent: Some(mut unsent), .. }) => {
-                unaddress(&mut unsent);
-                (Some(unsent).filter(|_| more), Err(error))
-            }
-            Err(failed) => (spare.filter(|_| harmless), Err(failed.error)),
+    loop {
+        let bodiless = outbound.request.as_ref().filter(|request| matches!(request.body(), RequestBody::Empty));
+        let harmless = bodiless.is_some_and(is_repeatable);
+        let spare = bodiless.filter(|_| left > 0).map(copy);
+        let outcome = outbound.exchange(&pool, Instant::now()).await;
+        let again = match &outcome {
+            Ok(response) if !policy.codes.contains(&response.status()) => return outcome,
+            Ok(_) => spare,
+            Err(_) => outbound.request.take().or(spare.filter(|_| harmless)),
         };
-        let Some(again) = again else { return outcome };
         drop(leave.take());
-        let Some(next) = policy.budget.retry() else { return outcome };
-        if line.patience.end.is_some_and(|end| tokio::time::Instant::now() + policy.backoff >= end) {
+        let Some(again) = again.filter(|_| left > 0) else { return outcome };
+        if outbound.end.is_some_and(|end| Instant::now() + policy.backoff >= end) {
             return outcome;
         }
-        drop(outcome);
-        leave = Some(next);
-        tokio::time::sleep(policy.backoff).await;
-        request = again;
-        let others = (0..DRAWINGS).filter_map(|_| line.route.backends.pick());
-        endpoint = others.into_iter().find(|other| !Arc::ptr_eq(other, endpoint)).unwrap_or(endpoint);
-        record.text("retry.backend", &endpoint.label);
+        leave = policy.budget.retry();
+        if leave.is_none() {
+            return outcome;
+        }
+        drop(outcome); // and with it the connection, if there is more of the answer
+        left -= 1;
+        if !policy.backoff.is_zero() {
+            tokio::time::sleep(policy.backoff).await;
+        }
+        outbound.request = Some(again);
+        let mut others = (0..DRAWINGS).filter_map(|_| outbound.route.backends.pick());
+        let other = others.find(|other| !Arc::ptr_eq(other, outbound.endpoint)).unwrap_or(outbound.endpoint);
+        outbound.turn_to(other);
+        record.text("retry.backend", &other.label);
         record.worker().metrics.count(policy.counter);
     }
-    Err(Error::Timeout)
 }

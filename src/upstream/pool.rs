@@ -56,12 +56,6 @@ struct Line {
     connection: http1::Connection<TokioIo<Stream>, RequestBody>,
 }
 
-/// A connection just made, by what was agreed on.
-enum Fresh {
-    Line(Box<Line>),
-    Shared(http2::SendRequest<RequestBody>),
-}
-
 /// Why an exchange failed, with the request when not a byte of it was written.
 #[derive(Debug)]
 pub struct Failed {
@@ -79,21 +73,16 @@ impl From<Error> for Failed {
     }
 }
 
-impl Failed {
-    /// There was no connection that the request could have been written on.
-    fn before(error: Error, request: Request<RequestBody>) -> Self {
-        Self { error, unsent: Some(request), reused: false }
-    }
-}
-
 impl Pool {
     /// Whether the next request to `endpoint` would go on a connection that has been idle for at least `age`.
-    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration) -> bool {
+    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration, now: Instant) -> bool {
         let idle = lock(&self.idle);
-        idle.get(&endpoint.key).and_then(|lines| lines.last()).is_some_and(|idle| idle.since.elapsed() >= age)
+        let next = idle.get(&endpoint.key).and_then(|lines| lines.last());
+        next.is_some_and(|idle| now.saturating_duration_since(idle.since) >= age)
     }
 
-    /// Sends `request` to `endpoint` and waits for the head of the answer.
+    /// Sends `request` to `endpoint` and waits for the head of the answer. The request is taken when it is sent: until
+    /// then it stays where it is, since it is large and would be copied by every future on its way.
     ///
     /// # Errors
     /// [`Failed`], with the request in it if it can safely be sent again.
@@ -101,19 +90,18 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         protocol: Protocol,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         match protocol {
-            Protocol::Http2 => self.exchange_http2(endpoint, request).await,
-            Protocol::Auto if endpoint.tls.is_some() => self.exchange_by_alpn(endpoint, request).await,
+            Protocol::Http2 => Box::pin(self.exchange_http2(endpoint, request)).await,
+            Protocol::Auto if endpoint.tls.is_some() => Box::pin(self.exchange_by_alpn(endpoint, request)).await,
             Protocol::Auto | Protocol::Http1 => {
                 if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
                     return self.exchange_http1(endpoint, line, request, true).await;
                 }
-                match self.dial_http1(endpoint).await {
-                    Ok(line) => self.exchange_http1(endpoint, line, request, false).await,
-                    Err(error) => Err(Failed::before(error, request)),
-                }
+                // dialling is rare and its future large: it stays out of every request's own
+                let line = Box::pin(Line::dial(endpoint)).await?;
+                self.exchange_http1(endpoint, line, request, false).await
             }
         }
     }
@@ -122,7 +110,7 @@ impl Pool {
     async fn exchange_by_alpn(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
             return exchange_on(sender, request).await;
@@ -130,34 +118,23 @@ impl Pool {
         if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
             return self.exchange_http1(endpoint, line, request, true).await;
         }
-        match self.dial_by_alpn(endpoint).await {
-            Ok(Fresh::Shared(sender)) => exchange_on(sender, request).await,
-            Ok(Fresh::Line(line)) => self.exchange_http1(endpoint, line, request, false).await,
-            Err(error) => Err(Failed::before(error, request)),
-        }
-    }
-
-    async fn dial_by_alpn(&self, endpoint: &Endpoint) -> Result<Fresh, Error> {
         let dialled = dial(endpoint, Protocol::Auto).await?;
-        match dialled.http2 {
-            true => self.share(endpoint.key, dialled.stream).await.map(Fresh::Shared),
-            false => Line::begin(dialled.stream).await.map(Fresh::Line),
+        if dialled.http2 {
+            return exchange_on(self.share(endpoint.key, dialled.stream).await?, request).await;
         }
-    }
-
-    async fn dial_http1(&self, endpoint: &Endpoint) -> Result<Box<Line>, Error> {
-        Line::begin(dial(endpoint, Protocol::Http1).await?.stream).await
+        let line = Line::begin(dialled.stream).await?;
+        self.exchange_http1(endpoint, line, request, false).await
     }
 
     async fn exchange_http1(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         mut line: Box<Line>,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let answer = {
-            let mut answer = pin!(line.sender.try_send_request(request));
+            let mut answer = pin!(line.sender.try_send_request(take(request)));
             let connection = &mut line.connection;
             let mut open = true;
             poll_fn(|cx| {
@@ -183,26 +160,24 @@ impl Pool {
     async fn exchange_http2(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        match self.shared_or_new(endpoint).await {
-            Ok(sender) => exchange_on(sender, request).await,
-            Err(error) => Err(Failed::before(error, request)),
-        }
-    }
-
-    async fn shared_or_new(&self, endpoint: &Endpoint) -> Result<http2::SendRequest<RequestBody>, Error> {
-        if let Some(sender) = self.shared(endpoint.key) {
-            return Ok(sender);
-        }
-        // one connection serves all: the others wait for it rather than make their own
-        let dialling = Arc::clone(&lock(&self.http2).entry(endpoint.key).or_default().dialling);
-        let _turn = dialling.lock().await;
-        if let Some(sender) = self.shared(endpoint.key) {
-            return Ok(sender);
-        }
-        let dialled = dial(endpoint, Protocol::Http2).await?;
-        self.share(endpoint.key, dialled.stream).await
+        let sender = match self.shared(endpoint.key) {
+            Some(sender) => sender,
+            None => {
+                // one connection serves all: the others wait for it rather than make their own
+                let dialling = Arc::clone(&lock(&self.http2).entry(endpoint.key).or_default().dialling);
+                let _turn = dialling.lock().await;
+                match self.shared(endpoint.key) {
+                    Some(sender) => sender,
+                    None => {
+                        let dialled = dial(endpoint, Protocol::Http2).await?;
+                        self.share(endpoint.key, dialled.stream).await?
+                    }
+                }
+            }
+        };
+        exchange_on(sender, request).await
     }
 
     fn shared(&self, key: u64) -> Option<http2::SendRequest<RequestBody>> {
@@ -259,9 +234,9 @@ impl Pool {
 
 async fn exchange_on(
     mut sender: http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
-    match sender.try_send_request(request).await {
+    match sender.try_send_request(take(request)).await {
         Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None })),
         Err(mut error) => {
             let unsent = error.take_message();
@@ -270,7 +245,16 @@ async fn exchange_on(
     }
 }
 
+/// The request, which is there until it is sent once.
+fn take(request: &mut Option<Request<RequestBody>>) -> Request<RequestBody> {
+    request.take().unwrap_or_else(|| Request::new(RequestBody::Empty))
+}
+
 impl Line {
+    async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, Error> {
+        Self::begin(dial(endpoint, Protocol::Http1).await?.stream).await
+    }
+
     async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
