@@ -176,14 +176,15 @@ impl<'a> Compiler<'a> {
         let rules = self.rule_sets(levels);
         for level in levels {
             for (kind, place) in level.kinds() {
-                if matches!(kind, "basicAuth" | "apiKey" | "extAuthz" | "requestMirror") {
+                if matches!(kind, "requestMirror") {
                     self.error(place, format!("`{kind}` is not supported yet"));
                 }
             }
         }
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
         let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
-        Policies { jwt, rules, counters, cors, gates, edits }
+        let credentials = self.credentials(levels);
+        Policies { jwt, rules, counters, cors, credentials, gates, edits }
     }
 
     fn token_counters(&self, policy: &JwtAuth) -> TokenCounters {

@@ -5,6 +5,8 @@
 
 pub mod answer;
 pub mod cors;
+pub mod credentials;
+pub mod ext_authz;
 pub mod headers;
 pub mod limit;
 pub mod retry;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::authz::Vars;
+use ext_authz::ExtAuthz;
 use headers::HeaderEdits;
 use limit::RateLimit;
 use rewrite::Rewrite;
@@ -26,6 +29,8 @@ use transform::Transformation;
 pub struct Gates {
     /// Buckets, each of which must have a token left.
     pub limits: Box<[Arc<RateLimit>]>,
+    /// Another service that must agree.
+    pub ext_authz: Option<ExtAuthz>,
 }
 
 /// What is changed on the way to the backend, and on the way back.

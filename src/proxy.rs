@@ -6,6 +6,7 @@
 pub mod access;
 pub mod answer;
 pub mod audit;
+mod ext_authz;
 pub mod forward;
 pub mod forwarded;
 pub mod hop;
@@ -30,6 +31,7 @@ use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::decision::{self, Decision, Place};
 use crate::policy::cors;
+use crate::policy::ext_authz::Granted;
 use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
@@ -72,6 +74,10 @@ struct Story {
     cors: Option<cors::Verdict>,
     /// How the client's rate limit stands.
     quota: Option<Quota>,
+    /// What another service gave the request.
+    granted: Option<Granted>,
+    /// Why another service refused, whose answer is passed on.
+    refusal: Option<Reason>,
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -109,15 +115,17 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         choice: None,
         cors: None,
         quota: None,
+        granted: None,
+        refusal: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
-        let refused = result.is_err();
+        let refused = result.is_err() || story.refusal.is_some();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), None);
+                story.record.answered(response.status().as_u16(), story.refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
@@ -151,13 +159,22 @@ async fn respond(
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
-    policies::pass_gates(story, &choice, &decision, &request.head())?;
+    if let Some(gates) = &choice.policies().gates {
+        let head = request.head();
+        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(answer);
+        }
+    }
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let mut edits = policies::begin_edits(&choice, &decision, &request);
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
     } else {
+        if let Some(granted) = story.granted.take() {
+            granted.write(&mut request.parts_mut().headers);
+        }
         if let Some(edits) = &mut edits {
             edits.on_request(&mut request, choice.matched)?;
         }
@@ -259,11 +276,14 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
+    if let Some(credentials) = &effective.credentials {
+        policies::remove_credentials(credentials, request);
+    }
     let parts = request.parts_mut();
-    if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential()) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -287,8 +307,13 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
 
 /// The only error exit.
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let realm =
-        story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let policies = story.choice.as_ref().map(Choice::policies);
+    let basic = policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
+    let jwt = policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let realm = match rejection.reason {
+        Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
+        _ => jwt,
+    };
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
     if rejection.close {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -11,6 +11,7 @@ use crate::authz::RuleSet;
 use crate::config::value::Cidr;
 use crate::policy::answer::Answer;
 use crate::policy::cors::Cors;
+use crate::policy::credentials::Credentials;
 use crate::policy::retry::Retry;
 use crate::policy::rewrite::NewAuthority;
 use crate::policy::{Edits, Gates};
@@ -170,6 +171,8 @@ pub struct Policies {
     pub counters: Option<Arc<TokenCounters>>,
     /// Which other sites' scripts may ask.
     pub cors: Option<Arc<Cors>>,
+    /// What must be shown besides a bearer token.
+    pub credentials: Option<Arc<Credentials>>,
     /// What must be passed besides.
     pub gates: Option<Arc<Gates>>,
     /// What is changed on the way.

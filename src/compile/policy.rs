@@ -1,6 +1,7 @@
 //! The policies of `crate::policy`, compiled: one of each kind for a level's most specific, made once however many
 //! routes it holds for.
 
+mod access;
 mod edit;
 mod traffic;
 
@@ -11,13 +12,17 @@ use super::Compiler;
 use crate::config::place::Located;
 use crate::config::policy::{Cors as CorsConfig, Origin as OriginConfig, Policies};
 use crate::policy::cors::{self, Cors, Origin};
+use crate::policy::credentials::Credentials;
+use crate::policy::limit::RateLimit;
 use crate::policy::{Edits, Gates};
 
 /// What was made so far, by where it stands in the file. `None` after an error.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     cors: HashMap<usize, Option<Arc<Cors>>>,
-    gates: HashMap<usize, Arc<Gates>>,
+    credentials: HashMap<[Option<usize>; 2], Arc<Credentials>>,
+    gates: HashMap<[Option<usize>; 2], Arc<Gates>>,
+    limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
     edits: HashMap<[Option<usize>; 4], Arc<Edits>>,
 }
 

@@ -193,7 +193,7 @@ pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<Reques
 }
 
 /// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
-fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
+pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     let http2 = protocol == Protocol::Http2 || (protocol == Protocol::Auto && endpoint.tls.is_some());
     parts.version = Version::HTTP_11;
     if !http2 {

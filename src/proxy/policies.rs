@@ -1,14 +1,15 @@
 //! Where the policies of `crate::policy` have their turn on a request's way.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, Uri};
 
 use super::answer::Content;
 use super::normalize::Request;
-use super::{Choice, Story};
+use super::{Choice, Cx, Story, ext_authz};
 use crate::decision::{self, Decision};
 use crate::policy::transform::Made;
-use crate::policy::{Edits, cors, limit};
+use crate::policy::credentials::Credentials;
+use crate::policy::{Edits, Gates, cors, limit};
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
 use crate::snapshot::Route;
@@ -34,20 +35,29 @@ fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Opti
     route.and_then(|route| route.policies.cors.as_ref()).or(choice.policies().cors.as_ref())
 }
 
-/// What must be passed between the decision and the backend.
-pub(super) fn pass_gates(
+/// What must be passed between the decision and the backend. `Some` is an answer that ends the request's way.
+pub(super) async fn pass_gates(
+    cx: &Cx,
     story: &mut Story,
+    gates: &Gates,
     choice: &Choice,
     decision: &Decision,
     head: &Head<'_>,
-) -> Result<(), Rejection> {
-    let policies = choice.policies();
-    let Some(gates) = &policies.gates else { return Ok(()) };
-    let vars = decision::vars(policies, head, choice.place(), story.now, &decision.authentication);
+) -> Result<Option<Response<Content>>, Rejection> {
+    if let Some(policy) = &gates.ext_authz {
+        match ext_authz::ask(policy, &cx.worker.pool, head).await {
+            ext_authz::Answer::Pass(granted) => story.granted = Some(granted),
+            ext_authz::Answer::Refuse(response, reason) => {
+                story.refusal = Some(reason);
+                return Ok(Some(response.map(Content::Ready)));
+            }
+        }
+    }
+    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, &decision.authentication);
     match limit::take_all(&gates.limits, &vars) {
         Ok(quota) => {
             story.quota = quota;
-            Ok(())
+            Ok(None)
         }
         Err(exhausted) => {
             story.quota = Some(exhausted.quota);
@@ -55,6 +65,17 @@ pub(super) fn pass_gates(
             Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
         }
     }
+}
+
+/// Removes a name and password or an API key that was accepted: the backend has no use for it.
+pub(super) fn remove_credentials(credentials: &Credentials, request: &mut Request) {
+    let shown = credentials.shown(&request.head());
+    let parts = request.parts_mut();
+    let Some(query) = credentials.remove(&mut parts.headers, parts.uri.query(), &shown) else { return };
+    let path = parts.uri.path();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    // what is left of a valid target is one; if it were not, the path alone is
+    parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
 }
 
 /// Edits that were begun on the request as it was judged, and are carried out on what is forwarded.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::effective;
 use crate::authz::Scope;
 use crate::compile::Compiler;
+use crate::config::place::Located;
 use crate::config::policy::{Policies, RateLimit as RateLimitConfig};
+use crate::config::shape::OneOrMany;
 use crate::policy::Gates;
 use crate::policy::limit::RateLimit;
 use crate::policy::retry::{Budget, Retry};
@@ -14,14 +16,30 @@ use crate::telemetry::metrics::Family;
 impl Compiler<'_> {
     /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
     pub(in crate::compile) fn gates(&mut self, levels: &[&Policies]) -> Option<Arc<Gates>> {
-        let limits = effective(levels, |level| &level.local_rate_limit)?;
-        if let Some(made) = self.made.gates.get(&limits.place.start) {
+        let limits = effective(levels, |level| &level.local_rate_limit);
+        let service = effective(levels, |level| &level.ext_authz);
+        let key = [limits.map(|p| p.place.start), service.map(|p| p.place.start)];
+        if key == [None, None] {
+            return None;
+        }
+        if let Some(made) = self.made.gates.get(&key) {
             return Some(Arc::clone(made));
         }
-        let made: Vec<_> = limits.0.iter().map(|limit| self.rate_limit(limit)).collect();
-        let made = Arc::new(Gates { limits: made.into() });
-        self.made.gates.insert(limits.place.start, Arc::clone(&made));
+        let made = Arc::new(Gates {
+            limits: limits.map(|written| self.rate_limits(written)).unwrap_or_default(),
+            ext_authz: service.and_then(|written| self.ext_authz(written)),
+        });
+        self.made.gates.insert(key, Arc::clone(&made));
         Some(made)
+    }
+
+    fn rate_limits(&mut self, written: &Located<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
+        if let Some(made) = self.made.limits.get(&written.place.start) {
+            return made.clone();
+        }
+        let made: Box<[_]> = written.0.iter().map(|limit| self.rate_limit(limit)).collect();
+        self.made.limits.insert(written.place.start, made.clone());
+        made
     }
 
     fn rate_limit(&mut self, written: &RateLimitConfig) -> Arc<RateLimit> {
