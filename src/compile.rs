@@ -136,6 +136,7 @@ impl<'a> Compiler<'a> {
             policies: self.policies(&levels, paths),
             backends: Balance::new(endpoints),
             answer: self.answer(route, paths),
+            mirrors: self.mirrors(route, listener),
             retry: self.retry(&levels, listener, &route.name),
             timeouts: self.timeouts(&levels),
             series: self.metrics.route(listener, &route.name),
@@ -174,13 +175,6 @@ impl<'a> Compiler<'a> {
         let jwt = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref());
         let jwt = jwt.and_then(|policy| self.jwt_auth(policy));
         let rules = self.rule_sets(levels);
-        for level in levels {
-            for (kind, place) in level.kinds() {
-                if matches!(kind, "requestMirror") {
-                    self.error(place, format!("`{kind}` is not supported yet"));
-                }
-            }
-        }
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
         let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
         let credentials = self.credentials(levels);

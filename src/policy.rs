@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod ext_authz;
 pub mod headers;
 pub mod limit;
+pub mod mirror;
 pub mod retry;
 pub mod rewrite;
 pub mod transform;

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod forwarded;
 pub mod hop;
 pub mod host;
+mod mirror;
 pub mod normalize;
 pub mod path;
 mod policies;

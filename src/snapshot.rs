@@ -12,6 +12,7 @@ use crate::config::value::Cidr;
 use crate::policy::answer::Answer;
 use crate::policy::cors::Cors;
 use crate::policy::credentials::Credentials;
+use crate::policy::mirror::Mirror;
 use crate::policy::retry::Retry;
 use crate::policy::rewrite::NewAuthority;
 use crate::policy::{Edits, Gates};
@@ -144,6 +145,8 @@ pub struct Route {
     pub backends: Balance,
     /// The answer, when no backend is to be asked.
     pub answer: Option<Answer>,
+    /// Who gets copies of its requests.
+    pub mirrors: Box<[Arc<Mirror>]>,
     /// When a request is tried again.
     pub retry: Option<Retry>,
     /// How long its backends may take.

@@ -406,3 +406,164 @@ fn the_most_specific_policy_of_a_kind_replaces_the_broader_ones() {
     assert_eq!((seen[0].header("x-a"), seen[0].header("x-b")), (Some("route"), None));
     assert_eq!((seen[1].header("x-a"), seen[1].header("x-b")), (Some("listener"), Some("listener")));
 }
+
+fn basic(pair: &str) -> String {
+    use base64::Engine;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
+#[test]
+fn names_and_passwords_are_asked_for_and_not_passed_on() {
+    let backend = Backend::ok();
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let (gateway, _) = with(&format!("basicAuth: {{htpasswd: 'alice:{hash}', realm: staff}}"), &backend);
+    let mut client = gateway.client();
+    for (credential, body) in [
+        (None, "authentication failure: no user name and password found"),
+        (Some(basic("alice:wrong")), "authentication failure: the user name or password is wrong"),
+        (Some(basic("mallory:secret")), "authentication failure: the user name or password is wrong"),
+    ] {
+        let headers: Vec<_> = credential.iter().map(|value| ("authorization", value.as_str())).collect();
+        let answer = client.get("/", &headers);
+        assert_eq!((answer.status(), answer.text()), (401, body));
+        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"staff\", charset=\"UTF-8\""));
+    }
+    for _ in 0..2 {
+        assert_eq!(client.get("/", &[("authorization", &basic("alice:secret"))]).status(), 200);
+    }
+    let seen = backend.wait_for(2);
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|request| request.header("authorization").is_none()));
+    let reasons: Vec<_> = gateway.lines(5).iter().map(|line| line["reason"].clone()).collect();
+    assert_eq!(reasons[..3], [json!("missing_credentials"), json!("invalid_credentials"), json!("invalid_credentials")]);
+    let fault = fault("basicAuth: {htpasswd: 'alice:$apr1$x$y'}");
+    assert!(fault.contains("test.yaml:2:") && fault.contains("htpasswd -B"), "{fault}");
+}
+
+#[test]
+fn an_api_key_and_a_token_must_both_be_good() {
+    let backend = Backend::ok();
+    let (gateway, key) = with(
+        "$JWT, apiKey: {keys: [{key: k1}], location: {header: {name: x-api-key}}}, \
+         authorization: {rules: ['request.path != \"/no\"']}",
+        &backend,
+    );
+    let token = format!("Bearer {}", key.token(&mint::claims()));
+    let (token, api_key) = (("authorization", token.as_str()), ("x-api-key", "k1"));
+    let mut client = gateway.client();
+    for (headers, path, status, reason) in [
+        (&[][..], "/", 401, "missing_api_key"),
+        (&[token], "/", 401, "missing_api_key"),
+        (&[api_key], "/", 401, "missing_token"),
+        (&[token, ("x-api-key", "k2")], "/", 401, "invalid_api_key"),
+        (&[token, api_key], "/no", 403, "denied"),
+    ] {
+        let answer = client.get(path, &[headers, &[("accept", "application/json")]].concat());
+        assert_eq!((answer.status(), &answer.json()["code"]), (status, &json!(reason)), "{headers:?}");
+    }
+    assert_eq!(backend.requests().len(), 0);
+    assert_eq!(client.get("/", &[token, api_key]).status(), 200);
+    let seen = &backend.wait_for(1)[0];
+    assert_eq!((seen.header("authorization"), seen.header("x-api-key")), (None, None));
+
+    let (gateway, _) = with("apiKey: {keys: [{key: 'k 1'}], location: {queryParameter: {name: key}}}", &backend);
+    assert_eq!(gateway.client().get("/p?a=1&key=k%201&b=2", &[]).status(), 200);
+    assert_eq!(gateway.client().get("/p?key=k%201", &[]).status(), 200);
+    let seen = backend.wait_for(3);
+    assert_eq!((seen[1].target(), seen[2].target()), ("/p?a=1&b=2", "/p"));
+}
+
+#[test]
+fn another_service_decides() {
+    let backend = Backend::ok();
+    let service = Backend::start(|request| match request.header("authorization") {
+        Some("good") => Answer::new(202, &[("x-user", "alice"), ("x-user", "too"), ("x-other", "1")], "ignored"),
+        Some("broken") => Answer::new(503, &[], ""),
+        _ => Answer::new(302, &[("location", "https://login.test/"), ("connection", "close")], "log in").closing(),
+    });
+    let policy = format!(
+        "extAuthz: {{host: '{}', protocol: {{http: {{pathPrefix: /check, includeResponseHeaders: [x-user, x-role]}}}}, \
+         timeout: 5s}}, cors: {{allowOrigins: ['https://app.test']}}",
+        service.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    let post = |credential: &str| {
+        gateway
+            .client()
+            .send(format!(
+                "POST /a/./b?c HTTP/1.1\r\nHost: h.test\r\nAuthorization: {credential}\r\nX-User: mallory\r\n\
+                 X-Role: admin\r\nOrigin: https://app.test\r\nContent-Length: 4\r\n\r\nbody"
+            ))
+            .response()
+    };
+    assert_eq!(post("good").status(), 200);
+    let asked = &service.wait_for(1)[0];
+    assert_eq!((asked.method(), asked.target(), asked.header("host")), ("POST", "/check/a/b?c", Some("h.test")));
+    assert_eq!((asked.body.len(), asked.header("x-user")), (0, None), "what is not named is not sent");
+    let seen = &backend.wait_for(1)[0];
+    assert_eq!(seen.headers.all("x-user"), ["alice", "too"]);
+    assert_eq!(seen.header("x-role"), None, "the service's to say, and it did not");
+    assert_eq!((seen.header("x-other"), seen.text()), (None, "body"));
+
+    let refused = post("bad");
+    assert_eq!((refused.status(), refused.text()), (302, "log in"));
+    assert_eq!(refused.header("location"), Some("https://login.test/"));
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.test"));
+    let broken = post("broken");
+    assert_eq!((broken.status(), broken.text()), (403, "authorization failed: the deciding service can not be asked"));
+    assert_eq!(backend.requests().len(), 1);
+    let reasons: Vec<_> = gateway.lines(3).iter().map(|line| line["reason"].clone()).collect();
+    assert_eq!(reasons, [json!(null), json!("ext_authz_denied"), json!("ext_authz_unavailable")]);
+}
+
+#[test]
+fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
+    let backend = Backend::ok();
+    for (mode, status) in [("deny", 403), ("allow", 200), ("{denyWithStatus: 503}", 503)] {
+        for host in [dead_end(), Backend::start(|_| Answer::hang()).address().to_string()] {
+            let policy = format!(
+                "extAuthz: {{host: '{host}', protocol: {{http: {{includeResponseHeaders: [x-user]}}}}, failureMode: {mode}}}"
+            );
+            let (gateway, _) = with(&policy, &backend);
+            assert_eq!(gateway.client().get("/", &[("x-user", "mallory")]).status(), status, "{mode}");
+        }
+    }
+    let seen = backend.wait_for(2);
+    assert!(seen.iter().all(|request| request.header("x-user").is_none()));
+    for (protocol, why) in [("", "not supported yet"), (", protocol: {grpc: {}}", "not supported yet")] {
+        let fault = fault(&format!("extAuthz: {{host: 'a:1'{protocol}}}"));
+        assert!(fault.contains(why), "{fault}");
+    }
+}
+
+#[test]
+fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
+    let (backend, mirror) = (Backend::ok(), Backend::start(|_| Answer::hang()));
+    let policy = format!(
+        "requestMirror: [{{backend: {{host: '{}'}}}}, {{backend: {{host: '{}'}}, percentage: 0}}, {{backend: {{host: '{}'}}}}], \
+         urlRewrite: {{path: {{prefix: /new}}}}, requestHeaderModifier: {{set: {{x-a: '1'}}}}",
+        mirror.address(),
+        mirror.address(),
+        dead_end()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    let mut client = gateway.client();
+    let large = vec![b'x'; 100_000];
+    for (framing, body) in [
+        ("", &b""[..]),
+        ("Content-Length: 4\r\n", b"body"),
+        ("Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"),
+        ("Content-Length: 100000\r\n", &large),
+    ] {
+        client.send(format!("POST /x?q HTTP/1.1\r\nHost: h\r\n{framing}\r\n")).send(body);
+        assert_eq!(client.response().status(), 200);
+    }
+    assert_eq!(backend.requests().len(), 4);
+    let copies = mirror.wait_for(3);
+    let mut bodies: Vec<_> = copies.iter().map(|copy| copy.text()).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["", "abcd", "body"]);
+    for copy in &copies {
+        assert_eq!((copy.target(), copy.header("host"), copy.header("x-a")), ("/new/x?q", Some("h"), Some("1")));
+    }
+}

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::access::Record;
 use super::answer::Content;
-use super::{hop, retry};
+use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
@@ -57,7 +57,7 @@ pub fn prepare<'a>(
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
     let progress = (!bodiless).then(Arc::<Progress>::default);
-    let body = match &progress {
+    let mut body = match &progress {
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
@@ -65,6 +65,9 @@ pub fn prepare<'a>(
         }
         None => RequestBody::Empty,
     };
+    if !route.mirrors.is_empty() {
+        mirror::begin(route, record.worker(), &parts, &mut body, grpc);
+    }
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
     }
@@ -159,7 +162,7 @@ impl<'a> Outbound<'a> {
     }
 }
 
-fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
+pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
     match endpoint.protocol {
         Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
         protocol => protocol,

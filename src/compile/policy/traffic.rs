@@ -1,4 +1,4 @@
-//! `localRateLimit` and `retry`, compiled.
+//! `localRateLimit`, `requestMirror` and `retry`, compiled.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use super::effective;
 use crate::authz::Scope;
 use crate::compile::Compiler;
 use crate::config::place::Located;
-use crate::config::policy::{Policies, RateLimit as RateLimitConfig};
+use crate::config::policy::{Mirror as MirrorConfig, Policies, RateLimit as RateLimitConfig};
+use crate::config::route::Route;
 use crate::config::shape::OneOrMany;
 use crate::policy::Gates;
 use crate::policy::limit::RateLimit;
+use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Budget, Retry};
 use crate::telemetry::metrics::Family;
 
@@ -46,6 +48,17 @@ impl Compiler<'_> {
         let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
         let (size, tokens) = (written.max_tokens.get(), written.tokens_per_fill.get());
         Arc::new(RateLimit::new(size, tokens, written.fill_interval.0, key))
+    }
+
+    /// Who gets copies of a route's requests.
+    pub(in crate::compile) fn mirrors(&mut self, route: &Route, listener: &str) -> Box<[Arc<Mirror>]> {
+        let Some(written) = &route.policies.request_mirror else { return Box::default() };
+        let copies = self.metrics.group(Family::Mirrored, &[("listener", listener), ("route", &route.name)]);
+        let mut mirror = |one: &MirrorConfig| {
+            let endpoint = self.endpoint_of(&one.backend.host)?;
+            Some(Arc::new(Mirror::new(endpoint, one.percentage.0, copies)))
+        };
+        written.0.iter().filter_map(&mut mirror).collect()
     }
 
     pub(in crate::compile) fn retry(&self, levels: &[&Policies], listener: &str, route: &str) -> Option<Retry> {
