@@ -6,6 +6,7 @@
 mod auth;
 mod backend;
 mod rules;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -50,12 +51,13 @@ struct Compiler<'a> {
     /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
     rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
+    tls: tls::Made,
 }
 
 impl<'a> Compiler<'a> {
     fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { source, process, metrics, errors, jwt, rules }
+        Self { source, process, metrics, errors, jwt, rules, tls: tls::Made::default() }
     }
 
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
@@ -63,7 +65,7 @@ impl<'a> Compiler<'a> {
         for bind in &loaded.config.binds {
             let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(listener))).collect();
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
-            binds.push(Arc::new(Bind { address, listeners, tls: None, series: self.metrics.route("", "") }));
+            binds.push(Arc::new(Bind { address, listeners, series: self.metrics.route("", "") }));
         }
         let settings = self.settings();
         if self.errors.is_empty() {
@@ -84,11 +86,9 @@ impl<'a> Compiler<'a> {
         let levels = [&listener.gateway_policies, &listener.policies];
         let mut router = Router::default();
         let routes = listener.routes.iter().map(|route| self.route(&mut router, &name, &levels, route)).collect();
-        if let Some(tls) = &listener.tls {
-            self.error(&tls.place, "TLS is not supported yet");
-        }
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             paths: path_rules(listener.path_normalization),
             routes,
             router,
@@ -106,12 +106,13 @@ impl<'a> Compiler<'a> {
         route: &RouteConfig,
     ) -> Arc<Route> {
         let [gateway, own] = *levels;
-        let endpoints: Vec<_> = route.backends.iter().flat_map(|backend| self.backend(backend)).collect();
+        let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
             policies: self.policies(&[gateway, own, &route.policies]),
-            backends: Balance::new(endpoints),
+            backends: Balance::new(backends),
+            passes_credential: self.passes_credential(&route.backends),
             timeouts: self.timeouts(&[gateway, own, &route.policies]),
             series: self.metrics.route(listener, &route.name),
         });

@@ -117,7 +117,7 @@ async fn respond(cx: &Cx, story: &mut Story, parts: Parts, body: Incoming) -> Re
     let decision = decision::decide(choice.policies(), &request.head(), choice.place(), &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
     if websocket {
         let drain = cx.connection.drain.clone();
         return upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record).await;
@@ -162,6 +162,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &request.head());
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
+    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+        // another listener's handshake may have asked for less than this one's would
+        return Err(Reason::MisdirectedRequest.into());
+    }
     let route = listener.router.choose(&request.head(), UnixTime::now()).cloned();
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
@@ -207,11 +211,18 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(
+    cx: &Cx,
+    policies: &Policies,
+    route: &Route,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     let parts = request.parts_mut();
-    if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    let passes = route.passes_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);

@@ -66,6 +66,9 @@ pub async fn forward(
         }
         Ok(response) => Ok(settle(response, &route.timeouts)),
         Err(error) => {
+            if let (Error::Timeout, Some(load)) = (&error, &endpoint.load) {
+                load.ended(false); // the exchange was given up, and could not count it itself
+            }
             // a body that the client broke is the client's fault, whatever the backend made of it
             let failure = progress.and_then(|progress| progress.failure());
             tracing::debug!(backend = %endpoint.label, %error, "no answer from the backend");

@@ -23,6 +23,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// The socket's peer, and what TLS told of it.
     pub source: Source,
+    /// Under which of the bind's TLS settings it was made.
+    pub tls: Option<u64>,
     /// The peer's address as a header value, made once a connection.
     pub peer: HeaderValue,
     /// Held by what outlives the connection's own task, so that the end of the process waits for it.

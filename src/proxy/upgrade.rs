@@ -44,6 +44,10 @@ pub async fn tunnel(
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.extensions.clear();
+    if let Some(own) = &endpoint.authorization {
+        parts.headers.insert(header::AUTHORIZATION, own.clone());
+    }
+    let ticket = endpoint.load.as_ref().map(|load| load.begin());
     let begun = std::time::Instant::now();
     let ask = async {
         let dialled = dial(endpoint, Protocol::Http1).await?;
@@ -77,6 +81,7 @@ pub async fn tunnel(
         if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
             carry(TokioIo::new(client), TokioIo::new(backend), idle).await;
         }
+        drop(ticket);
         drop(drain); // the end of the process waits for open tunnels
     });
     let (mut parts, _) = response.into_parts();

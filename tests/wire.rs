@@ -1,0 +1,21 @@
+//! What stands on the wire: TLS on both sides, one meaning for every request, limits on every wait, and each protocol
+//! from end to end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod support;
+
+#[path = "wire/pipe.rs"]
+mod pipe;
+#[path = "wire/tls.rs"]
+mod tls;
+
+/// An address that nobody listens on.
+fn nobody() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
