@@ -4,6 +4,7 @@
 //! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
 
 pub mod certificate;
+pub mod frames;
 pub mod http;
 pub mod socket;
 pub mod stream;

@@ -61,6 +61,7 @@ struct Story {
     record: Record,
     form: Form,
     id: HeaderValue,
+    version: Version,
     choice: Option<Choice>,
 }
 
@@ -92,6 +93,7 @@ pub async fn serve(cx: Cx, request: http::Request<Incoming>) -> Response<AnswerB
         record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, UnixTime::now()),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
+        version: parts.version,
         choice: None,
     };
     let head_only = parts.method == Method::HEAD;
@@ -211,13 +213,7 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(
-    cx: &Cx,
-    policies: &Policies,
-    route: &Route,
-    authentication: &Authentication,
-    request: &mut Request,
-) -> bool {
+fn edit(cx: &Cx, policies: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     let parts = request.parts_mut();
@@ -249,7 +245,7 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     let realm =
         story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
-    if rejection.close {
+    if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));

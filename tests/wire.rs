@@ -7,13 +7,22 @@
     clippy::indexing_slicing,
     reason = "a helper that fails fails its test"
 )]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod support;
 
+#[path = "wire/corpus.rs"]
+mod corpus;
+#[path = "wire/http2.rs"]
+mod http2;
+#[path = "wire/meaning.rs"]
+mod meaning;
 #[path = "wire/pipe.rs"]
 mod pipe;
 #[path = "wire/tls.rs"]
 mod tls;
+#[path = "wire/waits.rs"]
+mod waits;
 
 /// An address that nobody listens on.
 fn nobody() -> std::net::SocketAddr {

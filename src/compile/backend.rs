@@ -102,15 +102,16 @@ impl Compiler<'_> {
             }
             false => None,
         };
-        let load = (backend.hosts.len() > 1 || policies.health.is_some() || policies.max_connections.is_some()).then(|| {
-            let default = Health::default();
-            let health = policies.health.as_ref().map_or(&default, |health| &health.value);
-            Load::new(Limits {
-                max_connections: policies.max_connections.map(|most| most.get()),
-                consecutive_failures: health.consecutive_failures,
-                ejection_time: health.ejection_time.get(),
-            })
-        });
+        let load =
+            (backend.hosts.len() > 1 || policies.health.is_some() || policies.max_connections.is_some()).then(|| {
+                let default = Health::default();
+                let health = policies.health.as_ref().map_or(&default, |health| &health.value);
+                Load::new(Limits {
+                    max_connections: policies.max_connections.map(|most| most.get()),
+                    consecutive_failures: health.consecutive_failures,
+                    ejection_time: health.ejection_time.get(),
+                })
+            });
         policies.max_connections.hash(&mut key);
         Some(Endpoint {
             key: key.finish(),

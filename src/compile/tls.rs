@@ -75,7 +75,11 @@ impl Compiler<'_> {
     }
 
     /// TLS towards a backend; without anything written, with the system's authorities. `None` after an error.
-    pub(super) fn client_tls(&mut self, written: Option<&Located<BackendTls>>, place: &Place) -> Option<ClientSettings> {
+    pub(super) fn client_tls(
+        &mut self,
+        written: Option<&Located<BackendTls>>,
+        place: &Place,
+    ) -> Option<ClientSettings> {
         let key = hash(&format!("{:?}", written.map(|tls| (&tls.root, &tls.cert, &tls.key, tls.insecure))));
         if let Some(made) = self.tls.clients.get(&key) {
             return made.clone();
@@ -119,7 +123,11 @@ impl Compiler<'_> {
     }
 
     /// The authorities that this machine trusts, read once.
-    fn system_verifier(&mut self, place: &Place, provider: &Arc<CryptoProvider>) -> Option<Arc<dyn ServerCertVerifier>> {
+    fn system_verifier(
+        &mut self,
+        place: &Place,
+        provider: &Arc<CryptoProvider>,
+    ) -> Option<Arc<dyn ServerCertVerifier>> {
         if let Some(made) = &self.tls.system {
             return made.clone();
         }

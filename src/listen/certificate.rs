@@ -116,10 +116,7 @@ mod tests {
     fn the_subject_is_an_rfc_4514_string_that_no_value_breaks_out_of() {
         use DnType::{CommonName, CountryName, OrganizationName};
         for (subject, expected) in [
-            (
-                &[(CountryName, "DE"), (OrganizationName, "Acme"), (CommonName, "orders")][..],
-                "CN=orders,O=Acme,C=DE",
-            ),
+            (&[(CountryName, "DE"), (OrganizationName, "Acme"), (CommonName, "orders")][..], "CN=orders,O=Acme,C=DE"),
             (&[(CommonName, "a,O=Evil+C=x")][..], "CN=a\\,O=Evil\\+C=x"),
             (&[(CommonName, " #a\\\"\n ")][..], "CN=\\ #a\\\\\\\"\\0a\\ "),
             (&[(CommonName, "#ä")][..], "CN=\\#ä"),

@@ -54,6 +54,11 @@ pub async fn forward(
         }
         None => RequestBody::Empty,
     };
+    if !bodiless && protocol != Protocol::Http2 && body.size_hint().exact().is_none() && seldom_has_body(&parts.method)
+    {
+        // hyper would send it without its body otherwise
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let begun = Instant::now();
@@ -129,7 +134,7 @@ fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     if !http2 {
         return;
     }
-    // hyper's HTTP/1 client takes the path from an absolute target too, so this form serves both outcomes of ALPN
+    // where ALPN decides, the pool makes of this what the outcome wants
     let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     if let Some(authority) = authority {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -142,6 +147,11 @@ fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
         parts.version = Version::HTTP_2;
         parts.headers.remove(header::HOST);
     }
+}
+
+/// Methods whose bodies of unknown length hyper leaves out, unless it is told that there is one.
+fn seldom_has_body(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer as the client is to see it.

@@ -172,7 +172,10 @@ mod tests {
         let balance = Balance::new([(3, group(&["a", "A"], Choice::LeastRequest)), (0, one("b")), (1, one("c"))]);
         let counts = picked(&balance, 4000);
         assert!(!counts.contains_key("b"));
-        assert!((2700..3300).contains(&(counts["a"] + counts["A"])), "a backend's weight is not multiplied: {counts:?}");
+        assert!(
+            (2700..3300).contains(&(counts["a"] + counts["A"])),
+            "a backend's weight is not multiplied: {counts:?}"
+        );
         assert!(Balance::new([(0, one("b"))]).pick().is_none());
     }
 

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -108,7 +109,8 @@ impl Pool {
         if endpoint.load.is_none() && endpoint.authorization.is_none() {
             return self.exchange_by(endpoint, protocol, request).await;
         }
-        let clients = endpoint.authorization.clone().map(|own| request.headers_mut().insert(header::AUTHORIZATION, own));
+        let clients =
+            endpoint.authorization.clone().map(|own| request.headers_mut().insert(header::AUTHORIZATION, own));
         let ticket = endpoint.load.as_ref().map(|load| load.begin());
         let mut answer = self.exchange_by(endpoint, protocol, request).await;
         if let Some(load) = &endpoint.load {
@@ -158,18 +160,18 @@ impl Pool {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
-            return exchange_on(sender, request).await;
+            return exchange_on(sender, for_http2(request)).await;
         }
         let seat = self.seat(endpoint).await?;
         if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
-            return self.exchange_http1(endpoint, line, seat, request, true).await;
+            return self.exchange_http1(endpoint, line, seat, for_http1(request), true).await;
         }
         let dialled = dial(endpoint, Protocol::Auto).await?;
         if dialled.http2 {
-            return exchange_on(self.share(endpoint.key, dialled.stream).await?, request).await;
+            return exchange_on(self.share(endpoint.key, dialled.stream).await?, for_http2(request)).await;
         }
         let line = Line::begin(dialled.stream).await?;
-        self.exchange_http1(endpoint, line, seat, request, false).await
+        self.exchange_http1(endpoint, line, seat, for_http1(request), false).await
     }
 
     async fn exchange_http1(
@@ -291,6 +293,36 @@ impl Pool {
         lock(&self.seats).retain(|_, seats| Arc::strong_count(seats) > 1);
         lock(&self.http2).retain(|_, entry| entry.sender.as_ref().is_none_or(|sender| !sender.is_closed()));
     }
+}
+
+/// A request whose target and `Host` serve either protocol, as HTTP/1 wants it: only a proxy gets a whole URL.
+fn for_http1(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str());
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+        if let Ok(host) = host {
+            request.headers_mut().entry(header::HOST).or_insert(host);
+        }
+    }
+    *request.version_mut() = Version::HTTP_11;
+    request
+}
+
+/// The same as HTTP/2 wants it: the authority stands in the target alone.
+fn for_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    if request.uri().authority().is_none()
+        && let Some(Ok(host)) = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()))
+        && let Some(path) = request.uri().path_and_query().cloned()
+        && let Ok(uri) = Uri::builder().scheme("https").authority(host).path_and_query(path).build()
+    {
+        *request.uri_mut() = uri; // it was made for HTTP/1 before, and not sent
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.remove(header::HOST);
+    headers.remove(header::TRANSFER_ENCODING);
+    request
 }
 
 async fn exchange_on(

@@ -64,7 +64,11 @@ impl Names {
         }
         let usable = known.found.is_some_and(|found| age(found) < STALE);
         if let Some((_, kind, text)) = known.failed.as_ref().filter(|(at, ..)| age(*at) < FAILED) {
-            return if usable { Ok(Arc::clone(&known.addresses)) } else { Err(io::Error::new(*kind, text.to_string())) };
+            return if usable {
+                Ok(Arc::clone(&known.addresses))
+            } else {
+                Err(io::Error::new(*kind, text.to_string()))
+            };
         }
         let found = match usable {
             true => tokio::time::timeout(SLOW, lookup()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),

@@ -79,11 +79,9 @@ fn listeners_with_the_same_settings_share_connections() {
 fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let tls = files(&folder, "a", &authority.server("a.example"));
-    for (bounds, old, new) in [
-        ("", true, true),
-        (", minTLSVersion: TLS_V1_3", false, true),
-        (", maxTLSVersion: TLS_V1_2", true, false),
-    ] {
+    for (bounds, old, new) in
+        [("", true, true), (", minTLSVersion: TLS_V1_3", false, true), (", maxTLSVersion: TLS_V1_2", true, false)]
+    {
         let gateway = InProcess::start(&format!(
             "binds: [{{port: 0, listeners: [{{tls: {{{tls}{bounds}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
             backend.address()
@@ -118,18 +116,25 @@ fn tls_files_that_can_not_work_are_errors_at_their_place() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     folder.write("empty.pem", "");
     for (listeners, expected) in [
-        (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("a.pem"), at("b.key")), "does not belong to the certificate"),
+        (
+            format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("a.pem"), at("b.key")),
+            "does not belong to the certificate",
+        ),
         (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("no.pem"), at("a.key")), "there is no such file"),
         (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("empty.pem"), at("a.key")), "no certificate in PEM form"),
         (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("a.pem"), at("a.pem")), "no private key in PEM form"),
         (format!("[{{tls: {{{good}, root: '{}'}}}}]", at("a.key")), "no certificate in PEM form"),
         (format!("[{{hostname: a, tls: {{{good}}}}}, {{name: plain}}]"), "either HTTP or HTTPS"),
         (
-            format!("[{{routes: [{{backends: [{{host: a:1, policies: {{backendTLS: {{root: '{}'}}}}}}]}}]}}]", at("no.pem")),
+            format!(
+                "[{{routes: [{{backends: [{{host: a:1, policies: {{backendTLS: {{root: '{}'}}}}}}]}}]}}]",
+                at("no.pem")
+            ),
             "there is no such file",
         ),
         (
-            "[{routes: [{backends: [{host: a:1, policies: {backendTLS: {hostname: 'a b', insecure: true}}}]}]}]".to_owned(),
+            "[{routes: [{backends: [{host: a:1, policies: {backendTLS: {hostname: 'a b', insecure: true}}}]}]}]"
+                .to_owned(),
             "not a name that a certificate can carry",
         ),
         (
