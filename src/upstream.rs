@@ -64,6 +64,13 @@ pub struct Endpoint {
     pub connect_timeout: std::time::Duration,
 }
 
+impl Endpoint {
+    /// Whether the HTTP/1 connections that may be in use at a time are limited.
+    pub fn has_seats(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.max_connections().is_some())
+    }
+}
+
 /// Why a backend gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

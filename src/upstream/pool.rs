@@ -91,12 +91,14 @@ impl From<Error> for Failed {
 
 impl Pool {
     /// Whether the next request to `endpoint` would go on a connection that has been idle for at least `age`.
-    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration) -> bool {
+    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration, now: Instant) -> bool {
         let idle = lock(&self.idle);
-        idle.get(&endpoint.key).and_then(|lines| lines.last()).is_some_and(|idle| idle.since.elapsed() >= age)
+        let next = idle.get(&endpoint.key).and_then(|lines| lines.last());
+        next.is_some_and(|idle| now.saturating_duration_since(idle.since) >= age)
     }
 
-    /// Sends `request` to `endpoint` and waits for the head of the answer.
+    /// Sends `request` to `endpoint` and waits for the head of the answer. The request is taken when it is sent: until
+    /// then it stays where it is, since it is large and would be copied by every future on its way.
     ///
     /// # Errors
     /// [`Failed`], with the request in it if it can safely be sent again.
@@ -104,13 +106,25 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         protocol: Protocol,
-        mut request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        if endpoint.load.is_none() && endpoint.authorization.is_none() {
-            return self.exchange_by(endpoint, protocol, request).await;
+        match endpoint.load.is_none() && endpoint.authorization.is_none() {
+            true => self.exchange_by(endpoint, protocol, request).await,
+            false => Box::pin(self.exchange_tended(endpoint, protocol, request)).await,
         }
-        let clients =
-            endpoint.authorization.clone().map(|own| request.headers_mut().insert(header::AUTHORIZATION, own));
+    }
+
+    /// The same with an endpoint that has its own credential, or that is watched over.
+    async fn exchange_tended(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let clients = match (&endpoint.authorization, request.as_mut()) {
+            (Some(own), Some(request)) => Some(request.headers_mut().insert(header::AUTHORIZATION, own.clone())),
+            _ => None,
+        };
         let ticket = endpoint.load.as_ref().map(|load| load.begin());
         let mut answer = self.exchange_by(endpoint, protocol, request).await;
         if let Some(load) = &endpoint.load {
@@ -122,12 +136,14 @@ impl Pool {
         match &mut answer {
             Ok(response) => response.body_mut().ticket = ticket,
             // the request may go to another endpoint, which this one's credential is none of the business of
-            Err(Failed { unsent: Some(request), .. }) => match clients {
-                Some(Some(clients)) => drop(request.headers_mut().insert(header::AUTHORIZATION, clients)),
-                Some(None) => drop(request.headers_mut().remove(header::AUTHORIZATION)),
-                None => {}
-            },
-            Err(_) => {}
+            Err(failed) => {
+                let unsent = failed.unsent.as_mut().or(request.as_mut()).map(Request::headers_mut);
+                match (unsent, clients) {
+                    (Some(headers), Some(Some(clients))) => drop(headers.insert(header::AUTHORIZATION, clients)),
+                    (Some(headers), Some(None)) => drop(headers.remove(header::AUTHORIZATION)),
+                    _ => {}
+                }
+            }
         }
         answer
     }
@@ -136,18 +152,21 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         protocol: Protocol,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         match protocol {
-            Protocol::Http2 => self.exchange_http2(endpoint, request).await,
-            Protocol::Auto if endpoint.tls.is_some() => self.exchange_by_alpn(endpoint, request).await,
+            Protocol::Http2 => Box::pin(self.exchange_http2(endpoint, request)).await,
+            Protocol::Auto if endpoint.tls.is_some() => Box::pin(self.exchange_by_alpn(endpoint, request)).await,
             Protocol::Auto | Protocol::Http1 => {
-                let seat = self.seat(endpoint).await?;
+                let seat = match endpoint.has_seats() {
+                    true => Box::pin(self.seat(endpoint)).await?,
+                    false => None,
+                };
                 if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
                     return self.exchange_http1(endpoint, line, seat, request, true).await;
                 }
-                let dialled = dial(endpoint, Protocol::Http1).await?;
-                let line = Line::begin(dialled.stream).await?;
+                // dialling is rare and its future large: it stays out of every request's own
+                let line = Box::pin(Line::dial(endpoint)).await?;
                 self.exchange_http1(endpoint, line, seat, request, false).await
             }
         }
@@ -157,21 +176,26 @@ impl Pool {
     async fn exchange_by_alpn(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
-            return exchange_on(sender, for_http2(request)).await;
+            prepare(request, for_http2);
+            return exchange_on(sender, request).await;
         }
         let seat = self.seat(endpoint).await?;
         if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
-            return self.exchange_http1(endpoint, line, seat, for_http1(request), true).await;
+            prepare(request, for_http1);
+            return self.exchange_http1(endpoint, line, seat, request, true).await;
         }
         let dialled = dial(endpoint, Protocol::Auto).await?;
         if dialled.http2 {
-            return exchange_on(self.share(endpoint.key, dialled.stream).await?, for_http2(request)).await;
+            let sender = self.share(endpoint.key, dialled.stream).await?;
+            prepare(request, for_http2);
+            return exchange_on(sender, request).await;
         }
         let line = Line::begin(dialled.stream).await?;
-        self.exchange_http1(endpoint, line, seat, for_http1(request), false).await
+        prepare(request, for_http1);
+        self.exchange_http1(endpoint, line, seat, request, false).await
     }
 
     async fn exchange_http1(
@@ -179,11 +203,11 @@ impl Pool {
         endpoint: &Endpoint,
         mut line: Box<Line>,
         seat: Option<OwnedSemaphorePermit>,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let answer = {
-            let mut answer = pin!(line.sender.try_send_request(request));
+            let mut answer = pin!(line.sender.try_send_request(take(request)));
             let connection = &mut line.connection;
             let mut open = true;
             poll_fn(|cx| {
@@ -209,7 +233,7 @@ impl Pool {
     async fn exchange_http2(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let sender = match self.shared(endpoint.key) {
             Some(sender) => sender,
@@ -295,8 +319,14 @@ impl Pool {
     }
 }
 
+fn prepare(request: &mut Option<Request<RequestBody>>, change: impl FnOnce(&mut Request<RequestBody>)) {
+    if let Some(request) = request {
+        change(request);
+    }
+}
+
 /// A request whose target and `Host` serve either protocol, as HTTP/1 wants it: only a proxy gets a whole URL.
-fn for_http1(mut request: Request<RequestBody>) -> Request<RequestBody> {
+fn for_http1(request: &mut Request<RequestBody>) {
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str());
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -306,11 +336,10 @@ fn for_http1(mut request: Request<RequestBody>) -> Request<RequestBody> {
         }
     }
     *request.version_mut() = Version::HTTP_11;
-    request
 }
 
 /// The same as HTTP/2 wants it: the authority stands in the target alone.
-fn for_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
+fn for_http2(request: &mut Request<RequestBody>) {
     if request.uri().authority().is_none()
         && let Some(Ok(host)) = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()))
         && let Some(path) = request.uri().path_and_query().cloned()
@@ -322,14 +351,13 @@ fn for_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
     let headers = request.headers_mut();
     headers.remove(header::HOST);
     headers.remove(header::TRANSFER_ENCODING);
-    request
 }
 
 async fn exchange_on(
     mut sender: http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
-    match sender.try_send_request(request).await {
+    match sender.try_send_request(take(request)).await {
         Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None })),
         Err(mut error) => {
             let unsent = error.take_message();
@@ -338,9 +366,20 @@ async fn exchange_on(
     }
 }
 
+/// The request, which is there until it is sent once.
+fn take(request: &mut Option<Request<RequestBody>>) -> Request<RequestBody> {
+    request.take().unwrap_or_else(|| Request::new(RequestBody::Empty))
+}
+
 impl Line {
+    async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, Error> {
+        Self::begin(dial(endpoint, Protocol::Http1).await?.stream).await
+    }
+
     async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
+        // one flat write is cheaper for the system than a gathered one; large bodies pay a copy for it
         let (sender, connection) = http1::Builder::new()
+            .writev(false)
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await
