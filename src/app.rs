@@ -84,10 +84,10 @@ impl Gateway {
         let control =
             Builder::new_current_thread().enable_all().build().map_err(|e| failed("no thread for control", e))?;
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
-        let cache = process.token_cache.max_size.0 / count as u64;
+        let tokens = TokenCache::new(process.token_cache.max_size.0);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = Arc::new(Worker::new(TokenCache::new(cache), log.lines(), metrics.shard()));
+            let worker = Arc::new(Worker::new(tokens.clone(), log.lines(), metrics.shard()));
             let thread = WorkerThread::start(index, worker).map_err(|e| failed("no thread for a worker", e))?;
             workers.push(thread);
         }
