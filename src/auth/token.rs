@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::json::{Skip, Text};
+use super::json::{self, Skip, Text};
 
 /// How a token is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,8 @@ pub(crate) struct Header<'a> {
 impl<'a> Header<'a> {
     /// Reads the decoded header.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = serde_json::Deserializer::from_slice(text);
+        let text = json::utf8(text).map_err(|_| Malformed::Header)?;
+        let mut reader = serde_json::Deserializer::from_str(text);
         let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| Malformed::Header)?;
         reader.end().map_err(|_| Malformed::Header)?;
         if raw.critical {
