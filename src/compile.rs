@@ -157,7 +157,7 @@ impl<'a> Compiler<'a> {
             some => some.iter().map(|host| hostname(host)).collect(),
         };
         for entry in &route.matches {
-            let (path, conditions) = self.route_match(entry);
+            let (path, conditions) = self.route_match(entry, &route.place, paths);
             for host in &hosts {
                 router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
             }
@@ -165,10 +165,22 @@ impl<'a> Compiler<'a> {
         compiled
     }
 
-    fn route_match(&mut self, entry: &RouteMatch) -> (PathMatch, Conditions) {
+    fn route_match(&mut self, entry: &RouteMatch, place: &Place, paths: &PathRules) -> (PathMatch, Conditions) {
+        // requests are matched by their path's one spelling: a match in another would silently never hold
+        let mut canonical = |path: &str| match paths.canonical(path) {
+            Ok(path) => path.into_owned(),
+            Err(_) => {
+                self.error(place, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                path.to_owned()
+            }
+        };
         let path = match &entry.path {
-            PathMatchConfig::Exact(path) => PathMatch::Exact(path.as_str().into()),
-            PathMatchConfig::PathPrefix(path) => PathMatch::Prefix(path.as_str().into()),
+            PathMatchConfig::Exact(path) => PathMatch::Exact(canonical(path).into()),
+            PathMatchConfig::PathPrefix(path) => {
+                let path = canonical(path);
+                let trimmed = path.trim_end_matches('/');
+                PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.into())
+            }
             PathMatchConfig::Regex(regex) => PathMatch::Regex(regex.clone()),
         };
         let conditions = Conditions {

@@ -60,7 +60,9 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
         if let Some(kid) = token.kid() {
             record.text("kid", kid);
         }
-        for (name, path) in &settings.log_claims {
+        // issuer and subject stand there already
+        let told = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
+        for (name, path) in settings.log_claims.iter().filter(|(_, path)| !told(path)) {
             let mut names = path.iter();
             let first = names.next().and_then(|name| token.claims().get(name));
             if let Some(value) = names.fold(first, |value, name| value?.get(name)) {

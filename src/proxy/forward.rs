@@ -15,7 +15,7 @@ use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, Timeouts};
+use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::pool::{Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
@@ -45,7 +45,7 @@ pub fn prepare<'a>(
     mut parts: Box<Parts>,
     body: Incoming,
     route: &'a Route,
-    body_limit: Option<u64>,
+    settings: &Settings,
     record: &mut Record,
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -53,6 +53,7 @@ pub fn prepare<'a>(
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
+    let body_limit = settings.limits.body;
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
@@ -61,7 +62,7 @@ pub fn prepare<'a>(
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall)
+            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
         }
         None => RequestBody::Empty,
     };

@@ -62,9 +62,10 @@ impl Family {
             Self::Retries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
-            Self::Mirrored => {
-                ("portcullis_mirrored_requests_total", "Copies of requests for mirrors, by route and what became of them.")
-            }
+            Self::Mirrored => (
+                "portcullis_mirrored_requests_total",
+                "Copies of requests for mirrors, by route and what became of them.",
+            ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }
