@@ -207,7 +207,9 @@ fn head(uri: &Uri, bind: &Bind, question: &Question) -> Result<Parts, NoQuestion
         parts.headers.append(name, value.clone());
     }
     if !parts.headers.contains_key(header::HOST) {
-        let host = uri.authority().map_or_else(|| format!("localhost:{}", bind.address.port()), ToString::to_string);
+        let port = bind.address.port();
+        let here = || if port == 0 { "localhost".to_owned() } else { format!("localhost:{port}") };
+        let host = uri.authority().map_or_else(here, ToString::to_string);
         parts.headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|_| bad())?);
     }
     if let Some(token) = &question.token {
