@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod auth;
 pub mod authz;
 pub mod decision;
+pub mod policy;
 pub mod upstream;
 
 pub mod body;

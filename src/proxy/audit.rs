@@ -65,7 +65,9 @@ pub fn fields(
     for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
         headers.remove(name);
     }
-    for location in policies.jwt.iter().flat_map(|jwt| jwt.locations()) {
+    let tokens = policies.jwt.iter().flat_map(|jwt| jwt.locations());
+    let others = policies.credentials.iter().flat_map(|credentials| credentials.locations());
+    for location in tokens.chain(others) {
         match location {
             Location::Header { name, .. } => drop(headers.remove(name)),
             Location::Query { .. } => query = None,
