@@ -173,7 +173,8 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
     let bind = by_port.or(snapshot.binds.first()).ok_or(NoQuestion::NoBind)?;
-    let scheme = if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
+    let scheme =
+        if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
     let mut told = Explanation {
         status: None,
         reason: None,

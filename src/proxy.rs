@@ -314,13 +314,7 @@ fn record_decision(
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(
-    cx: &Cx,
-    effective: &Policies,
-    route: &Route,
-    authentication: &Authentication,
-    request: &mut Request,
-) -> bool {
+fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
