@@ -250,7 +250,12 @@ impl<'a> Compiler<'a> {
         let identity: Vec<_> = identity.collect();
         let mut log_fields = Vec::new();
         for (name, cel) in &process.logging.fields.0 {
-            if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
+            if !is_field_name(name) {
+                self.error(
+                    &cel.place,
+                    format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
+                );
+            } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
             }
         }
@@ -259,7 +264,12 @@ impl<'a> Compiler<'a> {
                 LogFormatConfig::Text => LogFormat::Text,
                 LogFormatConfig::Json => LogFormat::Json,
             },
-            log_claims: process.logging.claims.iter().map(|path| (path.0.join("."), path.0.clone())).collect(),
+            log_claims: process
+                .logging
+                .claims
+                .iter()
+                .map(|path| (field_name(&path.0.join(".")), path.0.clone()))
+                .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
             identity_headers: Arc::new(IdentityHeaders::new(&identity)),
@@ -280,6 +290,15 @@ impl<'a> Compiler<'a> {
             },
         }
     }
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// A claim's name as the name of a log field: what would break the line becomes an underscore.
+fn field_name(claim: &str) -> String {
+    claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
 
 /// What stands for no limit: longer than any machine runs, and far from overflowing a clock.

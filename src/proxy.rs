@@ -165,7 +165,7 @@ async fn respond(
     }
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision)?;
+    let permit = record_decision(cx, story, &choice, &decision, &request)?;
     if let Some(gates) = &choice.policies().gates {
         let head = request.head();
         let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
@@ -299,10 +299,20 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 }
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
-fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
+fn record_decision(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    decision: &Decision,
+    request: &Request,
+) -> Result<Permit, Rejection> {
     let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
     let settings = &cx.snapshot.settings;
     audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    if !settings.log_fields.is_empty() {
+        let (head, now) = (request.head(), story.now);
+        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+    }
     decision.permit()
 }
 

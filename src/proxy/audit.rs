@@ -1,11 +1,13 @@
 //! What the record and the metrics keep of a decision. Nothing is decided here, and nothing of a token's bytes is
 //! written.
 
+use http::header;
+
 use super::access::Record;
-use crate::auth::Identity;
-use crate::authz::{Cause, Mode, RuleSet};
-use crate::decision::Decision;
-use crate::request::UnixTime;
+use crate::auth::{Identity, Location};
+use crate::authz::{Cause, Expression, Mode, RuleSet};
+use crate::decision::{self, Decision, Place};
+use crate::request::{Head, UnixTime};
 use crate::snapshot::{Policies, Settings};
 use crate::telemetry::metrics::{Group, RouteSeries, Shard, escape};
 
@@ -43,6 +45,41 @@ pub fn decision(
             record.text("shadow", "denied");
             record.text("shadow.rule", set.rule(cause).map_or("none", |rule| &rule.name));
             record.text("shadow.origin", &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+        }
+    }
+}
+
+/// The access log's own fields of the config. What could hold a credential is out of their sight: log lines go to places
+/// that tokens must not. A field that fails to evaluate is left out.
+pub fn fields(
+    record: &mut Record,
+    fields: &[(String, Expression)],
+    policies: &Policies,
+    head: &Head<'_>,
+    place: Place<'_>,
+    now: UnixTime,
+    decision: &Decision,
+) {
+    let mut headers = head.headers.clone();
+    let mut query = head.query;
+    for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
+        headers.remove(name);
+    }
+    let tokens = policies.jwt.iter().flat_map(|jwt| jwt.locations());
+    let others = policies.credentials.iter().flat_map(|credentials| credentials.locations());
+    for location in tokens.chain(others) {
+        match location {
+            Location::Header { name, .. } => drop(headers.remove(name)),
+            Location::Query { .. } => query = None,
+            Location::Cookie { .. } => {}
+        }
+    }
+    let head = Head { headers: &headers, query, ..*head };
+    let vars = decision::vars(policies, &head, place, now, &decision.authentication);
+    for (name, expression) in fields {
+        match expression.value(&vars) {
+            Ok(value) => record.json(name, &value),
+            Err(error) => tracing::debug!(field = name, %error, "a log field failed to evaluate"),
         }
     }
 }
