@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod connect;
+pub mod health;
 pub mod load;
 pub mod pool;
 pub mod resolve;
