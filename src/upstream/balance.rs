@@ -69,6 +69,11 @@ impl Balance {
 }
 
 impl Group {
+    /// All of them.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
     /// A backend's endpoints.
     pub fn new(endpoints: Vec<Arc<Endpoint>>, choice: Choice) -> Self {
         // each begins elsewhere, so that many gateways that start together do not all ask the first
@@ -116,7 +121,7 @@ pub(super) fn turn(length: usize) -> usize {
 }
 
 /// A thread's own sequence of numbers (SplitMix64). Good enough to spread load; never for secrets.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     thread_local!(static STATE: Cell<u64> = Cell::new({
         use std::hash::{BuildHasher, Hasher};
         std::hash::RandomState::new().build_hasher().finish()

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -36,10 +37,10 @@ const MAX_HEAD: usize = 256 << 10;
 /// A worker's connections.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<u64, Vec<Idle>>>,
-    http2: Mutex<HashMap<u64, Http2>>,
+    idle: Mutex<HashMap<u64, Vec<Idle>, RandomState>>,
+    http2: Mutex<HashMap<u64, Http2, RandomState>>,
     /// HTTP/1 connections that may be in use at a time, where that is limited.
-    seats: Mutex<HashMap<u64, Arc<Semaphore>>>,
+    seats: Mutex<HashMap<u64, Arc<Semaphore>, RandomState>>,
 }
 
 #[derive(Debug, Clone, Default)]
