@@ -102,17 +102,9 @@ impl Compiler<'_> {
             false => None,
         };
         policies.max_connections.hash(&mut key);
-        let mut endpoint = Endpoint {
-            key: key.finish(),
-            label: host.endpoint.to_string().into(),
-            address,
-            names: Default::default(),
-            protocol,
-            tls,
-            authorization,
-            load: None,
-            connect_timeout: self.process.limits.connect_timeout.get(),
-        };
+        let timeout = self.process.limits.connect_timeout.get();
+        let plain = Endpoint::new(&host.endpoint.to_string(), address, protocol, timeout);
+        let mut endpoint = Endpoint { key: key.finish(), tls, authorization, ..plain };
         endpoint.load = self.load(backend, host, &endpoint).ok()?;
         Some(endpoint)
     }

@@ -43,17 +43,9 @@ impl Compiler<'_> {
             })
         });
         if let (true, Some(check), Some(runtime)) = (new, check, self.sources.runtime()) {
-            let way = Endpoint {
-                key: endpoint.key,
-                label: Arc::clone(&endpoint.label),
-                address: endpoint.address.clone(),
-                names: Default::default(),
-                protocol: endpoint.protocol,
-                tls: endpoint.tls.clone(),
-                authorization: None,
-                load: None,
-                connect_timeout: endpoint.connect_timeout,
-            };
+            let (address, timeout) = (endpoint.address.clone(), endpoint.connect_timeout);
+            let way = Endpoint::new(&endpoint.label, address, endpoint.protocol, timeout);
+            let way = Endpoint { tls: endpoint.tls.clone(), ..way };
             runtime.spawn(health::watch(Arc::downgrade(&load), way, check));
         }
         Ok(Some(load))

@@ -137,17 +137,8 @@ mod tests {
                 let _ = stream.write_all(text.as_bytes()).await;
             }
         });
-        let endpoint = Endpoint {
-            key: 0,
-            label: "x".into(),
-            address: Address::Tcp { host: "127.0.0.1".into(), port: address.port() },
-            names: Default::default(),
-            protocol: Protocol::Auto,
-            tls: None,
-            authorization: None,
-            load: None,
-            connect_timeout: Duration::from_secs(1),
-        };
+        let address = Address::Tcp { host: "127.0.0.1".into(), port: address.port() };
+        let endpoint = Endpoint::new("x", address, Protocol::Auto, Duration::from_secs(1));
         let check = Check {
             path: PathAndQuery::from_static("/up?x"),
             host: Authority::from_static("api.example"),
