@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod health;
 mod keys;
 mod policy;
 mod rules;
