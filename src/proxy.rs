@@ -1,4 +1,4 @@
-//! A request's way through the gateway, a line a stage: [`respond`].
+//! A request's way through the gateway, a line a stage: `respond`.
 //!
 //! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
 //! one access-log line.
@@ -23,7 +23,7 @@ pub mod watch;
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -71,6 +71,13 @@ struct Story {
     form: Form,
     id: HeaderValue,
     choice: Option<Choice>,
+    /// What few policies have to say.
+    extras: Option<Box<Extras>>,
+}
+
+/// What a request was given by policies that few routes have.
+#[derive(Default)]
+struct Extras {
     /// What the answer says to a site's script.
     cors: Option<cors::Verdict>,
     /// How the client's rate limit stands.
@@ -79,6 +86,24 @@ struct Story {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+}
+
+impl Story {
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+impl Extras {
+    /// Writes what an answer, or a refusal, has to say of them.
+    fn write(&self, refused: bool, headers: &mut HeaderMap) {
+        if let Some(quota) = &self.quota {
+            quota.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(headers, refused || self.refusal.is_some());
+        }
+    }
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -114,28 +139,23 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
         choice: None,
-        cors: None,
-        quota: None,
-        granted: None,
-        refusal: None,
+        extras: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
-        let refused = result.is_err() || story.refusal.is_some();
+        let refused = result.is_err();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), story.refusal);
+                let refusal = story.extras.as_ref().and_then(|extras| extras.refusal);
+                story.record.answered(response.status().as_u16(), refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
-        if let Some(quota) = &story.quota {
-            quota.write(response.headers_mut());
-        }
-        if let Some(cors) = &story.cors {
-            cors.write(response.headers_mut(), refused);
+        if let Some(extras) = story.extras.take() {
+            extras.write(refused, response.headers_mut());
         }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
@@ -157,23 +177,27 @@ async fn respond(
     if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
         return Ok(preflight);
     }
-    let decision =
-        decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision)?;
-    if let Some(gates) = &choice.policies().gates {
-        let head = request.head();
-        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
-        if let Some(answer) = Box::pin(passing).await? {
-            return Ok(answer);
+    // the decision is large: in a block of its own it does not take up room while a backend is waited for
+    let (permit, mut edits, websocket) = {
+        let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
+        let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+        let permit = record_decision(cx, story, &choice, &decision)?;
+        if let Some(gates) = &policies.gates {
+            let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &request);
+            if let Some(answer) = Box::pin(passing).await? {
+                return Ok(answer);
+            }
         }
-    }
+        let mut edits = policies::begin_edits(&choice, &decision, &request);
+        let websocket = edit(cx, policies, &decision.authentication, &mut request);
+        policies::keep(edits.as_deref_mut(), decision);
+        (permit, edits, websocket)
+    };
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let mut edits = policies::begin_edits(&choice, &decision, &request);
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
     } else {
-        if let Some(granted) = story.granted.take() {
+        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
             granted.write(&mut request.parts_mut().headers);
         }
         if let Some(edits) = &mut edits {
@@ -185,14 +209,28 @@ async fn respond(
         } else {
             let limit = cx.snapshot.settings.limits.body;
             let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-            outbound.send(&mut story.record).await?
+            let mut response = outbound.send(&mut story.record).await?;
+            if cx.snapshot.settings.via {
+                let via = via(response.version());
+                response.headers_mut().append(header::VIA, via);
+            }
+            response
         }
     };
     if let Some(edits) = &edits {
         let status = response.status().as_u16();
-        edits.on_response(&choice, &decision, status, response.headers_mut());
+        edits.on_response(&choice, status, response.headers_mut());
     }
     Ok(response)
+}
+
+/// This hop in a message of `version` (RFC 9110 §7.6.3).
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -208,7 +246,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
     }
     story.id = id.unwrap_or_else(|| cx.worker.new_id());
     story.record.text("request.id", story.id.to_str().unwrap_or_default());
-    story.record.plain("client", source.address);
+    if source.address == peer {
+        story.record.text("client", cx.connection.peer.to_str().unwrap_or_default());
+    } else {
+        story.record.plain("client", source.address);
+    }
     settings.identity_headers.strip(&mut parts.headers);
     Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
         |(rejection, parts)| {
@@ -228,10 +270,11 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
     let listener = cx.bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
-    describe(&mut story.record, &request.head());
+    let head = request.head();
+    describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let found = listener.router.find(&request.head(), story.now);
+    let found = listener.router.find(&head, story.now);
     let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
@@ -303,6 +346,9 @@ fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request:
     let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
     forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
+    if settings.via {
+        parts.headers.append(header::VIA, via(parts.version));
+    }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
 }
 

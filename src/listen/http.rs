@@ -101,7 +101,7 @@ impl Serving {
             }
         });
         let mut builder = http1::Builder::new();
-        builder.max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
+        builder.writev(false).max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
         if limits.headers != HYPERS_HEADERS {
             builder.max_headers(limits.headers);
         }
