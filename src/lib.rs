@@ -13,6 +13,10 @@
 pub mod app;
 pub mod cli;
 
+pub mod admin;
+pub mod control;
+pub mod explain;
+
 pub mod compile;
 pub mod config;
 pub mod snapshot;

@@ -18,6 +18,7 @@ mod policies;
 pub mod reply;
 mod retry;
 pub mod route;
+pub mod trace;
 pub mod upgrade;
 pub mod watch;
 
@@ -43,6 +44,7 @@ use access::Record;
 use answer::{AnswerBody, Content};
 use normalize::{Connection, Request};
 use reply::{Form, Realm};
+use trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -177,23 +179,12 @@ async fn respond(
     if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
         return Ok(preflight);
     }
-    // the decision is large: in a block of its own it does not take up room while a backend is waited for
-    let (permit, mut edits, websocket) = {
-        let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
-        let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
-        let permit = record_decision(cx, story, &choice, &decision)?;
-        if let Some(gates) = &policies.gates {
-            let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &request);
-            if let Some(answer) = Box::pin(passing).await? {
-                return Ok(answer);
-            }
-        }
-        let mut edits = policies::begin_edits(&choice, &decision, &request);
-        let websocket = edit(cx, policies, &decision.authentication, &mut request);
-        policies::keep(edits.as_deref_mut(), decision);
-        (permit, edits, websocket)
+    let (permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
+        Judged::MayPass { permit, edits, websocket } => (permit, edits, websocket),
+        Judged::Answered(response) => return Ok(*response),
     };
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
     } else {
@@ -209,19 +200,49 @@ async fn respond(
         } else {
             let limit = cx.snapshot.settings.limits.body;
             let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-            let mut response = outbound.send(&mut story.record).await?;
-            if cx.snapshot.settings.via {
-                let via = via(response.version());
-                response.headers_mut().append(header::VIA, via);
-            }
-            response
+            outbound.send(&mut story.record).await?
         }
     };
     if let Some(edits) = &edits {
         let status = response.status().as_u16();
         edits.on_response(&choice, status, response.headers_mut());
     }
+    if cx.snapshot.settings.via {
+        let via = via(response.version());
+        response.headers_mut().append(header::VIA, via);
+    }
     Ok(response)
+}
+
+/// What became of a request whose credentials, rules and limits were looked at.
+enum Judged<'a> {
+    /// It may go on, with these edits; perhaps to a WebSocket.
+    MayPass { permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
+    /// Another service answered it.
+    Answered(Box<Response<Content>>),
+}
+
+/// The decision and what follows from it. A stage of its own, so that the decision, which is large, does not take up
+/// room while a backend is waited for.
+async fn judge<'a>(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &'a Choice,
+    request: &mut Request,
+) -> Result<Judged<'a>, Rejection> {
+    let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
+    let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+    let permit = record_decision(cx, story, choice, &decision)?;
+    if let Some(gates) = &policies.gates {
+        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(Judged::Answered(Box::new(answer)));
+        }
+    }
+    let mut edits = policies::begin_edits(choice, &decision, request);
+    let websocket = edit(cx, policies, &decision.authentication, request);
+    policies::keep(edits.as_deref_mut(), decision);
+    Ok(Judged::MayPass { permit, edits, websocket })
 }
 
 /// This hop in a message of `version` (RFC 9110 §7.6.3).
@@ -350,6 +371,15 @@ fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request:
         parts.headers.append(header::VIA, via(parts.version));
     }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
+}
+
+/// A span of this hop's own in the client's trace, or in a new one.
+fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
+    let headers = request.headers_mut();
+    let span = TraceParent::of(headers, cx.worker.new_number());
+    span.write(headers);
+    record.text("trace.id", span.trace());
+    record.text("span.id", span.span());
 }
 
 /// The only error exit.
