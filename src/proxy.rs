@@ -72,6 +72,7 @@ struct Story {
     record: Record,
     form: Form,
     id: HeaderValue,
+    version: Version,
     choice: Option<Choice>,
     /// What few policies have to say.
     extras: Option<Box<Extras>>,
@@ -140,6 +141,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
+        version: parts.version,
         choice: None,
         extras: None,
     };
@@ -179,11 +181,10 @@ async fn respond(
     if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
         return Ok(preflight);
     }
-    let (permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
-        Judged::MayPass { permit, edits, websocket } => (permit, edits, websocket),
+    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
+        Judged::MayPass { route, permit, edits, websocket } => (route, permit, edits, websocket),
         Judged::Answered(response) => return Ok(*response),
     };
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
@@ -217,7 +218,7 @@ async fn respond(
 /// What became of a request whose credentials, rules and limits were looked at.
 enum Judged<'a> {
     /// It may go on, with these edits; perhaps to a WebSocket.
-    MayPass { permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
+    MayPass { route: &'a Route, permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
     /// Another service answered it.
     Answered(Box<Response<Content>>),
 }
@@ -239,10 +240,11 @@ async fn judge<'a>(
             return Ok(Judged::Answered(Box::new(answer)));
         }
     }
+    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let mut edits = policies::begin_edits(choice, &decision, request);
-    let websocket = edit(cx, policies, &decision.authentication, request);
+    let websocket = edit(cx, policies, route, &decision.authentication, request);
     policies::keep(edits.as_deref_mut(), decision);
-    Ok(Judged::MayPass { permit, edits, websocket })
+    Ok(Judged::MayPass { route, permit, edits, websocket })
 }
 
 /// This hop in a message of `version` (RFC 9110 §7.6.3).
@@ -295,6 +297,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
+    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+        // another listener's handshake may have asked for less than this one's would
+        return Err(Reason::MisdirectedRequest.into());
+    }
     let found = listener.router.find(&head, story.now);
     let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
@@ -341,14 +347,21 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(
+    cx: &Cx,
+    effective: &Policies,
+    route: &Route,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
     }
     let parts = request.parts_mut();
-    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    let passes = route.passes_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -392,7 +405,7 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
         _ => jwt,
     };
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
-    if rejection.close {
+    if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));
