@@ -2,6 +2,7 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod health;
 mod load;
 mod run;
 mod validate;
@@ -36,6 +37,14 @@ enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a config, and bind nothing.
     Validate(ConfigArgs),
+    /// Ask a running gateway whether it is ready; for the health checks of containers.
+    Health {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
+        #[arg(long, conflicts_with_all = ["file", "config"])]
+        url: Option<String>,
+    },
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -73,6 +82,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(RunArgs { config, validate_only: true }) | Command::Validate(config) => validate::main(&config),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
+        Command::Health { config, url } => health::main(&config, url.as_deref()),
         Command::Echo { listen } => echo::main(listen),
     }
 }

@@ -59,10 +59,10 @@ pub(crate) fn verify(policy: &JwtAuth, token: &[u8], places: Places, now: UnixTi
     let only = here.next().filter(|_| here.next().is_none());
     // With one provider there is nothing to choose: its keys are asked first, and a payload whose signature is good is
     // read only once. The claims' check compares `iss` too; a token that fails is looked at for its issuer below.
-    if let Some((index, provider)) = only {
-        if let Some(verified) = search.ask(index, provider)? {
-            return Ok(verified);
-        }
+    if let Some((index, provider)) = only
+        && let Some(verified) = search.ask(index, provider)?
+    {
+        return Ok(verified);
     }
     let issuer = json::claimed_issuer(&compact.payload).map_err(|_| Malformed::Payload)?;
     let mut asked = false;

@@ -27,18 +27,21 @@ pub enum Family {
     Fetches,
     /// Tries beyond the first toward a backend.
     Retries,
+    /// Copies of requests for mirrors, by route and what became of them.
+    Mirrored,
     /// Log lines lost since their reader stalled.
     DroppedLines,
 }
 
 impl Family {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
         Self::Decisions,
         Self::Fetches,
         Self::Retries,
+        Self::Mirrored,
         Self::DroppedLines,
     ];
 
@@ -59,6 +62,10 @@ impl Family {
             Self::Retries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
+            Self::Mirrored => (
+                "portcullis_mirrored_requests_total",
+                "Copies of requests for mirrors, by route and what became of them.",
+            ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }
@@ -307,7 +314,7 @@ impl Shard {
         lock(&self.numbers).connections += change;
     }
 
-    /// Says how many tokens the worker's cache holds.
+    /// Says how many tokens the cache that all workers share holds.
     pub fn cache_entries(&self, entries: u64) {
         lock(&self.numbers).cache_entries = entries;
     }
@@ -349,7 +356,8 @@ impl Numbers {
             mine.upstream.add(&theirs.upstream);
         }
         self.connections += other.connections;
-        self.cache_entries += other.cache_entries;
+        // one cache, which every worker counts
+        self.cache_entries = self.cache_entries.max(other.cache_entries);
     }
 }
 
