@@ -12,7 +12,7 @@ use super::algorithm::Algorithm;
 use super::claims;
 use super::failure::{ClaimFault, Detail, Failure};
 use super::headers;
-use super::identity::{self, Verified};
+use super::identity::Verified;
 use super::json::{self, ClaimedIssuer};
 use super::keyring::{Key, KeySet};
 use super::location::Places;
@@ -211,7 +211,6 @@ impl Search<'_> {
             }
         };
         let headers = self.policy.identity_headers(&claims, self.compact.payload_text)?;
-        let size = identity::size(&claims, &headers);
         Ok(Some(Verified {
             claims,
             provider: Arc::clone(provider.name()),
@@ -221,7 +220,6 @@ impl Search<'_> {
             dates,
             headers,
             keys: *set.fingerprint(),
-            size,
         }))
     }
 
