@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::auth::TokenCache;
 use crate::compile::compile;
-use crate::config::{Config, Diagnostic, Loaded};
+use crate::config::{Code, Config, Diagnostic, Loaded};
 use crate::drain::{self, Trigger};
 use crate::listen::{Acceptor, socket};
 use crate::snapshot::Snapshot;
@@ -208,7 +208,7 @@ fn bind_all(
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
                 let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.place.clone(), message));
+                errors.push(Diagnostic::error(written.place.clone(), message).code(Code::Address));
             }
         }
     }

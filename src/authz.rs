@@ -7,6 +7,7 @@ mod decision;
 mod expr;
 mod functions;
 mod json;
+mod lint;
 mod lower;
 mod names;
 mod steps;

@@ -3,7 +3,9 @@
 
 pub mod echo;
 mod load;
+mod output;
 mod run;
+mod summary;
 mod validate;
 
 use std::net::SocketAddr;
@@ -35,7 +37,8 @@ enum Command {
     /// Serve; what happens without a command.
     Run(RunArgs),
     /// Say everything that is wrong with a config, and bind nothing.
-    Validate(ConfigArgs),
+    #[command(after_help = validate_help())]
+    Validate(validate::ValidateArgs),
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -71,10 +74,26 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(RunArgs { config, validate_only: true }) | Command::Validate(config) => validate::main(&config),
+        Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::only(&config)),
+        Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
         Command::Echo { listen } => echo::main(listen),
     }
+}
+
+fn validate_help() -> String {
+    format!(
+        "Exit code: 0 no errors, 1 warnings with --strict, 2 errors.
+
+Examples:
+  portcullis validate -f config.yaml
+  portcullis validate --strict -f staging.yaml production.yaml
+  portcullis validate --output github -f config.yaml    annotations in a pull request
+
+Findings:
+{}",
+        output::ids()
+    )
 }
 
 /// One line on standard error. A closed stream is nobody's error.

@@ -4,6 +4,7 @@
 //! the file names (keys, certificates) is read by the step that comes next; [`missing_file`] words its errors.
 
 pub mod bind;
+pub mod code;
 mod decode;
 mod dialect;
 pub mod error;
@@ -26,6 +27,7 @@ mod tests;
 use std::path::Path;
 
 pub use bind::{Bind, Listener};
+pub use code::Code;
 pub use error::{Diagnostic, Severity};
 pub use expand::Env;
 pub use place::{Located, Place};
@@ -102,7 +104,7 @@ pub fn missing_file(named: &Located<std::path::PathBuf>, error: &std::io::Error)
         std::io::ErrorKind::NotFound => format!("there is no such file: {}", tried.display()),
         _ => format!("the file can't be read: {}: {error}", tried.display()),
     };
-    let finding = Diagnostic::error(named.place.clone(), finding);
+    let finding = Diagnostic::error(named.place.clone(), finding).code(Code::NamedFile);
     let beside = Path::new(&*named.place.file).parent().map(|folder| folder.join(&named.value));
     match beside.filter(|path| named.value.is_relative() && *path != named.value && path.exists()) {
         Some(path) => finding.hint(format!(

@@ -122,7 +122,7 @@ impl std::error::Error for EvalError {}
 #[derive(Debug)]
 pub struct Expression {
     source: Box<str>,
-    ast: IdedExpr,
+    pub(super) ast: IdedExpr,
     constants: Vec<Constant>,
     unguarded: Vec<String>,
 }

@@ -4,21 +4,18 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+use super::output::{self, Paint};
+use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
 use crate::app::{Gateway, Options};
-use crate::auth::Mode;
 use crate::config::Loaded;
 use crate::config::process::LogFormat;
-use crate::snapshot::{Policies, Snapshot};
 use crate::telemetry::log::Log;
 
 pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     let loaded = match load::config(args) {
         Ok(loaded) => loaded,
-        Err(text) => {
-            say(text.trim_end());
-            return ExitCode::from(BAD_CONFIG);
-        }
+        Err(broken) => return broken.tell(),
     };
     let source = loaded.source.clone();
     let log = match application_log(&loaded) {
@@ -31,7 +28,7 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     let gateway = match Gateway::start(loaded, Options::default()) {
         Ok(gateway) => gateway,
         Err(errors) => {
-            say(load::render(&errors, &source).trim_end());
+            say(output::findings(&errors, Some(&source), Paint::stderr()).trim_end());
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -60,31 +57,5 @@ fn application_log(loaded: &Loaded) -> Result<Log, String> {
 fn banner(gateway: &Gateway) {
     let addresses: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
     say(format_args!("portcullis {} listens on {}", env!("CARGO_PKG_VERSION"), addresses.join(", ")));
-    say(summary(&gateway.snapshot()));
-}
-
-/// Binds, listeners, routes by their protection, providers, rules.
-pub(super) fn summary(snapshot: &Snapshot) -> String {
-    let listeners: Vec<_> = snapshot.binds.iter().flat_map(|bind| &bind.listeners).collect();
-    let routes: Vec<&Policies> = listeners.iter().flat_map(|l| l.routes.iter().map(|route| &route.policies)).collect();
-    let of = |mode: Option<Mode>| routes.iter().filter(|policies| protection(policies) == mode).count();
-    format!(
-        "{}, {}, {} ({} strict, {} optional, {} open)",
-        counted(snapshot.binds.len(), "bind"),
-        counted(listeners.len(), "listener"),
-        counted(routes.len(), "route"),
-        of(Some(Mode::Strict)),
-        of(Some(Mode::Optional)),
-        of(None),
-    )
-}
-
-/// How a route is protected by tokens: `None` is open, since nothing is ever refused there for want of a token.
-fn protection(policies: &Policies) -> Option<Mode> {
-    let jwt = policies.jwt.as_ref().filter(|jwt| !jwt.shadow())?;
-    Some(jwt.mode()).filter(|mode| *mode != Mode::Permissive)
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    say(Summary::of(&gateway.snapshot()));
 }

@@ -11,7 +11,7 @@ use crate::config::policy::{
     Algorithm as AlgorithmConfig, ClaimEncoding, Jwks, JwtAuth as JwtAuthConfig, JwtMode, Location as LocationConfig,
     Provider,
 };
-use crate::config::{Diagnostic, missing_file};
+use crate::config::{Code, Diagnostic, missing_file};
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
@@ -100,7 +100,7 @@ impl Compiler<'_> {
         };
         match KeySet::parse(&text, Origin::Local, algorithms) {
             Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key");
+                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
                     error.hint = Some(skipped.join("; "));
@@ -110,7 +110,7 @@ impl Compiler<'_> {
             }
             Ok(keys) => Some(KeySource::fixed(keys)),
             Err(error) => {
-                self.error(place, error.to_string());
+                self.errors.push(Diagnostic::error(place.clone(), error.to_string()).code(Code::Keys));
                 None
             }
         }
