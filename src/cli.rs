@@ -2,16 +2,20 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod input;
 mod load;
 mod output;
+mod print;
 mod run;
+mod signing;
 mod summary;
+mod token;
 mod validate;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// What the process leaves with when something went wrong while it ran.
 const FAILED: u8 = 1;
@@ -39,6 +43,24 @@ enum Command {
     /// Say everything that is wrong with a config, and bind nothing.
     #[command(after_help = validate_help())]
     Validate(validate::ValidateArgs),
+    /// Make keys and tokens for tests, and look into tokens.
+    Token(token::TokenArgs),
+    /// Show what the config amounts to.
+    Config(print::ConfigCommandArgs),
+    /// Print a script that completes commands and options.
+    #[command(after_help = "Examples:
+  portcullis completion bash > /etc/bash_completion.d/portcullis
+  portcullis completion zsh > \"${fpath[1]}/_portcullis\"")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    Version {
+        /// How the result is written: JSON is `name`, `version`, `os`, `arch`.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: output::Format,
+    },
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -77,7 +99,33 @@ pub fn main() -> ExitCode {
         Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::only(&config)),
         Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
+        Command::Token(args) => token::main(&args),
+        Command::Config(args) => print::main(&args),
+        Command::Completion { shell } => completion(shell),
+        Command::Version { output } => version(output),
         Command::Echo { listen } => echo::main(listen),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);
+    output::finish(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+}
+
+fn version(format: output::Format) -> ExitCode {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    match format {
+        output::Format::Text => output::finish(&format!("portcullis {VERSION}\n"), ExitCode::SUCCESS),
+        output::Format::Json => output::finish_json(
+            &serde_json::json!({
+                "name": "portcullis",
+                "version": VERSION,
+                "os": std::env::consts::OS,
+                "arch": std::env::consts::ARCH,
+            }),
+            ExitCode::SUCCESS,
+        ),
     }
 }
 
