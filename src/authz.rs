@@ -2,6 +2,18 @@
 //!
 //! Fails closed: a `deny` that fails to evaluate denies, a `require` or an `allow` that fails does not allow, and every
 //! level that has rules must allow by itself. This module knows no config, no I/O and no clock.
+//!
+//! The parser, the interpreter and the standard library are those of the `cel` crate; no other module names it. What
+//! stands around it, because it lacks it or gets it wrong (found with the CEL project's conformance cases and our own):
+//!
+//! * its lists and maps equal and hold only one another, so `["a"] != jwt.groups` was always true:
+//!   `lower::operators` puts our equality in place wherever a list or a map may stand;
+//! * it compiles the regex of `matches` at each evaluation, and has no limit of steps: `functions`, `steps`;
+//! * its parser and interpreter descend without a limit of their own, and overflow a worker's stack on long chains: deep
+//!   expressions are refused, or run on a thread with a big stack: `expr`;
+//! * `has(a["b"])` is no syntax of it: `macros`;
+//! * nothing is checked before it runs, not even names: `lower`;
+//! * its errors print values, which may be claims: `expr` words them anew.
 
 mod decision;
 mod expr;
@@ -9,15 +21,16 @@ mod functions;
 mod json;
 mod lint;
 mod lower;
+mod macros;
 mod names;
+mod rules;
 mod steps;
 mod types;
 mod vars;
 
-pub use decision::{
-    Authorization, Cause, Failure, Kind, Level, Mode, Origin, Outcome, Permit, Rule, RuleSet, Trace, Verdict, authorize,
-};
+pub use decision::{Authorization, Failure, Outcome, Permit, authorize};
 pub use expr::{EvalError, Expression, Fault, MAX_SOURCE, Scope, with_big_stack};
+pub use rules::{Cause, Kind, Level, Mode, Origin, Rule, RuleSet, Trace, Verdict};
 pub use vars::{Response, Subject, Vars};
 
 #[cfg(test)]

@@ -26,13 +26,21 @@ pub struct Place<'a> {
 }
 
 /// Authenticates, then authorizes. Keys that are being fetched are waited for, within their own limit.
-pub async fn decide(policies: &Policies, head: &Head<'_>, place: Place<'_>, tokens: &TokenCache) -> Decision {
-    let mut authentication = authenticate(policies, head, UnixTime::now(), tokens);
+/// `now` is when the request came.
+pub async fn decide(
+    policies: &Policies,
+    head: &Head<'_>,
+    place: Place<'_>,
+    mut now: UnixTime,
+    tokens: &TokenCache,
+) -> Decision {
+    let mut authentication = authenticate(policies, head, now, tokens);
     if let Some(pending) = authentication.pending() {
-        pending.settled().await;
-        authentication = authenticate(policies, head, UnixTime::now(), tokens);
+        Box::pin(pending.settled()).await;
+        now = UnixTime::now();
+        authentication = authenticate(policies, head, now, tokens);
     }
-    authorize(policies, head, place, UnixTime::now(), authentication)
+    authorize(policies, head, place, now, authentication)
 }
 
 /// The same at one moment, with the keys that are there: for `explain` and `test`.
@@ -64,7 +72,7 @@ fn authorize(
         return Decision { authentication, authorization: None };
     }
     let vars = vars(policies, head, place, now, &authentication);
-    let authorization = authz::authorize(policies.rules.iter(), &vars);
+    let authorization = authz::authorize(&policies.rules, &vars);
     Decision { authentication, authorization: Some(authorization) }
 }
 

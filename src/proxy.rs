@@ -58,6 +58,8 @@ pub struct Cx {
 
 /// What was found out about a request, for the answer and the record, whatever becomes of it.
 struct Story {
+    /// When it came.
+    now: UnixTime,
     record: Record,
     form: Form,
     id: HeaderValue,
@@ -84,50 +86,62 @@ impl Choice {
 }
 
 /// Answers one request, and records it.
-pub async fn serve(cx: Cx, request: http::Request<Incoming>) -> Response<AnswerBody> {
+pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = Response<AnswerBody>> {
     cx.watch.request_began();
     let (parts, body) = request.into_parts();
     let format = cx.snapshot.settings.log_format;
+    let now = UnixTime::now();
     let mut story = Story {
-        record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, UnixTime::now()),
+        now,
+        record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
         choice: None,
     };
     let head_only = parts.method == Method::HEAD;
-    let result = respond(&cx, &mut story, parts, body).await;
-    let mut response = match result {
-        Ok(response) => {
-            story.record.answered(response.status().as_u16(), None);
-            response
+    let parts = Box::new(parts);
+    async move {
+        let result = respond(&cx, &mut story, parts, body).await;
+        let mut response = match result {
+            Ok(response) => {
+                story.record.answered(response.status().as_u16(), None);
+                response
+            }
+            Err(rejection) => refuse(&mut story, &rejection),
+        };
+        if head_only && let Content::Ready(bytes) = response.body_mut() {
+            let length = std::mem::take(bytes).len();
+            response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
-        Err(rejection) => refuse(&mut story, &rejection),
-    };
-    if head_only && let Content::Ready(bytes) = response.body_mut() {
-        let length = std::mem::take(bytes).len();
-        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+        response.map(|content| AnswerBody::new(content, story.record, cx.watch))
     }
-    response.map(|content| AnswerBody::new(content, story.record, cx.watch))
 }
 
 /// A request's whole life, in order. Every stage hands on what the next one needs, or rejects.
-async fn respond(cx: &Cx, story: &mut Story, parts: Parts, body: Incoming) -> Result<Response<Content>, Rejection> {
+async fn respond(
+    cx: &Cx,
+    story: &mut Story,
+    parts: Box<Parts>,
+    body: Incoming,
+) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
-    let decision = decision::decide(choice.policies(), &request.head(), choice.place(), &cx.worker.tokens).await;
+    let decision =
+        decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
     if websocket {
         let drain = cx.connection.drain.clone();
-        return upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record).await;
+        return Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await;
     }
-    forward::forward(permit, request.into_parts(), body, route, cx.snapshot.settings.limits.body, &mut story.record)
-        .await
+    let limit = cx.snapshot.settings.limits.body;
+    let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+    outbound.send(&mut story.record).await
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
-fn normalize(cx: &Cx, story: &mut Story, mut parts: Parts) -> Result<Request, Rejection> {
+fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Request, Rejection> {
     let settings = &cx.snapshot.settings;
     let peer = cx.connection.source.address;
     let trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
@@ -162,7 +176,7 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &request.head());
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&request.head(), UnixTime::now()).cloned();
+    let route = listener.router.choose(&request.head(), story.now).cloned();
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
@@ -243,4 +257,20 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));
     response.map(Content::Ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each request's future is moved into its connection: what grows here is copied for every request. What is rare
+    /// and large belongs into a box.
+    #[test]
+    fn a_requests_future_stays_small() {
+        assert!(size_of_future(serve) <= 2048, "{}", size_of_future(serve));
+    }
 }

@@ -63,22 +63,18 @@ pub(crate) fn check(
         }
     }
 
-    let found: Vec<&str> = match claims.get("aud") {
-        None => Vec::new(),
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(several)) => several
-            .iter()
-            .map(Value::as_str)
-            .collect::<Option<_>>()
-            .ok_or_else(|| wrong("aud", "a string or a list of strings"))?,
+    let found = match claims.get("aud") {
+        None => &[],
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
         Some(_) => return Err(wrong("aud", "a string or a list of strings")),
     };
     if provider.audiences().next().is_some() {
         if !claims.contains_key("aud") {
             return Err(missing("aud"));
         }
-        if provider.audiences().all(|wanted| !found.contains(&wanted)) {
-            let found = found.into_iter().take(9).map(Into::into).collect();
+        if provider.audiences().all(|wanted| found.iter().all(|aud| aud != wanted)) {
+            let found = found.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
             return Err(Failure::new(Reason::AudienceMismatch, Detail::Audience { provider, found }));
         }

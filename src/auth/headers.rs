@@ -156,4 +156,72 @@ fn fold(byte: u8) -> u8 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn written(claims: Value, path: &[&str], json: bool) -> Result<Option<String>, Unwritable> {
+        let path = path.iter().map(ToString::to_string).collect();
+        let entry = ClaimHeader { path, header: HeaderName::from_static("x"), json };
+        let value = value(&entry, claims.as_object().unwrap())?;
+        Ok(value.map(|value| value.to_str().unwrap().to_owned()))
+    }
+
+    #[test]
+    fn values_of_every_kind() {
+        let some = |text: &str| Ok(Some(text.to_owned()));
+        for (claim, text, json) in [
+            (json!("alice"), some("alice"), some("\"alice\"")),
+            (json!("a, b"), some("a, b"), some("\"a, b\"")),
+            (json!(""), some(""), some("\"\"")),
+            (json!(7), some("7"), some("7")),
+            (json!(1.5), some("1.5"), some("1.5")),
+            (json!(true), some("true"), some("true")),
+            (json!(["a", 1, false]), some("a,1,false"), some("[\"a\",1,false]")),
+            (json!([]), some(""), some("[]")),
+            (json!([["a"]]), some("[[\"a\"]]"), some("[[\"a\"]]")),
+            (json!({"a": "é😀"}), some("{\"a\":\"\\u00e9\\ud83d\\ude00\"}"), some("{\"a\":\"\\u00e9\\ud83d\\ude00\"}")),
+            (json!(null), Ok(None), Ok(None)),
+            (json!("é"), Err(Unwritable::Characters), some("\"\\u00e9\"")),
+            (json!("a\r\nx: y"), Err(Unwritable::Characters), some("\"a\\r\\nx: y\"")),
+            (json!("a\u{0}"), Err(Unwritable::Characters), some("\"a\\u0000\"")),
+            (json!("a\u{7f}"), Err(Unwritable::Characters), some("\"a\\u007f\"")),
+            (json!(" a"), Err(Unwritable::Characters), some("\" a\"")),
+            (json!("a\t"), Err(Unwritable::Characters), some("\"a\\t\"")),
+            (json!(["a,b"]), Err(Unwritable::Comma), some("[\"a,b\"]")),
+            (json!(["a", " b"]), Err(Unwritable::Characters), some("[\"a\",\" b\"]")),
+            (json!(["a\n"]), Err(Unwritable::Characters), some("[\"a\\n\"]")),
+        ] {
+            let claims = json!({"c": claim});
+            assert_eq!(written(claims.clone(), &["c"], false), text, "{claims}");
+            assert_eq!(written(claims.clone(), &["c"], true), json, "{claims}");
+        }
+    }
+
+    #[test]
+    fn paths_are_lists_of_names() {
+        let claims = json!({"a.b": {"https://x/y": "z"}, "a": {"b": "no"}});
+        assert_eq!(written(claims.clone(), &["a.b", "https://x/y"], false), Ok(Some("z".into())));
+        for absent in [&["a.b.c"][..], &["a", "c"], &["a", "b", "c"], &[]] {
+            assert_eq!(written(claims.clone(), absent, false), Ok(None), "{absent:?}");
+        }
+    }
+
+    #[test]
+    fn identity_headers_go_in_every_spelling() {
+        let set = IdentityHeaders::new([&HeaderName::from_static("x-user_id"), &HeaderName::from_static("x-roles")]);
+        let mut headers = HeaderMap::new();
+        for name in
+            ["x-user-id", "X_User_Id", "x_user-id", "x-user_id", "X-ROLES", "x-role", "x-roles2", "xroles", "accept"]
+        {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
+        }
+        headers.append("x-roles", HeaderValue::from_static("2"));
+        assert_eq!(set.strip(&mut headers), 5);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-role", "x-roles2", "xroles"]);
+        assert_eq!(IdentityHeaders::default().strip(&mut headers), 0);
+        assert!(IdentityHeaders::default().is_empty() && !set.is_empty());
+    }
+}

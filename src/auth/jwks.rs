@@ -1,36 +1,285 @@
-//! Keys by URL.
+//! Keys by URL: fetched in the background, kept fresh, and never in a request's way.
+//!
+//! One task a source, on the runtime it is given, so that a provider that hangs delays no other. It fetches at once and
+//! again before the keys' time is over; a failure keeps the last good keys and is tried again with backoff for ever,
+//! until they are older than `staleFor` and stop counting. Requests can ask for an early fetch, so seldom that
+//! garbage tokens can't drive a provider.
+//!
+//! Refused from the network: any status but 2xx, a redirect to another origin, more bytes than `maxSize`, a compressed
+//! body, what is no key set, a set without a usable key (an outage, not a rotation: the last good keys stay), and a
+//! discovery document of another issuer. Proxies of the environment are used only when that is asked for.
 
 mod demand;
+mod fetch;
+mod task;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-pub(crate) use demand::Demand;
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 
+use super::algorithm::Algorithms;
+use super::keyring::KeySet;
 use super::source::KeySource;
+pub(crate) use demand::Demand;
+pub use fetch::{FetchError, FetchFault, FetchSettingsError};
 
 /// Seconds after which a request that was refused for want of keys may be sent again.
 pub const RETRY_AFTER: u32 = 5;
 
-/// What is known of a source that is fetched.
+/// Where a provider publishes its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyLocation {
+    /// At this URL.
+    Url(String),
+    /// Where the metadata of this issuer says (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
+    Discover {
+        /// The issuer, which the metadata must name exactly.
+        issuer: String,
+    },
+}
+
+/// How often, and on what, one fetch is tried again at once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Retry {
+    /// Tries after the first.
+    pub attempts: u32,
+    /// The wait before the second try; it doubles from try to try.
+    pub base_interval: Duration,
+    /// The longest wait.
+    pub max_interval: Duration,
+    /// Try again on a status of 500 and above.
+    pub on_5xx: bool,
+    /// Try again when the exchange broke off or took too long.
+    pub on_reset: bool,
+    /// Try again when no connection came about.
+    pub on_connect_failure: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            base_interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(5),
+            on_5xx: true,
+            on_reset: true,
+            on_connect_failure: true,
+        }
+    }
+}
+
+/// TLS toward the provider. No `Debug`, since it may hold a private key.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct FetchTls {
+    /// Certificates in PEM that are trusted instead of the system's.
+    pub root: Option<Vec<u8>>,
+    /// The name that the certificate must have, when it is not the URL's host.
+    pub hostname: Option<String>,
+    /// A client certificate chain and its private key, both in PEM, one behind the other.
+    pub identity: Option<Vec<u8>>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// How keys are fetched.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FetchSettings {
+    /// Where from.
+    pub location: KeyLocation,
+    /// The provider's `algorithms`.
+    pub algorithms: Option<Algorithms>,
+    /// How long keys are fresh; `None`: as `Cache-Control` says, within a minute and a day, or else five minutes.
+    pub cache_duration: Option<Duration>,
+    /// The longest that one exchange may take.
+    pub timeout: Duration,
+    /// The most bytes of a document.
+    pub max_size: usize,
+    /// What is tried again at once.
+    pub retry: Retry,
+    /// How long the last good keys count when no newer ones can be had.
+    pub stale_for: Duration,
+    /// TLS toward the provider.
+    pub tls: FetchTls,
+    /// Headers to send.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `host:port` to connect to, in place of the URL's.
+    pub connect_to: Option<String>,
+    /// Use the proxies that the environment names.
+    pub proxy_from_environment: bool,
+}
+
+impl FetchSettings {
+    /// The defaults of SPEC §5 for this location.
+    pub fn new(location: KeyLocation) -> Self {
+        Self {
+            location,
+            algorithms: None,
+            cache_duration: None,
+            timeout: Duration::from_secs(10),
+            max_size: 1024 * 1024,
+            retry: Retry::default(),
+            stale_for: Duration::from_secs(24 * 3600),
+            tls: FetchTls::default(),
+            headers: Vec::new(),
+            connect_to: None,
+            proxy_from_environment: false,
+        }
+    }
+}
+
+/// How a fetched source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing has been fetched yet.
+    Waiting,
+    /// The last fetch went well.
+    Fresh,
+    /// The last fetch failed; the keys of an earlier one count.
+    Stale,
+    /// The last good keys are too old to count.
+    Expired,
+}
+
+/// What the admin page and the metrics show of a fetched source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// How it stands.
+    pub state: State,
+    /// How many keys count.
+    pub keys: usize,
+    /// The keys of the last good set that were left out, as text.
+    pub skipped: Vec<String>,
+    /// How old the keys are.
+    pub age: Option<Duration>,
+    /// What went wrong the last time; `None` when it went well.
+    pub last_error: Option<String>,
+    /// Rounds of fetching that went well.
+    pub fetched: u64,
+    /// Rounds of fetching that failed.
+    pub failed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    good_at: Option<Instant>,
+    skipped: Vec<String>,
+    expired: bool,
+    last_error: Option<String>,
+    fetched: u64,
+    failed: u64,
+}
+
+/// The side of a source that fetches.
 #[derive(Debug, Default)]
 pub struct Remote {
-    demand: Demand,
+    demand: Arc<Demand>,
+    record: Mutex<Record>,
 }
 
 impl Remote {
-    pub(crate) fn demand(&self) -> &Demand {
+    pub(crate) fn demand(&self) -> &Arc<Demand> {
         &self.demand
     }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.demand.wake();
+    }
+}
+
+impl KeySource {
+    /// How the fetching stands; `None` for keys that are not fetched.
+    pub fn status(&self) -> Option<Status> {
+        let record = self.remote()?.record();
+        let state = match (&record.good_at, &record.last_error) {
+            _ if record.expired => State::Expired,
+            (None, _) => State::Waiting,
+            (Some(_), None) => State::Fresh,
+            (Some(_), Some(_)) => State::Stale,
+        };
+        Some(Status {
+            state,
+            keys: self.current().as_deref().map_or(0, KeySet::len),
+            skipped: record.skipped.clone(),
+            age: record.good_at.map(|at| at.elapsed()),
+            last_error: record.last_error.clone(),
+            fetched: record.fetched,
+            failed: record.failed,
+        })
+    }
+}
+
+/// All fetched sources of the process. Equal settings share one source and its task, also from one config to the next,
+/// so that a reload neither fetches anew nor forgets keys. A source that no config uses any more ends its task.
+pub struct Sources {
+    runtime: Option<tokio::runtime::Handle>,
+    known: Mutex<HashMap<FetchSettings, Weak<KeySource>>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Sources whose tasks run on `runtime`; `None`: nothing is ever fetched, as when a config is only checked.
+    pub fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
+        Self { runtime, known: Mutex::default() }
+    }
+
+    /// The source with these settings, which begins to fetch at once if it is new.
+    ///
+    /// # Errors
+    /// The URL, certificates or names in the settings are no good.
+    pub fn get(&self, settings: FetchSettings) -> Result<Arc<KeySource>, FetchSettingsError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, source| source.strong_count() > 0);
+        if let Some(source) = known.get(&settings).and_then(Weak::upgrade) {
+            return Ok(source);
+        }
+        let fetcher = fetch::Fetcher::new(settings.clone())?;
+        let source = KeySource::fetched(Remote::default());
+        if let (Some(runtime), Some(remote)) = (&self.runtime, source.remote()) {
+            let schedule = task::Schedule::of(&settings);
+            let (weak, demand) = (Arc::downgrade(&source), Arc::clone(remote.demand()));
+            runtime.spawn(task::run(weak, demand, schedule, move || {
+                let fetcher = fetcher.clone();
+                async move { fetcher.fetch().await }
+            }));
+        }
+        known.insert(settings, Arc::downgrade(&source));
+        Ok(source)
+    }
+}
+
+/// Fetches a key set once, in the foreground: for commands that explain or check.
+///
+/// # Errors
+/// The settings are no good, or the fetch failed.
+pub async fn fetch_once(settings: FetchSettings) -> Result<KeySet, String> {
+    let fetcher = fetch::Fetcher::new(settings).map_err(|error| error.to_string())?;
+    fetcher.fetch().await.map(|fetched| fetched.keys).map_err(|error| error.to_string())
 }
 
 /// Asks every source for keys and waits for the first answer of each, `patience` at most in all.
 pub(crate) async fn settled(sources: &[Arc<KeySource>], kid: Option<&str>, patience: Duration) {
-    let until = tokio::time::Instant::now() + patience;
+    let until = Instant::now() + patience;
     for source in sources {
         let Some(remote) = source.remote() else { continue };
-        let has_kid =
-            || kid.is_some_and(|kid| source.current().as_deref().is_some_and(|set| set.kids().any(|k| k == kid)));
-        remote.demand().settled(kid, until, has_kid).await;
+        let has = |set: &KeySet| kid.is_none_or(|kid| set.kids().any(|own| own == kid));
+        remote.demand().settled(kid, until, || source.current().as_deref().is_some_and(has)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

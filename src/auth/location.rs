@@ -269,6 +269,3 @@ pub(crate) fn remove_from_query<'q>(locations: &[Location], places: Places, quer
     let kept: Vec<&str> = query.split('&').filter(|pair| parameters(pair).all(|(name, _)| !named(name))).collect();
     (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
 }
-
-#[cfg(test)]
-mod tests;

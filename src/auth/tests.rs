@@ -1,1 +1,8 @@
+//! The policy as a whole: what it accepts, what it refuses and why, and that its cache changes neither.
 
+mod attacks;
+mod cache;
+pub(crate) mod kit;
+mod policy;
+mod properties;
+mod vectors;

@@ -69,19 +69,19 @@ pub(crate) struct Compact<'a> {
 impl<'a> Compact<'a> {
     /// Cuts and decodes `token`, whose size the caller has bounded.
     pub(crate) fn split(token: &'a [u8]) -> Result<Self, Malformed> {
-        let mut dots = token.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
-        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
-            return Err(Malformed::Parts);
-        };
-        let (Some(header), Some(payload_text), Some(signature), Some(signing_input)) =
-            (token.get(..first), token.get(first + 1..second), token.get(second + 1..), token.get(..second))
+        // What is not UTF-8 is not base64url either; a `str` finds its dots a word at a time.
+        let text = std::str::from_utf8(token).map_err(|_| Malformed::Base64)?;
+        let mut parts = text.split('.');
+        let (Some(header), Some(payload_text), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Malformed::Parts);
         };
-        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Base64);
+        let signing_input = token.get(..header.len() + 1 + payload_text.len()).ok_or(Malformed::Parts)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Base64);
         Ok(Self {
             signing_input,
-            payload_text,
+            payload_text: payload_text.as_bytes(),
             header: decode(header)?,
             payload: decode(payload_text)?,
             signature: decode(signature)?,

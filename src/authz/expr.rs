@@ -24,7 +24,10 @@ use super::{functions, json, steps};
 /// The longest source that is taken, in bytes.
 pub const MAX_SOURCE: usize = 4096;
 /// The parser descends once for each level, with frames of kilobytes.
-const COMPILE_STACK: usize = 64 << 20;
+const BIG_STACK: usize = 64 << 20;
+/// The deepest expression that is evaluated where the request is; a worker has 2 MiB of stack. The engine takes some
+/// 2 KiB a level when it is optimised, and 64 KiB when not. What is deeper is rare, and runs on a thread of its own.
+const SHALLOW: usize = if cfg!(debug_assertions) { 12 } else { 128 };
 
 /// Where an expression stands, and so what it may see and what it must give.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +128,7 @@ pub struct Expression {
     pub(super) ast: IdedExpr,
     constants: Vec<Constant>,
     unguarded: Vec<String>,
+    deep: bool,
 }
 
 impl Expression {
@@ -147,8 +151,8 @@ impl Expression {
         &self.source
     }
 
-    /// The claims that this reads without a `has()`, `?` or `default()` for the same path: an evaluation fails for who
-    /// lacks one.
+    /// The claims and headers that this reads without a `has()`, `in`, `?` or `default()` for the same path: where one
+    /// is absent, an evaluation fails.
     pub fn unguarded(&self) -> &[String] {
         &self.unguarded
     }
@@ -179,7 +183,18 @@ impl Expression {
         })
     }
 
-    fn run<T>(
+    fn run<T: Send>(
+        &self,
+        view: &View<'_>,
+        finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError> + Send,
+    ) -> Result<T, EvalError> {
+        match self.deep {
+            true => with_big_stack(|| self.run_here(view, finish)).unwrap_or(Err(EvalError::Panicked)),
+            false => self.run_here(view, finish),
+        }
+    }
+
+    fn run_here<T>(
         &self,
         view: &View<'_>,
         finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
@@ -265,11 +280,19 @@ fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Fault>> {
     if source.trim().is_empty() {
         return Err(vec![fault(0, "the expression is empty")]);
     }
-    let parsed = catch_unwind(|| functions::env().parser().parse_with_source_info(source));
+    // Fields in backticks, as cel-go has them: request.headers.`x-env`.
+    let parser = functions::env().parser().enable_ident_escape_syntax(true);
+    let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(source)));
     match parsed {
         Ok(Ok((ast, info))) => {
             let lower::Lowered { expr, constants, unguarded } = lower::lower(ast, &info, scope)?;
-            Ok(Expression { source: source.into(), ast: expr, constants, unguarded })
+            Ok(Expression {
+                source: source.into(),
+                deep: lower::depth(&expr) > SHALLOW,
+                ast: expr,
+                constants,
+                unguarded,
+            })
         }
         // The first error is the true one; those after it come from the parser's attempts to go on.
         Ok(Err(errors)) => Err(vec![match errors.errors.into_iter().next() {
@@ -282,7 +305,8 @@ fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Fault>> {
 
 fn syntax(source: &str, (line, column): (isize, isize), message: &str) -> Fault {
     let before: usize = source.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
-    let column = usize::try_from(column).unwrap_or(0);
+    // Lines and columns count from 1.
+    let column = usize::try_from(column - 1).unwrap_or(0);
     let rest = source.get(before..).unwrap_or_default();
     let within = rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at);
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
@@ -298,7 +322,7 @@ thread_local! {
     static BIG: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` on a thread whose stack no expression can overflow; a call inside of it starts no other thread.
+/// Runs `work` on a thread whose stack no expression can overflow, for compiling; a call inside of it starts no other thread.
 ///
 /// # Errors
 /// When the thread can't be started, or `work` panics.
@@ -307,14 +331,14 @@ pub fn with_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, &'s
         return Ok(work());
     }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel-compile".to_owned()).stack_size(COMPILE_STACK);
+        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(BIG_STACK);
         let work = || {
             BIG.set(true);
             work()
         };
         match thread.spawn_scoped(scope, work) {
-            Ok(handle) => handle.join().map_err(|_| "compiling broke off"),
-            Err(_) => Err("no thread could be started to compile on"),
+            Ok(handle) => handle.join().map_err(|_| "the work broke off"),
+            Err(_) => Err("no thread could be started"),
         }
     })
 }

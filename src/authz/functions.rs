@@ -3,7 +3,8 @@
 //! Names that begin with `@` can't be written: the compiler puts them in place of what was (see [`lower`](super::lower)).
 //! A function that could make much out of little (`replace`, `join`, a regex from a variable) is bounded here.
 
-use std::net::IpAddr;
+mod values;
+
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest;
@@ -11,13 +12,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use cel::common::types::{
     BYTES_TYPE, CelBool, CelBytes, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, Kind, LIST_TYPE, MAP_TYPE,
-    STRING_TYPE, Type,
+    STRING_TYPE,
 };
-use cel::common::value::{CowVal, StaticVal, Val};
+use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 use cel_interpreter as cel;
 use regex::{Regex, RegexBuilder};
 
+use self::values::{CIDR, IP, PATTERN};
+pub(super) use self::values::{Cidr, Ip, Pattern, parse_ip};
 use super::{json, steps};
 
 /// The longest string that `replace` and `join` make.
@@ -37,7 +40,8 @@ pub(super) fn env() -> Arc<Env> {
 }
 
 fn build() -> Result<Env, DeclarationError> {
-    let mut env = Env::stdlib();
+    // Without the engine's macros: `macros` expands them.
+    let mut env = Env::default().with_stdlib();
     env.add_extension(cel::extensions::strings)?;
     env.add_type(PATTERN.to_owned())?;
     env.add_type(CIDR.to_owned())?;
@@ -47,7 +51,7 @@ fn build() -> Result<Env, DeclarationError> {
     env.add_overload("@claim_contains", "claim_contains", vec![DYN_TYPE, DYN_TYPE], claim_contains)?;
     env.add_overload("@member", "member", vec![DYN_TYPE, DYN_TYPE], member)?;
     env.add_overload("@equal", "equal", vec![DYN_TYPE, DYN_TYPE], equal)?;
-    env.add_overload("@each", "each", vec![DYN_TYPE], each)?;
+    env.add_overload("@each", "each", vec![DYN_TYPE, INT_TYPE], each)?;
     env.add_overload("@matches", "matches_pattern", vec![STRING_TYPE, PATTERN.to_owned()], matches)?;
     env.add_overload("@matches", "matches_string", vec![STRING_TYPE, STRING_TYPE], matches_text)?;
     env.add_overload("@replace", "replace", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE], replace)?;
@@ -177,15 +181,16 @@ fn equal<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     bool(json::equal(arg(&args, 0)?, arg(&args, 1)?))
 }
 
-/// What a comprehension runs over, paid for.
-fn each<'b, 'v>(mut args: Args<'b, 'v>) -> Answer<'b, 'v> {
+/// What a comprehension runs over, paid for: each element by the weight of what is done to it.
+fn each<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let over = arg(&args, 0)?;
     if !matches!(over.get_type().kind(), Kind::List | Kind::Map) {
         return fail("comprehension", format_args!("a {} has no elements to run over", over.get_type().name()));
     }
     let size = over.as_sizer().map_or(0, |sizer| *sizer.size().inner());
-    steps::charge(1 + usize::try_from(size).unwrap_or(0))?;
-    args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)
+    let weight = arg(&args, 1)?.downcast_ref::<CelInt>().map_or(1, |weight| *weight.inner());
+    steps::charge(1 + usize::try_from(size.saturating_mul(weight)).unwrap_or(usize::MAX))?;
+    args.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
 fn charge_text(text: &str) -> Result<(), ExecutionError> {
@@ -345,97 +350,3 @@ fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let digest = digest::digest(&digest::SHA256, bytes);
     string(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
-
-static PATTERN: Type = Type::new_unspecified_type("regex");
-static CIDR: Type = Type::new_unspecified_type("net.CIDR");
-static IP: Type = Type::new_unspecified_type("net.IP");
-
-/// A regex compiled at load.
-#[derive(Debug, Clone)]
-pub(super) struct Pattern(Regex);
-
-/// A range of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cidr {
-    address: IpAddr,
-    prefix: u32,
-}
-
-/// One address; an IPv4 address inside IPv6 is the IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ip(IpAddr);
-
-pub(super) fn parse_ip(text: &str) -> Result<Ip, String> {
-    text.parse::<IpAddr>().map(|ip| Ip(ip.to_canonical())).map_err(|_| "not an IP address".to_owned())
-}
-
-impl std::str::FromStr for Cidr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || "not a CIDR range, such as 10.0.0.0/8 or 2001:db8::/32".to_owned();
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong());
-        }
-        let prefix: u32 = prefix.parse().map_err(|_| wrong())?;
-        if prefix > if address.is_ipv4() { 32 } else { 128 } {
-            return Err("the CIDR range's prefix is longer than an address".to_owned());
-        }
-        match address.to_canonical() {
-            canonical if canonical.is_ipv4() != address.is_ipv4() && prefix >= 96 => {
-                Ok(Self { address: canonical, prefix: prefix - 96 })
-            }
-            _ => Ok(Self { address, prefix }),
-        }
-    }
-}
-
-impl Cidr {
-    fn contains(self, ip: IpAddr) -> bool {
-        match (self.address, ip) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A value of our own that the engine only carries.
-macro_rules! opaque {
-    ($name:ident, $ty:ident, $equals:expr) => {
-        impl Val for $name {
-            fn get_type(&self) -> &Type {
-                &$ty
-            }
-
-            fn cel_type() -> &'static Type {
-                &$ty
-            }
-
-            fn equals(&self, other: &dyn Val) -> bool {
-                let equals: fn(&Self, &Self) -> bool = $equals;
-                other.downcast_ref::<Self>().is_some_and(|other| equals(self, other))
-            }
-
-            fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-                Box::new(self.clone())
-            }
-
-            fn as_any(&self) -> Option<&dyn std::any::Any> {
-                Some(self)
-            }
-        }
-
-        impl StaticVal for $name {}
-    };
-}
-
-opaque!(Pattern, PATTERN, |a, b| a.0.as_str() == b.0.as_str());
-opaque!(Cidr, CIDR, |a, b| a == b);
-opaque!(Ip, IP, |a, b| a == b);

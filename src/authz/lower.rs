@@ -5,6 +5,10 @@
 //! no substring test; regexes, addresses and constant lists are made once; `==` and `in` know our lists and maps. What it
 //! refuses: unknown names, what can never hold, and what would take too long.
 
+mod calls;
+mod operators;
+mod tree;
+
 use cel::common::ast::operators as op;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
@@ -13,17 +17,17 @@ use cel::common::types::CelList;
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
+pub(super) use self::tree::depth;
+use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, nodes, path};
 use super::expr::{Fault, Scope};
-use super::functions::{self, Cidr, Ip, Pattern};
+use super::functions::{Cidr, Ip, Pattern};
 use super::names;
-use super::types::{MACROS, SIGNATURES, Signature, TYPE_NAMES, Ty};
+use super::types::{TYPE_NAMES, Ty};
 
 /// The deepest expression that is taken.
 const MAX_DEPTH: usize = 256;
 /// Comprehensions inside of comprehensions.
 const MAX_NESTED: usize = 2;
-/// First parts of functions' names.
-const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
 
 /// A value made once, when the expression is compiled.
 #[derive(Debug)]
@@ -61,11 +65,18 @@ impl Node {
     }
 }
 
+/// A variable of a comprehension.
+struct Bound {
+    name: String,
+    ty: Ty,
+    claim: bool,
+}
+
 /// The walk's result.
 pub(super) struct Lowered {
     pub(super) expr: IdedExpr,
     pub(super) constants: Vec<Constant>,
-    /// Claims that are read where nothing asks first whether they are there.
+    /// Claims and headers that are read where nothing asks whether they are there.
     pub(super) unguarded: Vec<String>,
 }
 
@@ -84,7 +95,7 @@ pub(super) fn lower(expr: IdedExpr, info: &SourceInfo, scope: &Scope<'_>) -> Res
     let start = walk.start(&expr);
     let node = walk.expr(expr, 0);
     if scope.is_condition() && !node.ty.may_be(Ty::Bool) {
-        walk.fault_at(start, format!("this gives a {}, not true or false", node.ty.name()), None);
+        walk.fault_at(start, format!("this gives {}, not true or false", article(node.ty)), None);
     }
     if !walk.faults.is_empty() {
         walk.faults.sort_by_key(|fault| fault.offset);
@@ -103,7 +114,7 @@ struct Walk<'s> {
     info: &'s SourceInfo,
     faults: Vec<Fault>,
     /// The variables of the comprehensions around, innermost last.
-    bound: Vec<(String, Ty)>,
+    bound: Vec<Bound>,
     constants: Vec<Constant>,
     nested: usize,
     read: Vec<String>,
@@ -124,6 +135,13 @@ impl Walk<'_> {
             (Some(first), Some(own)) => first.min(own),
             (first, own) => first.or(own).unwrap_or(0),
         }
+    }
+
+    /// Where a function's name begins: the parser keeps the place of its parenthesis.
+    fn start_of_name(&self, id: u64, name: &str) -> usize {
+        let at = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
+        let before = self.info.source.get(..at).unwrap_or_default().trim_end();
+        before.strip_suffix(name).map_or(at, str::len)
     }
 
     fn fault_at(&mut self, offset: usize, message: impl Into<String>, hint: Option<String>) {
@@ -195,18 +213,18 @@ impl Walk<'_> {
     }
 
     fn is_type_name(&self, name: &str) -> bool {
-        TYPE_NAMES.contains(&name) && !self.is_bound(name)
+        TYPE_NAMES.contains(&name) && !self.is_bound(name) && !self.scope.extra().contains(&name)
     }
 
     fn is_bound(&self, name: &str) -> bool {
-        self.bound.iter().any(|(bound, _)| bound == name)
+        self.bound.iter().any(|bound| bound.name == name)
     }
 
     fn ident(&mut self, id: u64, written: String) -> Node {
         let name = written.strip_prefix('.').unwrap_or(&written).to_owned();
         let ident = |name: &str| IdedExpr { id, expr: Expr::Ident(name.to_owned()) };
-        if let Some((_, ty)) = self.bound.iter().rev().find(|(bound, _)| *bound == written) {
-            return Node::new(ident(&name), *ty);
+        if let Some(bound) = self.bound.iter().rev().find(|bound| bound.name == written) {
+            return Node { claim: bound.claim, ..Node::new(ident(&name), bound.ty) };
         }
         if self.scope.extra().contains(&name.as_str()) {
             return Node::new(ident(&name), Ty::Claim);
@@ -259,24 +277,26 @@ impl Walk<'_> {
             let whole = whole.unwrap_or_default();
             let ty = names::find(&whole).map_or(Ty::Dyn, |(_, ty, _)| ty);
             return Node {
-                expr: IdedExpr { id, expr: Expr::Ident(whole.clone()) },
+                expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
                 ty,
                 claim: false,
                 name: Some(whole),
             };
         }
-        if operand.claim && operand.ty != Ty::Optional {
-            if let Some(whole) = whole {
-                self.read.push(whole.clone());
-                return Node {
-                    expr: IdedExpr { id, expr: Expr::Ident(whole.clone()) },
-                    ty: Ty::Claim,
-                    claim: true,
-                    name: Some(whole),
-                };
-            }
+        if !is_plain(&field) {
+            return self.quoted_field(id, operand, field);
+        }
+        if let (true, Some(whole)) = (operand.claim && operand.ty != Ty::Optional, whole) {
+            self.note_read(operand.name.as_deref(), &field, false);
+            return Node {
+                expr: IdedExpr { id: operand.expr.id, expr: Expr::Ident(whole.clone()) },
+                ty: Ty::Claim,
+                claim: true,
+                name: Some(whole),
+            };
         }
         if operand.ty == Ty::Headers {
+            self.note_read(operand.name.as_deref(), &field, true);
             let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
             return Node::new(call(id, op::INDEX, vec![operand.expr, key]), Ty::String);
         }
@@ -289,6 +309,34 @@ impl Walk<'_> {
         let claim = operand.claim;
         let select = SelectExpr { operand: Box::new(operand.expr), field, test: false };
         Node { expr: IdedExpr { id, expr: Expr::Select(select) }, ty, claim, name: None }
+    }
+
+    fn note_read(&mut self, name: Option<&str>, field: &str, header: bool) {
+        self.read.extend(name.map(|name| path(name, field, header)));
+    }
+
+    /// The expression asks whether `of` has that field.
+    fn note_test(&mut self, of: &Node, field: &str) {
+        if let Some(name) = of.name.as_deref() {
+            self.tested.push(path(name, field, of.ty == Ty::Headers));
+        }
+    }
+
+    /// A field in backticks becomes an index, since a whole name is split at its dots.
+    fn quoted_field(&mut self, id: u64, operand: Node, field: String) -> Node {
+        self.check_selectable(&operand);
+        let ty = match operand.ty {
+            Ty::Jwt => Ty::Claim,
+            Ty::Headers => Ty::String,
+            other @ (Ty::Claim | Ty::Optional) => other,
+            _ => Ty::Dyn,
+        };
+        if operand.claim || operand.ty == Ty::Headers {
+            self.note_read(operand.name.as_deref(), &field, operand.ty == Ty::Headers);
+        }
+        let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
+        let claim = operand.claim;
+        Node { claim, ..Node::new(call(id, op::INDEX, vec![operand.expr, key]), ty) }
     }
 
     fn check_selectable(&mut self, operand: &Node) {
@@ -307,9 +355,7 @@ impl Walk<'_> {
         } else {
             self.check_selectable(&operand);
         }
-        if let Some(name) = operand.name.as_deref().filter(|_| operand.claim) {
-            self.tested.push(format!("{name}.{}", select.field));
-        }
+        self.note_test(&operand, &select.field);
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         Node::new(IdedExpr { id, expr: Expr::Select(select) }, Ty::Bool)
     }
@@ -336,8 +382,9 @@ impl Walk<'_> {
                 );
             }
         }
-        self.bound.push((written.accu_var.clone(), init.ty));
-        self.bound.push((written.iter_var.clone(), element));
+        // What `optMap` binds is still the claim that it was.
+        self.bound.push(Bound { name: written.accu_var.clone(), ty: init.ty, claim: binding && init.claim });
+        self.bound.push(Bound { name: written.iter_var.clone(), ty: element, claim: false });
         self.nested += usize::from(!binding);
         if self.nested > MAX_NESTED && !binding {
             self.fault(
@@ -353,8 +400,11 @@ impl Walk<'_> {
         let result = self.expr(written.result, depth + 1);
         self.bound.pop();
         let range_id = range.expr.id;
+        // A long body costs more for each element than a short one.
+        let weight = LiteralValue::Int((1 + nodes(&step.expr) as i64 / 12).into());
+        let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
         let lowered = ComprehensionExpr {
-            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr]) },
+            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr, weight]) },
             iter_var: written.iter_var,
             iter_var2: written.iter_var2,
             accu_var: written.accu_var,
@@ -365,448 +415,4 @@ impl Walk<'_> {
         };
         Node::new(IdedExpr { id, expr: Expr::Comprehension(Box::new(lowered)) }, result.ty)
     }
-
-    fn call(&mut self, id: u64, written: CallExpr, depth: usize) -> Node {
-        let CallExpr { func_name, target, args } = written;
-        if target.is_none() && !is_word(&func_name) {
-            return self.operator(id, &func_name, args, depth);
-        }
-        let func_name = func_name.strip_prefix('.').unwrap_or(&func_name).to_owned();
-        // `base64.encode(x)` is a function with a long name, not a method of a variable.
-        if let Some(Expr::Ident(namespace)) = target.as_ref().map(|target| &target.expr) {
-            if NAMESPACES.contains(&namespace.as_str()) && !self.is_bound(namespace) {
-                let name = format!("{namespace}.{func_name}");
-                return self.function(id, name, None, args, depth);
-            }
-        }
-        if target.is_none() && func_name == "default" {
-            if let Ok([value, otherwise]) = <[IdedExpr; 2]>::try_from(args.clone()) {
-                return self.or_default(id, value, otherwise, depth);
-            }
-        }
-        self.function(id, func_name, target, args, depth)
-    }
-
-    /// `default(a.b, x)` is `a.?b.orValue(x)`: absence is answered, any other failure stays one.
-    fn or_default(&mut self, id: u64, value: IdedExpr, otherwise: IdedExpr, depth: usize) -> Node {
-        let chain = optional_chain(value);
-        if !matches!(&chain.expr, Expr::Call(call) if matches!(call.func_name.as_str(), op::OPT_SELECT | op::OPT_INDEX))
-        {
-            let node = self.expr(chain, depth + 1);
-            self.expr(otherwise, depth + 1);
-            return Node { name: None, ..node };
-        }
-        self.function(id, "orValue".to_owned(), Some(Box::new(chain)), vec![otherwise], depth)
-    }
-
-    fn condition(&mut self, node: &Node, role: &str) {
-        if !node.ty.may_be(Ty::Bool) {
-            self.fault(&node.expr, format!("{role} must be true or false, and this is a {}", node.ty.name()), None);
-        }
-    }
-
-    fn operator(&mut self, id: u64, name: &str, args: Vec<IdedExpr>, depth: usize) -> Node {
-        let mut nodes: Vec<Node> = args.into_iter().map(|arg| self.expr(arg, depth + 1)).collect();
-        match (name, nodes.as_mut_slice()) {
-            (op::CONDITIONAL, [cond, yes, no]) => {
-                let (ty, claim) = (if yes.ty == no.ty { yes.ty } else { Ty::Dyn }, yes.claim || no.claim);
-                self.condition(cond, "what stands before `?`");
-                Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
-            }
-            (op::LOGICAL_AND | op::LOGICAL_OR | op::LOGICAL_NOT | op::NOT_STRICTLY_FALSE, operands) => {
-                for operand in operands {
-                    self.condition(operand, &format!("an operand of `{}`", name.trim_matches('_')));
-                }
-                Node::new(rebuild(id, name, nodes), Ty::Bool)
-            }
-            (op::EQUALS | op::NOT_EQUALS, [a, b]) => {
-                if !a.ty.equals(b.ty) {
-                    let message = format!("{} and {} are never equal", article(a.ty), article(b.ty));
-                    let hint = conversion_hint(a.ty, b.ty);
-                    self.fault(&a.expr, message, hint);
-                }
-                // The engine's own equality is right as soon as one side can be no list and no map.
-                if a.ty.is_scalar() || b.ty.is_scalar() {
-                    return Node::new(rebuild(id, name, nodes), Ty::Bool);
-                }
-                let equal = rebuild(id, "@equal", nodes);
-                Node::new(if name == op::EQUALS { equal } else { call(id, op::LOGICAL_NOT, vec![equal]) }, Ty::Bool)
-            }
-            (op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS, [a, b]) => {
-                if !a.ty.compares(b.ty) {
-                    let message =
-                        format!("`{}` can't compare {} with {}", name.trim_matches('_'), article(a.ty), article(b.ty));
-                    let hint = conversion_hint(a.ty, b.ty);
-                    self.fault(&a.expr, message, hint);
-                }
-                Node::new(rebuild(id, name, nodes), Ty::Bool)
-            }
-            (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [a, b]) => {
-                let sign = name.trim_matches('_').chars().next().unwrap_or('+');
-                let ty = a.ty.arithmetic(sign, b.ty).unwrap_or_else(|| {
-                    let message = format!("`{sign}` can't be applied to {} and {}", article(a.ty), article(b.ty));
-                    let hint = conversion_hint(a.ty, b.ty);
-                    self.fault(&a.expr, message, hint);
-                    Ty::Dyn
-                });
-                Node::new(rebuild(id, name, nodes), ty)
-            }
-            (op::NEGATE, [a]) => {
-                let ty = a.ty;
-                if !(ty.may_be(Ty::Int) || ty.may_be(Ty::Double)) {
-                    self.fault(&a.expr, format!("`-` can't be applied to {}", article(ty)), None);
-                }
-                Node::new(rebuild(id, name, nodes), ty)
-            }
-            (op::IN, [a, b]) => self.membership(id, a.ty, b.ty, nodes),
-            (op::INDEX, [a, b]) => {
-                if let (Some(_), Some(field)) = (Self::record(a), literal(&b.expr)) {
-                    let field = field.to_owned();
-                    let operand = std::mem::replace(a, Node::new(IdedExpr::default(), Ty::Dyn));
-                    return self.field(id, operand, field);
-                }
-                if a.ty.is_scalar() {
-                    self.fault(&a.expr, format!("{} has no elements", article(a.ty)), None);
-                } else if a.ty == Ty::List && !(b.ty.is_number() || b.ty.may_be(Ty::Int)) {
-                    self.fault(&b.expr, format!("a list is indexed by an int, not by {}", article(b.ty)), None);
-                }
-                let ty = match a.ty {
-                    Ty::Claim | Ty::Jwt => Ty::Claim,
-                    Ty::Headers => Ty::String,
-                    Ty::Optional => Ty::Optional,
-                    _ => Ty::Dyn,
-                };
-                if let (true, Some(name), Some(key)) = (a.claim, a.name.as_deref(), literal(&b.expr)) {
-                    self.read.push(format!("{name}[{key:?}]"));
-                }
-                let claim = a.claim;
-                Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
-            }
-            (op::OPT_INDEX | op::OPT_SELECT, [a, b]) => {
-                let mut whole = None;
-                if let Some(field) = literal(&b.expr).map(str::to_owned) {
-                    if let Some(record) = Self::record(a) {
-                        self.check_field(&a.expr, record, &field);
-                    }
-                    whole = a.name.as_deref().map(|name| format!("{name}.{field}"));
-                }
-                let claim = a.claim;
-                Node { claim, name: whole, ..Node::new(rebuild(id, name, nodes), Ty::Optional) }
-            }
-            _ => {
-                let expr = rebuild(id, name, nodes);
-                self.fault(&expr, format!("unknown operator `{name}`"), None);
-                Node::new(expr, Ty::Dyn)
-            }
-        }
-    }
-
-    /// `a in b`.
-    fn membership(&mut self, id: u64, a: Ty, b: Ty, nodes: Vec<Node>) -> Node {
-        let Ok([value, of]) = <[Node; 2]>::try_from(nodes) else {
-            return Node::new(IdedExpr::default(), Ty::Dyn);
-        };
-        if !(b.may_be(Ty::List) || b.may_be(Ty::Map)) {
-            let hint =
-                (a.may_be(Ty::String) && b == Ty::String).then(|| "for a substring write b.contains(a)".to_owned());
-            self.fault(&value.expr, format!("`in` looks into a list or a map, not into {}", article(b)), hint);
-        }
-        let plain = a.is_scalar() || scalars(&of.expr);
-        let of = self.folded(of);
-        let name = if plain { op::IN } else { "@member" };
-        Node::new(call(id, name, vec![value.expr, of.expr]), Ty::Bool)
-    }
-
-    /// A list of nothing but literals is made once.
-    fn folded(&mut self, node: Node) -> Node {
-        let Expr::List(list) = &node.expr.expr else { return node };
-        if !scalars(&node.expr) || !list.optional_indices.is_empty() {
-            return node;
-        }
-        let vals: Vec<Box<dyn Val>> = list
-            .elements
-            .iter()
-            .filter_map(|element| match &element.expr {
-                Expr::Literal(literal) => Some(match literal {
-                    LiteralValue::Boolean(value) => value.clone_as_boxed(),
-                    LiteralValue::Bytes(value) => value.clone_as_boxed(),
-                    LiteralValue::Double(value) => value.clone_as_boxed(),
-                    LiteralValue::Int(value) => value.clone_as_boxed(),
-                    LiteralValue::Null => super::json::NULL.clone_as_boxed(),
-                    LiteralValue::String(value) => value.clone_as_boxed(),
-                    LiteralValue::UInt(value) => value.clone_as_boxed(),
-                }),
-                _ => None,
-            })
-            .collect();
-        let id = node.expr.id;
-        Node::new(self.constant(id, Constant::List(CelList::from(vals))), Ty::List)
-    }
-
-    fn constant(&mut self, id: u64, constant: Constant) -> IdedExpr {
-        let name = format!("@{}", self.constants.len());
-        self.constants.push(constant);
-        IdedExpr { id, expr: Expr::Ident(name) }
-    }
-
-    fn function(
-        &mut self,
-        id: u64,
-        name: String,
-        target: Option<Box<IdedExpr>>,
-        args: Vec<IdedExpr>,
-        depth: usize,
-    ) -> Node {
-        let method = target.is_some();
-        let nodes: Vec<Node> =
-            target.map(|target| *target).into_iter().chain(args).map(|arg| self.expr(arg, depth + 1)).collect();
-        let offset = match nodes.first() {
-            Some(first) if method => self.start(&first.expr),
-            _ => self.info.offset_for(id).map_or(0, |(start, _)| start as usize),
-        };
-        let Some(result) = self.signature(offset, &name, method, &nodes) else {
-            return Node::new(rebuild(id, "type", nodes), Ty::Dyn);
-        };
-        self.special(id, offset, &name, result, method, nodes)
-    }
-
-    /// The type that a call gives, or `None` after a fault.
-    fn signature(&mut self, offset: usize, name: &str, method: bool, nodes: &[Node]) -> Option<Ty> {
-        let named: Vec<&Signature> = SIGNATURES.iter().filter(|known| known.name == name).collect();
-        let same: Vec<&&Signature> = named.iter().filter(|known| known.method == method).collect();
-        if same.is_empty() {
-            let (message, hint) = if MACROS.contains(&name) {
-                (format!("`{name}` is written otherwise"), Some(macro_form(name).to_owned()))
-            } else if named.is_empty() {
-                let known = SIGNATURES.iter().map(|known| known.name).chain(MACROS.iter().copied());
-                let hint = names::nearest(name, known).map(|near| format!("did you mean `{near}`?"));
-                (format!("unknown function `{name}`"), hint)
-            } else if method {
-                (format!("`{name}` is not a method"), Some(format!("write `{name}(x)`")))
-            } else {
-                (format!("`{name}` is a method"), Some(format!("write `x.{name}(…)`")))
-            };
-            self.fault_at(offset, message, hint);
-            return None;
-        }
-        let written = nodes.len() - usize::from(method);
-        let fitting: Vec<&&&Signature> = same.iter().filter(|known| known.params.len() == nodes.len()).collect();
-        if fitting.is_empty() {
-            let mut counts: Vec<usize> = same.iter().map(|known| known.params.len() - usize::from(method)).collect();
-            counts.sort_unstable();
-            counts.dedup();
-            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
-            let message = format!("`{name}` takes {} arguments, and {written} are given", counts.join(" or "));
-            self.fault_at(offset, message, None);
-            return None;
-        }
-        let mut results = fitting
-            .iter()
-            .filter(|known| known.params.iter().zip(nodes).all(|(param, node)| node.ty.may_be(*param)))
-            .map(|known| known.result);
-        let Some(first) = results.next() else {
-            let types: Vec<&str> = nodes.iter().map(|node| node.ty.name()).collect();
-            let (on, with) = types.split_at(usize::from(method));
-            let message = match on.first() {
-                Some(on) => format!("`{name}` can't be called on a {on} with ({})", with.join(", ")),
-                None => format!("`{name}` can't be called with ({})", with.join(", ")),
-            };
-            self.fault_at(offset, message, None);
-            return None;
-        };
-        Some(if results.all(|result| result == first) { first } else { Ty::Dyn })
-    }
-
-    /// What a call becomes: most stay what they are.
-    fn special(&mut self, id: u64, offset: usize, name: &str, ty: Ty, method: bool, nodes: Vec<Node>) -> Node {
-        let on_claim = nodes.first().is_some_and(|first| first.claim);
-        let text = |at: usize| nodes.get(at).and_then(|node| literal(&node.expr)).map(str::to_owned);
-        match name {
-            "contains" if on_claim => Node::new(rebuild(id, "@claim_contains", nodes), ty),
-            "contains" => {
-                let mut nodes = nodes;
-                if let Some(first) = nodes.first_mut() {
-                    let taken = std::mem::replace(first, Node::new(IdedExpr::default(), Ty::Dyn));
-                    *first = self.folded(taken);
-                }
-                Node::new(rebuild_method(id, name, nodes), ty)
-            }
-            "matches" => {
-                let source = text(1);
-                let mut exprs: Vec<IdedExpr> = nodes.into_iter().map(|node| node.expr).collect();
-                if let (Some(source), Some(slot)) = (source, exprs.get_mut(1)) {
-                    match functions::pattern(&source) {
-                        Ok(pattern) => *slot = self.constant(slot.id, Constant::Pattern(pattern)),
-                        Err(message) => {
-                            let at = slot.clone();
-                            self.fault(&at, format!("not a regex: {message}"), None);
-                        }
-                    }
-                }
-                Node::new(call(id, "@matches", exprs), ty)
-            }
-            "cidr" | "ip" => {
-                let Some(source) = text(0) else { return Node::new(rebuild(id, name, nodes), ty) };
-                let constant = match name {
-                    "cidr" => source.parse().map(Constant::Cidr),
-                    _ => functions::parse_ip(&source).map(Constant::Ip),
-                };
-                match constant {
-                    Ok(constant) => Node::new(self.constant(id, constant), ty),
-                    Err(message) => {
-                        self.fault_at(offset, format!("{source:?} is {message}"), None);
-                        Node::new(rebuild(id, name, nodes), ty)
-                    }
-                }
-            }
-            "scopes" => {
-                self.check_is_jwt(offset, name, &nodes);
-                Node::new(IdedExpr { id, expr: Expr::Ident(names::SCOPES.to_owned()) }, ty)
-            }
-            "claim" => {
-                self.check_is_jwt(offset, name, &nodes);
-                Node { claim: true, ..Node::new(rebuild(id, name, nodes), ty) }
-            }
-            "headers" => {
-                let lines = match nodes.first().and_then(|first| first.name.as_deref()) {
-                    Some("request") => names::REQUEST_LINES,
-                    Some("response") => names::RESPONSE_LINES,
-                    _ => {
-                        self.fault_at(
-                            offset,
-                            "`headers` reads a request",
-                            Some("write `headers(request, \"x\")`".into()),
-                        );
-                        names::REQUEST_LINES
-                    }
-                };
-                let of = IdedExpr { id, expr: Expr::Ident(lines.to_owned()) };
-                let key = nodes.into_iter().nth(1).map(|node| node.expr).unwrap_or_default();
-                Node::new(call(id, op::INDEX, vec![of, key]), ty)
-            }
-            "replace" => Node::new(rebuild(id, "@replace", nodes), ty),
-            "join" => Node::new(rebuild(id, "@join", nodes), ty),
-            "format" if text(0).is_none() => {
-                self.fault_at(offset, "`format` needs its pattern written out", None);
-                Node::new(rebuild_method(id, name, nodes), ty)
-            }
-            "orValue" | "value" | "or" | "dyn" | "optional.of" | "optional.ofNonZeroValue" => {
-                let claim = nodes.iter().any(|node| node.claim);
-                let expr = if method { rebuild_method(id, name, nodes) } else { rebuild(id, name, nodes) };
-                Node { claim, ..Node::new(expr, ty) }
-            }
-            _ if method => Node::new(rebuild_method(id, name, nodes), ty),
-            _ => Node::new(rebuild(id, name, nodes), ty),
-        }
-    }
-
-    fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[Node]) {
-        if nodes.first().and_then(|first| first.name.as_deref()) != Some("jwt") {
-            self.fault_at(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
-        }
-    }
-}
-
-/// Whether a function's name is a word, and not an operator's.
-fn is_word(name: &str) -> bool {
-    name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) && !name.starts_with('_')
-}
-
-fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
-    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
-}
-
-fn rebuild(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
-    call(id, name, nodes.into_iter().map(|node| node.expr).collect())
-}
-
-fn rebuild_method(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
-    let mut exprs = nodes.into_iter().map(|node| node.expr);
-    let target = exprs.next().map(Box::new);
-    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target, args: exprs.collect() }) }
-}
-
-/// The text of a string literal.
-fn literal(expr: &IdedExpr) -> Option<&str> {
-    match &expr.expr {
-        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
-        _ => None,
-    }
-}
-
-/// A list that holds nothing but literals.
-fn scalars(expr: &IdedExpr) -> bool {
-    matches!(&expr.expr, Expr::List(list) if list.elements.iter().all(|e| matches!(e.expr, Expr::Literal(_))))
-}
-
-/// A chain of names as it was written: `google.protobuf.Timestamp`.
-fn dotted(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Ident(name) => Some(name.strip_prefix('.').unwrap_or(name).to_owned()),
-        Expr::Select(select) if !select.test => Some(format!("{}.{}", dotted(&select.operand.expr)?, select.field)),
-        _ => None,
-    }
-}
-
-/// `a.b["c"]` as `a.?b[?"c"]`.
-fn optional_chain(expr: IdedExpr) -> IdedExpr {
-    let id = expr.id;
-    match expr.expr {
-        Expr::Select(select) if !select.test => {
-            let field = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(select.field.into())) };
-            call(id, op::OPT_SELECT, vec![optional_chain(*select.operand), field])
-        }
-        Expr::Call(index) if index.func_name == op::INDEX => {
-            let mut args = index.args.into_iter();
-            let operand = args.next().map(optional_chain).unwrap_or_default();
-            call(id, op::OPT_INDEX, std::iter::once(operand).chain(args).collect())
-        }
-        other => IdedExpr { id, expr: other },
-    }
-}
-
-fn literal_type(literal: &LiteralValue) -> Ty {
-    match literal {
-        LiteralValue::Boolean(_) => Ty::Bool,
-        LiteralValue::Bytes(_) => Ty::Bytes,
-        LiteralValue::Double(_) => Ty::Double,
-        LiteralValue::Int(_) => Ty::Int,
-        LiteralValue::Null => Ty::Null,
-        LiteralValue::String(_) => Ty::String,
-        LiteralValue::UInt(_) => Ty::Uint,
-    }
-}
-
-fn article(ty: Ty) -> String {
-    match ty {
-        Ty::Null | Ty::Dyn | Ty::Claim => ty.name().to_owned(),
-        Ty::Int | Ty::Optional | Ty::Ip => format!("an {}", ty.name()),
-        _ => format!("a {}", ty.name()),
-    }
-}
-
-fn conversion_hint(a: Ty, b: Ty) -> Option<String> {
-    match (a, b) {
-        (Ty::Timestamp, Ty::Claim | Ty::Int) | (Ty::Claim | Ty::Int, Ty::Timestamp) => {
-            Some("convert the number: timestamp(jwt.exp)".to_owned())
-        }
-        (Ty::String, number) | (number, Ty::String) if number.is_number() => {
-            Some(format!("convert one side: {}(x) or string(x)", number.name()))
-        }
-        _ => None,
-    }
-}
-
-fn macro_form(name: &str) -> &'static str {
-    match name {
-        "has" => "has(a.b), which asks whether `a` has a field `b`",
-        "map" => "list.map(x, expression)",
-        "optMap" | "optFlatMap" => "optional.optMap(x, expression)",
-        _ => "list.all(x, condition), and so exists, exists_one and filter",
-    }
-}
-
-/// Names in a sentence.
-fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,7 @@
 //! Tables of rules, requests and claims, and the properties that hold for all of them.
 
 mod load;
+mod properties;
 mod table;
 
 use std::net::SocketAddr;
@@ -53,11 +54,6 @@ impl Sample {
             sans: vec!["spiffe://td/ns/a".to_owned(), "a.example".to_owned()],
             spiffe_id: Some("spiffe://td/ns/a".to_owned()),
         }));
-        self
-    }
-
-    pub(super) fn with_path(mut self, path: &str) -> Self {
-        self.path = path.to_owned();
         self
     }
 

@@ -17,7 +17,7 @@ use super::stream::{Transport, Watched};
 use crate::drain::Drain;
 use crate::proxy::access::Record;
 use crate::proxy::normalize::Connection;
-use crate::proxy::watch::{Expired, Patience, Watch};
+use crate::proxy::watch::{Expired, Patience, Seen, Watch};
 use crate::proxy::{Cx, serve};
 use crate::reason::Reason;
 use crate::request::UnixTime;
@@ -107,6 +107,7 @@ impl Serving {
         }
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
+        let mut seen = Seen::nothing();
         let mut drain = self.drain.clone();
         let mut draining = false;
         loop {
@@ -119,7 +120,7 @@ impl Serving {
             match turn {
                 Turn::Over(Ok(())) => return,
                 Turn::Over(Err(error)) => return self.ended(&error),
-                Turn::Look => match self.watch.expired() {
+                Turn::Look => match self.watch.look(&mut seen) {
                     Some(why) => return self.gave_up(why),
                     None => timer.as_mut().reset(Instant::now() + patience.interval()),
                 },
@@ -156,6 +157,7 @@ impl Serving {
             .keep_alive_timeout(Duration::from_secs(10));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
+        let mut seen = Seen::nothing();
         let mut drain = self.drain.clone();
         let (mut draining, mut leaving) = (false, false);
         loop {
@@ -169,7 +171,7 @@ impl Serving {
                 Turn::Over(Ok(())) => return,
                 Turn::Over(Err(error)) => return self.ended(&error),
                 Turn::Look if leaving => return,
-                Turn::Look => match self.watch.expired() {
+                Turn::Look => match self.watch.look(&mut seen) {
                     Some(Expired::Idle | Expired::Head) => {
                         leaving = true;
                         connection.as_mut().graceful_shutdown();

@@ -16,24 +16,34 @@ use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Timeouts};
-use crate::upstream::pool::{Failed, Pool, UpstreamBody};
+use crate::upstream::pool::{Pool, UpstreamBody};
 use crate::upstream::{Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
 const STALE: Duration = Duration::from_secs(1);
 
-/// Sends the request to one of the route's backends and waits for the head of the answer.
+/// A permitted request on its way: whom it goes to, and how.
+#[derive(Debug)]
+pub struct Outbound<'a> {
+    endpoint: &'a Arc<Endpoint>,
+    protocol: Protocol,
+    timeouts: &'a Timeouts,
+    request: Option<http::Request<RequestBody>>,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Chooses a backend and gives the request the form that goes there.
 ///
 /// # Errors
-/// 500, 502 or 504, or what is wrong with the request's own body.
-pub async fn forward(
+/// 500 without a backend, 413 for a body that says to be too large.
+pub fn prepare<'a>(
     _permit: Permit,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     body: Incoming,
-    route: &Route,
+    route: &'a Route,
     body_limit: Option<u64>,
     record: &mut Record,
-) -> Result<Response<Content>, Rejection> {
+) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
@@ -56,20 +66,31 @@ pub async fn forward(
     };
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
-    let begun = Instant::now();
-    let pool = Arc::clone(&record.worker().pool);
-    let answer = exchange(&pool, endpoint, protocol, http::Request::from_parts(parts, body), &route.timeouts).await;
-    record.upstream_took(begun.elapsed());
-    match answer {
-        Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Reason::UpstreamReset.into()) // nobody asked for that
-        }
-        Ok(response) => Ok(settle(response, &route.timeouts)),
-        Err(error) => {
-            // a body that the client broke is the client's fault, whatever the backend made of it
-            let failure = progress.and_then(|progress| progress.failure());
-            tracing::debug!(backend = %endpoint.label, %error, "no answer from the backend");
-            Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
+    let request = Some(http::Request::from_parts(*parts, body));
+    Ok(Outbound { endpoint, protocol, timeouts: &route.timeouts, request, progress })
+}
+
+impl Outbound<'_> {
+    /// Sends the request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// 502 or 504, or what is wrong with the request's own body.
+    pub async fn send(&mut self, record: &mut Record) -> Result<Response<Content>, Rejection> {
+        let begun = Instant::now();
+        let pool = &Arc::clone(&record.worker().pool);
+        let answer = exchange(pool, self.endpoint, self.protocol, &mut self.request, self.timeouts, begun).await;
+        record.upstream_took(begun.elapsed());
+        match answer {
+            Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Reason::UpstreamReset.into()) // nobody asked for that
+            }
+            Ok(response) => Ok(settle(response, self.timeouts)),
+            Err(error) => {
+                // a body that the client broke is the client's fault, whatever the backend made of it
+                let failure = self.progress.as_ref().and_then(|progress| progress.failure());
+                tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
+                Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
+            }
         }
     }
 }
@@ -79,28 +100,27 @@ async fn exchange(
     pool: &Arc<Pool>,
     endpoint: &Endpoint,
     protocol: Protocol,
-    request: http::Request<RequestBody>,
+    request: &mut Option<http::Request<RequestBody>>,
     timeouts: &Timeouts,
+    now: Instant,
 ) -> Result<Response<UpstreamBody>, Error> {
-    let again = (is_repeatable(&request) && pool.next_is_older_than(endpoint, STALE)).then(|| copy(&request));
-    let failed = match within(timeouts, pool.exchange(endpoint, protocol, request)).await {
-        Ok(response) => return Ok(response),
-        Err(failed) => failed,
+    let repeatable = request.as_ref().filter(|request| is_repeatable(request));
+    let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
+    let failed = match tokio::time::timeout(timeouts.response, pool.exchange(endpoint, protocol, request)).await {
+        Ok(Ok(response)) => return Ok(response),
+        Ok(Err(failed)) => failed,
+        Err(_) => return Err(Error::Timeout),
     };
-    let broken = matches!(failed.error, Error::Reset(_)) && failed.reused;
-    match failed.unsent.or(again).filter(|_| broken) {
-        Some(request) => within(timeouts, pool.exchange(endpoint, protocol, request)).await.map_err(|f| f.error),
-        None => Err(failed.error),
+    if let Some(unsent) = failed.unsent {
+        again = Some(unsent);
     }
-}
-
-async fn within(
-    timeouts: &Timeouts,
-    exchange: impl Future<Output = Result<Response<UpstreamBody>, Failed>>,
-) -> Result<Response<UpstreamBody>, Failed> {
-    match tokio::time::timeout(timeouts.response, exchange).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::Timeout.into()),
+    if again.is_none() || !failed.reused || !matches!(failed.error, Error::Reset(_)) {
+        return Err(failed.error);
+    }
+    // rare, and kept out of every request's own future
+    match Box::pin(tokio::time::timeout(timeouts.response, pool.exchange(endpoint, protocol, &mut again))).await {
+        Ok(answer) => answer.map_err(|failed| failed.error),
+        Err(_) => Err(Error::Timeout),
     }
 }
 

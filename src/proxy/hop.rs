@@ -11,6 +11,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
     let Some(found) = Found::among(headers) else { return false };
     let websocket = found.upgrade && asks_for_websocket(headers);
+    // `TE` has to be named in `Connection`, so it is read before what is named there goes
+    let wants_trailers = found.te && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
     if found.connection {
         for name in named_in_connection(headers) {
             if !is_protected(name.as_str()) && !is_identity(name.as_str()) {
@@ -18,7 +20,6 @@ pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool
             }
         }
     }
-    let wants_trailers = found.te && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
     remove_all(headers);
     headers.remove(header::EXPECT);
     if wants_trailers {

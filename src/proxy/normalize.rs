@@ -32,7 +32,8 @@ pub struct Connection {
 /// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
 #[derive(Debug)]
 pub struct Request {
-    parts: Parts,
+    /// Boxed, since a request moves through many hands and its head is large.
+    parts: Box<Parts>,
     scheme: Scheme,
     source: Source,
     id: HeaderValue,
@@ -57,7 +58,7 @@ impl Request {
     /// # Errors
     /// A closing rejection for whatever could be read in two ways, with the head as it came, for the log.
     pub fn read(
-        mut parts: Parts,
+        mut parts: Box<Parts>,
         connection: &Connection,
         source: Source,
         id: HeaderValue,
@@ -67,7 +68,7 @@ impl Request {
             Ok((authority, name, port)) => {
                 Ok(Self { scheme: connection.scheme, source, id, authority, name, port, parts })
             }
-            Err(rejection) => Err((rejection, Box::new(parts))),
+            Err(rejection) => Err((rejection, parts)),
         }
     }
 
@@ -122,7 +123,7 @@ impl Request {
     }
 
     /// The whole head, for forwarding.
-    pub fn into_parts(self) -> Parts {
+    pub fn into_parts(self) -> Box<Parts> {
         self.parts
     }
 

@@ -33,7 +33,7 @@ const REFUSAL_LIMIT: usize = 64 << 10;
 /// 500, 502 or 504.
 pub async fn tunnel(
     _permit: Permit,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     route: &Route,
     drain: Drain,
     record: &mut Record,
@@ -54,7 +54,7 @@ pub async fn tunnel(
                 tracing::debug!(%error, "a backend's WebSocket connection ended");
             }
         });
-        let request = http::Request::from_parts(parts, Empty::new());
+        let request = http::Request::from_parts(*parts, Empty::new());
         sender.send_request(request).await.map_err(Error::Reset)
     };
     let answer = match tokio::time::timeout(route.timeouts.response, ask).await {

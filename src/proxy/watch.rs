@@ -1,11 +1,14 @@
 //! Every wait on a client has an end: silent sockets, slow heads, idle connections, answers that nobody takes.
 //!
-//! A connection's [`Watch`] holds plain numbers that its streams move; one timer a connection looks at them every few
-//! seconds at most. So a request costs a few stores, and no timer.
+//! A connection's [`Watch`] only notes what it waits for and that something happened; no clock is read for that. One
+//! timer a connection looks every few seconds at most, and what has not changed between looks has stood still. So a
+//! request costs a few stores, and no timer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How long a client may take, for what.
 #[derive(Debug, Clone, Copy)]
@@ -19,10 +22,10 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// How often it is worth looking: precise for short limits, seldom for long ones.
+    /// How often it is worth looking: often enough for short limits, seldom for long ones.
     pub fn interval(&self) -> Duration {
         let shortest = self.head.min(self.idle).min(self.stall);
-        (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(2))
+        (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 }
 
@@ -37,137 +40,180 @@ pub enum Expired {
     Stalled,
 }
 
-const NEVER: u64 = u64::MAX;
-
-/// What a connection is waiting for, and until when.
+/// What a connection waits for. Only its own worker writes here.
 #[derive(Debug)]
 pub struct Watch {
-    born: Instant,
     patience: Patience,
     /// One request at a time, so that bytes between requests begin a head.
     serial: bool,
-    /// Milliseconds after `born`.
-    deadline: AtomicU64,
-    in_head: AtomicU32,
+    /// A first request has come.
+    begun: AtomicBool,
+    /// A head has begun and not ended.
+    in_head: AtomicBool,
     /// Requests that are being answered.
     active: AtomicU32,
     /// Of these, answers of which the client has not taken the last piece.
     blocked: AtomicU32,
-    /// When a piece was last handed over, in milliseconds after `born`.
-    moved: AtomicU64,
+    /// Counts everything that ends a wait.
+    events: AtomicU32,
+}
+
+/// What the last look saw, and when that began.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    events: u32,
+    since: Instant,
+}
+
+impl Seen {
+    /// Before the first look.
+    pub fn nothing() -> Self {
+        Self { events: 0, since: Instant::now() }
+    }
 }
 
 impl Watch {
     /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
     pub fn new(patience: Patience, serial: bool) -> Arc<Self> {
-        let watch = Self {
-            born: Instant::now(),
-            patience,
-            serial,
-            deadline: AtomicU64::new(millis(patience.head)),
-            in_head: AtomicU32::new(0),
-            active: AtomicU32::new(0),
-            blocked: AtomicU32::new(0),
-            moved: AtomicU64::new(0),
-        };
-        Arc::new(watch)
-    }
-
-    fn now(&self) -> u64 {
-        millis(self.born.elapsed())
+        let (begun, in_head, active, blocked, events) = Default::default();
+        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events })
     }
 
     /// Bytes came from the client.
     pub fn bytes_arrived(&self) {
-        if self.serial && self.active.load(Relaxed) == 0 && self.in_head.swap(1, Relaxed) == 0 {
-            self.deadline.store(self.now() + millis(self.patience.head), Relaxed);
+        // only a head's first byte ends a wait: the others must not keep a slow one alive
+        if self.serial && self.active.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
+            self.in_head.store(true, Relaxed);
+            self.happened();
         }
     }
 
     /// Bytes of an answer were taken, if only by the system.
     pub fn bytes_taken(&self) {
         if self.serial && self.active.load(Relaxed) == 0 {
-            self.deadline.store(self.now() + millis(self.patience.idle), Relaxed);
+            self.happened();
         }
     }
 
     /// A request's head is complete.
     pub fn request_began(&self) {
-        self.active.fetch_add(1, Relaxed);
-        self.in_head.store(0, Relaxed);
-        self.deadline.store(NEVER, Relaxed);
+        change(&self.active, 1);
+        self.begun.store(true, Relaxed);
+        self.in_head.store(false, Relaxed);
+        self.happened();
     }
 
     /// A request's answer is complete, or given up.
     pub fn request_ended(&self) {
-        if self.active.fetch_sub(1, Relaxed) == 1 {
-            self.deadline.store(self.now() + millis(self.patience.idle), Relaxed);
-        }
+        change(&self.active, -1);
+        self.happened();
     }
 
     /// A piece of an answer was handed over: the client is to take it.
     pub fn piece_given(&self) {
-        self.moved.store(self.now(), Relaxed);
-        self.blocked.fetch_add(1, Relaxed);
+        change(&self.blocked, 1);
+        self.happened();
     }
 
     /// The client has taken the piece: it asks for more, or the answer is over.
     pub fn piece_taken(&self) {
-        self.blocked.fetch_sub(1, Relaxed);
+        change(&self.blocked, -1);
+        self.happened();
     }
 
-    /// Whether the client was waited for long enough.
-    pub fn expired(&self) -> Option<Expired> {
-        let now = self.now();
-        if now >= self.deadline.load(Relaxed) {
-            return Some(if self.in_head.load(Relaxed) > 0 { Expired::Head } else { Expired::Idle });
+    fn happened(&self) {
+        change(&self.events, 1);
+    }
+
+    /// Looks whether the client was waited for long enough.
+    pub fn look(&self, seen: &mut Seen) -> Option<Expired> {
+        let (events, now) = (self.events.load(Relaxed), Instant::now());
+        if events != seen.events {
+            *seen = Seen { events, since: now };
         }
         let (active, blocked) = (self.active.load(Relaxed), self.blocked.load(Relaxed));
-        let stalled = active > 0 && blocked >= active && now >= self.moved.load(Relaxed) + millis(self.patience.stall);
-        stalled.then_some(Expired::Stalled)
+        let Patience { head, idle, stall } = self.patience;
+        let (why, limit) = match (active, self.in_head.load(Relaxed)) {
+            (0, true) => (Expired::Head, head),
+            (0, false) if !self.begun.load(Relaxed) => (Expired::Idle, head),
+            (0, false) => (Expired::Idle, idle),
+            _ if blocked >= active => (Expired::Stalled, stall),
+            _ => return None, // the gateway or a backend is at work, which have limits of their own
+        };
+        (now - seen.since >= limit).then_some(why)
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+/// Adds to a number that only one thread writes: plain stores, no locked instruction.
+fn change(number: &AtomicU32, by: i32) {
+    number.store(number.load(Relaxed).wrapping_add_signed(by), Relaxed);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn watch(head: u64, idle: u64, stall: u64, serial: bool) -> Arc<Watch> {
-        let ms = Duration::from_millis;
-        Watch::new(Patience { head: ms(head), idle: ms(idle), stall: ms(stall) }, serial)
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(30) };
+
+    /// Looks every second until the watch gives up, for at most two minutes; how long that took.
+    async fn given_up(watch: &Watch) -> Option<(u64, Expired)> {
+        let mut seen = Seen::nothing();
+        for second in 0..120 {
+            if let Some(why) = watch.look(&mut seen) {
+                return Some((second, why));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        None
     }
 
-    #[test]
-    fn each_wait_ends_by_its_own_limit() {
-        let hour = 3_600_000;
-        let silent = watch(0, hour, hour, true);
-        assert_eq!(silent.expired(), Some(Expired::Idle), "not a byte came");
-        let slow_head = watch(0, hour, hour, true);
-        slow_head.bytes_arrived();
-        assert_eq!(slow_head.expired(), Some(Expired::Head));
-        let busy = watch(0, 0, hour, true);
-        busy.request_began();
-        assert_eq!(busy.expired(), None, "the gateway itself takes its time");
-        busy.request_ended();
-        assert_eq!(busy.expired(), Some(Expired::Idle));
-        let stalled = watch(hour, hour, 0, true);
-        stalled.request_began();
-        stalled.piece_given();
-        assert_eq!(stalled.expired(), Some(Expired::Stalled));
-        stalled.piece_taken();
-        assert_eq!(stalled.expired(), None, "the backend is to bring more");
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_ends_by_its_own_limit() {
+        let watch = Watch::new(PATIENCE, true);
+        assert_eq!(given_up(&watch).await, Some((10, Expired::Idle)), "not a byte came");
+        watch.bytes_arrived();
+        assert_eq!(given_up(&watch).await, Some((10, Expired::Head)));
+        watch.request_began();
+        assert_eq!(given_up(&watch).await, None, "the gateway itself takes its time");
+        watch.piece_given();
+        assert_eq!(given_up(&watch).await, Some((30, Expired::Stalled)));
+        watch.piece_taken();
+        assert_eq!(given_up(&watch).await, None, "the backend is to bring more");
+        watch.request_ended();
+        assert_eq!(given_up(&watch).await, Some((60, Expired::Idle)));
     }
 
-    #[test]
-    fn on_http2_bytes_between_requests_begin_no_head() {
-        let watch = watch(3_600_000, 0, 0, false);
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_head_is_not_kept_alive_by_its_bytes() {
+        let watch = Watch::new(PATIENCE, true);
+        let mut seen = Seen::nothing();
+        for second in 0..60 {
+            watch.bytes_arrived();
+            if watch.look(&mut seen) == Some(Expired::Head) {
+                assert_eq!(second, 10);
+                return;
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        panic!("it was");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_http2_bytes_between_requests_begin_no_head_and_keep_nothing_alive() {
+        let watch = Watch::new(PATIENCE, false);
         watch.request_began();
         watch.request_ended();
-        watch.bytes_arrived();
-        assert_eq!(watch.expired(), Some(Expired::Idle));
+        let mut seen = Seen::nothing();
+        for second in 0..120 {
+            watch.bytes_arrived();
+            watch.bytes_taken();
+            if let Some(why) = watch.look(&mut seen) {
+                assert_eq!((second, why), (60, Expired::Idle));
+                return;
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        panic!("it was kept alive");
     }
 }

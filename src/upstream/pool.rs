@@ -75,12 +75,14 @@ impl From<Error> for Failed {
 
 impl Pool {
     /// Whether the next request to `endpoint` would go on a connection that has been idle for at least `age`.
-    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration) -> bool {
+    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration, now: Instant) -> bool {
         let idle = lock(&self.idle);
-        idle.get(&endpoint.key).and_then(|lines| lines.last()).is_some_and(|idle| idle.since.elapsed() >= age)
+        let next = idle.get(&endpoint.key).and_then(|lines| lines.last());
+        next.is_some_and(|idle| now.saturating_duration_since(idle.since) >= age)
     }
 
-    /// Sends `request` to `endpoint` and waits for the head of the answer.
+    /// Sends `request` to `endpoint` and waits for the head of the answer. The request is taken when it is sent: until
+    /// then it stays where it is, since it is large and would be copied by every future on its way.
     ///
     /// # Errors
     /// [`Failed`], with the request in it if it can safely be sent again.
@@ -88,17 +90,17 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         protocol: Protocol,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         match protocol {
-            Protocol::Http2 => self.exchange_http2(endpoint, request).await,
-            Protocol::Auto if endpoint.tls.is_some() => self.exchange_by_alpn(endpoint, request).await,
+            Protocol::Http2 => Box::pin(self.exchange_http2(endpoint, request)).await,
+            Protocol::Auto if endpoint.tls.is_some() => Box::pin(self.exchange_by_alpn(endpoint, request)).await,
             Protocol::Auto | Protocol::Http1 => {
                 if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
                     return self.exchange_http1(endpoint, line, request, true).await;
                 }
-                let dialled = dial(endpoint, Protocol::Http1).await?;
-                let line = Line::begin(dialled.stream).await?;
+                // dialling is rare and its future large: it stays out of every request's own
+                let line = Box::pin(Line::dial(endpoint)).await?;
                 self.exchange_http1(endpoint, line, request, false).await
             }
         }
@@ -108,7 +110,7 @@ impl Pool {
     async fn exchange_by_alpn(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
             return exchange_on(sender, request).await;
@@ -128,11 +130,11 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         mut line: Box<Line>,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let answer = {
-            let mut answer = pin!(line.sender.try_send_request(request));
+            let mut answer = pin!(line.sender.try_send_request(take(request)));
             let connection = &mut line.connection;
             let mut open = true;
             poll_fn(|cx| {
@@ -158,7 +160,7 @@ impl Pool {
     async fn exchange_http2(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let sender = match self.shared(endpoint.key) {
             Some(sender) => sender,
@@ -232,9 +234,9 @@ impl Pool {
 
 async fn exchange_on(
     mut sender: http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
-    match sender.try_send_request(request).await {
+    match sender.try_send_request(take(request)).await {
         Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None })),
         Err(mut error) => {
             let unsent = error.take_message();
@@ -243,7 +245,16 @@ async fn exchange_on(
     }
 }
 
+/// The request, which is there until it is sent once.
+fn take(request: &mut Option<Request<RequestBody>>) -> Request<RequestBody> {
+    request.take().unwrap_or_else(|| Request::new(RequestBody::Empty))
+}
+
 impl Line {
+    async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, Error> {
+        Self::begin(dial(endpoint, Protocol::Http1).await?.stream).await
+    }
+
     async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)

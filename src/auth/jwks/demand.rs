@@ -91,6 +91,11 @@ impl Demand {
         }
     }
 
+    /// Ends the wait of [`Self::asked`] without a question: the source is gone.
+    pub(crate) fn wake(&self) {
+        self.asked.notify_one();
+    }
+
     /// Waits until a request asks for keys, and then until the provider may be asked again.
     pub(crate) async fn asked(&self) {
         self.asked.notified().await;

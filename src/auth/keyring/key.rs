@@ -34,7 +34,7 @@ pub enum Unusable {
     NotAllowed,
     /// An RSA modulus of this many bits.
     RsaSize(usize),
-    /// An RSA exponent that is even or below 3.
+    /// An RSA exponent that is even, below 3, or of more than 33 bits.
     RsaExponent,
     /// An RSA modulus from the broken generator of CVE-2017-15361.
     Roca,
@@ -66,7 +66,7 @@ impl fmt::Display for Unusable {
             }
             Self::NotAllowed => f.write_str("none of its algorithms is in the provider's `algorithms`"),
             Self::RsaSize(bits) => write!(f, "the RSA modulus has {bits} bits, expected 2048 to 8192"),
-            Self::RsaExponent => f.write_str("the RSA exponent must be odd and at least 3"),
+            Self::RsaExponent => f.write_str("the RSA exponent must be odd, at least 3 and below 2^33"),
             Self::Roca => f.write_str("the RSA modulus has the ROCA weakness (CVE-2017-15361)"),
             Self::Rejected => f.write_str("its numbers are not a valid key of its type"),
             Self::FetchedSecret => f.write_str("a shared secret in a fetched set is public, and never used"),
@@ -92,7 +92,7 @@ pub(super) enum Public {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// A key that is ready to verify with.
@@ -237,7 +237,7 @@ impl Key {
                 };
                 // RFC 7518 §3.2: a key at least as long as the hash.
                 let long_enough = secret.len() >= hash.digest_algorithm().output_len();
-                long_enough.then(|| (algorithm, Verifier::Secret(hmac::Key::new(hash, &secret))))
+                long_enough.then(|| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, &secret)))))
             })
             .collect();
         if verifiers.is_empty() {
@@ -306,7 +306,9 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unusable> {
         return Err(Unusable::RsaSize(bits));
     }
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-    if !odd(e) || e == [1] {
+    // The upper bound is that of the crypto library, which would refuse each signature instead of the key.
+    let exponent = e.iter().try_fold(0u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
+    if !odd(e) || !exponent.is_some_and(|value| (3..1 << 33).contains(&value)) {
         return Err(Unusable::RsaExponent);
     }
     if !odd(n) {
@@ -317,7 +319,7 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unusable> {
 
 /// The weak generator made primes of the form `k·M + (65537^a mod M)`, with `M` a product of small primes. So its
 /// moduli are powers of 65537 modulo every one of those, which a random modulus is with a chance of about 2^-27.
-fn has_roca(n: &[u8]) -> bool {
+pub(super) fn has_roca(n: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
         109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,

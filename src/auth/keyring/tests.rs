@@ -1,1 +1,234 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::auth::tests::kit::*;
+use crate::auth::{Algorithm, Algorithms};
+
+const HMAC: Option<Algorithms> = Some(Algorithms::HMAC);
+
+/// What becomes of one key between two good ones.
+fn judged(jwk: &Value, origin: Origin, algorithms: Option<Algorithms>) -> Result<Algorithms, Unusable> {
+    let good = || ED.jwk_with(json!({"kid": "good"}));
+    let all = algorithms.map(|set| set.union(Algorithms::of(&[Algorithm::EdDSA])));
+    let set = KeySet::parse(json!({"keys": [good(), jwk, good()]}).to_string().as_bytes(), origin, all).unwrap();
+    assert_eq!(set.kids().filter(|kid| *kid == "good").count(), 2, "the good keys stay");
+    match set.skipped() {
+        [] => Ok(set.describe().find(|(kid, _)| *kid != Some("good")).unwrap().1),
+        [skipped] => {
+            assert_eq!(skipped.index, 1);
+            Err(skipped.why.clone())
+        }
+        more => panic!("{more:?}"),
+    }
+}
+
+#[test]
+fn algorithms_follow_from_the_key() {
+    let of = |list| Ok(Algorithms::of(list));
+    for (jwk, want) in [
+        (RSA.jwk(), Ok(Algorithms::RSA)),
+        (RSA.jwk_with(json!({"alg": "PS384"})), of(&[Algorithm::PS384])),
+        (RSA.jwk_with(json!({"alg": null, "use": null, "kid": null, "key_ops": null})), Ok(Algorithms::RSA)),
+        (RSA.jwk_with(json!({"x5c": "broken", "x5t": 7, "unheard": {}})), Ok(Algorithms::RSA)),
+        (P256.jwk(), of(&[Algorithm::ES256])),
+        (P384.jwk(), of(&[Algorithm::ES384])),
+        (P521.jwk(), of(&[Algorithm::ES512])),
+        (ED.jwk(), of(&[Algorithm::EdDSA])),
+        (ED.jwk_with(json!({"alg": "Ed25519"})), of(&[Algorithm::EdDSA])),
+        (P256.jwk_with(json!({"key_ops": ["sign", "verify"]})), of(&[Algorithm::ES256])),
+    ] {
+        assert_eq!(judged(&jwk, Origin::Fetched, None), want, "{jwk}");
+        assert_eq!(judged(&jwk, Origin::Local, None), want, "{jwk}");
+    }
+    let narrowed = judged(&RSA.jwk(), Origin::Fetched, Some(Algorithms::of(&[Algorithm::RS256, Algorithm::ES256])));
+    assert_eq!(narrowed, of(&[Algorithm::RS256]));
+}
+
+#[test]
+fn unusable_keys_are_skipped_with_a_reason() {
+    let (n, e) = RSA.rsa_numbers();
+    let rsa = |n: &[u8], e: &[u8]| json!({"kty": "RSA", "n": b64(n), "e": b64(e)});
+    let changed = |pair: &Pair, name: &str, value: Value| pair.jwk_with(json!({name: value}));
+    let p256_on_p384 = changed(&P256, "crv", json!("P-384"));
+    let off_curve = changed(&P256, "x", json!(b64([1; 32])));
+    let even = [&n[..255], &[n[255] & 0xfe]].concat();
+    type Expect = fn(&Unusable) -> bool;
+    let rows: Vec<(Value, Expect)> = vec![
+        (json!(7), |u| *u == Unusable::NotAnObject),
+        (json!({}), |u| *u == Unusable::Member("kty")),
+        (json!({"kty": 7}), |u| *u == Unusable::Member("kty")),
+        (json!({"kty": "AKP"}), |u| matches!(u, Unusable::Type(_))),
+        (changed(&RSA, "kid", json!(7)), |u| *u == Unusable::Member("kid")),
+        (changed(&RSA, "use", json!("enc")), |u| matches!(u, Unusable::Use(_))),
+        (changed(&RSA, "use", json!(7)), |u| *u == Unusable::Member("use")),
+        (changed(&RSA, "key_ops", json!(["encrypt"])), |u| *u == Unusable::Operations),
+        (changed(&RSA, "key_ops", json!([])), |u| *u == Unusable::Operations),
+        (changed(&RSA, "key_ops", json!("verify")), |u| *u == Unusable::Member("key_ops")),
+        (changed(&RSA, "alg", json!("RSA-OAEP")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&RSA, "alg", json!("ES256")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&RSA, "alg", json!("HS256")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&RSA, "alg", json!("none")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&RSA, "alg", json!("")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&RSA, "alg", json!(7)), |u| *u == Unusable::Member("alg")),
+        (changed(&P521, "alg", json!("ES521")), |u| matches!(u, Unusable::Algorithm(_))),
+        (changed(&P256, "alg", json!("ES384")), |u| matches!(u, Unusable::Algorithm(_))),
+        (json!({"kty": "RSA", "n": b64(&n)}), |u| *u == Unusable::Member("e")),
+        (json!({"kty": "RSA", "n": "a=", "e": "AQAB"}), |u| *u == Unusable::Member("n")),
+        (rsa(&n[..128], &e), |u| *u == Unusable::RsaSize(1024)),
+        (rsa(&[&[0x7f], &n[1..]].concat(), &e), |u| *u == Unusable::RsaSize(2047)),
+        (rsa(&[n.clone(), vec![1; 800]].concat(), &e), |u| *u == Unusable::RsaSize(8448)),
+        (rsa(&vec![0xff; 2048], &e), |u| *u == Unusable::RsaSize(16384)),
+        (rsa(&[], &e), |u| *u == Unusable::RsaSize(0)),
+        (rsa(&n, &[1]), |u| *u == Unusable::RsaExponent),
+        (rsa(&n, &[2]), |u| *u == Unusable::RsaExponent),
+        (rsa(&n, &[0]), |u| *u == Unusable::RsaExponent),
+        (rsa(&n, &[]), |u| *u == Unusable::RsaExponent),
+        (rsa(&n, &[0xff; 5]), |u| *u == Unusable::RsaExponent),
+        (rsa(&n, &[0xff; 64]), |u| *u == Unusable::RsaExponent),
+        (rsa(&even, &e), |u| *u == Unusable::Rejected),
+        (json!({"kty": "EC", "x": "AA", "y": "AA"}), |u| *u == Unusable::Member("crv")),
+        (changed(&P256, "crv", json!("secp256k1")), |u| matches!(u, Unusable::Curve(_))),
+        (p256_on_p384, |u| *u == Unusable::Member("x")),
+        (off_curve, |u| *u == Unusable::Rejected),
+        (changed(&P256, "y", json!(b64([1; 31]))), |u| *u == Unusable::Member("y")),
+        (changed(&P256, "x", json!(b64([1; 33]))), |u| *u == Unusable::Member("x")),
+        (changed(&ED, "crv", json!("X25519")), |u| matches!(u, Unusable::Curve(_))),
+        (changed(&ED, "crv", json!("Ed448")), |u| matches!(u, Unusable::Curve(_))),
+        (changed(&ED, "x", json!(b64([1; 31]))), |u| *u == Unusable::Member("x")),
+        (json!({"kty": "oct", "k": b64([1; 64])}), |u| *u == Unusable::FetchedSecret),
+        (changed(&RSA, "d", json!("AQAB")), |u| *u == Unusable::FetchedPrivate),
+        (changed(&P256, "d", json!("AQAB")), |u| *u == Unusable::FetchedPrivate),
+        (changed(&ED, "d", json!(null)), |u| *u == Unusable::FetchedPrivate),
+    ];
+    for (jwk, expected) in rows {
+        let why = judged(&jwk, Origin::Fetched, None).unwrap_err();
+        assert!(expected(&why), "{jwk:.200}: {why:?}");
+        assert!(!why.to_string().is_empty());
+    }
+    let only_es = Some(Algorithms::of(&[Algorithm::ES256]));
+    assert_eq!(judged(&RSA.jwk(), Origin::Local, only_es), Err(Unusable::NotAllowed));
+}
+
+#[test]
+fn secrets_count_only_in_local_sets_and_when_named() {
+    let secret = |len: usize| json!({"kty": "oct", "k": b64(vec![7; len])});
+    assert_eq!(judged(&secret(64), Origin::Fetched, HMAC), Err(Unusable::FetchedSecret));
+    assert_eq!(judged(&secret(64), Origin::Local, None), Err(Unusable::SecretNotNamed));
+    let rs = Some(Algorithms::of(&[Algorithm::RS256]));
+    assert_eq!(judged(&secret(64), Origin::Local, rs), Err(Unusable::SecretNotNamed));
+    assert_eq!(judged(&secret(64), Origin::Local, HMAC), Ok(Algorithms::HMAC));
+    assert_eq!(judged(&secret(32), Origin::Local, HMAC), Ok(Algorithms::of(&[Algorithm::HS256])));
+    for len in [0, 1, 31] {
+        assert_eq!(judged(&secret(len), Origin::Local, HMAC), Err(Unusable::ShortSecret(len)));
+    }
+    let named = json!({"kty": "oct", "k": b64([7; 32]), "alg": "HS512"});
+    assert_eq!(judged(&named, Origin::Local, HMAC), Err(Unusable::ShortSecret(32)));
+    let aes = json!({"kty": "oct", "k": b64([7; 32]), "alg": "A256GCM"});
+    assert!(matches!(judged(&aes, Origin::Local, HMAC), Err(Unusable::Algorithm(_))));
+}
+
+#[test]
+fn a_private_key_in_a_local_file_gives_its_public_half() {
+    let jwk = P256.jwk_with(json!({"d": b64([1; 32])}));
+    assert_eq!(judged(&jwk, Origin::Local, None), Ok(Algorithms::of(&[Algorithm::ES256])));
+}
+
+#[test]
+fn leading_zeros_of_rsa_numbers_do_not_matter() {
+    let (n, e) = RSA.rsa_numbers();
+    let jwk = json!({"keys": [{"kty": "RSA", "n": b64([vec![0, 0], n].concat()), "e": b64([vec![0], e].concat())}]});
+    let policy = crate::auth::JwtAuth::new(settings(vec![provider(local(&jwk))])).unwrap();
+    assert_eq!(verdict(&policy, &RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, claims(json!({})))), Ok(()));
+}
+
+#[test]
+fn moduli_of_the_broken_generator_are_known() {
+    // A multiple of all the primes, plus 1: a power of 65537, the zeroth, modulo every one of them.
+    let primes = (3..168u32).filter(|n| (2..*n).all(|d| n % d != 0));
+    let product = primes.fold(vec![1u8], |bytes, prime| times(&bytes, prime));
+    let weak = [times(&product, 0x0102_0304), vec![1]].concat();
+    let (n, _) = RSA.rsa_numbers();
+    assert!(key::has_roca(&weak) && !key::has_roca(&n));
+}
+
+/// A big-endian number times a small one.
+fn times(bytes: &[u8], factor: u32) -> Vec<u8> {
+    let mut carry = 0u64;
+    let mut result: Vec<u8> = bytes
+        .iter()
+        .rev()
+        .map(|byte| {
+            let value = u64::from(*byte) * u64::from(factor) + carry;
+            carry = value >> 8;
+            value as u8
+        })
+        .collect();
+    while carry > 0 {
+        result.push(carry as u8);
+        carry >>= 8;
+    }
+    result.reverse();
+    result
+}
+
+#[test]
+fn sets_single_keys_and_pem() {
+    let parse = |text: &str| KeySet::parse(text.as_bytes(), Origin::Local, None);
+    assert_eq!(parse(&RSA.jwk().to_string()).unwrap().len(), 1);
+    assert_eq!(parse(r#"{"keys":[]}"#).unwrap().len(), 0);
+    for (text, want) in [
+        ("", "syntax"),
+        ("<html>", "syntax"),
+        ("{}", "keys"),
+        ("[]", "keys"),
+        ("null", "keys"),
+        (r#"{"keys":{}}"#, "keys"),
+        (r#"{"keys":null,"kty":"RSA"}"#, "keys"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "pem"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA", "pem or syntax"),
+    ] {
+        let error = parse(text).map(|_| ()).unwrap_err();
+        let kind = match error {
+            KeySetError::Syntax(_) => "syntax",
+            KeySetError::NoKeys => "keys",
+            KeySetError::NoPemKey => "pem",
+        };
+        assert!(want.contains(kind), "{text}: {kind}");
+    }
+    let many: Vec<Value> = (0..300).map(|n| ED.jwk_with(json!({"kid": n.to_string()}))).collect();
+    let set = parse(&json!({"keys": many}).to_string()).unwrap();
+    assert_eq!((set.len(), set.skipped().len()), (256, 44));
+    assert!(set.skipped().iter().all(|skipped| skipped.why == Unusable::TooMany));
+
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+    for (kind, algorithms) in [
+        (&PKCS_RSA_SHA256, Algorithms::RSA),
+        (&PKCS_ECDSA_P256_SHA256, Algorithms::of(&[Algorithm::ES256])),
+        (&PKCS_ECDSA_P384_SHA384, Algorithms::of(&[Algorithm::ES384])),
+        (&PKCS_ED25519, Algorithms::of(&[Algorithm::EdDSA])),
+    ] {
+        let pair = KeyPair::generate_for(kind).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["a".into()]).unwrap().self_signed(&pair).unwrap();
+        for pem in
+            [pair.public_key_pem(), certificate.pem(), format!("\n  {}{}", pair.serialize_pem(), pair.public_key_pem())]
+        {
+            let pem = pem.trim_start().to_owned();
+            let set = parse(&pem).unwrap();
+            assert_eq!(set.describe().collect::<Vec<_>>(), [(None, algorithms)], "{:?}", set.skipped());
+        }
+    }
+    let broken = "-----BEGIN PUBLIC KEY-----\nMAMCAQA=\n-----END PUBLIC KEY-----\n";
+    assert_eq!(parse(broken).unwrap().skipped()[0].why, Unusable::Rejected);
+}
+
+#[test]
+fn equal_texts_under_equal_rules_have_equal_fingerprints() {
+    let text = key_set().to_string();
+    let print =
+        |text: &str, origin, algorithms| *KeySet::parse(text.as_bytes(), origin, algorithms).unwrap().fingerprint();
+    let base = print(&text, Origin::Local, None);
+    assert_eq!(base, print(&text, Origin::Local, None));
+    assert_ne!(base, print(&format!("{text} "), Origin::Local, None));
+    assert_ne!(base, print(&text, Origin::Fetched, None));
+    assert_ne!(base, print(&text, Origin::Local, Some(Algorithms::RSA)));
+}

@@ -1,0 +1,5 @@
+//! Fetching against a scripted server on a real socket, and the schedule on a paused clock.
+
+mod fetching;
+mod scheduling;
+mod server;

@@ -1,0 +1,226 @@
+use std::time::Duration;
+
+use super::server::{Answer, Authority, Server, ok, with};
+use crate::auth::jwks::fetch::{Fetched, Fetcher};
+use crate::auth::jwks::{FetchFault, FetchSettings, FetchSettingsError, KeyLocation};
+use crate::auth::tests::kit::{P256, RSA};
+use serde_json::json;
+
+fn keys() -> String {
+    json!({"keys": [P256.jwk_with(json!({"kid": "p256"}))]}).to_string()
+}
+
+fn settings(url: String) -> FetchSettings {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut settings = FetchSettings::new(KeyLocation::Url(url));
+    settings.timeout = Duration::from_millis(400);
+    settings
+}
+
+async fn fetch(settings: FetchSettings) -> Result<Fetched, FetchFault> {
+    Fetcher::new(settings).unwrap().fetch().await.map_err(|error| error.fault)
+}
+
+#[tokio::test]
+async fn a_good_set_is_taken_and_the_request_is_plain() {
+    let server = Server::start(vec![with("200 OK", "cache-control: public, Max-Age=\"120\"\r\n", &keys())], None).await;
+    let mut settings = settings(format!("http://127.0.0.1:{}/keys?a=b", server.port));
+    settings.headers = vec![("x-api-key".parse().unwrap(), "secret".parse().unwrap())];
+    let fetched = fetch(settings).await.unwrap();
+    assert_eq!(fetched.keys.kids().collect::<Vec<_>>(), ["p256"]);
+    assert_eq!(fetched.max_age, Some(Duration::from_secs(120)));
+    assert_eq!(fetched.url, format!("http://127.0.0.1:{}/keys", server.port), "no query in messages");
+    let asked = server.asked().remove(0);
+    assert!(asked.starts_with("get /keys?a=b http/1.1\r\n"), "{asked}");
+    assert!(asked.contains(&format!("\r\nhost: 127.0.0.1:{}\r\n", server.port)), "{asked}");
+    assert!(asked.contains("\r\nx-api-key: secret\r\n") && !asked.contains("accept-encoding"), "{asked}");
+}
+
+#[tokio::test]
+async fn bad_answers_are_named() {
+    let good = keys();
+    let private = json!({"keys": [RSA.jwk_with(json!({"d": "AQAB"})), {"kty": "oct", "k": "AAAA"}]}).to_string();
+    let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{good}", good.len() + 1);
+    type Expect = fn(&FetchFault) -> bool;
+    let rows: Vec<(&str, Answer, Expect)> = vec![
+        ("404", with("404 Not Found", "", &good), |f| *f == FetchFault::Status(404)),
+        ("500", with("500 Oops", "", &good), |f| *f == FetchFault::Status(500)),
+        ("304", with("304 Not Modified", "", ""), |f| *f == FetchFault::Status(304)),
+        ("HTML", with("200 OK", "content-type: text/html\r\n", "<html>"), |f| matches!(f, FetchFault::NotKeys(_))),
+        ("a list", ok("[]"), |f| matches!(f, FetchFault::NotKeys(_))),
+        ("no keys", ok(r#"{"keys":[]}"#), |f| matches!(f, FetchFault::NoUsableKey(_))),
+        ("private and shared keys", ok(&private), |f| matches!(f, FetchFault::NoUsableKey(_))),
+        ("empty", ok(""), |f| matches!(f, FetchFault::NotKeys(_))),
+        ("cut short", Answer::Bytes(cut.into_bytes()), |f| matches!(f, FetchFault::Reset(_))),
+        ("not HTTP", Answer::Bytes(b"SSH-2.0-x\r\n".to_vec()), |f| matches!(f, FetchFault::Reset(_))),
+        ("nothing", Answer::Bytes(Vec::new()), |f| matches!(f, FetchFault::Reset(_))),
+        ("gzip", with("200 OK", "content-encoding: gzip\r\n", &good), |f| *f == FetchFault::Encoding),
+        ("too large", ok(&" ".repeat(3000)), |f| *f == FetchFault::TooLarge(2000)),
+        ("endless", Answer::Endless(b"HTTP/1.1 200 OK\r\n\r\n{{{{{{{{{{{{{{{{".to_vec()), |f| {
+            *f == FetchFault::TooLarge(2000)
+        }),
+        ("silence", Answer::Hang(Vec::new()), |f| matches!(f, FetchFault::Timeout(_))),
+        ("silence in the body", Answer::Hang(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec()), |f| {
+            matches!(f, FetchFault::Timeout(_))
+        }),
+        (
+            "drip",
+            Answer::Drip(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{                                ".to_vec()),
+            |f| matches!(f, FetchFault::Timeout(_)),
+        ),
+        ("redirect elsewhere", with("302 Found", "location: http://127.0.0.1:1/keys\r\n", ""), |f| {
+            *f == FetchFault::Redirect
+        }),
+        ("redirect to metadata", with("307 x", "location: http://169.254.169.254/latest\r\n", ""), |f| {
+            *f == FetchFault::Redirect
+        }),
+        ("redirect to a file", with("301 x", "location: file:///etc/passwd\r\n", ""), |f| *f == FetchFault::Redirect),
+        ("redirect to nowhere", with("301 x", "", ""), |f| *f == FetchFault::Redirect),
+        ("redirect for ever", with("301 x", "location: /keys\r\n", ""), |f| *f == FetchFault::Redirect),
+    ];
+    for (name, answer, expected) in rows {
+        let server = Server::start(vec![answer], None).await;
+        let mut settings = settings(format!("http://127.0.0.1:{}/keys", server.port));
+        settings.max_size = 2000;
+        let fault = fetch(settings).await.map(|_| ()).unwrap_err();
+        assert!(expected(&fault), "{name}: {fault:?}");
+    }
+    let refused = fetch(settings("http://127.0.0.1:1/keys".into())).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&refused, FetchFault::Connect(why) if why.contains("refused")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_within_the_origin_is_followed() {
+    let server = Server::start(vec![with("302 Found", "location: /other?x=1\r\n", ""), ok(&keys())], None).await;
+    assert!(fetch(settings(format!("http://127.0.0.1:{}/keys", server.port))).await.is_ok());
+    assert!(server.asked()[1].starts_with("get /other?x=1 "));
+}
+
+#[tokio::test]
+async fn a_private_authority_and_a_detour() {
+    let authority = Authority::new();
+    let server = Server::start(vec![ok(&keys())], Some(authority.acceptor("idp.internal", false))).await;
+    let detour = format!("127.0.0.1:{}", server.port);
+    let to = |url: &str| {
+        let mut settings = settings(url.to_owned());
+        settings.connect_to = Some(detour.clone());
+        settings.timeout = Duration::from_secs(5);
+        settings.tls.root = Some(authority.pem.clone().into_bytes());
+        settings
+    };
+    fetch(to("https://idp.internal/keys")).await.unwrap();
+    assert!(server.asked()[0].contains("\r\nhost: idp.internal\r\n"), "{:?}", server.asked());
+    fetch(to("https://idp.internal:8443/keys")).await.unwrap();
+    assert!(server.asked()[1].contains("\r\nhost: idp.internal:8443\r\n"));
+
+    let mut other_name = to("https://login.example/keys");
+    assert!(matches!(fetch(other_name.clone()).await, Err(FetchFault::Connect(why)) if why.contains("certificate")));
+    other_name.tls.hostname = Some("IDP.internal".into());
+    fetch(other_name).await.unwrap();
+    assert!(server.asked()[2].contains("\r\nhost: login.example\r\n"), "{:?}", server.asked());
+
+    let mut by_address = to(&format!("https://127.0.0.1:{}/keys", server.port));
+    by_address.connect_to = None;
+    by_address.tls.hostname = Some("idp.internal".into());
+    fetch(by_address).await.unwrap();
+
+    let mut stranger = to("https://idp.internal/keys");
+    stranger.tls.root = Some(Authority::new().pem.into_bytes());
+    assert!(matches!(fetch(stranger.clone()).await, Err(FetchFault::Connect(_))));
+    stranger.tls.insecure = true;
+    fetch(stranger).await.unwrap();
+
+    let plain = Server::start(vec![ok(&keys())], None).await;
+    let mut settings = settings("http://login.example/keys".into());
+    settings.connect_to = Some(format!("127.0.0.1:{}", plain.port));
+    fetch(settings).await.unwrap();
+    assert!(plain.asked()[0].contains("\r\nhost: login.example\r\n"));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown() {
+    let authority = Authority::new();
+    let server = Server::start(vec![ok(&keys())], Some(authority.acceptor("localhost", true))).await;
+    let mut settings = settings(format!("https://localhost:{}/keys", server.port));
+    settings.timeout = Duration::from_secs(5);
+    settings.connect_to = Some(format!("127.0.0.1:{}", server.port));
+    settings.tls.root = Some(authority.pem.clone().into_bytes());
+    assert!(fetch(settings.clone()).await.is_err());
+    let (certificate, key) = authority.issue("client");
+    settings.tls.identity = Some(format!("{}{}", certificate.pem(), key.serialize_pem()).into_bytes());
+    fetch(settings).await.unwrap();
+}
+
+#[tokio::test]
+async fn discovery() {
+    let run = async |path: &str, answers: fn(&str) -> Vec<Answer>| {
+        // The port must stand in the answers, so a first server only finds a free one.
+        let probe = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://127.0.0.1:{}", probe.local_addr().unwrap().port());
+        drop(probe);
+        let issuer = format!("{origin}{path}");
+        let listener = Server::start_at(&origin[7..], answers(&issuer)).await;
+        let mut settings = settings(String::new());
+        settings.location = KeyLocation::Discover { issuer };
+        let result = fetch(settings).await.map(|fetched| fetched.keys.len());
+        let paths: Vec<String> =
+            listener.asked().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+        (result, paths)
+    };
+    fn metadata(issuer: &str, keys: &str) -> Answer {
+        ok(&json!({"issuer": issuer, "jwks_uri": keys}).to_string())
+    }
+    let (result, paths) =
+        run("/realms/a", |issuer| vec![metadata(issuer, &format!("{issuer}/certs")), ok(&keys())]).await;
+    assert_eq!(
+        (result, paths),
+        (Ok(1), vec!["/realms/a/.well-known/openid-configuration".into(), "/realms/a/certs".into()])
+    );
+    let (result, paths) = run("/realms/a", |issuer| {
+        vec![with("404 x", "", ""), metadata(issuer, &format!("{issuer}/certs")), ok(&keys())]
+    })
+    .await;
+    assert_eq!((result, paths[1].as_str()), (Ok(1), "/.well-known/oauth-authorization-server/realms/a"));
+    let (result, paths) = run("/", |issuer| vec![metadata(issuer, &format!("{issuer}certs")), ok(&keys())]).await;
+    assert_eq!((result, paths[0].as_str()), (Ok(1), "/.well-known/openid-configuration"));
+    for wrong in [
+        (|issuer: &str| vec![metadata(&format!("{issuer}/"), &format!("{issuer}/certs"))]) as fn(&str) -> Vec<Answer>,
+        |_| vec![ok("{}")],
+        |_| vec![ok("<html>")],
+        |issuer| vec![ok(&json!({"issuer": issuer}).to_string())],
+        |issuer| vec![metadata(issuer, "/certs")],
+        |issuer| vec![metadata(issuer, "file:///etc/passwd")],
+    ] {
+        let (result, paths) = run("/a", wrong).await;
+        assert!(matches!(result, Err(FetchFault::Discovery(_))), "{result:?}");
+        assert_eq!(paths.len(), 1, "nothing else was asked");
+    }
+    let (result, paths) = run("/a", |_| vec![with("503 x", "", "")]).await;
+    assert_eq!((result, paths.len()), (Err(FetchFault::Status(503)), 1));
+}
+
+#[tokio::test]
+async fn settings_that_can_not_work_are_named() {
+    let broken = |change: fn(&mut FetchSettings)| {
+        let mut settings = settings("https://idp.example/keys".into());
+        change(&mut settings);
+        Fetcher::new(settings).map(|_| ()).unwrap_err()
+    };
+    use FetchSettingsError as E;
+    assert!(matches!(broken(|s| s.location = KeyLocation::Url("/keys".into())), E::Url(_)));
+    assert!(matches!(broken(|s| s.location = KeyLocation::Url("ftp://a/keys".into())), E::Url(_)));
+    assert!(matches!(broken(|s| s.location = KeyLocation::Discover { issuer: "agentgateway.dev".into() }), E::Url(_)));
+    for wrong in ["idp", "idp:", "idp:0", "idp:99999", ":1", "a/b:1", "u@h:1"] {
+        let mut settings = settings("https://idp.example/keys".into());
+        settings.connect_to = Some(wrong.into());
+        assert!(matches!(Fetcher::new(settings).map(|_| ()), Err(E::ConnectTo(_))), "{wrong}");
+    }
+    assert!(matches!(broken(|s| s.tls.hostname = Some("10.0.0.1".into())), E::Hostname(_)));
+    assert!(matches!(broken(|s| s.tls.root = Some(b"x".to_vec())), E::Root(_)));
+    assert!(matches!(broken(|s| s.tls.identity = Some(b"x".to_vec())), E::Identity(_)));
+    let address = broken(|s| {
+        s.location = KeyLocation::Url("https://10.0.0.1/keys".into());
+        s.connect_to = Some("10.0.0.2:443".into());
+    });
+    assert_eq!(address, E::AddressOnly);
+}

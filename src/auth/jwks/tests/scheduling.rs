@@ -1,0 +1,314 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::server::{Server, ok};
+use crate::auth::jwks::fetch::{FetchError, FetchFault, Fetched};
+use crate::auth::jwks::task::{self, Schedule};
+use crate::auth::jwks::{FetchSettings, KeyLocation, Remote, Sources, State};
+use crate::auth::tests::kit::*;
+use crate::auth::*;
+use crate::reason::Reason as R;
+
+/// A provider in the test's hands: what it publishes now, and when it was asked.
+#[derive(Clone)]
+struct Idp {
+    answer: Arc<Mutex<Result<serde_json::Value, FetchFault>>>,
+    delay: Arc<Mutex<Duration>>,
+    asked: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Idp {
+    fn new(answer: Result<serde_json::Value, FetchFault>) -> Self {
+        Self { answer: Arc::new(Mutex::new(answer)), delay: Arc::default(), asked: Arc::default() }
+    }
+
+    fn set(&self, answer: Result<serde_json::Value, FetchFault>) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    fn start(&self, change: impl FnOnce(&mut FetchSettings)) -> Arc<KeySource> {
+        let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
+        change(&mut settings);
+        let source = KeySource::fetched(Remote::default());
+        let demand = Arc::clone(source.remote().unwrap().demand());
+        let idp = self.clone();
+        let fetch = move || {
+            let idp = idp.clone();
+            async move {
+                idp.asked.lock().unwrap().push(Instant::now());
+                let delay = *idp.delay.lock().unwrap();
+                sleep(delay).await;
+                let answer = idp.answer.lock().unwrap().clone();
+                match answer {
+                    Ok(set) => Ok(Fetched {
+                        keys: KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap(),
+                        max_age: None,
+                        url: "http://idp/keys".into(),
+                    }),
+                    Err(fault) => Err(FetchError { url: "http://idp/keys".into(), fault }),
+                }
+            }
+        };
+        tokio::spawn(task::run(Arc::downgrade(&source), demand, Schedule::of(&settings), fetch));
+        source
+    }
+}
+
+fn set_of(kids: &[&str]) -> serde_json::Value {
+    json!({"keys": kids.iter().map(|kid| P256.jwk_with(json!({"kid": kid}))).collect::<Vec<_>>()})
+}
+
+fn policy_of(source: &Arc<KeySource>) -> JwtAuth {
+    JwtAuth::new(settings(vec![provider(Arc::clone(source))])).unwrap()
+}
+
+fn token_of(kid: &str) -> String {
+    P256.token(Algorithm::ES256, format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), claims(json!({})))
+}
+
+/// As the pipeline does it: ask, wait if that may help, ask once more.
+async fn asked(policy: &JwtAuth, kid: &str) -> Result<(), R> {
+    let headers = bearer(&token_of(kid));
+    let first = ask(policy, &headers, None, &TokenCache::off());
+    match first.pending() {
+        None => outcome(&first),
+        Some(pending) => {
+            pending.settled().await;
+            outcome(&ask(policy, &headers, None, &TokenCache::off()))
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_refreshed_before_their_time_is_over() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let source = idp.start(|s| s.cache_duration = Some(Duration::from_secs(100)));
+    sleep(Duration::from_secs(1000)).await;
+    let asked = idp.asked.lock().unwrap().clone();
+    assert!((10..=14).contains(&asked.len()), "{}", asked.len());
+    assert!(asked.windows(2).all(|pair| (75..=95).contains(&(pair[1] - pair[0]).as_secs())));
+    let status = source.status().unwrap();
+    assert_eq!((status.state, status.keys, status.last_error), (State::Fresh, 1, None));
+    assert!(status.age.unwrap() < Duration::from_secs(100));
+}
+
+#[test]
+fn the_provider_may_choose_the_lifetime_within_bounds() {
+    let secs = Duration::from_secs;
+    let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
+    for (max_age, lifetime) in [(None, 300), (Some(600), 600), (Some(0), 60), (Some(u64::MAX), 24 * 3600)] {
+        let after = Schedule::of(&settings).refresh_after(max_age.map(secs));
+        assert!(
+            after >= secs(lifetime).mul_f64(0.75) && after <= secs(lifetime).mul_f64(0.95),
+            "{max_age:?}: {after:?}"
+        );
+    }
+    settings.cache_duration = Some(secs(10));
+    assert!(Schedule::of(&settings).refresh_after(Some(secs(600))) < secs(10), "what is configured counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_key_ends_with_the_next_refresh() {
+    let idp = Idp::new(Ok(set_of(&["1", "2"])));
+    let source = idp.start(|_| ());
+    let policy = policy_of(&source);
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    idp.set(Ok(set_of(&["2"])));
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!((asked(&policy, "1").await, asked(&policy, "2").await), (Err(R::UnknownKey), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_down_keeps_its_keys_until_they_are_stale_and_comes_back() {
+    for fault in [
+        FetchFault::Connect("refused".into()),
+        FetchFault::Status(500),
+        FetchFault::Status(404),
+        FetchFault::TooLarge(1),
+    ] {
+        let idp = Idp::new(Ok(set_of(&["1"])));
+        let source = idp.start(|s| {
+            s.cache_duration = Some(Duration::from_secs(60));
+            s.stale_for = Duration::from_secs(6 * 3600);
+        });
+        let policy = policy_of(&source);
+        assert_eq!(asked(&policy, "1").await, Ok(()));
+        idp.set(Err(fault.clone()));
+        sleep(Duration::from_secs(6 * 3600 - 120)).await;
+        let status = source.status().unwrap();
+        assert!(status.failed >= 300, "{} failures", status.failed);
+        assert_eq!((status.state, asked(&policy, "1").await), (State::Stale, Ok(())), "{fault:?}");
+        sleep(Duration::from_secs(240)).await;
+        assert_eq!(
+            (source.status().unwrap().state, asked(&policy, "1").await),
+            (State::Expired, Err(R::KeysUnavailable))
+        );
+        idp.set(Ok(set_of(&["1"])));
+        sleep(Duration::from_secs(61)).await;
+        assert_eq!((source.status().unwrap().state, asked(&policy, "1").await), (State::Fresh, Ok(())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_within_a_round_are_for_what_they_can_help() {
+    for (fault, tries) in [
+        (FetchFault::Status(503), 4),
+        (FetchFault::Connect(String::new()), 4),
+        (FetchFault::Status(404), 1),
+        (FetchFault::Encoding, 1),
+    ] {
+        let idp = Idp::new(Err(fault.clone()));
+        let _source = idp.start(|s| s.retry.max_interval = Duration::from_secs(50));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(idp.count(), tries, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn starting_without_the_provider() {
+    let idp = Idp::new(Err(FetchFault::Connect("refused".into())));
+    let source = idp.start(|_| ());
+    let policy = policy_of(&source);
+    let before = Instant::now();
+    assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
+    assert!(before.elapsed() <= Pending::PATIENCE);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(source.status().unwrap().state, State::Waiting);
+    let before = Instant::now();
+    assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
+    assert_eq!(before.elapsed(), Duration::ZERO, "once the first round failed, nobody waits");
+    idp.set(Ok(set_of(&["1"])));
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_fetch_under_way_is_waited_for() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    *idp.delay.lock().unwrap() = Duration::from_secs(1);
+    let policy = policy_of(&idp.start(|_| ()));
+    let all: Vec<_> = (0..50).map(|_| asked(&policy, "1")).collect();
+    for one in all {
+        assert_eq!(one.await, Ok(()));
+    }
+    assert_eq!(idp.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_kid_is_asked_for_once_for_all() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = Arc::new(policy_of(&idp.start(|_| ())));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(20)).await;
+    idp.set(Ok(set_of(&["1", "2"])));
+    let all: Vec<_> = (0..200)
+        .map(|_| {
+            let policy = Arc::clone(&policy);
+            tokio::spawn(async move { asked(&policy, "2").await })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(one.await.unwrap(), Ok(()));
+    }
+    assert_eq!(idp.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotations_cause_no_false_refusal() {
+    let idp = Idp::new(Ok(set_of(&["0"])));
+    *idp.delay.lock().unwrap() = Duration::from_millis(50);
+    let policy = policy_of(&idp.start(|_| ()));
+    for round in 1..=20u32 {
+        sleep(Duration::from_secs(12)).await;
+        let (old, new) = ((round - 1).to_string(), round.to_string());
+        idp.set(Ok(set_of(&[&old, &new])));
+        for kid in [&new, &old] {
+            assert_eq!(asked(&policy, kid).await, Ok(()), "round {round}");
+        }
+    }
+    let asked = idp.asked.lock().unwrap().clone();
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
+    assert!(asked.len() <= 25, "{}", asked.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_kids_do_not_drive_the_provider() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    *idp.delay.lock().unwrap() = Duration::from_millis(20);
+    let source = idp.start(|_| ());
+    let policy = Arc::new(policy_of(&source));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    let worst = Arc::new(Mutex::new(Duration::ZERO));
+    let wrong = Arc::new(AtomicUsize::new(0));
+    for n in 0..3000 {
+        let (policy, worst, wrong) = (Arc::clone(&policy), Arc::clone(&worst), Arc::clone(&wrong));
+        tokio::spawn(async move {
+            let before = Instant::now();
+            if asked(&policy, &format!("garbage {n}")).await != Err(R::UnknownKey) {
+                wrong.fetch_add(1, Ordering::Relaxed);
+            }
+            let mut worst = worst.lock().unwrap();
+            *worst = before.elapsed().max(*worst);
+        });
+        sleep(Duration::from_millis(20)).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    let asked_at = idp.asked.lock().unwrap().clone();
+    assert!((3..=8).contains(&asked_at.len()), "{} fetches in a minute", asked_at.len());
+    assert!(asked_at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
+    assert!(*worst.lock().unwrap() <= Pending::PATIENCE + Duration::from_millis(10));
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_unknown_kid_is_remembered() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(3600))));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(20)).await;
+    for _ in 0..30 {
+        assert_eq!(asked(&policy, "gone").await, Err(R::UnknownKey));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(idp.count(), 2, "the first fetch and one for the kid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_delays_no_other() {
+    let (slow, quick) = (Idp::new(Ok(set_of(&["1"]))), Idp::new(Ok(set_of(&["1"]))));
+    *slow.delay.lock().unwrap() = Duration::from_secs(3600);
+    let mut other = provider(slow.start(|_| ()));
+    other.issuers = vec!["https://slow.example".into()];
+    let policy = JwtAuth::new(settings(vec![other, provider(quick.start(|_| ()))])).unwrap();
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(1200)).await;
+    assert_eq!((slow.count(), quick.count() >= 4), (1, true));
+}
+
+#[tokio::test]
+async fn equal_settings_share_a_source_and_an_unused_one_ends() {
+    let server = Server::start(vec![ok(&set_of(&["1"]).to_string())], None).await;
+    let settings = |path: &str| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        FetchSettings::new(KeyLocation::Url(format!("http://127.0.0.1:{}{path}", server.port)))
+    };
+    let sources = Sources::new(Some(tokio::runtime::Handle::current()));
+    let first = sources.get(settings("/a")).unwrap();
+    assert!(Arc::ptr_eq(&first, &sources.get(settings("/a")).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &sources.get(settings("/b")).unwrap()));
+    assert_eq!(asked(&policy_of(&first), "1").await, Ok(()));
+    let gone = Arc::downgrade(&first);
+    drop(first);
+    assert!(gone.upgrade().is_none(), "the task does not keep its source");
+    let idle = Sources::new(None).get(settings("/a")).unwrap();
+    assert!(idle.current().is_none());
+    assert_eq!(crate::auth::jwks::fetch_once(settings("/a")).await.unwrap().len(), 1);
+}

@@ -1,0 +1,142 @@
+//! The cache never accepts what a cold verification would refuse.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::kit::*;
+use crate::auth::jwks::Remote;
+use crate::auth::*;
+use crate::reason::Reason as R;
+
+fn keys(set: &serde_json::Value) -> KeySet {
+    KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap()
+}
+
+#[test]
+fn a_hot_token_is_answered_from_memory() {
+    let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
+    let first = ask(&policy, &bearer(&token), None, &cache);
+    let second = ask(&policy, &bearer(&token), None, &cache);
+    assert!(!first.cached() && second.cached());
+    let (Identity::Verified(first), Identity::Verified(second)) = (first.identity(), second.identity()) else {
+        panic!()
+    };
+    assert!(Arc::ptr_eq(first, second));
+    assert_eq!((cache.len(), cache.is_empty()), (1, false));
+    let off = TokenCache::new(0);
+    for _ in 0..2 {
+        assert!(!ask(&policy, &bearer(&token), None, &off).cached());
+    }
+    assert_eq!((off.len(), off.bytes()), (0, 0));
+}
+
+#[test]
+fn equal_settings_share_entries_and_others_do_not() {
+    let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
+    ask(&strict(), &bearer(&token), None, &cache);
+    assert!(ask(&strict(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
+    type Change = fn(&mut Settings);
+    let changes: [(&str, Change, Result<(), R>); 8] = [
+        ("audience", |s| s.providers[0].audiences = vec!["other".into()], Err(R::AudienceMismatch)),
+        ("issuer", |s| s.providers[0].issuers = vec!["other".into()], Err(R::IssuerMismatch)),
+        ("required claims", |s| s.providers[0].required_claims = vec!["jti".into()], Err(R::MissingClaim)),
+        ("token types", |s| s.providers[0].token_types = vec!["at+jwt".into()], Err(R::InvalidClaim)),
+        ("lifetime", |s| s.providers[0].max_lifetime = Some(std::time::Duration::from_secs(5)), Err(R::InvalidClaim)),
+        ("token size", |s| s.max_token_size = 100, Err(R::TokenTooLarge)),
+        ("keys", |s| s.providers[0].keys = local(&json!({"keys": []})), Err(R::UnknownKey)),
+        (
+            "algorithms",
+            |s| s.providers[0].algorithms = Some(Algorithms::of(&[Algorithm::ES256])),
+            Err(R::UnsupportedAlgorithm),
+        ),
+    ];
+    for (name, change, want) in changes {
+        let mut settings = settings(vec![provider(local(&key_set()))]);
+        change(&mut settings);
+        let policy = JwtAuth::new(settings).unwrap();
+        assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), want, "{name}");
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_ends_its_tokens_at_once() {
+    let source = KeySource::fetched(Remote::default());
+    let policy = JwtAuth::new(settings(vec![provider(Arc::clone(&source))])).unwrap();
+    let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
+    let hit = || ask(&policy, &bearer(&token), None, &cache);
+    assert_eq!(outcome(&hit()), Err(R::KeysUnavailable));
+    source.publish(Some(keys(&key_set())));
+    assert_eq!(outcome(&hit()), Ok(()));
+    source.publish(Some(keys(&key_set())));
+    assert!(hit().cached(), "the same keys fetched again");
+    source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "new"}))]}))));
+    assert_eq!(outcome(&hit()), Err(R::UnknownKey));
+    source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "rsa"}))]}))));
+    assert_eq!(outcome(&hit()), Err(R::InvalidSignature));
+    source.publish(None);
+    assert_eq!(outcome(&hit()), Err(R::KeysUnavailable));
+}
+
+#[test]
+fn dates_are_judged_on_every_hit() {
+    let policy = strict();
+    let cache = TokenCache::new(1 << 20);
+    let token = signed(claims(json!({"exp": NOW + 2.0, "nbf": NOW - 5.0, "iat": NOW - 5.0})));
+    let at = |now| outcome(&ask_at(&policy, &bearer(&token), None, &cache, now));
+    assert_eq!(at(NOW), Ok(()));
+    assert_eq!(at(NOW + 61.9), Ok(()));
+    assert_eq!(at(NOW + 62.0), Err(R::Expired));
+    assert_eq!(at(NOW + 1e6), Err(R::Expired));
+    assert_eq!(at(NOW - 66.0), Err(R::NotYetValid), "the clock was set back");
+    assert_eq!(at(NOW), Ok(()));
+}
+
+#[test]
+fn twin_signatures_are_two_tokens() {
+    let (policy, cache) = (strict(), TokenCache::new(1 << 20));
+    let header = r#"{"alg":"ES256","kid":"p256"}"#;
+    let twins: Vec<String> = (0..2).map(|_| P256.token(Algorithm::ES256, header, claims(json!({})))).collect();
+    assert_ne!(twins[0], twins[1]);
+    for token in &twins {
+        assert!(!ask(&policy, &bearer(token), None, &cache).cached());
+    }
+    let forged = format!("{}AAAA", &twins[0][..twins[0].len() - 4]);
+    assert_eq!(outcome(&ask(&policy, &bearer(&forged), None, &cache)), Err(R::InvalidSignature));
+    assert_eq!(cache.len(), 2, "refusals are not kept");
+}
+
+#[test]
+fn a_token_counts_only_where_its_provider_looks() {
+    let mut only_cookie = provider(local(&key_set()));
+    only_cookie.locations = Some(vec![Location::Cookie { name: "session".into() }]);
+    let mut other = provider(local(&json!({"keys": []})));
+    other.issuers = vec!["https://other.example".into()];
+    let policy = JwtAuth::new(settings(vec![only_cookie, other])).unwrap();
+    let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
+    let in_cookie = headers(&[("cookie", &format!("session={token}"))]);
+    assert_eq!(outcome(&ask(&policy, &in_cookie, None, &cache)), Ok(()));
+    assert!(ask(&policy, &in_cookie, None, &cache).cached());
+    assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), Err(R::IssuerMismatch));
+}
+
+#[test]
+fn the_cache_stays_within_its_bytes() {
+    let (policy, cache) = (strict(), TokenCache::new(64 * 1024));
+    for n in 0..300 {
+        let token = ED.token(
+            Algorithm::EdDSA,
+            r#"{"alg":"EdDSA","kid":"ed"}"#,
+            claims(json!({"n": n, "pad": "x".repeat(500)})),
+        );
+        assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), Ok(()));
+        assert!(cache.bytes() <= 64 * 1024, "{}", cache.bytes());
+    }
+    assert!(cache.len() > 5, "{}", cache.len());
+    let huge =
+        ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"ed"}"#, claims(json!({"x": vec![json!({"a": 1}); 900]})));
+    assert_eq!(outcome(&ask(&policy, &bearer(&huge), None, &cache)), Ok(()));
+    assert!(cache.bytes() <= 64 * 1024, "an entry that does not fit is not kept");
+    cache.clear();
+    assert!(cache.is_empty());
+}

@@ -1,0 +1,407 @@
+//! Modes, locations, several providers, removal of credentials, headers from claims.
+
+use serde_json::json;
+
+use super::kit::*;
+use crate::auth::*;
+use crate::reason::Reason as R;
+
+fn with(change: impl FnOnce(&mut Settings)) -> JwtAuth {
+    let mut settings = settings(vec![provider(local(&key_set()))]);
+    change(&mut settings);
+    JwtAuth::new(settings).unwrap()
+}
+
+#[test]
+fn the_table_of_modes() {
+    let good = bearer(&signed(claims(json!({}))));
+    let bad = bearer(&STRANGER.token(Algorithm::RS256, HEADER, claims(json!({}))));
+    let two = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]);
+    let none = headers(&[("authorization", "Basic YTpi")]);
+    for (mode, shadow, none_want, bad_want, two_want) in [
+        (Mode::Strict, false, Some(401), Some(401), Some(400)),
+        (Mode::Optional, false, None, Some(401), Some(400)),
+        (Mode::Permissive, false, None, None, None),
+        (Mode::Strict, true, None, None, None),
+        (Mode::Optional, true, None, None, None),
+    ] {
+        let policy = with(|s| (s.mode, s.shadow) = (mode, shadow));
+        for (headers, want, verified) in
+            [(&good, None, true), (&none, none_want, false), (&bad, bad_want, false), (&two, two_want, false)]
+        {
+            let result = ask(&policy, headers, None, &TokenCache::off());
+            let status = result.rejection().map(|rejection| rejection.reason.status().as_u16());
+            assert_eq!(status, want, "{mode:?} shadow {shadow} {headers:?}");
+            assert_eq!(result.identity().verified().is_some(), verified);
+        }
+        let failure = |headers| ask(&policy, headers, None, &TokenCache::off()).failure().map(Failure::reason);
+        assert_eq!(failure(&bad), Some(R::InvalidSignature), "the reason is told in every mode");
+        assert_eq!(failure(&none), (mode == Mode::Strict).then_some(R::MissingToken));
+    }
+}
+
+#[test]
+fn the_rejection_says_whether_a_token_was_there() {
+    let policy = with(|_| {});
+    let reject = |headers| ask(&policy, &headers, None, &TokenCache::off()).rejection().unwrap();
+    assert!(!reject(headers(&[])).with_token);
+    assert!(reject(bearer("x")).with_token);
+    assert_eq!(reject(bearer("x")).retry_after, None);
+    let keyless = JwtAuth::new(settings(vec![provider(KeySource::fetched(jwks::Remote::default()))])).unwrap();
+    let result = ask(&keyless, &bearer(&signed(claims(json!({})))), None, &TokenCache::off());
+    assert_eq!(result.rejection().map(|r| (r.reason, r.retry_after.is_some())), Some((R::KeysUnavailable, true)));
+}
+
+#[test]
+fn carriage_in_the_authorization_header() {
+    let policy = with(|_| {});
+    let token = signed(claims(json!({})));
+    for (value, want) in [
+        (format!("Bearer {token}"), Ok(())),
+        (format!("bearer {token}"), Ok(())),
+        (format!("BEARER {token}"), Ok(())),
+        (format!("  Bearer {token} "), Ok(())),
+        (format!("Bearer  {token}"), Err(R::MalformedToken)),
+        (format!("Bearer\t{token}"), Err(R::MalformedToken)),
+        (format!("Bearer \t{token}"), Err(R::MalformedToken)),
+        (format!("Bearer: {token}"), Err(R::MalformedToken)),
+        (format!("Bearer:{token}"), Err(R::MalformedToken)),
+        (format!("Bearer \"{token}\""), Err(R::MalformedToken)),
+        (format!("Bearer'{token}'"), Err(R::MalformedToken)),
+        (format!("Bearer={token}"), Err(R::MalformedToken)),
+        (format!("Bearer {token},"), Err(R::MalformedToken)),
+        (format!("Bearer {token}, Bearer {token}"), Err(R::MalformedToken)),
+        (format!("Bearer {token} x"), Err(R::MalformedToken)),
+        ("Bearer".into(), Err(R::MalformedToken)),
+        ("Bearer ".into(), Err(R::MalformedToken)),
+        ("bearer  ".into(), Err(R::MalformedToken)),
+        (format!("Bearerx {token}"), Err(R::MissingToken)),
+        (format!("Bearer-x {token}"), Err(R::MissingToken)),
+        (format!("Basic x, Bearer {token}"), Err(R::MissingToken)),
+        (token.clone(), Err(R::MissingToken)),
+        (format!("Token {token}"), Err(R::MissingToken)),
+        ("Basic YTpi".into(), Err(R::MissingToken)),
+        ("Bear".into(), Err(R::MissingToken)),
+        (String::new(), Err(R::MissingToken)),
+    ] {
+        let result = ask(&policy, &headers(&[("authorization", &value)]), None, &TokenCache::off());
+        assert_eq!(outcome(&result), want, "{value:.30}");
+    }
+    let line = format!("Bearer {token}");
+    for lines in [
+        [("authorization", line.as_str()), ("authorization", line.as_str())],
+        [("authorization", line.as_str()), ("authorization", "Basic YTpi")],
+        [("authorization", "Basic YTpi"), ("authorization", "Basic YTpi")],
+    ] {
+        assert_eq!(outcome(&ask(&policy, &headers(&lines), None, &TokenCache::off())), Err(R::MultipleTokens));
+    }
+    for name in ["proxy-authorization", "x-forwarded-authorization", "authorization_", "cookie", "x-authorization"] {
+        let result = ask(&policy, &headers(&[(name, &line)]), None, &TokenCache::off());
+        assert_eq!(outcome(&result), Err(R::MissingToken), "{name}");
+    }
+    assert_eq!(
+        outcome(&ask(&policy, &headers(&[]), Some(&format!("access_token={token}")), &TokenCache::off())),
+        Err(R::MissingToken)
+    );
+}
+
+fn everywhere(forward: bool, mode: Mode) -> JwtAuth {
+    with(|s| {
+        s.forward = forward;
+        s.mode = mode;
+        s.locations = vec![
+            Location::bearer(),
+            Location::Header { name: "x-token".parse().unwrap(), prefix: String::new() },
+            Location::Cookie { name: "session".into() },
+            Location::Query { name: "access_token".into() },
+        ];
+    })
+}
+
+#[test]
+fn one_token_wherever_it_stands_and_removed_from_there() {
+    let good = &signed(claims(json!({})));
+    let other = &signed(claims(json!({"sub": "bob"})));
+    let escaped: &str = &good.replace('.', "%2E");
+    let policy = everywhere(false, Mode::Strict);
+    // Headers, query, verdict, headers and query afterwards.
+    type Row = (
+        Vec<(&'static str, String)>,
+        Option<String>,
+        Result<(), R>,
+        Vec<(&'static str, &'static str)>,
+        Option<&'static str>,
+    );
+    let rows: Vec<Row> = vec![
+        (vec![("authorization", format!("Bearer {good}"))], Some("a=1".into()), Ok(()), vec![], Some("a=1")),
+        (
+            vec![("x-token", good.clone()), ("authorization", "Basic YTpi".into())],
+            None,
+            Ok(()),
+            vec![("authorization", "Basic YTpi")],
+            None,
+        ),
+        (
+            vec![("cookie", format!("a=1; session={good}; b=\"x;y\""))],
+            None,
+            Ok(()),
+            vec![("cookie", "a=1; b=\"x; y\"")],
+            None,
+        ),
+        (vec![("cookie", format!("session={good}"))], None, Ok(()), vec![], None),
+        (
+            vec![("cookie", "a=1".into()), ("cookie", format!("session={good}")), ("cookie", "b=2".into())],
+            None,
+            Ok(()),
+            vec![("cookie", "a=1"), ("cookie", "b=2")],
+            None,
+        ),
+        (vec![], Some(format!("a=%20&access_token={good}&b")), Ok(()), vec![], Some("a=%20&b")),
+        (vec![], Some(format!("access%5Ftoken={escaped}")), Ok(()), vec![], None),
+        (
+            vec![("authorization", format!("Bearer {good}")), ("cookie", format!("session={good}; z=1"))],
+            Some(format!("access_token={good}&access_token={good}&q")),
+            Ok(()),
+            vec![("cookie", "z=1")],
+            Some("q"),
+        ),
+        (
+            vec![("cookie", "session=".into())],
+            Some("access_token=&access_token".into()),
+            Err(R::MissingToken),
+            vec![("cookie", "session=")],
+            Some("access_token=&access_token"),
+        ),
+        (vec![("x-token", "".into())], None, Err(R::MissingToken), vec![("x-token", "")], None),
+        (
+            vec![("cookie", format!("Session={good}; sessionx={good}; xsession={good}"))],
+            Some(format!("Access_Token={good}")),
+            Err(R::MissingToken),
+            vec![],
+            None,
+        ),
+        (
+            vec![("authorization", format!("Bearer {good}")), ("x-token", other.clone())],
+            None,
+            Err(R::MultipleTokens),
+            vec![],
+            None,
+        ),
+        (vec![("cookie", format!("session={good}; session={other}"))], None, Err(R::MultipleTokens), vec![], None),
+        (
+            vec![("authorization", "Bearer".into()), ("x-token", good.clone())],
+            None,
+            Err(R::MultipleTokens),
+            vec![],
+            None,
+        ),
+        (vec![], Some(format!("access_token={good}&access_token={other}")), Err(R::MultipleTokens), vec![], None),
+        (vec![("cookie", format!("session=\"{good}\""))], None, Err(R::MalformedToken), vec![], None),
+        (vec![], Some(format!("access_token={good}+")), Err(R::MalformedToken), vec![], None),
+        (vec![], Some(format!("access_token={good}%")), Err(R::MalformedToken), vec![], None),
+    ];
+    for (at, (lines, query, want, left, left_query)) in rows.into_iter().enumerate() {
+        let lines: Vec<(&'static str, &str)> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut sent = headers(&lines);
+        let result = ask(&policy, &sent, query.as_deref(), &TokenCache::off());
+        assert_eq!(outcome(&result), want, "row {at}");
+        if matches!(want, Ok(()) | Err(R::MissingToken)) && (want.is_ok() || !left.is_empty()) {
+            policy.remove_from_headers(&result, &mut sent);
+            assert_eq!(sent, headers(&left), "row {at}");
+            let rest = query.as_deref().and_then(|query| policy.remove_from_query(&result, query));
+            assert_eq!(rest.as_deref(), left_query, "row {at}");
+        }
+    }
+}
+
+#[test]
+fn forward_keeps_credentials_and_permissive_removes_bad_ones() {
+    let good = signed(claims(json!({})));
+    let keeping = everywhere(true, Mode::Strict);
+    let mut sent = bearer(&good);
+    let result = ask(&keeping, &sent, Some("access_token=x"), &TokenCache::off());
+    keeping.remove_from_headers(&result, &mut sent);
+    assert_eq!(sent, bearer(&good));
+    assert_eq!(keeping.remove_from_query(&result, "access_token=x").as_deref(), Some("access_token=x"));
+
+    let permissive = everywhere(false, Mode::Permissive);
+    let mut sent = headers(&[
+        ("authorization", "Bearer a"),
+        ("authorization", "Bearer b"),
+        ("cookie", "session=c; d=e"),
+        ("x-other", "1"),
+    ]);
+    let result = ask(&permissive, &sent, Some("access_token=f&g"), &TokenCache::off());
+    assert!(result.rejection().is_none() && result.found_credential());
+    assert_eq!(result.failure().map(Failure::reason), Some(R::MultipleTokens));
+    permissive.remove_from_headers(&result, &mut sent);
+    assert_eq!(sent, headers(&[("cookie", "d=e"), ("x-other", "1")]));
+    assert_eq!(permissive.remove_from_query(&result, "access_token=f&g").as_deref(), Some("g"));
+
+    let mut basic = headers(&[("authorization", "Basic YTpi")]);
+    let result = ask(&permissive, &basic, None, &TokenCache::off());
+    permissive.remove_from_headers(&result, &mut basic);
+    assert_eq!(basic, headers(&[("authorization", "Basic YTpi")]), "another scheme is left alone");
+}
+
+#[test]
+fn several_providers() {
+    let other_issuer = "https://other.example";
+    let of = |issuers: &[&str], audiences: &[&str], set: serde_json::Value| {
+        let mut provider = provider(local(&set));
+        provider.name = issuers.join("+");
+        provider.issuers = issuers.iter().map(ToString::to_string).collect();
+        provider.audiences = audiences.iter().map(ToString::to_string).collect();
+        provider
+    };
+    let a = || json!({"keys": [RSA.jwk_with(json!({"kid": "1"}))]});
+    let b = || json!({"keys": [STRANGER.jwk_with(json!({"kid": "1"}))]});
+    let policy = JwtAuth::new(settings(vec![
+        of(&[ISSUER], &["x"], a()),
+        of(&[other_issuer, "https://third.example"], &[], b()),
+        of(&[ISSUER], &["my-app"], a()),
+    ]))
+    .unwrap();
+    let token = |pair: &Pair, iss: &str, kid: &str| {
+        pair.token(Algorithm::RS256, format!(r#"{{"alg":"RS256"{kid}}}"#), claims(json!({"iss": iss})))
+    };
+    let kid = r#","kid":"1""#;
+    for (name, token, want) in [
+        ("one kid in two providers, a", token(&RSA, ISSUER, kid), Ok(())),
+        ("one kid in two providers, b", token(&STRANGER, other_issuer, kid), Ok(())),
+        ("another issuer of one provider", token(&STRANGER, "https://third.example", kid), Ok(())),
+        ("a's issuer with b's key", token(&STRANGER, ISSUER, kid), Err(R::InvalidSignature)),
+        ("b's issuer with a's key", token(&RSA, other_issuer, kid), Err(R::InvalidSignature)),
+        ("a's issuer with b's key, no kid", token(&STRANGER, ISSUER, ""), Err(R::InvalidSignature)),
+        ("nobody's issuer", token(&RSA, "https://nobody.example", kid), Err(R::IssuerMismatch)),
+    ] {
+        assert_eq!(verdict(&policy, &token), want, "{name}");
+    }
+    let any = JwtAuth::new(settings(vec![of(&[], &[], a())])).unwrap();
+    assert_eq!(verdict(&any, &token(&RSA, "https://nobody.example", kid)), Ok(()));
+    assert_eq!(verdict(&any, &RSA.token(Algorithm::RS256, HEADER, r#"{"exp":1900000000}"#)), Err(R::UnknownKey));
+    let bare = RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, r#"{"exp":1900000000}"#);
+    assert_eq!(verdict(&any, &bare), Ok(()));
+}
+
+#[test]
+fn at_most_eight_signatures_are_tried() {
+    let mut keys: Vec<_> = (0..8).map(|_| Pair::ed().jwk()).collect();
+    keys.push(ED.jwk());
+    let token = ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA"}"#, claims(json!({})));
+    let policy =
+        |keys: &[serde_json::Value]| JwtAuth::new(settings(vec![provider(local(&json!({"keys": keys})))])).unwrap();
+    assert_eq!(verdict(&policy(&keys), &token), Err(R::InvalidSignature));
+    assert_eq!(verdict(&policy(&keys[1..]), &token), Ok(()));
+    let named = ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"x"}"#, claims(json!({})));
+    assert_eq!(verdict(&policy(&keys[1..]), &named), Ok(()), "a key without kid may have signed it");
+}
+
+#[test]
+fn hmac_counts_only_when_it_is_asked_for() {
+    let secret = Pair::Secret(vec![7; 32]);
+    let set = json!({"keys": [secret.jwk(), RSA.jwk()]});
+    let token = secret.token(Algorithm::HS256, r#"{"alg":"HS256"}"#, claims(json!({})));
+    let policy = |algorithms| {
+        let mut provider = provider(local_for(&set, algorithms));
+        provider.algorithms = algorithms;
+        JwtAuth::new(settings(vec![provider])).unwrap()
+    };
+    assert_eq!(verdict(&policy(None), &token), Err(R::UnsupportedAlgorithm));
+    assert_eq!(verdict(&policy(Some(Algorithms::of(&[Algorithm::RS256]))), &token), Err(R::UnsupportedAlgorithm));
+    assert_eq!(verdict(&policy(Some(Algorithms::of(&[Algorithm::HS256]))), &token), Ok(()));
+    let long = secret.token(Algorithm::HS512, r#"{"alg":"HS512"}"#, claims(json!({})));
+    assert_eq!(verdict(&policy(Some(Algorithms::HMAC)), &long), Err(R::UnsupportedAlgorithm), "32 bytes are too few");
+}
+
+#[test]
+fn lifetime_and_required_claims() {
+    let policy = with(|s| {
+        s.providers[0].max_lifetime = Some(std::time::Duration::from_secs(3600));
+        s.providers[0].required_claims = vec!["sub".into(), "https://x/y.z".into()];
+    });
+    let full = |more: serde_json::Value| {
+        let mut all = json!({"https://x/y.z": 0});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        signed(claims(all))
+    };
+    assert_eq!(verdict(&policy, &full(json!({}))), Ok(()));
+    assert_eq!(verdict(&policy, &full(json!({"https://x/y.z": null}))), Err(R::MissingClaim));
+    assert_eq!(verdict(&policy, &signed(claims(json!({})))), Err(R::MissingClaim));
+    assert_eq!(verdict(&policy, &full(json!({"exp": NOW + 3590.0}))), Ok(()));
+    assert_eq!(verdict(&policy, &full(json!({"exp": NOW + 3591.0}))), Err(R::InvalidClaim));
+    for missing in ["iat", "exp"] {
+        let mut all: serde_json::Value = serde_json::from_str(&claims(json!({"https://x/y.z": 0}))).unwrap();
+        all.as_object_mut().unwrap().remove(missing);
+        assert_eq!(verdict(&policy, &signed(all.to_string())), Err(R::MissingClaim), "{missing}");
+    }
+    let lax = with(|s| s.providers[0].required_claims = Vec::new());
+    let mut all: serde_json::Value = serde_json::from_str(&claims(json!({}))).unwrap();
+    all.as_object_mut().unwrap().remove("exp");
+    assert_eq!(verdict(&lax, &signed(all.to_string())), Ok(()), "requiredClaims: []");
+}
+
+#[test]
+fn claims_become_headers_or_the_request_is_refused() {
+    let entry = |path: &[&str], header: &'static str, json| ClaimHeader {
+        path: path.iter().map(ToString::to_string).collect(),
+        header: http::HeaderName::from_static(header),
+        json,
+    };
+    let policy = with(|s| {
+        s.claims_to_headers =
+            vec![entry(&["sub"], "x-user", false), entry(&["realm_access", "roles"], "x-roles", false)];
+        s.payload_header = Some(http::HeaderName::from_static("x-jwt-payload"));
+    });
+    let payload = claims(json!({"realm_access": {"roles": ["a", "b"]}}));
+    let mut request = headers(&[("x-other", "1")]);
+    let result = ask(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
+    let Identity::Verified(verified) = result.identity() else { panic!() };
+    verified.write_headers(&mut request);
+    assert_eq!(
+        request,
+        headers(&[("x-other", "1"), ("x-user", "alice"), ("x-roles", "a,b"), ("x-jwt-payload", &b64(&payload))])
+    );
+    assert_eq!((verified.provider(), verified.kid(), verified.algorithm()), ("idp", Some("rsa"), Algorithm::RS256));
+    assert_eq!((verified.issuer(), verified.subject()), (Some(ISSUER), Some("alice")));
+    assert_eq!(
+        (verified.issued_at().map(|t| t.0), verified.expires_at().map(|t| t.0)),
+        (Some(NOW - 10.0), Some(NOW + 600.0))
+    );
+    let names: Vec<&str> = policy.identity_header_names().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-user", "x-roles", "x-jwt-payload"]);
+    for sub in ["a\r\nx-admin: 1", "a\0", "José", " a", "a\t", "\u{7f}"] {
+        assert_eq!(verdict(&policy, &signed(claims(json!({"sub": sub})))), Err(R::InvalidClaim), "{sub:?}");
+    }
+    assert_eq!(verdict(&policy, &signed(claims(json!({"realm_access": {"roles": ["a,b"]}})))), Err(R::InvalidClaim));
+}
+
+#[test]
+fn details_are_for_operators() {
+    let policy = with(|_| {});
+    for (token, parts) in [
+        (
+            signed(claims(json!({"iss": "https://idp.example/realms/a/"}))),
+            ["`https://idp.example/realms/a/`", "only by a trailing slash"],
+        ),
+        (signed(claims(json!({"aud": ["x", "y"]}))), ["`aud` is `x`, `y`", "expected one of `my-app`"]),
+        (signed(claims(json!({"exp": NOW - 100.0}))), ["`exp` is 1699999900", "100s in the past, leeway 60s"]),
+        (
+            RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, claims(json!({}))),
+            ["no key `new`", "`rsa`, `any`, `p256`"],
+        ),
+        (signed(claims(json!({"exp": NOW * 1000.0}))), ["claim `exp`", "milliseconds"]),
+    ] {
+        let result = ask(&policy, &bearer(&token), None, &TokenCache::off());
+        let shown = result.failure().unwrap().to_string();
+        assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+    }
+}
+
+#[test]
+fn settings_that_make_no_policy() {
+    assert_eq!(JwtAuth::new(settings(vec![])).err(), Some(SettingsError::NoProvider));
+    let mut many = settings(vec![provider(local(&key_set()))]);
+    many.locations = (0..65).map(|n| Location::Cookie { name: n.to_string() }).collect();
+    assert_eq!(JwtAuth::new(many).err(), Some(SettingsError::TooManyLocations));
+}

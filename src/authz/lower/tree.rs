@@ -1,0 +1,156 @@
+//! Trees of expressions: building them, asking what they are, and the words that messages have for them.
+
+use cel::common::ast::operators as op;
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel_interpreter as cel;
+
+use super::super::types::Ty;
+use super::Node;
+
+/// What an expression consists of.
+pub(super) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expr.expr {
+        Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => {
+            let parts = map.entries.iter().map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+                EntryExpr::StructField(field) => vec![&field.value],
+            });
+            parts.flatten().collect()
+        }
+        Expr::Comprehension(c) => vec![&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result],
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
+/// The levels of an expression, as the engine descends into it.
+pub(in crate::authz) fn depth(expr: &IdedExpr) -> usize {
+    1 + parts(expr).into_iter().map(depth).max().unwrap_or(0)
+}
+
+/// How many nodes an expression has.
+pub(super) fn nodes(expr: &IdedExpr) -> usize {
+    1 + parts(expr).into_iter().map(nodes).sum::<usize>()
+}
+
+/// Whether a field can be written without quotes.
+pub(super) fn is_plain(field: &str) -> bool {
+    field.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// A claim's or a header's path, in the one way that messages and comparisons have it.
+pub(super) fn path(name: &str, field: &str, header: bool) -> String {
+    match is_plain(field) && !header {
+        true => format!("{name}.{field}"),
+        false => format!("{name}[{field:?}]"),
+    }
+}
+
+/// Whether a function's name is a word, and not an operator's.
+pub(super) fn is_word(name: &str) -> bool {
+    name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) && !name.starts_with('_')
+}
+
+pub(super) fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
+}
+
+pub(super) fn rebuild(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
+    call(id, name, nodes.into_iter().map(|node| node.expr).collect())
+}
+
+pub(super) fn rebuild_method(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
+    let mut exprs = nodes.into_iter().map(|node| node.expr);
+    let target = exprs.next().map(Box::new);
+    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target, args: exprs.collect() }) }
+}
+
+/// The text of a string literal.
+pub(super) fn literal(expr: &IdedExpr) -> Option<&str> {
+    match &expr.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
+    }
+}
+
+/// A list that holds nothing but literals.
+pub(super) fn scalars(expr: &IdedExpr) -> bool {
+    matches!(&expr.expr, Expr::List(list) if list.elements.iter().all(|e| matches!(e.expr, Expr::Literal(_))))
+}
+
+/// A chain of names as it was written: `google.protobuf.Timestamp`.
+pub(super) fn dotted(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Ident(name) => Some(name.strip_prefix('.').unwrap_or(name).to_owned()),
+        Expr::Select(select) if !select.test => Some(format!("{}.{}", dotted(&select.operand.expr)?, select.field)),
+        _ => None,
+    }
+}
+
+/// `a.b["c"]` as `a.?b[?"c"]`.
+pub(super) fn optional_chain(expr: IdedExpr) -> IdedExpr {
+    let id = expr.id;
+    match expr.expr {
+        Expr::Select(select) if !select.test => {
+            let field = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(select.field.into())) };
+            call(id, op::OPT_SELECT, vec![optional_chain(*select.operand), field])
+        }
+        Expr::Call(index) if index.func_name == op::INDEX => {
+            let mut args = index.args.into_iter();
+            let operand = args.next().map(optional_chain).unwrap_or_default();
+            call(id, op::OPT_INDEX, std::iter::once(operand).chain(args).collect())
+        }
+        other => IdedExpr { id, expr: other },
+    }
+}
+
+pub(super) fn literal_type(literal: &LiteralValue) -> Ty {
+    match literal {
+        LiteralValue::Boolean(_) => Ty::Bool,
+        LiteralValue::Bytes(_) => Ty::Bytes,
+        LiteralValue::Double(_) => Ty::Double,
+        LiteralValue::Int(_) => Ty::Int,
+        LiteralValue::Null => Ty::Null,
+        LiteralValue::String(_) => Ty::String,
+        LiteralValue::UInt(_) => Ty::Uint,
+    }
+}
+
+pub(super) fn article(ty: Ty) -> String {
+    match ty {
+        Ty::Null | Ty::Dyn | Ty::Claim | Ty::Bytes => ty.name().to_owned(),
+        Ty::Int | Ty::Optional | Ty::Ip => format!("an {}", ty.name()),
+        _ => format!("a {}", ty.name()),
+    }
+}
+
+pub(super) fn conversion_hint(a: Ty, b: Ty) -> Option<String> {
+    match (a, b) {
+        (Ty::Timestamp, Ty::Claim | Ty::Int) | (Ty::Claim | Ty::Int, Ty::Timestamp) => {
+            Some("convert the number: timestamp(jwt.exp)".to_owned())
+        }
+        (Ty::String, number) | (number, Ty::String) if number.is_number() => {
+            Some(format!("convert one side: {}(x) or string(x)", number.name()))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn macro_form(name: &str) -> &'static str {
+    match name {
+        "has" => "has(a.b) or has(a[\"b\"])",
+        "map" => "list.map(x, expression)",
+        "optMap" | "optFlatMap" => "optional.optMap(x, expression)",
+        "all" => "list.all(x, condition)",
+        "exists" => "list.exists(x, condition)",
+        "exists_one" => "list.exists_one(x, condition)",
+        _ => "list.filter(x, condition)",
+    }
+}
+
+/// Names in a sentence.
+pub(super) fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,124 @@
+//! The macros of CEL, expanded here: the engine's own `has` takes no `a["b"]`, and header names are no identifiers.
+//!
+//! The expansions have the shapes that the engine looks for: it builds the list of a `map` or `filter` in place, and keeps
+//! an error of `all` and `exists` back as long as another element may still decide.
+
+use cel::common::ast::operators as op;
+use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr};
+use cel_interpreter as cel;
+
+/// The accumulator, which no source can name.
+const RESULT: &str = "@result";
+
+/// A call that is a macro's, expanded; the same call back if it is none.
+pub(super) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {
+    let build = Build { id };
+    match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
+        ("has", None, [IdedExpr { expr: Expr::Select(select), .. }]) if !select.test => {
+            Ok(Expr::Select(SelectExpr { test: true, ..select.clone() }))
+        }
+        ("has", None, [IdedExpr { expr: Expr::Call(index), .. }]) if index.func_name == op::INDEX => {
+            match index.args.as_slice() {
+                [operand, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }] => {
+                    let (operand, field) = (Box::new(operand.clone()), field.inner().to_owned());
+                    Ok(Expr::Select(SelectExpr { operand, field, test: true }))
+                }
+                _ => Err(call),
+            }
+        }
+        ("all" | "exists" | "exists_one" | "filter", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
+            let (over, var, body) = ((**over).clone(), var.clone(), body.clone());
+            Ok(match call.func_name.as_str() {
+                "all" => build.all(over, var, body),
+                "exists" => build.exists(over, var, body),
+                "exists_one" => build.exists_one(over, var, body),
+                _ => {
+                    let element = build.ident(&var);
+                    build.list(over, var, Some(body), element)
+                }
+            })
+        }
+        ("map", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
+            Ok(build.list((**over).clone(), var.clone(), None, body.clone()))
+        }
+        ("map", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, condition, body]) => {
+            Ok(build.list((**over).clone(), var.clone(), Some(condition.clone()), body.clone()))
+        }
+        _ => Err(call),
+    }
+}
+
+/// Makes nodes that stand where the macro's call stood.
+struct Build {
+    id: u64,
+}
+
+impl Build {
+    fn node(&self, expr: Expr) -> IdedExpr {
+        IdedExpr { id: self.id, expr }
+    }
+
+    fn ident(&self, name: &str) -> IdedExpr {
+        self.node(Expr::Ident(name.to_owned()))
+    }
+
+    fn result(&self) -> IdedExpr {
+        self.ident(RESULT)
+    }
+
+    fn bool(&self, value: bool) -> IdedExpr {
+        self.node(Expr::Literal(LiteralValue::Boolean(value.into())))
+    }
+
+    fn int(&self, value: i64) -> IdedExpr {
+        self.node(Expr::Literal(LiteralValue::Int(value.into())))
+    }
+
+    fn call(&self, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+        self.node(Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }))
+    }
+
+    fn comprehension(&self, over: IdedExpr, var: String, [init, cond, step, result]: [IdedExpr; 4]) -> Expr {
+        Expr::Comprehension(Box::new(ComprehensionExpr {
+            iter_range: over,
+            iter_var: var,
+            iter_var2: None,
+            accu_var: RESULT.to_owned(),
+            accu_init: init,
+            loop_cond: cond,
+            loop_step: step,
+            result,
+        }))
+    }
+
+    fn all(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![self.result()]);
+        let step = self.call(op::LOGICAL_AND, vec![self.result(), body]);
+        self.comprehension(over, var, [self.bool(true), cond, step, self.result()])
+    }
+
+    fn exists(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let open = self.call(op::LOGICAL_NOT, vec![self.result()]);
+        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![open]);
+        let step = self.call(op::LOGICAL_OR, vec![self.result(), body]);
+        self.comprehension(over, var, [self.bool(false), cond, step, self.result()])
+    }
+
+    fn exists_one(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let more = self.call(op::ADD, vec![self.result(), self.int(1)]);
+        let step = self.call(op::CONDITIONAL, vec![body, more, self.result()]);
+        let result = self.call(op::EQUALS, vec![self.result(), self.int(1)]);
+        self.comprehension(over, var, [self.int(0), self.bool(true), step, result])
+    }
+
+    fn list(&self, over: IdedExpr, var: String, condition: Option<IdedExpr>, element: IdedExpr) -> Expr {
+        let init = self.node(Expr::List(ListExpr::new(Vec::new())));
+        let one = self.node(Expr::List(ListExpr::new(vec![element])));
+        let grown = self.call(op::ADD, vec![self.result(), one]);
+        let step = match condition {
+            Some(condition) => self.call(op::CONDITIONAL, vec![condition, grown, self.result()]),
+            None => grown,
+        };
+        self.comprehension(over, var, [init, self.bool(true), step, self.result()])
+    }
+}

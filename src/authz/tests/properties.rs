@@ -1,0 +1,222 @@
+//! What holds for all rules and all tokens.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Conditions that read claims in every way: some are true, some false, some fail, each as the token goes.
+const CONDITIONS: &[&str] = &[
+    "true",
+    "false",
+    "jwt.a",
+    "jwt.a == true",
+    "has(jwt.a)",
+    "has(jwt.a) && jwt.a == 1",
+    "jwt.b.contains('x')",
+    "'x' in jwt.b",
+    "jwt.a > jwt.b",
+    "jwt.b.all(x, x == 'x')",
+    "jwt.b.exists(x, x > 1)",
+    "jwt.c.d.startsWith('x')",
+    "claim(jwt, ['c', 'd']) == null",
+    "default(jwt.a, 1) == jwt.b",
+    "jwt == null",
+    "request.path == '/admin'",
+    "size(jwt.b) > 1",
+    "jwt.a + jwt.b == jwt.c",
+    "jwt.b == ['x', 'y'] || jwt.c in [jwt.a, jwt.b]",
+    "jwt.a.matches('^x') ? jwt.b : jwt.c",
+];
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec!["x", "y", "xy", "", "é"]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec((prop::sample::select(vec!["a", "b", "c", "d", "x"]), inner), 0..4).prop_map(
+                |entries| Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            ),
+        ]
+    })
+}
+
+/// A token's claims, or none.
+fn token() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        1 => Just(Value::Null),
+        5 => prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), json_value()), 0..4).prop_map(
+            |entries| Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        ),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Vec<(Kind, usize)>> {
+    let kind = prop::sample::select(vec![Kind::Allow, Kind::Deny, Kind::Require]);
+    prop::collection::vec((kind, 0..CONDITIONS.len()), 0..5)
+}
+
+fn build(rules: &[(Kind, usize)], mode: Mode) -> RuleSet {
+    let rules = rules.iter().enumerate().map(|(index, (kind, condition))| {
+        Rule::new(*kind, None, index, compile(CONDITIONS[*condition]), Origin::default())
+    });
+    RuleSet { mode, level: Level::Route, origin: Origin::default(), rules: rules.collect() }
+}
+
+fn allows(rules: &[(Kind, usize)], token: &Value) -> bool {
+    let set = build(rules, Mode::Enforce);
+    sample(token.clone()).see(|vars| set.decide(vars)).cause.allows()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_decision_is_what_the_contract_says_in_other_words(rules in rules(), token in token()) {
+        let set = build(&rules, Mode::Enforce);
+        let (trace, allowed) = sample(token).see(|vars| (set.trace(vars), set.decide(vars).cause.allows()));
+        let of = |kind| set.rules.iter().zip(&trace.results).filter(move |(rule, _)| rule.kind == kind).map(|(_, result)| result);
+        let objected = of(Kind::Deny).any(|result| *result != Ok(false));
+        let required = of(Kind::Require).all(|result| *result == Ok(true));
+        let let_in = of(Kind::Allow).count() == 0 || of(Kind::Allow).any(|result| *result == Ok(true));
+        prop_assert_eq!(allowed, !objected && required && let_in);
+    }
+
+    #[test]
+    fn a_trace_agrees_with_the_decision_and_the_outcomes_with_the_trace(rules in rules(), token in token()) {
+        let sets = [build(&rules, Mode::Enforce)];
+        sample(token).see(|vars| {
+            let (trace, verdict, authorization) = (sets[0].trace(vars), sets[0].decide(vars), authorize(&sets, vars));
+            prop_assert_eq!(trace.cause, verdict.cause);
+            prop_assert_eq!(authorization.causes().next(), Some((0, verdict.cause)));
+            for ((_, _, outcome), result) in authorization.outcomes(&sets).zip(&trace.results) {
+                match outcome {
+                    Outcome::True => prop_assert_eq!(result, &Ok(true)),
+                    Outcome::False => prop_assert_eq!(result, &Ok(false)),
+                    Outcome::Failed(error) => prop_assert_eq!(result.as_ref().err(), Some(error)),
+                    Outcome::NotReached => {}
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn another_deny_or_require_never_lets_more_in(
+        rules in rules(), token in token(), objection in prop::sample::select(vec![Kind::Deny, Kind::Require]),
+        condition in 0..CONDITIONS.len(), at in 0..6_usize,
+    ) {
+        let mut more = rules.clone();
+        more.insert(at.min(rules.len()), (objection, condition));
+        prop_assert!(!allows(&more, &token) || allows(&rules, &token));
+    }
+
+    #[test]
+    fn another_allow_beside_an_allow_never_keeps_more_out(rules in rules(), token in token(), condition in 0..CONDITIONS.len()) {
+        prop_assume!(rules.iter().any(|(kind, _)| *kind == Kind::Allow));
+        let mut more = rules.clone();
+        more.push((Kind::Allow, condition));
+        prop_assert!(allows(&more, &token) || !allows(&rules, &token));
+    }
+
+    #[test]
+    fn the_order_of_rules_never_changes_whether_a_request_passes(rules in rules(), token in token()) {
+        let mut turned = rules.clone();
+        turned.reverse();
+        prop_assert_eq!(allows(&rules, &token), allows(&turned, &token));
+    }
+
+    /// SPEC §6: whoever lacks a claim that a deny reads without has() is refused.
+    #[test]
+    fn removing_a_claim_that_a_deny_reads_never_lets_anyone_in(value in json_value()) {
+        let set = set(&["deny: jwt.a == true"]);
+        let with = json!({"a": value, "b": 1});
+        let refused = !sample(with).see(|vars| set.decide(vars)).cause.allows();
+        prop_assert_eq!(refused, value == Value::Bool(true));
+        for without in [json!({"b": 1}), Value::Null] {
+            let let_in = sample(without).see(|vars| set.decide(vars)).cause.allows();
+            prop_assert!(!let_in);
+        }
+    }
+
+    /// A rule that only asks for claims' presence and equality gives an anonymous request nothing.
+    #[test]
+    fn losing_the_token_never_opens_an_allow_that_reads_a_claim(token in token(), condition in 2..12_usize) {
+        prop_assume!(!CONDITIONS[condition].contains("null"));
+        prop_assert!(!allows(&[(Kind::Allow, condition)], &Value::Null), "{token}");
+    }
+
+    #[test]
+    fn every_enforced_set_must_allow_and_no_shadow_set_matters(
+        a in rules(), b in rules(), shadow in rules(), token in token(), at in 0..3_usize,
+    ) {
+        let mut sets = vec![build(&a, Mode::Enforce), build(&b, Mode::Enforce)];
+        let expected = allows(&a, &token) && allows(&b, &token);
+        sets.insert(at, build(&shadow, Mode::Shadow));
+        let authorization = sample(token).see(|vars| authorize(&sets, vars));
+        prop_assert_eq!(authorization.allowed(), expected);
+        for (set, cause) in authorization.shadow_refusals(&sets) {
+            prop_assert!(set.mode == Mode::Shadow && !cause.allows());
+        }
+    }
+
+    #[test]
+    fn equality_is_the_same_from_both_sides(a in json_value(), b in json_value()) {
+        let (one, other) = (compile("jwt.a == jwt.b"), compile("jwt.b == jwt.a"));
+        let (unequal, same) = (compile("jwt.a != jwt.b"), compile("jwt.a == jwt.a"));
+        let itself = compile("[jwt.a] == [jwt.a] && jwt.a in [jwt.a]");
+        sample(json!({"a": a, "b": b})).see(|vars| {
+            prop_assert_eq!(one.test(vars), other.test(vars));
+            prop_assert_eq!(one.test(vars).map(|equal| !equal), unequal.test(vars));
+            prop_assert_eq!(same.test(vars), Ok(true));
+            prop_assert_eq!(itself.test(vars), Ok(true));
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn the_deciding_rule_and_every_outcome_can_be_named() {
+    let mut sets = vec![set(&["request.path == '/admin'"]), set(&["deny: jwt.none", "true"]), set(&["true"])];
+    sets[0].rules[0].name = "admins".into();
+    let authorization = sample(claims()).see(|vars| authorize(&sets, vars));
+    assert_eq!(authorization.deciding(&sets), Some((1, Cause::Denied(0))));
+    assert_eq!(authorization.rule_name(&sets), Some("deny[0]"));
+    let outcomes: Vec<String> = authorization.outcomes(&sets).map(|(.., outcome)| format!("{outcome:?}")).collect();
+    assert_eq!(
+        outcomes,
+        ["True", "Failed(Missing(\"the token has no claim `jwt.none`\"))", "NotReached", "NotReached"]
+    );
+    let rejection = authorization.rejection().unwrap();
+    assert!(rejection.with_token && rejection.reason == crate::reason::Reason::Denied);
+
+    sets[1] = set(&[]);
+    let authorization = sample(claims()).see(|vars| authorize(&sets[..2], vars));
+    assert_eq!(authorization.rule_name(&sets), Some("admins"), "a set without rules decides nothing");
+    let none = sample(claims()).see(|vars| authorize::<RuleSet>(&[], vars));
+    assert!(none.allowed() && none.permit().is_some() && none.deciding::<RuleSet>(&[]).is_none());
+}
+
+#[test]
+fn more_sets_than_are_kept_inline_decide_alike() {
+    let mut sets: Vec<RuleSet> = (0..6).map(|_| set(&["true"])).collect();
+    let vars = sample(claims());
+    assert_eq!(vars.see(|vars| authorize(&sets, vars)).causes().count(), 6);
+    sets[5] = set(&["false"]);
+    let authorization = vars.see(|vars| authorize(&sets, vars));
+    assert_eq!(authorization.deciding(&sets), Some((5, Cause::NoneAllows)));
+    assert_eq!(authorization.rule_name(&sets), Some("none"));
+}
+
+#[test]
+fn a_failing_rule_is_told_once_a_minute() {
+    let rule = rule(Kind::Allow, "true");
+    let told: Vec<bool> = [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.tell_failure(UnixTime(at))).to_vec();
+    assert_eq!(told, [true, false, false, true, false, true]);
+}

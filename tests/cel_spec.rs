@@ -1,0 +1,475 @@
+//! The CEL project's own conformance cases, against the engine and what stands around it.
+//!
+//! `PORTCULLIS_VECTORS` names the folder that has `cel-spec/*.textproto`; without it there is nothing to run, and the test
+//! says so. Every case holds, is skipped by a listed rule, or stands in [`KNOWN`] with the reason. A case that begins or
+//! ceases to hold fails the test, so that the list stays true.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test, also outside of its functions"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use http::{HeaderMap, Method, Version};
+use portcullis::authz::{Expression, Scope, Vars, with_big_stack};
+use portcullis::request::{Head, Scheme, Source, UnixTime};
+use serde_json::{Map, Value};
+
+/// Cases that do not hold, as `file/section/name`; a `*` ends a prefix. The reason is for whoever looks.
+const KNOWN: &[(&str, &str)] = &[
+    ("basic/functions/unbound_is_runtime_error", LOAD),
+    ("basic/variables/unbound_is_runtime_error", LOAD),
+    ("parse/receiver_function_names/*", LOAD),
+    ("logic/AND/short_circuit_type_left", TYPES),
+    ("logic/AND/short_circuit_type_right", TYPES),
+    ("logic/OR/short_circuit_type_left", TYPES),
+    ("logic/OR/short_circuit_type_right", TYPES),
+    ("string_ext/format/binary formatting clause in a string variable", FORMAT),
+    ("string_ext/format/default precision for fixed-point clause in a string variable", FORMAT),
+    ("string_ext/format/fixed point formatting clause in a string variable", FORMAT),
+    ("string_ext/format/multiple substitutions in a string variable", FORMAT),
+    ("string_ext/format/scientific notation formatting clause in a string variable", FORMAT),
+    ("string_ext/format/string substitution in a string variable", FORMAT),
+    ("string_ext/format/substitution inside escaped percent signs in a string variable", FORMAT),
+];
+
+const LOAD: &str = "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
+const TYPES: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
+const FORMAT: &str = "a format whose pattern comes from a variable is refused: it could ask for any width";
+
+#[test]
+fn conformance() {
+    let Some(root) = std::env::var_os("PORTCULLIS_VECTORS") else {
+        println!("skipped: PORTCULLIS_VECTORS is not set");
+        return;
+    };
+    let folder = Path::new(&root).join("cel-spec");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "textproto"));
+    files.sort();
+    assert!(!files.is_empty(), "no cases in {}", folder.display());
+    let report = with_big_stack(|| run(&files)).unwrap();
+    for (file, counts) in &report.counts {
+        println!("{file:16} {counts:?}");
+    }
+    let known = |case: &str| {
+        KNOWN.iter().any(|(known, _)| known.strip_suffix('*').map_or(case == *known, |start| case.starts_with(start)))
+    };
+    for (case, why) in &report.failed {
+        if !known(case) {
+            println!("does not hold: {case}: {why}");
+        }
+    }
+    let failed: BTreeSet<&str> = report.failed.keys().map(String::as_str).collect();
+    let unknown: Vec<_> = failed.iter().filter(|case| !known(case)).collect();
+    assert!(unknown.is_empty(), "{} cases do not hold and are not listed", unknown.len());
+    for (listed, _) in KNOWN {
+        let start = listed.trim_end_matches('*');
+        assert!(failed.iter().any(|case| case.starts_with(start)), "{listed} holds now: take it off the list");
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hold: usize,
+    fail: usize,
+    skip: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Default)]
+struct Report {
+    counts: BTreeMap<String, Counts>,
+    failed: BTreeMap<String, String>,
+}
+
+fn run(files: &[std::path::PathBuf]) -> Report {
+    let mut report = Report::default();
+    for path in files {
+        let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).unwrap();
+        let counts = report.counts.entry(file.clone()).or_default();
+        for section in Message::parse(&text).all("section") {
+            for case in section.message().all("test") {
+                let case = case.message();
+                let name = format!("{file}/{}/{}", section.message().text("name"), case.text("name"));
+                match judge(case) {
+                    Ok(()) => counts.hold += 1,
+                    Err(Miss::Skip(rule)) => *counts.skip.entry(rule).or_default() += 1,
+                    Err(Miss::Fail(why)) => {
+                        counts.fail += 1;
+                        report.failed.insert(name, format!("{} -- {why}", case.text("expr")));
+                    }
+                }
+            }
+        }
+    }
+    report
+}
+
+enum Miss {
+    Skip(&'static str),
+    Fail(String),
+}
+
+/// Asks CEL itself whether a case's expression has the case's value and its type.
+fn judge(case: &Message) -> Result<(), Miss> {
+    let source = case.text("expr");
+    if ["TestAllTypes", "proto2.", "proto3.", "GlobalEnum", "NestedEnum"].iter().any(|word| source.contains(word)) {
+        return Err(Miss::Skip("protobuf messages"));
+    }
+    if source.contains("google.protobuf.") && source.contains('{') {
+        return Err(Miss::Skip("protobuf messages"));
+    }
+    if case.has("container") {
+        return Err(Miss::Skip("containers"));
+    }
+    if case.has("typed_result") || case.has("any_eval_errors") || case.has("unknown") {
+        return Err(Miss::Skip("a checker's result"));
+    }
+    let mut extra: Vec<(String, Value)> = Vec::new();
+    for binding in case.all("bindings") {
+        let binding = binding.message();
+        let name = binding.text("key");
+        if name.contains('.') {
+            return Err(Miss::Skip("variables with dots"));
+        }
+        let value = binding.get("value").and_then(|value| value.message().get("value"));
+        let value =
+            value.and_then(|value| json(value.message())).ok_or(Miss::Skip("bindings that no JSON can hold"))?;
+        extra.push((name, value));
+    }
+    let fails = case.has("eval_error");
+    let check = match case.get("value") {
+        _ if fails => source.clone(),
+        None => format!("({source}\n) == true"),
+        Some(value) => check(&source, value.message()).ok_or(Miss::Skip("protobuf messages"))?,
+    };
+    let names: Vec<&str> = extra.iter().map(|(name, _)| name.as_str()).collect();
+    let extra: Vec<(&str, Value)> = extra.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let found = Expression::compile(&check, Scope::Value { extra: &names })
+        .map_err(|faults| format!("refused at load: {}", faults[0]))
+        .and_then(|expression| evaluate(&expression, &extra));
+    match (fails, found) {
+        (true, Err(_)) | (false, Ok(Value::Bool(true))) => Ok(()),
+        (_, Ok(value)) => Err(Miss::Fail(format!("gives {value}"))),
+        (_, Err(why)) => Err(Miss::Fail(why)),
+    }
+}
+
+fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, String> {
+    let (headers, source) = (HeaderMap::new(), Source { address: [127, 0, 0, 1].into(), port: 1, tls: None });
+    let head = Head {
+        method: &Method::GET,
+        scheme: Scheme::Http,
+        authority: "a",
+        host: "a",
+        port: 80,
+        path: "/",
+        query: None,
+        version: Version::HTTP_11,
+        headers: &headers,
+        id: "1",
+        source: &source,
+    };
+    expression.value(&Vars { extra, ..Vars::of(&head, UnixTime(0.0)) }).map_err(|error| format!("fails: {error}"))
+}
+
+/// An expression that is true when `source` gives `expected`, in its type.
+fn check(source: &str, expected: &Message) -> Option<String> {
+    let (kind, value) = expected.0.first()?;
+    let ty = match kind.as_str() {
+        "int64_value" => "int",
+        "uint64_value" => "uint",
+        "double_value" if value.scalar().to_ascii_lowercase().contains("nan") => {
+            return Some(format!("({source}\n) != ({source}\n)"));
+        }
+        "double_value" => "double",
+        "string_value" => "string",
+        "bytes_value" => "bytes",
+        "bool_value" => "bool",
+        "null_value" => "null_type",
+        _ => return Some(format!("dyn({source}\n) == {}", literal(expected)?)),
+    };
+    Some(format!("type({source}\n) == {ty} && dyn({source}\n) == {}", literal(expected)?))
+}
+
+/// A value of the cases as CEL.
+fn literal(value: &Message) -> Option<String> {
+    let (kind, value) = value.0.first()?;
+    Some(match kind.as_str() {
+        "int64_value" | "bool_value" => value.scalar(),
+        "type_value" => value.string(),
+        "uint64_value" => format!("{}u", value.scalar()),
+        "double_value" => match value.scalar().parse::<f64>().ok()? {
+            double if double.is_infinite() => format!("({}1.0 / 0.0)", if double < 0.0 { "-" } else { "" }),
+            double => format!("{double:?}"),
+        },
+        "string_value" => {
+            let escape = |c: char| match c {
+                c if c.is_ascii_alphanumeric() => c.to_string(),
+                c => format!("\\U{:08x}", u32::from(c)),
+            };
+            format!("'{}'", value.string().chars().map(escape).collect::<String>())
+        }
+        "bytes_value" => {
+            format!("b'{}'", value.bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>())
+        }
+        "null_value" => "null".to_owned(),
+        "list_value" => {
+            let items: Option<Vec<String>> =
+                value.message().all("values").map(|item| literal(item.message())).collect();
+            format!("[{}]", items?.join(", "))
+        }
+        "map_value" => {
+            let entries: Option<Vec<String>> = value
+                .message()
+                .all("entries")
+                .map(|entry| {
+                    let entry = entry.message();
+                    let key = literal(entry.get("key")?.message())?;
+                    Some(format!("{key}: {}", literal(entry.get("value")?.message())?))
+                })
+                .collect();
+            format!("{{{}}}", entries?.join(", "))
+        }
+        "object_value" => {
+            let (ty, fields) = value.message().0.first()?;
+            let number = |name| fields.message().get(name).map_or("0".to_owned(), Node::scalar);
+            let nanos = format!("duration('{}ns')", number("nanos"));
+            match ty.rsplit('/').next()? {
+                "google.protobuf.Duration" => format!("duration('{}s') + {nanos}", number("seconds")),
+                "google.protobuf.Timestamp" => format!("timestamp({}) + {nanos}", number("seconds")),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// A binding's value, if JSON can hold it.
+fn json(value: &Message) -> Option<Value> {
+    let (kind, value) = value.0.first()?;
+    Some(match kind.as_str() {
+        "int64_value" => value.scalar().parse::<i64>().ok()?.into(),
+        "double_value" => value.scalar().parse::<f64>().ok()?.into(),
+        "string_value" => value.string().into(),
+        "bool_value" => (value.scalar() == "true").into(),
+        "null_value" => Value::Null,
+        "list_value" => {
+            Value::Array(value.message().all("values").map(|item| json(item.message())).collect::<Option<_>>()?)
+        }
+        "map_value" => {
+            let mut map = Map::new();
+            for entry in value.message().all("entries") {
+                let key = entry.message().get("key")?.message().get("string_value")?.string();
+                map.insert(key, json(entry.message().get("value")?.message())?);
+            }
+            Value::Object(map)
+        }
+        _ => return None,
+    })
+}
+
+/// A message of protobuf's text format: its fields in order.
+#[derive(Debug, Default)]
+struct Message(Vec<(String, Node)>);
+
+#[derive(Debug)]
+enum Node {
+    Message(Message),
+    Scalar(String),
+    Text(Vec<u8>),
+}
+
+impl Node {
+    fn message(&self) -> &Message {
+        match self {
+            Self::Message(message) => message,
+            other => panic!("{other:?} is no message"),
+        }
+    }
+
+    fn scalar(&self) -> String {
+        match self {
+            Self::Scalar(text) => text.clone(),
+            other => panic!("{other:?} is no scalar"),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(bytes) => bytes,
+            other => panic!("{other:?} is no text"),
+        }
+    }
+
+    fn string(&self) -> String {
+        String::from_utf8(self.bytes().to_vec()).unwrap()
+    }
+}
+
+impl Message {
+    fn parse(text: &str) -> Self {
+        let tokens = tokens(text);
+        let mut at = 0;
+        let message = Self::fields(&tokens, &mut at);
+        assert_eq!(at, tokens.len(), "all of the file is read");
+        message
+    }
+
+    fn fields(tokens: &[Token], at: &mut usize) -> Self {
+        let mut fields = Vec::new();
+        while let Some(token) = tokens.get(*at) {
+            let name = match token {
+                Token::Mark('}') => break,
+                Token::Mark(',' | ';') => {
+                    *at += 1;
+                    continue;
+                }
+                Token::Mark('[') => {
+                    // An extension or the type of an Any: `[type.googleapis.com/google.protobuf.Duration]`.
+                    let close = tokens[*at..].iter().position(|token| matches!(token, Token::Mark(']'))).unwrap() + *at;
+                    let name = tokens[*at + 1..close].iter().map(Token::word).collect();
+                    *at = close;
+                    name
+                }
+                word => word.word(),
+            };
+            *at += 1;
+            if matches!(tokens[*at], Token::Mark(':')) {
+                *at += 1;
+            }
+            if matches!(tokens[*at], Token::Mark('[')) {
+                *at += 1;
+                while !matches!(tokens[*at], Token::Mark(']')) {
+                    if matches!(tokens[*at], Token::Mark(',')) {
+                        *at += 1;
+                    }
+                    fields.push((name.clone(), Self::value(tokens, at)));
+                }
+                *at += 1;
+            } else {
+                fields.push((name, Self::value(tokens, at)));
+            }
+        }
+        Self(fields)
+    }
+
+    fn value(tokens: &[Token], at: &mut usize) -> Node {
+        *at += 1;
+        match &tokens[*at - 1] {
+            Token::Mark('{') => {
+                let message = Self::fields(tokens, at);
+                *at += 1;
+                Node::Message(message)
+            }
+            Token::Text(bytes) => {
+                let mut bytes = bytes.clone();
+                while let Some(Token::Text(more)) = tokens.get(*at) {
+                    bytes.extend(more);
+                    *at += 1;
+                }
+                Node::Text(bytes)
+            }
+            word => Node::Scalar(word.word()),
+        }
+    }
+
+    fn all<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Node> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, node)| node)
+    }
+
+    fn get(&self, name: &str) -> Option<&Node> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.get(name).map(Node::string).unwrap_or_default()
+    }
+}
+
+#[derive(Debug)]
+enum Token {
+    Mark(char),
+    Word(String),
+    Text(Vec<u8>),
+}
+
+impl Token {
+    fn word(&self) -> String {
+        match self {
+            Self::Word(word) => word.clone(),
+            Self::Mark(mark) => mark.to_string(),
+            Self::Text(_) => panic!("text where a word is needed"),
+        }
+    }
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '#' => while chars.next_if(|c| *c != '\n').is_some() {},
+            '"' | '\'' => {
+                let mut bytes = Vec::new();
+                while let Some(next) = chars.next() {
+                    match next {
+                        '\\' => escape(&mut chars, &mut bytes),
+                        next if next == c => break,
+                        next => bytes.extend(next.to_string().as_bytes()),
+                    }
+                }
+                tokens.push(Token::Text(bytes));
+            }
+            c if c.is_whitespace() => {}
+            c if is_word(c) => {
+                let mut word = String::from(c);
+                while let Some(c) = chars.next_if(|c| is_word(*c)) {
+                    word.push(c);
+                }
+                tokens.push(Token::Word(word));
+            }
+            mark => tokens.push(Token::Mark(mark)),
+        }
+    }
+    tokens
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '+' | '/')
+}
+
+fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, bytes: &mut Vec<u8>) {
+    match chars.next().unwrap() {
+        'n' => bytes.push(b'\n'),
+        't' => bytes.push(b'\t'),
+        'r' => bytes.push(b'\r'),
+        'a' => bytes.push(7),
+        'b' => bytes.push(8),
+        'f' => bytes.push(12),
+        'v' => bytes.push(11),
+        'x' | 'X' => bytes.push(number(chars, None, 16, 2) as u8),
+        'u' => bytes.extend(char::from_u32(number(chars, None, 16, 4)).unwrap().to_string().as_bytes()),
+        'U' => bytes.extend(char::from_u32(number(chars, None, 16, 8)).unwrap().to_string().as_bytes()),
+        c if c.is_digit(8) => bytes.push(number(chars, Some(c), 8, 3) as u8),
+        c => bytes.extend(c.to_string().as_bytes()),
+    }
+}
+
+fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, first: Option<char>, radix: u32, most: usize) -> u32 {
+    let mut text: String = first.into_iter().collect();
+    while text.len() < most {
+        let Some(c) = chars.next_if(|c| c.is_digit(radix)) else { break };
+        text.push(c);
+    }
+    u32::from_str_radix(&text, radix).unwrap()
+}
