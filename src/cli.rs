@@ -2,6 +2,7 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod explain;
 mod input;
 mod load;
 mod output;
@@ -9,6 +10,7 @@ mod print;
 mod run;
 mod signing;
 mod summary;
+mod test;
 mod token;
 mod validate;
 
@@ -43,6 +45,26 @@ enum Command {
     /// Say everything that is wrong with a config, and bind nothing.
     #[command(after_help = validate_help())]
     Validate(validate::ValidateArgs),
+    /// Say what would become of a request, and why. Nothing is sent.
+    #[command(
+        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403), 1 refused \
+for another reason, 2 bad usage or config.
+
+Examples:
+  portcullis explain -f config.yaml GET http://localhost:3000/admin
+  portcullis explain -f config.yaml --token @alice.jwt GET /admin
+  portcullis explain -f config.yaml --token - -H 'x-env: prod' --at 2030-01-31T12:00:00Z POST /orders < token"
+    )]
+    Explain(explain::ExplainArgs),
+    /// Test what a config does with requests, with tokens made on the fly.
+    #[command(
+        after_help = "Exit code: 0 all passed, 1 one failed or too little is covered, 2 bad usage, config or test file.
+
+Examples:
+  portcullis test -f config.yaml tests.yaml
+  portcullis test --fail-under 100 --output junit tests/*.yaml > results.xml"
+    )]
+    Test(test::TestArgs),
     /// Make keys and tokens for tests, and look into tokens.
     Token(token::TokenArgs),
     /// Show what the config amounts to.
@@ -99,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::only(&config)),
         Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
+        Command::Explain(args) => explain::main(&args),
+        Command::Test(args) => test::main(&args),
         Command::Token(args) => token::main(&args),
         Command::Config(args) => print::main(&args),
         Command::Completion { shell } => completion(shell),

@@ -74,6 +74,21 @@ pub fn load(source: Source, env: Env<'_>) -> Result<Loaded, Vec<Diagnostic>> {
     }
 }
 
+/// Reads another document by the rules of the config file: the same errors, variables and limits.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn document<T: serde::de::DeserializeOwned>(source: &Source, env: Env<'_>) -> Result<T, Vec<Diagnostic>> {
+    let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
+    match decode::decode(&root, source, env) {
+        Ok(value) if errors.is_empty() => return Ok(value),
+        Ok(_) => {}
+        Err(more) => errors.extend(more),
+    }
+    in_order(&mut errors);
+    Err(errors)
+}
+
 fn read(source: &Source, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
     let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
     match decode::decode(&root, source, env) {

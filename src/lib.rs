@@ -22,7 +22,9 @@ pub mod proxy;
 
 pub mod auth;
 pub mod authz;
+pub mod control;
 pub mod decision;
+pub mod explain;
 pub mod upstream;
 
 pub mod body;

@@ -30,7 +30,7 @@ use crate::decision::{self, Decision, Place};
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
-use crate::snapshot::{Bind, Listener, Policies, Route, Snapshot};
+use crate::snapshot::{Bind, Listener, Policies, Route, Settings, Snapshot};
 use crate::worker::Worker;
 use access::Record;
 use answer::{AnswerBody, Content};
@@ -222,7 +222,17 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 ///
 /// Returns whether the client asks for a WebSocket.
 fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
-    let settings = &cx.snapshot.settings;
+    edit_for(&cx.snapshot.settings, &cx.connection, policies, authentication, request)
+}
+
+/// The same, for requests that come from no client, too.
+pub(crate) fn edit_for(
+    settings: &Settings,
+    connection: &Connection,
+    policies: &Policies,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let (authority, id) = (request.authority().clone(), request.id().clone());
     let parts = request.parts_mut();
     if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential()) {
@@ -241,8 +251,8 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
     }
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
-    forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
+    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
+    forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
 }

@@ -1,0 +1,107 @@
+//! An explanation as text for a terminal. What comes from a token or a request is escaped.
+
+use std::fmt;
+
+use super::{AuthenticationStep, Explanation, SetStep};
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {} on {}", self.method, self.path.escape_debug(), self.host.escape_debug())?;
+        match &self.listener {
+            Some(listener) => {
+                writeln!(f, "listener       {} ({}) on {}", listener.name, listener.origin, self.bind)?;
+            }
+            None => writeln!(f, "listener       none on {} answers for this host", self.bind)?,
+        }
+        match (&self.route, &self.matched) {
+            (Some(route), Some(matched)) => {
+                writeln!(f, "route          {} ({}), by {matched}", route.name, route.origin)?;
+            }
+            (Some(route), None) => writeln!(f, "route          {} ({})", route.name, route.origin)?,
+            (None, _) if self.listener.is_some() => writeln!(f, "route          none matches")?,
+            (None, _) => {}
+        }
+        for near in &self.near_misses {
+            writeln!(f, "  not          {} ({}): {}", near.route.name, near.route.origin, near.why)?;
+        }
+        if let Some(step) = &self.authentication {
+            authentication(f, step)?;
+        }
+        for set in &self.authorization {
+            rules(f, set)?;
+        }
+        match (self.status, self.reason) {
+            (Some(status), Some(reason)) => writeln!(f, "=> {status} {reason}")?,
+            _ if self.backends.is_empty() => writeln!(f, "=> let through")?,
+            _ => writeln!(f, "=> forwarded to {}", self.backends.join(" or "))?,
+        }
+        for (name, value) in self.response_headers.iter().filter(|(name, _)| name == "www-authenticate") {
+            writeln!(f, "   {name}: {value}")?;
+        }
+        if let Some(sentence) = self.sentence {
+            writeln!(f, "   {sentence}")?;
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "hint: {}", hint.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt::Result {
+    write!(f, "jwtAuth        ")?;
+    match (&step.origin, &step.replaces) {
+        (None, _) => return writeln!(f, "none: every request is anonymous"),
+        (Some(origin), None) => write!(f, "{} ({origin})", step.mode)?,
+        (Some(origin), Some(replaced)) => write!(f, "{} ({origin}, in the place of {replaced})", step.mode)?,
+    }
+    write!(f, ": {}", step.result)?;
+    match (step.result, step.reason) {
+        ("anonymous", Some(reason)) => writeln!(f, ", since the token was not accepted: {reason}")?,
+        ("anonymous", None) => writeln!(f, ", there is no token")?,
+        _ => writeln!(f)?,
+    }
+    if let Some(credential) = step.credential.as_ref().filter(|_| step.result != "verified") {
+        let of = |members: &serde_json::Map<String, serde_json::Value>| {
+            let members = members.iter().map(|(name, value)| format!("{name} {}", printable(&value.to_string())));
+            members.collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "  UNVERIFIED   {}, {} bytes", credential.places.join(", "), credential.bytes)?;
+        for members in [&credential.unverified_header, &credential.unverified_claims] {
+            if !members.is_empty() {
+                writeln!(f, "               {}", of(members))?;
+            }
+        }
+    }
+    for check in step.checks.iter().filter(|check| check.result != "notReached") {
+        let mark = if check.result == "ok" { "ok  " } else { "FAIL" };
+        writeln!(f, "{}", format!("  {mark} {:<9} {}", check.name, printable(&check.detail)).trim_end())?;
+    }
+    Ok(())
+}
+
+fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
+    let verdict = match (set.allows, set.mode) {
+        (true, _) => "allows",
+        (false, "shadow") => "would refuse (shadow)",
+        (false, _) => "refuses",
+    };
+    writeln!(f, "authorization  {} ({}): {verdict}, {}", set.level, set.origin, set.because)?;
+    for rule in &set.rules {
+        let mark = if rule.decides { "->" } else { "  " };
+        writeln!(f, "  {mark} {:7} {:6} {}  {}", rule.kind, rule.result, rule.name, printable(&rule.expression))?;
+        for (name, value) in &rule.reads {
+            let value = if value.is_null() { "not there".to_owned() } else { printable(&value.to_string()) };
+            writeln!(f, "               {name}: {value}")?;
+        }
+        if let Some(why) = &rule.why {
+            writeln!(f, "               {}", why.escape_debug())?;
+        }
+    }
+    Ok(())
+}
+
+/// No control character reaches the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
