@@ -8,6 +8,7 @@ mod load;
 mod output;
 mod print;
 mod run;
+mod schema;
 mod signing;
 mod summary;
 mod test;
@@ -69,6 +70,13 @@ Examples:
     Token(token::TokenArgs),
     /// Show what the config amounts to.
     Config(print::ConfigCommandArgs),
+    /// Print the JSON Schema of the config file, or say what a field means.
+    #[command(after_help = "Examples:
+  portcullis schema > portcullis.schema.json    then, as the first line of a config:
+                                                # yaml-language-server: $schema=portcullis.schema.json
+  portcullis schema --explain routes.policies.jwtAuth
+  portcullis schema --explain jwtAuth.leeway")]
+    Schema(schema::SchemaArgs),
     /// Print a script that completes commands and options.
     #[command(after_help = "Examples:
   portcullis completion bash > /etc/bash_completion.d/portcullis
@@ -125,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::main(&args),
         Command::Token(args) => token::main(&args),
         Command::Config(args) => print::main(&args),
+        Command::Schema(args) => schema::main(&args),
         Command::Completion { shell } => completion(shell),
         Command::Version { output } => version(output),
         Command::Echo { listen } => echo::main(listen),

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod process;
 pub mod route;
 mod scalar;
+pub mod schema;
 pub mod shape;
 pub mod source;
 mod suggest;

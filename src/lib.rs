@@ -30,6 +30,7 @@ pub mod upstream;
 pub mod body;
 pub mod drain;
 pub mod reason;
+pub mod reference;
 pub mod request;
 pub mod telemetry;
 pub mod worker;

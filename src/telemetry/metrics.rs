@@ -32,7 +32,8 @@ pub enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 7] = [
+    /// Every family.
+    pub const ALL: [Self; 7] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
