@@ -3,6 +3,7 @@
 
 pub mod echo;
 mod explain;
+mod health;
 mod input;
 mod load;
 mod output;
@@ -91,6 +92,14 @@ Examples:
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         output: output::Format,
     },
+    /// Ask a running gateway whether it is ready; for the health checks of containers.
+    Health {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
+        #[arg(long, conflicts_with_all = ["file", "config"])]
+        url: Option<String>,
+    },
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -136,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::main(&args),
         Command::Completion { shell } => completion(shell),
         Command::Version { output } => version(output),
+        Command::Health { config, url } => health::main(&config, url.as_deref()),
         Command::Echo { listen } => echo::main(listen),
     }
 }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod keys;
 mod lint;
 mod rules;
 
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::auth::jwks::Sources;
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
 use crate::config::bind::{EscapedSlashes, Listener as ListenerConfig, PathNormalization};
@@ -31,14 +33,28 @@ use crate::snapshot::{Bind, Limits, Listener, Policies, Route, Settings, Snapsho
 use crate::telemetry::metrics::{Family, Metrics};
 use crate::upstream::balance::Balance;
 
-/// Compiles a config. `generation` numbers the snapshot.
+/// Compiles a config for commands that check or explain it: keys by URL are never fetched. `generation` numbers the
+/// snapshot.
 ///
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
 pub fn compile(loaded: &Loaded, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+    compile_with(loaded, metrics, &Sources::new(None), generation)
+}
+
+/// The same for serving: `sources` fetch the keys that have a URL.
+///
+/// # Errors
+/// Everything that is wrong with it beyond its form, in the order of the file.
+pub fn compile_with(
+    loaded: &Loaded,
+    metrics: &Arc<Metrics>,
+    sources: &Sources,
+    generation: u64,
+) -> Result<Snapshot, Vec<Diagnostic>> {
+    let compiler = Compiler::new(&loaded.source, &loaded.config.process, metrics, sources);
     // the expressions' parser needs a deep stack; one thread serves for all of them
-    match with_big_stack(|| Compiler::new(&loaded.source, &loaded.config.process, metrics).snapshot(loaded, generation))
-    {
+    match with_big_stack(|| compiler.snapshot(loaded, generation)) {
         Ok(result) => result,
         Err(why) => Err(vec![Diagnostic::error(loaded.source.place(0, 0, ""), why)]),
     }
@@ -49,6 +65,7 @@ struct Compiler<'a> {
     source: &'a Source,
     process: &'a Process,
     metrics: &'a Arc<Metrics>,
+    sources: &'a Sources,
     errors: Vec<Diagnostic>,
     /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
@@ -56,9 +73,9 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>) -> Self {
+    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, sources: &'a Sources) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { source, process, metrics, errors, jwt, rules }
+        Self { source, process, metrics, sources, errors, jwt, rules }
     }
 
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {

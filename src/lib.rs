@@ -13,6 +13,8 @@
 pub mod app;
 pub mod cli;
 
+pub mod admin;
+
 pub mod compile;
 pub mod config;
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! A request's way through the gateway, a line a stage: [`respond`].
+//! A request's way through the gateway, a line a stage: `respond`.
 //!
 //! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
 //! one access-log line.
@@ -14,6 +14,7 @@ pub mod normalize;
 pub mod path;
 pub mod reply;
 pub mod route;
+pub mod trace;
 pub mod upgrade;
 pub mod watch;
 
@@ -36,6 +37,7 @@ use access::Record;
 use answer::{AnswerBody, Content};
 use normalize::{Connection, Request};
 use reply::{Form, Realm};
+use trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -131,13 +133,28 @@ async fn respond(
     let permit = record_decision(cx, story, &choice, &decision)?;
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    trace(cx, &mut story.record, &mut request);
     if websocket {
         let drain = cx.connection.drain.clone();
         return Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await;
     }
     let limit = cx.snapshot.settings.limits.body;
     let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-    outbound.send(&mut story.record).await
+    let mut response = outbound.send(&mut story.record).await?;
+    if cx.snapshot.settings.via {
+        let via = via(response.version());
+        response.headers_mut().append(header::VIA, via);
+    }
+    Ok(response)
+}
+
+/// This hop in a message of `version` (RFC 9110 §7.6.3).
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -153,7 +170,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
     }
     story.id = id.unwrap_or_else(|| cx.worker.new_id());
     story.record.text("request.id", story.id.to_str().unwrap_or_default());
-    story.record.plain("client", source.address);
+    if source.address == peer {
+        story.record.text("client", cx.connection.peer.to_str().unwrap_or_default());
+    } else {
+        story.record.plain("client", source.address);
+    }
     settings.identity_headers.strip(&mut parts.headers);
     Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
         |(rejection, parts)| {
@@ -173,10 +194,11 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
     let listener = cx.bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
-    describe(&mut story.record, &request.head());
+    let head = request.head();
+    describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&request.head(), story.now).cloned();
+    let route = listener.router.choose(&head, story.now).cloned();
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
@@ -254,7 +276,19 @@ pub(crate) fn edit_for(
     let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
     forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
+    if settings.via {
+        parts.headers.append(header::VIA, via(parts.version));
+    }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
+}
+
+/// A span of this hop's own in the client's trace, or in a new one.
+fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
+    let headers = request.headers_mut();
+    let span = TraceParent::of(headers, cx.worker.new_number());
+    span.write(headers);
+    record.text("trace.id", span.trace());
+    record.text("span.id", span.span());
 }
 
 /// The only error exit.

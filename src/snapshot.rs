@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{IdentityHeaders, JwtAuth};
+use crate::auth::{IdentityHeaders, JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
 use crate::proxy::access::LogFormat;
@@ -151,6 +151,39 @@ pub struct Policies {
     pub rules: Arc<[RuleSet]>,
     /// Counts what came of credentials, where there is a `jwtAuth`.
     pub counters: Option<Arc<TokenCounters>>,
+}
+
+/// Whether a token is asked for, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protection {
+    /// Nobody is refused for want of a good token.
+    Open,
+    /// A token must be good if there is one.
+    Optional,
+    /// Every request needs a good token.
+    Strict,
+}
+
+impl Protection {
+    /// `open`, `optional` or `strict`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Optional => "optional",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+impl Policies {
+    /// Whether a token is asked for.
+    pub fn protection(&self) -> Protection {
+        match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
+            Some(Mode::Strict) => Protection::Strict,
+            Some(Mode::Optional) => Protection::Optional,
+            Some(Mode::Permissive) | None => Protection::Open,
+        }
+    }
 }
 
 /// The counters of one `jwtAuth` policy.

@@ -25,8 +25,13 @@ pub(super) struct Broken {
 impl Broken {
     /// Says what is wrong, and gives the exit code for it.
     pub(super) fn tell(&self) -> ExitCode {
-        say(output::findings(&self.findings, self.source.as_ref(), Paint::stderr()).trim_end());
+        say(self.text().trim_end());
         ExitCode::from(BAD_CONFIG)
+    }
+
+    /// What is wrong, for people.
+    pub(super) fn text(&self) -> String {
+        output::findings(&self.findings, self.source.as_ref(), Paint::stderr())
     }
 }
 

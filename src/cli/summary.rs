@@ -6,8 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::output::counted;
-use crate::auth::Mode;
-use crate::snapshot::{Policies, Snapshot};
+use crate::snapshot::{Policies, Protection, Snapshot};
 
 /// Binds, listeners, routes by their protection, providers, rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +25,7 @@ impl Summary {
         let listeners: Vec<_> = snapshot.binds.iter().flat_map(|bind| &bind.listeners).collect();
         let routes: Vec<&Policies> =
             listeners.iter().flat_map(|l| l.routes.iter().map(|route| &route.policies)).collect();
-        let of = |mode: Option<Mode>| routes.iter().filter(|policies| protection(policies) == mode).count();
+        let of = |protection| routes.iter().filter(|policies| policies.protection() == protection).count();
         let everywhere = || routes.iter().copied().chain(listeners.iter().map(|listener| &listener.policies));
         let policies = everywhere().filter_map(|policies| policies.jwt.as_deref());
         let providers: BTreeSet<_> = policies.flat_map(|jwt| jwt.providers().iter().map(|p| p.name())).collect();
@@ -35,9 +34,9 @@ impl Summary {
         Self {
             binds: snapshot.binds.len(),
             listeners: listeners.len(),
-            strict: of(Some(Mode::Strict)),
-            optional: of(Some(Mode::Optional)),
-            open: of(None),
+            strict: of(Protection::Strict),
+            optional: of(Protection::Optional),
+            open: of(Protection::Open),
             providers: providers.len(),
             rules: sets.iter().map(|(_, rules)| rules).sum(),
         }
@@ -67,10 +66,4 @@ impl fmt::Display for Summary {
             "{binds}, {listeners}, {routes} ({strict} strict, {optional} optional, {open} open), {providers}, {rules}"
         )
     }
-}
-
-/// How a route is protected by tokens: `None` is open, since nothing is ever refused there for want of a token.
-fn protection(policies: &Policies) -> Option<Mode> {
-    let jwt = policies.jwt.as_ref().filter(|jwt| !jwt.shadow())?;
-    Some(jwt.mode()).filter(|mode| *mode != Mode::Permissive)
 }

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::auth::{
-    Algorithm, Algorithms, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin, ProviderSettings, Settings,
-};
+use crate::auth::{Algorithm, Algorithms, ClaimHeader, JwtAuth, Location, Mode, ProviderSettings, Settings};
 use crate::config::place::Located;
 use crate::config::policy::{
-    Algorithm as AlgorithmConfig, ClaimEncoding, Jwks, JwtAuth as JwtAuthConfig, JwtMode, Location as LocationConfig,
+    Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuth as JwtAuthConfig, JwtMode, Location as LocationConfig,
     Provider,
 };
-use crate::config::{Code, Diagnostic, missing_file};
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
@@ -80,40 +77,6 @@ impl Compiler<'_> {
             token_types: provider.token_types.clone().unwrap_or_default(),
             locations: provider.locations.as_ref().map(|all| all.iter().filter_map(location).collect()),
         })
-    }
-
-    fn keys(&mut self, provider: &Provider, algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
-        let place = &provider.jwks.place;
-        let text = match &provider.jwks.value {
-            Jwks::File(path) => match std::fs::read(&path.value) {
-                Ok(text) => text,
-                Err(error) => {
-                    self.errors.push(missing_file(path, &error));
-                    return None;
-                }
-            },
-            Jwks::Inline(text) => text.clone().into_bytes(),
-            Jwks::Url(_) | Jwks::Discover => {
-                self.error(place, "keys by URL are not supported yet");
-                return None;
-            }
-        };
-        match KeySet::parse(&text, Origin::Local, algorithms) {
-            Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
-                if !keys.skipped().is_empty() {
-                    let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
-                    error.hint = Some(skipped.join("; "));
-                }
-                self.errors.push(error);
-                None
-            }
-            Ok(keys) => Some(KeySource::fixed(keys)),
-            Err(error) => {
-                self.errors.push(Diagnostic::error(place.clone(), error.to_string()).code(Code::Keys));
-                None
-            }
-        }
     }
 }
 

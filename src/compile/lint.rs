@@ -52,7 +52,7 @@ fn effective<'c>(levels: &[&'c PoliciesConfig]) -> Option<&'c Located<JwtAuthCon
 
 /// The sets of rules in the order in which they are compiled.
 fn sets<'c>(levels: &[&'c PoliciesConfig]) -> impl Iterator<Item = &'c Located<Authorization>> {
-    levels.to_vec().into_iter().flat_map(|level| &level.authorization.0)
+    levels.iter().copied().flat_map(|level| &level.authorization.0)
 }
 
 fn one_rule(place: &Place, rule: &Rule, set: &RuleSet, found: &mut Vec<Diagnostic>) {

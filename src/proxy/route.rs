@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::value::Regex;
+use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 
 use crate::authz::{Expression, Vars};
@@ -16,9 +17,9 @@ use crate::request::{Head, UnixTime};
 /// The routes of a listener, ready to be chosen from. `T` is what a match leads to.
 #[derive(Debug)]
 pub struct Router<T> {
-    exact: HashMap<Box<str>, Paths<T>>,
+    exact: HashMap<Box<str>, Paths<T>, RandomState>,
     /// Keyed by what follows the `*`, with its dot.
-    wildcard: HashMap<Box<str>, Paths<T>>,
+    wildcard: HashMap<Box<str>, Paths<T>, RandomState>,
     any: Paths<T>,
     added: usize,
 }
@@ -69,8 +70,8 @@ pub struct Conditions {
 
 #[derive(Debug)]
 struct Paths<T> {
-    exact: HashMap<Box<str>, Vec<Candidate<T>>>,
-    prefix: HashMap<Box<str>, Vec<Candidate<T>>>,
+    exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
+    prefix: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
     longest_prefix: usize,
     regex: Vec<(Regex, Candidate<T>)>,
@@ -85,13 +86,13 @@ struct Candidate<T> {
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), prefix: HashMap::new(), longest_prefix: 0, regex: Vec::new() }
+        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: Vec::new() }
     }
 }
 
 impl<T> Default for Router<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Paths::default(), added: 0 }
+        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: Paths::default(), added: 0 }
     }
 }
 

@@ -31,6 +31,9 @@ pub(super) struct InspectArgs {
     output: Format,
 }
 
+/// The members of a JSON object.
+type Members = Map<String, Value>;
+
 /// What one policy of the config thinks of the token.
 struct Verdict {
     /// Where the policy holds.
@@ -70,7 +73,7 @@ pub(super) fn main(args: &InspectArgs) -> Done {
 }
 
 /// Header and claims as they stand there. Nothing is checked: that is the gateway's business, and it is stricter.
-fn parts(token: &str) -> Result<(Map<String, Value>, Map<String, Value>), String> {
+fn parts(token: &str) -> Result<(Members, Members), String> {
     let parts: Vec<&str> = token.split('.').collect();
     let &[header, claims, _] = parts.as_slice() else {
         let why = if parts.len() == 5 {

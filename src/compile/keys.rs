@@ -1,0 +1,123 @@
+//! `jwks`: keys that lie in a file or in the config are read and judged; keys that are fetched get a source, which is
+//! shared by all providers with the same settings, also across reloads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Compiler;
+use crate::auth::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
+use crate::auth::{Algorithms, KeySet, KeySource, Origin};
+use crate::config::place::{Located, Place};
+use crate::config::policy::{Jwks, JwksTls, Provider, RemoteJwks, RetryOn};
+use crate::config::{Code, Diagnostic, missing_file};
+
+impl Compiler<'_> {
+    /// A provider's keys. `None` after an error.
+    pub(super) fn keys(&mut self, provider: &Provider, algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+        let place = &provider.jwks.place;
+        match &provider.jwks.value {
+            Jwks::File(path) => {
+                let text = self.read(path)?;
+                self.local(place, &text, algorithms)
+            }
+            Jwks::Inline(text) => self.local(place, text.as_bytes(), algorithms),
+            Jwks::Discover => {
+                let issuer = provider.issuers.as_ref().and_then(|issuers| issuers.first().cloned()).unwrap_or_default();
+                let settings = FetchSettings { algorithms, ..FetchSettings::new(KeyLocation::Discover { issuer }) };
+                self.fetched(place, settings)
+            }
+            Jwks::Url(remote) => {
+                let settings = self.fetch_settings(remote, algorithms)?;
+                self.fetched(&remote.url.place, settings)
+            }
+        }
+    }
+
+    fn local(&mut self, place: &Place, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+        match KeySet::parse(text, Origin::Local, algorithms) {
+            Ok(keys) if keys.is_empty() => {
+                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
+                if !keys.skipped().is_empty() {
+                    let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
+                    error.hint = Some(skipped.join("; "));
+                }
+                self.errors.push(error);
+                None
+            }
+            Ok(keys) => Some(KeySource::fixed(keys)),
+            Err(error) => {
+                self.errors.push(Diagnostic::error(place.clone(), error.to_string()).code(Code::Keys));
+                None
+            }
+        }
+    }
+
+    fn fetched(&mut self, place: &Place, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
+        settings.max_size = settings.max_size.min(self.process.limits.jwks_size.get());
+        match self.sources.get(settings) {
+            Ok(source) => Some(source),
+            Err(error) => {
+                self.error(place, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn fetch_settings(&mut self, remote: &RemoteJwks, algorithms: Option<Algorithms>) -> Option<FetchSettings> {
+        let on = |what: RetryOn| remote.retry.on.contains(&what);
+        Some(FetchSettings {
+            location: KeyLocation::Url(remote.url.value.clone()),
+            algorithms,
+            cache_duration: remote.cache_duration.map(|duration| duration.get()),
+            timeout: remote.timeout.get(),
+            max_size: remote.max_size.map_or(usize::MAX, |size| size.get()),
+            retry: Retry {
+                attempts: remote.retry.attempts,
+                base_interval: remote.retry.backoff.base_interval.get(),
+                max_interval: remote.retry.backoff.max_interval.get(),
+                on_5xx: on(RetryOn::ServerError),
+                on_reset: on(RetryOn::Reset),
+                on_connect_failure: on(RetryOn::ConnectFailure),
+            },
+            stale_for: remote.stale_for.get(),
+            tls: self.fetch_tls(&remote.tls)?,
+            headers: remote.headers.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect(),
+            connect_to: remote.connect_to.as_ref().map(|host| host.endpoint.to_string()),
+            proxy_from_environment: remote.proxy_from_environment,
+        })
+    }
+
+    fn fetch_tls(&mut self, tls: &JwksTls) -> Option<FetchTls> {
+        let root = match &tls.root {
+            Some(path) => Some(self.read(path)?),
+            None => None,
+        };
+        let identity = match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (self.read(cert), self.read(key));
+                let mut identity = cert?;
+                identity.push(b'\n');
+                identity.extend(key?);
+                Some(identity)
+            }
+            (None, None) => None,
+            (Some(one), None) | (None, Some(one)) => {
+                self.error(&one.place, "`cert` and `key` go together; one of them is missing");
+                return None;
+            }
+        };
+        let hostname = tls.hostname.as_ref().map(|name| name.value.clone());
+        Some(FetchTls { root, hostname, identity, insecure: tls.insecure })
+    }
+
+    /// The content of a file that the config names. `None` after an error.
+    pub(super) fn read(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
+        match std::fs::read(&path.value) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.errors.push(missing_file(path, &error));
+                None
+            }
+        }
+    }
+}
