@@ -376,13 +376,30 @@ fn config_print_names_the_line_of_each_policy() {
 }
 
 #[test]
+fn the_schema_tells_what_a_field_means() {
+    let schema = run(&["schema"]).json();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    for path in ["routes.policies.jwtAuth.mode", "binds[0].listeners[0].policies.jwtAuth.mode", "jwtAuth.mode"] {
+        let told = run(&["schema", "--explain", path]);
+        let wanted = "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
+        assert!(told.out.starts_with(&format!("{path}: {wanted}")), "{}", told.out);
+    }
+    let told = run(&["schema", "--explain", "config.limits", "--output", "json"]).json();
+    let head = told["fields"].as_array().unwrap().iter().find(|field| field["name"] == "head").unwrap();
+    assert_eq!(head["description"], "Bytes of a request's head; default `64KiB`.");
+    let wrong = run(&["schema", "--explain", "config.limits.foo"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.starts_with("error: there is no field `foo`; known there: body, "), "{}", wrong.err);
+}
+
+#[test]
 fn the_small_commands_work() {
     assert_eq!(run(&["version"]).out, format!("portcullis {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(run(&["version", "--output", "json"]).json()["version"], env!("CARGO_PKG_VERSION"));
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&["completion", shell]).out.contains("explain"), "{shell}");
     }
-    for command in ["validate", "explain", "test", "token", "config", "completion"] {
+    for command in ["validate", "explain", "test", "token", "config", "schema", "completion"] {
         let help = run(&[command, "--help"]);
         assert_eq!(help.code, 0);
         assert!(help.out.contains("Usage: portcullis"), "{command}");
