@@ -102,6 +102,12 @@ pub struct Explanation {
     pub response_headers: Vec<(String, String)>,
     /// The body of a refusal.
     pub response_body: Option<String>,
+    /// The answer that the gateway itself gives to a request that it lets through, in words.
+    pub answer: Option<String>,
+    /// Why a name and password or an API key was not accepted.
+    pub credentials: Option<&'static str>,
+    /// Policies that hold for the request, and that only a running gateway can judge.
+    pub not_judged: Vec<&'static str>,
     /// What to do about a refusal, when that is known.
     pub hint: Option<String>,
 }
@@ -232,7 +238,8 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
     let bind = by_port.or(snapshot.binds.first()).ok_or(NoQuestion::NoBind)?;
-    let scheme = if uri.scheme_str() == Some("https") || bind.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let scheme =
+        if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
     let mut told = Explanation {
         status: None,
         reason: None,
@@ -252,6 +259,9 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
         upstream_headers: Vec::new(),
         response_headers: Vec::new(),
         response_body: None,
+        answer: None,
+        credentials: None,
+        not_judged: Vec::new(),
         hint: None,
     };
     let mut parts = head(&uri, bind, question)?;
@@ -326,7 +336,7 @@ fn walk(
     let source = Source::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = Connection { scheme, source: source.clone(), peer, drain: trigger.drain() };
+    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain() };
     let id = HeaderValue::from_static("explain");
     let underscores = snapshot.settings.limits.drop_underscores;
     let mut request =
@@ -337,7 +347,8 @@ fn walk(
     told.path = request.head().path.to_owned();
     settled?;
     let listener = listener.ok_or(Reason::NoRoute)?;
-    let route = listener.router.choose(&request.head(), question.now);
+    let found = listener.router.find(&request.head(), question.now);
+    let (route, matched) = found.map_or((None, 0), |found| (Some(found.target), found.matched));
     let written = Written::of(config, bind, listener, route);
     told.listener = written.listener.clone();
     told.route = written.route.clone();
@@ -347,7 +358,16 @@ fn walk(
     let policies = route.map_or(&listener.policies, |route| &route.policies);
     let place = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
+    if crate::proxy::is_answered_preflight(listener, route, &head, question.now) {
+        told.answer = Some("a preflight, answered by `cors` before any token is looked for".to_owned());
+        return Ok(());
+    }
     let decision = decision::decide_at(policies, &head, place, question.now, &TokenCache::off());
+    told.credentials = decision.credentials.map(Reason::as_str);
+    if let Some(gates) = &policies.gates {
+        told.not_judged.extend(gates.ext_authz.is_some().then_some("extAuthz"));
+        told.not_judged.extend((!gates.limits.is_empty()).then_some("localRateLimit"));
+    }
     let mut step = authentication(policies, &decision.authentication, written.jwt_origin);
     step.replaces = written.jwt_replaced;
     checks::tell(&mut step, policies, &decision.authentication, &head);
@@ -360,9 +380,14 @@ fn walk(
     decision.permit()?;
     let route = route.ok_or(Reason::NoRoute)?;
     told.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();
-    let settings = &snapshot.settings;
-    crate::proxy::edit_for(settings, &connection, policies, &decision.authentication, &mut request);
-    told.upstream_headers = shown(request.headers_mut());
+    let chosen = (listener, route, matched);
+    match crate::proxy::foresee(&snapshot.settings, &connection, chosen, &decision, &mut request)? {
+        Some(status) => {
+            told.status = Some(status.as_u16());
+            told.answer = Some(format!("{}, by the route itself", status.as_u16()));
+        }
+        None => told.upstream_headers = shown(request.headers_mut()),
+    }
     Ok(())
 }
 

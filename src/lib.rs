@@ -27,6 +27,7 @@ pub mod authz;
 pub mod control;
 pub mod decision;
 pub mod explain;
+pub mod policy;
 pub mod upstream;
 
 pub mod body;

@@ -6,13 +6,17 @@
 pub mod access;
 pub mod answer;
 pub mod audit;
+mod ext_authz;
 pub mod forward;
 pub mod forwarded;
 pub mod hop;
 pub mod host;
+mod mirror;
 pub mod normalize;
 pub mod path;
+mod policies;
 pub mod reply;
+mod retry;
 pub mod route;
 pub mod trace;
 pub mod upgrade;
@@ -28,6 +32,9 @@ use hyper::body::Incoming;
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::decision::{self, Decision, Place};
+use crate::policy::cors;
+use crate::policy::ext_authz::Granted;
+use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
@@ -65,7 +72,16 @@ struct Story {
     record: Record,
     form: Form,
     id: HeaderValue,
+    version: Version,
     choice: Option<Choice>,
+    /// What the answer says to a site's script.
+    cors: Option<cors::Verdict>,
+    /// How the client's rate limit stands.
+    quota: Option<Quota>,
+    /// What another service gave the request.
+    granted: Option<Granted>,
+    /// Why another service refused, whose answer is passed on.
+    refusal: Option<Reason>,
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -73,6 +89,8 @@ struct Story {
 struct Choice {
     listener: Arc<Listener>,
     route: Option<Arc<Route>>,
+    /// The bytes of the path that the route's match named.
+    matched: usize,
 }
 
 impl Choice {
@@ -98,19 +116,31 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
+        version: parts.version,
         choice: None,
+        cors: None,
+        quota: None,
+        granted: None,
+        refusal: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
+        let refused = result.is_err() || story.refusal.is_some();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), None);
+                story.record.answered(response.status().as_u16(), story.refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
+        if let Some(quota) = &story.quota {
+            quota.write(response.headers_mut());
+        }
+        if let Some(cors) = &story.cors {
+            cors.write(response.headers_mut(), refused);
+        }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
@@ -128,19 +158,45 @@ async fn respond(
 ) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
+    if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
+        return Ok(preflight);
+    }
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
-    trace(cx, &mut story.record, &mut request);
-    if websocket {
-        let drain = cx.connection.drain.clone();
-        return Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await;
+    if let Some(gates) = &choice.policies().gates {
+        let head = request.head();
+        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(answer);
+        }
     }
-    let limit = cx.snapshot.settings.limits.body;
-    let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-    let mut response = outbound.send(&mut story.record).await?;
+    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    let mut edits = policies::begin_edits(&choice, &decision, &request);
+    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
+    trace(cx, &mut story.record, &mut request);
+    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
+        answer?
+    } else {
+        if let Some(granted) = story.granted.take() {
+            granted.write(&mut request.parts_mut().headers);
+        }
+        if let Some(edits) = &mut edits {
+            edits.on_request(&mut request, choice.matched)?;
+        }
+        if websocket {
+            let drain = cx.connection.drain.clone();
+            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
+        } else {
+            let limit = cx.snapshot.settings.limits.body;
+            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            outbound.send(&mut story.record).await?
+        }
+    };
+    if let Some(edits) = &edits {
+        let status = response.status().as_u16();
+        edits.on_response(&choice, &decision, status, response.headers_mut());
+    }
     if cx.snapshot.settings.via {
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
@@ -198,12 +254,17 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&head, story.now).cloned();
+    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+        // another listener's handshake may have asked for less than this one's would
+        return Err(Reason::MisdirectedRequest.into());
+    }
+    let found = listener.router.find(&head, story.now);
+    let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
     }
-    let choice = Choice { listener, route };
+    let choice = Choice { listener, route, matched };
     story.choice = Some(choice.clone());
     Ok(choice)
 }
@@ -243,21 +304,26 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
-    edit_for(&cx.snapshot.settings, &cx.connection, policies, authentication, request)
+fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
+    edit_for(&cx.snapshot.settings, &cx.connection, effective, route, authentication, request)
 }
 
 /// The same, for requests that come from no client, too.
-pub(crate) fn edit_for(
+fn edit_for(
     settings: &Settings,
     connection: &Connection,
-    policies: &Policies,
+    effective: &Policies,
+    route: &Route,
     authentication: &Authentication,
     request: &mut Request,
 ) -> bool {
     let (authority, id) = (request.authority().clone(), request.id().clone());
+    if let Some(credentials) = &effective.credentials {
+        policies::remove_credentials(credentials, request);
+    }
     let parts = request.parts_mut();
-    if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    let passes = route.passes_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -291,12 +357,49 @@ fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
     record.text("span.id", span.span());
 }
 
+/// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
+/// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
+pub(crate) fn foresee(
+    settings: &Settings,
+    connection: &Connection,
+    (listener, route, matched): (&Arc<Listener>, &Arc<Route>, usize),
+    decision: &Decision,
+    request: &mut Request,
+) -> Result<Option<http::StatusCode>, Rejection> {
+    let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
+    let mut edits = policies::begin_edits(&choice, decision, request);
+    edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
+    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+        return answer.map(|answer| Some(answer.status()));
+    }
+    if let Some(edits) = &mut edits {
+        edits.on_request(request, matched)?;
+    }
+    Ok(None)
+}
+
+/// Whether a request is a preflight that is answered before any token is looked for.
+pub(crate) fn is_answered_preflight(
+    listener: &Arc<Listener>,
+    route: Option<&Arc<Route>>,
+    head: &Head<'_>,
+    now: UnixTime,
+) -> bool {
+    let choice = Choice { listener: Arc::clone(listener), route: route.cloned(), matched: 0 };
+    cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
+}
+
 /// The only error exit.
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let realm =
-        story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let policies = story.choice.as_ref().map(Choice::policies);
+    let basic = policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
+    let jwt = policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let realm = match rejection.reason {
+        Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
+        _ => jwt,
+    };
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
-    if rejection.close {
+    if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));

@@ -37,8 +37,20 @@ pub enum Reason {
     InvalidClaim,
     /// The keys that the token needs have not been fetched yet, or are too old to count.
     KeysUnavailable,
+    /// No name and password, where `basicAuth` needs them.
+    MissingCredentials,
+    /// An unknown name, a wrong password, or not what RFC 7617 calls credentials.
+    InvalidCredentials,
+    /// No API key, where `apiKey` needs one.
+    MissingApiKey,
+    /// An unknown API key, or several.
+    InvalidApiKey,
     /// The authorization rules say no.
     Denied,
+    /// The service of `extAuthz` says no.
+    ExtAuthzDenied,
+    /// The service of `extAuthz` could not be asked.
+    ExtAuthzUnavailable,
     /// No listener or route matches the request.
     NoRoute,
     /// The route has no backend to send the request to.
@@ -65,10 +77,14 @@ pub enum Reason {
     RequestTimeout,
     /// A method that a gateway does not forward (CONNECT, TRACE).
     MethodNotAllowed,
+    /// The host is one for which the connection's TLS handshake would have gone otherwise (RFC 9110 §15.5.20).
+    MisdirectedRequest,
     /// A transfer coding that is not understood.
     UnsupportedCoding,
     /// A rate limit is used up.
     RateLimited,
+    /// The backend has all the connections that it may have.
+    UpstreamBusy,
     /// The gateway failed; never caused by a request alone.
     Internal,
 }
@@ -77,7 +93,7 @@ use Reason as R;
 
 impl Reason {
     /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 39] = [
         R::MissingToken,
         R::MalformedToken,
         R::UnsupportedAlgorithm,
@@ -92,7 +108,13 @@ impl Reason {
         R::MissingClaim,
         R::InvalidClaim,
         R::KeysUnavailable,
+        R::MissingCredentials,
+        R::InvalidCredentials,
+        R::MissingApiKey,
+        R::InvalidApiKey,
         R::Denied,
+        R::ExtAuthzDenied,
+        R::ExtAuthzUnavailable,
         R::NoRoute,
         R::NoBackend,
         R::UpstreamConnect,
@@ -106,8 +128,10 @@ impl Reason {
         R::BodyTooLarge,
         R::RequestTimeout,
         R::MethodNotAllowed,
+        R::MisdirectedRequest,
         R::UnsupportedCoding,
         R::RateLimited,
+        R::UpstreamBusy,
         R::Internal,
     ];
 
@@ -168,6 +192,20 @@ impl Reason {
                 S::SERVICE_UNAVAILABLE,
                 "authentication unavailable: the issuer's keys have not been fetched yet",
             ),
+            R::MissingCredentials => {
+                ("missing_credentials", S::UNAUTHORIZED, "authentication failure: no user name and password found")
+            }
+            R::InvalidCredentials => {
+                ("invalid_credentials", S::UNAUTHORIZED, "authentication failure: the user name or password is wrong")
+            }
+            R::MissingApiKey => ("missing_api_key", S::UNAUTHORIZED, "authentication failure: no API key found"),
+            R::InvalidApiKey => {
+                ("invalid_api_key", S::UNAUTHORIZED, "authentication failure: the API key is not known")
+            }
+            R::ExtAuthzDenied => ("ext_authz_denied", S::FORBIDDEN, "authorization failed"),
+            R::ExtAuthzUnavailable => {
+                ("ext_authz_unavailable", S::FORBIDDEN, "authorization failed: the deciding service can not be asked")
+            }
             R::Denied => ("denied", S::FORBIDDEN, "authorization failed"),
             R::NoRoute => ("no_route", S::NOT_FOUND, "no route matches the request"),
             R::NoBackend => ("no_backend", S::INTERNAL_SERVER_ERROR, "the route has no backend"),
@@ -184,10 +222,14 @@ impl Reason {
             R::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "the request's body is too large"),
             R::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "the request did not arrive in time"),
             R::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "the method is not allowed"),
+            R::MisdirectedRequest => {
+                ("misdirected_request", S::MISDIRECTED_REQUEST, "the host is not served on this connection")
+            }
             R::UnsupportedCoding => {
                 ("unsupported_coding", S::NOT_IMPLEMENTED, "the request's transfer coding is not supported")
             }
             R::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "too many requests"),
+            R::UpstreamBusy => ("upstream_busy", S::SERVICE_UNAVAILABLE, "the backend has no connection left"),
             R::Internal => ("internal_error", S::INTERNAL_SERVER_ERROR, "the gateway failed"),
         }
     }
@@ -201,7 +243,7 @@ impl Reason {
             404 | 405 | 501 => 12,      // UNIMPLEMENTED
             408 | 504 => 4,             // DEADLINE_EXCEEDED
             413 | 414 | 429 | 431 => 8, // RESOURCE_EXHAUSTED
-            502 | 503 => 14,            // UNAVAILABLE
+            421 | 502 | 503 => 14,      // UNAVAILABLE
             _ => 2,                     // UNKNOWN
         }
     }

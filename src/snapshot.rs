@@ -9,6 +9,13 @@ use std::time::Duration;
 use crate::auth::{IdentityHeaders, JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
+use crate::policy::answer::Answer;
+use crate::policy::cors::Cors;
+use crate::policy::credentials::Credentials;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::Retry;
+use crate::policy::rewrite::NewAuthority;
+use crate::policy::{Edits, Gates};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::PathRules;
 use crate::proxy::route::{Hostname, Router};
@@ -73,13 +80,18 @@ pub struct Bind {
     pub address: SocketAddr,
     /// What the config calls it, in order.
     pub listeners: Vec<Arc<Listener>>,
-    /// How connections are encrypted; `None` is cleartext.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Counts requests that reach no listener.
     pub series: RouteSeries,
 }
 
 impl Bind {
+    /// How a connection is encrypted whose client asks for `name`: as the listener for that name says, or else the
+    /// first. `None` is cleartext: listeners of one bind are encrypted all or none.
+    pub fn tls(&self, name: Option<&str>) -> Option<&ServerTls> {
+        let named = name.and_then(|name| self.listener(name)).and_then(|listener| listener.tls.as_ref());
+        named.or_else(|| self.listeners.first().and_then(|listener| listener.tls.as_ref()))
+    }
+
     /// The listener for `host`: an exact name, then the longest wildcard, then one for any host.
     pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
         let rank = |listener: &Listener| match &listener.hostname {
@@ -106,6 +118,15 @@ impl Bind {
     }
 }
 
+/// How a listener's connections are encrypted.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// Tells settings apart, also across reloads: what was written, not what the files hold.
+    pub identity: u64,
+    /// Certificate, key, authorities and protocols.
+    pub config: Arc<rustls::ServerConfig>,
+}
+
 /// A set of hosts on a bind.
 #[derive(Debug)]
 pub struct Listener {
@@ -113,6 +134,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts it answers for.
     pub hostname: Hostname,
+    /// How its connections are encrypted; `None` is cleartext.
+    pub tls: Option<ServerTls>,
     /// How its requests' paths are read.
     pub paths: PathRules,
     /// Its routes, in the order of the file.
@@ -136,10 +159,26 @@ pub struct Route {
     pub policies: Policies,
     /// Where its requests go.
     pub backends: Balance,
+    /// The answer, when no backend is to be asked.
+    pub answer: Option<Answer>,
+    /// Who gets copies of its requests.
+    pub mirrors: Box<[Arc<Mirror>]>,
+    /// When a request is tried again.
+    pub retry: Option<Retry>,
+    /// The verified credential stays on its requests.
+    pub passes_credential: bool,
     /// How long its backends may take.
     pub timeouts: Timeouts,
     /// Counts its requests.
     pub series: RouteSeries,
+}
+
+impl Route {
+    /// Whether the backend is asked by its own name.
+    pub fn own_authority(&self) -> bool {
+        let rewrite = self.policies.edits.as_ref().and_then(|edits| edits.rewrite.as_ref());
+        rewrite.is_some_and(|rewrite| rewrite.authority == Some(NewAuthority::Backend))
+    }
 }
 
 /// The effective policies of a route, or of a listener's requests without one.
@@ -151,6 +190,14 @@ pub struct Policies {
     pub rules: Arc<[RuleSet]>,
     /// Counts what came of credentials, where there is a `jwtAuth`.
     pub counters: Option<Arc<TokenCounters>>,
+    /// Which other sites' scripts may ask.
+    pub cors: Option<Arc<Cors>>,
+    /// What must be shown besides a bearer token.
+    pub credentials: Option<Arc<Credentials>>,
+    /// What must be passed besides.
+    pub gates: Option<Arc<Gates>>,
+    /// What is changed on the way.
+    pub edits: Option<Arc<Edits>>,
 }
 
 /// Whether a token is asked for, weakest first.

@@ -100,8 +100,10 @@ fn authorization(set: &Located<Authorization>, found: &mut Vec<Diagnostic>) {
 
 fn backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
     if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.insecure) {
-        let message = "`insecure: true`: whoever stands in between can read and change every request";
-        found.push(Diagnostic::warning(Code::Insecure, tls.place.clone(), message));
+        let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change \
+                       everything, tokens included";
+        let warning = Diagnostic::warning(Code::Insecure, tls.place.clone(), message);
+        found.push(warning.hint("name the backend's authorities in `root` instead"));
     }
 }
 

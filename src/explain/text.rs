@@ -30,8 +30,15 @@ impl fmt::Display for Explanation {
         for set in &self.authorization {
             rules(f, set)?;
         }
+        if let Some(reason) = self.credentials {
+            writeln!(f, "credentials    refused: {reason}")?;
+        }
+        if !self.not_judged.is_empty() && self.reason.is_none() {
+            writeln!(f, "not judged     {}: only a running gateway knows", self.not_judged.join(", "))?;
+        }
         match (self.status, self.reason) {
             (Some(status), Some(reason)) => writeln!(f, "=> {status} {reason}")?,
+            _ if self.answer.is_some() => writeln!(f, "=> {}", self.answer.as_deref().unwrap_or_default())?,
             _ if self.backends.is_empty() => writeln!(f, "=> let through")?,
             _ => writeln!(f, "=> forwarded to {}", self.backends.join(" or "))?,
         }

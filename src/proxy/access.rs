@@ -150,6 +150,11 @@ impl Record {
         self.complete = true;
     }
 
+    /// When the request's head was there.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The worker that serves the request.
     pub fn worker(&self) -> &Arc<Worker> {
         &self.worker
