@@ -126,6 +126,31 @@ fn every_warning_is_found_at_its_line() {
 }
 
 #[test]
+fn what_stands_open_to_others_is_warned_of() {
+    let listener = |inner: &str| format!("binds: [{{port: 3000, listeners: [{{{inner}}}]}}]");
+    let jwt = |jwks: &str| format!("jwtAuth: {{mode: strict, issuer: a, audiences: [b], jwks: {jwks}}}");
+    let header = "transformations: {request: {set: {x-user: jwt.sub}}}";
+    let keys = jwt("{file: ./manifests/jwt/pub-key}");
+    let stripped = keys.replace("mode:", "claimsToHeaders: [{claim: sub, header: X-User}], mode:");
+    let backend = |tls: &str| format!("routes: [{{backends: [{{host: a:1, policies: {{backendTLS: {tls}}}}}]}}]");
+    for (inner, ids) in [
+        (format!("policies: {{{}}}", jwt("{url: 'http://idp/certs'}")), &["W005"][..]),
+        (format!("policies: {{{}}}", jwt("{url: 'https://idp/certs', tls: {insecure: true}}")), &["W004"]),
+        (format!("policies: {{{}}}", jwt("{url: 'https://idp/certs'}")), &[]),
+        (backend("{insecure: true}"), &["W004"]),
+        (backend("{}"), &[]),
+        (format!("policies: {{{keys}, {header}}}"), &["W014"]),
+        (format!("policies: {{{stripped}, {header}}}"), &[]),
+    ] {
+        let found = run(&["validate", "--output", "json", "-c", &listener(&inner)]);
+        let told = found.json();
+        let findings = told["files"][0]["findings"].as_array().unwrap();
+        let shown: Vec<_> = findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect();
+        assert_eq!(shown, ids, "{inner}: {told:#}");
+    }
+}
+
+#[test]
 fn every_error_has_an_id_and_a_place() {
     let folder = TempDir::new();
     let large = folder.write("large.yaml", vec![b'#'; (4 << 20) + 1]);
@@ -209,6 +234,27 @@ fn explain_says_why_and_ends_accordingly() {
         assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
         assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
     }
+}
+
+#[test]
+fn explain_foresees_answers_and_what_the_backend_gets() {
+    let config = "binds: [{port: 3000, listeners: [{routes: [
+        {name: gone, matches: [{path: {pathPrefix: /gone}}], policies: {directResponse: {status: 410}}},
+        {name: site, matches: [{path: {pathPrefix: /site}}], backends: [{host: 'a:1'}], policies: {
+          cors: {allowOrigins: ['*'], allowMethods: [GET]}, jwtAuth: {mode: strict, issuer: agentgateway.dev,
+          audiences: [test.agentgateway.dev], jwks: {file: ./manifests/jwt/pub-key}, claimsToHeaders: [{claim: sub, header: x-user}]},
+          requestHeaderModifier: {set: {x-edited: yes-it-is}}}}]}]}]";
+    let explain = |more: &[&str]| run(&[&["explain", "-c", config], more].concat());
+    let gone = explain(&["GET", "/gone"]);
+    assert_eq!(gone.code, 0);
+    assert!(gone.out.ends_with("=> 410, by the route itself\n"), "{}", gone.out);
+    let asked = ["-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET", "OPTIONS", "/site"];
+    assert!(explain(&asked).out.ends_with("=> a preflight, answered by `cors` before any token is looked for\n"));
+    assert_eq!(explain(&["OPTIONS", "/site"]).code, 3);
+    let told = explain(&["-t", ALICE, "-H", "x-user: root", "--output", "json", "GET", "/site"]).json();
+    let headers = told["upstreamHeaders"].as_array().unwrap();
+    let value = |name: &str| headers.iter().find(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap());
+    assert_eq!((value("x-user"), value("x-edited"), value("authorization")), (Some("alice"), Some("yes-it-is"), None));
 }
 
 #[test]

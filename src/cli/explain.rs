@@ -12,6 +12,7 @@ use super::output::{Format, Paint, finish, finish_json};
 use super::{BAD_CONFIG, ConfigArgs, FAILED, input, load, say};
 use crate::control::InForce;
 use crate::explain::{Explanation, Question, explain};
+use crate::reason::Reason;
 use crate::request::UnixTime;
 
 /// It would be answered with 401 (or 400 or 503) for its credentials.
@@ -94,10 +95,12 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
 
 /// 0: it would go on to the backend.
 fn code(told: &Explanation) -> u8 {
-    match (told.reason, told.status) {
-        (None, _) => 0,
-        (Some("denied"), _) => DENIED,
-        (Some("multiple_tokens" | "keys_unavailable"), _) | (_, Some(401)) => UNAUTHENTICATED,
+    let Some(code) = told.reason else { return 0 };
+    // the reason's own status: a gRPC client is answered 200 whatever happens
+    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == code);
+    match reason.map(|reason| (reason, reason.status().as_u16())) {
+        Some((Reason::MultipleTokens | Reason::KeysUnavailable, _) | (_, 401)) => UNAUTHENTICATED,
+        Some((_, 403)) => DENIED,
         _ => FAILED,
     }
 }
