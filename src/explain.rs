@@ -90,6 +90,8 @@ pub struct Explanation {
     pub authorization: Vec<SetStep>,
     /// The rule that decided.
     pub deciding_rule: Option<String>,
+    /// The policies that hold besides, and where they stand.
+    pub further: Vec<Named>,
     /// Where it would go, by weight.
     pub backends: Vec<String>,
     /// What made the route take it.
@@ -253,6 +255,7 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
         authentication: None,
         authorization: Vec::new(),
         deciding_rule: None,
+        further: Vec::new(),
         backends: Vec::new(),
         matched: None,
         near_misses: Vec::new(),
@@ -312,7 +315,9 @@ fn head(uri: &Uri, bind: &Bind, question: &Question) -> Result<Parts, NoQuestion
         parts.headers.append(name, value.clone());
     }
     if !parts.headers.contains_key(header::HOST) {
-        let host = uri.authority().map_or_else(|| format!("localhost:{}", bind.address.port()), ToString::to_string);
+        let port = bind.address.port();
+        let here = || if port == 0 { "localhost".to_owned() } else { format!("localhost:{port}") };
+        let host = uri.authority().map_or_else(here, ToString::to_string);
         parts.headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|_| bad())?);
     }
     if let Some(token) = &question.token {
@@ -355,6 +360,7 @@ fn walk(
     if let Some(listener) = written.config {
         routes::tell(told, listener, &request.head());
     }
+    told.further = written.further;
     let policies = route.map_or(&listener.policies, |route| &route.policies);
     let place = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
@@ -368,10 +374,12 @@ fn walk(
         told.not_judged.extend(gates.ext_authz.is_some().then_some("extAuthz"));
         told.not_judged.extend((!gates.limits.is_empty()).then_some("localRateLimit"));
     }
-    let mut step = authentication(policies, &decision.authentication, written.jwt_origin);
-    step.replaces = written.jwt_replaced;
-    checks::tell(&mut step, policies, &decision.authentication, &head);
-    told.authentication = Some(step);
+    if decision.credentials.is_none() {
+        let mut step = authentication(policies, &decision.authentication, written.jwt_origin);
+        step.replaces = written.jwt_replaced;
+        checks::tell(&mut step, policies, &decision.authentication, &head);
+        told.authentication = Some(step);
+    }
     let vars = decision::vars(policies, &head, place, question.now, &decision.authentication);
     if decision.authorization.is_some() {
         told.authorization = policies.rules.iter().map(|set| rules(set, &vars)).collect();
@@ -379,6 +387,9 @@ fn walk(
     told.deciding_rule = deciding_rule(policies, &decision);
     decision.permit()?;
     let route = route.ok_or(Reason::NoRoute)?;
+    if route.backends.endpoints().next().is_none() && route.answer.is_none() {
+        return Err(Reason::NoBackend.into());
+    }
     told.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();
     let chosen = (listener, route, matched);
     match crate::proxy::foresee(&snapshot.settings, &connection, chosen, &decision, &mut request)? {
@@ -399,6 +410,7 @@ struct Written<'c> {
     route: Option<Named>,
     jwt_origin: Option<String>,
     jwt_replaced: Option<String>,
+    further: Vec<Named>,
 }
 
 impl<'c> Written<'c> {
@@ -421,12 +433,19 @@ impl<'c> Written<'c> {
             .filter_map(|level| level.jwt_auth.as_ref())
             .map(|p| origin(&p.place))
             .collect();
+        let mut further: BTreeMap<&str, String> = BTreeMap::new(); // the most specific level is the last, and stays
+        for (kind, place) in levels.iter().flatten().flat_map(|level| level.kinds()) {
+            if !matches!(kind, "jwtAuth" | "authorization") {
+                further.insert(kind, origin(place));
+            }
+        }
         Self {
             config: Some(written),
             jwt_replaced: policies.get(1).cloned(),
             listener: Some(Named { name: written.name.clone(), origin: origin(&written.place) }),
             route: route.map(|route| Named { name: route.name.clone(), origin: origin(&route.place) }),
             jwt_origin: jwt_origin(levels.into_iter().flatten()),
+            further: further.into_iter().map(|(kind, origin)| Named { name: kind.to_owned(), origin }).collect(),
         }
     }
 }

