@@ -2,6 +2,7 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod import;
 mod load;
 mod run;
 mod validate;
@@ -36,6 +37,8 @@ enum Command {
     Run(RunArgs),
     /// Say everything that is wrong with a config, and bind nothing.
     Validate(ConfigArgs),
+    /// Turn Kubernetes manifests of another gateway into a config.
+    Import(import::ImportArgs),
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(RunArgs { config, validate_only: true }) | Command::Validate(config) => validate::main(&config),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
+        Command::Import(args) => import::main(&args),
         Command::Echo { listen } => echo::main(listen),
     }
 }

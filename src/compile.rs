@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::auth::jwks::Sources;
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
-use crate::config::bind::{EscapedSlashes, Listener as ListenerConfig, PathNormalization};
+use crate::config::bind::{Errors, EscapedSlashes, Listener as ListenerConfig, PathNormalization};
 use crate::config::place::{Located, Place};
 use crate::config::policy::Policies as PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
@@ -106,6 +106,7 @@ impl<'a> Compiler<'a> {
         }
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            envoy_errors: listener.errors == Errors::Envoy,
             paths: path_rules(listener.path_normalization),
             routes,
             router,

@@ -9,7 +9,7 @@ mod dialect;
 pub mod error;
 mod expand;
 mod lint;
-mod node;
+pub(crate) mod node;
 pub mod place;
 pub mod policy;
 pub mod process;

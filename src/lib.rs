@@ -15,6 +15,7 @@ pub mod cli;
 
 pub mod compile;
 pub mod config;
+pub mod import;
 pub mod snapshot;
 
 pub mod listen;

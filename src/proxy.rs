@@ -251,7 +251,11 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     let realm =
         story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
-    let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
+    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
+    let mut response = match envoy {
+        true => reply::envoy::refuse(rejection, story.form, Realm(realm)),
+        false => reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()),
+    };
     if rejection.close {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

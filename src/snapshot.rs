@@ -113,6 +113,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts it answers for.
     pub hostname: Hostname,
+    /// Whether its refusals have Envoy's words and statuses.
+    pub envoy_errors: bool,
     /// How its requests' paths are read.
     pub paths: PathRules,
     /// Its routes, in the order of the file.
