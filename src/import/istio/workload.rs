@@ -14,6 +14,8 @@ pub(super) struct Workload {
     labels: Vec<(String, String)>,
     /// Whether pods may have labels beside these.
     open: bool,
+    /// The labels of the gateways of the files: what selects one of them selects no service.
+    others: Vec<Vec<(String, String)>>,
     /// Whether the labels are a guess from the name.
     guessed: bool,
 }
@@ -27,6 +29,7 @@ impl Workload {
             name: name.clone(),
             labels,
             open: false,
+            others: Vec::new(),
             guessed: false,
         };
         if let Some(object) = cluster.find(NETWORKING, "Gateway", namespace, name) {
@@ -52,6 +55,7 @@ impl Workload {
             name: name.to_owned(),
             labels: Vec::new(),
             open: true,
+            others: gateways(cluster),
             guessed: false,
         };
         let Some(service) = cluster.find("", "Service", namespace, name) else {
@@ -137,7 +141,7 @@ impl Workload {
             }
             return Some(true);
         }
-        if !self.open {
+        if !self.open || self.others.iter().any(|gateway| wanted.iter().all(|label| gateway.contains(label))) {
             return Some(false);
         }
         selector.refused(format!(
@@ -150,6 +154,13 @@ impl Workload {
     fn in_scope(&self, object: Field<'_>) -> bool {
         object.doc.namespace == self.namespace || object.doc.namespace == ROOT
     }
+}
+
+/// The labels of all gateways' pods.
+fn gateways(cluster: &Cluster<'_>) -> Vec<Vec<(String, String)>> {
+    let groups = [NETWORKING, super::super::gateway_api::GROUP];
+    let all = groups.into_iter().flat_map(|group| cluster.all(group, "Gateway"));
+    all.map(|one| Workload::gateway(cluster, &(one.doc.namespace.clone(), one.doc.name.clone())).labels).collect()
 }
 
 fn pairs(labels: Option<Field<'_>>) -> Vec<(String, String)> {
