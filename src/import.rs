@@ -28,8 +28,8 @@ use cluster::Cluster;
 use manifest::{Document, Field};
 use out::Value;
 use plan::Plan;
-pub use report::{Finding, Verdict};
 use report::Report;
+pub use report::{Finding, Verdict};
 
 /// Whose manifests they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,12 +137,9 @@ impl Config {
 pub fn import(dialect: Dialect, sources: &[Source], options: &Options) -> Result<Imported, Vec<Diagnostic>> {
     let documents = manifest::read(sources)?;
     let report = Report::default();
-    let cluster =
-        Cluster { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
-    let mut plan = Plan {
-        listeners: gateway_api::listeners(&cluster),
-        trusted_proxies: options.trusted_proxies.clone(),
-    };
+    let cluster = Cluster { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
+    let mut plan =
+        Plan { listeners: gateway_api::listeners(&cluster), trusted_proxies: options.trusted_proxies.clone() };
     match dialect {
         Dialect::Istio => istio::apply(&cluster, &mut plan),
         Dialect::EnvoyGateway => envoy_gateway::apply(&cluster, &mut plan),
@@ -183,9 +180,10 @@ fn other_object(dialect: Dialect, root: Field<'_>) -> bool {
         (GATEWAY_API, "GatewayClass") => dropped(root, "about the cluster, not about requests"),
         (GATEWAY_API, "TCPRoute" | "TLSRoute" | "UDPRoute") => dropped(root, "only HTTP is served here"),
         // what these groups hold describes the cluster
-        ("" | "apps" | "batch" | "autoscaling" | "policy" | "rbac.authorization.k8s.io" | "apiextensions.k8s.io", _) => {
-            true
-        }
+        (
+            "" | "apps" | "batch" | "autoscaling" | "policy" | "rbac.authorization.k8s.io" | "apiextensions.k8s.io",
+            _,
+        ) => true,
         ("networking.k8s.io", "NetworkPolicy") => dropped(root, "holds between pods, wherever requests come from"),
         ("cert-manager.io" | "external-secrets.io" | "keda.sh" | "monitoring.coreos.com", _) => {
             dropped(root, "about the cluster, not about requests")
@@ -221,7 +219,8 @@ fn same_socket(plan: &mut Plan, documents: &[Document], report: &Report) {
         let clash = before.iter().find(|other| other.port == one.port && other.hostname == one.hostname);
         if let Some(other) = clash {
             let gateway = documents.iter().find(|doc| {
-                doc.kind == "Gateway" && (doc.namespace.as_str(), doc.name.as_str()) == (&*one.gateway.0, &*one.gateway.1)
+                doc.kind == "Gateway"
+                    && (doc.namespace.as_str(), doc.name.as_str()) == (&*one.gateway.0, &*one.gateway.1)
             });
             if let Some(gateway) = gateway {
                 gateway.root(report).refused(format!(

@@ -122,7 +122,9 @@ fn authentication(cluster: &Cluster<'_>, field: Field<'_>) -> Jwt {
     for one in field.list("providers") {
         let issuer = one.text_of("issuer").unwrap_or_default();
         match one.get("issuer") {
-            Some(issuer) => issuer.exact("provider issuer; `nbf` is checked here too, and a token without `kid` is tried"),
+            Some(issuer) => {
+                issuer.exact("provider issuer; `nbf` is checked here too, and a token without `kid` is tried")
+            }
             None => one.refused("a provider needs an `issuer`"),
         }
         if let Some(list) = one.get("audiences") {

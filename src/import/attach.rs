@@ -83,7 +83,8 @@ pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachm
 fn selected(cluster: &Cluster<'_>, field: Field<'_>) -> Vec<Attachment> {
     field.only(&["group", "kind", "matchLabels", "sectionName"]);
     let kind = field.text_of("kind").unwrap_or_default();
-    let Some(labels) = field.get("matchLabels").filter(|_| matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute")) else {
+    let Some(labels) = field.get("matchLabels").filter(|_| matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute"))
+    else {
         field.refused("only `matchLabels` of gateways and routes are understood");
         return Vec::new();
     };

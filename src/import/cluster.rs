@@ -135,9 +135,9 @@ impl<'a> Cluster<'a> {
                 field.refused(format!("`{key}` has to become a file; say where files may be written: `--out-dir DIR`"));
                 return None;
             }
-            (None, _) => field.input(format!(
-                "the {kind} {namespace}/{name} is not among the files: put its `{key}` at {path}"
-            )),
+            (None, _) => {
+                field.input(format!("the {kind} {namespace}/{name} is not among the files: put its `{key}` at {path}"))
+            }
         }
         Some(path)
     }
@@ -156,9 +156,9 @@ impl<'a> Cluster<'a> {
                     target.text_of("group").unwrap_or_default() == to.group
                         && target.text_of("kind") == Some(&to.kind)
                         && target.text_of("name") == Some(&to.name)
-                        && target.text_of("sectionName").is_none_or(|section| {
-                            section == port.to_string() || Some(section) == port_name()
-                        })
+                        && target
+                            .text_of("sectionName")
+                            .is_none_or(|section| section == port.to_string() || Some(section) == port_name())
                 })
         })?;
         let spec = policy.get("spec")?;

@@ -4,6 +4,7 @@
 mod authorization;
 mod client;
 mod jwt;
+mod order;
 
 use super::attach::{Attachment, attachments};
 use super::cluster::Cluster;
@@ -51,6 +52,18 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
         }
         listener.routes = routes;
         // a policy whose targets are not understood could be for anything
+        if !order::settle(listener) {
+            let gateway = cluster.find(super::gateway_api::GROUP, "Gateway", &listener.gateway.0, &listener.gateway.1);
+            if let Some(gateway) = gateway {
+                gateway.report.remark(
+                    gateway,
+                    super::Verdict::Refused,
+                    "its routes have regular expressions, which come before prefixes there; beside them query \
+                     parameters, rewrites and redirects can't be imported",
+                );
+            }
+            listener.closed = true;
+        }
         listener.closed |= policies.iter().any(|policy| policy.closed && policy.attachments.is_empty());
     }
     client::apply(cluster, plan);
@@ -67,7 +80,10 @@ fn put(policy: &Security<'_>, route: &mut Route) {
         route.policies.extend(policy.cors.clone());
     }
     let identity = |name: &str| {
-        route.jwt.as_ref().is_some_and(|(jwt, _)| jwt.claims.iter().any(|(_, header)| header.eq_ignore_ascii_case(name)))
+        route
+            .jwt
+            .as_ref()
+            .is_some_and(|(jwt, _)| jwt.claims.iter().any(|(_, header)| header.eq_ignore_ascii_case(name)))
     };
     if route.matches.iter().any(|one| one.headers.iter().any(|(name, ..)| identity(name))) {
         policy.object.refused(format!(

@@ -135,11 +135,8 @@ fn attach(cluster: &Cluster<'_>, route: Field<'_>, listeners: &mut [(Listener, F
     if let Some(field) = hostnames {
         field.exact("route hostnames");
     }
-    let rules: Vec<Route> = spec
-        .list("rules")
-        .enumerate()
-        .map(|(index, field)| rule(cluster, route, field, index))
-        .collect();
+    let rules: Vec<Route> =
+        spec.list("rules").enumerate().map(|(index, field)| rule(cluster, route, field, index)).collect();
     let mut settle = Vec::new();
     for parent in spec.list("parentRefs") {
         let kind = parent.text_of("kind").unwrap_or("Gateway");

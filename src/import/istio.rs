@@ -105,7 +105,9 @@ fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
             && !(outer.forward && outer.providers == inner.providers)
         {
             for object in objects().into_iter().filter(|object| object.doc.kind == "RequestAuthentication") {
-                object.refused("the gateway checks tokens already, and the service would check what it leaves; write one");
+                object.refused(
+                    "the gateway checks tokens already, and the service would check what it leaves; write one",
+                );
             }
             route.closed = true;
         }
@@ -168,7 +170,7 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
                 jwt: None,
                 authorization: None,
                 closed: false,
-                        origin: "--map".to_owned(),
+                origin: "--map".to_owned(),
             }
         })
         .collect();
@@ -190,11 +192,16 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
 /// What an object of Istio's means that no translation reads; false when leaving it out could let somebody in.
 pub(super) fn other_object(root: Field<'_>) -> bool {
     match (&*root.doc.group, &*root.doc.kind) {
-        (SECURITY, "RequestAuthentication" | "AuthorizationPolicy") | (NETWORKING, "Gateway" | "VirtualService") => true,
+        (SECURITY, "RequestAuthentication" | "AuthorizationPolicy") | (NETWORKING, "Gateway" | "VirtualService") => {
+            true
+        }
         (SECURITY, "PeerAuthentication") => {
             super::dropped(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
         }
-        (NETWORKING, "DestinationRule" | "ServiceEntry" | "Sidecar" | "WorkloadEntry" | "WorkloadGroup" | "ProxyConfig")
+        (
+            NETWORKING,
+            "DestinationRule" | "ServiceEntry" | "Sidecar" | "WorkloadEntry" | "WorkloadGroup" | "ProxyConfig",
+        )
         | ("telemetry.istio.io", _) => super::dropped(root, "decides about no request of a client"),
         _ => {
             root.refused("this kind of object is not understood, and it could refuse requests");

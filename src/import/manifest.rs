@@ -56,19 +56,12 @@ pub(super) fn read(sources: &[Source]) -> Result<Vec<Document>, Vec<Diagnostic>>
     if errors.is_empty() { Ok(documents) } else { Err(errors) }
 }
 
-fn collect(
-    file: usize,
-    source: &Arc<Source>,
-    root: Node,
-    documents: &mut Vec<Document>,
-    errors: &mut Vec<Diagnostic>,
-) {
+fn collect(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Document>, errors: &mut Vec<Diagnostic>) {
     if is_null(&root) {
         return;
     }
-    let text = |path: &[&str]| {
-        path.iter().try_fold(&root, |node, key| child(node, key)).and_then(scalar).map(str::to_owned)
-    };
+    let text =
+        |path: &[&str]| path.iter().try_fold(&root, |node, key| child(node, key)).and_then(scalar).map(str::to_owned);
     let fault = |message: &str| Diagnostic::error(source.place(root.start, root.start, ""), message);
     let Some(kind) = text(&["kind"]) else {
         errors.push(fault("this is no Kubernetes object: it has no `kind`"));

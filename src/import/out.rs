@@ -230,7 +230,8 @@ fn scalar(text: &str) -> String {
         false => text.to_owned(),
     };
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@');
-    let word = matches!(&*text.to_ascii_lowercase(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
+    let word =
+        matches!(&*text.to_ascii_lowercase(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
     if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(bare) && !word {
         return text;
     }
@@ -295,8 +296,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::node::{Kind, parse_all};
     use crate::config::Source;
+    use crate::config::node::{Kind, parse_all};
 
     fn read(text: String) -> crate::config::node::Node {
         let (mut documents, errors) = parse_all(&Source::new("out", text)).unwrap();

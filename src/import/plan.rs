@@ -112,7 +112,10 @@ impl Match {
     fn value(&self) -> Value {
         let conditions = |all: &[(String, &str, String)]| {
             let one = |(name, kind, value): &(String, &str, String)| -> Value {
-                Map::default().with("name", name.as_str()).with("value", Map::default().with(kind, value.as_str())).into()
+                Map::default()
+                    .with("name", name.as_str())
+                    .with("value", Map::default().with(kind, value.as_str()))
+                    .into()
             };
             (!all.is_empty()).then(|| all.iter().map(one).collect::<Vec<_>>())
         };
@@ -138,19 +141,25 @@ fn closed() -> Commented {
 
 impl Route {
     fn value(&self, above: &Above<'_>) -> Commented {
+        let matches: Vec<Value> = self.matches.iter().map(Match::value).collect();
+        let map = Map::default()
+            .with("name", self.name.as_str())
+            .with_some("hostnames", (!self.hostnames.is_empty()).then(|| self.hostnames.clone()))
+            .with_some("matches", (!matches.is_empty()).then_some(matches));
+        let origin = format!("from {}", self.origin);
         let mut policies = Map::default();
+        if self.closed {
+            // nothing of what is half understood
+            policies.put_commented("authorization", closed());
+            return Commented::new(origin, map.with("policies", policies));
+        }
         if let Some((jwt, origin)) = self.jwt.as_ref().filter(|(jwt, _)| above.jwt != Some(jwt)) {
             policies.put_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.value()));
         }
-        match (self.closed, &self.authorization) {
-            (true, _) => policies.put_commented("authorization", closed()),
-            (false, Some(rules)) if above.authorization != Some(rules) => {
-                policies.put_commented("authorization", rules.clone());
-            }
-            (false, _) => {}
+        if let Some(rules) = self.authorization.as_ref().filter(|rules| above.authorization != Some(rules)) {
+            policies.put_commented("authorization", rules.clone());
         }
         policies.extend(self.policies.clone());
-        let matches: Vec<Value> = self.matches.iter().map(Match::value).collect();
         let backends: Vec<Value> = self
             .backends
             .iter()
@@ -162,13 +171,10 @@ impl Route {
                     .into()
             })
             .collect();
-        let map = Map::default()
-            .with("name", self.name.as_str())
-            .with_some("hostnames", (!self.hostnames.is_empty()).then(|| self.hostnames.clone()))
-            .with_some("matches", (!matches.is_empty()).then_some(matches))
+        let map = map
             .with_some("policies", (!policies.is_empty()).then_some(policies))
             .with_some("backends", (!backends.is_empty()).then_some(backends));
-        Commented::new(format!("from {}", self.origin), map)
+        Commented::new(origin, map)
     }
 }
 
@@ -184,15 +190,22 @@ impl Listener {
     fn shared(&self) -> Above<'_> {
         let first = self.routes.first();
         let jwt = first.and_then(|route| route.jwt.as_ref()).map(|(jwt, _)| jwt);
-        let jwt = jwt.filter(|jwt| self.routes.iter().all(|route| route.jwt.as_ref().is_some_and(|(own, _)| own == *jwt)));
+        let jwt = jwt.filter(|jwt| {
+            self.routes.iter().all(|route| !route.closed && route.jwt.as_ref().is_some_and(|(own, _)| own == *jwt))
+        });
         let rules = first.and_then(|route| route.authorization.as_ref()).filter(|_| self.authorization.is_none());
-        let rules = rules
-            .filter(|rules| self.routes.iter().all(|route| !route.closed && route.authorization.as_ref() == Some(*rules)));
+        let rules = rules.filter(|rules| {
+            self.routes.iter().all(|route| !route.closed && route.authorization.as_ref() == Some(*rules))
+        });
         Above { jwt, authorization: rules }
     }
 
     fn value(&self) -> Commented {
-        let shared = self.shared();
+        let shared = if self.closed { Above::default() } else { self.shared() };
+        let routes: Vec<Commented> = match self.closed {
+            true => Vec::new(),
+            false => self.routes.iter().map(|route| route.value(&shared)).collect(),
+        };
         let mut policies = Map::default();
         if let Some((jwt, origin)) = self.routes.first().and_then(|r| r.jwt.as_ref()).filter(|_| shared.jwt.is_some()) {
             policies.put_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.value()));
@@ -201,9 +214,9 @@ impl Listener {
         if let Some(rules) = rules.or_else(|| shared.authorization.cloned()) {
             policies.put_commented("authorization", rules);
         }
-        let tls = self.tls.as_ref().map(|(cert, key)| Map::default().with("cert", cert.as_str()).with("key", key.as_str()));
+        let tls =
+            self.tls.as_ref().map(|(cert, key)| Map::default().with("cert", cert.as_str()).with("key", key.as_str()));
         let paths = (!self.merge_slashes).then(|| Map::default().with("mergeSlashes", false));
-        let routes: Vec<Commented> = self.routes.iter().map(|route| route.value(&shared)).collect();
         let map = Map::default()
             .with("name", self.name.as_str())
             .with("gatewayName", format!("{}/{}", self.gateway.0, self.gateway.1))

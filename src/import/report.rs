@@ -79,8 +79,13 @@ pub(super) struct Report {
 impl Report {
     /// Notes what became of a field and everything below it. Refusals are never taken back.
     pub(super) fn note(&self, field: Field<'_>, verdict: Verdict, text: impl Into<String>) {
-        let mut settled = self.settled.borrow_mut();
-        settled.extend((field.node.id..=field.node.last).map(|id| (field.doc.file, id)));
+        let all = (field.node.id..=field.node.last).map(|id| (field.doc.file, id));
+        self.settled.borrow_mut().extend(all);
+        self.remark(field, verdict, text);
+    }
+
+    /// Notes something about a field, and leaves it open what becomes of the fields in it.
+    pub(super) fn remark(&self, field: Field<'_>, verdict: Verdict, text: impl Into<String>) {
         if verdict == Verdict::Refused {
             self.refused.borrow_mut().push((field.doc.file, field.node.id));
         }
@@ -101,7 +106,10 @@ impl Report {
 
     /// Whether anything at or below a field was refused: then what was made of it is not whole.
     pub(super) fn tainted(&self, field: Field<'_>) -> bool {
-        self.refused.borrow().iter().any(|(file, id)| *file == field.doc.file && (field.node.id..=field.node.last).contains(id))
+        self.refused
+            .borrow()
+            .iter()
+            .any(|(file, id)| *file == field.doc.file && (field.node.id..=field.node.last).contains(id))
     }
 
     /// Whether anything was said about an object.

@@ -7,13 +7,27 @@ use super::GROUP;
 
 /// Settings that shape connections and decide about no request.
 const TUNING: [&str; 14] = [
-    "tcpKeepalive", "timeout", "connection", "http1", "http2", "http3", "healthCheck", "loadBalancer", "retry",
-    "circuitBreaker", "dns", "tcpKeepAlive", "compression", "telemetry",
+    "tcpKeepalive",
+    "timeout",
+    "connection",
+    "http1",
+    "http2",
+    "http3",
+    "healthCheck",
+    "loadBalancer",
+    "retry",
+    "circuitBreaker",
+    "dns",
+    "tcpKeepAlive",
+    "compression",
+    "telemetry",
 ];
 
 /// Reads `ClientTrafficPolicy` and `BackendTrafficPolicy`.
 pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
-    for object in cluster.all(GROUP, "ClientTrafficPolicy").into_iter().chain(cluster.all(GROUP, "BackendTrafficPolicy")) {
+    for object in
+        cluster.all(GROUP, "ClientTrafficPolicy").into_iter().chain(cluster.all(GROUP, "BackendTrafficPolicy"))
+    {
         let Some(spec) = object.get("spec") else { continue };
         super::attachments(cluster, spec);
         for key in TUNING {

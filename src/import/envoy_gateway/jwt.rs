@@ -111,7 +111,9 @@ fn claims(field: Field<'_>) -> Vec<(Vec<String>, String)> {
         };
         match one.text_of("header") {
             Some(header) if !path.is_empty() => {
-                one.approximate("claimsToHeaders: the same for strings, numbers and truth values; Envoy sends lists as base64");
+                one.approximate(
+                    "claimsToHeaders: the same for strings, numbers and truth values; Envoy sends lists as base64",
+                );
                 all.push((path, header.to_owned()));
             }
             _ => one.refused("`header` and a claim are needed"),
@@ -129,7 +131,11 @@ fn local_keys(cluster: &Cluster<'_>, field: Field<'_>) -> Option<Map> {
             let (kind, name) = (reference.text_of("kind")?, reference.text_of("name")?);
             let namespace = &field.doc.namespace;
             let value = (kind == "ConfigMap")
-                .then(|| cluster.data(kind, namespace, name, Some("jwks")).or_else(|| cluster.data(kind, namespace, name, None)))
+                .then(|| {
+                    cluster
+                        .data(kind, namespace, name, Some("jwks"))
+                        .or_else(|| cluster.data(kind, namespace, name, None))
+                })
                 .flatten()
                 .and_then(|value| String::from_utf8(value).ok());
             let Some(value) = value else {

@@ -75,6 +75,7 @@ pub(in super::super) fn address(cluster: &Cluster<'_>, field: Field<'_>) -> Opti
             };
             if let Some(fixed) = fixed {
                 fixed.exact(format!("host {host}:{port}"));
+                fixed.only(&["host", "port"]);
             }
             sweep(cluster, object, field);
             note_reference(field, &format!("host {host}:{port}"));

@@ -142,7 +142,10 @@ fn inside_cluster(cluster: &Cluster<'_>, url: &str) -> Option<String> {
     let mapped = |m: &&super::super::Mapping| {
         m.service == name && m.namespace == namespace && m.port.is_none_or(|only| only == port)
     };
-    matches!(labels.next(), None | Some("svc")).then(|| cluster.options.map.iter().find(mapped)).flatten().map(|m| m.host.clone())
+    matches!(labels.next(), None | Some("svc"))
+        .then(|| cluster.options.map.iter().find(mapped))
+        .flatten()
+        .map(|m| m.host.clone())
 }
 
 fn locations(rule: Field<'_>) -> Vec<Location> {
@@ -171,7 +174,9 @@ fn claims(rule: Field<'_>) -> Vec<(Vec<String>, String)> {
         one.only(&["header", "claim"]);
         match (one.text_of("header"), one.text_of("claim")) {
             (Some(header), Some(claim)) => {
-                one.approximate("claimsToHeaders: the same for strings, numbers and truth values; Istio sends lists as base64");
+                one.approximate(
+                    "claimsToHeaders: the same for strings, numbers and truth values; Istio sends lists as base64",
+                );
                 all.push((dotted(claim), header.to_owned()));
             }
             _ => one.refused("`header` and `claim` are needed"),

@@ -6,6 +6,7 @@ use super::super::cel::{Cond, Pattern, address_in, header, string_in, whole_matc
 use super::super::cluster::Cluster;
 use super::super::manifest::Field;
 use super::super::out::{Commented, Map, Value};
+use super::super::report::Verdict;
 use super::principal;
 use super::rule as written;
 
@@ -75,13 +76,16 @@ pub(super) fn translate(cluster: &Cluster<'_>, objects: &[Field<'_>], context: &
             }
         }
         if list.is_empty() {
-            let field = rules.or_else(|| object.get("spec")).unwrap_or(*object);
-            match action {
+            let means = match action {
                 Action::Allow => {
-                    field.exact("no rules: nothing is allowed");
                     allows.push(written(&name, "allow", "false", &object.doc.origin()));
+                    "no rules: nothing is allowed"
                 }
-                Action::Deny => field.exact("no rules: nothing is denied"),
+                Action::Deny => "no rules: nothing is denied",
+            };
+            match rules.or_else(|| object.get("spec").filter(|spec| spec.entries().next().is_none())) {
+                Some(field) => field.exact(means),
+                None => object.report.remark(*object, Verdict::Exact, means),
             }
         }
         origins.push(object.doc.origin());

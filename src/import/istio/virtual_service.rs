@@ -35,7 +35,8 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
 
 /// The listeners of a server: one for each host.
 fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: usize) -> Vec<Listener> {
-    let Some((port, number)) = server.at(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?))) else {
+    let Some((port, number)) = server.at(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
+    else {
         server.refused("a server needs a port");
         return Vec::new();
     };
@@ -165,7 +166,12 @@ fn route(cluster: &Cluster<'_>, object: Field<'_>, rule: Field<'_>, index: usize
         backends.extend(destination(cluster, object, one));
     }
     Route {
-        name: format!("{}/{}/{}", object.doc.namespace, object.doc.name, rule.text_of("name").unwrap_or(&index.to_string())),
+        name: format!(
+            "{}/{}/{}",
+            object.doc.namespace,
+            object.doc.name,
+            rule.text_of("name").unwrap_or(&index.to_string())
+        ),
         id: RouteId {
             kind: "VirtualService".into(),
             namespace: object.doc.namespace.clone(),
@@ -338,8 +344,10 @@ fn destination(cluster: &Cluster<'_>, object: Field<'_>, field: Field<'_>) -> Op
     let mut labels = host.text()?.split('.');
     let name = labels.next()?;
     let namespace = labels.next().unwrap_or(&object.doc.namespace);
-    if !matches!((labels.next(), labels.next(), labels.next()), (None, ..) | (Some("svc"), None, _) | (Some("svc"), Some("cluster"), Some("local")))
-    {
+    if !matches!(
+        (labels.next(), labels.next(), labels.next()),
+        (None, ..) | (Some("svc"), None, _) | (Some("svc"), Some("cluster"), Some("local"))
+    ) {
         host.refused("only a Kubernetes service is understood here");
         return None;
     }

@@ -59,7 +59,8 @@ impl Workload {
             guessed: false,
         };
         let Some(service) = cluster.find("", "Service", namespace, name) else {
-            made.labels = ["app", "k8s-app", "app.kubernetes.io/name"].map(|key| (key.to_owned(), name.to_owned())).into();
+            made.labels =
+                ["app", "k8s-app", "app.kubernetes.io/name"].map(|key| (key.to_owned(), name.to_owned())).into();
             made.guessed = true;
             return made;
         };

@@ -149,11 +149,20 @@ fn claims_are_strings_or_lists_of_strings() {
     );
     table(
         &when("request.auth.claims[groups]", "notValues: ['admins']"),
-        &[(groups(json!("admins")), false), (groups(json!(["admins"])), false), (groups(json!("x")), true), (get("/"), true)],
+        &[
+            (groups(json!("admins")), false),
+            (groups(json!(["admins"])), false),
+            (groups(json!("x")), true),
+            (get("/"), true),
+        ],
     );
     table(
         &when("request.auth.claims[flag]", "values: ['true', '1']"),
-        &[(token(json!({"flag": true})), false), (token(json!({"flag": 1})), false), (token(json!({"flag": "true"})), true)],
+        &[
+            (token(json!({"flag": true})), false),
+            (token(json!({"flag": 1})), false),
+            (token(json!({"flag": "true"})), true),
+        ],
     );
     table(
         &when("request.auth.claims[realm][roles]", "values: ['a']"),
@@ -170,7 +179,12 @@ fn claims_are_strings_or_lists_of_strings() {
     );
     table(
         &when("request.auth.claims[groups]", "values: ['*']"),
-        &[(groups(json!("x")), true), (groups(json!("")), false), (groups(json!(["x"])), true), (groups(json!([""])), false)],
+        &[
+            (groups(json!("x")), true),
+            (groups(json!("")), false),
+            (groups(json!(["x"])), true),
+            (groups(json!([""])), false),
+        ],
     );
 }
 
@@ -198,7 +212,11 @@ fn claims_of_words_are_split_first() {
 fn audiences_and_presenter_are_claims() {
     table(
         "when: [{key: request.auth.audiences, values: [a]}]",
-        &[(token(json!({"aud": "a"})), true), (token(json!({"aud": ["b", "a"]})), true), (token(json!({"aud": "b"})), false)],
+        &[
+            (token(json!({"aud": "a"})), true),
+            (token(json!({"aud": ["b", "a"]})), true),
+            (token(json!({"aud": "b"})), false),
+        ],
     );
     table(
         "when: [{key: request.auth.presenter, values: [a]}]",
@@ -236,31 +254,35 @@ fn paths_are_exact_prefixes_suffixes_or_templates() {
 
 #[test]
 fn methods_hosts_and_headers_are_compared() {
-    table("to: [{operation: {methods: [GET, 'P*']}}]", &[
-        (get("/"), true),
-        (get("/").method("POST"), true),
-        (get("/").method("DELETE"), false),
-    ]);
-    table("to: [{operation: {hosts: ['WWW.example.com', '*.test']}}]", &[
-        (get("/"), true),
-        (get("/").host("www.EXAMPLE.com"), true),
-        // as sent, with its port
-        (get("/").host("www.example.com:8080"), false),
-        (get("/").host("a.test"), true),
-        (get("/").host("other"), false),
-    ]);
+    table(
+        "to: [{operation: {methods: [GET, 'P*']}}]",
+        &[(get("/"), true), (get("/").method("POST"), true), (get("/").method("DELETE"), false)],
+    );
+    table(
+        "to: [{operation: {hosts: ['WWW.example.com', '*.test']}}]",
+        &[
+            (get("/"), true),
+            (get("/").host("www.EXAMPLE.com"), true),
+            // as sent, with its port
+            (get("/").host("www.example.com:8080"), false),
+            (get("/").host("a.test"), true),
+            (get("/").host("other"), false),
+        ],
+    );
     table("to: [{operation: {notHosts: ['www.example.com']}}]", &[(get("/"), false), (get("/").host("x"), true)]);
-    table("when: [{key: 'request.headers[X-Env]', values: [prod, 'st*']}]", &[
-        (get("/").header("x-env", "prod"), true),
-        (get("/").header("x-env", "staging"), true),
-        (get("/").header("x-env", "dev"), false),
-        (get("/"), false),
-    ]);
-    table("when: [{key: 'request.headers[x-env]', notValues: [prod]}]", &[
-        (get("/").header("x-env", "prod"), false),
-        (get("/").header("x-env", "dev"), true),
-        (get("/"), true),
-    ]);
+    table(
+        "when: [{key: 'request.headers[X-Env]', values: [prod, 'st*']}]",
+        &[
+            (get("/").header("x-env", "prod"), true),
+            (get("/").header("x-env", "staging"), true),
+            (get("/").header("x-env", "dev"), false),
+            (get("/"), false),
+        ],
+    );
+    table(
+        "when: [{key: 'request.headers[x-env]', notValues: [prod]}]",
+        &[(get("/").header("x-env", "prod"), false), (get("/").header("x-env", "dev"), true), (get("/"), true)],
+    );
 }
 
 #[test]
@@ -269,15 +291,18 @@ fn parts_of_a_rule_all_hold_and_their_entries_any() {
                 [{operation: {methods: [GET], paths: ['/x']}}, {operation: {paths: ['/y']}}], when: [{key: \
                 'request.auth.claims[g]', values: [g]}]}";
     let with = |sub: &str, path: &str, g: &str| get(path).token(json!({"iss": "i", "sub": sub, "g": g}));
-    table(rule, &[
-        (with("a", "/x", "g"), true),
-        (with("b", "/y", "g"), true),
-        (with("b", "/y", "g").method("PUT"), true),
-        (with("b", "/x", "g").method("PUT"), false),
-        (with("c", "/x", "g"), false),
-        (with("a", "/z", "g"), false),
-        (with("a", "/x", "h"), false),
-    ]);
+    table(
+        rule,
+        &[
+            (with("a", "/x", "g"), true),
+            (with("b", "/y", "g"), true),
+            (with("b", "/y", "g").method("PUT"), true),
+            (with("b", "/x", "g").method("PUT"), false),
+            (with("c", "/x", "g"), false),
+            (with("a", "/z", "g"), false),
+            (with("a", "/x", "h"), false),
+        ],
+    );
     table("{}", &[(get("/"), true)]);
 }
 
@@ -300,7 +325,10 @@ fn deny_is_over_allow_and_several_allow_policies_are_one() {
 fn policies_without_rules_allow_nothing_or_deny_nothing() {
     assert!(!policies(&policy("p", "action: ALLOW")).allows(&get("/")));
     assert!(policies(&policy("p", "action: DENY")).allows(&get("/")));
-    assert!(!policies("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {}").allows(&get("/")));
+    assert!(
+        !policies("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {}")
+            .allows(&get("/"))
+    );
     assert!(policies(&policy("p", "rules:\n- {}")).allows(&get("/")));
     assert!(!policies(&policy("p", "action: DENY\nrules:\n- {}")).allows(&get("/")));
 }
@@ -309,7 +337,8 @@ fn policies_without_rules_allow_nothing_or_deny_nothing() {
 fn audit_and_trial_policies_decide_nothing() {
     let gateway = policies(&policy("p", "action: AUDIT\nrules:\n- {}"));
     assert!(gateway.allows(&get("/")));
-    let trial = policy("p", "action: DENY\nrules:\n- {}").replace("{name: p}", "{name: p, annotations: {istio.io/dry-run: 'true'}}");
+    let trial = policy("p", "action: DENY\nrules:\n- {}")
+        .replace("{name: p}", "{name: p, annotations: {istio.io/dry-run: 'true'}}");
     let gateway = policies(&trial);
     assert!(gateway.allows(&get("/")), "{}", gateway.report);
     assert!(gateway.report.contains("on trial"), "{}", gateway.report);
@@ -321,7 +350,10 @@ fn identities_of_the_mesh_never_hold_in_an_allow() {
         let gateway = one("ALLOW", &format!("from: [{{source: {{{field}: [x]}}}}]"));
         assert!(!gateway.allows(&get("/")), "{field}");
         assert!(gateway.report.contains("narrower"), "{}", gateway.report);
-        assert!(one("ALLOW", &format!("from: [{{source: {{not{}{}: [x]}}}}]", &field[..1].to_uppercase(), &field[1..])).allows(&get("/")));
+        assert!(
+            one("ALLOW", &format!("from: [{{source: {{not{}{}: [x]}}}}]", &field[..1].to_uppercase(), &field[1..]))
+                .allows(&get("/"))
+        );
     }
     assert!(!one("ALLOW", "when: [{key: destination.ip, values: [10.0.0.1]}]").allows(&get("/")));
     assert!(!one("ALLOW", "when: [{key: destination.ip, notValues: [10.0.0.1]}]").allows(&get("/")));
@@ -371,7 +403,8 @@ fn policies_of_other_namespaces_and_workloads_do_not_hold() {
 
 #[test]
 fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
-    let preflight = get("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
+    let preflight =
+        get("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
     let gateway = policies("");
     assert_eq!(gateway.decide(&preflight), "default/web/0/preflight");
     assert_eq!(gateway.decide(&get("/").method("OPTIONS")), "default/web/0");
