@@ -1,31 +1,34 @@
-//! The composition root, and the only module that knows everybody: compile, bind, serve, drain.
+//! The composition root, and the only module that knows everybody: compile, bind, serve, reload, drain.
 //!
 //! Each worker is a thread with a runtime, sockets, connections and caches of its own. A thread beside them does what
-//! belongs to nobody's request.
+//! belongs to nobody's request: admin pages, metrics, probes, signals, and the keys of identity providers. Another one
+//! watches the files and reloads.
+
+mod changes;
+mod reload;
+mod signals;
+mod sockets;
+mod watch;
+mod workers;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
-
-use crate::auth::TokenCache;
-use crate::compile::compile;
-use crate::config::{Config, Diagnostic, Loaded};
-use crate::drain::{self, Trigger};
-use crate::listen::{Acceptor, socket};
+use crate::admin::Endpoints;
+use crate::auth::jwks::Sources;
+use crate::compile::compile_with;
+use crate::config::{Diagnostic, Loaded};
+use crate::control::{Control, InForce};
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::Worker;
-
-/// How often a worker looks after its idle connections.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
+use reload::Service;
+pub use signals::Signal;
+use watch::Watch;
+use workers::{ControlThread, WorkerThread};
 
 /// What is not in the config file.
 pub struct Options {
@@ -42,26 +45,14 @@ impl Default for Options {
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    control: Runtime,
-    current: Arc<ArcSwap<Snapshot>>,
-    binds: Vec<RunningBind>,
+    service: Arc<Service>,
+    control: ControlThread,
+    endpoints: Endpoints,
     workers: Vec<WorkerThread>,
+    watch: Mutex<Option<Watch>>,
     log: Log,
+    drain_delay: Duration,
     drain_timeout: Duration,
-}
-
-/// A socket in service.
-#[derive(Debug)]
-struct RunningBind {
-    local: SocketAddr,
-    trigger: Trigger,
-}
-
-#[derive(Debug)]
-struct WorkerThread {
-    worker: Arc<Worker>,
-    sockets: mpsc::UnboundedSender<(Arc<Acceptor>, std::net::TcpListener)>,
-    thread: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -71,156 +62,116 @@ impl Gateway {
     /// What is wrong with the config, or which address can't be bound.
     pub fn start(loaded: Loaded, options: Options) -> Result<Self, Vec<Diagnostic>> {
         let metrics = Arc::new(Metrics::default());
-        let snapshot = compile(&loaded, &metrics, 1)?;
-        let process = &loaded.config.process;
-        let count = worker_count(&loaded.config);
+        let process = loaded.config.process.clone();
+        let whole = loaded.source.place(0, 0, "");
         let failed = |what: &str, error: std::io::Error| {
-            let place = loaded.source.place(0, 0, "");
-            vec![Diagnostic::error(place, format!("{what}: {error}"))]
+            vec![Diagnostic::error(whole.clone(), format!("no thread for {what}: {error}"))]
         };
-        let log =
-            Log::start("access-log", options.access_log).map_err(|e| failed("no thread for the access log", e))?;
-        let sockets = bind_all(&loaded.config, &snapshot, count)?;
-        let control =
-            Builder::new_current_thread().enable_all().build().map_err(|e| failed("no thread for control", e))?;
-        let current = Arc::new(ArcSwap::from_pointee(snapshot));
+        let control = ControlThread::start().map_err(|e| failed("control", e))?;
+        let sources = Sources::new(Some(control.handle().clone()));
+        let snapshot = Arc::new(compile_with(&loaded, &metrics, &sources, 1)?);
+        let count = workers::count(&loaded.config);
+        let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
+        let own = crate::admin::bind(&process)?;
+        let log = Log::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
         let cache = process.token_cache.max_size.0 / count as u64;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = Arc::new(Worker::new(TokenCache::new(cache), log.lines(), metrics.shard()));
-            let thread = WorkerThread::start(index, worker).map_err(|e| failed("no thread for a worker", e))?;
-            workers.push(thread);
+            let worker = workers::worker(cache, log.lines(), metrics.shard());
+            workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
+        let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
+        let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
-        let mut gateway = Self { control, current, binds: Vec::new(), workers, log, drain_timeout };
-        for (address, sockets) in sockets {
-            gateway.serve(address, sockets);
-        }
-        Ok(gateway)
+        let posts = workers.iter().map(WorkerThread::post).collect();
+        let service = Service::start(state, sources, control.handle().clone(), posts, sockets, drain_timeout);
+        let drain_delay = process.drain_delay.get();
+        let watch = Mutex::default();
+        Ok(Self { service, control, endpoints, workers, watch, log, drain_delay, drain_timeout })
     }
 
-    /// Hands one bind's sockets to the workers.
-    fn serve(&mut self, address: SocketAddr, sockets: Vec<std::net::TcpListener>) {
-        let trigger = drain::new();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let local = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
-        for (thread, socket) in self.workers.iter().zip(sockets) {
-            let acceptor = Acceptor {
-                worker: Arc::clone(&thread.worker),
-                current: Arc::clone(&self.current),
-                address,
-                connections: Arc::clone(&connections),
-                drain: trigger.drain(),
-            };
-            let _ = thread.sockets.send((Arc::new(acceptor), socket));
+    /// Reloads the config whenever `file`, or a file that it names, changes.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn watch(&self, file: &Path) -> std::io::Result<()> {
+        let watch = Watch::start(Arc::clone(&self.service), file)?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+        Ok(())
+    }
+
+    /// Reloads the config that is watched, changed or not, in its own time. Does nothing without one.
+    pub fn reload(&self) {
+        match &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(watch) => watch.reload(),
+            None => tracing::warn!("there is no config file to reload"),
         }
-        self.binds.push(RunningBind { local, trigger });
+    }
+
+    /// Puts another config in force, or leaves the old one when anything is wrong with the new one. What changed, in
+    /// words.
+    ///
+    /// # Errors
+    /// What is wrong, as text for people.
+    pub fn replace(&self, loaded: Loaded) -> Result<Vec<String>, String> {
+        self.service.reload(Ok(loaded))
     }
 
     /// Where the gateway listens, in the order of the config's binds.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.binds.iter().map(|bind| bind.local).collect()
+        self.service.addresses()
+    }
+
+    /// Where its own endpoints listen.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
     }
 
     /// The config that is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+        self.service.control().current().load_full()
     }
 
-    /// Waits for SIGTERM or SIGINT.
-    pub fn wait_for_signal(&self) {
-        self.control.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(mut terminate), Ok(mut interrupt)) => {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
-                }
-                _ => std::future::pending().await,
-            }
-        });
+    /// What the control plane knows.
+    pub fn control(&self) -> &Arc<Control> {
+        self.service.control()
     }
 
-    /// Stops accepting, lets requests in flight finish within `drainTimeout`, and ends. Whether all finished.
-    pub fn shutdown(self) -> bool {
-        let Self { control, binds, workers, log, drain_timeout, .. } = self;
-        let finished = control.block_on(async {
-            let pulls: Vec<_> = binds.into_iter().map(|b| tokio::spawn(b.trigger.pull(drain_timeout))).collect();
-            let mut all = true;
-            for pull in pulls {
-                all &= pull.await.unwrap_or(false);
-            }
-            all
-        });
-        for WorkerThread { sockets, thread, .. } in workers {
-            drop(sockets);
-            let _ = thread.join();
+    /// The signals that the process gets from now on.
+    pub fn signals(&self) -> mpsc::Receiver<Signal> {
+        signals::listen(self.control.handle())
+    }
+
+    /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile. The signals after that one can be taken from what
+    /// is given back.
+    pub fn wait_for_signal(&self) -> mpsc::Receiver<Signal> {
+        let signals = self.signals();
+        while let Ok(Signal::Reload) = signals.recv() {
+            self.reload();
         }
+        signals
+    }
+
+    /// Stops being ready, accepts for `drainDelay` more, then lets what is in flight finish within `drainTimeout`, and
+    /// ends. Whether all finished.
+    pub fn shutdown(self) -> bool {
+        let Self { service, control, workers, watch, log, drain_delay, drain_timeout, .. } = self;
+        service.control().begin_drain();
+        if let Some(watch) = watch.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            watch.stop();
+        }
+        if !drain_delay.is_zero() {
+            std::thread::sleep(drain_delay);
+        }
+        let finished = service.drain(drain_timeout);
+        if !finished {
+            tracing::warn!(?drain_timeout, "requests that were still in flight have been cut off");
+        }
+        for worker in workers {
+            worker.end();
+        }
+        control.end();
         log.close();
         finished
-    }
-}
-
-impl WorkerThread {
-    fn start(index: usize, worker: Arc<Worker>) -> std::io::Result<Self> {
-        let (sockets, mut incoming) = mpsc::unbounded_channel::<(Arc<Acceptor>, std::net::TcpListener)>();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let mine = Arc::clone(&worker);
-        let work = async move {
-            let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-            loop {
-                tokio::select! {
-                    socket = incoming.recv() => match socket {
-                        Some((acceptor, socket)) => match tokio::net::TcpListener::from_std(socket) {
-                            Ok(listener) => drop(tokio::spawn(acceptor.run(listener))),
-                            Err(error) => tracing::error!(%error, "a socket could not be taken into service"),
-                        },
-                        None => return,
-                    },
-                    _ = housekeeping.tick() => mine.pool.sweep(),
-                }
-            }
-        };
-        let thread =
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
-        Ok(Self { worker, sockets, thread })
-    }
-}
-
-/// Threads that serve requests: what the config says, or the CPUs that this process may use.
-fn worker_count(config: &Config) -> usize {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    config.process.worker_threads.map_or(available, usize::from)
-}
-
-/// Every bind's sockets, or what is wrong with all those that can't be had.
-#[allow(clippy::type_complexity, reason = "a list of pairs")]
-fn bind_all(
-    config: &Config,
-    snapshot: &Snapshot,
-    count: usize,
-) -> Result<Vec<(SocketAddr, Vec<std::net::TcpListener>)>, Vec<Diagnostic>> {
-    let (mut bound, mut errors) = (Vec::new(), Vec::new());
-    for (written, bind) in config.binds.iter().zip(&snapshot.binds) {
-        match bind_one(bind.address, written.address.is_none(), count) {
-            Ok(sockets) => bound.push((bind.address, sockets)),
-            Err(error) => {
-                let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.place.clone(), message));
-            }
-        }
-    }
-    if errors.is_empty() { Ok(bound) } else { Err(errors) }
-}
-
-/// The default address is both families; on a machine without IPv6 it is the other one.
-fn bind_one(address: SocketAddr, is_default: bool, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
-    match socket::bind(address, count) {
-        Err(error) if is_default && error.kind() != std::io::ErrorKind::AddrInUse => {
-            socket::bind(SocketAddr::from(([0, 0, 0, 0], address.port())), count).map_err(|_| error)
-        }
-        result => result,
     }
 }

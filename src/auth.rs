@@ -37,13 +37,13 @@ pub use headers::{ClaimHeader, IdentityHeaders, Unwritable};
 pub use identity::{Identity, Verified};
 pub use keyring::{KeySet, KeySetError, Origin, Skipped, Unusable};
 pub use location::Location;
+pub(crate) use location::{Places, Presented, find, remove_from_headers, remove_from_query};
 pub use provider::{Provider, ProviderSettings};
 pub use source::{KeySource, Pending};
 pub use token::Malformed;
 
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
-use location::{Places, Presented};
 
 /// What happens to a request without a good token (the table of SPEC §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

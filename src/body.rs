@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::reason::Reason;
@@ -25,6 +26,8 @@ pub enum RequestBody {
     Empty,
     /// The client's, as it arrives.
     Client(Box<ClientBody>),
+    /// One that is there as a whole; empty once it is sent.
+    Whole(Bytes),
 }
 
 /// A client's body as it arrives.
@@ -35,6 +38,24 @@ pub struct ClientBody {
     limit: Option<u64>,
     stall: Stall,
     forbidden_trailer: fn(&str) -> bool,
+    tee: Option<Tee>,
+}
+
+/// Copies a body as it passes, if it is short enough.
+#[derive(Debug)]
+struct Tee {
+    copy: Vec<u8>,
+    longest: usize,
+    to: oneshot::Sender<Copied>,
+}
+
+/// What became of a copy.
+#[derive(Debug)]
+pub enum Copied {
+    /// The whole body.
+    Whole(Bytes),
+    /// The body is longer than what is copied.
+    TooLong,
 }
 
 /// How far a request's body came, and why it went no further: shared with the request's record.
@@ -78,7 +99,16 @@ impl RequestBody {
             return Self::Empty;
         }
         let stall = Stall::new(stall);
-        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, forbidden_trailer: is_forbidden_trailer }))
+        let forbidden_trailer = is_forbidden_trailer;
+        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, forbidden_trailer, tee: None }))
+    }
+
+    /// Has a copy made of a body of at most `longest` bytes; it is there when the body has passed. None without a body.
+    pub fn copy_as_it_passes(&mut self, longest: usize) -> Option<oneshot::Receiver<Copied>> {
+        let Self::Client(body) = self else { return None };
+        let (to, copied) = oneshot::channel();
+        body.tee = Some(Tee { copy: Vec::new(), longest, to });
+        Some(copied)
     }
 }
 
@@ -96,7 +126,13 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        let body = match self.get_mut() {
+            Self::Client(body) => body,
+            Self::Whole(bytes) if !bytes.is_empty() => {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))));
+            }
+            Self::Empty | Self::Whole(_) => return Poll::Ready(None),
+        };
         match Pin::new(&mut body.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 body.stall.moved();
@@ -105,6 +141,9 @@ impl Body for RequestBody {
                         body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
                     if body.limit.is_some_and(|limit| so_far > limit) {
                         return Poll::Ready(Some(Err(body.progress.fail(Reason::BodyTooLarge))));
+                    }
+                    if body.tee.is_some() {
+                        body.copy(frame.data_ref().map_or(&[][..], |data| data));
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     let names: Vec<_> =
@@ -116,7 +155,10 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(body.progress.fail(Reason::MalformedRequest)))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                body.copied();
+                Poll::Ready(None)
+            }
             Poll::Pending if body.stall.poll_stalled(cx) => {
                 Poll::Ready(Some(Err(body.progress.fail(Reason::RequestTimeout))))
             }
@@ -128,6 +170,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.inner.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
         }
     }
 
@@ -135,6 +178,36 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.inner.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+impl ClientBody {
+    /// A piece has passed.
+    fn copy(&mut self, piece: &[u8]) {
+        if self.tee.as_ref().is_some_and(|tee| tee.copy.len() + piece.len() > tee.longest) {
+            if let Some(tee) = self.tee.take() {
+                let _ = tee.to.send(Copied::TooLong);
+            }
+        } else if let Some(tee) = &mut self.tee {
+            tee.copy.extend_from_slice(piece);
+        }
+    }
+
+    /// All of it has passed.
+    fn copied(&mut self) {
+        if let Some(tee) = self.tee.take() {
+            let _ = tee.to.send(Copied::Whole(Bytes::from(tee.copy)));
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    /// A body of known length is not asked again once its last byte is there.
+    fn drop(&mut self) {
+        if self.tee.is_some() && self.inner.is_end_stream() {
+            self.copied();
         }
     }
 }
@@ -143,6 +216,8 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub struct Stall {
     limit: Duration,
+    /// When it is over, moving or not.
+    end: Option<Instant>,
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -150,7 +225,17 @@ pub struct Stall {
 impl Stall {
     /// Nothing may stand still for longer than `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, waiting_since: None, timer: None }
+        Self { limit, end: None, waiting_since: None, timer: None }
+    }
+
+    /// The same, and it is over at `end`.
+    pub fn ending(self, end: Option<Instant>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Whether the end has come, for streams that never wait.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Something moved.
@@ -161,7 +246,8 @@ impl Stall {
     /// Nothing moves: whether that has lasted too long by now. Wakes the task when it has.
     pub fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.limit;
+        let stalled = since + self.limit;
+        let deadline = self.end.map_or(stalled, |end| end.min(stalled));
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         // the timer may be set for an earlier wait that has ended: then it is set anew
         while timer.as_mut().poll(cx).is_ready() {

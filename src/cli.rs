@@ -2,6 +2,7 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod health;
 mod import;
 mod load;
 mod run;
@@ -39,6 +40,14 @@ enum Command {
     Validate(ConfigArgs),
     /// Turn Kubernetes manifests of another gateway into a config.
     Import(import::ImportArgs),
+    /// Ask a running gateway whether it is ready; for the health checks of containers.
+    Health {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
+        #[arg(long, conflicts_with_all = ["file", "config"])]
+        url: Option<String>,
+    },
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -77,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Run(RunArgs { config, validate_only: true }) | Command::Validate(config) => validate::main(&config),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
         Command::Import(args) => import::main(&args),
+        Command::Health { config, url } => health::main(&config, url.as_deref()),
         Command::Echo { listen } => echo::main(listen),
     }
 }

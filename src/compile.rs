@@ -6,6 +6,7 @@
 mod auth;
 mod backend;
 mod keys;
+mod policy;
 mod rules;
 
 use std::collections::HashMap;
@@ -67,12 +68,13 @@ struct Compiler<'a> {
     /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
     rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
+    made: policy::Made,
 }
 
 impl<'a> Compiler<'a> {
     fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, sources: &'a Sources) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { source, process, metrics, sources, errors, jwt, rules }
+        Self { source, process, metrics, sources, errors, jwt, rules, made: policy::Made::default() }
     }
 
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
@@ -100,17 +102,19 @@ impl<'a> Compiler<'a> {
         let name: Arc<str> = listener.name.as_str().into();
         let levels = [&listener.gateway_policies, &listener.policies];
         let mut router = Router::default();
-        let routes = listener.routes.iter().map(|route| self.route(&mut router, &name, &levels, route)).collect();
+        let paths = path_rules(listener.path_normalization);
+        let mut route = |route| self.route(&mut router, &name, &paths, &levels, route);
+        let routes = listener.routes.iter().map(&mut route).collect();
         if let Some(tls) = &listener.tls {
             self.error(&tls.place, "TLS is not supported yet");
         }
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
             envoy_errors: listener.errors == Errors::Envoy,
-            paths: path_rules(listener.path_normalization),
+            policies: self.policies(&levels, &paths),
+            paths,
             routes,
             router,
-            policies: self.policies(&levels),
             series: self.metrics.route(&name, ""),
             name,
         }
@@ -120,17 +124,22 @@ impl<'a> Compiler<'a> {
         &mut self,
         router: &mut Router<Route>,
         listener: &Arc<str>,
+        paths: &PathRules,
         levels: &[&PoliciesConfig; 2],
         route: &RouteConfig,
     ) -> Arc<Route> {
         let [gateway, own] = *levels;
+        let levels = [gateway, own, &route.policies];
         let endpoints: Vec<_> = route.backends.iter().flat_map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
-            policies: self.policies(&[gateway, own, &route.policies]),
+            policies: self.policies(&levels, paths),
             backends: Balance::new(endpoints),
-            timeouts: self.timeouts(&[gateway, own, &route.policies]),
+            answer: self.answer(route, paths),
+            mirrors: self.mirrors(route, listener),
+            retry: self.retry(&levels, listener, &route.name),
+            timeouts: self.timeouts(&levels),
             series: self.metrics.route(listener, &route.name),
         });
         let hosts: Vec<Hostname> = match route.hostnames.as_slice() {
@@ -163,19 +172,14 @@ impl<'a> Compiler<'a> {
 
     /// The effective policies of one route, the most specific level last: it replaces the broader ones, but rules of
     /// all levels stay, since each must allow.
-    fn policies(&mut self, levels: &[&PoliciesConfig]) -> Policies {
+    fn policies(&mut self, levels: &[&PoliciesConfig], paths: &PathRules) -> Policies {
         let jwt = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref());
         let jwt = jwt.and_then(|policy| self.jwt_auth(policy));
         let rules = self.rule_sets(levels);
-        for level in levels {
-            for (kind, place) in level.kinds() {
-                if !matches!(kind, "jwtAuth" | "authorization" | "timeout") {
-                    self.error(place, format!("`{kind}` is not supported yet"));
-                }
-            }
-        }
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
-        Policies { jwt, rules, counters }
+        let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
+        let credentials = self.credentials(levels);
+        Policies { jwt, rules, counters, cors, credentials, gates, edits }
     }
 
     fn token_counters(&self, policy: &JwtAuth) -> TokenCounters {

@@ -12,6 +12,8 @@ use crate::snapshot::Policies;
 pub struct Decision {
     /// What came of its credentials.
     pub authentication: Authentication,
+    /// Why a name and password or an API key was not accepted; then nothing else was asked.
+    pub credentials: Option<Reason>,
     /// What the rules said; `None` when authentication already refused.
     pub authorization: Option<Authorization>,
 }
@@ -34,6 +36,11 @@ pub async fn decide(
     mut now: UnixTime,
     tokens: &TokenCache,
 ) -> Decision {
+    if let Some(credentials) = &policies.credentials
+        && let Err(reason) = Box::pin(credentials.check(head)).await
+    {
+        return Decision::refused(reason);
+    }
     let mut authentication = authenticate(policies, head, now, tokens);
     if let Some(pending) = authentication.pending() {
         Box::pin(pending.settled()).await;
@@ -51,6 +58,9 @@ pub fn decide_at(
     now: UnixTime,
     tokens: &TokenCache,
 ) -> Decision {
+    if let Some(Err(reason)) = policies.credentials.as_ref().map(|credentials| credentials.check_now(head)) {
+        return Decision::refused(reason);
+    }
     authorize(policies, head, place, now, authenticate(policies, head, now, tokens))
 }
 
@@ -69,11 +79,11 @@ fn authorize(
     authentication: Authentication,
 ) -> Decision {
     if authentication.rejection().is_some() {
-        return Decision { authentication, authorization: None };
+        return Decision { authentication, credentials: None, authorization: None };
     }
     let vars = vars(policies, head, place, now, &authentication);
     let authorization = authz::authorize(&policies.rules, &vars);
-    Decision { authentication, authorization: Some(authorization) }
+    Decision { authentication, credentials: None, authorization: Some(authorization) }
 }
 
 /// What expressions may see of a request whose credentials were judged.
@@ -97,11 +107,18 @@ pub fn vars<'a>(
 }
 
 impl Decision {
+    fn refused(reason: Reason) -> Self {
+        Self { authentication: Authentication::anonymous(), credentials: Some(reason), authorization: None }
+    }
+
     /// The permission to forward, or why there is none.
     ///
     /// # Errors
     /// The rejection that the client is answered with.
     pub fn permit(&self) -> Result<Permit, Rejection> {
+        if let Some(reason) = self.credentials {
+            return Err(reason.into());
+        }
         if let Some(rejection) = self.authentication.rejection() {
             return Err(rejection);
         }

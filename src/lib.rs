@@ -13,6 +13,10 @@
 pub mod app;
 pub mod cli;
 
+pub mod admin;
+pub mod control;
+pub mod explain;
+
 pub mod compile;
 pub mod config;
 pub mod import;
@@ -24,6 +28,7 @@ pub mod proxy;
 pub mod auth;
 pub mod authz;
 pub mod decision;
+pub mod policy;
 pub mod upstream;
 
 pub mod body;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::http::HeaderValue;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::drain::Drain;
@@ -29,15 +29,44 @@ use stream::Transport;
 /// How long an accept loop rests when the system has no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
+/// What a bind's connections see of the config: the one in force or, once the bind is in it no more, the last that had
+/// it, until they are done.
+#[derive(Debug)]
+pub struct View {
+    current: Arc<ArcSwap<Snapshot>>,
+    last: ArcSwapOption<Snapshot>,
+    /// Where the bind stands in a snapshot: its configured address.
+    address: SocketAddr,
+}
+
+impl View {
+    /// Of the bind at `address`.
+    pub fn new(current: Arc<ArcSwap<Snapshot>>, address: SocketAddr) -> Self {
+        Self { current, last: ArcSwapOption::empty(), address }
+    }
+
+    /// The config in force is the last that has this bind.
+    pub fn keep_last(&self) {
+        self.last.store(Some(self.current.load_full()));
+    }
+
+    /// The config for a request that begins now.
+    pub fn now(&self) -> Option<(Arc<Snapshot>, Arc<Bind>)> {
+        let of = |snapshot: Arc<Snapshot>| {
+            let bind = snapshot.binds.iter().find(|bind| bind.address == self.address).cloned()?;
+            Some((snapshot, bind))
+        };
+        of(self.current.load_full()).or_else(|| of(self.last.load_full()?))
+    }
+}
+
 /// A socket that one worker accepts on.
 #[derive(Debug)]
 pub struct Acceptor {
     /// The worker.
     pub worker: Arc<Worker>,
-    /// The config in force.
-    pub current: Arc<ArcSwap<Snapshot>>,
-    /// Where the socket's bind stands in the snapshot: its configured address.
-    pub address: SocketAddr,
+    /// What the bind's connections see of the config.
+    pub view: Arc<View>,
     /// Connections on the bind, of all workers.
     pub connections: Arc<AtomicUsize>,
     /// When to stop.
@@ -51,30 +80,33 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = drain.begun() => return,
+                () = drain.begun() => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     // a connection that ended in the queue is nobody's fault; without descriptors, busy looping helps nobody
-                    tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
+                    tracing::warn!(%error, address = %self.view.address, "a connection could not be accepted");
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
             }
         }
+        // whoever the system has let in already would be reset when the socket closes
+        while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            self.admit(stream, peer);
+        }
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let snapshot = self.current.load();
-        let Some(bind) = snapshot.binds.iter().find(|bind| bind.address == self.address) else { return };
+        let Some((snapshot, bind)) = self.view.now() else { return };
         let limit = snapshot.settings.limits.connections;
         let slot = Slot::take(self);
         if self.connections.load(Ordering::Relaxed) > limit {
-            tracing::debug!(address = %self.address, limit, "a connection beyond the limit was closed");
+            tracing::debug!(address = %self.view.address, limit, "a connection beyond the limit was closed");
             return;
         }
         let _ = stream.set_nodelay(true);
-        let (this, bind) = (Arc::clone(self), Arc::clone(bind));
+        let this = Arc::clone(self);
         let patience = snapshot.settings.limits.patience;
         let handshake = snapshot.settings.limits.handshake_timeout;
         drop(snapshot);
@@ -89,7 +121,13 @@ impl Acceptor {
         let mut source = Source::from(peer);
         let (transport, http2, scheme) = match &bind.tls {
             None => {
-                let Some(http2) = http::speaks_http2(&stream, patience.head).await else { return };
+                let mut drain = self.drain.clone();
+                let http2 = tokio::select! {
+                    biased;
+                    http2 = http::speaks_http2(&stream, patience.head) => http2,
+                    () = drain.begun() => None, // it has not begun to ask for anything
+                };
+                let Some(http2) = http2 else { return };
                 (Transport::Tcp(stream), http2, Scheme::Http)
             }
             Some(config) => match tls::accept(config, stream, handshake).await {
@@ -109,8 +147,7 @@ impl Acceptor {
         let serving = Serving {
             connection: Arc::new(Connection { scheme, source, peer: text, drain: self.drain.clone() }),
             worker: Arc::clone(&self.worker),
-            current: Arc::clone(&self.current),
-            address: self.address,
+            view: Arc::clone(&self.view),
             drain: self.drain.clone(),
             watch: Watch::new(patience, !http2),
         };

@@ -1,4 +1,4 @@
-//! A request's way through the gateway, a line a stage: [`respond`].
+//! A request's way through the gateway, a line a stage: `respond`.
 //!
 //! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
 //! one access-log line.
@@ -6,14 +6,19 @@
 pub mod access;
 pub mod answer;
 pub mod audit;
+mod ext_authz;
 pub mod forward;
 pub mod forwarded;
 pub mod hop;
 pub mod host;
+mod mirror;
 pub mod normalize;
 pub mod path;
+mod policies;
 pub mod reply;
+mod retry;
 pub mod route;
+pub mod trace;
 pub mod upgrade;
 pub mod watch;
 
@@ -27,6 +32,9 @@ use hyper::body::Incoming;
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::decision::{self, Decision, Place};
+use crate::policy::cors;
+use crate::policy::ext_authz::Granted;
+use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
@@ -36,6 +44,7 @@ use access::Record;
 use answer::{AnswerBody, Content};
 use normalize::{Connection, Request};
 use reply::{Form, Realm};
+use trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -64,6 +73,14 @@ struct Story {
     form: Form,
     id: HeaderValue,
     choice: Option<Choice>,
+    /// What the answer says to a site's script.
+    cors: Option<cors::Verdict>,
+    /// How the client's rate limit stands.
+    quota: Option<Quota>,
+    /// What another service gave the request.
+    granted: Option<Granted>,
+    /// Why another service refused, whose answer is passed on.
+    refusal: Option<Reason>,
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -71,6 +88,8 @@ struct Story {
 struct Choice {
     listener: Arc<Listener>,
     route: Option<Arc<Route>>,
+    /// The bytes of the path that the route's match named.
+    matched: usize,
 }
 
 impl Choice {
@@ -97,18 +116,29 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
         choice: None,
+        cors: None,
+        quota: None,
+        granted: None,
+        refusal: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
+        let refused = result.is_err() || story.refusal.is_some();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), None);
+                story.record.answered(response.status().as_u16(), story.refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
+        if let Some(quota) = &story.quota {
+            quota.write(response.headers_mut());
+        }
+        if let Some(cors) = &story.cors {
+            cors.write(response.headers_mut(), refused);
+        }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
@@ -126,18 +156,59 @@ async fn respond(
 ) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
+    if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
+        return Ok(preflight);
+    }
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
     let permit = record_decision(cx, story, &choice, &decision)?;
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
-    if websocket {
-        let drain = cx.connection.drain.clone();
-        return Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await;
+    if let Some(gates) = &choice.policies().gates {
+        let head = request.head();
+        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(answer);
+        }
     }
-    let limit = cx.snapshot.settings.limits.body;
-    let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
-    outbound.send(&mut story.record).await
+    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    let mut edits = policies::begin_edits(&choice, &decision, &request);
+    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    trace(cx, &mut story.record, &mut request);
+    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
+        answer?
+    } else {
+        if let Some(granted) = story.granted.take() {
+            granted.write(&mut request.parts_mut().headers);
+        }
+        if let Some(edits) = &mut edits {
+            edits.on_request(&mut request, choice.matched)?;
+        }
+        if websocket {
+            let drain = cx.connection.drain.clone();
+            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
+        } else {
+            let limit = cx.snapshot.settings.limits.body;
+            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            outbound.send(&mut story.record).await?
+        }
+    };
+    if let Some(edits) = &edits {
+        let status = response.status().as_u16();
+        edits.on_response(&choice, &decision, status, response.headers_mut());
+    }
+    if cx.snapshot.settings.via {
+        let via = via(response.version());
+        response.headers_mut().append(header::VIA, via);
+    }
+    Ok(response)
+}
+
+/// This hop in a message of `version` (RFC 9110 §7.6.3).
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
@@ -153,7 +224,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
     }
     story.id = id.unwrap_or_else(|| cx.worker.new_id());
     story.record.text("request.id", story.id.to_str().unwrap_or_default());
-    story.record.plain("client", source.address);
+    if source.address == peer {
+        story.record.text("client", cx.connection.peer.to_str().unwrap_or_default());
+    } else {
+        story.record.plain("client", source.address);
+    }
     settings.identity_headers.strip(&mut parts.headers);
     Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
         |(rejection, parts)| {
@@ -173,15 +248,17 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
     let listener = cx.bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
-    describe(&mut story.record, &request.head());
+    let head = request.head();
+    describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    let route = listener.router.choose(&request.head(), story.now).cloned();
+    let found = listener.router.find(&head, story.now);
+    let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
     }
-    let choice = Choice { listener, route };
+    let choice = Choice { listener, route, matched };
     story.choice = Some(choice.clone());
     Ok(choice)
 }
@@ -221,11 +298,14 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
+    if let Some(credentials) = &effective.credentials {
+        policies::remove_credentials(credentials, request);
+    }
     let parts = request.parts_mut();
-    if let Some(jwt) = policies.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential()) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -244,18 +324,35 @@ fn edit(cx: &Cx, policies: &Policies, authentication: &Authentication, request: 
     let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
     forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
+    if settings.via {
+        parts.headers.append(header::VIA, via(parts.version));
+    }
     websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
+}
+
+/// A span of this hop's own in the client's trace, or in a new one.
+fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
+    let headers = request.headers_mut();
+    let span = TraceParent::of(headers, cx.worker.new_number());
+    span.write(headers);
+    record.text("trace.id", span.trace());
+    record.text("span.id", span.span());
 }
 
 /// The only error exit.
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let realm =
-        story.choice.as_ref().and_then(|choice| choice.policies().jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
-    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
-    let mut response = match envoy {
-        true => reply::envoy::refuse(rejection, story.form, Realm(realm)),
-        false => reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()),
+    let policies = story.choice.as_ref().map(Choice::policies);
+    let basic = policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
+    let jwt = policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+    let realm = match rejection.reason {
+        Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
+        _ => jwt,
     };
+    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
+    let mut response = envoy
+        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .flatten()
+        .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -37,8 +37,20 @@ pub enum Reason {
     InvalidClaim,
     /// The keys that the token needs have not been fetched yet, or are too old to count.
     KeysUnavailable,
+    /// No name and password, where `basicAuth` needs them.
+    MissingCredentials,
+    /// An unknown name, a wrong password, or not what RFC 7617 calls credentials.
+    InvalidCredentials,
+    /// No API key, where `apiKey` needs one.
+    MissingApiKey,
+    /// An unknown API key, or several.
+    InvalidApiKey,
     /// The authorization rules say no.
     Denied,
+    /// The service of `extAuthz` says no.
+    ExtAuthzDenied,
+    /// The service of `extAuthz` could not be asked.
+    ExtAuthzUnavailable,
     /// No listener or route matches the request.
     NoRoute,
     /// The route has no backend to send the request to.
@@ -77,7 +89,7 @@ use Reason as R;
 
 impl Reason {
     /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         R::MissingToken,
         R::MalformedToken,
         R::UnsupportedAlgorithm,
@@ -92,7 +104,13 @@ impl Reason {
         R::MissingClaim,
         R::InvalidClaim,
         R::KeysUnavailable,
+        R::MissingCredentials,
+        R::InvalidCredentials,
+        R::MissingApiKey,
+        R::InvalidApiKey,
         R::Denied,
+        R::ExtAuthzDenied,
+        R::ExtAuthzUnavailable,
         R::NoRoute,
         R::NoBackend,
         R::UpstreamConnect,
@@ -168,6 +186,20 @@ impl Reason {
                 S::SERVICE_UNAVAILABLE,
                 "authentication unavailable: the issuer's keys have not been fetched yet",
             ),
+            R::MissingCredentials => {
+                ("missing_credentials", S::UNAUTHORIZED, "authentication failure: no user name and password found")
+            }
+            R::InvalidCredentials => {
+                ("invalid_credentials", S::UNAUTHORIZED, "authentication failure: the user name or password is wrong")
+            }
+            R::MissingApiKey => ("missing_api_key", S::UNAUTHORIZED, "authentication failure: no API key found"),
+            R::InvalidApiKey => {
+                ("invalid_api_key", S::UNAUTHORIZED, "authentication failure: the API key is not known")
+            }
+            R::ExtAuthzDenied => ("ext_authz_denied", S::FORBIDDEN, "authorization failed"),
+            R::ExtAuthzUnavailable => {
+                ("ext_authz_unavailable", S::FORBIDDEN, "authorization failed: the deciding service can not be asked")
+            }
             R::Denied => ("denied", S::FORBIDDEN, "authorization failed"),
             R::NoRoute => ("no_route", S::NOT_FOUND, "no route matches the request"),
             R::NoBackend => ("no_backend", S::INTERNAL_SERVER_ERROR, "the route has no backend"),

@@ -6,9 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{IdentityHeaders, JwtAuth};
+use crate::auth::{IdentityHeaders, JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
+use crate::policy::answer::Answer;
+use crate::policy::cors::Cors;
+use crate::policy::credentials::Credentials;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::Retry;
+use crate::policy::rewrite::NewAuthority;
+use crate::policy::{Edits, Gates};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::PathRules;
 use crate::proxy::route::{Hostname, Router};
@@ -138,10 +145,24 @@ pub struct Route {
     pub policies: Policies,
     /// Where its requests go.
     pub backends: Balance,
+    /// The answer, when no backend is to be asked.
+    pub answer: Option<Answer>,
+    /// Who gets copies of its requests.
+    pub mirrors: Box<[Arc<Mirror>]>,
+    /// When a request is tried again.
+    pub retry: Option<Retry>,
     /// How long its backends may take.
     pub timeouts: Timeouts,
     /// Counts its requests.
     pub series: RouteSeries,
+}
+
+impl Route {
+    /// Whether the backend is asked by its own name.
+    pub fn own_authority(&self) -> bool {
+        let rewrite = self.policies.edits.as_ref().and_then(|edits| edits.rewrite.as_ref());
+        rewrite.is_some_and(|rewrite| rewrite.authority == Some(NewAuthority::Backend))
+    }
 }
 
 /// The effective policies of a route, or of a listener's requests without one.
@@ -153,6 +174,47 @@ pub struct Policies {
     pub rules: Arc<[RuleSet]>,
     /// Counts what came of credentials, where there is a `jwtAuth`.
     pub counters: Option<Arc<TokenCounters>>,
+    /// Which other sites' scripts may ask.
+    pub cors: Option<Arc<Cors>>,
+    /// What must be shown besides a bearer token.
+    pub credentials: Option<Arc<Credentials>>,
+    /// What must be passed besides.
+    pub gates: Option<Arc<Gates>>,
+    /// What is changed on the way.
+    pub edits: Option<Arc<Edits>>,
+}
+
+/// Whether a token is asked for, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protection {
+    /// Nobody is refused for want of a good token.
+    Open,
+    /// A token must be good if there is one.
+    Optional,
+    /// Every request needs a good token.
+    Strict,
+}
+
+impl Protection {
+    /// `open`, `optional` or `strict`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Optional => "optional",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+impl Policies {
+    /// Whether a token is asked for.
+    pub fn protection(&self) -> Protection {
+        match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
+            Some(Mode::Strict) => Protection::Strict,
+            Some(Mode::Optional) => Protection::Optional,
+            Some(Mode::Permissive) | None => Protection::Open,
+        }
+    }
 }
 
 /// The counters of one `jwtAuth` policy.

@@ -59,14 +59,19 @@ impl Worker {
     /// An id for a new request: 32 hexadecimal digits.
     pub fn new_id(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        let number = u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29));
+        let number = self.new_number();
         let mut text = [b'0'; 32];
         for (at, digit) in text.iter_mut().enumerate() {
             let nibble = (number >> (124 - 4 * at)) as usize & 15;
             *digit = DIGITS.get(nibble).copied().unwrap_or(b'0');
         }
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+    }
+
+    /// A number for a new request or span.
+    pub fn new_number(&self) -> u128 {
+        let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29))
     }
 
     /// Appends `now` as RFC 3339 text in UTC with milliseconds.

@@ -465,3 +465,37 @@ fn draining_lets_requests_in_flight_finish() {
     assert_eq!(client.response().text(), "ok");
     assert!(stopping.join().unwrap(), "all requests finished");
 }
+
+#[test]
+fn via_is_written_only_when_asked_for() {
+    let backend = Backend::ok();
+    for (via, expected) in [(true, Some("1.1 portcullis")), (false, None)] {
+        let gateway = InProcess::start(&format!(
+            "config: {{via: {via}, adminAddr: off, statsAddr: off, readinessAddr: off}}
+binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+            backend.address()
+        ));
+        assert_eq!(gateway.client().get("/", &[]).header("via"), expected);
+        assert_eq!(backend.requests().last().unwrap().header("via"), expected);
+    }
+}
+
+#[test]
+fn only_a_trusted_proxy_is_believed_about_the_client() {
+    let backend = Backend::ok();
+    for (trusted, status, chain, id) in [("[127.0.0.0/8]", 200, "9.9.9.9, 127.0.0.1", "abc"), ("[]", 403, "", "")] {
+        let gateway = InProcess::start(&format!(
+            "config: {{trustedProxies: {trusted}, adminAddr: off, statsAddr: off, readinessAddr: off, logging: {{format: json}}}}
+binds: [{{port: 0, listeners: [{{routes: [{{policies: {{authorization: {{rules: ['source.address == \"9.9.9.9\"']}}}}, backends: [{{host: '{}'}}]}}]}}]}}]",
+            backend.address()
+        ));
+        let response = gateway.client().get("/", &[("x-forwarded-for", "9.9.9.9"), ("x-request-id", "abc")]);
+        assert_eq!(response.status(), status);
+        if status == 200 {
+            let seen = backend.requests();
+            assert_eq!(seen.last().unwrap().header("x-forwarded-for"), Some(chain));
+            assert_eq!(seen.last().unwrap().header("x-request-id"), Some(id));
+            assert_eq!(gateway.lines(1)[0]["client"], "9.9.9.9");
+        }
+    }
+}

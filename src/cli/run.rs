@@ -1,15 +1,16 @@
 //! `portcullis run`: serves until it is told to end.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
-use crate::app::{Gateway, Options};
-use crate::auth::Mode;
+use crate::app::{Gateway, Options, Signal};
 use crate::config::Loaded;
 use crate::config::process::LogFormat;
-use crate::snapshot::{Policies, Snapshot};
+use crate::control;
+use crate::snapshot::{Policies, Protection, Snapshot};
+use crate::telemetry::level;
 use crate::telemetry::log::Log;
 
 pub(super) fn main(args: &ConfigArgs) -> ExitCode {
@@ -35,11 +36,22 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    if let Some(file) = args.file.as_deref().filter(|file| *file != "-")
+        && let Err(error) = gateway.watch(Path::new(file))
+    {
+        tracing::error!(%error, "the config is not watched for changes");
+    }
     banner(&gateway);
-    gateway.wait_for_signal();
-    let finished = gateway.shutdown();
+    let signals = gateway.wait_for_signal();
+    // whoever asks twice does not want to wait
+    std::thread::spawn(move || {
+        if signals.iter().any(|signal| signal == Signal::End) {
+            std::process::exit(FAILED.into());
+        }
+    });
+    gateway.shutdown();
     log.close();
-    if finished { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    ExitCode::SUCCESS
 }
 
 /// The application log goes to standard error, through a thread of its own.
@@ -47,42 +59,62 @@ fn application_log(loaded: &Loaded) -> Result<Log, String> {
     let logging = &loaded.config.process.logging;
     let log = Log::start("log", Box::new(std::io::stderr())).map_err(|error| error.to_string())?;
     let level = logging.level.as_ref().map_or("info", |level| level.value.as_str());
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("logging.level: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.lines());
-    let _ = match logging.format {
-        LogFormat::Text => subscriber.with_ansi(false).try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
-    };
+    let json = logging.format == LogFormat::Json;
+    level::start(level, json, log.lines()).map_err(|error| format!("logging.level: {error}"))?;
     Ok(log)
 }
 
 /// At most six lines: where it listens, and how much of it is protected.
 fn banner(gateway: &Gateway) {
-    let addresses: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
-    say(format_args!("portcullis {} listens on {}", env!("CARGO_PKG_VERSION"), addresses.join(", ")));
-    say(summary(&gateway.snapshot()));
+    let snapshot = gateway.snapshot();
+    say(format_args!("portcullis {} listens on {}", env!("CARGO_PKG_VERSION"), joined(&gateway.addresses())));
+    say(summary(&snapshot));
+    let providers: Vec<String> = control::providers(&snapshot)
+        .iter()
+        .map(|provider| match provider.keys().current().as_ref() {
+            Some(keys) => format!("{} ({})", provider.name().escape_debug(), counted(keys.len(), "key")),
+            None => format!("{} (no keys yet)", provider.name().escape_debug()),
+        })
+        .collect();
+    if !providers.is_empty() {
+        let shown = providers.iter().take(MOST_PROVIDERS).cloned().collect::<Vec<_>>().join(", ");
+        let more = providers.len().saturating_sub(MOST_PROVIDERS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        say(format_args!("providers: {shown}{more}"));
+    }
+    let endpoints = gateway.endpoints();
+    let own: Vec<String> =
+        [("admin", &endpoints.admin), ("metrics", &endpoints.stats), ("readiness", &endpoints.readiness)]
+            .into_iter()
+            .filter(|(_, addresses)| !addresses.is_empty())
+            .map(|(name, addresses)| format!("{name} on {}", joined(addresses)))
+            .collect();
+    if !own.is_empty() {
+        say(own.join(", "));
+    }
+}
+
+/// Providers that the banner names.
+const MOST_PROVIDERS: usize = 8;
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Binds, listeners, routes by their protection, providers, rules.
 pub(super) fn summary(snapshot: &Snapshot) -> String {
     let listeners: Vec<_> = snapshot.binds.iter().flat_map(|bind| &bind.listeners).collect();
     let routes: Vec<&Policies> = listeners.iter().flat_map(|l| l.routes.iter().map(|route| &route.policies)).collect();
-    let of = |mode: Option<Mode>| routes.iter().filter(|policies| protection(policies) == mode).count();
+    let of = |protection| routes.iter().filter(|policies| policies.protection() == protection).count();
     format!(
         "{}, {}, {} ({} strict, {} optional, {} open)",
         counted(snapshot.binds.len(), "bind"),
         counted(listeners.len(), "listener"),
         counted(routes.len(), "route"),
-        of(Some(Mode::Strict)),
-        of(Some(Mode::Optional)),
-        of(None),
+        of(Protection::Strict),
+        of(Protection::Optional),
+        of(Protection::Open),
     )
-}
-
-/// How a route is protected by tokens: `None` is open, since nothing is ever refused there for want of a token.
-fn protection(policies: &Policies) -> Option<Mode> {
-    let jwt = policies.jwt.as_ref().filter(|jwt| !jwt.shadow())?;
-    Some(jwt.mode()).filter(|mode| *mode != Mode::Permissive)
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -80,7 +80,7 @@ impl Compiler<'_> {
     }
 }
 
-fn location(written: &LocationConfig) -> Option<Location> {
+pub(super) fn location(written: &LocationConfig) -> Option<Location> {
     Some(match written {
         LocationConfig::Header(header) => {
             Location::Header { name: header.name.0.clone(), prefix: header.prefix.clone().unwrap_or_default() }

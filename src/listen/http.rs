@@ -1,11 +1,9 @@
 //! One connection's requests, by HTTP/1 or HTTP/2, with protective settings and an end for every wait.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -13,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::View;
 use super::stream::{Transport, Watched};
 use crate::drain::Drain;
 use crate::proxy::access::Record;
@@ -21,7 +20,6 @@ use crate::proxy::watch::{Expired, Patience, Seen, Watch};
 use crate::proxy::{Cx, serve};
 use crate::reason::Reason;
 use crate::request::UnixTime;
-use crate::snapshot::Snapshot;
 use crate::worker::Worker;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
@@ -56,10 +54,8 @@ pub struct Serving {
     pub connection: Arc<Connection>,
     /// The worker.
     pub worker: Arc<Worker>,
-    /// The config in force.
-    pub current: Arc<ArcSwap<Snapshot>>,
-    /// The bind's configured address.
-    pub address: SocketAddr,
+    /// What the bind's connections see of the config.
+    pub view: Arc<View>,
     /// When to stop.
     pub drain: Drain,
     /// What the client is waited for.
@@ -76,8 +72,7 @@ enum Turn<T> {
 impl Serving {
     /// What one request needs: the config as it is now.
     fn cx(&self) -> Option<Cx> {
-        let snapshot = self.current.load_full();
-        let bind = snapshot.binds.iter().find(|bind| bind.address == self.address).cloned()?;
+        let (snapshot, bind) = self.view.now()?;
         Some(Cx {
             connection: Arc::clone(&self.connection),
             watch: Arc::clone(&self.watch),
@@ -89,7 +84,9 @@ impl Serving {
 
     /// Serves HTTP/1.
     pub async fn http1(self, transport: Transport, patience: Patience) {
-        let limits = self.current.load().settings.limits.clone();
+        let Some((snapshot, _)) = self.view.now() else { return };
+        let limits = snapshot.settings.limits.clone();
+        drop(snapshot);
         let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
         let service = service_fn(|request: ::http::Request<Incoming>| {
             let cx = self.cx();
@@ -101,14 +98,14 @@ impl Serving {
             }
         });
         let mut builder = http1::Builder::new();
-        builder.max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
+        builder.writev(false).max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
         if limits.headers != HYPERS_HEADERS {
             builder.max_headers(limits.headers);
         }
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
         let mut seen = Seen::nothing();
-        let mut drain = self.drain.clone();
+        let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
         let mut draining = false;
         loop {
             let turn = tokio::select! {
@@ -116,6 +113,7 @@ impl Serving {
                 over = connection.as_mut() => Turn::Over(over),
                 () = timer.as_mut() => Turn::Look,
                 () = drain.begun(), if !draining => Turn::Drain,
+                () = over.over(), if draining => return,
             };
             match turn {
                 Turn::Over(Ok(())) => return,
@@ -134,7 +132,9 @@ impl Serving {
 
     /// Serves HTTP/2.
     pub async fn http2(self, transport: Transport, patience: Patience) {
-        let limits = self.current.load().settings.limits.clone();
+        let Some((snapshot, _)) = self.view.now() else { return };
+        let limits = snapshot.settings.limits.clone();
+        drop(snapshot);
         let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
         let service = service_fn(|request: ::http::Request<Incoming>| {
             let cx = self.cx();
@@ -158,7 +158,7 @@ impl Serving {
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
         let mut seen = Seen::nothing();
-        let mut drain = self.drain.clone();
+        let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
         let (mut draining, mut leaving) = (false, false);
         loop {
             let turn = tokio::select! {
@@ -166,6 +166,7 @@ impl Serving {
                 over = connection.as_mut() => Turn::Over(over),
                 () = timer.as_mut() => Turn::Look,
                 () = drain.begun(), if !draining => Turn::Drain,
+                () = over.over(), if draining => return,
             };
             match turn {
                 Turn::Over(Ok(())) => return,

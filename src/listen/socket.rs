@@ -15,19 +15,25 @@ const BACKLOG: i32 = 4096;
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
     // sharing would also be granted to a second gateway: whoever asks alone first is told that the address is taken
     let alone = open(address, false)?;
-    if count <= 1 {
-        alone.listen(BACKLOG)?;
-        return Ok(vec![alone.into()]);
-    }
     let address = alone.local_addr()?.as_socket().unwrap_or(address);
     drop(alone);
-    (0..count)
-        .map(|_| {
-            let socket = open(address, true)?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect()
+    bind_beside(address, count)
+}
+
+/// The same beside sockets of this process that overlap, such as those of a wildcard that is about to go.
+///
+/// # Errors
+/// When the address is taken by somebody else, or not this machine's.
+pub fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count.max(1) {
+        let socket = open(address, true)?;
+        socket.listen(BACKLOG)?;
+        address = socket.local_addr()?.as_socket().unwrap_or(address);
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -94,9 +94,9 @@ impl Record {
         self.line.extend_from_slice(quote);
     }
 
-    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+    fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        let _ = write!(self.line, "{value}");
+        write_number(&mut self.line, value, 1);
     }
 
     fn name(&mut self, name: &str) {
@@ -150,6 +150,11 @@ impl Record {
         self.complete = true;
     }
 
+    /// When the request's head was there.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The worker that serves the request.
     pub fn worker(&self) -> &Arc<Worker> {
         &self.worker
@@ -161,7 +166,7 @@ impl Drop for Record {
         let duration = self.started.elapsed();
         // as nginx has it: the client was gone before there was anything to tell it
         let status = self.status.unwrap_or(499);
-        self.number("status", status);
+        self.number("status", status.into());
         if let Some(reason) = self.reason {
             self.text("reason", reason.as_str());
         }
@@ -185,12 +190,31 @@ impl Drop for Record {
 impl Record {
     /// Seconds in JSON, milliseconds for people.
     fn duration(&mut self, name: &str, duration: Duration) {
-        let micros = duration.as_micros();
-        match self.format {
-            LogFormat::Json => self.number(name, format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)),
-            LogFormat::Text => self.number(name, format_args!("{}.{:03}ms", micros / 1000, micros % 1000)),
+        let micros = duration.as_micros() as u64;
+        self.name(name);
+        let (unit, digits) = if self.format == LogFormat::Json { (1_000_000, 6) } else { (1000, 3) };
+        write_number(&mut self.line, micros / unit, 1);
+        self.line.push(b'.');
+        write_number(&mut self.line, micros % unit, digits);
+        if self.format == LogFormat::Text {
+            self.line.extend_from_slice(b"ms");
         }
     }
+}
+
+/// A decimal number with at least so many digits. Every request writes several, and formatting machinery is dear.
+fn write_number(out: &mut Vec<u8>, mut number: u64, at_least: usize) {
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        used += 1;
+        if number == 0 && used >= at_least {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
 }
 
 /// Whether a value can stand in a text line as it is.
@@ -225,6 +249,17 @@ fn write_quoted(out: &mut Vec<u8>, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for (number, at_least, text) in
+            [(0, 1, "0"), (7, 3, "007"), (1234, 3, "1234"), (u64::MAX, 1, "18446744073709551615")]
+        {
+            let mut out = Vec::new();
+            write_number(&mut out, number, at_least);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
 
     #[test]
     fn no_value_breaks_out_of_its_field() {

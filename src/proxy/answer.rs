@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::access::Record;
 use crate::body::{BodyError, Stall};
@@ -24,9 +25,9 @@ pub enum Content {
 }
 
 impl Content {
-    /// A backend's body.
-    pub fn backend(body: UpstreamBody, stall: Duration) -> Self {
-        Self::Backend(body, Stall::new(stall))
+    /// A backend's body, which must be through at `end`.
+    pub fn backend(body: UpstreamBody, stall: Duration, end: Option<Instant>) -> Self {
+        Self::Backend(body, Stall::new(stall).ending(end))
     }
 }
 
@@ -78,6 +79,9 @@ impl Body for AnswerBody {
             Content::Ready(bytes) if bytes.is_empty() => None,
             Content::Ready(bytes) => Some(Frame::data(std::mem::take(bytes))),
             Content::Backend(body, stall) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) if stall.is_over() => {
+                    return this.break_off(Reason::UpstreamTimeout, cx);
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     stall.moved();
                     Some(frame)

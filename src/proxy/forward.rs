@@ -11,13 +11,13 @@ use hyper::body::{Body as _, Incoming};
 
 use super::access::Record;
 use super::answer::Content;
-use super::hop;
+use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Timeouts};
 use crate::upstream::pool::{Pool, UpstreamBody};
-use crate::upstream::{Endpoint, Error, Protocol};
+use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
 const STALE: Duration = Duration::from_secs(1);
@@ -25,11 +25,15 @@ const STALE: Duration = Duration::from_secs(1);
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
 pub struct Outbound<'a> {
-    endpoint: &'a Arc<Endpoint>,
+    pub(super) endpoint: &'a Arc<Endpoint>,
     protocol: Protocol,
-    timeouts: &'a Timeouts,
-    request: Option<http::Request<RequestBody>>,
+    pub(super) route: &'a Route,
+    grpc: bool,
+    /// The request, until it is sent; also afterwards, when not a byte of it was.
+    pub(super) request: Option<http::Request<RequestBody>>,
     progress: Option<Arc<Progress>>,
+    /// When the whole exchange must be over.
+    pub(super) end: Option<Instant>,
 }
 
 /// Chooses a backend and gives the request the form that goes there.
@@ -47,16 +51,13 @@ pub fn prepare<'a>(
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
-    let protocol = match endpoint.protocol {
-        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
-        protocol => protocol,
-    };
+    let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
     let progress = (!bodiless).then(Arc::<Progress>::default);
-    let body = match &progress {
+    let mut body = match &progress {
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
@@ -64,27 +65,39 @@ pub fn prepare<'a>(
         }
         None => RequestBody::Empty,
     };
+    if !route.mirrors.is_empty() {
+        mirror::begin(route, record.worker(), &parts, &mut body, grpc);
+    }
+    if route.own_authority() {
+        write_own_authority(&mut parts.headers, endpoint);
+    }
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
-    Ok(Outbound { endpoint, protocol, timeouts: &route.timeouts, request, progress })
+    let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
+    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end })
 }
 
-impl Outbound<'_> {
+impl<'a> Outbound<'a> {
     /// Sends the request and waits for the head of the answer.
     ///
     /// # Errors
     /// 502 or 504, or what is wrong with the request's own body.
     pub async fn send(&mut self, record: &mut Record) -> Result<Response<Content>, Rejection> {
         let begun = Instant::now();
-        let pool = &Arc::clone(&record.worker().pool);
-        let answer = exchange(pool, self.endpoint, self.protocol, &mut self.request, self.timeouts, begun).await;
+        let answer = match &self.route.retry {
+            None => {
+                let pool = &Arc::clone(&record.worker().pool);
+                self.exchange(pool, begun).await
+            }
+            Some(policy) => Box::pin(retry::exchange(policy, self, record)).await,
+        };
         record.upstream_took(begun.elapsed());
         match answer {
             Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
                 Err(Reason::UpstreamReset.into()) // nobody asked for that
             }
-            Ok(response) => Ok(settle(response, self.timeouts)),
+            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
             Err(error) => {
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
@@ -93,44 +106,87 @@ impl Outbound<'_> {
             }
         }
     }
+
+    /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
+    pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
+        let Self { endpoint, protocol, .. } = *self;
+        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request));
+        let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
+        let patience = self.patience(now);
+        let failed = match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(failed)) => failed,
+            Err(_) => return Err(Error::Timeout),
+        };
+        let broken = failed.reused && matches!(failed.error, Error::Reset(_));
+        if failed.unsent.is_some() {
+            self.request = failed.unsent;
+        }
+        if broken && self.request.is_none() {
+            self.request = again.take();
+        }
+        if !broken || self.request.is_none() {
+            return Err(failed.error);
+        }
+        // rare, and kept out of every request's own future
+        let patience = self.patience(Instant::now());
+        match Box::pin(tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request))).await {
+            Ok(answer) => answer.map_err(|failed| {
+                self.request = failed.unsent.or(self.request.take());
+                failed.error
+            }),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// How long the head of the answer is waited for.
+    fn patience(&self, now: Instant) -> Duration {
+        let response = self.route.timeouts.response;
+        self.end.map_or(response, |end| end.saturating_duration_since(now).min(response))
+    }
+
+    /// Sends the request, which has not been sent, to another endpoint.
+    pub(super) fn turn_to(&mut self, endpoint: &'a Arc<Endpoint>) {
+        let protocol = protocol_toward(endpoint, self.grpc);
+        if let Some(request) = self.request.take() {
+            let (mut parts, body) = request.into_parts();
+            unaddress(&mut parts);
+            if self.route.own_authority() {
+                write_own_authority(&mut parts.headers, endpoint);
+            }
+            address(&mut parts, endpoint, protocol);
+            self.request = Some(http::Request::from_parts(parts, body));
+        }
+        self.protocol = protocol;
+        self.endpoint = endpoint;
+    }
 }
 
-/// One try, and a second one when the first met a connection that its backend had closed meanwhile.
-async fn exchange(
-    pool: &Arc<Pool>,
-    endpoint: &Endpoint,
-    protocol: Protocol,
-    request: &mut Option<http::Request<RequestBody>>,
-    timeouts: &Timeouts,
-    now: Instant,
-) -> Result<Response<UpstreamBody>, Error> {
-    let repeatable = request.as_ref().filter(|request| is_repeatable(request));
-    let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
-    let failed = match tokio::time::timeout(timeouts.response, pool.exchange(endpoint, protocol, request)).await {
-        Ok(Ok(response)) => return Ok(response),
-        Ok(Err(failed)) => failed,
-        Err(_) => return Err(Error::Timeout),
-    };
-    if let Some(unsent) = failed.unsent {
-        again = Some(unsent);
+pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
+    match endpoint.protocol {
+        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
+        protocol => protocol,
     }
-    if again.is_none() || !failed.reused || !matches!(failed.error, Error::Reset(_)) {
-        return Err(failed.error);
-    }
-    // rare, and kept out of every request's own future
-    match Box::pin(tokio::time::timeout(timeouts.response, pool.exchange(endpoint, protocol, &mut again))).await {
-        Ok(answer) => answer.map_err(|failed| failed.error),
-        Err(_) => Err(Error::Timeout),
+}
+
+/// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
+fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+    let Address::Tcp { host, port } = &endpoint.address else { return };
+    let default = if endpoint.tls.is_some() { 443 } else { 80 };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+    let authority = if *port == default { host } else { format!("{host}:{port}") };
+    if let Ok(authority) = HeaderValue::try_from(authority) {
+        headers.insert(header::HOST, authority);
     }
 }
 
 /// A request without a body whose repetition changes nothing (RFC 9110 §9.2.2).
-fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
+pub(super) fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
     matches!(request.body(), RequestBody::Empty)
         && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
+pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
     let mut copy = http::Request::new(RequestBody::Empty);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -140,7 +196,7 @@ fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
 }
 
 /// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
-fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
+pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     let http2 = protocol == Protocol::Http2 || (protocol == Protocol::Auto && endpoint.tls.is_some());
     parts.version = Version::HTTP_11;
     if !http2 {
@@ -161,14 +217,24 @@ fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     }
 }
 
+/// Takes back what [`address`] did.
+fn unaddress(parts: &mut Parts) {
+    let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(authority) = authority {
+        parts.headers.insert(header::HOST, authority);
+        let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
+    }
+}
+
 /// The answer as the client is to see it.
-fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts) -> Response<Content> {
+fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
-    Response::from_parts(parts, Content::backend(body, stall))
+    Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
 }
 
 /// Whether a content type is one of gRPC's.

@@ -18,9 +18,9 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let mut client = peer;
     let hops: Vec<Option<IpAddr>> = if headers.contains_key(&FORWARDED_FOR) {
-        list(headers, &FORWARDED_FOR).map(|hop| address(hop)).collect()
+        list(headers, &FORWARDED_FOR).map(address).collect()
     } else {
-        list(headers, &header::FORWARDED).map(|hop| forwarded_for(hop)).collect()
+        list(headers, &header::FORWARDED).map(forwarded_for).collect()
     };
     for hop in hops.into_iter().rev() {
         let Some(hop) = hop else { break };

@@ -30,7 +30,7 @@ pub struct Connection {
 }
 
 /// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// Boxed, since a request moves through many hands and its head is large.
     parts: Box<Parts>,
@@ -43,7 +43,7 @@ pub struct Request {
 }
 
 /// The host in lower case, without port and trailing dot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum HostName {
     /// The first bytes of the authority.
     Prefix(usize),

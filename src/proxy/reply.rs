@@ -95,6 +95,9 @@ pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> 
 fn challenge(rejection: &Rejection, Realm(realm): Realm<'_>) -> Option<HeaderValue> {
     let error = match (rejection.reason, rejection.reason.status(), rejection.with_token) {
         (Reason::MultipleTokens, _, _) => "invalid_request",
+        (Reason::MissingCredentials | Reason::InvalidCredentials, _, _) => {
+            return HeaderValue::try_from(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"")).ok();
+        }
         (_, StatusCode::UNAUTHORIZED, true) => "invalid_token",
         (_, StatusCode::FORBIDDEN, true) => "insufficient_scope",
         (_, StatusCode::UNAUTHORIZED, false) => {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::value::Regex;
+use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 
 use crate::authz::{Expression, Vars};
@@ -16,11 +17,20 @@ use crate::request::{Head, UnixTime};
 /// The routes of a listener, ready to be chosen from. `T` is what a match leads to.
 #[derive(Debug)]
 pub struct Router<T> {
-    exact: HashMap<Box<str>, Paths<T>>,
+    exact: HashMap<Box<str>, Paths<T>, RandomState>,
     /// Keyed by what follows the `*`, with its dot.
-    wildcard: HashMap<Box<str>, Paths<T>>,
+    wildcard: HashMap<Box<str>, Paths<T>, RandomState>,
     any: Paths<T>,
     added: usize,
+}
+
+/// The way that a request takes.
+#[derive(Debug)]
+pub struct Found<'a, T> {
+    /// Where it leads.
+    pub target: &'a Arc<T>,
+    /// The bytes of the path that the match named: a prefix without its trailing slash, or all of the path.
+    pub matched: usize,
 }
 
 /// A host that a route is for.
@@ -69,8 +79,8 @@ pub struct Conditions {
 
 #[derive(Debug)]
 struct Paths<T> {
-    exact: HashMap<Box<str>, Vec<Candidate<T>>>,
-    prefix: HashMap<Box<str>, Vec<Candidate<T>>>,
+    exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
+    prefix: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
     longest_prefix: usize,
     regex: Vec<(Regex, Candidate<T>)>,
@@ -85,13 +95,13 @@ struct Candidate<T> {
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), prefix: HashMap::new(), longest_prefix: 0, regex: Vec::new() }
+        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: Vec::new() }
     }
 }
 
 impl<T> Default for Router<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Paths::default(), added: 0 }
+        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: Paths::default(), added: 0 }
     }
 }
 
@@ -123,6 +133,11 @@ impl<T> Router<T> {
 
     /// The route that the request takes, or `None`.
     pub fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Arc<T>> {
+        self.find(head, now).map(|found| found.target)
+    }
+
+    /// The same, with what of the path it matched.
+    pub fn find(&self, head: &Head<'_>, now: UnixTime) -> Option<Found<'_, T>> {
         if !self.exact.is_empty()
             && let Some(found) = self.exact.get(head.host).and_then(|paths| paths.choose(head, now))
         {
@@ -147,14 +162,15 @@ fn insert<T>(candidates: &mut Vec<Candidate<T>>, candidate: Candidate<T>) {
 }
 
 impl<T> Paths<T> {
-    fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Arc<T>> {
+    fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<Found<'_, T>> {
+        let found = |target, matched| Found { target, matched };
         let fit = |candidates: &'_ Vec<Candidate<T>>| -> Option<usize> {
             candidates.iter().position(|c| c.conditions.hold(head, now))
         };
         if let Some(candidates) = self.exact.get(head.path)
             && let Some(at) = fit(candidates)
         {
-            return candidates.get(at).map(|c| &c.target);
+            return candidates.get(at).map(|c| found(&c.target, head.path.len()));
         }
         if !self.prefix.is_empty() && head.path.starts_with('/') {
             let mut prefix = head.path;
@@ -167,7 +183,7 @@ impl<T> Paths<T> {
                 if let Some(candidates) = self.prefix.get(key)
                     && let Some(at) = fit(candidates)
                 {
-                    return candidates.get(at).map(|c| &c.target);
+                    return candidates.get(at).map(|c| found(&c.target, prefix.len()));
                 }
                 match prefix.rfind('/') {
                     Some(at) if key != "/" => prefix = prefix.get(..at).unwrap_or_default(),
@@ -176,7 +192,7 @@ impl<T> Paths<T> {
             }
         }
         let fits = |(regex, c): &&(Regex, Candidate<T>)| regex.is_match(head.path) && c.conditions.hold(head, now);
-        self.regex.iter().find(fits).map(|(_, c)| &c.target)
+        self.regex.iter().find(fits).map(|(_, c)| found(&c.target, head.path.len()))
     }
 }
 
@@ -216,3 +232,6 @@ impl ValueMatch {
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ pub async fn tunnel(
     _permit: Permit,
     mut parts: Box<Parts>,
     route: &Route,
-    drain: Drain,
+    mut drain: Drain,
     record: &mut Record,
 ) -> Result<Response<Content>, Rejection> {
     let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
@@ -75,9 +75,12 @@ pub async fn tunnel(
     let idle = route.timeouts.stream;
     tokio::spawn(async move {
         if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
-            carry(TokioIo::new(client), TokioIo::new(backend), idle).await;
+            // the end of the process waits for open tunnels, but not for ever
+            tokio::select! {
+                () = carry(TokioIo::new(client), TokioIo::new(backend), idle) => {}
+                () = drain.over() => {}
+            }
         }
-        drop(drain); // the end of the process waits for open tunnels
     });
     let (mut parts, _) = response.into_parts();
     hop::strip_response(&mut parts.headers);

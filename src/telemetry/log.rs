@@ -91,6 +91,11 @@ impl Log {
 }
 
 impl Lines {
+    /// Lines of all writers that were lost since the sink did not take them.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
     /// Appends whole lines, line ends included. Never waits for the sink.
     pub fn write(&self, lines: &[u8]) {
         let mut buffer = lock(&self.buffer.0);

@@ -27,18 +27,21 @@ pub enum Family {
     Fetches,
     /// Tries beyond the first toward a backend.
     Retries,
+    /// Copies of requests for mirrors, by route and what became of them.
+    Mirrored,
     /// Log lines lost since their reader stalled.
     DroppedLines,
 }
 
 impl Family {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
         Self::Decisions,
         Self::Fetches,
         Self::Retries,
+        Self::Mirrored,
         Self::DroppedLines,
     ];
 
@@ -59,6 +62,10 @@ impl Family {
             Self::Retries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
+            Self::Mirrored => (
+                "portcullis_mirrored_requests_total",
+                "Copies of requests for mirrors, by route and what became of them.",
+            ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn turn(length: usize) -> usize {
 }
 
 /// A thread's own sequence of numbers (SplitMix64). Good enough to spread load; never for secrets.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     thread_local!(static STATE: Cell<u64> = Cell::new({
         use std::hash::{BuildHasher, Hasher};
         std::hash::RandomState::new().build_hasher().finish()

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -33,8 +34,8 @@ const MAX_HEAD: usize = 256 << 10;
 /// A worker's connections.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<u64, Vec<Idle>>>,
-    http2: Mutex<HashMap<u64, Http2>>,
+    idle: Mutex<HashMap<u64, Vec<Idle>, RandomState>>,
+    http2: Mutex<HashMap<u64, Http2, RandomState>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -256,7 +257,9 @@ impl Line {
     }
 
     async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
+        // one flat write is cheaper for the system than a gathered one; large bodies pay a copy for it
         let (sender, connection) = http1::Builder::new()
+            .writev(false)
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await

@@ -1,0 +1,55 @@
+//! Route choice: ten thousand routes must cost what ten do.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+use std::sync::Arc;
+
+use divan::Bencher;
+use http::{HeaderMap, Method, Version};
+use portcullis::proxy::route::{Conditions, Hostname, PathMatch, Router};
+use portcullis::request::{Head, Scheme, Source, UnixTime};
+
+fn main() {
+    divan::main();
+}
+
+const SIZES: [usize; 3] = [10, 1000, 10_000];
+
+fn choose(bencher: Bencher<'_, '_>, router: &Router<usize>, host: &str, path: &str) {
+    let source = Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+    let headers = HeaderMap::new();
+    let head = Head {
+        method: &Method::GET,
+        scheme: Scheme::Http,
+        authority: host,
+        host,
+        port: 80,
+        path,
+        query: None,
+        version: Version::HTTP_11,
+        headers: &headers,
+        id: "",
+        source: &source,
+    };
+    assert!(router.choose(&head, UnixTime(0.0)).is_some());
+    bencher.bench_local(|| router.choose(divan::black_box(&head), UnixTime(0.0)).is_some());
+}
+
+#[divan::bench(args = SIZES)]
+fn by_prefix(bencher: Bencher<'_, '_>, count: usize) {
+    let mut router = Router::default();
+    for at in 0..count {
+        let path = PathMatch::Prefix(format!("/tenant/{at}").into());
+        router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
+    }
+    choose(bencher, &router, "api.example.com", "/tenant/7/orders/12");
+}
+
+#[divan::bench(args = SIZES)]
+fn by_host(bencher: Bencher<'_, '_>, count: usize) {
+    let mut router = Router::default();
+    for at in 0..count {
+        let host = Hostname::Exact(format!("{at}.example.com").into());
+        router.add(&host, &PathMatch::Prefix("/".into()), Conditions::default(), Arc::new(at));
+    }
+    choose(bencher, &router, "7.example.com", "/orders/12");
+}

@@ -1,0 +1,261 @@
+//! The gateway's own endpoints, each on an address of its own: admin pages, metrics, probes.
+//!
+//! They run on the control thread, so that they answer while every worker is busy, and what is wrong here costs no
+//! request anything. Refused: more than a few connections at a time, slow and large requests, and on the admin address
+//! hosts that are names other than `localhost` (a page of another site could otherwise ask under a name of its own) and
+//! writes that come from another site.
+
+mod pages;
+mod ready;
+mod stats;
+mod text;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::config::Diagnostic;
+use crate::config::place::Located;
+use crate::config::process::Process;
+use crate::config::value::Address;
+use crate::control::Control;
+use crate::listen::socket;
+use crate::proxy::host::Host;
+
+/// Connections to one of these addresses at a time.
+const MOST_CONNECTIONS: usize = 64;
+/// Bytes of a request's body: a token and some headers.
+const LARGEST_BODY: usize = 256 << 10;
+/// For a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection as a whole.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Where the gateway's own endpoints listen; nowhere for those that are off.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Admin pages.
+    pub admin: Vec<SocketAddr>,
+    /// Metrics.
+    pub stats: Vec<SocketAddr>,
+    /// Probes.
+    pub readiness: Vec<SocketAddr>,
+}
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Admin,
+    Stats,
+    Readiness,
+}
+
+/// Sockets that are bound and not served yet.
+#[derive(Debug)]
+pub struct Sockets(Vec<(Kind, TcpListener)>);
+
+/// A request to one of these endpoints.
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What it is answered.
+type Answer = Response<Full<Bytes>>;
+
+/// Binds the addresses that the config names.
+///
+/// # Errors
+/// Those that can't be had, at their places.
+pub fn bind(process: &Process) -> Result<Sockets, Vec<Diagnostic>> {
+    let (mut sockets, mut errors) = (Vec::new(), Vec::new());
+    for (kind, name, address) in [
+        (Kind::Admin, "adminAddr", &process.admin_addr),
+        (Kind::Stats, "statsAddr", &process.stats_addr),
+        (Kind::Readiness, "readinessAddr", &process.readiness_addr),
+    ] {
+        match bind_one(address) {
+            Ok(bound) => sockets.extend(bound.into_iter().map(|socket| (kind, socket))),
+            Err((socket, error)) => {
+                let message = format!("`{name}`: {socket} can't be listened on: {error}");
+                let hint = format!("choose another address with `config.{name}`, or turn it off with `off`");
+                errors.push(Diagnostic::error(address.place.clone(), message).hint(hint));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(Sockets(sockets)) } else { Err(errors) }
+}
+
+/// All sockets of an address; of a `localhost` pair one is enough where the machine lacks a family.
+fn bind_one(address: &Located<Address>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
+    let (mut bound, mut failed) = (Vec::new(), None);
+    for address in address.sockets() {
+        match socket::bind(address, 1) {
+            Ok(sockets) => bound.extend(sockets),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err((address, error)),
+            Err(error) => failed = Some((address, error)),
+        }
+    }
+    match failed {
+        Some(failed) if bound.is_empty() => Err(failed),
+        _ => Ok(bound),
+    }
+}
+
+/// Serves them on the control thread.
+pub fn serve(sockets: Sockets, control: &Arc<Control>, runtime: &Handle) -> Endpoints {
+    let mut endpoints = Endpoints::default();
+    let _on_runtime = runtime.enter();
+    for (kind, socket) in sockets.0 {
+        let local = socket.local_addr();
+        let listener = match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, ?kind, "a socket could not be taken into service");
+                continue;
+            }
+        };
+        match kind {
+            Kind::Admin => endpoints.admin.extend(local),
+            Kind::Stats => endpoints.stats.extend(local),
+            Kind::Readiness => endpoints.readiness.extend(local),
+        }
+        runtime.spawn(accept(kind, listener, Arc::clone(control)));
+    }
+    endpoints
+}
+
+async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Control>) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, ?kind, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let control = Arc::clone(&control);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let control = Arc::clone(&control);
+                async move { Ok::<_, Infallible>(respond(kind, &control, request).await) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn respond(kind: Kind, control: &Arc<Control>, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let body = match tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return text::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
+        Err(_) => return text::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
+    };
+    let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
+    let asked = Asked { method: parts.method, path, query, headers: parts.headers, body };
+    let mut answer = match kind {
+        Kind::Admin => match refuse_foreign(&asked) {
+            Some(refusal) => refusal,
+            None => pages::answer(control, &asked),
+        },
+        Kind::Stats => stats::answer(control, &asked),
+        Kind::Readiness => ready::answer(control, &asked),
+    };
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// What a page of another site could make a browser send: another name for this host, or a write from there.
+fn refuse_foreign(asked: &Asked) -> Option<Answer> {
+    let host = asked.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = Host::parse(host).map(|host| host.name.into_owned()).unwrap_or_default();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if name != "localhost" && bare.parse::<IpAddr>().is_err() {
+        let why = "the admin pages answer only to `localhost` or an IP address as host\n";
+        return Some(text::plain(StatusCode::MISDIRECTED_REQUEST, why));
+    }
+    if matches!(asked.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let origin = asked.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let same = origin.is_none_or(|origin| origin == format!("http://{host}").as_bytes());
+    let site = asked.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if same && matches!(site, None | Some(b"same-origin" | b"none")) {
+        return None;
+    }
+    Some(text::plain(StatusCode::FORBIDDEN, "a page of another site can't write here\n"))
+}
+
+impl Asked {
+    /// Whether it only reads.
+    fn reads(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Whether the query names this.
+    fn wants(&self, name: &str) -> bool {
+        let query = self.query.as_deref().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == name && value != "false" && value != "0")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: Method, headers: &[(&'static str, &'static str)]) -> Asked {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect::<HeaderMap>();
+        Asked { method, path: "/".to_owned(), query: None, headers, body: Bytes::new() }
+    }
+
+    #[test]
+    fn other_sites_can_neither_ask_nor_write() {
+        let (get, put) = (Method::GET, Method::PUT);
+        for (method, headers, status) in [
+            (&get, &[("host", "localhost:15000")][..], None),
+            (&get, &[("host", "127.0.0.1:15000")][..], None),
+            (&get, &[("host", "[::1]:15000")][..], None),
+            (&get, &[("host", "evil.example:15000")][..], Some(421)),
+            (&get, &[("host", "localhost.evil.example")][..], Some(421)),
+            (&get, &[][..], Some(421)),
+            (&put, &[("host", "localhost:15000")][..], None),
+            (&put, &[("host", "localhost:15000"), ("origin", "http://localhost:15000")][..], None),
+            (&put, &[("host", "localhost:15000"), ("origin", "http://evil.example")][..], Some(403)),
+            (&put, &[("host", "localhost:15000"), ("origin", "null")][..], Some(403)),
+            (&put, &[("host", "localhost:15000"), ("origin", "http://localhost:8000")][..], Some(403)),
+            (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "cross-site")][..], Some(403)),
+            (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "same-origin")][..], None),
+        ] {
+            let refused = refuse_foreign(&asked(method.clone(), headers)).map(|answer| answer.status().as_u16());
+            assert_eq!(refused, status, "{method} {headers:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a reload changes, in words: above all what became less protected.
+
+use std::collections::BTreeMap;
+
+use crate::config::policy::Authorization;
+use crate::config::process::Process;
+use crate::config::{Listener, Policies, Route};
+use crate::control::InForce;
+use crate::snapshot;
+
+/// Differences that one reload tells at most.
+const MOST_TOLD: usize = 100;
+
+/// The settings of the process that differ, by name: they need a restart.
+pub(super) fn of_process(old: &Process, new: &Process) -> Vec<String> {
+    macro_rules! differing {
+        ($($field:ident: $name:literal),* $(,)?) => {{
+            let Process { $($field: _),* } = old; // a new field must be told too
+            [$(($name, old.$field != new.$field)),*]
+        }};
+    }
+    let fields = differing! {
+        admin_addr: "adminAddr",
+        stats_addr: "statsAddr",
+        readiness_addr: "readinessAddr",
+        worker_threads: "workerThreads",
+        drain_timeout: "drainTimeout",
+        drain_delay: "drainDelay",
+        trusted_proxies: "trustedProxies",
+        via: "via",
+        logging: "logging",
+        tracing: "tracing",
+        token_cache: "tokenCache",
+        readiness: "readiness",
+        limits: "limits",
+    };
+    let differing: Vec<_> = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    differing
+        .iter()
+        .map(|name| format!("`config.{name}` has changed: that takes a restart, the old value stays"))
+        .collect()
+}
+
+/// Where a route stands: the bind, the listener's name, its own.
+type Name<'a> = (String, &'a str, &'a str);
+
+/// A route as written and as it runs.
+struct Pair<'a> {
+    listener: &'a Listener,
+    written: &'a Route,
+    runs: &'a snapshot::Route,
+}
+
+/// What differs between two configs.
+pub(super) fn between(old: &InForce, new: &InForce) -> Vec<String> {
+    let mut changes = Vec::new();
+    let binds = |config: &InForce| -> Vec<String> {
+        config.snapshot.binds.iter().map(|bind| bind.address.to_string()).collect()
+    };
+    let (before, after) = (binds(old), binds(new));
+    changes.extend(after.iter().filter(|bind| !before.contains(bind)).map(|bind| format!("bind {bind}: added")));
+    changes.extend(before.iter().filter(|bind| !after.contains(bind)).map(|bind| format!("bind {bind}: removed")));
+    let (before, after) = (routes(old), routes(new));
+    for (name, route) in &after {
+        let told = |what: String| format!("route {} of listener {} on {}: {what}", name.2, name.1, name.0);
+        match before.get(name) {
+            None => changes.push(told(format!("added, {}", route.runs.policies.protection().as_str()))),
+            Some(was) => changes.extend(route_changes(was, route).into_iter().map(told)),
+        }
+    }
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        changes.push(format!("route {} of listener {} on {}: removed", name.2, name.1, name.0));
+    }
+    if changes.len() > MOST_TOLD {
+        let more = changes.len() - MOST_TOLD;
+        changes.truncate(MOST_TOLD);
+        changes.push(format!("and {more} more"));
+    }
+    changes
+}
+
+fn routes(config: &InForce) -> BTreeMap<Name<'_>, Pair<'_>> {
+    let mut routes = BTreeMap::new();
+    for (bind, runs) in config.loaded.config.binds.iter().zip(&config.snapshot.binds) {
+        for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
+            for (written, runs_as) in listener.routes.iter().zip(&running.routes) {
+                let name = (runs.address.to_string(), listener.name.as_str(), written.name.as_str());
+                routes.insert(name, Pair { listener, written, runs: runs_as });
+            }
+        }
+    }
+    routes
+}
+
+fn route_changes(old: &Pair<'_>, new: &Pair<'_>) -> Vec<String> {
+    let mut changes = Vec::new();
+    let (before, after) = (old.runs.policies.protection(), new.runs.policies.protection());
+    if before != after {
+        changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
+    }
+    let (was, is) = (levels(old), levels(new));
+    let jwt = |levels: &[&Policies; 3]| levels.iter().rev().find_map(|level| level.jwt_auth.clone());
+    if before == after && jwt(&was) != jwt(&is) {
+        changes.push("jwtAuth changed".to_owned());
+    }
+    changes.extend(rule_changes(&was, &is));
+    if was.iter().zip(&is).any(|(was, is)| others_differ(was, is)) {
+        changes.push("policies beyond jwtAuth and authorization changed".to_owned());
+    }
+    let (was, is) = (old.written, new.written);
+    if was.hostnames != is.hostnames || was.matches != is.matches || old.listener.hostname != new.listener.hostname {
+        changes.push("it takes other requests than before".to_owned());
+    }
+    if was.backends != is.backends {
+        changes.push("backends changed".to_owned());
+    }
+    changes
+}
+
+fn levels<'a>(route: &Pair<'a>) -> [&'a Policies; 3] {
+    [&route.listener.gateway_policies, &route.listener.policies, &route.written.policies]
+}
+
+/// Whether rules came, went, or differ. Fewer rules are not always weaker, but no rules are.
+fn rule_changes(was: &[&Policies; 3], is: &[&Policies; 3]) -> Option<String> {
+    use crate::config::policy::AuthorizationMode::Enforce;
+    let sets = |levels: &[&Policies; 3]| -> Vec<Authorization> {
+        levels.iter().flat_map(|level| &level.authorization.0).map(|set| set.value.clone()).collect()
+    };
+    let (before, after) = (sets(was), sets(is));
+    if before == after {
+        return None;
+    }
+    let enforced = |sets: &[Authorization]| sets.iter().any(|set| set.mode == Enforce && !set.rules.is_empty());
+    Some(match (enforced(&before), enforced(&after)) {
+        (true, false) => "weakened, no rules are enforced any more".to_owned(),
+        (false, true) => "strengthened, rules are enforced now".to_owned(),
+        _ => "rules changed".to_owned(),
+    })
+}
+
+fn others_differ(was: &Policies, is: &Policies) -> bool {
+    let without = |policies: &Policies| {
+        let mut policies = policies.clone();
+        (policies.jwt_auth, policies.authorization) = (None, Default::default());
+        policies
+    };
+    without(was) != without(is)
+}
+
+fn direction(stronger: bool) -> &'static str {
+    if stronger { "strengthened" } else { "weakened" }
+}

@@ -1,0 +1,173 @@
+//! Reload: another config takes the place of the one in force, as a whole or not at all.
+//!
+//! Everything that can fail (reading, compiling, binding) is done first. Then one store puts the new snapshot in force
+//! for all requests that begin afterwards; requests under way keep theirs. Sockets that stay are not touched, new ones
+//! are listening before the store, and those that go drain after it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+
+use super::changes;
+use super::sockets::{self, Bound};
+use super::workers::Post;
+use crate::auth::jwks::Sources;
+use crate::compile::compile_with;
+use crate::config::{self, Diagnostic, Loaded};
+use crate::control::{Attempt, Control, InForce};
+use crate::drain::{self, Trigger};
+use crate::listen::{Acceptor, View};
+
+/// The data plane as the control plane sees it: sockets in service, and the workers that take them.
+#[derive(Debug)]
+pub(super) struct Service {
+    control: Arc<Control>,
+    sources: Sources,
+    handle: Handle,
+    posts: Vec<Post>,
+    drain_timeout: Duration,
+    /// Also held while a reload is under way: one at a time.
+    running: Mutex<Vec<RunningBind>>,
+}
+
+/// A socket in service.
+#[derive(Debug)]
+struct RunningBind {
+    address: SocketAddr,
+    local: SocketAddr,
+    view: Arc<View>,
+    trigger: Trigger,
+}
+
+impl Service {
+    /// Takes the first sockets into service.
+    pub(super) fn start(
+        control: Arc<Control>,
+        sources: Sources,
+        handle: Handle,
+        posts: Vec<Post>,
+        sockets: Vec<Bound>,
+        drain_timeout: Duration,
+    ) -> Arc<Self> {
+        let service = Self { control, sources, handle, posts, drain_timeout, running: Mutex::default() };
+        let running = sockets.into_iter().map(|bound| service.serve(bound)).collect();
+        Arc::new(Self { running: Mutex::new(running), ..service })
+    }
+
+    /// Hands one bind's sockets to the workers.
+    fn serve(&self, (address, sockets): Bound) -> RunningBind {
+        let trigger = drain::new();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let view = Arc::new(View::new(Arc::clone(self.control.current()), address));
+        let local = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+        for (post, socket) in self.posts.iter().zip(sockets) {
+            let acceptor = Acceptor {
+                worker: Arc::clone(&post.worker),
+                view: Arc::clone(&view),
+                connections: Arc::clone(&connections),
+                drain: trigger.drain(),
+            };
+            post.serve(Arc::new(acceptor), socket);
+        }
+        RunningBind { address, local, view, trigger }
+    }
+
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Where the binds listen, in the order of the config.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.control.current().load();
+        let local = |address| running.iter().find(|bind| bind.address == address).map(|bind| bind.local);
+        snapshot.binds.iter().filter_map(|bind| local(bind.address)).collect()
+    }
+
+    /// Puts a config in force, or keeps the old one. What changed in words, or what is wrong as text for people; either
+    /// is logged, once.
+    pub(super) fn reload(&self, loaded: Result<Loaded, String>) -> Result<Vec<String>, String> {
+        let result = self.try_reload(loaded);
+        let (error, changes) = (result.as_ref().err().cloned(), result.as_ref().ok().cloned().unwrap_or_default());
+        self.control.reloaded(Attempt { at: SystemTime::now(), error, changes });
+        match &result {
+            Ok(changes) => {
+                let generation = self.control.current().load().generation;
+                tracing::info!(generation, "the config was reloaded: {}", counted(changes));
+                for change in changes {
+                    tracing::info!(generation, "{change}");
+                }
+            }
+            Err(errors) => {
+                tracing::error!("the config was not reloaded, the old one serves on:\n{}", errors.trim_end())
+            }
+        }
+        result
+    }
+
+    fn try_reload(&self, loaded: Result<Loaded, String>) -> Result<Vec<String>, String> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.control.in_force();
+        let mut loaded = loaded?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{}", warning.render(Some(&loaded.source)).trim_end());
+        }
+        let mut changes = changes::of_process(&old.loaded.config.process, &loaded.config.process);
+        // what needs a restart is not half in force before it
+        loaded.config.process = old.loaded.config.process.clone();
+        let source = loaded.source.clone();
+        let failed = |errors: Vec<Diagnostic>| render(&errors, &source);
+        let generation = old.snapshot.generation + 1;
+        let snapshot = compile_with(&loaded, &self.control.metrics, &self.sources, generation).map_err(failed)?;
+        let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
+        let new = sockets::bind_all(&loaded.config, &snapshot, self.posts.len(), &addresses).map_err(failed)?;
+        let next = InForce { loaded, snapshot: Arc::new(snapshot) };
+        changes.extend(changes::between(&old, &next));
+        let stays = |bind: &RunningBind| next.snapshot.binds.iter().any(|b| b.address == bind.address);
+        let gone: Vec<RunningBind> = running.extract_if(.., |bind| !stays(bind)).collect();
+        for bind in &gone {
+            bind.view.keep_last();
+        }
+        self.control.replace(next);
+        running.extend(new.into_iter().map(|bound| self.serve(bound)));
+        for bind in gone {
+            self.handle.spawn(bind.trigger.pull(self.drain_timeout));
+        }
+        Ok(changes)
+    }
+
+    /// Lets everything in flight finish, at most for `timeout`. Whether all did.
+    pub(super) fn drain(&self, timeout: Duration) -> bool {
+        let binds = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        for bind in &binds {
+            bind.trigger.begin();
+        }
+        let (told, finished) = std::sync::mpsc::channel();
+        let pulls = binds.into_iter().map(|bind| bind.trigger.pull(timeout));
+        for pull in pulls {
+            let told = told.clone();
+            self.handle.spawn(async move {
+                let _ = told.send(pull.await);
+            });
+        }
+        drop(told);
+        finished.iter().fold(true, |all, one| all & one)
+    }
+}
+
+/// Findings as text, with the lines that they are about.
+fn render(findings: &[Diagnostic], source: &config::Source) -> String {
+    findings.iter().map(|finding| finding.render(Some(source))).collect()
+}
+
+/// How many there are, for people.
+fn counted(changes: &[String]) -> String {
+    match changes.len() {
+        0 => "with no visible change".to_owned(),
+        1 => "1 change".to_owned(),
+        several => format!("{several} changes"),
+    }
+}

@@ -1,0 +1,74 @@
+//! `localRateLimit`, `requestMirror` and `retry`, compiled.
+
+use std::sync::Arc;
+
+use super::effective;
+use crate::authz::Scope;
+use crate::compile::Compiler;
+use crate::config::place::Located;
+use crate::config::policy::{Mirror as MirrorConfig, Policies, RateLimit as RateLimitConfig};
+use crate::config::route::Route;
+use crate::config::shape::OneOrMany;
+use crate::policy::Gates;
+use crate::policy::limit::RateLimit;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::{Budget, Retry};
+use crate::telemetry::metrics::Family;
+
+impl Compiler<'_> {
+    /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
+    pub(in crate::compile) fn gates(&mut self, levels: &[&Policies]) -> Option<Arc<Gates>> {
+        let limits = effective(levels, |level| &level.local_rate_limit);
+        let service = effective(levels, |level| &level.ext_authz);
+        let key = [limits.map(|p| p.place.start), service.map(|p| p.place.start)];
+        if key == [None, None] {
+            return None;
+        }
+        if let Some(made) = self.made.gates.get(&key) {
+            return Some(Arc::clone(made));
+        }
+        let made = Arc::new(Gates {
+            limits: limits.map(|written| self.rate_limits(written)).unwrap_or_default(),
+            ext_authz: service.and_then(|written| self.ext_authz(written)),
+        });
+        self.made.gates.insert(key, Arc::clone(&made));
+        Some(made)
+    }
+
+    fn rate_limits(&mut self, written: &Located<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
+        if let Some(made) = self.made.limits.get(&written.place.start) {
+            return made.clone();
+        }
+        let made: Box<[_]> = written.0.iter().map(|limit| self.rate_limit(limit)).collect();
+        self.made.limits.insert(written.place.start, made.clone());
+        made
+    }
+
+    fn rate_limit(&mut self, written: &RateLimitConfig) -> Arc<RateLimit> {
+        let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
+        let (size, tokens) = (written.max_tokens.get(), written.tokens_per_fill.get());
+        Arc::new(RateLimit::new(size, tokens, written.fill_interval.0, key))
+    }
+
+    /// Who gets copies of a route's requests.
+    pub(in crate::compile) fn mirrors(&mut self, route: &Route, listener: &str) -> Box<[Arc<Mirror>]> {
+        let Some(written) = &route.policies.request_mirror else { return Box::default() };
+        let copies = self.metrics.group(Family::Mirrored, &[("listener", listener), ("route", &route.name)]);
+        let mut mirror = |one: &MirrorConfig| {
+            let endpoint = self.endpoint_of(&one.backend.host)?;
+            Some(Arc::new(Mirror::new(endpoint, one.percentage.0, copies)))
+        };
+        written.0.iter().filter_map(&mut mirror).collect()
+    }
+
+    pub(in crate::compile) fn retry(&self, levels: &[&Policies], listener: &str, route: &str) -> Option<Retry> {
+        let written = effective(levels, |level| &level.retry).filter(|retry| retry.attempts > 0)?;
+        Some(Retry {
+            attempts: written.attempts,
+            backoff: written.backoff.map(|time| time.get()).unwrap_or_default(),
+            codes: written.codes.0.iter().map(|code| code.0).collect(),
+            counter: self.metrics.counter(Family::Retries, &[("listener", listener), ("route", route)]),
+            budget: Budget::default(),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Where the policies of `crate::policy` have their turn on a request's way.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, Uri};
+
+use super::answer::Content;
+use super::normalize::Request;
+use super::{Choice, Cx, Story, ext_authz};
+use crate::decision::{self, Decision};
+use crate::policy::credentials::Credentials;
+use crate::policy::transform::Made;
+use crate::policy::{Edits, Gates, cors, limit};
+use crate::reason::{Reason, Rejection};
+use crate::request::{Head, UnixTime};
+use crate::snapshot::Route;
+
+/// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
+pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Option<Response<Content>> {
+    if cors::is_preflight(head.method, head.headers) {
+        let policy = for_preflight(choice, head, story.now)?;
+        return Some(policy.judge(head.headers).preflight::<Bytes>(head.headers).map(Content::Ready));
+    }
+    story.cors = choice.policies().cors.as_ref().map(|policy| policy.judge(head.headers));
+    None
+}
+
+/// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
+fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a std::sync::Arc<cors::Cors>> {
+    let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+    let route = wanted.and_then(|method| {
+        let head = Head { method: &method, ..*head };
+        choice.listener.router.choose(&head, now)
+    });
+    route.and_then(|route| route.policies.cors.as_ref()).or(choice.policies().cors.as_ref())
+}
+
+/// What must be passed between the decision and the backend. `Some` is an answer that ends the request's way.
+pub(super) async fn pass_gates(
+    cx: &Cx,
+    story: &mut Story,
+    gates: &Gates,
+    choice: &Choice,
+    decision: &Decision,
+    head: &Head<'_>,
+) -> Result<Option<Response<Content>>, Rejection> {
+    if let Some(policy) = &gates.ext_authz {
+        match ext_authz::ask(policy, &cx.worker.pool, head).await {
+            ext_authz::Answer::Pass(granted) => story.granted = Some(granted),
+            ext_authz::Answer::Refuse(response, reason) => {
+                story.refusal = Some(reason);
+                return Ok(Some(response.map(Content::Ready)));
+            }
+        }
+    }
+    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, &decision.authentication);
+    match limit::take_all(&gates.limits, &vars) {
+        Ok(quota) => {
+            story.quota = quota;
+            Ok(None)
+        }
+        Err(exhausted) => {
+            story.quota = Some(exhausted.quota);
+            let retry_after = Some(exhausted.retry_after);
+            Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
+        }
+    }
+}
+
+/// Removes a name and password or an API key that was accepted: the backend has no use for it.
+pub(super) fn remove_credentials(credentials: &Credentials, request: &mut Request) {
+    let shown = credentials.shown(&request.head());
+    let parts = request.parts_mut();
+    let Some(query) = credentials.remove(&mut parts.headers, parts.uri.query(), &shown) else { return };
+    let path = parts.uri.path();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    // what is left of a valid target is one; if it were not, the path alone is
+    parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
+}
+
+/// Edits that were begun on the request as it was judged, and are carried out on what is forwarded.
+pub(super) struct Begun<'a> {
+    edits: &'a Edits,
+    made: Option<Made>,
+    /// The request as it was judged, for expressions that see it beside the answer.
+    judged: Option<Request>,
+}
+
+/// Evaluates what the request's edits need to know of it before anything of it is taken away.
+pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: &Request) -> Option<Begun<'a>> {
+    let policies = choice.policies();
+    let edits = policies.edits.as_deref()?;
+    let made = edits.transform_request.as_ref().map(|transformation| {
+        let head = request.head();
+        let now = UnixTime::now();
+        transformation.evaluate(&decision::vars(policies, &head, choice.place(), now, &decision.authentication))
+    });
+    let judged = edits.transform_response.is_some().then(|| request.clone());
+    Some(Begun { edits, made, judged })
+}
+
+impl Begun<'_> {
+    /// Edits the request: headers, then host and path, then what expressions made.
+    pub(super) fn on_request(&mut self, request: &mut Request, matched: usize) -> Result<(), Rejection> {
+        let parts = request.parts_mut();
+        if let Some(edits) = &self.edits.request {
+            edits.apply(&mut parts.headers);
+        }
+        if let Some(rewrite) = &self.edits.rewrite {
+            rewrite.apply(parts, matched)?;
+        }
+        if let Some((transformation, made)) = self.edits.transform_request.as_ref().zip(self.made.take()) {
+            transformation.write(made, &mut parts.headers);
+        }
+        Ok(())
+    }
+
+    /// Edits the headers of an answer with this status.
+    pub(super) fn on_response(&self, choice: &Choice, decision: &Decision, status: u16, headers: &mut HeaderMap) {
+        let head = self.judged.as_ref().map(Request::head);
+        let vars = head.as_ref().map(|head| {
+            decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), &decision.authentication)
+        });
+        self.edits.on_response(vars.as_ref(), status, headers);
+    }
+}
+
+/// The answer of a route that asks no backend.
+pub(super) fn answer(route: &Route, head: &Head<'_>, matched: usize) -> Option<Result<Response<Content>, Rejection>> {
+    let answer = route.answer.as_ref()?;
+    Some(answer.response(head, matched).map(|response| response.map(Content::Ready)).map_err(Rejection::new))
+}

@@ -1,0 +1,60 @@
+//! A request that failed, tried again on another of the route's backends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Response;
+
+use super::access::Record;
+use super::forward::{Outbound, copy, is_repeatable};
+use crate::body::RequestBody;
+use crate::policy::retry::Retry;
+use crate::upstream::Error;
+use crate::upstream::pool::UpstreamBody;
+
+/// Drawings after which a new try goes to the backend that failed, since there may be no other.
+const DRAWINGS: usize = 4;
+
+/// Tries until there is an answer, the tries or the time are used up, or the budget is.
+pub(super) async fn exchange(
+    policy: &Retry,
+    outbound: &mut Outbound<'_>,
+    record: &mut Record,
+) -> Result<Response<UpstreamBody>, Error> {
+    let pool = Arc::clone(&record.worker().pool);
+    let _counted = policy.budget.request();
+    let mut left = policy.attempts;
+    // held while a new try is under way
+    let mut leave = None;
+    loop {
+        let bodiless = outbound.request.as_ref().filter(|request| matches!(request.body(), RequestBody::Empty));
+        let harmless = bodiless.is_some_and(is_repeatable);
+        let spare = bodiless.filter(|_| left > 0).map(copy);
+        let outcome = outbound.exchange(&pool, Instant::now()).await;
+        let again = match &outcome {
+            Ok(response) if !policy.codes.contains(&response.status()) => return outcome,
+            Ok(_) => spare,
+            Err(_) => outbound.request.take().or(spare.filter(|_| harmless)),
+        };
+        drop(leave.take());
+        let Some(again) = again.filter(|_| left > 0) else { return outcome };
+        if outbound.end.is_some_and(|end| Instant::now() + policy.backoff >= end) {
+            return outcome;
+        }
+        leave = policy.budget.retry();
+        if leave.is_none() {
+            return outcome;
+        }
+        drop(outcome); // and with it the connection, if there is more of the answer
+        left -= 1;
+        if !policy.backoff.is_zero() {
+            tokio::time::sleep(policy.backoff).await;
+        }
+        outbound.request = Some(again);
+        let mut others = (0..DRAWINGS).filter_map(|_| outbound.route.backends.pick());
+        let other = others.find(|other| !Arc::ptr_eq(other, outbound.endpoint)).unwrap_or(outbound.endpoint);
+        outbound.turn_to(other);
+        record.text("retry.backend", &other.label);
+        record.worker().metrics.count(policy.counter);
+    }
+}

@@ -1,0 +1,353 @@
+//! Route choice: the behaviour that the Gateway API's conformance cases ask for, and a naive model.
+
+use http::{HeaderMap, Version};
+use proptest::prelude::*;
+
+use super::*;
+use crate::request::{Scheme, Source};
+
+/// One way: host, path, method, headers, query, and where it leads.
+#[derive(Debug, Clone)]
+struct Way {
+    host: Hostname,
+    path: PathMatch,
+    conditions: Conditions,
+    target: usize,
+}
+
+/// A request as far as routes see it.
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    host: String,
+    path: String,
+    method: String,
+    query: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+/// `way("host /path* METHOD name=value ?name=value", target)`: a host or `-`; a path with `*` for a prefix or `~` before
+/// a regular expression; conditions, where `name~regex` is one too.
+fn way(text: &str, target: usize) -> Way {
+    let mut words = text.split_whitespace();
+    let host = match words.next().unwrap() {
+        "-" => Hostname::Any,
+        host => host.strip_prefix('*').map_or(Hostname::Exact(host.into()), |suffix| Hostname::Suffix(suffix.into())),
+    };
+    let regex = |text: &str| Regex::try_from(text.to_owned()).unwrap();
+    let path = words.next().unwrap();
+    let path = match (path.strip_prefix('~'), path.strip_suffix('*')) {
+        (Some(text), _) => PathMatch::Regex(regex(text)),
+        (None, Some(prefix)) => {
+            PathMatch::Prefix(if prefix == "/" { prefix } else { prefix.trim_end_matches('/') }.into())
+        }
+        (None, None) => PathMatch::Exact(path.into()),
+    };
+    let value = |text: &str| -> (String, ValueMatch) {
+        match (text.split_once('='), text.split_once('~')) {
+            (Some((name, value)), _) => (name.to_owned(), ValueMatch::Exact(value.into())),
+            (None, Some((name, value))) => (name.to_owned(), ValueMatch::Regex(regex(value))),
+            (None, None) => panic!("{text}"),
+        }
+    };
+    let mut conditions = Conditions::default();
+    for word in words {
+        if let Some(parameter) = word.strip_prefix('?') {
+            let (name, value) = value(parameter);
+            conditions.query.push((name.into(), value));
+        } else if word.contains(['=', '~']) {
+            let (name, value) = value(word);
+            conditions.headers.push((name.parse().unwrap(), value));
+        } else {
+            conditions.method = Some(word.parse().unwrap());
+        }
+    }
+    Way { host, path, conditions, target }
+}
+
+/// `asked("host /path?query METHOD name=value")`.
+fn asked(text: &str) -> Asked {
+    let mut words = text.split_whitespace();
+    let host = words.next().unwrap().to_owned();
+    let target = words.next().unwrap();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
+    let mut asked = Asked { host, path: path.to_owned(), method: "GET".to_owned(), query, headers: Vec::new() };
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) => asked.headers.push((name.to_owned(), value.to_owned())),
+            None => word.clone_into(&mut asked.method),
+        }
+    }
+    asked
+}
+
+fn router(ways: &[Way]) -> Router<usize> {
+    let mut router = Router::default();
+    for way in ways {
+        router.add(&way.host, &way.path, way.conditions.clone(), Arc::new(way.target));
+    }
+    router
+}
+
+fn with_head<T>(asked: &Asked, test: impl FnOnce(&Head<'_>) -> T) -> T {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &asked.headers {
+        headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    test(&Head {
+        method: &asked.method.parse().unwrap(),
+        scheme: Scheme::Http,
+        authority: &asked.host,
+        host: &asked.host,
+        port: 80,
+        path: &asked.path,
+        query: asked.query.as_deref(),
+        version: Version::HTTP_11,
+        headers: &headers,
+        id: "",
+        source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+    })
+}
+
+fn choose(router: &Router<usize>, asked: &Asked) -> Option<usize> {
+    with_head(asked, |head| router.choose(head, UnixTime(0.0)).map(|target| **target))
+}
+
+/// Each way leads to the number of its line; each case names the line that it must take.
+#[track_caller]
+fn check(ways: &[&str], cases: &[(&str, Option<usize>)]) {
+    let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at + 1)).collect();
+    let router = router(&ways);
+    for (text, expected) in cases {
+        assert_eq!(choose(&router, &asked(text)), *expected, "{text}");
+    }
+}
+
+#[test]
+fn exact_paths_are_whole_and_case_sensitive() {
+    // HTTPRouteExactPathMatching
+    check(
+        &["- /one", "- /two"],
+        &[
+            ("h /one", Some(1)),
+            ("h /two", Some(2)),
+            ("h /", None),
+            ("h /one/example", None),
+            ("h /two/", None),
+            ("h /Two", None),
+        ],
+    );
+}
+
+#[test]
+fn prefixes_match_whole_segments_and_longer_ones_come_first() {
+    // HTTPRouteMatching: the ways of one route are alternatives
+    let ways = ["- /*", "- /* version=one", "- /v2*", "- /* version=two"];
+    check(
+        &ways,
+        &[
+            ("h /", Some(1)),
+            ("h /example", Some(1)),
+            ("h / version=one", Some(2)),
+            ("h /v2", Some(3)),
+            ("h /v2?q=1", Some(3)),
+            ("h /v2/", Some(3)),
+            ("h /v2/example", Some(3)),
+            ("h /v2example", Some(1)),
+            ("h /foo/v2/example", Some(1)),
+            ("h / version=two", Some(4)),
+            ("h /v2 version=one", Some(3)),
+        ],
+    );
+    check(&["- /v2/*"], &[("h /v2", Some(1)), ("h /v2/", Some(1)), ("h /v2/a/b", Some(1)), ("h /v2a", None)]);
+}
+
+#[test]
+fn exact_beats_prefix_beats_regex_whatever_the_order() {
+    // HTTPRoutePathMatchOrder
+    check(
+        &[
+            "- ~/match/.*/and/very/long/.*",
+            "- /match*",
+            "- /match/prefix*",
+            "- /match/prefix/one*",
+            "- /match",
+            "- /match/exact",
+            "- /match/exact/one",
+            "- ~/other/[0-9]+",
+            "- ~/other/[0-9]+/.*",
+        ],
+        &[
+            ("h /match/exact/one", Some(7)),
+            ("h /match/exact", Some(6)),
+            ("h /match", Some(5)),
+            ("h /match/prefix/one/any", Some(4)),
+            ("h /match/prefix/any", Some(3)),
+            ("h /match/any", Some(2)),
+            ("h /match/x/and/very/long/y", Some(2)),
+            ("h /other/12", Some(8)),
+            ("h /other/12/x", Some(9)),
+            ("h /other/x", None),
+            ("h /an/other/12", None),
+        ],
+    );
+}
+
+#[test]
+fn hosts_go_from_exact_over_the_longest_wildcard_to_any() {
+    // HTTPRouteHostnameIntersection, GRPCRouteListenerHostnameMatching, HTTPRouteMatchingAcrossRoutes
+    check(
+        &[
+            "- /*",
+            "*.com /*",
+            "*.example.com /*",
+            "www.example.com /deep*",
+            "example.net /*",
+            "example.net /* version=one",
+            "example.net /v2*",
+        ],
+        &[
+            ("other.org /", Some(1)),
+            ("example.com /", Some(2)),
+            ("a.example.com /", Some(3)),
+            ("a.b.example.com /", Some(3)),
+            ("notexample.com /", Some(2)),
+            ("www.example.com /deep/er", Some(4)),
+            // the better host has no way for this path: the next best has
+            ("www.example.com /shallow", Some(3)),
+            ("example.net /", Some(5)),
+            ("example.net / version=one", Some(6)),
+            ("example.net /v2/x", Some(7)),
+            ("example.net /v2example", Some(5)),
+        ],
+    );
+}
+
+#[test]
+fn methods_then_headers_then_query_then_the_order_of_the_file_break_ties() {
+    // HTTPRouteMethodMatching, HTTPRouteHeaderMatching, HTTPRouteQueryParamMatching
+    check(
+        &[
+            "- /*",
+            "- /* ?animal=whale",
+            "- /* ?animal=whale ?fin=yes",
+            "- /* version=one",
+            "- /* version=two color=orange",
+            "- /* color~blue|green",
+            "- /* POST",
+            "- /* POST version=one",
+            "- /path* PATCH",
+            "- /* color~blue|green",
+        ],
+        &[
+            ("h /", Some(1)),
+            ("h /?animal=whale", Some(2)),
+            ("h /?animal=wh%61le", Some(2)),
+            ("h /?animal=whale&fin=yes", Some(3)),
+            ("h /?animal=dolphin", Some(1)),
+            // of several with one name the first counts
+            ("h /?animal=dolphin&animal=whale", Some(1)),
+            ("h /?animal=whale version=one", Some(4)),
+            ("h / version=two color=orange", Some(5)),
+            ("h / version=two", Some(1)),
+            ("h / color=blue", Some(6)),
+            ("h / color=blueish", Some(1)),
+            ("h / version=one color=blue", Some(4)),
+            ("h / POST", Some(7)),
+            ("h / POST color=blue", Some(7)),
+            ("h / POST version=one", Some(8)),
+            ("h /path PATCH", Some(9)),
+            ("h /path GET", Some(1)),
+            ("h / post", Some(1)),
+        ],
+    );
+}
+
+#[test]
+fn grpc_methods_are_exact_paths() {
+    // GRPCExactMethodMatching, GRPCRouteHeaderMatching
+    check(
+        &["- /pkg.Echo/Echo POST", "- /pkg.Echo/Two POST", "- /pkg.Echo* POST version=two", "- /pkg.Echo* POST"],
+        &[
+            ("h /pkg.Echo/Echo POST", Some(1)),
+            ("h /pkg.Echo/Two POST", Some(2)),
+            ("h /pkg.Echo/Other POST version=two", Some(3)),
+            ("h /pkg.Echo/Other POST", Some(4)),
+            ("h /pkg.EchoX/Echo POST", None),
+        ],
+    );
+}
+
+#[test]
+fn the_matched_part_of_the_path_is_told() {
+    let ways = ["- /a/b*", "- /*", "- /exact", "- ~/re/.*"].map(|text| way(text, 0));
+    let router = router(&ways);
+    for (path, matched) in [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/x", ""), ("/", "/"), ("/exact", "/exact")] {
+        let found = with_head(&asked(&format!("h {path}")), |head| router.find(head, UnixTime(0.0)).unwrap().matched);
+        assert_eq!(&path[..found], matched, "{path}");
+    }
+}
+
+/// What SPEC says in so many words: of all ways that fit, the best.
+fn model(ways: &[Way], asked: &Asked) -> Option<usize> {
+    use std::cmp::Reverse;
+    let host = |way: &Way| match &way.host {
+        Hostname::Exact(name) => (**name == *asked.host).then_some((0, 0)),
+        Hostname::Suffix(suffix) => asked.host.ends_with(&**suffix).then_some((1, usize::MAX - suffix.len())),
+        Hostname::Any => Some((2, 0)),
+    };
+    let path = |way: &Way| match &way.path {
+        PathMatch::Exact(path) => (**path == *asked.path).then_some((0, 0)),
+        PathMatch::Prefix(prefix) => {
+            let segments =
+                |text: &str| text.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+            let fits = segments(&asked.path).starts_with(&segments(prefix));
+            fits.then_some((1, usize::MAX - prefix.len()))
+        }
+        PathMatch::Regex(regex) => regex.is_match(&asked.path).then_some((2, usize::MAX - regex.as_str().len())),
+    };
+    let fitting = ways.iter().enumerate().filter_map(|(order, way)| {
+        let (host, path) = (host(way)?, path(way)?);
+        with_head(asked, |head| way.conditions.hold(head, UnixTime(0.0))).then_some(())?;
+        let Conditions { method, headers, query, .. } = &way.conditions;
+        Some(((host, path, method.is_none(), Reverse(headers.len()), Reverse(query.len()), order), way.target))
+    });
+    fitting.min_by_key(|(rank, _)| *rank).map(|(_, target)| target)
+}
+
+fn any_way() -> impl Strategy<Value = String> {
+    let host = prop_oneof![Just("-"), Just("a.b"), Just("c.a.b"), Just("*.b"), Just("*.a.b")];
+    let path = prop_oneof![
+        "(/[ab]){0,3}/?".prop_map(|p| format!("{p}*")),
+        "(/[ab]){1,3}",
+        Just("~/a.*".to_owned()),
+        Just("~/[ab]/b".to_owned()),
+    ]
+    .prop_map(|p| if p == "*" { "/*".to_owned() } else { p });
+    let conditions = prop_oneof![
+        4 => Just(""), 1 => Just("GET"), 1 => Just("POST"), 1 => Just("x=1"), 1 => Just("x=1 y~1|2"), 1 => Just("?q=1"),
+        1 => Just("POST x=1 ?q=1"),
+    ];
+    (host, path, conditions).prop_map(|(host, path, conditions)| format!("{host} {path} {conditions}"))
+}
+
+fn any_asked() -> impl Strategy<Value = String> {
+    let host = prop_oneof![Just("b"), Just("a.b"), Just("c.a.b"), Just("x.b"), Just("d.c.a.b")];
+    let query = prop_oneof![Just(""), Just("?q=1"), Just("?q=2&q=1")];
+    let rest = prop_oneof![Just(""), Just("POST"), Just("x=1"), Just("POST x=1 y=2"), Just("x=1 y=1"), Just("y=1")];
+    (host, "(/[ab]){1,4}/?|/", query, rest).prop_map(|(host, path, query, rest)| format!("{host} {path}{query} {rest}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn the_router_chooses_as_the_contract_says(
+        ways in proptest::collection::vec(any_way(), 1..12), requests in proptest::collection::vec(any_asked(), 1..8),
+    ) {
+        let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at)).collect();
+        let router = router(&ways);
+        for request in requests {
+            let asked = asked(&request);
+            prop_assert_eq!(choose(&router, &asked), model(&ways, &asked), "{}", request);
+        }
+    }
+}

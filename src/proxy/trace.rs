@@ -1,0 +1,157 @@
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>): a trace that a client began goes on through the gateway
+//! with a span of its own, and one begins here when there is none, so that logs on both sides can be joined.
+//!
+//! Refused, as if it were not there: a `traceparent` that is doubled or not what the recommendation says; its
+//! `tracestate` goes with it. Nothing of either is believed beyond that.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Bytes of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
+const LENGTH: usize = 55;
+const TRACE: std::ops::Range<usize> = 3..35;
+const SPAN: std::ops::Range<usize> = 36..52;
+const FLAGS: std::ops::Range<usize> = 53..55;
+
+/// The gateway's own span in a trace, as the backend is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent([u8; LENGTH]);
+
+impl TraceParent {
+    /// The span for a request with these headers. `id` is random enough to name a span, and a trace if need be.
+    pub fn of(headers: &HeaderMap, id: u128) -> Self {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+        match received(headers) {
+            Some(parent) => {
+                copy(&mut text, TRACE, parent.get(TRACE));
+                copy(&mut text, FLAGS, parent.get(FLAGS));
+            }
+            // sampled: what a backend's own tracing does by default with a request that nobody traces yet
+            None => hex(&mut text, TRACE, id.max(1)),
+        }
+        // a span's id differs from the trace's bits by more than its place
+        let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
+        hex(&mut text, SPAN, u128::from(span.max(1)));
+        Self(text)
+    }
+
+    /// Tells the backend.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if received(headers).is_none() {
+            headers.remove(TRACESTATE);
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&self.0) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+
+    /// The trace's id: 32 hexadecimal digits.
+    pub fn trace(&self) -> &str {
+        self.part(TRACE)
+    }
+
+    /// The gateway's span: 16 hexadecimal digits.
+    pub fn span(&self) -> &str {
+        self.part(SPAN)
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> &str {
+        self.0.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
+    }
+}
+
+/// The one `traceparent` of a request, if it is one.
+fn received(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let (first, None) = (all.next()?.as_bytes(), all.next()) else { return None };
+    let (version, rest) = first.split_at_checked(2)?;
+    let known = first.len() == LENGTH || (version != b"00" && first.get(LENGTH) == Some(&b'-'));
+    let digits = |range: std::ops::Range<usize>| first.get(range).filter(|part| part.iter().all(is_lower_hex));
+    let (trace, span) = (digits(TRACE)?, digits(SPAN)?);
+    digits(FLAGS)?;
+    let dashes = [2, 35, 52].iter().all(|at| first.get(*at) == Some(&b'-'));
+    let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
+    let good = known && dashes && !rest.is_empty() && version.iter().all(is_lower_hex) && version != b"ff";
+    (good && !zero(trace) && !zero(span)).then_some(first)
+}
+
+fn is_lower_hex(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn copy(text: &mut [u8; LENGTH], range: std::ops::Range<usize>, from: Option<&[u8]>) {
+    if let (Some(to), Some(from)) = (text.get_mut(range), from) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+}
+
+fn hex(text: &mut [u8; LENGTH], range: std::ops::Range<usize>, number: u128) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let Some(to) = text.get_mut(range) else { return };
+    for (at, digit) in to.iter_mut().rev().enumerate() {
+        *digit = DIGITS.get((number >> (4 * at)) as usize & 15).copied().unwrap_or(b'0');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn a_trace_goes_on_with_a_span_of_our_own() {
+        for (given, taken_up) in [
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-01"), true),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-00"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01-what-the-future-brings"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01.x"), false),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-01-x"), false),
+            (format!("ff-{TRACE_ID}-b7ad6b7169203331-01"), false),
+            (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false),
+            (format!("00-{TRACE_ID}-0000000000000000-01"), false),
+            (format!("00-{}-b7ad6b7169203331-01", TRACE_ID.to_uppercase()), false),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331"), false),
+            (format!("00-{TRACE_ID}_b7ad6b7169203331-01"), false),
+            ("00".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let mut map = headers(&[("traceparent", &given), ("tracestate", "a=b")]);
+            let span = TraceParent::of(&map, 7 << 64 | 9);
+            span.write(&mut map);
+            let sent = map["traceparent"].to_str().unwrap();
+            assert_eq!(span.trace() == TRACE_ID, taken_up, "{given}");
+            assert_eq!(map.contains_key("tracestate"), taken_up, "{given}");
+            assert_eq!(sent, format!("00-{}-{}-{}", span.trace(), span.span(), &sent[53..]));
+            assert_ne!(span.span(), "b7ad6b7169203331");
+            assert_eq!(&sent[53..], if taken_up { &given[53..55] } else { "01" });
+        }
+    }
+
+    #[test]
+    fn without_one_or_with_two_a_new_trace_begins() {
+        let one = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
+        for lines in [&[][..], &[("traceparent", one.as_str()), ("traceparent", &one)]] {
+            let mut map = headers(lines);
+            let span = TraceParent::of(&map, u128::MAX - 5);
+            assert_ne!(span.trace(), TRACE_ID);
+            span.write(&mut map);
+            assert_eq!(map.get_all("traceparent").iter().count(), 1);
+            assert_eq!(received(&map).unwrap().len(), LENGTH);
+        }
+        let least = TraceParent::of(&HeaderMap::new(), 0);
+        assert!(least.trace().ends_with("01") && least.span().ends_with("01"), "never all zeros");
+    }
+}

@@ -1,0 +1,538 @@
+//! Runs unattended: reload, drain, and the endpoints that say how it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use portcullis::app::{Gateway, Options};
+use portcullis::config::{self, Source};
+use support::mint::{self, Alg, Key};
+use support::{Answer, Backend, Gate, Memory, Message, PATIENCE, RawClient, TempDir, eventually};
+
+/// A gateway over a config file, with its own endpoints.
+struct Ops {
+    gateway: Option<Gateway>,
+    log: Memory,
+}
+
+/// The process section of these tests.
+const PROCESS: &str = "config: {adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0', \
+                       workerThreads: 2, logging: {format: json}, drainTimeout: 5s}\n";
+
+/// A config whose one route goes to `backend`; `more` stands behind it.
+fn yaml(backend: SocketAddr, more: &str) -> String {
+    format!(
+        "{PROCESS}binds:\n- port: 0\n  address: 127.0.0.1\n  listeners:\n  - routes:\n    - backends: [{{host: '{backend}'}}]\n{more}"
+    )
+}
+
+fn load(text: &str) -> Result<config::Loaded, String> {
+    let source = Source::new("test.yaml", text.to_owned());
+    config::load(source.clone(), &|_| None)
+        .map_err(|errors| errors.iter().map(|error| error.render(Some(&source))).collect())
+}
+
+impl Ops {
+    #[track_caller]
+    fn start(text: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let loaded = load(text).unwrap_or_else(|errors| panic!("{errors}"));
+        let log = Memory::default();
+        let options = Options { access_log: Box::new(log.clone()) };
+        let gateway = Gateway::start(loaded, options).unwrap_or_else(|errors| panic!("{errors:?}"));
+        Self { gateway: Some(gateway), log }
+    }
+
+    fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().unwrap()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway().addresses()[0]
+    }
+
+    fn client(&self) -> RawClient {
+        RawClient::connect(self.address())
+    }
+
+    fn status(&self, path: &str) -> u16 {
+        self.client().get(path, &[]).status()
+    }
+
+    fn metrics(&self) -> String {
+        let address = self.gateway().endpoints().stats[0];
+        RawClient::connect(address).get("/metrics", &[]).text().to_owned()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.metrics().lines().any(|found| found == line)
+    }
+
+    fn ready(&self, path: &str) -> Message {
+        RawClient::connect(self.gateway().endpoints().readiness[0]).get(path, &[])
+    }
+
+    /// The first `count` lines of the access log.
+    #[track_caller]
+    fn lines(&self, count: usize) -> Vec<serde_json::Value> {
+        eventually(PATIENCE, "access log lines", || {
+            let text = self.log.text();
+            let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        self.gateway().snapshot().generation
+    }
+
+    #[track_caller]
+    fn await_generation(&self, generation: u64) {
+        eventually(PATIENCE, "the reload", || (self.generation() >= generation).then_some(()));
+    }
+}
+
+impl Drop for Ops {
+    fn drop(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.shutdown();
+        }
+    }
+}
+
+/// A backend whose answers say its name.
+fn named(name: &'static str) -> Backend {
+    Backend::start(move |_| Answer::new(200, &[], name))
+}
+
+#[test]
+fn a_reload_takes_effect_for_open_connections_and_keeps_them() {
+    let (one, two) = (named("one"), named("two"));
+    let ops = Ops::start(&yaml(one.address(), ""));
+    let mut client = ops.client();
+    assert_eq!(client.get("/", &[]).text(), "one");
+    let changes = ops.gateway().replace(load(&yaml(two.address(), "")).unwrap()).unwrap();
+    assert!(changes.iter().any(|change| change.ends_with("backends changed")), "{changes:?}");
+    assert_eq!(client.get("/", &[]).text(), "two", "the same connection");
+    assert!(ops.metric("portcullis_config_generation 2"));
+    assert!(ops.metric("portcullis_config_last_reload_successful 1"));
+}
+
+#[test]
+fn a_request_under_way_keeps_the_config_it_began_with() {
+    let gate = Gate::new();
+    let slow = Backend::start({
+        let gate = gate.clone();
+        move |_| Answer::head(200, &[("content-length", "3")]).wait(&gate).send("old")
+    });
+    let ops = Ops::start(&yaml(slow.address(), ""));
+    let mut client = ops.client();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    slow.wait_for(1);
+    let new = named("new");
+    ops.gateway().replace(load(&yaml(new.address(), "")).unwrap()).unwrap();
+    assert_eq!(ops.client().get("/", &[]).text(), "new");
+    gate.open();
+    assert_eq!(client.response().text(), "old");
+}
+
+#[test]
+fn fifty_bad_reloads_change_nothing() {
+    let backend = named("still here");
+    let folder = TempDir::new();
+    let good = yaml(backend.address(), "");
+    let file = folder.write("gw.yaml", &good);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ops = Ops::start(&good);
+    let addresses = ops.gateway().addresses();
+    let bad = [
+        "binds: [".to_owned(),
+        "bindz: []\n".to_owned(),
+        String::new(),
+        yaml(backend.address(), "      policies: {authorization: {rules: ['jwt.sub ==']}}\n"),
+        yaml(backend.address(), "      policies: {authorization: {rules: ['nobody.knows == 1']}}\n"),
+        yaml(backend.address(), "      policies: {jwtAuth: {issuer: a, jwks: {file: missing.json}}}\n"),
+        yaml(backend.address(), "      policies: {jwtAuth: {issuer: a, jwks: {inline: '{\"keys\":[]}'}}}\n"),
+        yaml(
+            backend.address(),
+            &format!("- port: {}\n  address: 127.0.0.1\n  listeners: []\n", taken.local_addr().unwrap().port()),
+        ),
+        good.replace("port: 0", "port: 70000"),
+        good.replace("routes:", "rutes:"),
+    ];
+    for round in 0..5 {
+        for (at, bad) in bad.iter().enumerate() {
+            let result = load(bad).and_then(|loaded| ops.gateway().replace(loaded).map(|changes| changes.join("\n")));
+            if let Err(error) = &result
+                && error.contains("test.yaml:")
+            {
+                continue;
+            }
+            panic!("round {round}, number {at}: {result:?}");
+        }
+        assert_eq!(ops.client().get("/", &[]).text(), "still here");
+    }
+    assert_eq!((ops.generation(), ops.gateway().addresses()), (1, addresses));
+    // the same through the file: told by metric and probe
+    ops.gateway().watch(&file).unwrap();
+    std::fs::write(&file, &bad[3]).unwrap();
+    let told = eventually(PATIENCE, "the refusal", || {
+        let told = ops.ready("/healthz/ready?verbose");
+        told.text().contains("gw.yaml:").then_some(told)
+    });
+    assert_eq!(told.status(), 200, "it serves on");
+    assert!(told.text().contains("last reload: refused"), "{}", told.text());
+    assert!(ops.metric("portcullis_config_last_reload_successful 0"));
+    assert_eq!(ops.client().get("/", &[]).text(), "still here");
+    std::fs::write(&file, yaml(backend.address(), "    - name: more\n")).unwrap();
+    eventually(PATIENCE, "the good one", || ops.metric("portcullis_config_last_reload_successful 1").then_some(()));
+    assert_eq!(ops.generation(), 2);
+}
+
+#[test]
+fn reloads_under_load_lose_no_request() {
+    let backend = Backend::ok();
+    let ops = Ops::start(&yaml(backend.address(), ""));
+    let address = ops.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|n| {
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let mut client = RawClient::connect(address);
+                while !stop.load(Ordering::Relaxed) {
+                    if n % 2 == 0 {
+                        client = RawClient::connect(address);
+                    }
+                    assert_eq!(client.get("/", &[]).status(), 200);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for round in 0..30 {
+        let more = if round % 2 == 0 { "      policies: {timeout: {request: 10s}}\n" } else { "" };
+        ops.gateway().replace(load(&yaml(backend.address(), more)).unwrap()).unwrap();
+        let before = done.load(Ordering::Relaxed);
+        eventually(PATIENCE, "requests go on", || (done.load(Ordering::Relaxed) > before + 8).then_some(()));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("no request failed");
+    }
+    assert_eq!(ops.generation(), 31);
+}
+
+#[test]
+fn sockets_come_and_go_with_the_config() {
+    let (backend, gate) = (Backend::ok(), Gate::new());
+    let slow = Backend::start({
+        let gate = gate.clone();
+        move |_| Answer::head(200, &[("content-length", "2")]).wait(&gate).send("ok")
+    });
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let first = yaml(slow.address(), "");
+    let second = yaml(backend.address(), "").replace("port: 0", &format!("port: {free}"));
+    let ops = Ops::start(&first);
+    let old = ops.address();
+    let mut in_flight = ops.client();
+    in_flight.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    slow.wait_for(1);
+    let mut idle = ops.client();
+    let changes = ops.gateway().replace(load(&second).unwrap()).unwrap();
+    assert!(changes.iter().any(|change| change.starts_with("bind") && change.ends_with("added")), "{changes:?}");
+    assert_eq!(ops.address().port(), free);
+    assert_eq!(ops.status("/"), 200, "the new socket serves");
+    assert!(idle.is_closed(), "idle connections of the old one end at once");
+    eventually(PATIENCE, "the old socket closes", || std::net::TcpStream::connect(old).is_err().then_some(()));
+    gate.open();
+    assert_eq!(in_flight.response().status(), 200, "what was under way finishes");
+    assert!(in_flight.is_closed());
+}
+
+#[test]
+fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
+    let backend = Backend::ok();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let wide = yaml(backend.address(), "")
+        .replace("port: 0", &format!("port: {free}"))
+        .replace("address: 127.0.0.1", "address: 0.0.0.0");
+    let ops = Ops::start(&wide);
+    let narrow = wide.replace("address: 0.0.0.0", "address: 127.0.0.1");
+    ops.gateway().replace(load(&narrow).unwrap()).unwrap();
+    assert_eq!(ops.gateway().addresses(), [SocketAddr::from(([127, 0, 0, 1], free))]);
+    eventually(PATIENCE, "it answers", || (ops.status("/") == 200).then_some(()));
+}
+
+#[test]
+fn what_a_reload_weakens_is_said() {
+    let key = Key::new(Alg::Es256, "k");
+    let keys = mint::jwks([&key]).replace('"', "\\\"");
+    let backend = Backend::ok();
+    let with = |policies: &str| {
+        let policies = policies.replace("JWKS", &format!("\"{keys}\""));
+        load(&yaml(backend.address(), &format!("      policies: {policies}\n"))).unwrap()
+    };
+    let strict =
+        "{jwtAuth: {mode: strict, issuer: a, jwks: {inline: JWKS}}, authorization: {rules: ['jwt.sub == \"a\"']}}";
+    let optional = strict.replace("strict", "optional");
+    let ops = Ops::start(&yaml(backend.address(), ""));
+    for (policies, told) in [
+        (strict, &["strengthened, open before and strict now", "strengthened, rules are enforced now"][..]),
+        (&optional, &["weakened, strict before and optional now"]),
+        (&optional.replace("issuer: a", "issuer: b"), &["jwtAuth changed"]),
+        (
+            &optional.replace("{rules", "{mode: shadow, rules").replace("issuer: a", "issuer: b"),
+            &["weakened, no rules are enforced any more"],
+        ),
+        ("{}", &["weakened, optional before and open now", "rules changed"]),
+    ] {
+        let changes = ops.gateway().replace(with(policies)).unwrap();
+        assert_eq!(changes.len(), told.len(), "{changes:?}");
+        assert!(changes.iter().zip(told).all(|(change, told)| change.ends_with(told)), "{changes:?}");
+    }
+    let process = yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 6s, via: true");
+    let changes = ops.gateway().replace(load(&process).unwrap()).unwrap();
+    assert_eq!(changes.iter().filter(|change| change.contains("takes a restart")).count(), 2, "{changes:?}");
+}
+
+/// How files are changed by editors, by Kubernetes, and by `echo >`.
+#[test]
+fn every_way_of_changing_a_file_is_noticed() {
+    let (one, two) = (named("one"), named("two"));
+    let folder = TempDir::new();
+    let (text, other) = (yaml(one.address(), ""), yaml(two.address(), ""));
+    let at = |name: &str| folder.path().join(name);
+    // Kubernetes: gw.yaml -> ..data/gw.yaml, ..data -> ..v1
+    for (version, text) in [("..v1", &text), ("..v2", &other)] {
+        std::fs::create_dir(at(version)).unwrap();
+        std::fs::write(at(version).join("gw.yaml"), text).unwrap();
+    }
+    symlink("..v1", at("..data")).unwrap();
+    symlink("..data/gw.yaml", at("gw.yaml")).unwrap();
+    let ops = Ops::start(&text);
+    ops.gateway().watch(&at("gw.yaml")).unwrap();
+    symlink("..v2", at("..data_tmp")).unwrap();
+    std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    ops.await_generation(2);
+    assert_eq!(ops.client().get("/", &[]).text(), "two");
+    // an editor: a new file renamed over the old
+    std::fs::write(at("new"), &text).unwrap();
+    std::fs::rename(at("new"), at("gw.yaml")).unwrap();
+    ops.await_generation(3);
+    assert_eq!(ops.client().get("/", &[]).text(), "one");
+    // in place
+    std::fs::write(at("gw.yaml"), &other).unwrap();
+    ops.await_generation(4);
+    assert_eq!(ops.client().get("/", &[]).text(), "two");
+    // the same contents again are no change; a reload that is asked for is made all the same
+    std::fs::write(at("gw.yaml"), &other).unwrap();
+    ops.gateway().reload();
+    ops.await_generation(5);
+    assert_eq!(ops.gateway().control().reloads(), 4);
+}
+
+#[test]
+fn a_key_file_is_watched_and_may_appear_later() {
+    let (old, new) = (Key::new(Alg::Es256, "old"), Key::new(Alg::Es256, "new"));
+    let backend = Backend::ok();
+    let folder = TempDir::new();
+    let keys = folder.write("keys.json", mint::jwks([&old]));
+    let policies = format!(
+        "      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{file: {}}}}}}}\n",
+        keys.display()
+    );
+    let text = yaml(backend.address(), &policies);
+    let file = folder.write("gw.yaml", &text);
+    let ops = Ops::start(&text);
+    ops.gateway().watch(&file).unwrap();
+    let status = |key: &Key| {
+        let bearer = format!("Bearer {}", key.token(&mint::claims()));
+        ops.client().get("/", &[("authorization", &bearer)]).status()
+    };
+    assert_eq!((status(&old), status(&new)), (200, 401));
+    std::fs::write(&keys, mint::jwks([&new])).unwrap();
+    ops.await_generation(2);
+    assert_eq!((status(&old), status(&new)), (401, 200), "also what was in the cache");
+    std::fs::remove_file(&keys).unwrap();
+    eventually(PATIENCE, "the refusal", || ops.metric("portcullis_config_last_reload_successful 0").then_some(()));
+    assert_eq!(status(&new), 200);
+    std::fs::write(&keys, mint::jwks([&old])).unwrap();
+    ops.await_generation(3);
+    assert_eq!(status(&old), 200);
+}
+
+#[test]
+fn a_drain_lets_what_is_in_flight_finish() {
+    let gate = Gate::new();
+    let backend = Backend::start({
+        let gate = gate.clone();
+        move |request| match request.target() {
+            "/slow" => Answer::head(200, &[("content-length", "4")]).wait(&gate).send("done"),
+            "/later" => Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nlater"),
+            _ => Answer::ok(),
+        }
+    });
+    let mut ops = Ops::start(&yaml(backend.address(), ""));
+    let address = ops.address();
+    let readiness = ops.gateway().endpoints().readiness[0];
+    let mut clients: Vec<_> = (0..50).map(|_| ops.client()).collect();
+    let mut idle = ops.client();
+    assert_eq!(idle.get("/", &[]).status(), 200);
+    for (at, client) in clients.iter_mut().enumerate() {
+        let path = if at % 2 == 0 { "/slow" } else { "/later" };
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+    backend.wait_for(51);
+    let gateway = ops.gateway.take().unwrap();
+    let control = Arc::clone(gateway.control());
+    let ending = std::thread::spawn(move || gateway.shutdown());
+    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    assert_eq!(RawClient::connect(readiness).get("/healthz/ready", &[]).status(), 503);
+    assert_eq!(RawClient::connect(readiness).get("/healthz/live", &[]).status(), 200);
+    assert!(idle.is_closed(), "idle connections end at once");
+    eventually(PATIENCE, "nothing listens", || std::net::TcpStream::connect(address).is_err().then_some(()));
+    assert!(!ending.is_finished());
+    gate.open();
+    for (at, client) in clients.iter_mut().enumerate() {
+        let answer = client.response();
+        assert_eq!(answer.status(), 200);
+        if at % 2 == 1 {
+            assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        }
+        assert!(client.is_closed());
+    }
+    assert!(ending.join().unwrap(), "all finished");
+}
+
+#[test]
+fn what_does_not_finish_is_cut_off() {
+    let backend = Backend::start(|_| Answer::head(200, &[("content-length", "4")]).stall());
+    let mut ops = Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 300ms"));
+    let mut client = ops.client();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    backend.wait_for(1);
+    client.response_head();
+    let begun = Instant::now();
+    assert!(!ops.gateway.take().unwrap().shutdown());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(client.read_to_close(), b"");
+}
+
+#[test]
+fn tunnels_are_held_until_the_time_is_up() {
+    let head = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let backend = Backend::start_on_head(move |_| Answer::head(101, &head).echo());
+    let mut ops = Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1s"));
+    let mut client = ops.client();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_head().status(), 101);
+    client.send("before");
+    assert_eq!(client.bytes(6), b"before");
+    let gateway = ops.gateway.take().unwrap();
+    let control = Arc::clone(gateway.control());
+    let ending = std::thread::spawn(move || gateway.shutdown());
+    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    client.send("during");
+    assert_eq!(client.bytes(6), b"during");
+    assert!(!ending.join().unwrap());
+    assert_eq!(client.read_to_close(), b"");
+}
+
+#[test]
+fn drain_delay_goes_on_accepting() {
+    let backend = Backend::ok();
+    let mut ops =
+        Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"));
+    let address = ops.address();
+    let gateway = ops.gateway.take().unwrap();
+    let control = Arc::clone(gateway.control());
+    let ending = std::thread::spawn(move || gateway.shutdown());
+    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    assert_eq!(RawClient::connect(address).get("/", &[]).status(), 200);
+    assert!(ending.join().unwrap());
+}
+
+#[test]
+fn probes_and_metrics_answer_while_every_worker_is_busy() {
+    let gate = Gate::new();
+    let backend = Backend::start({
+        let gate = gate.clone();
+        move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    });
+    // one connection is the limit, and it is taken
+    let text = yaml(backend.address(), "").replace("workerThreads: 2", "workerThreads: 1, limits: {connections: 1}");
+    let ops = Ops::start(&text);
+    let mut client = ops.client();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    backend.wait_for(1);
+    assert!(ops.client().is_closed(), "beyond the limit");
+    assert_eq!(ops.ready("/healthz/ready").text(), "ready\n");
+    assert!(ops.metric("portcullis_connections_active 1"));
+    assert!(ops.metrics().contains("portcullis_build_info{version="));
+    assert_eq!(ops.ready("/nothing").status(), 404);
+    gate.open();
+    assert_eq!(client.response().status(), 200);
+    eventually(PATIENCE, "the count", || {
+        ops.metric("portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1")
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_stalled_log_sink_holds_up_nobody() {
+    struct Stalled(Arc<AtomicBool>);
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            while !self.0.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let released = Arc::new(AtomicBool::new(false));
+    let backend = Backend::ok();
+    let options = Options { access_log: Box::new(Stalled(Arc::clone(&released))) };
+    let gateway = Gateway::start(load(&yaml(backend.address(), "")).unwrap(), options).unwrap();
+    let long = "x".repeat(30_000);
+    let mut client = RawClient::connect(gateway.addresses()[0]);
+    let mut asked = 0;
+    let dropped = |gateway: &Gateway| gateway.control().dropped_lines();
+    while dropped(&gateway) == 0 && asked < 1000 {
+        assert_eq!(client.get(&format!("/{long}"), &[]).status(), 200);
+        asked += 1;
+    }
+    assert!(dropped(&gateway) > 0, "lines are lost, and counted");
+    let stats = gateway.endpoints().stats[0];
+    let metrics = RawClient::connect(stats).get("/metrics", &[]).text().to_owned();
+    assert!(metrics.contains("portcullis_log_lines_dropped_total"));
+    released.store(true, Ordering::Relaxed);
+    assert!(gateway.shutdown());
+}
+
+#[test]
+fn an_own_address_that_is_taken_stops_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let text = yaml("127.0.0.1:1".parse().unwrap(), "").replacen("127.0.0.1:0", &address, 1);
+    let options = Options { access_log: Box::new(Memory::default()) };
+    let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
+    assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
+}
