@@ -48,8 +48,13 @@ pub(super) fn policy(name: &str, target: &str, spec: &str) -> String {
 }
 
 /// Two providers.
-const JWT: &str = "jwt:\n  providers:\n  - {name: p1, issuer: i, remoteJWKS: {uri: https://a.example/keys}}\n  - {name: \
-                   p2, remoteJWKS: {uri: https://b.example/keys}}";
+const JWT: &str = concat!(
+    "jwt:\n  providers:\n  - {name: p1, issuer: i, localJWKS: {inline: '",
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    "'}}\n  - {name: p2, localJWKS: {inline: '",
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    "'}}",
+);
 
 fn with(policies: &str) -> Gateway {
     Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{policies}"), &mapped())

@@ -43,7 +43,7 @@ spec:
   selector: {matchLabels: {app: web}}
   jwtRules:
   - issuer: https://a.example
-    jwksUri: https://a.example/keys
+    jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
     spaceDelimitedClaims: [words]
 ---
 "#;
