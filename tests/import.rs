@@ -335,9 +335,7 @@ fn agentgateway(authentication: &str) -> String {
          parentRefs: [{{name: agentgateway-proxy}}]\n  rules: [{{backendRefs: [{{name: httpbin, port: 8000}}]}}]\n---\n\
          apiVersion: agentgateway.dev/v1alpha1\nkind: AgentgatewayPolicy\nmetadata: {{name: jwt-auth-policy, namespace: \
          gw}}\nspec:\n  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: \
-         agentgateway-proxy\n  traffic:\n    jwtAuthentication: {authentication}\n---\napiVersion: \
-         gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {{name: keys, namespace: keycloak}}\nspec: \
-         {{from: [{{group: agentgateway.dev, kind: AgentgatewayPolicy, namespace: gw}}], to: [{{group: '', kind: Service}}]}}\n"
+         agentgateway-proxy\n  traffic:\n    jwtAuthentication: {authentication}\n"
     )
 }
 

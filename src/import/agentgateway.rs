@@ -20,6 +20,8 @@ struct Policy<'a> {
     rules: Vec<Commented>,
     cors: Map,
     closed: bool,
+    /// What it is for is not understood, so it could be for anything.
+    lost: bool,
 }
 
 /// Puts the policies of the files where they hold.
@@ -56,7 +58,7 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
             }
         }
         listener.routes = routes;
-        listener.closed |= policies.iter().any(|policy| policy.closed && policy.attachments.is_empty());
+        listener.closed |= policies.iter().any(|policy| policy.lost);
     }
 }
 
@@ -73,8 +75,15 @@ pub(super) fn other_object(root: Field<'_>) -> bool {
 }
 
 fn policy<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Policy<'a> {
-    let mut made =
-        Policy { object, attachments: Vec::new(), jwt: None, rules: Vec::new(), cors: Map::default(), closed: false };
+    let mut made = Policy {
+        object,
+        attachments: Vec::new(),
+        jwt: None,
+        rules: Vec::new(),
+        cors: Map::default(),
+        closed: false,
+        lost: false,
+    };
     let Some(spec) = object.get("spec") else { return made };
     made.attachments = attachments(cluster, spec);
     if let Some(traffic) = spec.get("traffic") {
@@ -100,6 +109,7 @@ fn policy<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Policy<'a> {
     }
     cluster.report.sweep(spec);
     made.closed = cluster.report.tainted(object);
+    made.lost = super::attach::lost(cluster, spec);
     made
 }
 
@@ -215,7 +225,11 @@ fn remote_keys(cluster: &Cluster<'_>, field: Field<'_>) -> Option<Map> {
         return None;
     };
     path.exact("the path of the url");
-    let (host, target, port) = super::gateway_api::address(cluster, reference)?;
+    let Some((host, target, port)) = super::gateway_api::address(cluster, reference) else {
+        // without keys of its own a provider would look for some at its issuer
+        field.refused("it is not known where the keys are");
+        return None;
+    };
     let tls = cluster.backend_tls(reference, &target, port);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let name = format!("{}.{}.svc.cluster.local:{port}", target.name, target.namespace);

@@ -45,7 +45,7 @@ impl Attachment {
     }
 }
 
-/// What a policy names. What can't be understood is refused, and such a policy is for everything.
+/// What a policy names. What can't be understood is refused; see [`lost`].
 pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachment> {
     let mut all = Vec::new();
     let references = spec.get("targetRef").into_iter().chain(spec.list("targetRefs"));
@@ -77,6 +77,12 @@ pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachm
         all.extend(selected(cluster, field));
     }
     all
+}
+
+/// Whether a part of what a policy is for was refused.
+pub(super) fn lost(cluster: &Cluster<'_>, spec: Field<'_>) -> bool {
+    let parts = ["targetRef", "targetRefs", "targetSelectors"];
+    parts.into_iter().filter_map(|key| spec.get(key)).any(|field| cluster.report.tainted(field))
 }
 
 /// The objects that labels select.

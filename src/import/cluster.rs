@@ -69,9 +69,10 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Whether `from` may refer to `to`: inside its namespace, or by a `ReferenceGrant`.
+    /// Whether `from` may refer to `to`: inside its namespace, or by a `ReferenceGrant`. agentgateway's policies need none.
     pub(super) fn may_refer(&self, from: &Document, to: &Target) -> bool {
         from.namespace == to.namespace
+            || from.group == super::agentgateway::GROUP
             || self.all("gateway.networking.k8s.io", "ReferenceGrant").into_iter().any(|grant| {
                 let Some(spec) = grant.get("spec").filter(|_| grant.doc.namespace == to.namespace) else {
                     return false;

@@ -24,6 +24,8 @@ struct Security<'a> {
     authorization: Option<Commented>,
     cors: Map,
     closed: bool,
+    /// What it is for is not understood, so it could be for anything.
+    lost: bool,
 }
 
 /// Puts the policies of the files where they hold.
@@ -64,7 +66,7 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
             }
             listener.closed = true;
         }
-        listener.closed |= policies.iter().any(|policy| policy.closed && policy.attachments.is_empty());
+        listener.closed |= policies.iter().any(|policy| policy.lost);
     }
     client::apply(cluster, plan);
 }
@@ -103,6 +105,7 @@ fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
         authorization: None,
         cors: Map::default(),
         closed: false,
+        lost: false,
     };
     let Some(spec) = object.get("spec") else { return made };
     made.attachments = attachments(cluster, spec);
@@ -123,5 +126,6 @@ fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
     made.authorization = spec.get("authorization").map(authorization::translate);
     cluster.report.sweep(spec);
     made.closed = cluster.report.tainted(object);
+    made.lost = super::attach::lost(cluster, spec);
     made
 }

@@ -88,6 +88,7 @@ fn listener(cluster: &Cluster<'_>, gateway: Field<'_>, field: Field<'_>) -> Opti
         gateway: (gateway.doc.namespace.clone(), gateway.doc.name.clone()),
         hostname,
         tls,
+        routes_from: None,
         envoy_errors: cluster.dialect.is_envoy(),
         merge_slashes: cluster.dialect.merges_slashes(),
         authorization: None,

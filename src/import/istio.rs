@@ -79,45 +79,39 @@ fn split(jwt: &Option<(Jwt, String)>) -> Vec<String> {
 fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
     route.jwt = gateway.jwt.clone();
     let edited = ["urlRewrite", "requestHeaderModifier"].iter().any(|key| route.policies.has(key));
-    let services: Vec<_> = route.backends.iter().filter_map(|backend| backend.service.clone()).collect();
-    let mut own: Option<Checks> = None;
-    for (namespace, name, port) in services {
-        let workload = Workload::service(cluster, &namespace, &name);
-        let context = Context::service(cluster, &namespace, &name, port, edited);
-        let checks = Checks::of(cluster, &workload, &context);
-        let objects = || {
-            let kinds = ["RequestAuthentication", "AuthorizationPolicy"];
-            kinds.into_iter().flat_map(|kind| workload.policies(cluster, kind).0).collect::<Vec<_>>()
-        };
-        match &own {
-            Some(first) if first.jwt != checks.jwt || first.authorization != checks.authorization => {
-                for object in objects() {
-                    object.refused(format!(
-                        "the route {} leads to several services, and this holds for some of them only",
-                        route.name
-                    ));
-                }
-                route.closed = true;
-            }
-            _ => {}
-        }
-        if let (Some((outer, _)), Some((inner, _))) = (&gateway.jwt, &checks.jwt)
-            && !(outer.forward && outer.providers == inner.providers)
+    let services = route.backends.iter().filter_map(|backend| backend.service.as_ref());
+    let inner: Vec<(Workload, Checks)> = services
+        .map(|(namespace, name, port)| {
+            let workload = Workload::service(cluster, namespace, name);
+            let checks = Checks::of(cluster, &workload, &Context::service(cluster, namespace, name, *port, edited));
+            (workload, checks)
+        })
+        .collect();
+    let refuse = |kinds: &[&str], why: &str| {
+        for object in
+            inner.iter().flat_map(|(workload, _)| kinds.iter().flat_map(|kind| workload.policies(cluster, kind).0))
         {
-            for object in objects().into_iter().filter(|object| object.doc.kind == "RequestAuthentication") {
-                object.refused(
-                    "the gateway checks tokens already, and the service would check what it leaves; write one",
-                );
-            }
-            route.closed = true;
+            object.refused(why);
         }
-        route.closed |= checks.closed;
-        own.get_or_insert(checks);
+    };
+    let Some((_, first)) = inner.first() else { return };
+    route.closed |= inner.iter().any(|(_, checks)| checks.closed);
+    if inner.iter().any(|(_, other)| other.jwt != first.jwt || other.authorization != first.authorization) {
+        let why = format!("the route {} leads to several services, and this holds for some of them only", route.name);
+        refuse(&["RequestAuthentication", "AuthorizationPolicy"], &why);
+        route.closed = true;
     }
-    if let Some(checks) = own {
-        route.jwt = route.jwt.take().or(checks.jwt);
-        route.authorization = checks.authorization;
+    if let (Some((outer, _)), Some((own, _))) = (&gateway.jwt, &first.jwt)
+        && !(outer.forward && outer.accepts_the_same(own))
+    {
+        refuse(
+            &["RequestAuthentication"],
+            "the gateway checks tokens already, and the service would check what it leaves; write one",
+        );
+        route.closed = true;
     }
+    route.jwt = route.jwt.take().or_else(|| first.jwt.clone());
+    route.authorization = first.authorization.clone();
 }
 
 /// The copy of a route for preflights, which Istio does not check for tokens.
@@ -180,6 +174,7 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
         gateway: ("default".to_owned(), "mapped-services".to_owned()),
         hostname: None,
         tls: None,
+        routes_from: None,
         envoy_errors: true,
         merge_slashes: false,
         authorization: None,

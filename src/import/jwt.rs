@@ -107,6 +107,14 @@ pub(super) fn unique(names: &mut Vec<String>, name: &str) -> String {
 }
 
 impl Jwt {
+    /// Whether the same tokens are good for both, wherever they were written.
+    pub(super) fn accepts_the_same(&self, other: &Self) -> bool {
+        let bare = |jwt: &Self| -> Vec<Provider> {
+            jwt.providers.iter().map(|one| Provider { origin: String::new(), ..one.clone() }).collect()
+        };
+        bare(self) == bare(other)
+    }
+
     /// The policy as it stands in the config.
     pub(super) fn value(&self) -> Value {
         let locations = |all: &[Location]| Value::from(all.iter().map(Location::value).collect::<Vec<_>>());

@@ -28,6 +28,8 @@ pub(super) struct Listener {
     pub hostname: Option<String>,
     /// Files with the certificate and its key.
     pub tls: Option<(String, String)>,
+    /// The namespace whose routes may stand here, if only one's may.
+    pub routes_from: Option<String>,
     /// Whether refusals look like Envoy's.
     pub envoy_errors: bool,
     /// Whether `//` in paths becomes `/`.

@@ -75,10 +75,12 @@ fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: 
     let mut made = Vec::new();
     for (at, host) in server.list("hosts").enumerate() {
         let Some(text) = host.text() else { continue };
-        // a namespace before the host limits which VirtualServices may use it
-        let name = match text.split_once('/') {
-            Some(("*" | ".", name)) | Some((_, name)) => name,
-            None => text,
+        // a namespace before the host limits whose routes may use it
+        let (from, name) = text.split_once('/').unwrap_or(("*", text));
+        let routes_from = match from {
+            "*" => None,
+            "." => Some(gateway.doc.namespace.clone()),
+            one => Some(one.to_owned()),
         };
         host.exact("listener hostname");
         made.push(Listener {
@@ -87,6 +89,7 @@ fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: 
             gateway: (gateway.doc.namespace.clone(), gateway.doc.name.clone()),
             hostname: (name != "*").then(|| name.to_owned()),
             tls: certificate.clone(),
+            routes_from,
             envoy_errors: true,
             merge_slashes: false,
             authorization: None,
@@ -127,7 +130,8 @@ fn virtual_service(cluster: &Cluster<'_>, object: Field<'_>, listeners: &mut [Li
     for listener in listeners.iter_mut() {
         let [full, short] = name(&listener.gateway);
         let local = listener.gateway.0 == object.doc.namespace;
-        if !gateways.iter().any(|one| *one == full || (local && *one == short)) {
+        let named = gateways.iter().any(|one| *one == full || (local && *one == short));
+        if !named || listener.routes_from.as_ref().is_some_and(|only| *only != object.doc.namespace) {
             continue;
         }
         found = true;

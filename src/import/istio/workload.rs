@@ -4,6 +4,9 @@ use super::super::cluster::Cluster;
 use super::super::manifest::Field;
 use super::{NETWORKING, ROOT, SECURITY};
 
+/// The label that the pods of a Gateway API gateway have.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
 /// Something that policies select: the pods of a gateway, or those behind a service.
 #[derive(Debug)]
 pub(super) struct Workload {
@@ -40,7 +43,7 @@ impl Workload {
             // the pods of such a gateway stand in the namespace of the installation, whoever configures them
             return made(ROOT, labels);
         }
-        let label = ("gateway.networking.k8s.io/gateway-name".to_owned(), name.clone());
+        let label = (GATEWAY_NAME.to_owned(), name.clone());
         let object = cluster.find(super::super::gateway_api::GROUP, "Gateway", namespace, name);
         let mut labels = pairs(object.and_then(|object| object.at(&["spec", "infrastructure", "labels"])));
         labels.push(label);
@@ -142,7 +145,9 @@ impl Workload {
             }
             return Some(true);
         }
-        if !self.open || self.others.iter().any(|gateway| wanted.iter().all(|label| gateway.contains(label))) {
+        let of_a_gateway = wanted.iter().any(|(key, _)| key == GATEWAY_NAME)
+            || self.others.iter().any(|gateway| wanted.iter().all(|label| gateway.contains(label)));
+        if !self.open || of_a_gateway {
             return Some(false);
         }
         selector.refused(format!(

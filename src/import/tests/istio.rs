@@ -439,3 +439,65 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
         assert_eq!(gateway.decide(&request), format!("default/web/{route}"), "{request:?}\n{}", gateway.yaml);
     }
 }
+
+#[test]
+fn hosts_of_a_gateway_may_be_for_one_namespace() {
+    for (host, open) in [("*", true), ("*/*", true), ("default/*", true), ("./*", false), ("other/*", false)] {
+        let manifests = GATEWAY.replace("hosts: [\"*\"]\n---", &format!("hosts: ['{host}']\n---"));
+        assert_eq!(Gateway::of(Dialect::Istio, &manifests, &mapped()).allows(&get("/")), open, "{host}");
+    }
+}
+
+#[test]
+fn services_of_one_route_must_agree() {
+    let manifests = format!("{GATEWAY}{AUTHENTICATION}").replace(
+        "    - destination: {host: web, port: {number: 80}}",
+        "    - destination: {host: web, port: {number: 80}}\n      weight: 1\n    - destination: {host: api, port: {number: 80}}\n      weight: 1",
+    );
+    let imported = run(Dialect::Istio, &manifests, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("some of them only"), "{}", report(&imported));
+    let partial = Gateway::of(Dialect::Istio, &manifests, &Options { allow_partial: true, ..mapped() });
+    assert!(!partial.allows(&get("/")));
+}
+
+#[test]
+fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
+    let manifests = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
+                     istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
+                     gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
+                     [{backendRefs: [{name: web, port: 80}]}]}\n---\n";
+    let closed = |spec: &str| {
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
+        );
+        !Gateway::of(Dialect::Istio, &format!("{manifests}{policy}"), &mapped()).allows(&get("/"))
+    };
+    assert!(closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]}"));
+    assert!(!closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: other}]}"));
+    assert!(closed("{targetRefs: [{group: '', kind: Service, name: web}]}"));
+    assert!(closed("{selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: gw}}}"));
+    assert!(!closed(
+        "{selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: other}}, action: DENY, rules: [{}]}"
+    ));
+}
+
+#[test]
+fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
+    let both = |forward: &str| {
+        let rule = format!("jwtRules: [{{issuer: https://a.example, jwks: '{KEYS}'{forward}}}]");
+        let object = |name: &str, namespace: &str, labels: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: {name}, namespace: \
+                 {namespace}}}\nspec: {{selector: {{matchLabels: {{{labels}}}}}, {rule}}}\n---\n"
+            )
+        };
+        format!(
+            "{GATEWAY}{}{}",
+            object("outer", "istio-system", "istio: ingressgateway"),
+            object("inner", "default", "app: web")
+        )
+    };
+    assert!(Gateway::of(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped()).allows(&get("/")));
+    let imported = run(Dialect::Istio, &both(""), &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
+}

@@ -241,6 +241,12 @@ fn policies_of_agentgateway() {
             "expression",
         ),
         (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "after the route"),
+        (
+            "jwtAuthentication: {providers: [{issuer: 'https://i', jwks: {remote: {jwksPath: /k, backendRef: {kind: \
+             AgentgatewayBackend, group: agentgateway.dev, name: gone}}}}]}"
+                .to_owned(),
+            "not known where the keys are",
+        ),
         ("jwtAuthentication: {providers: [{issuer: i}]}".to_owned(), "`jwks.inline` and `jwks.remote`"),
         ("jwtAuthentication: {providers: [{issuer: i, jwks: {inline: x}}]}".to_owned(), "not a key set"),
         ("authorization: {action: Odd, policy: {matchExpressions: ['true']}}".to_owned(), "`action`"),
