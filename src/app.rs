@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::admin::Endpoints;
+use crate::auth::TokenCache;
 use crate::auth::jwks::Sources;
 use crate::compile::compile_with;
 use crate::config::{Diagnostic, Loaded};
@@ -74,10 +75,10 @@ impl Gateway {
         let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
         let own = crate::admin::bind(&process)?;
         let log = Log::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
-        let cache = process.token_cache.max_size.0 / count as u64;
+        let tokens = TokenCache::new(process.token_cache.max_size.0);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(cache, log.lines(), metrics.shard());
+            let worker = workers::worker(tokens.clone(), log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());

@@ -8,6 +8,7 @@ mod backend;
 mod keys;
 mod policy;
 mod rules;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -69,12 +70,23 @@ struct Compiler<'a> {
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
     rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
     made: policy::Made,
+    tls: tls::Made,
 }
 
 impl<'a> Compiler<'a> {
     fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, sources: &'a Sources) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { source, process, metrics, sources, errors, jwt, rules, made: policy::Made::default() }
+        Self {
+            source,
+            process,
+            metrics,
+            sources,
+            errors,
+            jwt,
+            rules,
+            made: policy::Made::default(),
+            tls: tls::Made::default(),
+        }
     }
 
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
@@ -82,7 +94,7 @@ impl<'a> Compiler<'a> {
         for bind in &loaded.config.binds {
             let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(listener))).collect();
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
-            binds.push(Arc::new(Bind { address, listeners, tls: None, series: self.metrics.route("", "") }));
+            binds.push(Arc::new(Bind { address, listeners, series: self.metrics.route("", "") }));
         }
         let settings = self.settings();
         if self.errors.is_empty() {
@@ -105,12 +117,10 @@ impl<'a> Compiler<'a> {
         let paths = path_rules(listener.path_normalization);
         let mut route = |route| self.route(&mut router, &name, &paths, &levels, route);
         let routes = listener.routes.iter().map(&mut route).collect();
-        if let Some(tls) = &listener.tls {
-            self.error(&tls.place, "TLS is not supported yet");
-        }
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
             envoy_errors: listener.errors == Errors::Envoy,
+            tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             policies: self.policies(&levels, &paths),
             paths,
             routes,
@@ -130,15 +140,16 @@ impl<'a> Compiler<'a> {
     ) -> Arc<Route> {
         let [gateway, own] = *levels;
         let levels = [gateway, own, &route.policies];
-        let endpoints: Vec<_> = route.backends.iter().flat_map(|backend| self.backend(backend)).collect();
+        let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
             policies: self.policies(&levels, paths),
-            backends: Balance::new(endpoints),
+            backends: Balance::new(backends),
             answer: self.answer(route, paths),
             mirrors: self.mirrors(route, listener),
             retry: self.retry(&levels, listener, &route.name),
+            passes_credential: self.passes_credential(&route.backends),
             timeouts: self.timeouts(&levels),
             series: self.metrics.route(listener, &route.name),
         });

@@ -170,7 +170,7 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
     let bind = by_port.or(snapshot.binds.first()).ok_or(NoQuestion::NoBind)?;
-    let scheme = if uri.scheme_str() == Some("https") || bind.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let scheme = if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
     let mut told = Explanation {
         status: None,
         reason: None,
@@ -231,7 +231,7 @@ fn walk(
     let source = Source::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = Connection { scheme, source: source.clone(), peer, drain: trigger.drain() };
+    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain() };
     let id = HeaderValue::from_static("explain");
     let underscores = snapshot.settings.limits.drop_underscores;
     let mut request =

@@ -72,6 +72,7 @@ struct Story {
     record: Record,
     form: Form,
     id: HeaderValue,
+    version: Version,
     choice: Option<Choice>,
     /// What the answer says to a site's script.
     cors: Option<cors::Verdict>,
@@ -115,6 +116,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
+        version: parts.version,
         choice: None,
         cors: None,
         quota: None,
@@ -171,7 +173,7 @@ async fn respond(
     }
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let mut edits = policies::begin_edits(&choice, &decision, &request);
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
     trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
@@ -252,6 +254,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
+    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+        // another listener's handshake may have asked for less than this one's would
+        return Err(Reason::MisdirectedRequest.into());
+    }
     let found = listener.router.find(&head, story.now);
     let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
@@ -298,14 +304,21 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(
+    cx: &Cx,
+    effective: &Policies,
+    route: &Route,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
     }
     let parts = request.parts_mut();
-    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    let passes = route.passes_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -353,7 +366,7 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
         .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
         .flatten()
         .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
-    if rejection.close {
+    if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));

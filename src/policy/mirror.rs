@@ -101,8 +101,11 @@ mod tests {
             key: 0,
             label: "m".into(),
             address: Address::Tcp { host: "m".into(), port: 1 },
+            names: Default::default(),
             protocol: Protocol::Auto,
             tls: None,
+            authorization: None,
+            load: None,
             connect_timeout: std::time::Duration::from_secs(1),
         });
         Arc::new(Mirror::new(endpoint, share, Metrics::default().group(Family::Mirrored, &[])))

@@ -71,6 +71,11 @@ pub fn prepare<'a>(
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
     }
+    if !bodiless && protocol != Protocol::Http2 && body.size_hint().exact().is_none() && seldom_has_body(&parts.method)
+    {
+        // hyper would send it without its body otherwise
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
@@ -99,6 +104,9 @@ impl<'a> Outbound<'a> {
             }
             Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
             Err(error) => {
+                if let (Error::Timeout, Some(load)) = (&error, &self.endpoint.load) {
+                    load.ended(false); // the exchange was given up, and could not count it itself
+                }
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
                 tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
@@ -202,7 +210,7 @@ pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol
     if !http2 {
         return;
     }
-    // hyper's HTTP/1 client takes the path from an absolute target too, so this form serves both outcomes of ALPN
+    // where ALPN decides, the pool makes of this what the outcome wants
     let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     if let Some(authority) = authority {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -225,6 +233,11 @@ fn unaddress(parts: &mut Parts) {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
+}
+
+/// Methods whose bodies of unknown length hyper leaves out, unless it is told that there is one.
+fn seldom_has_body(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer as the client is to see it.
