@@ -4,6 +4,7 @@
 pub mod echo;
 mod explain;
 mod health;
+mod import;
 mod input;
 mod load;
 mod output;
@@ -92,6 +93,8 @@ Examples:
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         output: output::Format,
     },
+    /// Turn Kubernetes manifests of another gateway into a config.
+    Import(import::ImportArgs),
     /// Ask a running gateway whether it is ready; for the health checks of containers.
     Health {
         #[command(flatten)]
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::main(&args),
         Command::Completion { shell } => completion(shell),
         Command::Version { output } => version(output),
+        Command::Import(args) => import::main(&args),
         Command::Health { config, url } => health::main(&config, url.as_deref()),
         Command::Echo { listen } => echo::main(listen),
     }

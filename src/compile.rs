@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::auth::jwks::Sources;
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
-use crate::config::bind::{EscapedSlashes, Listener as ListenerConfig, PathNormalization};
+use crate::config::bind::{Errors, EscapedSlashes, Listener as ListenerConfig, PathNormalization};
 use crate::config::place::{Located, Place};
 use crate::config::policy::Policies as PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
@@ -123,6 +123,7 @@ impl<'a> Compiler<'a> {
         let routes = listener.routes.iter().map(&mut route).collect();
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            envoy_errors: listener.errors == Errors::Envoy,
             tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             policies: self.policies(&levels, &paths),
             paths,

@@ -11,7 +11,7 @@ pub mod error;
 mod expand;
 mod files;
 mod lint;
-mod node;
+pub(crate) mod node;
 pub mod place;
 pub mod policy;
 pub mod process;

@@ -17,6 +17,7 @@ pub mod admin;
 
 pub mod compile;
 pub mod config;
+pub mod import;
 pub mod snapshot;
 
 pub mod listen;

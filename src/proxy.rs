@@ -456,7 +456,11 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
         Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
         _ => jwt,
     };
-    let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
+    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
+    let mut response = envoy
+        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .flatten()
+        .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

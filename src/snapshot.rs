@@ -134,6 +134,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts it answers for.
     pub hostname: Hostname,
+    /// Whether its refusals have Envoy's words and statuses.
+    pub envoy_errors: bool,
     /// How its connections are encrypted; `None` is cleartext.
     pub tls: Option<ServerTls>,
     /// How its requests' paths are read.

@@ -38,6 +38,8 @@ pub struct Listener {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: PathNormalization,
+    /// Whose words and statuses its refusals have.
+    pub errors: Errors,
     /// What holds for the gateway that it belongs to.
     pub gateway_policies: Policies,
     /// What holds for this listener.
@@ -57,6 +59,17 @@ pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 over TLS.
     #[serde(rename = "HTTPS")]
     Https,
+}
+
+/// Whose words and statuses a listener's refusals have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Errors {
+    /// The gateway's own.
+    #[default]
+    Own,
+    /// Envoy's, for clients that match on them.
+    Envoy,
 }
 
 /// The TLS side of a listener.

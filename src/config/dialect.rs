@@ -43,6 +43,7 @@ pub(super) fn normalise(file: ConfigWritten, whole: Place) -> Result<Config, Vec
                 protocol,
                 tls,
                 path_normalization: one.path_normalization,
+                errors: one.errors,
                 gateway_policies: Policies::default(),
                 policies: one.policies,
                 routes,
@@ -238,6 +239,7 @@ impl Normaliser {
             protocol: Protocol::Http,
             tls: None,
             path_normalization: Default::default(),
+            errors: Default::default(),
             gateway_policies: policies.clone(),
             policies: Policies::default(),
             routes: Vec::new(),
@@ -264,6 +266,7 @@ impl Normaliser {
                         protocol,
                         tls,
                         path_normalization: one.path_normalization.or(gateway.path_normalization).unwrap_or_default(),
+                        errors: one.errors.or(gateway.errors).unwrap_or_default(),
                         policies,
                         ..listener(name_of, &name, &place)
                     });
@@ -276,6 +279,7 @@ impl Normaliser {
                     protocol,
                     tls,
                     path_normalization: gateway.path_normalization.unwrap_or_default(),
+                    errors: gateway.errors.unwrap_or_default(),
                     ..listener("listener0".to_owned(), &name, &place)
                 });
             }

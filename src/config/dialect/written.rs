@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::bind::{PathNormalization, Protocol, Tls};
+use super::super::bind::{Errors, PathNormalization, Protocol, Tls};
 use super::super::place::Located;
 use super::super::policy::Policies;
 use super::super::process::Process;
@@ -64,6 +64,9 @@ pub(in super::super) struct ListenerWritten {
     /// How paths are made unambiguous.
     #[serde(default)]
     pub path_normalization: PathNormalization,
+    /// `own` (the default) or `envoy`: whose words and statuses its refusals have.
+    #[serde(default)]
+    pub errors: Errors,
     /// What holds for this listener.
     #[serde(default)]
     pub policies: Policies,
@@ -88,6 +91,8 @@ pub(in super::super) struct GatewayWritten {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
+    /// Whose words and statuses its refusals have.
+    pub errors: Option<Errors>,
     /// Several sets of hosts, each with its own settings.
     pub listeners: Option<Vec<Located<Both<Policies, GatewayListenerWritten>>>>,
 }
@@ -106,6 +111,8 @@ pub(in super::super) struct GatewayListenerWritten {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
+    /// Whose words and statuses its refusals have; default: the gateway's.
+    pub errors: Option<Errors>,
 }
 
 /// A route.
