@@ -1,6 +1,6 @@
 //! What became of each field of the source: one line a field, and nothing forgotten.
 //!
-//! A field counts as settled only when a translation spoke for it. [`Report::sweep`] refuses whatever nobody spoke for,
+//! A field counts as settled only when a translation spoke for it. `Report::sweep` refuses whatever nobody spoke for,
 //! so a field that this version does not know can never be left out in silence.
 
 use std::cell::RefCell;
