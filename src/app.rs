@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::admin::Endpoints;
+use crate::auth::TokenCache;
 use crate::auth::jwks::Sources;
 use crate::compile::compile_with;
 use crate::config::{Diagnostic, Loaded};
@@ -26,7 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use reload::Service;
-pub use signals::Signal;
+pub use signals::{Signal, signals};
 use watch::Watch;
 use workers::{ControlThread, WorkerThread};
 
@@ -74,10 +75,10 @@ impl Gateway {
         let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
         let own = crate::admin::bind(&process)?;
         let log = Log::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
-        let cache = process.token_cache.max_size.0 / count as u64;
+        let tokens = TokenCache::new(process.token_cache.max_size.0);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(cache, log.lines(), metrics.shard());
+            let worker = workers::worker(tokens.clone(), log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
@@ -137,19 +138,22 @@ impl Gateway {
         self.service.control()
     }
 
-    /// The signals that the process gets from now on.
-    pub fn signals(&self) -> mpsc::Receiver<Signal> {
-        signals::listen(self.control.handle())
+    /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile.
+    pub fn wait_for_signal(&self) {
+        match signals() {
+            Ok(signals) => self.wait(&signals),
+            Err(error) => {
+                tracing::error!(%error, "signals can't be listened for");
+                std::thread::park();
+            }
+        }
     }
 
-    /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile. The signals after that one can be taken from what
-    /// is given back.
-    pub fn wait_for_signal(&self) -> mpsc::Receiver<Signal> {
-        let signals = self.signals();
+    /// The same for signals that were asked for before.
+    pub fn wait(&self, signals: &mpsc::Receiver<Signal>) {
         while let Ok(Signal::Reload) = signals.recv() {
             self.reload();
         }
-        signals
     }
 
     /// Stops being ready, accepts for `drainDelay` more, then lets what is in flight finish within `drainTimeout`, and

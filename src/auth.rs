@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod cache;
+mod checks;
 mod claims;
 mod failure;
 mod headers;
@@ -32,6 +33,7 @@ use http::{HeaderMap, HeaderName};
 
 pub use algorithm::{Algorithm, Algorithms};
 pub use cache::TokenCache;
+pub use checks::{Check, Outcome};
 pub use failure::{ClaimFault, Clipped, Detail, Failure};
 pub use headers::{ClaimHeader, IdentityHeaders, Unwritable};
 pub use identity::{Identity, Verified};

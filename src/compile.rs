@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod health;
 mod keys;
 mod policy;
 mod rules;
@@ -157,7 +158,7 @@ impl<'a> Compiler<'a> {
             some => some.iter().map(|host| hostname(host)).collect(),
         };
         for entry in &route.matches {
-            let (path, conditions) = self.route_match(entry);
+            let (path, conditions) = self.route_match(entry, &route.place, paths);
             for host in &hosts {
                 router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
             }
@@ -165,10 +166,22 @@ impl<'a> Compiler<'a> {
         compiled
     }
 
-    fn route_match(&mut self, entry: &RouteMatch) -> (PathMatch, Conditions) {
+    fn route_match(&mut self, entry: &RouteMatch, place: &Place, paths: &PathRules) -> (PathMatch, Conditions) {
+        // requests are matched by their path's one spelling: a match in another would silently never hold
+        let mut canonical = |path: &str| match paths.canonical(path) {
+            Ok(path) => path.into_owned(),
+            Err(_) => {
+                self.error(place, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                path.to_owned()
+            }
+        };
         let path = match &entry.path {
-            PathMatchConfig::Exact(path) => PathMatch::Exact(path.as_str().into()),
-            PathMatchConfig::PathPrefix(path) => PathMatch::Prefix(path.as_str().into()),
+            PathMatchConfig::Exact(path) => PathMatch::Exact(canonical(path).into()),
+            PathMatchConfig::PathPrefix(path) => {
+                let path = canonical(path);
+                let trimmed = path.trim_end_matches('/');
+                PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.into())
+            }
             PathMatchConfig::Regex(regex) => PathMatch::Regex(regex.clone()),
         };
         let conditions = Conditions {
@@ -238,7 +251,12 @@ impl<'a> Compiler<'a> {
         let identity: Vec<_> = identity.collect();
         let mut log_fields = Vec::new();
         for (name, cel) in &process.logging.fields.0 {
-            if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
+            if !is_field_name(name) {
+                self.error(
+                    &cel.place,
+                    format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
+                );
+            } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
             }
         }
@@ -247,7 +265,12 @@ impl<'a> Compiler<'a> {
                 LogFormatConfig::Text => LogFormat::Text,
                 LogFormatConfig::Json => LogFormat::Json,
             },
-            log_claims: process.logging.claims.iter().map(|path| (path.0.join("."), path.0.clone())).collect(),
+            log_claims: process
+                .logging
+                .claims
+                .iter()
+                .map(|path| (field_name(&path.0.join(".")), path.0.clone()))
+                .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
             identity_headers: Arc::new(IdentityHeaders::new(&identity)),
@@ -268,6 +291,15 @@ impl<'a> Compiler<'a> {
             },
         }
     }
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// A claim's name as the name of a log field: what would break the line becomes an underscore.
+fn field_name(claim: &str) -> String {
+    claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
 
 /// What stands for no limit: longer than any machine runs, and far from overflowing a clock.

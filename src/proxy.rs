@@ -49,6 +49,8 @@ use trace::TraceParent;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
 const MOST_LOGGED_NAMES: usize = 32;
+/// Bytes of one such name.
+const LONGEST_LOGGED_NAME: usize = 48;
 
 /// What a request needs of its surroundings.
 #[derive(Debug)]
@@ -199,8 +201,9 @@ async fn respond(
             let drain = cx.connection.drain.clone();
             Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
         } else {
-            let limit = cx.snapshot.settings.limits.body;
-            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            let settings = &cx.snapshot.settings;
+            let mut outbound =
+                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
             outbound.send(&mut story.record).await?
         }
     };
@@ -233,7 +236,7 @@ async fn judge<'a>(
 ) -> Result<Judged<'a>, Rejection> {
     let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
     let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
-    let permit = record_decision(cx, story, choice, &decision)?;
+    let permit = record_decision(cx, story, choice, &decision, request)?;
     if let Some(gates) = &policies.gates {
         let passing = policies::pass_gates(cx, story, gates, choice, &decision, request);
         if let Some(answer) = Box::pin(passing).await? {
@@ -322,7 +325,9 @@ fn describe(record: &mut Record, head: &Head<'_>) {
             if !names.is_empty() {
                 names.push(',');
             }
-            names.push_str(&name);
+            // a token may stand where a name is expected: names are short, and end at an equals sign
+            let name = name.split('=').next().unwrap_or_default();
+            names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
         }
         record.text("query", &names);
     }
@@ -337,23 +342,27 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 }
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
-fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
+fn record_decision(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    decision: &Decision,
+    request: &Request,
+) -> Result<Permit, Rejection> {
     let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
     let settings = &cx.snapshot.settings;
     audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    if !settings.log_fields.is_empty() {
+        let (head, now) = (request.head(), story.now);
+        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+    }
     decision.permit()
 }
 
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(
-    cx: &Cx,
-    effective: &Policies,
-    route: &Route,
-    authentication: &Authentication,
-    request: &mut Request,
-) -> bool {
+fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {

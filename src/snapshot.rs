@@ -223,8 +223,11 @@ impl Protection {
 }
 
 impl Policies {
-    /// Whether a token is asked for.
+    /// Whether a token, or another credential, is asked for.
     pub fn protection(&self) -> Protection {
+        if self.credentials.as_ref().is_some_and(|credentials| credentials.is_strict()) {
+            return Protection::Strict;
+        }
         match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
             Some(Mode::Strict) => Protection::Strict,
             Some(Mode::Optional) => Protection::Optional,

@@ -1,5 +1,5 @@
-//! What one worker thread has of its own: connections to backends, verified tokens, log lines, numbers. Workers share
-//! nothing that is written on a request's way.
+//! What one worker thread has of its own: connections to backends, log lines, numbers. Workers share nothing that is
+//! written on a request's way, but for the memory of verified tokens, where each token is written once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::upstream::pool::Pool;
 pub struct Worker {
     /// Connections to backends.
     pub pool: Arc<Pool>,
-    /// Verified tokens.
+    /// Verified tokens, shared by all workers.
     pub tokens: TokenCache,
     /// The way into the access log.
     pub log: Lines,

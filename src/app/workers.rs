@@ -118,8 +118,8 @@ impl ControlThread {
 }
 
 /// What a new worker has of its own.
-pub(super) fn worker(cache: u64, log: Lines, metrics: Arc<Shard>) -> Arc<Worker> {
-    Arc::new(Worker::new(TokenCache::new(cache), log, metrics))
+pub(super) fn worker(tokens: TokenCache, log: Lines, metrics: Arc<Shard>) -> Arc<Worker> {
+    Arc::new(Worker::new(tokens, log, metrics))
 }
 
 /// Threads that serve requests: what the config says, or the CPUs that this process may use.

@@ -6,35 +6,46 @@
 //! the token is verified anew. Refusals are never kept: anybody could fill the cache with them.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use quick_cache::Weighter;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
 
 use super::Verified;
 
 /// The name of a policy's settings: equal settings have equal names, other settings other names.
 pub(crate) type PolicyId = [u8; 32];
 
-/// A bounded memory of verified tokens. One belongs to one worker; its lock is there for `Sync`, not for sharing.
-#[derive(Debug)]
+/// A bounded memory of verified tokens. Clones share it, so that a token is verified once and not once a worker; it is
+/// cut into parts by the token's hash, and a look-up only reads, so that workers seldom meet at a lock.
+#[derive(Debug, Clone)]
 pub struct TokenCache {
-    entries: Option<Mutex<Entries>>,
+    entries: Option<Arc<Entries>>,
 }
 
 type Entries = Cache<OwnedKey, Arc<Verified>, Bytes, foldhash::fast::RandomState>;
 
 impl TokenCache {
-    /// What one entry costs beside its token and claims: the cache's own slots, the allocations' headers.
-    const OVERHEAD: u64 = 256;
+    /// What one entry costs beside its token and claims: a slot of the cache and its place in the index, half of them
+    /// empty at worst.
+    const OVERHEAD: u64 = 192;
+    /// Into how many parts a large cache is cut. An entry must fit into its part.
+    const PARTS: usize = 32;
 
     /// A cache that holds at most `max_bytes` of tokens and claims. 0 turns it off.
     pub fn new(max_bytes: u64) -> Self {
-        let entries = usize::try_from(max_bytes / 4096).unwrap_or(usize::MAX).clamp(16, 65_536);
-        let cache = || {
-            Cache::with(entries, max_bytes, Bytes, foldhash::fast::RandomState::default(), DefaultLifecycle::default())
+        let entries = usize::try_from(max_bytes / 2048).unwrap_or(usize::MAX).clamp(16, 65_536);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(entries)
+            .weight_capacity(max_bytes)
+            .shards(Self::PARTS)
+            .build()
+            .ok()
+            .filter(|_| max_bytes > 0);
+        let cache = |options| {
+            Cache::with_options(options, Bytes, foldhash::fast::RandomState::default(), DefaultLifecycle::default())
         };
-        Self { entries: (max_bytes > 0).then(|| Mutex::new(cache())) }
+        Self { entries: options.map(cache).map(Arc::new) }
     }
 
     /// A cache that remembers nothing.
@@ -44,7 +55,7 @@ impl TokenCache {
 
     /// How many tokens are remembered.
     pub fn len(&self) -> usize {
-        self.lock().map_or(0, |cache| cache.len())
+        self.entries.as_ref().map_or(0, |cache| cache.len())
     }
 
     /// Whether no token is remembered.
@@ -54,28 +65,24 @@ impl TokenCache {
 
     /// How many bytes the remembered tokens count for.
     pub fn bytes(&self) -> u64 {
-        self.lock().map_or(0, |cache| cache.weight())
+        self.entries.as_ref().map_or(0, |cache| cache.weight())
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        if let Some(mut cache) = self.lock() {
+        if let Some(cache) = &self.entries {
             cache.clear();
         }
     }
 
     pub(crate) fn get(&self, policy: &PolicyId, token: &[u8]) -> Option<Arc<Verified>> {
-        self.lock()?.get(&KeyRef { policy, token }).cloned()
+        self.entries.as_ref()?.get(&KeyRef { policy, token })
     }
 
     pub(crate) fn insert(&self, policy: &PolicyId, token: &[u8], verified: &Arc<Verified>) {
-        if let Some(mut cache) = self.lock() {
+        if let Some(cache) = &self.entries {
             cache.insert(OwnedKey { policy: *policy, token: token.into() }, Arc::clone(verified));
         }
-    }
-
-    fn lock(&self) -> Option<MutexGuard<'_, Entries>> {
-        Some(self.entries.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

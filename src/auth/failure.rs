@@ -267,6 +267,13 @@ impl From<&str> for Clipped {
     }
 }
 
+impl Clipped {
+    /// The text, as the token had it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Clipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0.escape_debug())

@@ -104,23 +104,33 @@ impl Verified {
     }
 }
 
-/// Roughly how many bytes claims and headers take in memory; rather too many than too few.
+/// Roughly how many bytes claims and headers take in memory.
 pub(super) fn size(claims: &Map<String, Value>, headers: &[(HeaderName, HeaderValue)]) -> usize {
-    let headers: usize = headers.iter().map(|(_, value)| 96 + value.len()).sum();
-    std::mem::size_of::<Verified>() + map_size(claims) + headers
+    // 64: the allocations' own counts, and a name that is not a standard one.
+    let headers: usize =
+        headers.iter().map(|(_, value)| size_of::<(HeaderName, HeaderValue)>() + 64 + value.len()).sum();
+    size_of::<Verified>() + map_size(claims) + headers
 }
 
 fn map_size(map: &Map<String, Value>) -> usize {
-    // A B-tree's nodes have room for 11 entries and are at least half full, but for the only one.
-    let nodes = map.len().div_ceil(5) * (11 * (size_of::<String>() + size_of::<Value>()) + 48);
-    nodes + map.iter().map(|(name, value)| name.len() + value_size(value)).sum::<usize>()
+    /// What an allocator adds to a short string by rounding up.
+    const ROUNDING: usize = 8;
+    // A B-tree's node has room for 11 entries. Beyond that leaves are half full or more, and there are nodes above them.
+    let nodes = match map.len() {
+        0 => 0,
+        1..=11 => 1,
+        more => more.div_ceil(6) + more.div_ceil(66),
+    };
+    let node = 11 * (size_of::<String>() + size_of::<Value>()) + 24;
+    let entry = |(name, value): (&String, &Value)| name.len() + ROUNDING + value_size(value);
+    nodes * node + map.iter().map(entry).sum::<usize>()
 }
 
 fn value_size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len() + 16,
-        Value::Array(items) => 2 * items.len() * size_of::<Value>() + items.iter().map(value_size).sum::<usize>(),
+        Value::String(text) => text.capacity() + 8,
+        Value::Array(items) => items.capacity() * size_of::<Value>() + items.iter().map(value_size).sum::<usize>(),
         Value::Object(members) => map_size(members),
     }
 }

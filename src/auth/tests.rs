@@ -2,6 +2,7 @@
 
 mod attacks;
 mod cache;
+mod checks;
 pub(crate) mod kit;
 mod policy;
 mod properties;

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::json::{Skip, Text};
+use super::json::{self, Skip, Text};
 
 /// How a token is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,19 +69,25 @@ pub(crate) struct Compact<'a> {
 impl<'a> Compact<'a> {
     /// Cuts and decodes `token`, whose size the caller has bounded.
     pub(crate) fn split(token: &'a [u8]) -> Result<Self, Malformed> {
-        // What is not UTF-8 is not base64url either; a `str` finds its dots a word at a time.
-        let text = std::str::from_utf8(token).map_err(|_| Malformed::Base64)?;
-        let mut parts = text.split('.');
-        let (Some(header), Some(payload_text), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        // From both ends, since the payload in the middle is the longest part; a dot in it is found by its decoding.
+        let is_dot = |byte: &u8| *byte == b'.';
+        let (Some(first), Some(last)) = (token.iter().position(is_dot), token.iter().rposition(is_dot)) else {
+            return Err(Malformed::Parts);
+        };
+        let (Some(header), Some(payload_text), Some(signature), Some(signing_input)) =
+            (token.get(..first), token.get(first + 1..last), token.get(last + 1..), token.get(..last))
         else {
             return Err(Malformed::Parts);
         };
-        let signing_input = token.get(..header.len() + 1 + payload_text.len()).ok_or(Malformed::Parts)?;
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Base64);
+        let decode = |part: &[u8]| {
+            URL_SAFE_NO_PAD.decode(part).map_err(|_| match payload_text.iter().any(is_dot) {
+                true => Malformed::Parts,
+                false => Malformed::Base64,
+            })
+        };
         Ok(Self {
             signing_input,
-            payload_text: payload_text.as_bytes(),
+            payload_text,
             header: decode(header)?,
             payload: decode(payload_text)?,
             signature: decode(signature)?,
@@ -100,7 +106,8 @@ pub(crate) struct Header<'a> {
 impl<'a> Header<'a> {
     /// Reads the decoded header.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = serde_json::Deserializer::from_slice(text);
+        let text = json::utf8(text).map_err(|_| Malformed::Header)?;
+        let mut reader = serde_json::Deserializer::from_str(text);
         let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| Malformed::Header)?;
         reader.end().map_err(|_| Malformed::Header)?;
         if raw.critical {

@@ -15,7 +15,7 @@ use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, Timeouts};
+use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::pool::{Failed, Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
@@ -45,7 +45,7 @@ pub fn prepare<'a>(
     mut parts: Box<Parts>,
     body: Incoming,
     route: &'a Route,
-    body_limit: Option<u64>,
+    settings: &Settings,
     record: &mut Record,
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -53,6 +53,7 @@ pub fn prepare<'a>(
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
+    let body_limit = settings.limits.body;
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
@@ -61,7 +62,7 @@ pub fn prepare<'a>(
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall)
+            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
         }
         None => RequestBody::Empty,
     };
@@ -70,11 +71,6 @@ pub fn prepare<'a>(
     }
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
-    }
-    if !bodiless && protocol != Protocol::Http2 && body.size_hint().exact().is_none() && seldom_has_body(&parts.method)
-    {
-        // hyper would send it without its body otherwise
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
@@ -104,9 +100,6 @@ impl<'a> Outbound<'a> {
             }
             Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
             Err(error) => {
-                if let (Error::Timeout, Some(load)) = (&error, &self.endpoint.load) {
-                    load.ended(false); // the exchange was given up, and could not count it itself
-                }
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
                 tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
@@ -124,7 +117,7 @@ impl<'a> Outbound<'a> {
         match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(failed)) => self.take_back(failed, again)?,
-            Err(_) => return Err(Error::Timeout),
+            Err(_) => return Err(self.timed_out()),
         }
         // rare, and kept out of every request's own future
         Box::pin(self.exchange_again(pool)).await
@@ -146,8 +139,16 @@ impl<'a> Outbound<'a> {
                 self.request = failed.unsent.or(self.request.take());
                 Err(failed.error)
             }
-            Err(_) => Err(Error::Timeout),
+            Err(_) => Err(self.timed_out()),
         }
+    }
+
+    /// The exchange was given up, and could not count that itself.
+    fn timed_out(&self) -> Error {
+        if let Some(load) = &self.endpoint.load {
+            load.ended(false);
+        }
+        Error::Timeout
     }
 
     /// How long the head of the answer is waited for.
@@ -236,11 +237,6 @@ fn unaddress(parts: &mut Parts) {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
-}
-
-/// Methods whose bodies of unknown length hyper leaves out, unless it is told that there is one.
-fn seldom_has_body(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer as the client is to see it.

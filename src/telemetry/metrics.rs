@@ -34,7 +34,8 @@ pub enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 8] = [
+    /// Every family.
+    pub const ALL: [Self; 8] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
@@ -62,9 +63,10 @@ impl Family {
             Self::Retries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
-            Self::Mirrored => {
-                ("portcullis_mirrored_requests_total", "Copies of requests for mirrors, by route and what became of them.")
-            }
+            Self::Mirrored => (
+                "portcullis_mirrored_requests_total",
+                "Copies of requests for mirrors, by route and what became of them.",
+            ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }

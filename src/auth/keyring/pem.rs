@@ -1,16 +1,21 @@
-//! Public keys out of PEM: SubjectPublicKeyInfo (`PUBLIC KEY`) or a certificate's key.
+//! Public keys out of PEM: SubjectPublicKeyInfo (`PUBLIC KEY`), PKCS #1 (`RSA PUBLIC KEY`) or a certificate's key.
 //!
 //! A certificate is only a wrapping for its key here: its dates and issuer are not checked, as RFC 7517 §4.7 leaves to
 //! the application. Private keys are not looked at.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use super::KeySetError;
 use super::key::{Public, Unusable};
 use crate::auth::algorithm::Algorithm;
 
+/// The label of PKCS #1 (RFC 8017 appendix A.1.1), which the PEM reader does not know.
+const PKCS1: &str = "RSA PUBLIC KEY-----";
+
 pub(super) fn public_keys(text: &[u8]) -> Result<Vec<Result<Public, Unusable>>, KeySetError> {
-    let mut found = Vec::new();
+    let mut found = pkcs1(text);
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         let (kind, der) = section.map_err(|error| KeySetError::Syntax(error.to_string()))?;
         let key = match kind {
@@ -21,6 +26,19 @@ pub(super) fn public_keys(text: &[u8]) -> Result<Vec<Result<Public, Unusable>>, 
         found.push(key);
     }
     if found.is_empty() { Err(KeySetError::NoPemKey) } else { Ok(found) }
+}
+
+/// The keys in PKCS #1 form.
+fn pkcs1(text: &[u8]) -> Vec<Result<Public, Unusable>> {
+    let text = String::from_utf8_lossy(text);
+    let begin = format!("-----BEGIN {PKCS1}");
+    let blocks = text.split(begin.as_str()).skip(1);
+    let read = |block: &str| {
+        let (body, _) = block.split_once("-----END")?;
+        let base64: String = body.split_ascii_whitespace().collect();
+        STANDARD.decode(base64).ok()
+    };
+    blocks.map(|block| rsa(Der(&read(block).ok_or(Unusable::Rejected)?))).collect()
 }
 
 const SEQUENCE: u8 = 0x30;

@@ -232,3 +232,28 @@ fn equal_texts_under_equal_rules_have_equal_fingerprints() {
     assert_ne!(base, print(&text, Origin::Fetched, None));
     assert_ne!(base, print(&text, Origin::Local, Some(Algorithms::RSA)));
 }
+
+#[test]
+fn pkcs1_public_keys_are_read_too() {
+    use base64::Engine;
+    let pkcs1 = |der: &[u8]| {
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        let lines: Vec<&str> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
+        format!("-----BEGIN RSA PUBLIC KEY-----\n{}\n-----END RSA PUBLIC KEY-----\n", lines.join("\n"))
+    };
+    let Pair::Rsa(pair) = &*RSA else { panic!("an RSA key") };
+    let der = aws_lc_rs::signature::KeyPair::public_key(pair).as_ref();
+    let set = KeySet::parse(pkcs1(der).as_bytes(), Origin::Local, None).unwrap();
+    assert_eq!((set.len(), set.skipped().len()), (1, 0));
+    let input = b"signed";
+    assert!(set.keys()[0].verify(Algorithm::PS256, input, &RSA.sign(Algorithm::PS256, input)));
+    assert!(!set.keys()[0].verify(Algorithm::PS256, input, &STRANGER.sign(Algorithm::PS256, input)));
+    for (broken, why) in [
+        (pkcs1(&der[..40]), Unusable::Rejected),
+        (pkcs1(b""), Unusable::Rejected),
+        (pkcs1(der).replace("\nMII", "\n!!!"), Unusable::Rejected),
+    ] {
+        let set = KeySet::parse(broken.as_bytes(), Origin::Local, None).unwrap();
+        assert_eq!(set.skipped().iter().map(|skipped| &skipped.why).collect::<Vec<_>>(), [&why], "{broken}");
+    }
+}

@@ -140,3 +140,33 @@ fn the_cache_stays_within_its_bytes() {
     cache.clear();
     assert!(cache.is_empty());
 }
+
+#[test]
+fn ten_thousand_usual_tokens_fit_into_32_mebibytes() {
+    let (policy, cache) = (strict(), TokenCache::new(32 << 20));
+    let payload = claims(json!({
+        "jti": "0b0f7a44-7c1c-4a2d-8a4f-5a0d5f0c7a11", "azp": "my-app", "scope": "openid profile email",
+        "preferred_username": "alice", "email": "alice@example.com", "groups": ["admins", "devs", "ops", "everyone"],
+    }));
+    let token = signed(payload);
+    let verified = match ask(&policy, &bearer(&token), None, &TokenCache::off()).identity() {
+        Identity::Verified(verified) => Arc::clone(verified),
+        Identity::Anonymous => panic!("a good token"),
+    };
+    assert_eq!(verified.claims().len(), 11);
+    let others: Vec<String> = (0..10_000).map(|n| format!("{n:06}{}", &token[6..])).collect();
+    others.iter().for_each(|other| cache.insert(&policy.id, other.as_bytes(), &verified));
+    assert_eq!(cache.len(), others.len());
+    assert!(others.iter().all(|other| cache.get(&policy.id, other.as_bytes()).is_some()));
+    assert!(cache.bytes() <= 32 << 20, "{}", cache.bytes());
+}
+
+#[test]
+fn clones_of_a_cache_share_their_tokens() {
+    let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
+    assert!(!ask(&policy, &bearer(&token), None, &cache).cached());
+    std::thread::scope(|scope| {
+        let asked = (0..4).map(|_| scope.spawn(|| ask(&policy, &bearer(&token), None, &cache.clone()).cached()));
+        asked.collect::<Vec<_>>().into_iter().for_each(|thread| assert!(thread.join().unwrap()));
+    });
+}

@@ -224,3 +224,34 @@ async fn settings_that_can_not_work_are_named() {
     });
     assert_eq!(address, E::AddressOnly);
 }
+
+/// Variables can't be set safely in a process with threads, so the test starts itself again with them.
+#[test]
+fn proxies_of_the_environment_are_used_only_when_asked_for() {
+    const MARK: &str = "PORTCULLIS_TEST_UNDER_PROXY";
+    let fetch_both_ways = async || {
+        let server = Server::start(vec![ok(&keys()), ok(&keys())], None).await;
+        let mut through = settings(format!("http://127.0.0.1:{}/keys", server.port));
+        through.retry.attempts = 0;
+        let plain = fetch(through.clone()).await.map(|fetched| fetched.keys.len());
+        through.proxy_from_environment = true;
+        (plain, fetch(through).await.map(|fetched| fetched.keys.len()))
+    };
+    if std::env::var_os(MARK).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (plain, proxied) = runtime.block_on(fetch_both_ways());
+        assert!(plain.is_ok_and(|keys| keys > 0), "the proxy that does not exist is not asked");
+        assert!(matches!(proxied, Err(FetchFault::Connect(_))), "{proxied:?}");
+        return;
+    }
+    // a port that nobody listens on: it was free a moment ago, and belongs to this test's loopback address
+    let nobody = std::net::TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap();
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "auth::jwks::tests::fetching::proxies_of_the_environment_are_used_only_when_asked_for"]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        again.env(name, format!("http://{nobody}"));
+    }
+    let output = again.env(MARK, "1").env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}

@@ -74,15 +74,18 @@ fn token_of(kid: &str) -> String {
     P256.token(Algorithm::ES256, format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), claims(json!({})))
 }
 
-/// As the pipeline does it: ask, wait if that may help, ask once more.
 async fn asked(policy: &JwtAuth, kid: &str) -> Result<(), R> {
-    let headers = bearer(&token_of(kid));
-    let first = ask(policy, &headers, None, &TokenCache::off());
+    asked_with(policy, &bearer(&token_of(kid)), &TokenCache::off()).await
+}
+
+/// As the pipeline does it: ask, wait if that may help, ask once more.
+async fn asked_with(policy: &JwtAuth, headers: &http::HeaderMap, cache: &TokenCache) -> Result<(), R> {
+    let first = ask(policy, headers, None, cache);
     match first.pending() {
         None => outcome(&first),
         Some(pending) => {
             pending.settled().await;
-            outcome(&ask(policy, &headers, None, &TokenCache::off()))
+            outcome(&ask(policy, headers, None, cache))
         }
     }
 }
@@ -266,6 +269,73 @@ async fn garbage_kids_do_not_drive_the_provider() {
     assert!(asked_at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
     assert!(*worst.lock().unwrap() <= Pending::PATIENCE + Duration::from_millis(10));
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
+}
+
+/// 15 000 unknown `kid`s in three seconds, while a good token is sent all the time.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unknown_kids_causes_one_fetch_and_delays_no_good_token() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    *idp.delay.lock().unwrap() = Duration::from_millis(20);
+    let policy = Arc::new(policy_of(&idp.start(|_| ())));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(20)).await;
+    let before = idp.count();
+    // one signature for all of them: it is never looked at
+    let good = token_of("1");
+    let (_, rest) = good.split_once('.').unwrap();
+    let wrong = Arc::new(AtomicUsize::new(0));
+    let mut all = Vec::new();
+    for n in 0..15_000 {
+        let headers = bearer(&format!("{}.{rest}", b64(format!(r#"{{"alg":"ES256","kid":"flood {n}"}}"#))));
+        let (flooded, wrong) = (Arc::clone(&policy), Arc::clone(&wrong));
+        all.push(tokio::spawn(async move {
+            let start = Instant::now();
+            let result = asked_with(&flooded, &headers, &TokenCache::off()).await;
+            let late = start.elapsed() > Pending::PATIENCE + Duration::from_millis(10);
+            wrong.fetch_add(usize::from(late || result != Err(R::UnknownKey)), Ordering::Relaxed);
+        }));
+        if n % 5 == 4 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        if n % 500 == 0 {
+            let start = Instant::now();
+            assert_eq!(asked(&policy, "1").await, Ok(()));
+            assert_eq!(start.elapsed(), Duration::ZERO, "a good token waits for nobody");
+        }
+    }
+    for one in all {
+        one.await.unwrap();
+    }
+    assert_eq!((idp.count() - before, wrong.load(Ordering::Relaxed)), (1, 0));
+}
+
+/// A key is published, used, and withdrawn, round after round, under a steady load of tokens of every key there is.
+#[tokio::test(start_paused = true)]
+async fn rotation_under_load_refuses_no_good_token_and_keeps_no_withdrawn_key() {
+    const REFRESH: Duration = Duration::from_secs(60);
+    let idp = Idp::new(Ok(set_of(&["0"])));
+    *idp.delay.lock().unwrap() = Duration::from_millis(100);
+    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(REFRESH)));
+    let cache = TokenCache::new(1 << 20);
+    let tokens: Vec<_> = (0..6).map(|n| bearer(&token_of(&n.to_string()))).collect();
+    let judge = async |n: usize| asked_with(&policy, &tokens[n], &cache).await;
+    assert_eq!(judge(0).await, Ok(()));
+    for new in 1..tokens.len() {
+        let old = new - 1;
+        idp.set(Ok(set_of(&[&old.to_string(), &new.to_string()])));
+        // past the cool-down of the last question, as no provider signs with a key in the very moment it publishes it
+        sleep(Duration::from_secs(10)).await;
+        for _ in 0..1000 {
+            assert_eq!((judge(old).await, judge(new).await), (Ok(()), Ok(())), "round {new}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        idp.set(Ok(set_of(&[&new.to_string()])));
+        sleep(REFRESH + Duration::from_secs(1)).await;
+        for _ in 0..200 {
+            assert_eq!((judge(old).await, judge(new).await), (Err(R::UnknownKey), Ok(())), "round {new}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,185 @@
+//! Targets that put a token before a policy. Tokens are signed here with a shared secret, so that the input comes as
+//! far as the checks behind the signature.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use portcullis::auth::{
+    Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin,
+    ProviderSettings, Settings, TokenCache,
+};
+use portcullis::request::{Head, Scheme, Source, UnixTime};
+use serde_json::{Value, json};
+
+use super::slow;
+
+pub const NOW: f64 = 1_700_000_000.0;
+pub const LEEWAY: f64 = 60.0;
+pub const LIFETIME: f64 = 3600.0;
+pub const ISSUER: &str = "https://idp.example";
+pub const AUDIENCE: &str = "my-app";
+pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+const HEADER: &str = r#"{"alg":"HS256","kid":"k"}"#;
+const CLAIMS: &str = r#"{"iss":"https://idp.example","aud":"my-app","sub":"a","exp":1700000300,"iat":1699999990}"#;
+
+/// The policy that [`slow::accepts`] knows by heart, and headers to write.
+fn policy(mode: Mode, locations: Vec<Location>, claims_to_headers: Vec<ClaimHeader>) -> JwtAuth {
+    let algorithms = Some(Algorithms::of(&[Algorithm::HS256]));
+    let jwk = json!({"kty": "oct", "kid": "k", "k": URL_SAFE_NO_PAD.encode(SECRET)}).to_string();
+    let provider = ProviderSettings {
+        name: "idp".into(),
+        issuers: vec![ISSUER.into()],
+        audiences: vec![AUDIENCE.into()],
+        keys: KeySource::fixed(KeySet::parse(jwk.as_bytes(), Origin::Local, algorithms).expect("a key")),
+        algorithms,
+        leeway: Duration::from_secs_f64(LEEWAY),
+        required_claims: vec!["exp".into()],
+        max_lifetime: Some(Duration::from_secs_f64(LIFETIME)),
+        token_types: Vec::new(),
+        locations: None,
+    };
+    JwtAuth::new(Settings {
+        mode,
+        shadow: false,
+        locations,
+        forward: false,
+        realm: String::new(),
+        providers: vec![provider],
+        payload_header: (!claims_to_headers.is_empty()).then_some(HeaderName::from_static("x-payload")),
+        claims_to_headers,
+        split_claims: Vec::new(),
+        max_token_size: 16 * 1024,
+    })
+    .expect("a policy")
+}
+
+fn signed(header: &[u8], payload: &[u8]) -> String {
+    let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), input.as_bytes());
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> Authentication {
+    let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
+    let head = Head {
+        method: &Method::GET,
+        scheme: Scheme::Http,
+        authority: "a",
+        host: "a",
+        port: 80,
+        path: "/",
+        query,
+        version: Version::HTTP_11,
+        headers,
+        id: "1",
+        source: &source,
+    };
+    policy.authenticate(&head, UnixTime(NOW), cache)
+}
+
+/// Asks twice with one cache: the answers are the same, and a token that is accepted is good by the slow check too.
+fn judged(policy: &JwtAuth, token: &[u8]) -> Option<Authentication> {
+    let value = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("authorization"), value)]);
+    let cache = TokenCache::new(1 << 20);
+    let [first, second] = [(); 2].map(|()| ask(policy, &headers, None, &cache));
+    let reason = |of: &Authentication| of.failure().map(|failure| failure.reason());
+    assert_eq!(reason(&first), reason(&second), "the cache changes nothing");
+    assert!(first.identity().verified().is_some() != first.failure().is_some(), "an identity or a failure");
+    let accepted = first.identity().verified().is_some();
+    assert!(
+        !accepted || slow::accepts(std::str::from_utf8(token).expect("ASCII").trim()),
+        "accepted here, refused there"
+    );
+    let checks = policy.checks(&first);
+    assert!(checks.iter().all(|check| check.outcome == portcullis::auth::Outcome::Ok) == accepted);
+    Some(first)
+}
+
+/// The input as a whole token, and as the header of a signed one.
+pub fn token(data: &[u8]) {
+    let policy = policy(Mode::Strict, Vec::new(), Vec::new());
+    judged(&policy, data);
+    judged(&policy, signed(data, CLAIMS.as_bytes()).as_bytes());
+}
+
+/// The input as the payload of a signed token.
+pub fn claims(data: &[u8]) {
+    accepted_claims(data);
+}
+
+/// Whether the payload of a signed token is accepted.
+pub fn accepted_claims(payload: &[u8]) -> bool {
+    let result = judged(&policy(Mode::Strict, Vec::new(), Vec::new()), signed(HEADER.as_bytes(), payload).as_bytes());
+    result.is_some_and(|result| result.identity().verified().is_some())
+}
+
+/// Lines of input: an `Authorization`, another one, a `Cookie`, a query. `TOKEN` stands for a good token. A permissive
+/// policy refuses nothing, and leaves no credential behind.
+pub fn authorization(data: &[u8]) {
+    let locations =
+        vec![Location::bearer(), Location::Cookie { name: "a".into() }, Location::Query { name: "a".into() }];
+    let policy = policy(Mode::Permissive, locations, Vec::new());
+    let text = String::from_utf8_lossy(data).replace("TOKEN", &signed(HEADER.as_bytes(), CLAIMS.as_bytes()));
+    let mut lines = text.split('\n');
+    let mut headers = HeaderMap::new();
+    for name in ["authorization", "authorization", "cookie"] {
+        let line = lines.next().filter(|line| !line.is_empty());
+        if let Some(value) = line.and_then(|line| HeaderValue::from_bytes(line.as_bytes()).ok()) {
+            headers.append(name, value);
+        }
+    }
+    let query = lines.next();
+    let cache = TokenCache::off();
+    let result = ask(&policy, &headers, query, &cache);
+    assert!(result.rejection().is_none(), "permissive");
+    let several = headers.get_all("authorization").iter().count() > 1;
+    assert!(!several || result.identity().verified().is_none(), "two lines are never one credential");
+    policy.remove_from_headers(&result, &mut headers);
+    let rest = query.and_then(|query| policy.remove_from_query(&result, query));
+    assert!(!ask(&policy, &headers, rest.as_deref(), &cache).found_credential(), "removal leaves nothing behind");
+}
+
+/// The input as a claim that becomes a header: it arrives as it is, or the request is refused.
+pub fn claim_headers(data: &[u8]) {
+    let claim: Value = serde_json::from_slice(data).unwrap_or_else(|_| String::from_utf8_lossy(data).into());
+    let entry =
+        |name: &'static str, json| ClaimHeader { path: vec!["c".into()], header: HeaderName::from_static(name), json };
+    let mut claims: Value = serde_json::from_str(CLAIMS).expect("JSON");
+    claims["c"] = claim.clone();
+    let payload = claims.to_string();
+    let token = signed(HEADER.as_bytes(), payload.as_bytes());
+    let written = |entries| {
+        let result = judged(&policy(Mode::Strict, Vec::new(), entries), token.as_bytes())?;
+        let mut headers = HeaderMap::new();
+        result.identity().verified()?.write_headers(&mut headers);
+        for value in headers.values() {
+            let text = value.to_str().expect("visible ASCII");
+            assert_eq!(text.trim(), text, "no space at an end");
+        }
+        Some(headers)
+    };
+    if let Some(headers) = written(vec![entry("x-json", true)]) {
+        let json = headers.get("x-json").map(|value| serde_json::from_slice::<Value>(value.as_bytes()).expect("JSON"));
+        assert_eq!(json, (!claim.is_null()).then(|| claim.clone()));
+        assert_eq!(headers["x-payload"].as_bytes(), URL_SAFE_NO_PAD.encode(&payload).as_bytes());
+    }
+    if let Some(headers) = written(vec![entry("x-text", false)]) {
+        let text = headers.get("x-text").map(|value| value.to_str().expect("ASCII"));
+        match &claim {
+            Value::Null => assert_eq!(text, None),
+            Value::String(own) => assert_eq!(text, Some(own.as_str())),
+            Value::Bool(_) | Value::Number(_) => assert_eq!(text, Some(claim.to_string().as_str())),
+            Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
+                let own: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                assert_eq!(text.map(|text| text.split(',').collect::<Vec<_>>()), Some(own));
+            }
+            Value::Array(_) | Value::Object(_) => assert!(text.is_some()),
+        }
+    }
+}
