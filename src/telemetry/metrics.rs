@@ -315,7 +315,7 @@ impl Shard {
         lock(&self.numbers).connections += change;
     }
 
-    /// Says how many tokens the worker's cache holds.
+    /// Says how many tokens the cache that all workers share holds.
     pub fn cache_entries(&self, entries: u64) {
         lock(&self.numbers).cache_entries = entries;
     }
@@ -357,7 +357,8 @@ impl Numbers {
             mine.upstream.add(&theirs.upstream);
         }
         self.connections += other.connections;
-        self.cache_entries += other.cache_entries;
+        // one cache, which every worker counts
+        self.cache_entries = self.cache_entries.max(other.cache_entries);
     }
 }
 
