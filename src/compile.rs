@@ -5,9 +5,11 @@
 
 mod auth;
 mod backend;
+mod health;
 mod keys;
 mod policy;
 mod rules;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -69,12 +71,23 @@ struct Compiler<'a> {
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
     rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
     made: policy::Made,
+    tls: tls::Made,
 }
 
 impl<'a> Compiler<'a> {
     fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, sources: &'a Sources) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { source, process, metrics, sources, errors, jwt, rules, made: policy::Made::default() }
+        Self {
+            source,
+            process,
+            metrics,
+            sources,
+            errors,
+            jwt,
+            rules,
+            made: policy::Made::default(),
+            tls: tls::Made::default(),
+        }
     }
 
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
@@ -82,7 +95,7 @@ impl<'a> Compiler<'a> {
         for bind in &loaded.config.binds {
             let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(listener))).collect();
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
-            binds.push(Arc::new(Bind { address, listeners, tls: None, series: self.metrics.route("", "") }));
+            binds.push(Arc::new(Bind { address, listeners, series: self.metrics.route("", "") }));
         }
         let settings = self.settings();
         if self.errors.is_empty() {
@@ -105,11 +118,9 @@ impl<'a> Compiler<'a> {
         let paths = path_rules(listener.path_normalization);
         let mut route = |route| self.route(&mut router, &name, &paths, &levels, route);
         let routes = listener.routes.iter().map(&mut route).collect();
-        if let Some(tls) = &listener.tls {
-            self.error(&tls.place, "TLS is not supported yet");
-        }
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             policies: self.policies(&levels, &paths),
             paths,
             routes,
@@ -129,15 +140,16 @@ impl<'a> Compiler<'a> {
     ) -> Arc<Route> {
         let [gateway, own] = *levels;
         let levels = [gateway, own, &route.policies];
-        let endpoints: Vec<_> = route.backends.iter().flat_map(|backend| self.backend(backend)).collect();
+        let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
             policies: self.policies(&levels, paths),
-            backends: Balance::new(endpoints),
+            backends: Balance::new(backends),
             answer: self.answer(route, paths),
             mirrors: self.mirrors(route, listener),
             retry: self.retry(&levels, listener, &route.name),
+            passes_credential: self.passes_credential(&route.backends),
             timeouts: self.timeouts(&levels),
             series: self.metrics.route(listener, &route.name),
         });
@@ -146,7 +158,7 @@ impl<'a> Compiler<'a> {
             some => some.iter().map(|host| hostname(host)).collect(),
         };
         for entry in &route.matches {
-            let (path, conditions) = self.route_match(entry);
+            let (path, conditions) = self.route_match(entry, &route.place, paths);
             for host in &hosts {
                 router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
             }
@@ -154,10 +166,22 @@ impl<'a> Compiler<'a> {
         compiled
     }
 
-    fn route_match(&mut self, entry: &RouteMatch) -> (PathMatch, Conditions) {
+    fn route_match(&mut self, entry: &RouteMatch, place: &Place, paths: &PathRules) -> (PathMatch, Conditions) {
+        // requests are matched by their path's one spelling: a match in another would silently never hold
+        let mut canonical = |path: &str| match paths.canonical(path) {
+            Ok(path) => path.into_owned(),
+            Err(_) => {
+                self.error(place, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                path.to_owned()
+            }
+        };
         let path = match &entry.path {
-            PathMatchConfig::Exact(path) => PathMatch::Exact(path.as_str().into()),
-            PathMatchConfig::PathPrefix(path) => PathMatch::Prefix(path.as_str().into()),
+            PathMatchConfig::Exact(path) => PathMatch::Exact(canonical(path).into()),
+            PathMatchConfig::PathPrefix(path) => {
+                let path = canonical(path);
+                let trimmed = path.trim_end_matches('/');
+                PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.into())
+            }
             PathMatchConfig::Regex(regex) => PathMatch::Regex(regex.clone()),
         };
         let conditions = Conditions {
@@ -227,7 +251,12 @@ impl<'a> Compiler<'a> {
         let identity: Vec<_> = identity.collect();
         let mut log_fields = Vec::new();
         for (name, cel) in &process.logging.fields.0 {
-            if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
+            if !is_field_name(name) {
+                self.error(
+                    &cel.place,
+                    format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
+                );
+            } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
             }
         }
@@ -236,7 +265,12 @@ impl<'a> Compiler<'a> {
                 LogFormatConfig::Text => LogFormat::Text,
                 LogFormatConfig::Json => LogFormat::Json,
             },
-            log_claims: process.logging.claims.iter().map(|path| (path.0.join("."), path.0.clone())).collect(),
+            log_claims: process
+                .logging
+                .claims
+                .iter()
+                .map(|path| (field_name(&path.0.join(".")), path.0.clone()))
+                .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
             identity_headers: Arc::new(IdentityHeaders::new(&identity)),
@@ -257,6 +291,15 @@ impl<'a> Compiler<'a> {
             },
         }
     }
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// A claim's name as the name of a log field: what would break the line becomes an underscore.
+fn field_name(claim: &str) -> String {
+    claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
 
 /// What stands for no limit: longer than any machine runs, and far from overflowing a clock.

@@ -6,6 +6,7 @@
 
 mod text;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -84,6 +85,8 @@ pub struct Explanation {
     pub authorization: Vec<SetStep>,
     /// The rule that decided.
     pub deciding_rule: Option<String>,
+    /// The policies that hold besides, and are not tried here: limits, edits, other services that decide.
+    pub further: Vec<Named>,
     /// Where it would go, by weight.
     pub backends: Vec<String>,
 }
@@ -170,7 +173,8 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
     let bind = by_port.or(snapshot.binds.first()).ok_or(NoQuestion::NoBind)?;
-    let scheme = if uri.scheme_str() == Some("https") || bind.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let scheme =
+        if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
     let mut told = Explanation {
         status: None,
         reason: None,
@@ -184,6 +188,7 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
         authentication: None,
         authorization: Vec::new(),
         deciding_rule: None,
+        further: Vec::new(),
         backends: Vec::new(),
     };
     let mut parts = head(&uri, bind, question)?;
@@ -207,7 +212,9 @@ fn head(uri: &Uri, bind: &Bind, question: &Question) -> Result<Parts, NoQuestion
         parts.headers.append(name, value.clone());
     }
     if !parts.headers.contains_key(header::HOST) {
-        let host = uri.authority().map_or_else(|| format!("localhost:{}", bind.address.port()), ToString::to_string);
+        let port = bind.address.port();
+        let here = || if port == 0 { "localhost".to_owned() } else { format!("localhost:{port}") };
+        let host = uri.authority().map_or_else(here, ToString::to_string);
         parts.headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|_| bad())?);
     }
     if let Some(token) = &question.token {
@@ -231,7 +238,7 @@ fn walk(
     let source = Source::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = Connection { scheme, source: source.clone(), peer, drain: trigger.drain() };
+    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain() };
     let id = HeaderValue::from_static("explain");
     let underscores = snapshot.settings.limits.drop_underscores;
     let mut request =
@@ -246,11 +253,14 @@ fn walk(
     let written = Written::of(config, bind, listener, route);
     told.listener = written.listener.clone();
     told.route = written.route.clone();
+    told.further = written.further;
     let policies = route.map_or(&listener.policies, |route| &route.policies);
     let place = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
     let decision = decision::decide_at(policies, &head, place, question.now, &TokenCache::off());
-    told.authentication = Some(authentication(policies, &decision.authentication, written.jwt_origin));
+    if decision.credentials.is_none() {
+        told.authentication = Some(authentication(policies, &decision.authentication, written.jwt_origin));
+    }
     let vars = decision::vars(policies, &head, place, question.now, &decision.authentication);
     if decision.authorization.is_some() {
         told.authorization = policies.rules.iter().map(|set| rules(set, &vars)).collect();
@@ -258,6 +268,9 @@ fn walk(
     told.deciding_rule = deciding_rule(policies, &decision);
     decision.permit()?;
     let route = route.ok_or(Reason::NoRoute)?;
+    if route.backends.endpoints().next().is_none() && route.answer.is_none() {
+        return Err(Reason::NoBackend.into());
+    }
     told.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();
     Ok(())
 }
@@ -268,6 +281,7 @@ struct Written {
     listener: Option<Named>,
     route: Option<Named>,
     jwt_origin: Option<String>,
+    further: Vec<Named>,
 }
 
 impl Written {
@@ -283,10 +297,17 @@ impl Written {
         let route = at.and_then(|at| written.routes.get(at));
         let origin = |place: &crate::config::Place| format!("{}:{}", place.file, place.line);
         let levels = [Some(&written.gateway_policies), Some(&written.policies), route.map(|route| &route.policies)];
+        let mut further: BTreeMap<&str, String> = BTreeMap::new(); // the most specific level is the last, and stays
+        for (kind, place) in levels.iter().flatten().flat_map(|level| level.kinds()) {
+            if !matches!(kind, "jwtAuth" | "authorization") {
+                further.insert(kind, origin(place));
+            }
+        }
         Self {
             listener: Some(Named { name: written.name.clone(), origin: origin(&written.place) }),
             route: route.map(|route| Named { name: route.name.clone(), origin: origin(&route.place) }),
             jwt_origin: jwt_origin(levels.into_iter().flatten()),
+            further: further.into_iter().map(|(kind, origin)| Named { name: kind.to_owned(), origin }).collect(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Each worker has its own listening socket (`SO_REUSEPORT`) and keeps the connections that it accepts. The protocol
 //! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
 
+pub mod certificate;
+pub mod frames;
 pub mod http;
 pub mod socket;
 pub mod stream;
@@ -119,7 +121,8 @@ impl Acceptor {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, bind: &Bind, patience: Patience, handshake: Duration) {
         let mut source = Source::from(peer);
-        let (transport, http2, scheme) = match &bind.tls {
+        let mut tls = None;
+        let (transport, http2, scheme) = match bind.tls(None) {
             None => {
                 let mut drain = self.drain.clone();
                 let http2 = tokio::select! {
@@ -130,8 +133,9 @@ impl Acceptor {
                 let Some(http2) = http2 else { return };
                 (Transport::Tcp(stream), http2, Scheme::Http)
             }
-            Some(config) => match tls::accept(config, stream, handshake).await {
-                Ok(stream) => {
+            Some(_) => match tls::accept(bind, stream, handshake).await {
+                Ok((stream, settings)) => {
+                    tls = Some(settings.identity);
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let told: TlsPeer = tls::peer(stream.get_ref().1);
                     source.tls = Some(Arc::new(told));
@@ -145,7 +149,7 @@ impl Acceptor {
         };
         let Ok(text) = HeaderValue::try_from(source.address.to_string()) else { return };
         let serving = Serving {
-            connection: Arc::new(Connection { scheme, source, peer: text, drain: self.drain.clone() }),
+            connection: Arc::new(Connection { scheme, source, tls, peer: text, drain: self.drain.clone() }),
             worker: Arc::clone(&self.worker),
             view: Arc::clone(&self.view),
             drain: self.drain.clone(),

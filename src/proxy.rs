@@ -49,6 +49,8 @@ use trace::TraceParent;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
 const MOST_LOGGED_NAMES: usize = 32;
+/// Bytes of one such name.
+const LONGEST_LOGGED_NAME: usize = 48;
 
 /// What a request needs of its surroundings.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ struct Story {
     record: Record,
     form: Form,
     id: HeaderValue,
+    version: Version,
     choice: Option<Choice>,
     /// What the answer says to a site's script.
     cors: Option<cors::Verdict>,
@@ -115,6 +118,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
         form: Form::wanted(&parts.headers),
         id: HeaderValue::from_static(""),
+        version: parts.version,
         choice: None,
         cors: None,
         quota: None,
@@ -161,7 +165,7 @@ async fn respond(
     }
     let decision =
         decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision)?;
+    let permit = record_decision(cx, story, &choice, &decision, &request)?;
     if let Some(gates) = &choice.policies().gates {
         let head = request.head();
         let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
@@ -171,7 +175,7 @@ async fn respond(
     }
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
     let mut edits = policies::begin_edits(&choice, &decision, &request);
-    let websocket = edit(cx, choice.policies(), &decision.authentication, &mut request);
+    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
     trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
@@ -186,8 +190,9 @@ async fn respond(
             let drain = cx.connection.drain.clone();
             Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
         } else {
-            let limit = cx.snapshot.settings.limits.body;
-            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            let settings = &cx.snapshot.settings;
+            let mut outbound =
+                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
             outbound.send(&mut story.record).await?
         }
     };
@@ -252,6 +257,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     describe(&mut story.record, &head);
     settled?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
+    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+        // another listener's handshake may have asked for less than this one's would
+        return Err(Reason::MisdirectedRequest.into());
+    }
     let found = listener.router.find(&head, story.now);
     let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
@@ -273,7 +282,9 @@ fn describe(record: &mut Record, head: &Head<'_>) {
             if !names.is_empty() {
                 names.push(',');
             }
-            names.push_str(&name);
+            // a token may stand where a name is expected: names are short, and end at an equals sign
+            let name = name.split('=').next().unwrap_or_default();
+            names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
         }
         record.text("query", &names);
     }
@@ -288,24 +299,35 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 }
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
-fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
+fn record_decision(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    decision: &Decision,
+    request: &Request,
+) -> Result<Permit, Rejection> {
     let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
     let settings = &cx.snapshot.settings;
     audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    if !settings.log_fields.is_empty() {
+        let (head, now) = (request.head(), story.now);
+        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+    }
     decision.permit()
 }
 
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, effective: &Policies, authentication: &Authentication, request: &mut Request) -> bool {
+fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
     }
     let parts = request.parts_mut();
-    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential()) {
+    let passes = route.passes_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
             let kept = jwt.remove_from_query(authentication, query);
@@ -349,7 +371,7 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
         _ => jwt,
     };
     let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
-    if rejection.close {
+    if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     story.record.answered(response.status().as_u16(), Some(rejection.reason));
@@ -368,6 +390,6 @@ mod tests {
     /// and large belongs into a box.
     #[test]
     fn a_requests_future_stays_small() {
-        assert!(size_of_future(serve) <= 2048, "{}", size_of_future(serve));
+        assert!(size_of_future(serve) <= 2560, "{}", size_of_future(serve));
     }
 }

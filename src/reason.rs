@@ -77,10 +77,14 @@ pub enum Reason {
     RequestTimeout,
     /// A method that a gateway does not forward (CONNECT, TRACE).
     MethodNotAllowed,
+    /// The host is one for which the connection's TLS handshake would have gone otherwise (RFC 9110 §15.5.20).
+    MisdirectedRequest,
     /// A transfer coding that is not understood.
     UnsupportedCoding,
     /// A rate limit is used up.
     RateLimited,
+    /// The backend has all the connections that it may have.
+    UpstreamBusy,
     /// The gateway failed; never caused by a request alone.
     Internal,
 }
@@ -89,7 +93,7 @@ use Reason as R;
 
 impl Reason {
     /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         R::MissingToken,
         R::MalformedToken,
         R::UnsupportedAlgorithm,
@@ -124,8 +128,10 @@ impl Reason {
         R::BodyTooLarge,
         R::RequestTimeout,
         R::MethodNotAllowed,
+        R::MisdirectedRequest,
         R::UnsupportedCoding,
         R::RateLimited,
+        R::UpstreamBusy,
         R::Internal,
     ];
 
@@ -216,10 +222,14 @@ impl Reason {
             R::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "the request's body is too large"),
             R::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "the request did not arrive in time"),
             R::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "the method is not allowed"),
+            R::MisdirectedRequest => {
+                ("misdirected_request", S::MISDIRECTED_REQUEST, "the host is not served on this connection")
+            }
             R::UnsupportedCoding => {
                 ("unsupported_coding", S::NOT_IMPLEMENTED, "the request's transfer coding is not supported")
             }
             R::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "too many requests"),
+            R::UpstreamBusy => ("upstream_busy", S::SERVICE_UNAVAILABLE, "the backend has no connection left"),
             R::Internal => ("internal_error", S::INTERNAL_SERVER_ERROR, "the gateway failed"),
         }
     }
@@ -233,7 +243,7 @@ impl Reason {
             404 | 405 | 501 => 12,      // UNIMPLEMENTED
             408 | 504 => 4,             // DEADLINE_EXCEEDED
             413 | 414 | 429 | 431 => 8, // RESOURCE_EXHAUSTED
-            502 | 503 => 14,            // UNAVAILABLE
+            421 | 502 | 503 => 14,      // UNAVAILABLE
             _ => 2,                     // UNKNOWN
         }
     }

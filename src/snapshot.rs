@@ -80,13 +80,18 @@ pub struct Bind {
     pub address: SocketAddr,
     /// What the config calls it, in order.
     pub listeners: Vec<Arc<Listener>>,
-    /// How connections are encrypted; `None` is cleartext.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Counts requests that reach no listener.
     pub series: RouteSeries,
 }
 
 impl Bind {
+    /// How a connection is encrypted whose client asks for `name`: as the listener for that name says, or else the
+    /// first. `None` is cleartext: listeners of one bind are encrypted all or none.
+    pub fn tls(&self, name: Option<&str>) -> Option<&ServerTls> {
+        let named = name.and_then(|name| self.listener(name)).and_then(|listener| listener.tls.as_ref());
+        named.or_else(|| self.listeners.first().and_then(|listener| listener.tls.as_ref()))
+    }
+
     /// The listener for `host`: an exact name, then the longest wildcard, then one for any host.
     pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
         let rank = |listener: &Listener| match &listener.hostname {
@@ -113,6 +118,15 @@ impl Bind {
     }
 }
 
+/// How a listener's connections are encrypted.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// Tells settings apart, also across reloads: what was written, not what the files hold.
+    pub identity: u64,
+    /// Certificate, key, authorities and protocols.
+    pub config: Arc<rustls::ServerConfig>,
+}
+
 /// A set of hosts on a bind.
 #[derive(Debug)]
 pub struct Listener {
@@ -120,6 +134,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts it answers for.
     pub hostname: Hostname,
+    /// How its connections are encrypted; `None` is cleartext.
+    pub tls: Option<ServerTls>,
     /// How its requests' paths are read.
     pub paths: PathRules,
     /// Its routes, in the order of the file.
@@ -149,6 +165,8 @@ pub struct Route {
     pub mirrors: Box<[Arc<Mirror>]>,
     /// When a request is tried again.
     pub retry: Option<Retry>,
+    /// The verified credential stays on its requests.
+    pub passes_credential: bool,
     /// How long its backends may take.
     pub timeouts: Timeouts,
     /// Counts its requests.
@@ -205,8 +223,11 @@ impl Protection {
 }
 
 impl Policies {
-    /// Whether a token is asked for.
+    /// Whether a token, or another credential, is asked for.
     pub fn protection(&self) -> Protection {
+        if self.credentials.as_ref().is_some_and(|credentials| credentials.is_strict()) {
+            return Protection::Strict;
+        }
         match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
             Some(Mode::Strict) => Protection::Strict,
             Some(Mode::Optional) => Protection::Optional,

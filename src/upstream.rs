@@ -5,10 +5,14 @@
 
 pub mod balance;
 pub mod connect;
+pub mod health;
+pub mod load;
 pub mod pool;
+pub mod resolve;
 pub mod stream;
 pub mod tls;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::reason::Reason;
@@ -28,7 +32,7 @@ pub enum Protocol {
 /// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A name or an address literal (without brackets), resolved for each new connection.
+    /// A name or an address literal (without brackets).
     Tcp {
         /// The name or address.
         host: Box<str>,
@@ -48,12 +52,42 @@ pub struct Endpoint {
     pub label: Arc<str>,
     /// Where it is.
     pub address: Address,
+    /// The addresses of its name.
+    pub names: resolve::Names,
     /// What it speaks.
     pub protocol: Protocol,
     /// TLS towards it, if any.
     pub tls: Option<tls::ClientTls>,
+    /// `Authorization` that it gets in place of the client's.
+    pub authorization: Option<http::HeaderValue>,
+    /// How busy and well it is, where that matters.
+    pub load: Option<Arc<load::Load>>,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
+}
+
+impl Endpoint {
+    /// An endpoint in cleartext that nobody keeps an eye on.
+    pub fn new(label: &str, address: Address, protocol: Protocol, connect_timeout: std::time::Duration) -> Self {
+        let mut key = std::hash::DefaultHasher::new();
+        (&address, protocol).hash(&mut key);
+        Self {
+            key: key.finish(),
+            label: label.into(),
+            address,
+            names: resolve::Names::default(),
+            protocol,
+            tls: None,
+            authorization: None,
+            load: None,
+            connect_timeout,
+        }
+    }
+
+    /// Whether the HTTP/1 connections that may be in use at a time are limited.
+    pub fn has_seats(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.max_connections().is_some())
+    }
 }
 
 /// Why a backend gave no answer.
@@ -71,6 +105,9 @@ pub enum Error {
     /// The backend did not begin its answer in time.
     #[error("the backend did not begin its answer in time")]
     Timeout,
+    /// All the connections that the endpoint may have are in use.
+    #[error("the backend has no connection left")]
+    Busy,
     /// The client's request body failed; the backend is not to blame.
     #[error("the request's body failed: {0}")]
     RequestBody(Reason),
@@ -83,6 +120,7 @@ impl Error {
             Self::Connect(_) | Self::ConnectTimeout => Reason::UpstreamConnect,
             Self::Reset(_) => Reason::UpstreamReset,
             Self::Timeout => Reason::UpstreamTimeout,
+            Self::Busy => Reason::UpstreamBusy,
             Self::RequestBody(reason) => *reason,
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
-use crate::app::{Gateway, Options, Signal};
+use crate::app::{Gateway, Options, Signal, signals};
 use crate::config::Loaded;
 use crate::config::process::LogFormat;
 use crate::control;
@@ -29,6 +29,13 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    let signals = match signals() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(format_args!("error: signals can't be listened for: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let gateway = match Gateway::start(loaded, Options::default()) {
         Ok(gateway) => gateway,
         Err(errors) => {
@@ -42,7 +49,7 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
         tracing::error!(%error, "the config is not watched for changes");
     }
     banner(&gateway);
-    let signals = gateway.wait_for_signal();
+    gateway.wait(&signals);
     // whoever asks twice does not want to wait
     std::thread::spawn(move || {
         if signals.iter().any(|signal| signal == Signal::End) {

@@ -12,6 +12,15 @@ pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
         policies(&listener.policies, &mut found);
         for route in &listener.routes {
             policies(&route.policies, &mut found);
+            for tls in route.backends.iter().filter_map(|backend| backend.policies.backend_tls.as_ref()) {
+                if tls.insecure {
+                    let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change everything, tokens included";
+                    found.push(
+                        Diagnostic::warning(tls.place.clone(), message)
+                            .hint("name the backend's authorities in `root` instead"),
+                    );
+                }
+            }
         }
     }
     found

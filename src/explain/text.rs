@@ -21,6 +21,10 @@ impl fmt::Display for Explanation {
         for set in &self.authorization {
             rules(f, set)?;
         }
+        if !self.further.is_empty() {
+            let all: Vec<_> = self.further.iter().map(|named| format!("{} ({})", named.name, named.origin)).collect();
+            writeln!(f, "further        {}; not tried here", all.join(", "))?;
+        }
         match (self.status, self.reason, self.sentence) {
             (Some(status), Some(reason), Some(sentence)) => writeln!(f, "=> {status} {reason}: {sentence}"),
             _ if self.backends.is_empty() => writeln!(f, "=> let through"),

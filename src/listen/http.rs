@@ -135,7 +135,7 @@ impl Serving {
         let Some((snapshot, _)) = self.view.now() else { return };
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
-        let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
+        let io = TokioIo::new(Watched::with_frames(transport, Arc::clone(&self.watch)));
         let service = service_fn(|request: ::http::Request<Incoming>| {
             let cx = self.cx();
             async move {
@@ -149,6 +149,8 @@ impl Serving {
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
+            .max_frame_size(16 << 10)
+            .header_table_size(4096)
             .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(Some(128))
@@ -202,8 +204,9 @@ impl Serving {
         self.record(reason);
     }
 
+    /// A head that did not end is recorded here; a request whose answer was not taken has a record of its own.
     fn gave_up(&self, why: Expired) {
-        if why != Expired::Idle {
+        if why == Expired::Head {
             self.record(Reason::RequestTimeout);
         }
     }

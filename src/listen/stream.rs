@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::frames::Frames;
 use crate::proxy::watch::Watch;
 
 /// The bytes' way to a client.
@@ -25,12 +26,19 @@ pub enum Transport {
 pub struct Watched {
     transport: Transport,
     watch: Arc<Watch>,
+    /// On HTTP/2, what the client spends of its control frames.
+    frames: Option<Frames>,
 }
 
 impl Watched {
     /// Puts `transport` under `watch`.
     pub fn new(transport: Transport, watch: Arc<Watch>) -> Self {
-        Self { transport, watch }
+        Self { transport, watch, frames: None }
+    }
+
+    /// The same for HTTP/2, with a budget for control frames.
+    pub fn with_frames(transport: Transport, watch: Arc<Watch>) -> Self {
+        Self { transport, watch, frames: Some(Frames::new()) }
     }
 }
 
@@ -44,6 +52,12 @@ impl AsyncRead for Watched {
         };
         if buf.filled().len() > before {
             this.watch.bytes_arrived();
+            if let Some(frames) = &mut this.frames {
+                let arrived = buf.filled().get(before..).unwrap_or_default();
+                if frames.arrived(arrived).is_err() {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many control frames")));
+                }
+            }
         }
         polled
     }

@@ -15,7 +15,7 @@ use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, Timeouts};
+use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::pool::{Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
@@ -45,7 +45,7 @@ pub fn prepare<'a>(
     mut parts: Box<Parts>,
     body: Incoming,
     route: &'a Route,
-    body_limit: Option<u64>,
+    settings: &Settings,
     record: &mut Record,
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -53,6 +53,7 @@ pub fn prepare<'a>(
     let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
+    let body_limit = settings.limits.body;
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
@@ -61,7 +62,7 @@ pub fn prepare<'a>(
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall)
+            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
         }
         None => RequestBody::Empty,
     };
@@ -116,7 +117,7 @@ impl<'a> Outbound<'a> {
         let failed = match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(failed)) => failed,
-            Err(_) => return Err(Error::Timeout),
+            Err(_) => return Err(self.timed_out()),
         };
         let broken = failed.reused && matches!(failed.error, Error::Reset(_));
         if failed.unsent.is_some() {
@@ -135,8 +136,16 @@ impl<'a> Outbound<'a> {
                 self.request = failed.unsent.or(self.request.take());
                 failed.error
             }),
-            Err(_) => Err(Error::Timeout),
+            Err(_) => Err(self.timed_out()),
         }
+    }
+
+    /// The exchange was given up, and could not count that itself.
+    fn timed_out(&self) -> Error {
+        if let Some(load) = &self.endpoint.load {
+            load.ended(false);
+        }
+        Error::Timeout
     }
 
     /// How long the head of the answer is waited for.
@@ -202,7 +211,7 @@ pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol
     if !http2 {
         return;
     }
-    // hyper's HTTP/1 client takes the path from an absolute target too, so this form serves both outcomes of ALPN
+    // where ALPN decides, the pool makes of this what the outcome wants
     let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     if let Some(authority) = authority {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));

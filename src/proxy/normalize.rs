@@ -23,6 +23,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// The socket's peer, and what TLS told of it.
     pub source: Source,
+    /// Under which of the bind's TLS settings it was made.
+    pub tls: Option<u64>,
     /// The peer's address as a header value, made once a connection.
     pub peer: HeaderValue,
     /// Held by what outlives the connection's own task, so that the end of the process waits for it.
@@ -240,13 +242,13 @@ fn drop_underscore_names(headers: &mut HeaderMap) {
 fn settle_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Rejection> {
     let bad = Rejection::closing(Reason::BadHost);
     let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let header = hosts.next().cloned();
+    let sent = hosts.next().cloned();
     if hosts.next().is_some() {
         return Err(bad);
     }
     let Some(target) = parts.uri.authority() else {
         // hyper leaves a target without authority as a path, `*` or, for what is neither, an empty path
-        return header.ok_or(bad);
+        return sent.ok_or(bad);
     };
     if parts.uri.path().is_empty() && parts.uri.scheme().is_none() {
         return Err(Rejection::closing(Reason::MalformedRequest)); // authority-form without CONNECT
@@ -255,19 +257,23 @@ fn settle_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Re
         return Err(Rejection::closing(Reason::MalformedRequest));
     }
     let value = HeaderValue::from_str(target.as_str()).map_err(|_| bad)?;
-    match header {
+    match sent {
         None if parts.version == Version::HTTP_2 => {
             parts.headers.insert(header::HOST, value.clone());
         }
         None => return Err(bad),
-        Some(header) => {
+        Some(sent) => {
             let read = |v: &HeaderValue| {
                 let host = Host::parse(v.to_str().ok()?)?;
                 Some((host.name.into_owned(), host.port.unwrap_or(scheme.default_port())))
             };
-            match (read(&header), read(&value)) {
+            match (read(&sent), read(&value)) {
                 (Some(a), Some(b)) if a == b => {}
                 _ => return Err(bad),
+            }
+            if sent != value {
+                // another spelling of the same: the target's is the one that counts (RFC 9112 §3.2.2)
+                parts.headers.insert(header::HOST, value.clone());
             }
         }
     }

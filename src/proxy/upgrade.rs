@@ -44,6 +44,10 @@ pub async fn tunnel(
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.extensions.clear();
+    if let Some(own) = &endpoint.authorization {
+        parts.headers.insert(header::AUTHORIZATION, own.clone());
+    }
+    let ticket = endpoint.load.as_ref().map(|load| load.begin());
     let begun = std::time::Instant::now();
     let ask = async {
         let dialled = dial(endpoint, Protocol::Http1).await?;
@@ -81,6 +85,7 @@ pub async fn tunnel(
                 () = drain.over() => {}
             }
         }
+        drop(ticket);
     });
     let (mut parts, _) = response.into_parts();
     hop::strip_response(&mut parts.headers);

@@ -34,7 +34,8 @@ pub enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 8] = [
+    /// Every family.
+    pub const ALL: [Self; 8] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
@@ -38,7 +39,7 @@ async fn connect(endpoint: &Endpoint, protocol: Protocol) -> io::Result<Dialled>
     };
     let tcp = match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await?,
-        Err(_) => first_that_answers(tokio::net::lookup_host((&**host, port)).await?).await?,
+        Err(_) => first_that_answers(&endpoint.names.of(host).await?, port, endpoint.connect_timeout).await?,
     };
     tcp.set_nodelay(true)?;
     let Some(tls) = &endpoint.tls else { return Ok(Dialled { stream: Stream::Tcp(tcp), http2: false }) };
@@ -47,18 +48,18 @@ async fn connect(endpoint: &Endpoint, protocol: Protocol) -> io::Result<Dialled>
     Ok(Dialled { stream: Stream::Tls(Box::new(stream)), http2 })
 }
 
-/// Tries every address of a name in turn, beginning anywhere, so that all of them get their share.
-async fn first_that_answers(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let mut addresses: Vec<SocketAddr> = addresses.collect();
-    if !addresses.is_empty() {
-        let turn = super::balance::turn(addresses.len());
-        addresses.rotate_left(turn);
-    }
+/// Tries every address of a name in turn, beginning anywhere, so that all of them get their share. One that does not
+/// answer leaves the others time.
+async fn first_that_answers(addresses: &[IpAddr], port: u16, limit: Duration) -> io::Result<TcpStream> {
+    let count = addresses.len().max(1);
+    let share = limit / u32::try_from(count).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let (before, from) = addresses.split_at_checked(super::balance::turn(count)).unwrap_or((addresses, &[]));
+    for address in from.iter().chain(before) {
+        match tokio::time::timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last)

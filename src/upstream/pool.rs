@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::{Request, Response};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect::dial;
+use super::load::Ticket;
 use super::stream::Stream;
 use super::{Endpoint, Error, Protocol};
-use crate::body::RequestBody;
+use crate::body::{BodyError, RequestBody};
 
 /// Idle connections that are kept for one endpoint.
 const MAX_IDLE: usize = 512;
@@ -36,6 +39,8 @@ const MAX_HEAD: usize = 256 << 10;
 pub struct Pool {
     idle: Mutex<HashMap<u64, Vec<Idle>, RandomState>>,
     http2: Mutex<HashMap<u64, Http2, RandomState>>,
+    /// HTTP/1 connections that may be in use at a time, where that is limited.
+    seats: Mutex<HashMap<u64, Arc<Semaphore>, RandomState>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -68,6 +73,17 @@ pub struct Failed {
     pub reused: bool,
 }
 
+impl Failed {
+    /// Whether the client's own request body broke the exchange off, or its endpoint was only busy.
+    fn is_the_clients_fault(&self) -> bool {
+        match &self.error {
+            Error::Reset(error) => std::error::Error::source(error).is_some_and(|cause| cause.is::<BodyError>()),
+            Error::RequestBody(_) | Error::Busy => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self { error, unsent: None, reused: false }
@@ -93,16 +109,66 @@ impl Pool {
         protocol: Protocol,
         request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
+        match endpoint.load.is_none() && endpoint.authorization.is_none() {
+            true => self.exchange_by(endpoint, protocol, request).await,
+            false => Box::pin(self.exchange_tended(endpoint, protocol, request)).await,
+        }
+    }
+
+    /// The same with an endpoint that has its own credential, or that is watched over.
+    async fn exchange_tended(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let clients = match (&endpoint.authorization, request.as_mut()) {
+            (Some(own), Some(request)) => Some(request.headers_mut().insert(header::AUTHORIZATION, own.clone())),
+            _ => None,
+        };
+        let ticket = endpoint.load.as_ref().map(|load| load.begin());
+        let mut answer = self.exchange_by(endpoint, protocol, request).await;
+        if let Some(load) = &endpoint.load {
+            load.ended(match &answer {
+                Ok(response) => !matches!(response.status().as_u16(), 502..=504),
+                Err(failed) => failed.is_the_clients_fault(),
+            });
+        }
+        match &mut answer {
+            Ok(response) => response.body_mut().ticket = ticket,
+            // the request may go to another endpoint, which this one's credential is none of the business of
+            Err(failed) => {
+                let unsent = failed.unsent.as_mut().or(request.as_mut()).map(Request::headers_mut);
+                match (unsent, clients) {
+                    (Some(headers), Some(Some(clients))) => drop(headers.insert(header::AUTHORIZATION, clients)),
+                    (Some(headers), Some(None)) => drop(headers.remove(header::AUTHORIZATION)),
+                    _ => {}
+                }
+            }
+        }
+        answer
+    }
+
+    async fn exchange_by(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
         match protocol {
             Protocol::Http2 => Box::pin(self.exchange_http2(endpoint, request)).await,
             Protocol::Auto if endpoint.tls.is_some() => Box::pin(self.exchange_by_alpn(endpoint, request)).await,
             Protocol::Auto | Protocol::Http1 => {
+                let seat = match endpoint.has_seats() {
+                    true => Box::pin(self.seat(endpoint)).await?,
+                    false => None,
+                };
                 if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
-                    return self.exchange_http1(endpoint, line, request, true).await;
+                    return self.exchange_http1(endpoint, line, seat, request, true).await;
                 }
                 // dialling is rare and its future large: it stays out of every request's own
                 let line = Box::pin(Line::dial(endpoint)).await?;
-                self.exchange_http1(endpoint, line, request, false).await
+                self.exchange_http1(endpoint, line, seat, request, false).await
             }
         }
     }
@@ -114,26 +180,34 @@ impl Pool {
         request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
+            prepare(request, for_http2);
             return exchange_on(sender, request).await;
         }
+        let seat = self.seat(endpoint).await?;
         if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
-            return self.exchange_http1(endpoint, line, request, true).await;
+            prepare(request, for_http1);
+            return self.exchange_http1(endpoint, line, seat, request, true).await;
         }
         let dialled = dial(endpoint, Protocol::Auto).await?;
         if dialled.http2 {
-            return exchange_on(self.share(endpoint.key, dialled.stream).await?, request).await;
+            let sender = self.share(endpoint.key, dialled.stream).await?;
+            prepare(request, for_http2);
+            return exchange_on(sender, request).await;
         }
         let line = Line::begin(dialled.stream).await?;
-        self.exchange_http1(endpoint, line, request, false).await
+        prepare(request, for_http1);
+        self.exchange_http1(endpoint, line, seat, request, false).await
     }
 
     async fn exchange_http1(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         mut line: Box<Line>,
+        seat: Option<OwnedSemaphorePermit>,
         request: &mut Option<Request<RequestBody>>,
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
+        prepare(request, mark_body);
         let answer = {
             let mut answer = pin!(line.sender.try_send_request(take(request)));
             let connection = &mut line.connection;
@@ -148,8 +222,8 @@ impl Pool {
         };
         match answer {
             Ok(response) => Ok(response.map(|incoming| {
-                let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key };
-                UpstreamBody { incoming, lease: Some(lease) }
+                let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
+                UpstreamBody { incoming, lease: Some(lease), ticket: None }
             })),
             Err(mut error) => {
                 let unsent = error.take_message();
@@ -202,6 +276,18 @@ impl Pool {
         Ok(sender)
     }
 
+    /// The right to have an HTTP/1 connection in use, waited for no longer than for a connection.
+    async fn seat(&self, endpoint: &Endpoint) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Some(most) = endpoint.load.as_ref().and_then(|load| load.max_connections()) else { return Ok(None) };
+        let seats = Arc::clone(
+            lock(&self.seats).entry(endpoint.key).or_insert_with(|| Arc::new(Semaphore::new(most as usize))),
+        );
+        match tokio::time::timeout(endpoint.connect_timeout, seats.acquire_owned()).await {
+            Ok(Ok(seat)) => Ok(Some(seat)),
+            _ => Err(Error::Busy),
+        }
+    }
+
     /// The connection that was used last and is still open.
     fn checkout(&self, key: u64, cx: &mut Context<'_>) -> Option<Box<Line>> {
         let mut idle = lock(&self.idle);
@@ -229,8 +315,54 @@ impl Pool {
             lines.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE_TIME && idle.line.is_usable(&mut cx));
             !lines.is_empty()
         });
+        // a semaphore that only the map holds has all its permits, and is made anew when it is needed
+        lock(&self.seats).retain(|_, seats| Arc::strong_count(seats) > 1);
         lock(&self.http2).retain(|_, entry| entry.sender.as_ref().is_none_or(|sender| !sender.is_closed()));
     }
+}
+
+/// hyper leaves the body of a GET or HEAD out when its length is unknown, unless it is told that there is one.
+fn mark_body(request: &mut Request<RequestBody>) {
+    if !matches!(request.body(), RequestBody::Empty)
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && request.body().size_hint().exact().is_none()
+    {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+fn prepare(request: &mut Option<Request<RequestBody>>, change: impl FnOnce(&mut Request<RequestBody>)) {
+    if let Some(request) = request {
+        change(request);
+    }
+}
+
+/// A request whose target and `Host` serve either protocol, as HTTP/1 wants it: only a proxy gets a whole URL.
+fn for_http1(request: &mut Request<RequestBody>) {
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str());
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+        if let Ok(host) = host {
+            request.headers_mut().entry(header::HOST).or_insert(host);
+        }
+    }
+    *request.version_mut() = Version::HTTP_11;
+}
+
+/// The same as HTTP/2 wants it: the authority stands in the target alone.
+fn for_http2(request: &mut Request<RequestBody>) {
+    if request.uri().authority().is_none()
+        && let Some(Ok(host)) = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()))
+        && let Some(path) = request.uri().path_and_query().cloned()
+        && let Ok(uri) = Uri::builder().scheme("https").authority(host).path_and_query(path).build()
+    {
+        *request.uri_mut() = uri; // it was made for HTTP/1 before, and not sent
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.remove(header::HOST);
+    headers.remove(header::TRANSFER_ENCODING);
 }
 
 async fn exchange_on(
@@ -238,7 +370,7 @@ async fn exchange_on(
     request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     match sender.try_send_request(take(request)).await {
-        Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None })),
+        Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None })),
         Err(mut error) => {
             let unsent = error.take_message();
             Err(Failed { error: Error::Reset(error.into_error()), unsent, reused: true })
@@ -278,6 +410,7 @@ impl Line {
 pub struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    ticket: Option<Ticket>,
 }
 
 /// A connection in use.
@@ -286,6 +419,7 @@ struct Lease {
     line: Option<Box<Line>>,
     pool: Arc<Pool>,
     key: u64,
+    _seat: Option<OwnedSemaphorePermit>,
 }
 
 impl Body for UpstreamBody {
@@ -320,6 +454,7 @@ impl Body for UpstreamBody {
 impl Drop for UpstreamBody {
     /// A connection whose answer was read to its end goes back to the pool; any other is closed.
     fn drop(&mut self) {
+        self.ticket = None;
         let Some(mut lease) = self.lease.take() else { return };
         let Some(mut line) = lease.line.take() else { return };
         let mut cx = Context::from_waker(Waker::noop());

@@ -140,6 +140,6 @@ impl Compiler<'_> {
             policies: BackendPolicies::default(),
             place: host.place.clone(),
         };
-        self.backend(&backend).into_iter().next().map(|(_, endpoint)| endpoint)
+        self.backend(&backend).1.endpoints().first().cloned()
     }
 }

@@ -1,0 +1,31 @@
+//! What stands on the wire: TLS on both sides, one meaning for every request, limits on every wait, and each protocol
+//! from end to end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a helper that fails fails its test"
+)]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
+
+mod support;
+
+#[path = "wire/corpus.rs"]
+mod corpus;
+#[path = "wire/http2.rs"]
+mod http2;
+#[path = "wire/meaning.rs"]
+mod meaning;
+#[path = "wire/pipe.rs"]
+mod pipe;
+#[path = "wire/tls.rs"]
+mod tls;
+#[path = "wire/waits.rs"]
+mod waits;
+
+/// An address that nobody listens on.
+fn nobody() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

@@ -1,0 +1,386 @@
+//! HTTP/2 on both sides and gRPC from end to end; floods of frames, written by hand.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+use crate::pipe::{Authority, client_config, front, server_config};
+use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
+
+/// A body whose frames a test gives one by one.
+struct Fed(mpsc::UnboundedReceiver<Frame<Bytes>>);
+
+type Feed = mpsc::UnboundedSender<Frame<Bytes>>;
+
+fn fed() -> (Feed, Fed) {
+    let (feed, frames) = mpsc::unbounded_channel();
+    (feed, Fed(frames))
+}
+
+/// A body with this content.
+fn whole(content: &'static str) -> Fed {
+    let (feed, body) = fed();
+    if !content.is_empty() {
+        feed.send(Frame::data(Bytes::from_static(content.as_bytes()))).unwrap();
+    }
+    body
+}
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
+}
+
+/// What a backend saw of a request.
+#[derive(Debug, Clone)]
+struct Seen {
+    version: Version,
+    uri: String,
+    headers: HeaderMap,
+}
+
+/// A cleartext HTTP/2 backend that gives every piece back as it comes, and then trailers with the request's own.
+fn echo() -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let log: Arc<Mutex<Vec<Seen>>> = Arc::default();
+    let seen = Arc::clone(&log);
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = Arc::clone(&seen);
+                let service = service_fn(move |request| {
+                    let answer = give_back(request, &seen);
+                    async { Ok::<_, std::convert::Infallible>(answer) }
+                });
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+    });
+    (address, log)
+}
+
+fn give_back(request: Request<Incoming>, seen: &Mutex<Vec<Seen>>) -> Response<Fed> {
+    let (parts, mut body) = request.into_parts();
+    let kind = parts.headers.get("content-type").cloned();
+    seen.lock().unwrap().push(Seen { version: parts.version, uri: parts.uri.to_string(), headers: parts.headers });
+    let (feed, answer) = fed();
+    tokio::spawn(async move {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        while let Some(Ok(frame)) = body.frame().await {
+            match frame.into_trailers() {
+                Ok(sent) => trailers.extend(sent),
+                Err(data) => drop(feed.send(data)),
+            }
+        }
+        let _ = feed.send(Frame::trailers(trailers));
+    });
+    let mut response = Response::new(answer);
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind);
+    }
+    response
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    runtime().block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an answer in time") })
+}
+
+/// A cleartext HTTP/2 connection to the gateway.
+async fn h2c(address: SocketAddr) -> http2::SendRequest<Fed> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn post(content: &'static str, headers: &[(&str, &str)]) -> Request<Fed> {
+    let mut request = Request::post("http://api.example/a//b?q").body(whole(content)).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+    request
+}
+
+fn gateway(listener: &str, backend: &str) -> InProcess {
+    InProcess::start(&format!("binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{backend}]}}]}}]}}]"))
+}
+
+#[test]
+fn each_protocol_meets_each_other() {
+    let (authority, folder) = (Authority::new(), TempDir::new());
+    let pair = authority.server("api.example");
+    let (cert, key) = (folder.write("c", &pair.cert), folder.write("k", &pair.key));
+    let tls = format!("tls: {{cert: '{}', key: '{}'}},", cert.display(), key.display());
+    let plain = Backend::start(|request| crate::support::Answer::new(200, &[], &request.body));
+    let (h2, seen) = echo();
+    let (h2_tls, _) = front(h2, server_config(&pair, None, &["h2"]));
+    let (h1_tls, _) = front(plain.address(), server_config(&pair, None, &["http/1.1"]));
+    let secure = "backendTLS: {insecure: true}";
+    for (backend, version) in [
+        (format!("{{host: '{}'}}", plain.address()), Version::HTTP_11),
+        (format!("{{host: '{h2}', policies: {{protocol: http2}}}}"), Version::HTTP_2),
+        (format!("{{host: '{h2_tls}', policies: {{{secure}}}}}"), Version::HTTP_2),
+        (format!("{{host: '{h1_tls}', policies: {{{secure}}}}}"), Version::HTTP_11),
+    ] {
+        let (open, closed) = (gateway("", &backend), gateway(&tls, &backend));
+        for round in 0..2 {
+            let before = (plain.requests().len(), seen.lock().unwrap().len());
+            let over_h2c = run(async {
+                let response = h2c(open.address()).await.send_request(post("one", &[])).await.unwrap();
+                (response.status(), response.version(), response.into_body().collect().await.unwrap().to_bytes())
+            });
+            assert_eq!(over_h2c, (200.try_into().unwrap(), Version::HTTP_2, Bytes::from("one")), "{backend} {round}");
+            let over_tls = run(async {
+                let stream = tokio::net::TcpStream::connect(closed.address()).await.unwrap();
+                let connector = TlsConnector::from(Arc::new(client_config(None, &["h2"])));
+                let stream = connector.connect("api.example".try_into().unwrap(), stream).await.unwrap();
+                let (mut sender, connection) =
+                    http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                let mut request = post("two", &[]);
+                *request.uri_mut() = "https://api.example/a//b?q".parse().unwrap();
+                let response = sender.send_request(request).await.unwrap();
+                (response.status(), response.into_body().collect().await.unwrap().to_bytes())
+            });
+            assert_eq!(over_tls, (200.try_into().unwrap(), Bytes::from("two")), "{backend} {round}");
+            let over_h1 = run(async {
+                let stream = tokio::net::TcpStream::connect(open.address()).await.unwrap();
+                let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                let mut request = post("three", &[("host", "api.example")]);
+                *request.uri_mut() = "/a//b?q".parse().unwrap();
+                let response = sender.send_request(request).await.unwrap();
+                (response.status(), response.into_body().collect().await.unwrap().to_bytes())
+            });
+            assert_eq!(over_h1, (200.try_into().unwrap(), Bytes::from("three")), "{backend} {round}");
+            let targets: Vec<(String, Option<String>)> = match version {
+                Version::HTTP_2 => seen.lock().unwrap()[before.1..]
+                    .iter()
+                    .map(|one| (one.uri.clone(), one.headers.get("host").map(|host| host.to_str().unwrap().to_owned())))
+                    .collect(),
+                _ => plain.requests()[before.0..]
+                    .iter()
+                    .map(|one| (one.target().to_owned(), one.header("host").map(str::to_owned)))
+                    .collect(),
+            };
+            assert_eq!(targets.len(), 3, "{backend}");
+            for (target, host) in targets {
+                match version {
+                    Version::HTTP_2 => assert!(target.ends_with("://api.example/a/b?q"), "{target}"),
+                    _ => assert_eq!((target.as_str(), host.as_deref()), ("/a/b?q", Some("api.example"))),
+                }
+            }
+        }
+    }
+    assert!(seen.lock().unwrap().iter().all(|one| one.version == Version::HTTP_2));
+}
+
+#[test]
+fn grpc_streams_both_ways_with_trailers_at_the_end() {
+    let (backend, seen) = echo();
+    let gateway = gateway("", &format!("{{host: '{backend}'}}")); // gRPC in cleartext needs no `protocol`
+    run(async {
+        let (feed, body) = fed();
+        let mut request = Request::post("http://api.example/pkg.Service/Method").body(body).unwrap();
+        for (name, value) in [("content-type", "application/grpc+proto"), ("te", "trailers"), ("grpc-timeout", "5S")] {
+            request.headers_mut().insert(http::HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let mut sender = h2c(gateway.address()).await;
+        let answer = tokio::spawn(async move { sender.send_request(request).await.unwrap() });
+        feed.send(Frame::data(Bytes::from_static(b"one"))).unwrap();
+        let mut response = answer.await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/grpc+proto");
+        let piece = response.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece, "one", "before the second was sent");
+        feed.send(Frame::data(Bytes::from_static(b"two"))).unwrap();
+        assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("sum", "2".parse().unwrap());
+        trailers.insert("authorization", "Bearer x".parse().unwrap());
+        feed.send(Frame::trailers(trailers)).unwrap();
+        drop(feed);
+        let trailers = response.frame().await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!((&trailers["grpc-status"], &trailers["sum"]), (&"0".parse().unwrap(), &"2".parse().unwrap()));
+        assert!(!trailers.contains_key("authorization"), "nobody says in trailers who asks");
+        assert!(response.frame().await.is_none());
+    });
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        (&seen[0].headers["te"], &seen[0].headers["grpc-timeout"]),
+        (&"trailers".parse().unwrap(), &"5S".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_grpc_refusal_is_trailers_only() {
+    let (backend, seen) = echo();
+    let gateway = gateway(
+        "policies: {authorization: {rules: [{deny: 'true'}]}},",
+        &format!("{{host: '{backend}', policies: {{protocol: http2}}}}"),
+    );
+    run(async {
+        let mut sender = h2c(gateway.address()).await;
+        let response = sender.send_request(post("x", &[("content-type", "application/grpc")])).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"7".parse().unwrap()));
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    });
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
+    let plain = Backend::ok();
+    let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
+    run(async {
+        let mut sender = h2c(gateway.address()).await;
+        for (headers, reason) in [
+            (&[("host", "evil.example")][..], "bad_host"),
+            (&[("x", "a"), ("content-length", "2"), ("content-length", "3")][..], ""),
+        ] {
+            if let Ok(response) = sender.send_request(post("hi", headers)).await {
+                assert_eq!(response.status(), 400, "{headers:?}");
+                assert!(!response.headers().contains_key("connection"));
+                assert!(!reason.is_empty());
+            }
+        }
+        let mut request = post("", &[]);
+        *request.uri_mut() = "http://api.example/a%2fb".parse().unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().get("connection")), (400, None));
+        let good = post("hi", &[("host", "API.example"), ("cookie", "a=1"), ("cookie", "b=2"), ("x_user", "root")]);
+        assert_eq!(sender.send_request(good).await.unwrap().status(), 200);
+    });
+    let seen = plain.requests();
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].header("host"), seen[0].header("cookie")), (Some("api.example"), Some("a=1; b=2")));
+    assert_eq!((seen[0].header("x_user"), seen[0].text()), (None, "hi"));
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `GET http://a/` as a header block (RFC 7541): three entries of the static table and a literal.
+const GET: &[u8] = &[0x82, 0x84, 0x86, 0x41, 1, b'a'];
+
+/// Writes `bytes` while reading what comes; all that came until the other side closed, or `None` if it did not.
+fn exchange(address: SocketAddr, bytes: Vec<u8>, patience: Duration) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let mut writing = stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        let _ = writing.write_all(&bytes); // may fail half way: that is what is being tested
+    });
+    let mut read = Vec::new();
+    let ended = stream.read_to_end(&mut read);
+    let _ = stream.shutdown(Shutdown::Both);
+    writer.join().unwrap();
+    match ended {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => None,
+        _ => Some(read),
+    }
+}
+
+#[test]
+fn floods_of_frames_end_the_connection_and_nothing_else() {
+    let plain = Backend::ok();
+    let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
+    let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let reset = |n: u32| [frame(1, 4, 2 * n + 1, GET), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat();
+    let floods: [(&str, Vec<u8>); 8] = [
+        ("PING", frame(6, 0, 0, &[0; 8]).repeat(20_000)),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[]).repeat(20_000)),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 3, 1]).repeat(20_000)),
+        ("unknown", frame(0x50, 0, 0, &[1, 2, 3]).repeat(20_000)),
+        ("rapid reset", (0..5000).flat_map(reset).collect()),
+        ("CONTINUATION", [frame(1, 0, 1, GET), frame(9, 0, 1, &[]).repeat(20_000)].concat()),
+        ("empty DATA", [frame(1, 4, 1, GET), frame(0, 0, 1, &[]).repeat(20_000)].concat()),
+        ("header bomb", {
+            // a large entry in the dynamic table, and then references to it
+            let large = [&[0x40, 1, b'x', 0x7f, 0xe1, 0x1e][..], &[b'a'; 4000]].concat();
+            let block = [GET, &large, &[0xbe; 12_000]].concat();
+            frame(1, 5, 1, &block)
+        }),
+    ];
+    for (name, flood) in floods {
+        let begun = Instant::now();
+        let answer = exchange(gateway.address(), [&hello[..], &flood].concat(), PATIENCE);
+        if name == "header bomb" {
+            // refused as a request; the connection may go on
+            assert!(answer.is_none_or(|bytes| !bytes.is_empty()), "{name}");
+        } else {
+            assert!(answer.is_some(), "{name} was endured for {:?}", begun.elapsed());
+        }
+        assert_eq!(gateway.client().get("/", &[]).status(), 200, "after {name}");
+    }
+    assert!(plain.requests().iter().all(|request| request.target() == "/"));
+}
+
+#[test]
+fn an_honest_number_of_control_frames_is_no_flood() {
+    let plain = Backend::ok();
+    let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
+    let bytes = [
+        PREFACE,
+        &frame(SETTINGS, 0, 0, &[]),
+        &frame(6, 0, 0, &[0; 8]).repeat(5000),
+        &frame(1, 5, 1, GET),
+        // the end that the client asks for: GOAWAY
+        &frame(7, 0, 0, &[0; 8]),
+    ]
+    .concat();
+    let answer = exchange(gateway.address(), bytes, PATIENCE).expect("closed as asked");
+    let pongs = answer.windows(9).filter(|header| *header == [0, 0, 8, 6, 1, 0, 0, 0, 0]).count();
+    assert_eq!(pongs, 5000);
+    eventually(PATIENCE, "the request", || (plain.requests().len() == 1).then_some(()));
+}
+
+#[test]
+fn a_client_that_opens_no_window_is_cut_off() {
+    let plain = Backend::start(|_| crate::support::Answer::new(200, &[], "x".repeat(100_000)));
+    let gateway = InProcess::start(&format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{stallTimeout: 300ms}}}}
+binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        plain.address()
+    ));
+    let closed_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let begun = Instant::now();
+    let answer = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), PATIENCE);
+    assert!(answer.is_some() && begun.elapsed() < Duration::from_secs(5));
+    let line = &gateway.lines(1)[0];
+    assert_eq!((&line["status"], &line["end"]), (&200.into(), &"aborted".into()));
+}

@@ -1,0 +1,340 @@
+//! One meaning for every request: what is judged is what the backend gets, and what could be read in two ways is
+//! refused with the connection closed. Raw bytes in, raw bytes out.
+
+use crate::support::{Answer, Backend, Gate, InProcess, Message};
+
+fn gateway(policies: &str, backend: &Backend) -> InProcess {
+    InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{policies: {{{policies}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ))
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
+    let backend = Backend::ok();
+    let gateway = gateway("", &backend);
+    for (row, (head, status, reason)) in [
+        ("GET / HTTP/1.1\r\n", 400, "bad_host"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, "bad_host"),
+        ("GET / HTTP/1.1\r\nHost:\r\n", 400, "bad_host"),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n", 400, "bad_host"),
+        ("GET / HTTP/1.1\r\nHost: user@a\r\n", 400, "bad_host"),
+        ("GET / HTTP/1.1\r\nHost: a/b?c#d\r\n", 400, "bad_host"),
+        ("GET http://b/ HTTP/1.1\r\nHost: a\r\n", 400, "bad_host"),
+        ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n", 400, "bad_host"),
+        ("GET http://a/ HTTP/1.1\r\n", 400, "bad_host"),
+        ("GET https://a/ HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request"),
+        ("GET a:80 HTTP/1.1\r\nHost: a:80\r\n", 400, "malformed_request"),
+        ("GET * HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /a%2fb HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /a\\b HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /a%zz HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /..;/a HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405, "method_not_allowed"),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n", 405, "method_not_allowed"),
+        ("! / HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            400,
+            "malformed_request",
+        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ,chunked\r\n", 400, "malformed_request"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n", 501, "unsupported_coding"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n", 400, "malformed_request"),
+        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n", 400, "malformed_request"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n", 400, "malformed_request"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n folded: 1\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nx : 1\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nx: \0\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nx: 1\r2\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.2\r\nHost: a\r\n", 400, "malformed_request"),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(format!("{head}\r\n1\r\nA\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = String::from_utf8(client.read_to_close()).unwrap();
+        let answers = answer.matches("HTTP/1.").count();
+        assert!(answers == 1 && answer.contains(&format!(" {status} ")), "{head:?}: {answer}");
+        assert_eq!(gateway.lines(row + 1)[row]["reason"], reason, "{head:?}");
+    }
+    assert!(backend.requests().is_empty());
+}
+
+#[test]
+fn what_the_parser_makes_unambiguous_is_forwarded_as_it_was_judged() {
+    let backend = Backend::ok();
+    for (request, target, body, framing) in [
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+            "/a",
+            "hi",
+            "content-length",
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            "/a",
+            "hi",
+            "transfer-encoding",
+        ),
+        ("POST /a HTTP/1.1\nHost: a\nContent-Length: 2\n\nhi", "/a", "hi", "content-length"),
+        ("POST /a#/../b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", "/a", "hi", "content-length"),
+        ("POST http://A:80?q HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", "/?q", "hi", "content-length"),
+        (
+            "GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhi\r\n0\r\n\r\n",
+            "/a",
+            "hi",
+            "transfer-encoding",
+        ),
+        ("POST /a HTTP/1.0\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", "/a", "hi", "content-length"),
+    ] {
+        let path = target.split('?').next().unwrap();
+        let gateway = gateway(&format!("authorization: {{rules: ['request.path == \"{path}\"']}}"), &backend);
+        let before = backend.requests().len();
+        let mut client = gateway.client();
+        assert_eq!(client.send(request).response().status(), 200, "{request:?}");
+        let seen = &backend.wait_for(before + 1)[before];
+        assert_eq!((seen.target(), seen.body.as_slice()), (target, body.as_bytes()), "{request:?}");
+        for name in ["content-length", "transfer-encoding"] {
+            assert_eq!(seen.header(name).is_some(), name == framing, "{request:?}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_turns_out_malformed_is_the_clients_fault_and_poisons_no_connection() {
+    let backend = Backend::ok();
+    let gateway = gateway("", &backend);
+    for (row, chunk) in [
+        "zz\r\nA\r\n0\r\n\r\n",
+        "1\r\nABC\r\n0\r\n\r\n",
+        "0x1\r\nA\r\n0\r\n\r\n",
+        "-1\r\nA\r\n",
+        "fffffffffffffffff\r\nA",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(format!("POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status(), response.header("connection")), (400, Some("close")), "{chunk:?}");
+        assert!(client.is_closed());
+        assert_eq!(gateway.lines(2 * row + 1)[2 * row]["reason"], "malformed_request");
+        assert_eq!(gateway.client().get("/good", &[]).status(), 200, "after {chunk:?}");
+        gateway.lines(2 * row + 2);
+    }
+    for seen in backend.requests() {
+        match seen.target() {
+            "/bad" => assert!(!seen.complete, "a broken body never looks whole"),
+            other => assert_eq!(other, "/good"),
+        }
+    }
+}
+
+#[test]
+fn each_path_is_judged_as_the_backend_gets_it() {
+    let Some(folder) = std::env::var_os("PORTCULLIS_VECTORS") else {
+        println!("skipped: PORTCULLIS_VECTORS is not set");
+        return;
+    };
+    let text = std::fs::read(std::path::Path::new(&folder).join("path-host-method-bypass.json")).expect("the vectors");
+    let vectors: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let backend = Backend::ok();
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{hostname: victim.example, routes: [
+          {{name: admin, matches: [{{path: {{pathPrefix: /admin}}}}], policies: {{authorization: {{rules: [{{deny: 'true'}}]}}}}, backends: [{{host: '{0}'}}]}},
+          {{name: rest, policies: {{authorization: {{rules: ['request.path != \"/admin\" && !request.path.startsWith(\"/admin/\")', 'false']}}}}, backends: [{{host: '{0}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    for row in vectors["targets"].as_array().unwrap() {
+        let target = row["target"].as_str().unwrap();
+        let before = backend.requests().len();
+        let mut client = gateway.client();
+        let response = client.send(format!("GET {target} HTTP/1.1\r\nHost: victim.example\r\n\r\n")).response();
+        let seen = backend.requests();
+        match response.status() {
+            200 => {
+                let path = seen[before].target().split('?').next().unwrap();
+                assert!(path != "/admin" && !path.starts_with("/admin/"), "{target} came through as {path}");
+                let again = client.send(format!("GET {path} HTTP/1.1\r\nHost: victim.example\r\n\r\n")).response();
+                assert_eq!(again.status(), 200, "{target}: the forwarded path {path} is judged alike");
+                assert_eq!(backend.requests()[before + 1].target(), path, "{target}");
+            }
+            400 | 403 => assert_eq!(seen.len(), before, "{target}"),
+            other => panic!("{target}: {other}"),
+        }
+        let verdict = row["verdict"].as_str().unwrap();
+        if verdict.starts_with("match") && target != "/admin;x=1" {
+            assert_eq!(response.status(), if target == "http://victim.example" { 200 } else { 403 }, "{target}");
+        }
+        if verdict.starts_with("reject 400") && !target.contains('#') && target != "/../admin" {
+            assert_eq!(response.status(), 400, "{target}");
+        }
+    }
+    for row in vectors["hosts"].as_array().unwrap().iter().filter(|row| row["where"] == "host") {
+        let host = row["value"].as_str().unwrap();
+        let status = gateway.client().send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().status();
+        let expected = match row["verdict"].as_str().unwrap() {
+            verdict if verdict.starts_with("400") => 400,
+            "ok" | "no decode" => 404,
+            _ => 200,
+        };
+        assert_eq!(status, expected, "{host:?}");
+    }
+}
+
+#[test]
+fn hop_by_hop_fields_end_here_and_no_upgrade_but_a_websocket_is_asked_for() {
+    let backend = Backend::ok();
+    let gateway = gateway("", &backend);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, x-a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\
+                   Keep-Alive: 5\r\nProxy-Authorization: Basic x\r\nProxy-Connection: keep-alive\r\nTE: gzip\r\nX-A: 1\r\nx_b: 1\r\nX-Method-Override: PUT\r\n\r\n";
+    assert_eq!(gateway.client().send(request).response().status(), 200);
+    let seen = &backend.requests()[0];
+    let mut names: Vec<_> = seen.headers.0.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "host",
+            "traceparent",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-method-override",
+            "x-request-id"
+        ]
+    );
+    assert_eq!(seen.method(), "GET");
+}
+
+#[test]
+fn a_refusal_never_invites_the_body() {
+    let backend = Backend::ok();
+    let gateway = gateway("authorization: {rules: ['request.path == \"/open\"']}", &backend);
+    let mut client = gateway.client();
+    client.send("POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().status(), 403, "no 100 before it");
+    // whether or not the client sends the body after all, nothing of it becomes a request
+    client.send("GET /open HTTP/1.1\r\nHost: a\r\n\r\n");
+    let _ = client.read_to_close();
+    assert!(backend.requests().is_empty());
+    let mut client = gateway.client();
+    client.send("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response_head().status(), 100);
+    assert_eq!(client.send("hello").response().status(), 200);
+    assert_eq!(backend.requests()[0].body, b"hello");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let backend = Backend::start(|request| Answer::new(200, &[], request.target()));
+    let gateway = gateway("", &backend);
+    let mut client = gateway.client();
+    let all: String = (0..200).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(all);
+    for n in 0..200 {
+        assert_eq!(client.response().text(), format!("/{n}"));
+    }
+    assert_eq!(backend.requests().len(), 200);
+}
+
+#[test]
+fn http_1_0_clients_are_served_and_kept_only_if_they_ask() {
+    let backend = Backend::start(|_| Answer::chunked(200, &[], &["a", "b"]));
+    let gateway = gateway("", &backend);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    let answer = String::from_utf8(client.read_to_close()).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\nab"), "never chunked: {answer}");
+    assert!(!answer.contains("transfer-encoding"));
+    let backend = Backend::ok();
+    let gateway = self::gateway("", &backend);
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        let response = client.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").response();
+        assert_eq!((response.status(), response.text()), (200, "ok"));
+    }
+}
+
+#[test]
+fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
+    let gate = Gate::new();
+    let hold = gate.clone();
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let backend = Backend::start(move |request| match request.target() {
+        "/ws" => Answer::default().wait(&hold).send(switch).echo(),
+        _ => Answer::new(403, &[], "no"),
+    });
+    let gateway = gateway("authorization: {rules: ['request.path != \"/denied\"']}", &backend);
+    let ask = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+    };
+    let mut client = gateway.client();
+    client.send(ask("/ws"));
+    backend.wait_for(1);
+    gate.open();
+    let head = client.response_head();
+    assert_eq!((head.status(), head.header("upgrade")), (101, Some("websocket")));
+    let rest = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(client.bytes(rest.len()), rest.as_bytes(), "early bytes belong to the tunnel");
+    client.send("ping");
+    assert_eq!(client.bytes(4), b"ping");
+    client.finish();
+    assert!(client.is_closed());
+    let before = backend.requests().len();
+    let mut client = gateway.client();
+    client.send(ask("/denied"));
+    assert_eq!(client.response().status(), 403);
+    // the request behind a refused upgrade is a request like any other
+    assert_eq!(client.response().status(), 403);
+    assert_eq!(backend.requests().len() - before, 1);
+    let mut client = gateway.client();
+    client.send(ask("/refuses"));
+    let refusal = client.response();
+    assert_eq!((refusal.status(), refusal.text(), refusal.header("upgrade")), (403, "no", None));
+}
+
+#[test]
+fn trailers_pass_both_ways_without_names_that_say_who_asks() {
+    let backend = Backend::start(|_| {
+        Answer::head(200, &[("transfer-encoding", "chunked"), ("trailer", "x-sum")])
+            .chunk("hi")
+            .send("0\r\nx-sum: 1\r\n\r\n")
+    });
+    let gateway = gateway("", &backend);
+    let mut client = gateway.client();
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: sum, authorization, x-user\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsum: 2\r\nauthorization: Bearer x\r\nx-user: root\r\n\r\n";
+    let response: Message = client.send(request).response();
+    assert_eq!((response.text(), response.trailers.get("x-sum")), ("hi", Some("1")));
+    let seen = &backend.requests()[0];
+    assert_eq!(seen.trailers.0, [("sum".to_owned(), "2".to_owned())]);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_and_logged() {
+    let backend = Backend::ok();
+    let gateway = gateway("", &backend);
+    for (row, request) in [
+        format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "a".repeat(70 << 10)),
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: 1\r\n".repeat(101)),
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70 << 10)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(request);
+        let answer = String::from_utf8(client.read_to_close()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        assert_eq!(gateway.lines(row + 1)[row]["reason"], "head_too_large");
+    }
+    assert!(backend.requests().is_empty());
+}
