@@ -78,7 +78,7 @@ impl Gateway {
         let tokens = TokenCache::new(process.token_cache.max_size.0);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(tokens.clone(), log.lines(), metrics.shard());
+            let worker = workers::worker(&tokens, log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());

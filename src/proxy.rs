@@ -24,7 +24,7 @@ pub mod watch;
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -76,6 +76,13 @@ struct Story {
     id: HeaderValue,
     version: Version,
     choice: Option<Choice>,
+    /// What few policies have to say.
+    extras: Option<Box<Extras>>,
+}
+
+/// What a request was given by policies that few routes have.
+#[derive(Default)]
+struct Extras {
     /// What the answer says to a site's script.
     cors: Option<cors::Verdict>,
     /// How the client's rate limit stands.
@@ -84,6 +91,24 @@ struct Story {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+}
+
+impl Story {
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+impl Extras {
+    /// Writes what an answer, or a refusal, has to say of them.
+    fn write(&self, refused: bool, headers: &mut HeaderMap) {
+        if let Some(quota) = &self.quota {
+            quota.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(headers, refused || self.refusal.is_some());
+        }
+    }
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -120,28 +145,23 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         id: HeaderValue::from_static(""),
         version: parts.version,
         choice: None,
-        cors: None,
-        quota: None,
-        granted: None,
-        refusal: None,
+        extras: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
-        let refused = result.is_err() || story.refusal.is_some();
+        let refused = result.is_err();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), story.refusal);
+                let refusal = story.extras.as_ref().and_then(|extras| extras.refusal);
+                story.record.answered(response.status().as_u16(), refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
-        if let Some(quota) = &story.quota {
-            quota.write(response.headers_mut());
-        }
-        if let Some(cors) = &story.cors {
-            cors.write(response.headers_mut(), refused);
+        if let Some(extras) = story.extras.take() {
+            extras.write(refused, response.headers_mut());
         }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
@@ -163,24 +183,15 @@ async fn respond(
     if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
         return Ok(preflight);
     }
-    let decision =
-        decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision, &request)?;
-    if let Some(gates) = &choice.policies().gates {
-        let head = request.head();
-        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
-        if let Some(answer) = Box::pin(passing).await? {
-            return Ok(answer);
-        }
-    }
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let mut edits = policies::begin_edits(&choice, &decision, &request);
-    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
+    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
+        Judged::MayPass { route, permit, edits, websocket } => (route, permit, edits, websocket),
+        Judged::Answered(response) => return Ok(*response),
+    };
     trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
     } else {
-        if let Some(granted) = story.granted.take() {
+        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
             granted.write(&mut request.parts_mut().headers);
         }
         if let Some(edits) = &mut edits {
@@ -198,13 +209,45 @@ async fn respond(
     };
     if let Some(edits) = &edits {
         let status = response.status().as_u16();
-        edits.on_response(&choice, &decision, status, response.headers_mut());
+        edits.on_response(&choice, status, response.headers_mut());
     }
     if cx.snapshot.settings.via {
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
     }
     Ok(response)
+}
+
+/// What became of a request whose credentials, rules and limits were looked at.
+enum Judged<'a> {
+    /// It may go on, with these edits; perhaps to a WebSocket.
+    MayPass { route: &'a Route, permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
+    /// Another service answered it.
+    Answered(Box<Response<Content>>),
+}
+
+/// The decision and what follows from it. A stage of its own, so that the decision, which is large, does not take up
+/// room while a backend is waited for.
+async fn judge<'a>(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &'a Choice,
+    request: &mut Request,
+) -> Result<Judged<'a>, Rejection> {
+    let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
+    let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+    let permit = record_decision(cx, story, choice, &decision, request)?;
+    if let Some(gates) = &policies.gates {
+        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(Judged::Answered(Box::new(answer)));
+        }
+    }
+    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    let mut edits = policies::begin_edits(choice, &decision, request);
+    let websocket = edit(cx, policies, route, &decision.authentication, request);
+    policies::keep(edits.as_deref_mut(), decision);
+    Ok(Judged::MayPass { route, permit, edits, websocket })
 }
 
 /// This hop in a message of `version` (RFC 9110 §7.6.3).

@@ -517,10 +517,11 @@ fn another_service_decides() {
     let broken = post("broken");
     assert_eq!((broken.status(), broken.text()), (403, "authorization failed: the deciding service can not be asked"));
     assert_eq!(backend.requests().len(), 1);
-    // lines of different workers come in any order
-    let mut reasons: Vec<_> = gateway.lines(3).iter().map(|line| line["reason"].to_string()).collect();
-    reasons.sort_unstable();
-    assert_eq!(reasons, ["\"ext_authz_denied\"", "\"ext_authz_unavailable\"", "null"]);
+    // each went over a connection of its own, so that the lines have no order
+    let lines = gateway.lines(3);
+    for reason in ["ext_authz_denied", "ext_authz_unavailable"] {
+        assert_eq!(lines.iter().filter(|line| line["reason"] == reason).count(), 1, "{lines:?}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Settings, Timeouts};
-use crate::upstream::pool::{Pool, UpstreamBody};
+use crate::upstream::pool::{Failed, Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
@@ -112,30 +112,33 @@ impl<'a> Outbound<'a> {
     pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
         let Self { endpoint, protocol, .. } = *self;
         let repeatable = self.request.as_ref().filter(|request| is_repeatable(request));
-        let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
+        let again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
         let patience = self.patience(now);
-        let failed = match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
+        match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
             Ok(Ok(response)) => return Ok(response),
-            Ok(Err(failed)) => failed,
+            Ok(Err(failed)) => self.take_back(failed, again)?,
             Err(_) => return Err(self.timed_out()),
-        };
-        let broken = failed.reused && matches!(failed.error, Error::Reset(_));
-        if failed.unsent.is_some() {
-            self.request = failed.unsent;
-        }
-        if broken && self.request.is_none() {
-            self.request = again.take();
-        }
-        if !broken || self.request.is_none() {
-            return Err(failed.error);
         }
         // rare, and kept out of every request's own future
+        Box::pin(self.exchange_again(pool)).await
+    }
+
+    /// Puts the request back if a failure left it whole. `again` is what a broken old connection may be answered with.
+    fn take_back(&mut self, failed: Failed, again: Option<http::Request<RequestBody>>) -> Result<(), Error> {
+        let broken = failed.reused && matches!(failed.error, Error::Reset(_));
+        self.request = failed.unsent.or(self.request.take()).or(again.filter(|_| broken));
+        if broken && self.request.is_some() { Ok(()) } else { Err(failed.error) }
+    }
+
+    async fn exchange_again(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, Error> {
+        let Self { endpoint, protocol, .. } = *self;
         let patience = self.patience(Instant::now());
-        match Box::pin(tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request))).await {
-            Ok(answer) => answer.map_err(|failed| {
+        match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(failed)) => {
                 self.request = failed.unsent.or(self.request.take());
-                failed.error
-            }),
+                Err(failed.error)
+            }
             Err(_) => Err(self.timed_out()),
         }
     }
