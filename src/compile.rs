@@ -7,9 +7,12 @@ mod auth;
 mod backend;
 mod health;
 mod keys;
+mod lint;
 mod policy;
 mod rules;
 mod tls;
+
+pub use lint::warnings;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -24,7 +27,7 @@ use crate::config::policy::Policies as PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
 use crate::config::route::{PathMatch as PathMatchConfig, Route as RouteConfig, RouteMatch, ValueMatch};
 use crate::config::value::HostPattern;
-use crate::config::{Diagnostic, Loaded, Source};
+use crate::config::{Code, Diagnostic, Loaded, Source};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::{self, PathRules};
 use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
@@ -235,7 +238,8 @@ impl<'a> Compiler<'a> {
             Ok(expression) => Some(expression),
             Err(faults) => {
                 for fault in faults {
-                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message);
+                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message)
+                        .code(Code::Expression);
                     error.hint = fault.hint;
                     self.errors.push(error);
                 }

@@ -14,8 +14,6 @@ pub mod app;
 pub mod cli;
 
 pub mod admin;
-pub mod control;
-pub mod explain;
 
 pub mod compile;
 pub mod config;
@@ -26,13 +24,16 @@ pub mod proxy;
 
 pub mod auth;
 pub mod authz;
+pub mod control;
 pub mod decision;
+pub mod explain;
 pub mod policy;
 pub mod upstream;
 
 pub mod body;
 pub mod drain;
 pub mod reason;
+pub mod reference;
 pub mod request;
 pub mod telemetry;
 pub mod worker;

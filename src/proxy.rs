@@ -38,7 +38,7 @@ use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
-use crate::snapshot::{Bind, Listener, Policies, Route, Snapshot};
+use crate::snapshot::{Bind, Listener, Policies, Route, Settings, Snapshot};
 use crate::worker::Worker;
 use access::Record;
 use answer::{AnswerBody, Content};
@@ -363,7 +363,18 @@ fn record_decision(
 ///
 /// Returns whether the client asks for a WebSocket.
 fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
-    let settings = &cx.snapshot.settings;
+    edit_for(&cx.snapshot.settings, &cx.connection, effective, route, authentication, request)
+}
+
+/// The same, for requests that come from no client, too.
+fn edit_for(
+    settings: &Settings,
+    connection: &Connection,
+    effective: &Policies,
+    route: &Route,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
@@ -386,8 +397,8 @@ fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentic
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
     }
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
-    forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
+    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
+    forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
     if settings.via {
         parts.headers.append(header::VIA, via(parts.version));
@@ -402,6 +413,38 @@ fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
     span.write(headers);
     record.text("trace.id", span.trace());
     record.text("span.id", span.span());
+}
+
+/// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
+/// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
+pub(crate) fn foresee(
+    settings: &Settings,
+    connection: &Connection,
+    (listener, route, matched): (&Arc<Listener>, &Arc<Route>, usize),
+    decision: &Decision,
+    request: &mut Request,
+) -> Result<Option<http::StatusCode>, Rejection> {
+    let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
+    let mut edits = policies::begin_edits(&choice, decision, request);
+    edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
+    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+        return answer.map(|answer| Some(answer.status()));
+    }
+    if let Some(edits) = &mut edits {
+        edits.on_request(request, matched)?;
+    }
+    Ok(None)
+}
+
+/// Whether a request is a preflight that is answered before any token is looked for.
+pub(crate) fn is_answered_preflight(
+    listener: &Arc<Listener>,
+    route: Option<&Arc<Route>>,
+    head: &Head<'_>,
+    now: UnixTime,
+) -> bool {
+    let choice = Choice { listener: Arc::clone(listener), route: route.cloned(), matched: 0 };
+    cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
 }
 
 /// The only error exit.

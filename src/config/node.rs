@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
+use super::code::Code;
 use super::error::Diagnostic;
 use super::source::Source;
 
@@ -81,7 +82,7 @@ pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnost
         reader.take(event, &span)?;
     }
     let Some(mut root) = reader.root else {
-        return Err(Diagnostic::error(source.place(0, 0, ""), "the config is empty"));
+        return Err(Diagnostic::error(source.place(0, 0, ""), "the config is empty").code(Code::Syntax));
     };
     let mut errors = Vec::new();
     number(&mut root, "", &mut 0, source, &mut errors);
@@ -202,12 +203,12 @@ impl Reader<'_> {
 
     fn error(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
         let range = span.byte_range().unwrap_or_default();
-        Diagnostic::error(self.source.place(range.start, range.end, ""), message)
+        Diagnostic::error(self.source.place(range.start, range.end, ""), message).code(Code::Syntax)
     }
 
     fn syntax(&self, error: &ScanError) -> Diagnostic {
         let at = error.marker().byte_offset().unwrap_or_default();
-        Diagnostic::error(self.source.place(at, at, ""), format!("not YAML: {}", error.info()))
+        Diagnostic::error(self.source.place(at, at, ""), format!("not YAML: {}", error.info())).code(Code::Syntax)
     }
 }
 
@@ -231,7 +232,7 @@ fn number(node: &mut Node, path: &str, next: &mut usize, source: &Source, errors
                     let first = source.place(*first, *first, "").line;
                     let place = source.place(entry.start, entry.end, &child(path, &entry.key));
                     let message = format!("the key `{}` is written twice; first on line {first}", entry.key);
-                    errors.push(Diagnostic::error(place, message));
+                    errors.push(Diagnostic::error(place, message).code(Code::Twice));
                     false
                 }
             });

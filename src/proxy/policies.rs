@@ -27,7 +27,11 @@ pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Optio
 }
 
 /// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
-fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a std::sync::Arc<cors::Cors>> {
+pub(super) fn for_preflight<'a>(
+    choice: &'a Choice,
+    head: &Head<'_>,
+    now: UnixTime,
+) -> Option<&'a std::sync::Arc<cors::Cors>> {
     let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
     let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let route = wanted.and_then(|method| {
