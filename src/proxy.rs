@@ -27,7 +27,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
@@ -185,6 +185,10 @@ async fn respond(
             edits.on_request(&mut request, choice.matched)?;
         }
         if websocket {
+            if !body.is_end_stream() {
+                // a backend that switches would take the body for the client's first bytes
+                return Err(Rejection::closing(Reason::MalformedRequest));
+            }
             let drain = cx.connection.drain.clone();
             Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
         } else {
@@ -201,6 +205,7 @@ async fn respond(
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
     }
+    *response.version_mut() = Version::HTTP_11; // the gateway's own, whatever the backend speaks
     Ok(response)
 }
 
@@ -304,13 +309,7 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-fn edit(
-    cx: &Cx,
-    effective: &Policies,
-    route: &Route,
-    authentication: &Authentication,
-    request: &mut Request,
-) -> bool {
+fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
     let settings = &cx.snapshot.settings;
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {

@@ -43,6 +43,7 @@ pub async fn tunnel(
     record.text("backend", &endpoint.label);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts.headers.remove(header::CONTENT_LENGTH); // it has none, but may say so
     parts.extensions.clear();
     if let Some(own) = &endpoint.authorization {
         parts.headers.insert(header::AUTHORIZATION, own.clone());

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::connect::dial;
 use super::load::Ticket;
 use super::stream::Stream;
-use super::{Endpoint, Error, Protocol};
+use super::{Endpoint, Error, Protocol, framing};
 use crate::body::{BodyError, RequestBody};
 
 /// Idle connections that are kept for one endpoint.
@@ -220,10 +220,15 @@ impl Pool {
             .await
         };
         match answer {
-            Ok(response) => Ok(response.map(|incoming| {
-                let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
-                UpstreamBody { incoming, lease: Some(lease), ticket: None }
-            })),
+            Ok(mut response) => {
+                if let Err(error) = framing::settle(&mut response) {
+                    return Err(error.into()); // and the connection is closed
+                }
+                Ok(response.map(|incoming| {
+                    let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
+                    UpstreamBody { incoming, lease: Some(lease), ticket: None }
+                }))
+            }
             Err(mut error) => {
                 let unsent = error.take_message();
                 Err(Failed { error: Error::Reset(error.into_error()), unsent, reused })
@@ -359,7 +364,10 @@ async fn exchange_on(
     request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     match sender.try_send_request(take(request)).await {
-        Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None })),
+        Ok(mut response) => {
+            framing::settle(&mut response)?;
+            Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None }))
+        }
         Err(mut error) => {
             let unsent = error.take_message();
             Err(Failed { error: Error::Reset(error.into_error()), unsent, reused: true })
