@@ -107,8 +107,8 @@ impl Choice {
 
 /// Answers one request, and records it.
 pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = Response<AnswerBody>> {
-    cx.watch.request_began();
     let (parts, body) = request.into_parts();
+    cx.watch.request_began(!body.is_end_stream());
     let format = cx.snapshot.settings.log_format;
     let now = UnixTime::now();
     let mut story = Story {
@@ -189,8 +189,8 @@ async fn respond(
                 // a backend that switches would take the body for the client's first bytes
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
-            let drain = cx.connection.drain.clone();
-            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
+            let client = Arc::clone(&cx.connection);
+            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await?
         } else {
             let limit = cx.snapshot.settings.limits.body;
             let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
@@ -237,13 +237,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
         story.record.plain("client", source.address);
     }
     settings.identity_headers.strip(&mut parts.headers);
-    Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
-        |(rejection, parts)| {
-            story.record.text("method", parts.method.as_str());
-            story.record.text("path", parts.uri.path());
-            rejection
-        },
-    )
+    Request::read(parts, &cx.connection, source, story.id.clone(), &settings.limits).map_err(|(rejection, parts)| {
+        story.record.text("method", parts.method.as_str());
+        story.record.text("path", parts.uri.path());
+        rejection
+    })
 }
 
 /// An id of a proxy before this one, if it can stand in logs and headers as it is.

@@ -1,5 +1,6 @@
 //! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::access::Record;
 use super::answer::Content;
+use super::reply::is_grpc;
 use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
@@ -50,7 +52,7 @@ pub fn prepare<'a>(
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
-    let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
+    let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
@@ -118,13 +120,17 @@ impl<'a> Outbound<'a> {
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
     pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
         let Self { endpoint, protocol, .. } = *self;
-        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request));
+        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request) && is_safe(request.method()));
         let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
-        let patience = self.patience(now);
-        let failed = match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(failed)) => failed,
-            Err(_) => return Err(Error::Timeout),
+        let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
+        let outcome = {
+            let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request));
+            in_time(exchange, limit, end, progress, now).await
+        };
+        let failed = match outcome {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(failed)) => failed,
+            None => return Err(Error::Timeout),
         };
         let broken = failed.reused && matches!(failed.error, Error::Reset(_));
         if failed.unsent.is_some() {
@@ -136,21 +142,19 @@ impl<'a> Outbound<'a> {
         if !broken || self.request.is_none() {
             return Err(failed.error);
         }
-        // rare, and kept out of every request's own future
-        let patience = self.patience(Instant::now());
-        match Box::pin(tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request))).await {
-            Ok(answer) => answer.map_err(|failed| {
+        tracing::debug!(backend = %endpoint.label, error = %failed.error, "a connection had ended; once more");
+        let outcome = {
+            // rare, and kept out of every request's own future
+            let mut exchange = Box::pin(pool.exchange(endpoint, protocol, &mut self.request));
+            Box::pin(in_time(exchange.as_mut(), limit, end, progress, Instant::now())).await
+        };
+        match outcome {
+            Some(answer) => answer.map_err(|failed| {
                 self.request = failed.unsent.or(self.request.take());
                 failed.error
             }),
-            Err(_) => Err(Error::Timeout),
+            None => Err(Error::Timeout),
         }
-    }
-
-    /// How long the head of the answer is waited for.
-    fn patience(&self, now: Instant) -> Duration {
-        let response = self.route.timeouts.response;
-        self.end.map_or(response, |end| end.saturating_duration_since(now).min(response))
     }
 
     /// Sends the request, which has not been sent, to another endpoint.
@@ -167,6 +171,29 @@ impl<'a> Outbound<'a> {
         }
         self.protocol = protocol;
         self.endpoint = endpoint;
+    }
+}
+
+/// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
+/// and not beyond `end`. An upload that moves may take its time.
+async fn in_time<T>(
+    mut exchange: Pin<&mut impl Future<Output = T>>,
+    limit: Duration,
+    end: Option<Instant>,
+    progress: Option<&Progress>,
+    mut now: Instant,
+) -> Option<T> {
+    let mut patience = limit;
+    loop {
+        let left = end.map_or(patience, |end| end.saturating_duration_since(now).min(patience));
+        if let Ok(outcome) = tokio::time::timeout(left, exchange.as_mut()).await {
+            return Some(outcome);
+        }
+        now = Instant::now();
+        patience = limit.saturating_sub(progress?.quiet_for());
+        if patience.is_zero() || end.is_some_and(|end| now >= end) {
+            return None;
+        }
     }
 }
 
@@ -192,6 +219,11 @@ fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
 pub(super) fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
     matches!(request.body(), RequestBody::Empty)
         && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Only what reads may be sent twice without anybody having asked for it (RFC 9110 §9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
@@ -241,16 +273,11 @@ fn seldom_has_body(method: &Method) -> bool {
 }
 
 /// The answer as the client is to see it.
-fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
+pub(super) fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
-    let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    let streams = kind.is_some_and(|kind| is_grpc(kind) || hop::begins_with(kind, b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
     Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
-}
-
-/// Whether a content type is one of gRPC's.
-fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
-    content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
 }

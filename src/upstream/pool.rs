@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::connect::dial;
 use super::load::Ticket;
@@ -226,7 +227,7 @@ impl Pool {
                 }
                 Ok(response.map(|incoming| {
                     let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
-                    UpstreamBody { incoming, lease: Some(lease), ticket: None }
+                    UpstreamBody { incoming, lease: Some(lease), ticket: None, _driver: None }
                 }))
             }
             Err(mut error) => {
@@ -366,7 +367,7 @@ async fn exchange_on(
     match sender.try_send_request(take(request)).await {
         Ok(mut response) => {
             framing::settle(&mut response)?;
-            Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None }))
+            Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None, _driver: None }))
         }
         Err(mut error) => {
             let unsent = error.take_message();
@@ -408,6 +409,15 @@ pub struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
     ticket: Option<Ticket>,
+    /// What drives a connection that is no one else's.
+    _driver: Option<JoinSet<()>>,
+}
+
+impl UpstreamBody {
+    /// The body of an answer on a connection of its own, which ends with it.
+    pub fn driven_by(driver: JoinSet<()>, incoming: Incoming, ticket: Option<Ticket>) -> Self {
+        Self { incoming, lease: None, ticket, _driver: Some(driver) }
+    }
 }
 
 /// A connection in use.

@@ -1,7 +1,7 @@
 //! One meaning for every answer too: how long a backend's answer is can be read in one way only, and nothing of how
 //! the gateway and the backend speak to each other reaches the client.
 
-use crate::support::{Answer, Backend, InProcess};
+use crate::support::{Answer, Backend, Gate, InProcess};
 
 fn gateway(backend: &Backend) -> InProcess {
     InProcess::start(&format!(
@@ -88,4 +88,24 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     let head = gateway.client().send(format!("{ask}Content-Length: 0\r\n\r\n")).response_head();
     assert_eq!(head.status(), 101);
     assert_eq!(backend.requests()[0].header("content-length"), None);
+}
+
+#[test]
+fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
+    let gate = Gate::new();
+    let hold = gate.clone();
+    let backend = Backend::start(move |_| {
+        let head = Answer::head(200, &[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        head.chunk("one").wait(&hold).chunk(&"x".repeat(1 << 20)).send("0\r\n\r\n")
+    });
+    let gateway = gateway(&backend);
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut client = gateway.client();
+    let head = client.send(ask).response_head();
+    assert_eq!((head.status(), head.header("upgrade"), head.header("content-length")), (200, None, None));
+    assert_eq!(client.bytes(8), b"3\r\none\r\n", "before the backend goes on");
+    drop(client);
+    gate.open();
+    let response = gateway.client().send(ask).response();
+    assert_eq!((response.status(), response.body.len()), (200, 3 + (1 << 20)), "as long as it is");
 }
