@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,10 +60,22 @@ pub enum Copied {
 }
 
 /// How far a request's body came, and why it went no further: shared with the request's record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     bytes: AtomicU64,
     failure: AtomicU8,
+    born: Instant,
+    /// When a piece moved last, or the body ended: microseconds after `born`.
+    moved: AtomicU64,
+    /// The client is to bring the next piece.
+    awaits_client: AtomicBool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let (bytes, failure, moved, awaits_client) = Default::default();
+        Self { bytes, failure, born: Instant::now(), moved, awaits_client }
+    }
 }
 
 impl Progress {
@@ -80,6 +92,21 @@ impl Progress {
             3 => Some(Reason::RequestTimeout),
             _ => None,
         }
+    }
+
+    /// How long the backend has had all that there is of the body. Nothing while the client is to bring more, for
+    /// which there is a limit of its own.
+    pub fn quiet_for(&self) -> Duration {
+        if self.awaits_client.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.born.elapsed().saturating_sub(Duration::from_micros(self.moved.load(Ordering::Relaxed)))
+    }
+
+    fn moved(&self) {
+        let since = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.moved.store(since, Ordering::Relaxed);
+        self.awaits_client.store(false, Ordering::Relaxed);
     }
 
     fn fail(&self, reason: Reason) -> BodyError {
@@ -161,6 +188,7 @@ impl Body for RequestBody {
         match Pin::new(&mut body.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 body.stall.moved();
+                body.progress.moved();
                 if let Some(data) = frame.data_ref() {
                     let so_far =
                         body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
@@ -184,13 +212,17 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(body.progress.fail(Reason::MalformedRequest)))),
             Poll::Ready(None) => {
+                body.progress.moved();
                 body.copied();
                 Poll::Ready(None)
             }
             Poll::Pending if body.stall.poll_stalled(cx) => {
                 Poll::Ready(Some(Err(body.progress.fail(Reason::RequestTimeout))))
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                body.progress.awaits_client.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
         }
     }
 
@@ -232,8 +264,9 @@ impl ClientBody {
 }
 
 impl Drop for ClientBody {
-    /// A body of known length is not asked again once its last byte is there.
+    /// A body of known length is not asked again once its last byte is there; nor is one that nobody wants any more.
     fn drop(&mut self) {
+        self.progress.awaits_client.store(false, Ordering::Relaxed);
         if self.tee.is_some() && self.inner.is_end_stream() {
             self.copied();
         }

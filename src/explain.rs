@@ -341,11 +341,11 @@ fn walk(
     let source = Source::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain() };
+    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain(), slot: None };
     let id = HeaderValue::from_static("explain");
-    let underscores = snapshot.settings.limits.drop_underscores;
+    let limits = &snapshot.settings.limits;
     let mut request =
-        Request::read(Box::new(parts), &connection, source, id, underscores).map_err(|(rejection, _)| rejection)?;
+        Request::read(Box::new(parts), &connection, source, id, limits).map_err(|(rejection, _)| rejection)?;
     let listener = bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
     told.host = request.head().host.to_owned();

@@ -24,7 +24,7 @@ use crate::proxy::normalize::Connection;
 use crate::proxy::watch::{Patience, Watch};
 use crate::request::{Scheme, Source, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
-use crate::worker::Worker;
+use crate::worker::{Slot, Worker};
 use http::Serving;
 use stream::Transport;
 
@@ -102,7 +102,7 @@ impl Acceptor {
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let Some((snapshot, bind)) = self.view.now() else { return };
         let limit = snapshot.settings.limits.connections;
-        let slot = Slot::take(self);
+        let slot = Slot::take(&self.worker, &self.connections);
         if self.connections.load(Ordering::Relaxed) > limit {
             tracing::debug!(address = %self.view.address, limit, "a connection beyond the limit was closed");
             return;
@@ -113,13 +113,19 @@ impl Acceptor {
         let handshake = snapshot.settings.limits.handshake_timeout;
         drop(snapshot);
         tokio::spawn(async move {
-            let slot = slot;
-            this.serve(stream, peer, &bind, patience, handshake).await;
-            drop(slot);
+            this.serve(stream, peer, slot, &bind, patience, handshake).await;
         });
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, bind: &Bind, patience: Patience, handshake: Duration) {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: Slot,
+        bind: &Bind,
+        patience: Patience,
+        handshake: Duration,
+    ) {
         let mut source = Source::from(peer);
         let mut tls = None;
         let (transport, http2, scheme) = match bind.tls(None) {
@@ -149,30 +155,19 @@ impl Acceptor {
         };
         let Ok(text) = HeaderValue::try_from(source.address.to_string()) else { return };
         let serving = Serving {
-            connection: Arc::new(Connection { scheme, source, tls, peer: text, drain: self.drain.clone() }),
+            connection: Arc::new(Connection {
+                scheme,
+                source,
+                tls,
+                peer: text,
+                drain: self.drain.clone(),
+                slot: Some(slot),
+            }),
             worker: Arc::clone(&self.worker),
             view: Arc::clone(&self.view),
             drain: self.drain.clone(),
             watch: Watch::new(patience, !http2),
         };
         if http2 { serving.http2(transport, patience).await } else { serving.http1(transport, patience).await }
-    }
-}
-
-/// A connection's place under the bind's limit.
-struct Slot(Arc<Acceptor>);
-
-impl Slot {
-    fn take(acceptor: &Arc<Acceptor>) -> Self {
-        acceptor.connections.fetch_add(1, Ordering::Relaxed);
-        acceptor.worker.metrics.connections(1);
-        Self(Arc::clone(acceptor))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.worker.metrics.connections(-1);
     }
 }

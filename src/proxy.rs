@@ -27,7 +27,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
@@ -134,8 +134,8 @@ impl Choice {
 
 /// Answers one request, and records it.
 pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = Response<AnswerBody>> {
-    cx.watch.request_began();
     let (parts, body) = request.into_parts();
+    cx.watch.request_began(!body.is_end_stream());
     let format = cx.snapshot.settings.log_format;
     let now = UnixTime::now();
     let mut story = Story {
@@ -198,8 +198,12 @@ async fn respond(
             edits.on_request(&mut request, choice.matched)?;
         }
         if websocket {
-            let drain = cx.connection.drain.clone();
-            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, drain, &mut story.record)).await?
+            if !body.is_end_stream() {
+                // a backend that switches would take the body for the client's first bytes
+                return Err(Rejection::closing(Reason::MalformedRequest));
+            }
+            let client = Arc::clone(&cx.connection);
+            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await?
         } else {
             let settings = &cx.snapshot.settings;
             let mut outbound =
@@ -215,6 +219,7 @@ async fn respond(
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
     }
+    *response.version_mut() = Version::HTTP_11; // the gateway's own, whatever the backend speaks
     Ok(response)
 }
 
@@ -278,13 +283,11 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
         story.record.plain("client", source.address);
     }
     settings.identity_headers.strip(&mut parts.headers);
-    Request::read(parts, &cx.connection, source, story.id.clone(), settings.limits.drop_underscores).map_err(
-        |(rejection, parts)| {
-            story.record.text("method", parts.method.as_str());
-            story.record.text("path", parts.uri.path());
-            rejection
-        },
-    )
+    Request::read(parts, &cx.connection, source, story.id.clone(), &settings.limits).map_err(|(rejection, parts)| {
+        story.record.text("method", parts.method.as_str());
+        story.record.text("path", parts.uri.path());
+        rejection
+    })
 }
 
 /// An id of a proxy before this one, if it can stand in logs and headers as it is.

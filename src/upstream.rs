@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod connect;
+pub mod framing;
 pub mod health;
 pub mod load;
 pub mod pool;
@@ -102,6 +103,9 @@ pub enum Error {
     /// The backend broke the exchange off, or its answer is not HTTP.
     #[error("the backend broke off the exchange: {0}")]
     Reset(hyper::Error),
+    /// The backend's answer does not say in one way how long it is.
+    #[error("the length of the backend's answer can be read in two ways")]
+    Ambiguous,
     /// The backend did not begin its answer in time.
     #[error("the backend did not begin its answer in time")]
     Timeout,
@@ -118,7 +122,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => Reason::UpstreamConnect,
-            Self::Reset(_) => Reason::UpstreamReset,
+            Self::Reset(_) | Self::Ambiguous => Reason::UpstreamReset,
             Self::Timeout => Reason::UpstreamTimeout,
             Self::Busy => Reason::UpstreamBusy,
             Self::RequestBody(reason) => *reason,

@@ -1,7 +1,7 @@
 //! What one worker thread has of its own: connections to backends, log lines, numbers. Workers share nothing that is
 //! written on a request's way, but for the memory of verified tokens, where each token is written once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -25,6 +25,29 @@ pub struct Worker {
     pub metrics: Arc<Shard>,
     ids: Ids,
     calendar: Mutex<Calendar>,
+}
+
+/// A connection's place under its bind's limit, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    worker: Arc<Worker>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Slot {
+    /// One more of the bind's connections, counted in `taken` by all workers together.
+    pub fn take(worker: &Arc<Worker>, taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::Relaxed);
+        worker.metrics.connections(1);
+        Self { worker: Arc::clone(worker), taken: Arc::clone(taken) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.worker.metrics.connections(-1);
+    }
 }
 
 /// Request ids: unlikely to meet again anywhere, and cheap. They are no secret.

@@ -12,6 +12,8 @@
 
 mod support;
 
+#[path = "wire/answers.rs"]
+mod answers;
 #[path = "wire/corpus.rs"]
 mod corpus;
 #[path = "wire/http2.rs"]

@@ -24,8 +24,8 @@ use crate::worker::Worker;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8; 4] = b"PRI ";
-/// How often a client that has sent a part of them is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// When a client that has sent a part of them is looked at again: soon, and then less and less often.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// How long a connection that was told to end may take to say so.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -33,15 +33,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub async fn speaks_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     let look = async {
+        let (mut pause, longest) = LOOK_AGAIN;
         loop {
             let seen = stream.peek(&mut first).await.ok()?;
             let seen = first.get(..seen)?;
             match PREFACE.strip_prefix(seen) {
                 _ if seen.is_empty() => return None,
                 Some([]) => return Some(true),
-                Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                Some(_) => tokio::time::sleep(pause).await,
                 None => return Some(false),
             }
+            pause = (pause * 2).min(longest);
         }
     };
     tokio::time::timeout(limit, look).await.ok().flatten()

@@ -36,6 +36,10 @@ pub fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<std::net
     Ok(sockets)
 }
 
+/// Bytes of an answer that may wait in the system before the client is ready for more. Without this a slow client's
+/// megabytes pile up there, and between two looks nothing seems to move.
+const MOST_UNSENT: u32 = 256 << 10;
+
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -46,6 +50,9 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // accepted connections inherit it; not every system that looks like Linux knows it
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(MOST_UNSENT);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

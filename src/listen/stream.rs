@@ -51,9 +51,9 @@ impl AsyncRead for Watched {
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if buf.filled().len() > before {
-            this.watch.bytes_arrived();
+            let arrived = buf.filled().get(before..).unwrap_or_default();
+            this.watch.bytes_arrived(arrived);
             if let Some(frames) = &mut this.frames {
-                let arrived = buf.filled().get(before..).unwrap_or_default();
                 if frames.arrived(arrived).is_err() {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many control frames")));
                 }

@@ -1,5 +1,6 @@
 //! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::access::Record;
 use super::answer::Content;
+use super::reply::is_grpc;
 use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
@@ -50,7 +52,7 @@ pub fn prepare<'a>(
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.text("backend", &endpoint.label);
-    let grpc = is_grpc(parts.headers.get(header::CONTENT_TYPE));
+    let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
     let body_limit = settings.limits.body;
@@ -110,17 +112,23 @@ impl<'a> Outbound<'a> {
 
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
     pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
-        let Self { endpoint, protocol, .. } = *self;
-        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request));
-        let again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
-        let patience = self.patience(now);
-        match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(failed)) => self.take_back(failed, again)?,
-            Err(_) => return Err(self.timed_out()),
+        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request) && is_safe(request.method()));
+        let again = repeatable.filter(|_| pool.next_is_older_than(self.endpoint, STALE, now)).map(copy);
+        match self.attempt(pool, now).await {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(failed)) => self.take_back(failed, again)?,
+            None => return Err(self.timed_out()),
         }
+        tracing::debug!(backend = %self.endpoint.label, "a connection had ended; once more");
         // rare, and kept out of every request's own future
         Box::pin(self.exchange_again(pool)).await
+    }
+
+    /// One try. `None` when its time is over.
+    async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, Failed>> {
+        let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
+        let exchange = pin!(pool.exchange(self.endpoint, self.protocol, &mut self.request));
+        in_time(exchange, limit, end, progress, now).await
     }
 
     /// Puts the request back if a failure left it whole. `again` is what a broken old connection may be answered with.
@@ -131,15 +139,13 @@ impl<'a> Outbound<'a> {
     }
 
     async fn exchange_again(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, Error> {
-        let Self { endpoint, protocol, .. } = *self;
-        let patience = self.patience(Instant::now());
-        match tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(failed)) => {
+        match self.attempt(pool, Instant::now()).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(failed)) => {
                 self.request = failed.unsent.or(self.request.take());
                 Err(failed.error)
             }
-            Err(_) => Err(self.timed_out()),
+            None => Err(self.timed_out()),
         }
     }
 
@@ -149,12 +155,6 @@ impl<'a> Outbound<'a> {
             load.ended(false);
         }
         Error::Timeout
-    }
-
-    /// How long the head of the answer is waited for.
-    fn patience(&self, now: Instant) -> Duration {
-        let response = self.route.timeouts.response;
-        self.end.map_or(response, |end| end.saturating_duration_since(now).min(response))
     }
 
     /// Sends the request, which has not been sent, to another endpoint.
@@ -171,6 +171,29 @@ impl<'a> Outbound<'a> {
         }
         self.protocol = protocol;
         self.endpoint = endpoint;
+    }
+}
+
+/// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
+/// and not beyond `end`. An upload that moves may take its time.
+async fn in_time<T>(
+    mut exchange: Pin<&mut impl Future<Output = T>>,
+    limit: Duration,
+    end: Option<Instant>,
+    progress: Option<&Progress>,
+    mut now: Instant,
+) -> Option<T> {
+    let mut patience = limit;
+    loop {
+        let left = end.map_or(patience, |end| end.saturating_duration_since(now).min(patience));
+        if let Ok(outcome) = tokio::time::timeout(left, exchange.as_mut()).await {
+            return Some(outcome);
+        }
+        now = Instant::now();
+        patience = limit.saturating_sub(progress?.quiet_for());
+        if patience.is_zero() || end.is_some_and(|end| now >= end) {
+            return None;
+        }
     }
 }
 
@@ -196,6 +219,11 @@ fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
 pub(super) fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
     matches!(request.body(), RequestBody::Empty)
         && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Only what reads may be sent twice without anybody having asked for it (RFC 9110 §9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
@@ -240,16 +268,11 @@ fn unaddress(parts: &mut Parts) {
 }
 
 /// The answer as the client is to see it.
-fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
+pub(super) fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
-    let streams = is_grpc(kind) || kind.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    let streams = kind.is_some_and(|kind| is_grpc(kind) || hop::begins_with(kind, b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
     Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
-}
-
-/// Whether a content type is one of gRPC's.
-fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
-    content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
 }

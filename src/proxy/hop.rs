@@ -47,6 +47,11 @@ pub fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.as_bytes().split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Whether `value` begins with `text`, ignoring case.
+pub fn begins_with(value: &HeaderValue, text: &[u8]) -> bool {
+    value.as_bytes().get(..text.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+}
+
 /// What a quick look at the names shows, so that an ordinary message costs one pass and no lookups.
 #[derive(Default)]
 struct Found {

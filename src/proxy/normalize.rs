@@ -15,9 +15,11 @@ use super::path::PathRules;
 use crate::drain::Drain;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, Scheme, Source};
+use crate::snapshot::Limits;
+use crate::worker::Slot;
 
 /// What of a client's connection a request's meaning depends on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Connection {
     /// Whether it is encrypted.
     pub scheme: Scheme,
@@ -29,6 +31,8 @@ pub struct Connection {
     pub peer: HeaderValue,
     /// Held by what outlives the connection's own task, so that the end of the process waits for it.
     pub drain: Drain,
+    /// Its place under the bind's limit, which lasts as long; `None` where nothing is counted.
+    pub slot: Option<Slot>,
 }
 
 /// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
@@ -64,9 +68,9 @@ impl Request {
         connection: &Connection,
         source: Source,
         id: HeaderValue,
-        drop_underscores: bool,
+        limits: &Limits,
     ) -> Result<Self, (Rejection, Box<Parts>)> {
-        match settle(&mut parts, connection.scheme, drop_underscores) {
+        match settle(&mut parts, connection.scheme, limits) {
             Ok((authority, name, port)) => {
                 Ok(Self { scheme: connection.scheme, source, id, authority, name, port, parts })
             }
@@ -82,6 +86,11 @@ impl Request {
         let bad = Rejection::closing(Reason::BadPath);
         if self.parts.uri.path() == "*" && self.parts.method == Method::OPTIONS {
             return Ok(());
+        }
+        // HTTP/2 carries any byte, and the backend may speak HTTP/1
+        let odd = |query: &str| !query.bytes().all(|b| (0x21..0x7f).contains(&b));
+        if self.parts.version == Version::HTTP_2 && self.parts.uri.query().is_some_and(odd) {
+            return Err(bad);
         }
         let path = rules.canonical(self.parts.uri.path()).map_err(|_| bad)?;
         let settled = match (path, self.parts.uri.query()) {
@@ -146,18 +155,14 @@ impl Request {
 }
 
 /// Everything but the path: the authority, its host and its port.
-fn settle(
-    parts: &mut Parts,
-    scheme: Scheme,
-    drop_underscores: bool,
-) -> Result<(HeaderValue, HostName, u16), Rejection> {
+fn settle(parts: &mut Parts, scheme: Scheme, limits: &Limits) -> Result<(HeaderValue, HostName, u16), Rejection> {
     refuse_method(&parts.method)?;
     match parts.version {
-        Version::HTTP_2 => settle_http2_fields(&mut parts.headers)?,
+        Version::HTTP_2 => settle_http2_fields(&mut parts.headers, limits.headers)?,
         Version::HTTP_11 | Version::HTTP_10 => refuse_codings(&parts.headers)?,
         _ => return Err(Rejection::closing(Reason::MalformedRequest)),
     }
-    if drop_underscores {
+    if limits.drop_underscores {
         drop_underscore_names(&mut parts.headers);
     }
     let authority = settle_authority(parts, scheme)?;
@@ -199,7 +204,7 @@ fn refuse_codings(headers: &HeaderMap) -> Result<(), Rejection> {
 
 /// HTTP/2: white space around values and contradicting lengths are refused, and cookie crumbs joined (RFC 9113
 /// §8.2.1, §8.2.3), since HTTP/1 on the other side would read them otherwise.
-fn settle_http2_fields(headers: &mut HeaderMap) -> Result<(), Rejection> {
+fn settle_http2_fields(headers: &mut HeaderMap, most: usize) -> Result<(), Rejection> {
     let malformed = Rejection::new(Reason::MalformedRequest);
     let space = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
     if headers.values().any(|v| space(v.as_bytes().first()) || space(v.as_bytes().last())) {
@@ -224,7 +229,8 @@ fn settle_http2_fields(headers: &mut HeaderMap) -> Result<(), Rejection> {
         let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| malformed)?;
         headers.insert(header::COOKIE, cookie);
     }
-    Ok(())
+    // hyper counts the lines of HTTP/1 only
+    if headers.len() > most { Err(Rejection::new(Reason::HeadTooLarge)) } else { Ok(()) }
 }
 
 fn drop_underscore_names(headers: &mut HeaderMap) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::hop::begins_with;
 use crate::reason::{Reason, Rejection};
 
 /// How the client wants to read a refusal.
@@ -26,12 +27,7 @@ pub enum Form {
 impl Form {
     /// What the request's headers ask for: gRPC by its content type, JSON when it is accepted no less than text.
     pub fn wanted(headers: &HeaderMap) -> Self {
-        let grpc = |v: &HeaderValue| {
-            v.as_bytes()
-                .strip_prefix(b"application/grpc")
-                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b'-')))
-        };
-        if headers.get(header::CONTENT_TYPE).is_some_and(grpc) {
+        if headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
             return Self::Grpc;
         }
         let (mut json, mut text) = (0.0_f32, 0.0_f32);
@@ -49,6 +45,13 @@ impl Form {
         }
         if json > 0.0 && json >= text { Self::Problem } else { Self::Text }
     }
+}
+
+/// Whether a content type is one of gRPC's.
+pub fn is_grpc(content_type: &HeaderValue) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let next = content_type.as_bytes().get(GRPC.len());
+    begins_with(content_type, GRPC) && matches!(next, None | Some(b'+' | b';' | b'-' | b' ' | b'\t'))
 }
 
 /// What a refusal says about authentication: the realm of the policy that the request met, if it met one.
@@ -161,6 +164,8 @@ mod tests {
         for (value, grpc) in [
             ("application/grpc", true),
             ("application/grpc+proto", true),
+            ("APPLICATION/GRPC", true),
+            ("Application/gRPC ; charset=x", true),
             ("application/grpcx", false),
             ("application/json", false),
         ] {

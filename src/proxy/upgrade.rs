@@ -8,26 +8,27 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use super::access::Record;
 use super::answer::Content;
+use super::forward::settle;
 use super::hop;
+use super::normalize::Connection;
 use crate::authz::Permit;
-use crate::drain::Drain;
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::Route;
 use crate::upstream::connect::dial;
-use crate::upstream::{Error, Protocol};
+use crate::upstream::pool::UpstreamBody;
+use crate::upstream::{Error, Protocol, framing};
 
-/// A refusal of the backend's may carry so many bytes.
-const REFUSAL_LIMIT: usize = 64 << 10;
-
-/// Asks a backend for a WebSocket and ties the two connections together when it agrees.
+/// Asks a backend for a WebSocket and ties the two connections together when it agrees; when it does not, its answer is
+/// one like any other. The client's `connection` counts as one until the tunnel ends.
 ///
 /// # Errors
 /// 500, 502 or 504.
@@ -35,7 +36,7 @@ pub async fn tunnel(
     _permit: Permit,
     mut parts: Box<Parts>,
     route: &Route,
-    mut drain: Drain,
+    connection: Arc<Connection>,
     record: &mut Record,
 ) -> Result<Response<Content>, Rejection> {
     let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
@@ -43,23 +44,28 @@ pub async fn tunnel(
     record.text("backend", &endpoint.label);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts.headers.remove(header::CONTENT_LENGTH); // it has none, but may say so
     parts.extensions.clear();
     if let Some(own) = &endpoint.authorization {
         parts.headers.insert(header::AUTHORIZATION, own.clone());
     }
     let ticket = endpoint.load.as_ref().map(|load| load.begin());
     let begun = std::time::Instant::now();
+    // drives the backend's connection, and ends with whoever has it
+    let mut driver = JoinSet::new();
     let ask = async {
         let dialled = dial(endpoint, Protocol::Http1).await?;
         let io = TokioIo::new(dialled.stream);
-        let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(io).await.map_err(Error::Reset)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
+        let (mut sender, line) = http1::handshake::<_, Empty<Bytes>>(io).await.map_err(Error::Reset)?;
+        driver.spawn(async move {
+            if let Err(error) = line.with_upgrades().await {
                 tracing::debug!(%error, "a backend's WebSocket connection ended");
             }
         });
         let request = http::Request::from_parts(*parts, Empty::new());
-        sender.send_request(request).await.map_err(Error::Reset)
+        let mut response = sender.send_request(request).await.map_err(Error::Reset)?;
+        framing::settle(&mut response)?;
+        Ok(response)
     };
     let answer = match tokio::time::timeout(route.timeouts.response, ask).await {
         Ok(answer) => answer,
@@ -73,11 +79,17 @@ pub async fn tunnel(
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
         && response.headers().get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !switched {
-        return refused(response).await;
+        if response.status().is_informational() {
+            return Err(Reason::UpstreamReset.into());
+        }
+        let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
+        let response = response.map(|incoming| UpstreamBody::driven_by(driver, incoming, ticket));
+        return Ok(settle(response, &route.timeouts, end));
     }
     let backend = hyper::upgrade::on(&mut response);
     let idle = route.timeouts.stream;
     tokio::spawn(async move {
+        let mut drain = connection.drain.clone();
         if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
             // the end of the process waits for open tunnels, but not for ever
             tokio::select! {
@@ -85,7 +97,7 @@ pub async fn tunnel(
                 () = drain.over() => {}
             }
         }
-        drop(ticket);
+        drop((ticket, driver, connection));
     });
     let (mut parts, _) = response.into_parts();
     hop::strip_response(&mut parts.headers);
@@ -93,18 +105,6 @@ pub async fn tunnel(
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.extensions.clear();
     Ok(Response::from_parts(parts, Content::Ready(Bytes::new())))
-}
-
-/// The backend wants no WebSocket: its answer is passed on.
-async fn refused(response: Response<hyper::body::Incoming>) -> Result<Response<Content>, Rejection> {
-    if response.status().is_informational() {
-        return Err(Reason::UpstreamReset.into());
-    }
-    let (mut parts, body) = response.into_parts();
-    let body = Limited::new(body, REFUSAL_LIMIT).collect().await.map_err(|_| Reason::UpstreamReset)?;
-    hop::strip_response(&mut parts.headers);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Ok(Response::from_parts(parts, Content::Ready(body.to_bytes())))
 }
 
 /// Both directions until one ends; what ends one way is passed on before the other follows.

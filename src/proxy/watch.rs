@@ -56,6 +56,10 @@ pub struct Watch {
     blocked: AtomicU32,
     /// Counts everything that ends a wait.
     events: AtomicU32,
+    /// The last four bytes that came, which tell whether they end a head.
+    tail: AtomicU32,
+    /// The request that is being answered has a body, whose end they may be.
+    has_body: AtomicBool,
 }
 
 /// What the last look saw, and when that began.
@@ -75,28 +79,35 @@ impl Seen {
 impl Watch {
     /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
     pub fn new(patience: Patience, serial: bool) -> Arc<Self> {
-        let (begun, in_head, active, blocked, events) = Default::default();
-        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events })
+        let (begun, in_head, active, blocked, events, tail, has_body) = Default::default();
+        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body })
     }
 
     /// Bytes came from the client.
-    pub fn bytes_arrived(&self) {
+    pub fn bytes_arrived(&self, bytes: &[u8]) {
+        if !self.serial {
+            return;
+        }
+        let last = bytes.get(bytes.len().saturating_sub(4)..).unwrap_or_default();
+        let tail = last.iter().fold(self.tail.load(Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
+        self.tail.store(tail, Relaxed);
         // only a head's first byte ends a wait: the others must not keep a slow one alive
-        if self.serial && self.active.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
+        if self.active.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
             self.in_head.store(true, Relaxed);
             self.happened();
         }
     }
 
-    /// Bytes of an answer were taken, if only by the system.
+    /// Bytes of an answer were taken, if only by the system, which has room for few.
     pub fn bytes_taken(&self) {
-        if self.serial && self.active.load(Relaxed) == 0 {
+        if self.serial {
             self.happened();
         }
     }
 
-    /// A request's head is complete.
-    pub fn request_began(&self) {
+    /// A request's head is complete, and a body comes behind it or none.
+    pub fn request_began(&self, has_body: bool) {
+        self.has_body.store(has_body, Relaxed);
         change(&self.active, 1);
         self.begun.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
@@ -106,6 +117,9 @@ impl Watch {
     /// A request's answer is complete, or given up.
     pub fn request_ended(&self) {
         change(&self.active, -1);
+        if self.serial && !self.has_body.load(Relaxed) && !ends_head(self.tail.load(Relaxed)) {
+            self.in_head.store(true, Relaxed); // the beginning of the next head came with or behind this one
+        }
         self.happened();
     }
 
@@ -144,6 +158,12 @@ impl Watch {
     }
 }
 
+/// Whether these last four bytes end in an empty line.
+fn ends_head(tail: u32) -> bool {
+    let [_, a, b, c] = tail.to_be_bytes();
+    (b, c) == (b'\n', b'\n') || (a, b, c) == (b'\n', b'\r', b'\n')
+}
+
 /// Adds to a number that only one thread writes: plain stores, no locked instruction.
 fn change(number: &AtomicU32, by: i32) {
     number.store(number.load(Relaxed).wrapping_add_signed(by), Relaxed);
@@ -172,9 +192,9 @@ mod tests {
     async fn each_wait_ends_by_its_own_limit() {
         let watch = Watch::new(PATIENCE, true);
         assert_eq!(given_up(&watch).await, Some((10, Expired::Idle)), "not a byte came");
-        watch.bytes_arrived();
+        watch.bytes_arrived(b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(given_up(&watch).await, Some((10, Expired::Head)));
-        watch.request_began();
+        watch.request_began(false);
         assert_eq!(given_up(&watch).await, None, "the gateway itself takes its time");
         watch.piece_given();
         assert_eq!(given_up(&watch).await, Some((30, Expired::Stalled)));
@@ -189,7 +209,7 @@ mod tests {
         let watch = Watch::new(PATIENCE, true);
         let mut seen = Seen::nothing();
         for second in 0..60 {
-            watch.bytes_arrived();
+            watch.bytes_arrived(b"x");
             if watch.look(&mut seen) == Some(Expired::Head) {
                 assert_eq!(second, 10);
                 return;
@@ -200,13 +220,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_beginning_of_a_next_head_has_the_time_of_a_head() {
+        for (reads, has_body, expected) in [
+            (&["GET /\r\n\r\n"][..], false, (60, Expired::Idle)),
+            (&["GET /\r\n\r", "\n"], false, (60, Expired::Idle)),
+            (&["GET /\n", "\n"], false, (60, Expired::Idle)),
+            (&["GET /\r\n\r\nG"], false, (10, Expired::Head)),
+            (&["GET /\r\n\r\n", "GET /\r\n"], false, (10, Expired::Head)),
+            (&["POST /\r\n\r\n", "body"], true, (60, Expired::Idle)),
+        ] {
+            let watch = Watch::new(PATIENCE, true);
+            watch.bytes_arrived(reads[0].as_bytes());
+            watch.request_began(has_body);
+            reads[1..].iter().for_each(|read| watch.bytes_arrived(read.as_bytes()));
+            watch.request_ended();
+            assert_eq!(given_up(&watch).await, Some(expected), "{reads:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_large_piece_slowly_is_not_stalled() {
+        let watch = Watch::new(PATIENCE, true);
+        watch.request_began(false);
+        watch.piece_given();
+        let mut seen = Seen::nothing();
+        for _ in 0..10 {
+            tokio::time::advance(PATIENCE.stall / 2).await;
+            watch.bytes_taken();
+            assert_eq!(watch.look(&mut seen), None);
+        }
+        assert_eq!(given_up(&watch).await, Some((30, Expired::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn on_http2_bytes_between_requests_begin_no_head_and_keep_nothing_alive() {
         let watch = Watch::new(PATIENCE, false);
-        watch.request_began();
+        watch.request_began(false);
         watch.request_ended();
         let mut seen = Seen::nothing();
         for second in 0..120 {
-            watch.bytes_arrived();
+            watch.bytes_arrived(b"x");
             watch.bytes_taken();
             if let Some(why) = watch.look(&mut seen) {
                 assert_eq!((second, why), (60, Expired::Idle));

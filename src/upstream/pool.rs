@@ -20,11 +20,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::connect::dial;
 use super::load::Ticket;
 use super::stream::Stream;
-use super::{Endpoint, Error, Protocol};
+use super::{Endpoint, Error, Protocol, framing};
 use crate::body::{BodyError, RequestBody};
 
 /// Idle connections that are kept for one endpoint.
@@ -221,10 +222,15 @@ impl Pool {
             .await
         };
         match answer {
-            Ok(response) => Ok(response.map(|incoming| {
-                let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
-                UpstreamBody { incoming, lease: Some(lease), ticket: None }
-            })),
+            Ok(mut response) => {
+                if let Err(error) = framing::settle(&mut response) {
+                    return Err(error.into()); // and the connection is closed
+                }
+                Ok(response.map(|incoming| {
+                    let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
+                    UpstreamBody { incoming, lease: Some(lease), ticket: None, _driver: None }
+                }))
+            }
             Err(mut error) => {
                 let unsent = error.take_message();
                 Err(Failed { error: Error::Reset(error.into_error()), unsent, reused })
@@ -370,7 +376,10 @@ async fn exchange_on(
     request: &mut Option<Request<RequestBody>>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     match sender.try_send_request(take(request)).await {
-        Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None })),
+        Ok(mut response) => {
+            framing::settle(&mut response)?;
+            Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None, _driver: None }))
+        }
         Err(mut error) => {
             let unsent = error.take_message();
             Err(Failed { error: Error::Reset(error.into_error()), unsent, reused: true })
@@ -411,6 +420,15 @@ pub struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
     ticket: Option<Ticket>,
+    /// What drives a connection that is no one else's.
+    _driver: Option<JoinSet<()>>,
+}
+
+impl UpstreamBody {
+    /// The body of an answer on a connection of its own, which ends with it.
+    pub fn driven_by(driver: JoinSet<()>, incoming: Incoming, ticket: Option<Ticket>) -> Self {
+        Self { incoming, lease: None, ticket, _driver: Some(driver) }
+    }
 }
 
 /// A connection in use.

@@ -286,6 +286,28 @@ fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
     assert_eq!((seen[0].header("x_user"), seen[0].text()), (None, "hi"));
 }
 
+#[test]
+fn a_stream_with_too_many_fields_or_odd_bytes_in_its_query_is_refused() {
+    let plain = Backend::ok();
+    let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
+    run(async {
+        let mut sender = h2c(gateway.address()).await;
+        let crumbs = [("cookie", "a=b"); 150];
+        for (headers, status) in [(&[("x", "1"); 101][..], 431), (&[("x", "1"); 90], 200), (&crumbs, 200)] {
+            let response = sender.send_request(post("hi", headers)).await.unwrap();
+            assert_eq!(response.status(), status, "{} fields", headers.len());
+        }
+        for (query, status) in [("q=\u{e9}", 400), ("q=%C3%A9|", 200)] {
+            let mut request = post("hi", &[]);
+            *request.uri_mut() = format!("http://api.example/?{query}").parse().unwrap();
+            assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{query}");
+        }
+    });
+    let reasons: Vec<_> = gateway.lines(5).iter().map(|line| line["reason"].clone()).collect();
+    assert_eq!((&reasons[0], &reasons[3]), (&"head_too_large".into(), &"bad_path".into()));
+    assert_eq!(plain.requests().len(), 3);
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;
 

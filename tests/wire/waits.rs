@@ -117,6 +117,68 @@ fn a_body_that_keeps_coming_may_take_longer_than_the_limit() {
 }
 
 #[test]
+fn an_upload_that_moves_may_take_longer_than_an_answer_but_the_answer_not() {
+    let backend = Backend::start(|request| match request.target() {
+        "/hangs" => Answer::hang(),
+        _ => Answer::ok(),
+    });
+    let gateway = InProcess::start(&format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{responseTimeout: 300ms, stallTimeout: 2s}}}}
+binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let upload = |path: &str, pause: Duration| {
+        let mut client = gateway.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n"));
+        for _ in 0..6 {
+            std::thread::park_timeout(pause);
+            client.send("x");
+        }
+        let sent = Instant::now();
+        (client.response().status(), sent.elapsed())
+    };
+    assert_eq!(upload("/slow", LIMIT / 3).0, 200);
+    assert_eq!(upload("/slower", LIMIT * 4 / 3).0, 200, "the client has a limit of its own");
+    let (status, took) = upload("/hangs", LIMIT / 3);
+    assert_eq!(status, 504);
+    assert!(took >= LIMIT - Duration::from_millis(50) && took < LIMIT + SLACK, "{took:?} after the upload's end");
+}
+
+#[test]
+fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
+    const SIZE: usize = 24 << 20;
+    let backend = Backend::start(|_| Answer::new(200, &[], vec![b'x'; SIZE]));
+    let gateway = start("", &backend);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response_head();
+    let mut left = SIZE;
+    // slow at first, while all that lies between the two is full; then it has waited for more than the limit
+    for _ in 0..30 {
+        std::thread::park_timeout(LIMIT / 6);
+        left -= client.bytes(256 << 10).len();
+    }
+    assert_eq!(client.bytes(left).len(), left);
+    assert_eq!(gateway.lines(1)[0]["bytes.out"], SIZE);
+}
+
+#[test]
+fn the_beginning_of_a_pipelined_request_has_the_time_of_a_head() {
+    let backend = Backend::ok();
+    let gateway = InProcess::start(&format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 300ms, idleTimeout: 30s}}}}
+binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let begun = Instant::now();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
+    assert_eq!(client.response().status(), 200);
+    closed_in_time(&mut client, begun);
+    assert_eq!(gateway.lines(2)[1]["reason"], "request_timeout");
+}
+
+#[test]
 fn who_does_not_take_the_answer_is_cut_off() {
     let piece = "x".repeat(1 << 20);
     let backend = Backend::start(move |_| {
@@ -185,6 +247,32 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     }
     assert!(gateway.client().is_closed());
     drop(held);
+    eventually(PATIENCE, "a place", || {
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.read_to_close().starts_with(b"HTTP/1.1 200").then_some(())
+    });
+}
+
+#[test]
+fn a_websocket_keeps_its_connections_place_until_it_ends() {
+    let switch = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let backend = Backend::start_on_head(move |request| match request.target() {
+        "/ws" => Answer::head(101, &switch).echo(),
+        _ => Answer::ok(),
+    });
+    let gateway = InProcess::start(&format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{connections: 1}}}}
+binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let mut tunnel = gateway.client();
+    tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(tunnel.response_head().status(), 101);
+    tunnel.send("ping");
+    assert_eq!(tunnel.bytes(4), b"ping");
+    assert!(gateway.client().is_closed(), "the place is taken");
+    drop(tunnel);
     eventually(PATIENCE, "a place", || {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

@@ -1,0 +1,95 @@
+//! How long a backend's answer is, said in one way or refused (RFC 9112 §6.3).
+//!
+//! hyper reads any transfer coding but `chunked` to the connection's end, and looks at no length where there is no
+//! body. What it takes one way a cache behind the client may take another, and the connection to the backend may hold
+//! half an answer: so whatever could be read in two ways is an error, and its connection is closed.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, Version};
+
+use super::Error;
+
+/// Leaves one length in the head of an answer: none beside `chunked`, and one where equal ones came.
+///
+/// # Errors
+/// [`Error::Ambiguous`] for a transfer coding other than one `chunked`, any in HTTP/1.0, and lengths that differ or
+/// are no numbers.
+pub fn settle<B>(response: &mut Response<B>) -> Result<(), Error> {
+    let version = response.version();
+    let headers = response.headers_mut();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !chunked || version == Version::HTTP_10 {
+            return Err(Error::Ambiguous);
+        }
+        headers.remove(header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    if is_number(first) && lengths.next().is_none() {
+        return Ok(());
+    }
+    let one = one_length(headers).ok_or(Error::Ambiguous)?;
+    headers.insert(header::CONTENT_LENGTH, one);
+    Ok(())
+}
+
+/// The length that all lines and their lists agree on.
+fn one_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut all = headers.get_all(header::CONTENT_LENGTH).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    let first = HeaderValue::from_bytes(all.next()?.trim_ascii()).ok()?;
+    (is_number(&first) && all.all(|length| length.trim_ascii() == first.as_bytes())).then_some(first)
+}
+
+fn is_number(length: &HeaderValue) -> bool {
+    !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_one_length_or_is_refused() {
+        let (http10, http11) = (Version::HTTP_10, Version::HTTP_11);
+        for (version, codings, lengths, settled) in [
+            (http11, &[][..], &[][..], Some(None)),
+            (http11, &[], &["5"], Some(Some("5"))),
+            (http11, &[], &["5", "5"], Some(Some("5"))),
+            (http11, &[], &["5, 5"], Some(Some("5"))),
+            (http11, &[], &["5", "6"], None),
+            (http11, &[], &["5, 6"], None),
+            (http11, &[], &["+5"], None),
+            (http11, &[], &[""], None),
+            (http11, &[], &["5,"], None),
+            (http11, &["chunked"], &[], Some(None)),
+            (http11, &["Chunked"], &["5"], Some(None)),
+            (http11, &["chunked"], &["5", "6"], Some(None)),
+            (http11, &["chunked", "chunked"], &[], None),
+            (http11, &["chunked, chunked"], &[], None),
+            (http11, &["gzip, chunked"], &[], None),
+            (http11, &["gzip"], &["5"], None),
+            (http11, &["identity"], &["5"], None),
+            (http11, &[""], &["5"], None),
+            (http10, &["chunked"], &[], None),
+            (http10, &[], &["5"], Some(Some("5"))),
+        ] {
+            let mut response = Response::new(());
+            *response.version_mut() = version;
+            for coding in codings {
+                response.headers_mut().append(header::TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            for length in lengths {
+                response.headers_mut().append(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            let result = settle(&mut response).ok();
+            let left: Vec<_> = response.headers().get_all(header::CONTENT_LENGTH).iter().collect();
+            assert_eq!(result.is_some(), settled.is_some(), "{codings:?} {lengths:?}");
+            if let Some(length) = settled {
+                assert_eq!(left, length.into_iter().collect::<Vec<_>>(), "{codings:?} {lengths:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One meaning for every answer too: how long a backend's answer is can be read in one way only, and nothing of how
+//! the gateway and the backend speak to each other reaches the client.
+
+use crate::support::{Answer, Backend, Gate, InProcess};
+
+fn gateway(backend: &Backend) -> InProcess {
+    InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ))
+}
+
+#[test]
+fn an_answer_whose_length_could_be_read_in_two_ways_is_502_and_its_connection_gone() {
+    for (method, lines) in [
+        ("GET", "Transfer-Encoding: gzip\r\nContent-Length: 2\r\n"),
+        ("GET", "Transfer-Encoding: gzip, chunked\r\n"),
+        ("GET", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+        ("GET", "Transfer-Encoding: identity\r\nContent-Length: 2\r\n"),
+        ("GET", "Content-Length: 2\r\nContent-Length: 3\r\n"),
+        ("HEAD", "Content-Length: 2\r\nContent-Length: 3\r\n"),
+        ("HEAD", "Transfer-Encoding: gzip\r\n"),
+    ] {
+        let bad = Answer::raw(format!("HTTP/1.1 200 OK\r\n{lines}\r\n")).send(if method == "GET" { "hi" } else { "" });
+        let backend = Backend::answers([bad, Answer::ok()]);
+        let gateway = gateway(&backend);
+        let mut client = gateway.client();
+        let head = client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).response_head();
+        assert_eq!(head.status(), 502, "{lines}");
+        assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
+        assert_eq!(gateway.client().get("/", &[]).status(), 200, "{lines}");
+        assert_eq!(backend.connections(), 2, "{lines}");
+    }
+}
+
+#[test]
+fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
+    let chunked = "Content-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for rest in [chunked, "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"] {
+        let backend = Backend::answers([Answer::raw(format!("HTTP/1.1 200 OK\r\n{rest}")), Answer::ok()]);
+        let gateway = gateway(&backend);
+        let mut client = gateway.client();
+        let response = client.get("/", &[]);
+        assert_eq!((response.status(), response.text()), (200, "hi"), "{rest}");
+        assert_ne!(response.header("content-length"), Some("999"));
+        assert_eq!(client.get("/", &[]).text(), "ok", "and the connection goes on");
+    }
+    // without a body the length would stand alone
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let backend = Backend::answers([Answer::raw(head)]);
+    let response = gateway(&backend).client().send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
+    assert_eq!((response.status(), response.header("content-length")), (200, None));
+}
+
+#[test]
+fn the_backends_version_is_not_the_gateways() {
+    let backend = Backend::start(|_| Answer::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi").closing());
+    let gateway = gateway(&backend);
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        let response = client.get("/", &[]);
+        assert_eq!((response.start.as_str(), response.text()), ("HTTP/1.1 200 OK", "hi"));
+    }
+}
+
+#[test]
+fn a_websocket_handshake_with_a_body_is_refused_unseen() {
+    let backend =
+        Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let gateway = gateway(&backend);
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
+    for (row, body) in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Content-Length: 5\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(format!("{ask}{body}"));
+        let answer = String::from_utf8(client.read_to_close()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"), "{body:?}: {answer}");
+        assert_eq!(gateway.lines(row + 1)[row]["reason"], "malformed_request", "{body:?}");
+    }
+    assert!(backend.requests().is_empty());
+    let head = gateway.client().send(format!("{ask}Content-Length: 0\r\n\r\n")).response_head();
+    assert_eq!(head.status(), 101);
+    assert_eq!(backend.requests()[0].header("content-length"), None);
+}
+
+#[test]
+fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
+    let gate = Gate::new();
+    let hold = gate.clone();
+    let backend = Backend::start(move |_| {
+        let head = Answer::head(200, &[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        head.chunk("one").wait(&hold).chunk(&"x".repeat(1 << 20)).send("0\r\n\r\n")
+    });
+    let gateway = gateway(&backend);
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut client = gateway.client();
+    let head = client.send(ask).response_head();
+    assert_eq!((head.status(), head.header("upgrade"), head.header("content-length")), (200, None, None));
+    assert_eq!(client.bytes(8), b"3\r\none\r\n", "before the backend goes on");
+    drop(client);
+    gate.open();
+    let response = gateway.client().send(ask).response();
+    assert_eq!((response.status(), response.body.len()), (200, 3 + (1 << 20)), "as long as it is");
+}
