@@ -27,7 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use reload::Service;
-pub use signals::Signal;
+pub use signals::{Signal, signals};
 use watch::Watch;
 use workers::{ControlThread, WorkerThread};
 
@@ -78,7 +78,7 @@ impl Gateway {
         let tokens = TokenCache::new(process.token_cache.max_size.0);
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(tokens.clone(), log.lines(), metrics.shard());
+            let worker = workers::worker(&tokens, log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
@@ -138,19 +138,22 @@ impl Gateway {
         self.service.control()
     }
 
-    /// The signals that the process gets from now on.
-    pub fn signals(&self) -> mpsc::Receiver<Signal> {
-        signals::listen(self.control.handle())
+    /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile.
+    pub fn wait_for_signal(&self) {
+        match signals() {
+            Ok(signals) => self.wait(&signals),
+            Err(error) => {
+                tracing::error!(%error, "signals can't be listened for");
+                std::thread::park();
+            }
+        }
     }
 
-    /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile. The signals after that one can be taken from what
-    /// is given back.
-    pub fn wait_for_signal(&self) -> mpsc::Receiver<Signal> {
-        let signals = self.signals();
+    /// The same for signals that were asked for before.
+    pub fn wait(&self, signals: &mpsc::Receiver<Signal>) {
         while let Ok(Signal::Reload) = signals.recv() {
             self.reload();
         }
-        signals
     }
 
     /// Stops being ready, accepts for `drainDelay` more, then lets what is in flight finish within `drainTimeout`, and

@@ -13,6 +13,7 @@ mod cache;
 mod checks;
 mod claims;
 mod failure;
+mod glance;
 mod headers;
 mod identity;
 mod json;
@@ -35,6 +36,7 @@ pub use algorithm::{Algorithm, Algorithms};
 pub use cache::TokenCache;
 pub use checks::{Check, Outcome};
 pub use failure::{ClaimFault, Clipped, Detail, Failure};
+pub use glance::Glance;
 pub use headers::{ClaimHeader, IdentityHeaders, Unwritable};
 pub use identity::{Identity, Verified};
 pub use keyring::{KeySet, KeySetError, Origin, Skipped, Unusable};
@@ -168,6 +170,13 @@ impl JwtAuth {
             Presented::Malformed(fault, places) => self.refused(fault.into(), places, None),
             Presented::Token(token, places) => self.judge(&token, places, now, cache),
         }
+    }
+
+    /// Judges a token that no request carries, as if it stood in every location at once. For tools.
+    pub fn judge_alone(&self, token: &[u8], now: UnixTime) -> Authentication {
+        let mut places = Places::default();
+        (0..self.locations.len()).for_each(|location| places.insert(location));
+        self.judge(token, places, now, &TokenCache::new(0))
     }
 
     fn judge(&self, token: &[u8], places: Places, now: UnixTime, cache: &TokenCache) -> Authentication {

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use crate::auth::IdentityHeaders;
 use crate::reason::Reason;
 
 /// A body that can't be carried on.
@@ -37,7 +38,7 @@ pub struct ClientBody {
     progress: Arc<Progress>,
     limit: Option<u64>,
     stall: Stall,
-    forbidden_trailer: fn(&str) -> bool,
+    identity: Arc<IdentityHeaders>,
     tee: Option<Tee>,
 }
 
@@ -121,13 +122,19 @@ impl Progress {
 
 impl RequestBody {
     /// Wraps the client's body; `Empty` when it has none. `limit` bounds its bytes, `stall` the time without any.
-    pub fn new(inner: Incoming, progress: Arc<Progress>, limit: Option<u64>, stall: Duration) -> Self {
+    /// Of its trailers none that `identity` names gets through.
+    pub fn new(
+        inner: Incoming,
+        progress: Arc<Progress>,
+        limit: Option<u64>,
+        stall: Duration,
+        identity: Arc<IdentityHeaders>,
+    ) -> Self {
         if inner.is_end_stream() {
             return Self::Empty;
         }
         let stall = Stall::new(stall);
-        let forbidden_trailer = is_forbidden_trailer;
-        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, forbidden_trailer, tee: None }))
+        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, identity, tee: None }))
     }
 
     /// Has a copy made of a body of at most `longest` bytes; it is there when the body has passed. None without a body.
@@ -144,8 +151,26 @@ impl RequestBody {
 fn is_forbidden_trailer(name: &str) -> bool {
     matches!(
         name,
-        "authorization" | "cookie" | "host" | "content-length" | "transfer-encoding" | "connection" | "forwarded"
+        "authorization"
+            | "cookie"
+            | "host"
+            | "content-length"
+            | "content-type"
+            | "forwarded"
+            | "via"
+            | "traceparent"
+            | "tracestate"
+            | "connection"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "proxy-authenticate"
     ) || name.starts_with("x-")
+        || name.contains('_')
 }
 
 impl Body for RequestBody {
@@ -174,8 +199,11 @@ impl Body for RequestBody {
                         body.copy(frame.data_ref().map_or(&[][..], |data| data));
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    let names: Vec<_> =
-                        trailers.keys().filter(|n| (body.forbidden_trailer)(n.as_str())).cloned().collect();
+                    let names: Vec<_> = trailers
+                        .keys()
+                        .filter(|n| is_forbidden_trailer(n.as_str()) || body.identity.contains(n.as_str()))
+                        .cloned()
+                        .collect();
                     for name in names {
                         trailers.remove(name);
                     }

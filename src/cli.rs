@@ -2,15 +2,25 @@
 //! 2 bad usage or config.
 
 pub mod echo;
+mod explain;
 mod health;
+mod import;
+mod input;
 mod load;
+mod output;
+mod print;
 mod run;
+mod schema;
+mod signing;
+mod summary;
+mod test;
+mod token;
 mod validate;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// What the process leaves with when something went wrong while it ran.
 const FAILED: u8 = 1;
@@ -36,7 +46,55 @@ enum Command {
     /// Serve; what happens without a command.
     Run(RunArgs),
     /// Say everything that is wrong with a config, and bind nothing.
-    Validate(ConfigArgs),
+    #[command(after_help = validate_help())]
+    Validate(validate::ValidateArgs),
+    /// Say what would become of a request, and why. Nothing is sent.
+    #[command(
+        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403), 1 refused \
+for another reason, 2 bad usage or config.
+
+Examples:
+  portcullis explain -f config.yaml GET http://localhost:3000/admin
+  portcullis explain -f config.yaml --token @alice.jwt GET /admin
+  portcullis explain -f config.yaml --token - -H 'x-env: prod' --at 2030-01-31T12:00:00Z POST /orders < token"
+    )]
+    Explain(explain::ExplainArgs),
+    /// Test what a config does with requests, with tokens made on the fly.
+    #[command(
+        after_help = "Exit code: 0 all passed, 1 one failed or too little is covered, 2 bad usage, config or test file.
+
+Examples:
+  portcullis test -f config.yaml tests.yaml
+  portcullis test --fail-under 100 --output junit tests/*.yaml > results.xml"
+    )]
+    Test(test::TestArgs),
+    /// Make keys and tokens for tests, and look into tokens.
+    Token(token::TokenArgs),
+    /// Show what the config amounts to.
+    Config(print::ConfigCommandArgs),
+    /// Print the JSON Schema of the config file, or say what a field means.
+    #[command(after_help = "Examples:
+  portcullis schema > portcullis.schema.json    then, as the first line of a config:
+                                                # yaml-language-server: $schema=portcullis.schema.json
+  portcullis schema --explain routes.policies.jwtAuth
+  portcullis schema --explain jwtAuth.leeway")]
+    Schema(schema::SchemaArgs),
+    /// Print a script that completes commands and options.
+    #[command(after_help = "Examples:
+  portcullis completion bash > /etc/bash_completion.d/portcullis
+  portcullis completion zsh > \"${fpath[1]}/_portcullis\"")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    Version {
+        /// How the result is written: JSON is `name`, `version`, `os`, `arch`.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: output::Format,
+    },
+    /// Turn Kubernetes manifests of another gateway into a config.
+    Import(import::ImportArgs),
     /// Ask a running gateway whether it is ready; for the health checks of containers.
     Health {
         #[command(flatten)]
@@ -80,11 +138,57 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(RunArgs { config, validate_only: true }) | Command::Validate(config) => validate::main(&config),
+        Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::only(&config)),
+        Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
+        Command::Explain(args) => explain::main(&args),
+        Command::Test(args) => test::main(&args),
+        Command::Token(args) => token::main(&args),
+        Command::Config(args) => print::main(&args),
+        Command::Schema(args) => schema::main(&args),
+        Command::Completion { shell } => completion(shell),
+        Command::Version { output } => version(output),
+        Command::Import(args) => import::main(&args),
         Command::Health { config, url } => health::main(&config, url.as_deref()),
         Command::Echo { listen } => echo::main(listen),
     }
+}
+
+fn completion(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);
+    output::finish(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+}
+
+fn version(format: output::Format) -> ExitCode {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    match format {
+        output::Format::Text => output::finish(&format!("portcullis {VERSION}\n"), ExitCode::SUCCESS),
+        output::Format::Json => output::finish_json(
+            &serde_json::json!({
+                "name": "portcullis",
+                "version": VERSION,
+                "os": std::env::consts::OS,
+                "arch": std::env::consts::ARCH,
+            }),
+            ExitCode::SUCCESS,
+        ),
+    }
+}
+
+fn validate_help() -> String {
+    format!(
+        "Exit code: 0 no errors, 1 warnings with --strict, 2 errors.
+
+Examples:
+  portcullis validate -f config.yaml
+  portcullis validate --strict -f staging.yaml production.yaml
+  portcullis validate --output github -f config.yaml    annotations in a pull request
+
+Findings:
+{}",
+        output::ids()
+    )
 }
 
 /// One line on standard error. A closed stream is nobody's error.

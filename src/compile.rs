@@ -5,10 +5,14 @@
 
 mod auth;
 mod backend;
+mod health;
 mod keys;
+mod lint;
 mod policy;
 mod rules;
 mod tls;
+
+pub use lint::warnings;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,13 +21,13 @@ use std::sync::Arc;
 use crate::auth::jwks::Sources;
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
-use crate::config::bind::{EscapedSlashes, Listener as ListenerConfig, PathNormalization};
+use crate::config::bind::{Errors, EscapedSlashes, Listener as ListenerConfig, PathNormalization};
 use crate::config::place::{Located, Place};
 use crate::config::policy::Policies as PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
 use crate::config::route::{PathMatch as PathMatchConfig, Route as RouteConfig, RouteMatch, ValueMatch};
 use crate::config::value::HostPattern;
-use crate::config::{Diagnostic, Loaded, Source};
+use crate::config::{Code, Diagnostic, Loaded, Source};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::{self, PathRules};
 use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
@@ -119,6 +123,7 @@ impl<'a> Compiler<'a> {
         let routes = listener.routes.iter().map(&mut route).collect();
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
+            envoy_errors: listener.errors == Errors::Envoy,
             tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             policies: self.policies(&levels, &paths),
             paths,
@@ -157,7 +162,7 @@ impl<'a> Compiler<'a> {
             some => some.iter().map(|host| hostname(host)).collect(),
         };
         for entry in &route.matches {
-            let (path, conditions) = self.route_match(entry);
+            let (path, conditions) = self.route_match(entry, &route.place, paths);
             for host in &hosts {
                 router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
             }
@@ -165,10 +170,22 @@ impl<'a> Compiler<'a> {
         compiled
     }
 
-    fn route_match(&mut self, entry: &RouteMatch) -> (PathMatch, Conditions) {
+    fn route_match(&mut self, entry: &RouteMatch, place: &Place, paths: &PathRules) -> (PathMatch, Conditions) {
+        // requests are matched by their path's one spelling: a match in another would silently never hold
+        let mut canonical = |path: &str| match paths.canonical(path) {
+            Ok(path) => path.into_owned(),
+            Err(_) => {
+                self.error(place, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                path.to_owned()
+            }
+        };
         let path = match &entry.path {
-            PathMatchConfig::Exact(path) => PathMatch::Exact(path.as_str().into()),
-            PathMatchConfig::PathPrefix(path) => PathMatch::Prefix(path.as_str().into()),
+            PathMatchConfig::Exact(path) => PathMatch::Exact(canonical(path).into()),
+            PathMatchConfig::PathPrefix(path) => {
+                let path = canonical(path);
+                let trimmed = path.trim_end_matches('/');
+                PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.into())
+            }
             PathMatchConfig::Regex(regex) => PathMatch::Regex(regex.clone()),
         };
         let conditions = Conditions {
@@ -222,7 +239,8 @@ impl<'a> Compiler<'a> {
             Ok(expression) => Some(expression),
             Err(faults) => {
                 for fault in faults {
-                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message);
+                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message)
+                        .code(Code::Expression);
                     error.hint = fault.hint;
                     self.errors.push(error);
                 }
@@ -238,7 +256,12 @@ impl<'a> Compiler<'a> {
         let identity: Vec<_> = identity.collect();
         let mut log_fields = Vec::new();
         for (name, cel) in &process.logging.fields.0 {
-            if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
+            if !is_field_name(name) {
+                self.error(
+                    &cel.place,
+                    format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
+                );
+            } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
             }
         }
@@ -247,7 +270,12 @@ impl<'a> Compiler<'a> {
                 LogFormatConfig::Text => LogFormat::Text,
                 LogFormatConfig::Json => LogFormat::Json,
             },
-            log_claims: process.logging.claims.iter().map(|path| (path.0.join("."), path.0.clone())).collect(),
+            log_claims: process
+                .logging
+                .claims
+                .iter()
+                .map(|path| (field_name(&path.0.join(".")), path.0.clone()))
+                .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
             identity_headers: Arc::new(IdentityHeaders::new(&identity)),
@@ -268,6 +296,15 @@ impl<'a> Compiler<'a> {
             },
         }
     }
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// A claim's name as the name of a log field: what would break the line becomes an underscore.
+fn field_name(claim: &str) -> String {
+    claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
 
 /// What stands for no limit: longer than any machine runs, and far from overflowing a clock.

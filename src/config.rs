@@ -4,18 +4,20 @@
 //! the file names (keys, certificates) is read by the step that comes next; [`missing_file`] words its errors.
 
 pub mod bind;
+pub mod code;
 mod decode;
 mod dialect;
 pub mod error;
 mod expand;
 mod files;
 mod lint;
-mod node;
+pub(crate) mod node;
 pub mod place;
 pub mod policy;
 pub mod process;
 pub mod route;
 mod scalar;
+pub mod schema;
 pub mod shape;
 pub mod source;
 mod suggest;
@@ -27,6 +29,7 @@ mod tests;
 use std::path::Path;
 
 pub use bind::{Bind, Listener};
+pub use code::Code;
 pub use error::{Diagnostic, Severity};
 pub use expand::Env;
 pub use files::named as named_files;
@@ -74,6 +77,21 @@ pub fn load(source: Source, env: Env<'_>) -> Result<Loaded, Vec<Diagnostic>> {
     }
 }
 
+/// Reads another document by the rules of the config file: the same errors, variables and limits.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn document<T: serde::de::DeserializeOwned>(source: &Source, env: Env<'_>) -> Result<T, Vec<Diagnostic>> {
+    let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
+    match decode::decode(&root, source, env) {
+        Ok(value) if errors.is_empty() => return Ok(value),
+        Ok(_) => {}
+        Err(more) => errors.extend(more),
+    }
+    in_order(&mut errors);
+    Err(errors)
+}
+
 fn read(source: &Source, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
     let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
     match decode::decode(&root, source, env) {
@@ -104,7 +122,7 @@ pub fn missing_file(named: &Located<std::path::PathBuf>, error: &std::io::Error)
         std::io::ErrorKind::NotFound => format!("there is no such file: {}", tried.display()),
         _ => format!("the file can't be read: {}: {error}", tried.display()),
     };
-    let finding = Diagnostic::error(named.place.clone(), finding);
+    let finding = Diagnostic::error(named.place.clone(), finding).code(Code::NamedFile);
     let beside = Path::new(&*named.place.file).parent().map(|folder| folder.join(&named.value));
     match beside.filter(|path| named.value.is_relative() && *path != named.value && path.exists()) {
         Some(path) => finding.hint(format!(

@@ -14,11 +14,10 @@ pub mod app;
 pub mod cli;
 
 pub mod admin;
-pub mod control;
-pub mod explain;
 
 pub mod compile;
 pub mod config;
+pub mod import;
 pub mod snapshot;
 
 pub mod listen;
@@ -26,13 +25,16 @@ pub mod proxy;
 
 pub mod auth;
 pub mod authz;
+pub mod control;
 pub mod decision;
+pub mod explain;
 pub mod policy;
 pub mod upstream;
 
 pub mod body;
 pub mod drain;
 pub mod reason;
+pub mod reference;
 pub mod request;
 pub mod telemetry;
 pub mod worker;

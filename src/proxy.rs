@@ -24,7 +24,7 @@ pub mod watch;
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri, Version};
 use hyper::body::{Body as _, Incoming};
@@ -38,7 +38,7 @@ use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
-use crate::snapshot::{Bind, Listener, Policies, Route, Snapshot};
+use crate::snapshot::{Bind, Listener, Policies, Route, Settings, Snapshot};
 use crate::worker::Worker;
 use access::Record;
 use answer::{AnswerBody, Content};
@@ -49,6 +49,8 @@ use trace::TraceParent;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
 const MOST_LOGGED_NAMES: usize = 32;
+/// Bytes of one such name.
+const LONGEST_LOGGED_NAME: usize = 48;
 
 /// What a request needs of its surroundings.
 #[derive(Debug)]
@@ -74,6 +76,13 @@ struct Story {
     id: HeaderValue,
     version: Version,
     choice: Option<Choice>,
+    /// What few policies have to say.
+    extras: Option<Box<Extras>>,
+}
+
+/// What a request was given by policies that few routes have.
+#[derive(Default)]
+struct Extras {
     /// What the answer says to a site's script.
     cors: Option<cors::Verdict>,
     /// How the client's rate limit stands.
@@ -82,6 +91,24 @@ struct Story {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+}
+
+impl Story {
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+impl Extras {
+    /// Writes what an answer, or a refusal, has to say of them.
+    fn write(&self, refused: bool, headers: &mut HeaderMap) {
+        if let Some(quota) = &self.quota {
+            quota.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(headers, refused || self.refusal.is_some());
+        }
+    }
 }
 
 /// Who serves a request: its listener, and the route if one matches.
@@ -118,28 +145,23 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         id: HeaderValue::from_static(""),
         version: parts.version,
         choice: None,
-        cors: None,
-        quota: None,
-        granted: None,
-        refusal: None,
+        extras: None,
     };
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
         let result = respond(&cx, &mut story, parts, body).await;
-        let refused = result.is_err() || story.refusal.is_some();
+        let refused = result.is_err();
         let mut response = match result {
             Ok(response) => {
-                story.record.answered(response.status().as_u16(), story.refusal);
+                let refusal = story.extras.as_ref().and_then(|extras| extras.refusal);
+                story.record.answered(response.status().as_u16(), refusal);
                 response
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
-        if let Some(quota) = &story.quota {
-            quota.write(response.headers_mut());
-        }
-        if let Some(cors) = &story.cors {
-            cors.write(response.headers_mut(), refused);
+        if let Some(extras) = story.extras.take() {
+            extras.write(refused, response.headers_mut());
         }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
@@ -161,24 +183,15 @@ async fn respond(
     if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
         return Ok(preflight);
     }
-    let decision =
-        decision::decide(choice.policies(), &request.head(), choice.place(), story.now, &cx.worker.tokens).await;
-    let permit = record_decision(cx, story, &choice, &decision)?;
-    if let Some(gates) = &choice.policies().gates {
-        let head = request.head();
-        let passing = policies::pass_gates(cx, story, gates, &choice, &decision, &head);
-        if let Some(answer) = Box::pin(passing).await? {
-            return Ok(answer);
-        }
-    }
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let mut edits = policies::begin_edits(&choice, &decision, &request);
-    let websocket = edit(cx, choice.policies(), route, &decision.authentication, &mut request);
+    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
+        Judged::MayPass { route, permit, edits, websocket } => (route, permit, edits, websocket),
+        Judged::Answered(response) => return Ok(*response),
+    };
     trace(cx, &mut story.record, &mut request);
     let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
         answer?
     } else {
-        if let Some(granted) = story.granted.take() {
+        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
             granted.write(&mut request.parts_mut().headers);
         }
         if let Some(edits) = &mut edits {
@@ -192,14 +205,15 @@ async fn respond(
             let client = Arc::clone(&cx.connection);
             Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await?
         } else {
-            let limit = cx.snapshot.settings.limits.body;
-            let mut outbound = forward::prepare(permit, request.into_parts(), body, route, limit, &mut story.record)?;
+            let settings = &cx.snapshot.settings;
+            let mut outbound =
+                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
             outbound.send(&mut story.record).await?
         }
     };
     if let Some(edits) = &edits {
         let status = response.status().as_u16();
-        edits.on_response(&choice, &decision, status, response.headers_mut());
+        edits.on_response(&choice, status, response.headers_mut());
     }
     if cx.snapshot.settings.via {
         let via = via(response.version());
@@ -207,6 +221,38 @@ async fn respond(
     }
     *response.version_mut() = Version::HTTP_11; // the gateway's own, whatever the backend speaks
     Ok(response)
+}
+
+/// What became of a request whose credentials, rules and limits were looked at.
+enum Judged<'a> {
+    /// It may go on, with these edits; perhaps to a WebSocket.
+    MayPass { route: &'a Route, permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
+    /// Another service answered it.
+    Answered(Box<Response<Content>>),
+}
+
+/// The decision and what follows from it. A stage of its own, so that the decision, which is large, does not take up
+/// room while a backend is waited for.
+async fn judge<'a>(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &'a Choice,
+    request: &mut Request,
+) -> Result<Judged<'a>, Rejection> {
+    let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
+    let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+    let permit = record_decision(cx, story, choice, &decision, request)?;
+    if let Some(gates) = &policies.gates {
+        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request);
+        if let Some(answer) = Box::pin(passing).await? {
+            return Ok(Judged::Answered(Box::new(answer)));
+        }
+    }
+    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
+    let mut edits = policies::begin_edits(choice, &decision, request);
+    let websocket = edit(cx, policies, route, &decision.authentication, request);
+    policies::keep(edits.as_deref_mut(), decision);
+    Ok(Judged::MayPass { route, permit, edits, websocket })
 }
 
 /// This hop in a message of `version` (RFC 9110 §7.6.3).
@@ -282,7 +328,9 @@ fn describe(record: &mut Record, head: &Head<'_>) {
             if !names.is_empty() {
                 names.push(',');
             }
-            names.push_str(&name);
+            // a token may stand where a name is expected: names are short, and end at an equals sign
+            let name = name.split('=').next().unwrap_or_default();
+            names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
         }
         record.text("query", &names);
     }
@@ -297,10 +345,20 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 }
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
-fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decision) -> Result<Permit, Rejection> {
+fn record_decision(
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    decision: &Decision,
+    request: &Request,
+) -> Result<Permit, Rejection> {
     let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
     let settings = &cx.snapshot.settings;
     audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    if !settings.log_fields.is_empty() {
+        let (head, now) = (request.head(), story.now);
+        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+    }
     decision.permit()
 }
 
@@ -308,7 +366,18 @@ fn record_decision(cx: &Cx, story: &mut Story, choice: &Choice, decision: &Decis
 ///
 /// Returns whether the client asks for a WebSocket.
 fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
-    let settings = &cx.snapshot.settings;
+    edit_for(&cx.snapshot.settings, &cx.connection, effective, route, authentication, request)
+}
+
+/// The same, for requests that come from no client, too.
+fn edit_for(
+    settings: &Settings,
+    connection: &Connection,
+    effective: &Policies,
+    route: &Route,
+    authentication: &Authentication,
+    request: &mut Request,
+) -> bool {
     let (authority, id) = (request.authority().clone(), request.id().clone());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
@@ -331,8 +400,8 @@ fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentic
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
     }
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(cx.connection.source.address));
-    forwarded::write(&mut parts.headers, trusted, &cx.connection.peer, cx.connection.scheme, authority);
+    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
+    forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
     if settings.via {
         parts.headers.append(header::VIA, via(parts.version));
@@ -349,6 +418,38 @@ fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
     record.text("span.id", span.span());
 }
 
+/// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
+/// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
+pub(crate) fn foresee(
+    settings: &Settings,
+    connection: &Connection,
+    (listener, route, matched): (&Arc<Listener>, &Arc<Route>, usize),
+    decision: &Decision,
+    request: &mut Request,
+) -> Result<Option<http::StatusCode>, Rejection> {
+    let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
+    let mut edits = policies::begin_edits(&choice, decision, request);
+    edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
+    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+        return answer.map(|answer| Some(answer.status()));
+    }
+    if let Some(edits) = &mut edits {
+        edits.on_request(request, matched)?;
+    }
+    Ok(None)
+}
+
+/// Whether a request is a preflight that is answered before any token is looked for.
+pub(crate) fn is_answered_preflight(
+    listener: &Arc<Listener>,
+    route: Option<&Arc<Route>>,
+    head: &Head<'_>,
+    now: UnixTime,
+) -> bool {
+    let choice = Choice { listener: Arc::clone(listener), route: route.cloned(), matched: 0 };
+    cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
+}
+
 /// The only error exit.
 fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     let policies = story.choice.as_ref().map(Choice::policies);
@@ -358,7 +459,11 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
         Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
         _ => jwt,
     };
-    let mut response = reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default());
+    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
+    let mut response = envoy
+        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .flatten()
+        .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -199,7 +199,9 @@ impl Reason {
                 ("invalid_credentials", S::UNAUTHORIZED, "authentication failure: the user name or password is wrong")
             }
             R::MissingApiKey => ("missing_api_key", S::UNAUTHORIZED, "authentication failure: no API key found"),
-            R::InvalidApiKey => ("invalid_api_key", S::UNAUTHORIZED, "authentication failure: the API key is not known"),
+            R::InvalidApiKey => {
+                ("invalid_api_key", S::UNAUTHORIZED, "authentication failure: the API key is not known")
+            }
             R::ExtAuthzDenied => ("ext_authz_denied", S::FORBIDDEN, "authorization failed"),
             R::ExtAuthzUnavailable => {
                 ("ext_authz_unavailable", S::FORBIDDEN, "authorization failed: the deciding service can not be asked")

@@ -134,6 +134,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts it answers for.
     pub hostname: Hostname,
+    /// Whether its refusals have Envoy's words and statuses.
+    pub envoy_errors: bool,
     /// How its connections are encrypted; `None` is cleartext.
     pub tls: Option<ServerTls>,
     /// How its requests' paths are read.
@@ -223,8 +225,11 @@ impl Protection {
 }
 
 impl Policies {
-    /// Whether a token is asked for.
+    /// Whether a token, or another credential, is asked for.
     pub fn protection(&self) -> Protection {
+        if self.credentials.as_ref().is_some_and(|credentials| credentials.is_strict()) {
+            return Protection::Strict;
+        }
         match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
             Some(Mode::Strict) => Protection::Strict,
             Some(Mode::Optional) => Protection::Optional,

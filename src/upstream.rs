@@ -6,12 +6,14 @@
 pub mod balance;
 pub mod connect;
 pub mod framing;
+pub mod health;
 pub mod load;
 pub mod pool;
 pub mod resolve;
 pub mod stream;
 pub mod tls;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::reason::Reason;
@@ -66,6 +68,23 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint in cleartext that nobody keeps an eye on.
+    pub fn new(label: &str, address: Address, protocol: Protocol, connect_timeout: std::time::Duration) -> Self {
+        let mut key = std::hash::DefaultHasher::new();
+        (&address, protocol).hash(&mut key);
+        Self {
+            key: key.finish(),
+            label: label.into(),
+            address,
+            names: resolve::Names::default(),
+            protocol,
+            tls: None,
+            authorization: None,
+            load: None,
+            connect_timeout,
+        }
+    }
+
     /// Whether the HTTP/1 connections that may be in use at a time are limited.
     pub fn has_seats(&self) -> bool {
         self.load.as_ref().is_some_and(|load| load.max_connections().is_some())

@@ -1,9 +1,16 @@
 //! Replays the fuzzers' corpora. A fuzzer's find is kept by adding its input as a file to `tests/fuzz/corpus/TARGET/`.
+//!
+//! Without cargo-fuzz and a nightly compiler, blind mutation is better than nothing; half a minute for each target:
+//!
+//! ```sh
+//! cargo test --test fuzz_replay -- --ignored --nocapture
+//! ```
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     unreachable_pub,
     missing_docs,
     reason = "tests"
@@ -13,30 +20,74 @@
 mod fuzz;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 8, "{target} has seeds");
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
 
 #[test]
 fn every_input_of_the_corpora_holds() {
-    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     for (target, _) in fuzz::TARGETS {
-        let body = |input: &[u8]| fuzz::run(target, input);
-        let mut inputs = Vec::new();
-        for entry in std::fs::read_dir(corpora.join(target)).unwrap() {
-            inputs.push(entry.unwrap().path());
-        }
-        assert!(inputs.len() >= 8, "{target} has seeds");
-        for path in inputs {
-            let input = std::fs::read(&path).unwrap();
-            println!("{target}: {}", path.display());
-            body(&input);
+        for input in corpus(target) {
+            fuzz::run(target, &input);
             // its neighbours: cut short, and with a byte changed
             for at in (0..input.len()).step_by(input.len() / 16 + 1) {
-                body(&input[..at]);
+                fuzz::run(target, &input[..at]);
                 let mut changed = input.clone();
                 changed[at] ^= 0x05;
-                body(&changed);
+                fuzz::run(target, &changed);
             }
         }
     }
+}
+
+#[test]
+#[ignore = "takes minutes, and is different each time"]
+fn mutations_of_the_corpora_hold() {
+    let threads = fuzz::TARGETS.map(|(target, _)| std::thread::spawn(move || mutate(target)));
+    let failed: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().err()).collect();
+    assert!(failed.is_empty(), "{} targets found something", failed.len());
+}
+
+fn mutate(target: &str) {
+    let (seeds, end) = (corpus(target), Instant::now() + Duration::from_secs(30));
+    let mut pool = seeds.clone();
+    let mut tries = 0u32;
+    let random = |below: usize| rand() % below.max(1);
+    while Instant::now() < end {
+        let mut input = pool[random(pool.len())].clone();
+        for _ in 0..=random(4) {
+            let (at, other) = (random(input.len() + 1), &seeds[random(seeds.len())]);
+            let from = random(other.len() + 1);
+            let piece = &other[from..(from + random(24)).min(other.len())];
+            match random(5) {
+                0 => input.truncate(at),
+                1 => drop(input.splice(at..at, piece.iter().copied())),
+                2 => drop(input.splice(at..(at + piece.len()).min(input.len()), piece.iter().copied())),
+                3 => drop(input.drain(at..(at + random(8)).min(input.len()))),
+                _ => input.get_mut(at).map_or((), |byte| *byte = rand() as u8),
+            }
+        }
+        if std::panic::catch_unwind(|| fuzz::run(target, &input)).is_err() {
+            panic!("{target} fails with {:?}", String::from_utf8_lossy(&input));
+        }
+        tries += 1;
+        if input.len() < 2000 && pool.len() < 500 {
+            pool.push(input);
+        }
+    }
+    println!("{target}: {tries} inputs");
+}
+
+fn rand() -> usize {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    usize::from_le_bytes(bytes)
 }
 
 #[test]

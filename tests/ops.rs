@@ -126,7 +126,9 @@ fn a_reload_takes_effect_for_open_connections_and_keeps_them() {
     let changes = ops.gateway().replace(load(&yaml(two.address(), "")).unwrap()).unwrap();
     assert!(changes.iter().any(|change| change.ends_with("backends changed")), "{changes:?}");
     assert_eq!(client.get("/", &[]).text(), "two", "the same connection");
-    assert!(ops.metric("portcullis_config_generation 2"));
+    let moved = yaml(two.address(), "").replace("binds:", "# a comment moves every line\nbinds:");
+    assert_eq!(ops.gateway().replace(load(&moved).unwrap()).unwrap(), [""; 0], "no change in what it means");
+    assert!(ops.metric("portcullis_config_generation 3"));
     assert!(ops.metric("portcullis_config_last_reload_successful 1"));
 }
 
@@ -535,4 +537,333 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let options = Options { access_log: Box::new(Memory::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
+}
+
+#[test]
+fn the_admin_page_shows_what_runs_and_explains_a_request() {
+    let key = Key::new(Alg::Es256, "k1");
+    let secret = Key::new(Alg::Hs256, "hmac");
+    let backend = Backend::ok();
+    let (public, hidden) = (mint::jwks([&key]), mint::jwks([&secret]));
+    let policies = format!(
+        "      policies: {{jwtAuth: {{mode: strict, providers: [\
+         {{name: main, issuer: agentgateway.dev, jwks: {{inline: '{public}'}}}}, \
+         {{name: '<b>', issuer: other, algorithms: [HS256], jwks: {{inline: '{hidden}'}}}}]}}, \
+         authorization: {{rules: [{{name: only-alice, allow: 'jwt.sub == \"alice\"'}}]}}}}\n"
+    );
+    let ops = Ops::start(&yaml(backend.address(), &policies));
+    let admin = ops.gateway().endpoints().admin[0];
+    let ask = |request: String| RawClient::connect(admin).send(request).response();
+    let get = |path: &str| RawClient::connect(admin).get(path, &[]);
+    let post = |path: &str, kind: &str, body: &str, more: &str| {
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
+        ask(format!("{head}{more}\r\n{body}"))
+    };
+    assert_eq!(ops.status("/"), 401);
+    let page = get("/");
+    assert_eq!(page.status(), 200);
+    let page = page.text();
+    for shown in ["route0", "strict", "test.yaml:7", "main", "&lt;b&gt;", "missing_token", "generation 1", "only"] {
+        assert!(page.contains(shown) || shown == "only", "{shown}\n{page}");
+    }
+    assert!(!page.contains("<b>'") && !page.contains("<script"), "{page}");
+    let token = key.token(&mint::claims_with(serde_json::json!({"sub": "bob"})));
+    let told = post("/explain", "application/json", &format!("{{\"url\": \"/x\", \"token\": \"{token}\"}}"), "").json();
+    assert_eq!((&told["status"], &told["reason"]), (&403.into(), &"denied".into()), "{told}");
+    assert_eq!(told["authentication"]["provider"], "main");
+    assert_eq!(told["authorization"][0]["rules"][0]["result"], "false");
+    let form = format!("method=GET&url=%2Fx&headers=&token={token}");
+    let html = post("/explain", "application/x-www-form-urlencoded", &form, "");
+    assert!(html.text().contains("403 denied") && html.text().contains("only-alice"), "{}", html.text());
+    assert!(!html.text().contains(token.rsplit('.').next().unwrap()), "a token is never shown again");
+    assert_eq!(post("/explain", "application/json", "{", "").status(), 400);
+    assert_eq!(post("/explain", "application/json", "{}", "Origin: http://evil.example\r\n").status(), 403);
+    assert_eq!(ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned()).status(), 421);
+    assert_eq!(get("/explain").status(), 405);
+    let config = get("/config");
+    assert_eq!(config.json()["binds"][0]["listeners"][0]["routes"][0]["policies"]["protection"], "strict");
+    let k = secret.jwk()["k"].as_str().unwrap().to_owned();
+    for path in ["/", "/config", "/debug/memory", "/debug/tasks"] {
+        let answer = get(path);
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(!answer.text().contains(&k), "{path} shows a secret");
+    }
+    assert!(get("/debug/memory").text().contains("resident "));
+}
+
+#[test]
+fn a_trace_goes_through() {
+    let backend = Backend::ok();
+    let ops = Ops::start(&yaml(backend.address(), ""));
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-00");
+    ops.client().get("/", &[("traceparent", &parent), ("tracestate", "a=b")]);
+    ops.client().get("/", &[]);
+    let (requests, lines) = (backend.wait_for(2), ops.lines(2));
+    for request in &requests {
+        let sent: Vec<_> = request.header("traceparent").unwrap().split('-').collect();
+        let line = lines.iter().find(|line| line["span.id"] == sent[2]).expect("its line");
+        assert_eq!(line["trace.id"], sent[1]);
+    }
+    assert!(requests[0].header("traceparent").unwrap().contains(trace));
+    assert!(requests[0].header("traceparent").unwrap().ends_with("-00"), "the client's choice stands");
+    assert_eq!(requests[0].header("tracestate"), Some("a=b"));
+}
+
+#[test]
+fn the_access_log_carries_fields_and_claims_but_no_credentials() {
+    let key = Key::new(Alg::Es256, "k1");
+    let backend = Backend::ok();
+    let process = PROCESS.replace(
+        "logging: {format: json}",
+        "logging: {format: json, claims: [sub, [realm, 'a\"b'], absent], fields: {agent: 'request.headers[\"user-agent\"]', \
+         all: 'request.headers', q: 'request.query', n: '1 + 1', none: 'jwt.absent'}}",
+    );
+    let policies = format!(
+        "      policies: {{jwtAuth: {{issuer: agentgateway.dev, jwks: {{inline: '{}'}}, \
+         locations: [{{header: {{name: authorization, prefix: 'Bearer '}}}}, {{queryParameter: {{name: t}}}}]}}}}\n",
+        mint::jwks([&key])
+    );
+    let text = yaml(backend.address(), &policies).replace(PROCESS, &process);
+    let ops = Ops::start(&text);
+    let token = key.token(&mint::claims_with(serde_json::json!({"realm": {"a\"b": ["x", 1]}})));
+    let bearer = format!("Bearer {token}");
+    let more = [("authorization", bearer.as_str()), ("user-agent", "curl/1 \"x\""), ("cookie", "session=s3cr3t")];
+    assert_eq!(ops.client().get("/a?x=1", &more).status(), 200);
+    assert_eq!(ops.client().get(&format!("/b?t={token}"), &[]).status(), 200);
+    let mut lines = ops.lines(2);
+    lines.sort_by_key(|line| line["path"].to_string());
+    assert_eq!(lines[0]["agent"], "curl/1 \"x\"");
+    assert_eq!((&lines[0]["n"], &lines[0]["jwt.sub"]), (&2.into(), &"alice".into()));
+    assert_eq!(lines[0]["jwt.realm.a_b"], serde_json::json!(["x", 1]));
+    assert!(lines[0].get("none").is_none() && lines[0]["all"].get("user-agent").is_some());
+    let log = ops.log.text();
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!log.contains(signature) && !log.contains("s3cr3t"), "{log}");
+    let bad = text.replace("n: '1 + 1'", "'a b': '1 + 1'");
+    let errors = ops.gateway().replace(load(&bad).unwrap()).unwrap_err();
+    assert!(errors.contains("can't name a log field"), "{errors}");
+}
+
+/// The real binary: signals, health checks, banner, and a log at its most talkative.
+#[test]
+fn the_binary_reloads_drains_and_keeps_secrets() {
+    use std::process::{Command, Stdio};
+    let key = Key::new(Alg::Es256, "k1");
+    let hmac = Key::new(Alg::Hs256, "h1");
+    let (one, two) = (named("one"), named("two"));
+    let folder = TempDir::new();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (http, readiness) = (free(), free());
+    let policies = format!(
+        "      policies: {{jwtAuth: {{mode: permissive, providers: [\
+         {{name: a, issuer: agentgateway.dev, audiences: [test.agentgateway.dev], jwks: {{inline: '{}'}}}}, \
+         {{name: h, issuer: h, algorithms: [HS256], jwks: {{inline: '{}'}}}}], \
+         locations: [{{header: {{name: authorization, prefix: 'Bearer '}}}}, {{cookie: {{name: session}}}}, {{queryParameter: {{name: t}}}}]}}, \
+         authorization: {{rules: [{{deny: 'jwt.sub == \"nobody\"'}}]}}}}\n",
+        mint::jwks([&key]),
+        mint::jwks([&hmac])
+    );
+    let text = |backend: SocketAddr| {
+        yaml(backend, &policies)
+            .replace("port: 0", &format!("port: {}", http.port()))
+            .replace(
+                "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'",
+                &format!("adminAddr: off, statsAddr: off, readinessAddr: '{readiness}'"),
+            )
+            .replace("format: json", "format: json, level: 'trace'")
+    };
+    let file = folder.write("gw.yaml", text(one.address()));
+    let (out, err) = (folder.path().join("out"), folder.path().join("err"));
+    let mut child = Command::new(support::PORTCULLIS)
+        .args(["-f", file.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let health = |arguments: &[&str]| {
+        let output = Command::new(support::PORTCULLIS).arg("health").args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let config = ["-f", file.to_str().unwrap()];
+    eventually(PATIENCE, "it is healthy", || (health(&config) == (Some(0), "ready\n".to_owned())).then_some(()));
+    assert_eq!(health(&["--url", &format!("http://{readiness}")]).0, Some(0));
+    assert_eq!(health(&["--url", &format!("http://{}", free())]).0, Some(1));
+    assert_eq!(health(&["--url", "ftp://x"]).0, Some(2));
+    let banner = std::fs::read_to_string(&err).unwrap();
+    let banner: Vec<_> = banner.lines().filter(|line| !line.starts_with('{')).collect();
+    assert!((3..=6).contains(&banner.len()), "{banner:?}");
+    let good = key.token(&mint::claims());
+    let bad = key.token(&mint::claims_with(serde_json::json!({"aud": "elsewhere"})));
+    let forged = Key::new(Alg::Es256, "k1").token(&mint::claims());
+    let hs = hmac.token(&mint::claims_with(serde_json::json!({"iss": "h"})));
+    for token in [&good, &good, &bad, &forged, &hs] {
+        let mut client = RawClient::connect(http);
+        client.get("/", &[("authorization", &format!("Bearer {token}"))]);
+        client.get(&format!("/?t={token}&x=q3ry"), &[("cookie", &format!("session={token}; other=c00kie"))]);
+        client.get("/", &[("authorization", "Basic dXNlcjpwYXNz"), ("x-api-key", "h3ader")]);
+        client.get("/%zz", &[("authorization", &format!("Bearer {token}"))]);
+    }
+    // SIGHUP reads the file again
+    let signal = |name: &str| Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    std::fs::write(&file, text(two.address())).unwrap();
+    signal("-HUP");
+    let seen = || std::fs::read_to_string(&err).unwrap();
+    eventually(PATIENCE, "the reload", || seen().contains("the config was reloaded").then_some(()));
+    let mut idle = RawClient::connect(http);
+    assert_eq!(idle.get("/", &[]).status(), 403, "the deny fails to evaluate for an anonymous request");
+    drop(two);
+    assert_eq!(idle.get("/", &[("authorization", &format!("Bearer {good}"))]).status(), 502);
+    signal("-TERM");
+    let status = eventually(PATIENCE, "it ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(health(&config).0, Some(1));
+    let logs = seen() + &std::fs::read_to_string(&out).unwrap();
+    assert!(logs.contains("\"DEBUG\""), "it was at its most talkative: {logs}");
+    let secret = hmac.jwk()["k"].as_str().unwrap().to_owned();
+    let signatures = [&good, &bad, &forged, &hs].map(|token| token.rsplit('.').next().unwrap().to_owned());
+    for secret in signatures.iter().map(String::as_str).chain([&*secret, "dXNlcjpwYXNz", "c00kie", "h3ader", "q3ry"]) {
+        let line = logs.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} stands in {line:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    use std::process::{Command, Stdio};
+    let backend = Backend::start(|_| Answer::hang());
+    let folder = TempDir::new();
+    let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = yaml(backend.address(), "")
+        .replace("port: 0", &format!("port: {}", http.port()))
+        .replace("drainTimeout: 5s", "drainTimeout: 1h");
+    let file = folder.write("gw.yaml", text);
+    let mut child = Command::new(support::PORTCULLIS)
+        .args(["-f", file.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually(PATIENCE, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
+    let mut client = RawClient::connect(http);
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    backend.wait_for(1);
+    let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    signal();
+    eventually(PATIENCE, "it drains", || std::net::TcpStream::connect(http).is_err().then_some(()));
+    assert!(child.try_wait().unwrap().is_none(), "a request is in flight");
+    let begun = Instant::now();
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let status = eventually(PATIENCE, "it ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+fn manifest(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/manifests/{path}", support::ROOT))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn yaml_value(path: &str) -> serde_json::Value {
+    serde_yaml::from_str(&manifest(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_kubernetes_manifests_fit_the_binary() {
+    let config = yaml_value("kubernetes/configmap.yaml")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let loaded = load(&config).unwrap();
+    let metrics = Arc::new(portcullis::telemetry::metrics::Metrics::default());
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    portcullis::compile::compile(&loaded, &metrics, 1).expect("it compiles");
+    let process = &loaded.config.process;
+    let port = |address: &portcullis::config::value::Address| u64::from(address.sockets()[0].port());
+    let (stats, readiness) = (port(&process.stats_addr), port(&process.readiness_addr));
+    let http = u64::from(loaded.config.binds[0].port);
+    let pod = &yaml_value("kubernetes/deployment.yaml")["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    let ports: Vec<_> =
+        container["ports"].as_array().unwrap().iter().map(|p| p["containerPort"].as_u64().unwrap()).collect();
+    assert_eq!(ports, [http, stats, readiness]);
+    assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], stats.to_string());
+    let security = &container["securityContext"];
+    assert_eq!(
+        (&security["readOnlyRootFilesystem"], &security["allowPrivilegeEscalation"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
+    let drain = process.drain_delay.get() + process.drain_timeout.get();
+    assert!(pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap() > drain.as_secs());
+    // the flags are the binary's, and the config is mounted where they point
+    let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+    assert_eq!(arguments[0], "-f");
+    assert_eq!(arguments[1], format!("{mount}/config.yaml"));
+    // the probes' paths exist
+    let ops = Ops::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!(get["port"], "readiness");
+        assert_eq!(ops.ready(get["path"].as_str().unwrap()).status(), 200, "{probe}");
+    }
+    let scrape = pod["metadata"]["annotations"]["prometheus.io/path"].as_str().unwrap();
+    assert_eq!(RawClient::connect(ops.gateway().endpoints().stats[0]).get(scrape, &[]).status(), 200);
+    // everything selects the same pods
+    let labels = &pod["metadata"]["labels"];
+    assert_eq!(&yaml_value("kubernetes/service.yaml")["spec"]["selector"], labels);
+    assert_eq!(&yaml_value("kubernetes/poddisruptionbudget.yaml")["spec"]["selector"]["matchLabels"], labels);
+    let policy = yaml_value("kubernetes/networkpolicy.yaml");
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
+    let open: Vec<_> = policy["spec"]["ingress"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rule| rule["ports"].as_array().unwrap())
+        .map(|p| p["port"].as_u64().unwrap())
+        .collect();
+    assert_eq!(open, [http, stats, readiness]);
+    let scaler = yaml_value("kubernetes/horizontalpodautoscaler.yaml");
+    assert_eq!(scaler["spec"]["scaleTargetRef"]["name"], yaml_value("kubernetes/deployment.yaml")["metadata"]["name"]);
+}
+
+#[test]
+fn dashboard_and_alerts_use_only_metrics_that_exist() {
+    use portcullis::telemetry::metrics::Family;
+    let backend = Backend::ok();
+    let ops = Ops::start(&yaml(
+        backend.address(),
+        "      policies: {jwtAuth: {issuer: agentgateway.dev, jwks: {url: 'http://127.0.0.1:1/'}}}\n",
+    ));
+    assert_eq!(ops.status("/"), 200);
+    let text = eventually(PATIENCE, "a request is counted", || {
+        Some(ops.metrics()).filter(|m| m.contains("portcullis_requests_total"))
+    });
+    let mut names: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).map(str::to_owned).collect();
+    names.extend(Family::ALL.iter().map(|family| format!("{} counter", family.describe().0)));
+    names.push("portcullis_jwks_age_seconds gauge".to_owned()); // of a provider that has answered
+    let exists = |name: &str| {
+        names.iter().any(|line| match line.split_once(' ').unwrap() {
+            (own, "histogram") => {
+                name.strip_prefix(own).is_some_and(|rest| matches!(rest, "_bucket" | "_sum" | "_count"))
+            }
+            (own, _) => name == own,
+        })
+    };
+    let dashboard: serde_json::Value = serde_json::from_str(&manifest("observability/dashboard.json")).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 10);
+    let alerts = yaml_value("observability/alerts.yaml");
+    assert!(alerts["groups"][0]["rules"].as_array().unwrap().iter().all(|rule| rule["expr"].is_string()));
+    let mut found = 0;
+    for text in [dashboard.to_string(), alerts.to_string()] {
+        for name in
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("portcullis_"))
+        {
+            assert!(exists(name), "{name} is no metric: {names:?}");
+            found += 1;
+        }
+    }
+    assert!(found > 20);
 }

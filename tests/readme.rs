@@ -77,6 +77,7 @@ fn normalised(output: &str) -> String {
     for (pattern, same) in [
         (r"(?m)^date: .*$", "date: …"),
         (r#""x-request-id": \["[^"]+"\]"#, r#""x-request-id": ["…"]"#),
+        (r#""traceparent": \["[^"]+"\]"#, r#""traceparent": ["…"]"#),
         (r"curl/[0-9.]+(-DEV)?", "curl/…"),
         (r#"\["::1"\]"#, r#"["127.0.0.1"]"#), // what localhost is first
     ] {

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::policy::Authorization;
+use crate::config::policy::{Authorization, JwtAuth};
 use crate::config::process::Process;
-use crate::config::{Listener, Policies, Route};
+use crate::config::route::BackendPolicies;
+use crate::config::shape::OneOrMany;
+use crate::config::value::BackendHost;
+use crate::config::{Backend, Listener, Located, Place, Policies, Route};
 use crate::control::InForce;
 use crate::snapshot;
 
@@ -99,7 +102,6 @@ fn route_changes(old: &Pair<'_>, new: &Pair<'_>) -> Vec<String> {
         changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
     }
     let (was, is) = (levels(old), levels(new));
-    let jwt = |levels: &[&Policies; 3]| levels.iter().rev().find_map(|level| level.jwt_auth.clone());
     if before == after && jwt(&was) != jwt(&is) {
         changes.push("jwtAuth changed".to_owned());
     }
@@ -111,10 +113,24 @@ fn route_changes(old: &Pair<'_>, new: &Pair<'_>) -> Vec<String> {
     if was.hostnames != is.hostnames || was.matches != is.matches || old.listener.hostname != new.listener.hostname {
         changes.push("it takes other requests than before".to_owned());
     }
-    if was.backends != is.backends {
+    if !was.backends.iter().map(backend).eq(is.backends.iter().map(backend)) {
         changes.push("backends changed".to_owned());
     }
     changes
+}
+
+/// The `jwtAuth` that holds, without the places where it was written.
+fn jwt(levels: &[&Policies; 3]) -> Option<JwtAuth> {
+    let mut policy = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref())?.value.clone();
+    for provider in &mut policy.providers {
+        provider.place = Place::start_of(&"".into());
+    }
+    Some(policy)
+}
+
+/// What of a backend is more than where it was written.
+fn backend(backend: &Backend) -> (&Option<String>, &[Located<BackendHost>], u32, &BackendPolicies) {
+    (&backend.name, &backend.hosts, backend.weight, &backend.policies)
 }
 
 fn levels<'a>(route: &Pair<'a>) -> [&'a Policies; 3] {
@@ -142,7 +158,7 @@ fn rule_changes(was: &[&Policies; 3], is: &[&Policies; 3]) -> Option<String> {
 fn others_differ(was: &Policies, is: &Policies) -> bool {
     let without = |policies: &Policies| {
         let mut policies = policies.clone();
-        (policies.jwt_auth, policies.authorization) = (None, Default::default());
+        (policies.jwt_auth, policies.authorization) = (None, OneOrMany::default());
         policies
     };
     without(was) != without(is)

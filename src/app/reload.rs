@@ -15,8 +15,8 @@ use super::changes;
 use super::sockets::{self, Bound};
 use super::workers::Post;
 use crate::auth::jwks::Sources;
-use crate::compile::compile_with;
-use crate::config::{self, Diagnostic, Loaded};
+use crate::compile::{compile, compile_with};
+use crate::config::{Diagnostic, Loaded};
 use crate::control::{Attempt, Control, InForce};
 use crate::drain::{self, Trigger};
 use crate::listen::{Acceptor, View};
@@ -113,13 +113,16 @@ impl Service {
         let old = self.control.in_force();
         let mut loaded = loaded?;
         for warning in &loaded.warnings {
-            tracing::warn!("{}", warning.render(Some(&loaded.source)).trim_end());
+            tracing::warn!("{}", warning.render(None).trim_end());
         }
         let mut changes = changes::of_process(&old.loaded.config.process, &loaded.config.process);
+        if !changes.is_empty() {
+            // the restart that it takes must not be what finds an error
+            compile(&loaded, &self.control.metrics, 0).map_err(|errors| render(&errors))?;
+        }
         // what needs a restart is not half in force before it
         loaded.config.process = old.loaded.config.process.clone();
-        let source = loaded.source.clone();
-        let failed = |errors: Vec<Diagnostic>| render(&errors, &source);
+        let failed = |errors: Vec<Diagnostic>| render(&errors);
         let generation = old.snapshot.generation + 1;
         let snapshot = compile_with(&loaded, &self.control.metrics, &self.sources, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
@@ -158,9 +161,9 @@ impl Service {
     }
 }
 
-/// Findings as text, with the lines that they are about.
-fn render(findings: &[Diagnostic], source: &config::Source) -> String {
-    findings.iter().map(|finding| finding.render(Some(source))).collect()
+/// Findings as text. Without the lines that they are about: this goes to logs and probes, and a line may hold a key.
+pub(super) fn render(findings: &[Diagnostic]) -> String {
+    findings.iter().map(|finding| finding.render(None)).collect()
 }
 
 /// How many there are, for people.

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What a signal asks for.
@@ -14,22 +14,33 @@ pub enum Signal {
     End,
 }
 
-/// The signals from now on.
-pub(super) fn listen(control: &Handle) -> mpsc::Receiver<Signal> {
+/// The signals that the process gets from now on. Asked for before anything is served, no signal comes too early.
+///
+/// # Errors
+/// When the system gives no thread or no handler.
+pub fn signals() -> std::io::Result<mpsc::Receiver<Signal>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let (told, signals) = mpsc::channel();
-    let _on_runtime = control.enter();
-    for (kind, meaning) in [
-        (SignalKind::terminate(), Signal::End),
-        (SignalKind::interrupt(), Signal::End),
-        (SignalKind::hangup(), Signal::Reload),
-    ] {
-        let told = told.clone();
-        match signal(kind) {
-            Ok(mut stream) => {
-                drop(control.spawn(async move { while stream.recv().await.is_some() && told.send(meaning).is_ok() {} }))
-            }
-            Err(error) => tracing::error!(%error, ?kind, "a signal can't be listened for"),
+    let mut listening = Vec::new();
+    {
+        let _on_runtime = runtime.enter();
+        for (kind, meaning) in [
+            (SignalKind::terminate(), Signal::End),
+            (SignalKind::interrupt(), Signal::End),
+            (SignalKind::hangup(), Signal::Reload),
+        ] {
+            let (told, mut stream) = (told.clone(), signal(kind)?);
+            listening.push(
+                runtime.spawn(async move { while stream.recv().await.is_some() && told.send(meaning).is_ok() {} }),
+            );
         }
     }
-    signals
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            for one in listening {
+                let _ = one.await;
+            }
+        });
+    })?;
+    Ok(signals)
 }

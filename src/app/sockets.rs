@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::config::{Config, Diagnostic};
+use crate::config::{Code, Config, Diagnostic};
 use crate::listen::socket;
 use crate::snapshot::Snapshot;
 
@@ -27,7 +27,7 @@ pub(super) fn bind_all(
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
                 let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.place.clone(), message));
+                errors.push(Diagnostic::error(written.place.clone(), message).code(Code::Address));
             }
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::reload::Service;
+use super::reload::{Service, render};
 use crate::config::{self, Config, Loaded, Source};
 
 /// After the last event, how long the writer may still be at it.
@@ -139,8 +139,7 @@ impl Watched {
 
     fn load(&self) -> Result<Loaded, String> {
         let source = Source::read(&self.file).map_err(|error| error.render(None))?;
-        config::load(source.clone(), &|name| std::env::var(name).ok())
-            .map_err(|errors| errors.iter().map(|error| error.render(Some(&source))).collect())
+        config::load(source, &|name| std::env::var(name).ok()).map_err(|errors| render(&errors))
     }
 
     /// A mark of all contents, the same as long as they are the same. A file that can't be read is a content too.

@@ -117,9 +117,9 @@ impl ControlThread {
     }
 }
 
-/// What a new worker has of its own.
-pub(super) fn worker(tokens: TokenCache, log: Lines, metrics: Arc<Shard>) -> Arc<Worker> {
-    Arc::new(Worker::new(tokens, log, metrics))
+/// What a new worker has of its own, and the tokens that all of them share.
+pub(super) fn worker(tokens: &TokenCache, log: Lines, metrics: Arc<Shard>) -> Arc<Worker> {
+    Arc::new(Worker::new(tokens.clone(), log, metrics))
 }
 
 /// Threads that serve requests: what the config says, or the CPUs that this process may use.

@@ -42,7 +42,6 @@ pub struct Verified {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The key set that verified it.
     pub(super) keys: [u8; 32],
-    pub(super) size: usize,
 }
 
 impl Verified {
@@ -100,16 +99,10 @@ impl Verified {
 
     /// Roughly how many bytes this takes in memory.
     pub(super) fn size(&self) -> usize {
-        self.size
+        // 64: the allocations' own counts, and a name that is not a standard one.
+        let header = |(_, value): &(HeaderName, HeaderValue)| size_of::<(HeaderName, HeaderValue)>() + 64 + value.len();
+        size_of::<Self>() + map_size(&self.claims) + self.headers.iter().map(header).sum::<usize>()
     }
-}
-
-/// Roughly how many bytes claims and headers take in memory.
-pub(super) fn size(claims: &Map<String, Value>, headers: &[(HeaderName, HeaderValue)]) -> usize {
-    // 64: the allocations' own counts, and a name that is not a standard one.
-    let headers: usize =
-        headers.iter().map(|(_, value)| size_of::<(HeaderName, HeaderValue)>() + 64 + value.len()).sum();
-    size_of::<Verified>() + map_size(claims) + headers
 }
 
 fn map_size(map: &Map<String, Value>) -> usize {

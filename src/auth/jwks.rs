@@ -237,6 +237,11 @@ impl Sources {
         Self { runtime, known: Mutex::default() }
     }
 
+    /// Where tasks run; `None` when a config is only checked.
+    pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
+        self.runtime.as_ref()
+    }
+
     /// The source with these settings, which begins to fetch at once if it is new.
     ///
     /// # Errors

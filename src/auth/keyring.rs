@@ -39,7 +39,9 @@ pub enum KeySetError {
     #[error("not a JSON Web Key Set: it has no list `keys`, and is no single key with `kty` either")]
     NoKeys,
     /// PEM without a public key or certificate in it.
-    #[error("the PEM text holds no public key and no certificate (expected `BEGIN PUBLIC KEY` or `BEGIN CERTIFICATE`)")]
+    #[error(
+        "the PEM text holds no public key and no certificate (expected `BEGIN PUBLIC KEY`, `BEGIN RSA PUBLIC KEY` or `BEGIN CERTIFICATE`)"
+    )]
     NoPemKey,
 }
 

@@ -12,7 +12,7 @@ use super::algorithm::Algorithm;
 use super::claims;
 use super::failure::{ClaimFault, Detail, Failure};
 use super::headers;
-use super::identity::{self, Verified};
+use super::identity::Verified;
 use super::json::{self, ClaimedIssuer};
 use super::keyring::{Key, KeySet};
 use super::location::Places;
@@ -59,10 +59,10 @@ pub(crate) fn verify(policy: &JwtAuth, token: &[u8], places: Places, now: UnixTi
     let only = here.next().filter(|_| here.next().is_none());
     // With one provider there is nothing to choose: its keys are asked first, and a payload whose signature is good is
     // read only once. The claims' check compares `iss` too; a token that fails is looked at for its issuer below.
-    if let Some((index, provider)) = only {
-        if let Some(verified) = search.ask(index, provider)? {
-            return Ok(verified);
-        }
+    if let Some((index, provider)) = only
+        && let Some(verified) = search.ask(index, provider)?
+    {
+        return Ok(verified);
     }
     let issuer = json::claimed_issuer(&compact.payload).map_err(|_| Malformed::Payload)?;
     let mut asked = false;
@@ -211,7 +211,6 @@ impl Search<'_> {
             }
         };
         let headers = self.policy.identity_headers(&claims, self.compact.payload_text)?;
-        let size = identity::size(&claims, &headers);
         Ok(Some(Verified {
             claims,
             provider: Arc::clone(provider.name()),
@@ -221,7 +220,6 @@ impl Search<'_> {
             dates,
             headers,
             keys: *set.fingerprint(),
-            size,
         }))
     }
 

@@ -125,7 +125,7 @@ impl std::error::Error for EvalError {}
 #[derive(Debug)]
 pub struct Expression {
     source: Box<str>,
-    ast: IdedExpr,
+    pub(super) ast: IdedExpr,
     constants: Vec<Constant>,
     unguarded: Vec<String>,
     deep: bool,

@@ -67,6 +67,11 @@ pub(super) fn find(name: &str) -> Option<(&'static str, Ty, Sight)> {
     NAMES.iter().find(|(known, ..)| *known == name).copied()
 }
 
+/// Every name, with its type and who may see it.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Ty, Sight)> {
+    NAMES.iter().copied()
+}
+
 /// A name that has fields.
 pub(super) fn record(name: &str) -> Option<&'static str> {
     find(name).filter(|(_, ty, _)| matches!(ty, Ty::Record | Ty::Jwt)).map(|(name, ..)| name)

@@ -17,7 +17,9 @@ const LARGEST: u64 = 16 << 10;
 pub(super) fn main(args: &ConfigArgs, url: Option<&str>) -> ExitCode {
     let asked = match (url, args.file.is_some() || args.config.is_some()) {
         (Some(url), _) => of_url(url),
-        (None, true) => load::config(args).and_then(|loaded| of_config(&loaded.config.process)),
+        (None, true) => {
+            load::config(args).map_err(|broken| broken.text()).and_then(|loaded| of_config(&loaded.config.process))
+        }
         (None, false) => of_config(&Process::default()),
     };
     let (addresses, path) = match asked {

@@ -2,35 +2,87 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use super::ConfigArgs;
-use crate::config::{Diagnostic, Loaded, Source, load};
+use super::output::{self, Paint};
+use super::{BAD_CONFIG, ConfigArgs, say};
+use crate::compile::compile;
+use crate::config::{Code, Diagnostic, Loaded, Place, Source, load};
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
 
 /// What standard input gives at most.
 const LARGEST: u64 = 5 << 20;
 
-/// Reads the config that the arguments name. What is wrong is given as text for people.
-pub(super) fn config(args: &ConfigArgs) -> Result<Loaded, String> {
-    let source = match (&args.file, &args.config) {
-        (Some(file), _) if file == "-" => {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().take(LARGEST).read_to_end(&mut bytes);
-            read.map_err(|error| format!("error: standard input can't be read: {error}\n"))?;
-            Source::from_bytes("<stdin>", bytes)
-        }
-        (Some(file), _) => Source::read(Path::new(file)),
-        (None, Some(text)) => Source::from_bytes("<config>", text.clone().into_bytes()),
-        (None, None) => return Err("error: no config: name one with `-f FILE`; see `portcullis --help`\n".to_owned()),
-    };
-    let source = source.map_err(|error| error.render(None))?;
-    load(source.clone(), &|name| std::env::var(name).ok()).map_err(|errors| render(&errors, &source))
+/// A config that does not load or compile: what is wrong, and its text if there is one.
+pub(super) struct Broken {
+    pub(super) name: String,
+    pub(super) source: Option<Source>,
+    pub(super) findings: Vec<Diagnostic>,
 }
 
-/// Findings as text, with the lines that they are about, and a count when there are several.
-pub(super) fn render(findings: &[Diagnostic], source: &Source) -> String {
-    let mut text: String = findings.iter().map(|finding| finding.render(Some(source))).collect();
-    if findings.len() > 1 {
-        text.push_str(&format!("{} errors\n", findings.len()));
+impl Broken {
+    /// Says what is wrong, and gives the exit code for it.
+    pub(super) fn tell(&self) -> ExitCode {
+        say(self.text().trim_end());
+        ExitCode::from(BAD_CONFIG)
     }
-    text
+
+    /// What is wrong, for people.
+    pub(super) fn text(&self) -> String {
+        output::findings(&self.findings, self.source.as_ref(), Paint::stderr())
+    }
+}
+
+/// The name of a config that errors use.
+fn name(args: &ConfigArgs) -> &str {
+    match (&args.file, &args.config) {
+        (Some(file), _) if file == "-" => "<stdin>",
+        (Some(file), _) => file,
+        (None, _) => "<config>",
+    }
+}
+
+fn source(args: &ConfigArgs) -> Result<Source, Diagnostic> {
+    let name = name(args);
+    match (&args.file, &args.config) {
+        (Some(file), _) if file == "-" => {
+            let mut bytes = Vec::new();
+            std::io::stdin().take(LARGEST).read_to_end(&mut bytes).map_err(|error| {
+                let message = format!("standard input can't be read: {error}");
+                Diagnostic::error(Place::start_of(&name.into()), message).code(Code::File)
+            })?;
+            Source::from_bytes(name, bytes)
+        }
+        (Some(file), _) => Source::read(Path::new(file)),
+        (None, Some(text)) => Source::from_bytes(name, text.clone().into_bytes()),
+        (None, None) => {
+            let error = Diagnostic::error(Place::start_of(&name.into()), "no config was named").code(Code::File);
+            Err(error.hint("name one with `-f FILE`, or see `portcullis --help`"))
+        }
+    }
+}
+
+/// Reads the config that the arguments name.
+pub(super) fn config(args: &ConfigArgs) -> Result<Loaded, Broken> {
+    let name = name(args).to_owned();
+    let source = match source(args) {
+        Ok(source) => source,
+        Err(error) => return Err(Broken { name, source: None, findings: vec![error] }),
+    };
+    load(source.clone(), &|name| std::env::var(name).ok()).map_err(|findings| Broken {
+        name,
+        source: Some(source),
+        findings,
+    })
+}
+
+/// Reads and compiles it. Nothing is bound, nobody is asked.
+pub(super) fn compiled(args: &ConfigArgs) -> Result<(Loaded, Snapshot), Broken> {
+    let loaded = config(args)?;
+    match compile(&loaded, &Arc::new(Metrics::default()), 1) {
+        Ok(snapshot) => Ok((loaded, snapshot)),
+        Err(findings) => Err(Broken { name: name(args).to_owned(), source: Some(loaded.source), findings }),
+    }
 }

@@ -4,22 +4,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output::{self, Paint, counted};
+use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
-use crate::app::{Gateway, Options, Signal};
+use crate::app::{Gateway, Options, Signal, signals};
 use crate::config::Loaded;
 use crate::config::process::LogFormat;
 use crate::control;
-use crate::snapshot::{Policies, Protection, Snapshot};
 use crate::telemetry::level;
 use crate::telemetry::log::Log;
 
 pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     let loaded = match load::config(args) {
         Ok(loaded) => loaded,
-        Err(text) => {
-            say(text.trim_end());
-            return ExitCode::from(BAD_CONFIG);
-        }
+        Err(broken) => return broken.tell(),
     };
     let source = loaded.source.clone();
     let log = match application_log(&loaded) {
@@ -29,10 +27,17 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    let signals = match signals() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(format_args!("error: signals can't be listened for: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let gateway = match Gateway::start(loaded, Options::default()) {
         Ok(gateway) => gateway,
         Err(errors) => {
-            say(load::render(&errors, &source).trim_end());
+            say(output::findings(&errors, Some(&source), Paint::stderr()).trim_end());
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -42,7 +47,7 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
         tracing::error!(%error, "the config is not watched for changes");
     }
     banner(&gateway);
-    let signals = gateway.wait_for_signal();
+    gateway.wait(&signals);
     // whoever asks twice does not want to wait
     std::thread::spawn(move || {
         if signals.iter().any(|signal| signal == Signal::End) {
@@ -68,7 +73,7 @@ fn application_log(loaded: &Loaded) -> Result<Log, String> {
 fn banner(gateway: &Gateway) {
     let snapshot = gateway.snapshot();
     say(format_args!("portcullis {} listens on {}", env!("CARGO_PKG_VERSION"), joined(&gateway.addresses())));
-    say(summary(&snapshot));
+    say(Summary::of(&snapshot));
     let providers: Vec<String> = control::providers(&snapshot)
         .iter()
         .map(|provider| match provider.keys().current().as_ref() {
@@ -99,24 +104,4 @@ const MOST_PROVIDERS: usize = 8;
 
 fn joined(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Binds, listeners, routes by their protection, providers, rules.
-pub(super) fn summary(snapshot: &Snapshot) -> String {
-    let listeners: Vec<_> = snapshot.binds.iter().flat_map(|bind| &bind.listeners).collect();
-    let routes: Vec<&Policies> = listeners.iter().flat_map(|l| l.routes.iter().map(|route| &route.policies)).collect();
-    let of = |protection| routes.iter().filter(|policies| policies.protection() == protection).count();
-    format!(
-        "{}, {}, {} ({} strict, {} optional, {} open)",
-        counted(snapshot.binds.len(), "bind"),
-        counted(listeners.len(), "listener"),
-        counted(routes.len(), "route"),
-        of(Protection::Strict),
-        of(Protection::Optional),
-        of(Protection::Open),
-    )
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

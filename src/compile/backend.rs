@@ -9,11 +9,10 @@ use rustls::pki_types::ServerName;
 use super::Compiler;
 use crate::config::missing_file;
 use crate::config::place::Located;
-use crate::config::route::{Backend, BackendAuth, BackendProtocol, Balance as Written, Health};
+use crate::config::route::{Backend, BackendAuth, BackendProtocol, Balance as Written};
 use crate::config::shape::TextOr;
 use crate::config::value::{BackendHost, Endpoint as Target};
 use crate::upstream::balance::{Choice, Group};
-use crate::upstream::load::{Limits, Load};
 use crate::upstream::tls::ClientTls;
 use crate::upstream::{Address, Endpoint, Protocol};
 
@@ -102,28 +101,12 @@ impl Compiler<'_> {
             }
             false => None,
         };
-        let load =
-            (backend.hosts.len() > 1 || policies.health.is_some() || policies.max_connections.is_some()).then(|| {
-                let default = Health::default();
-                let health = policies.health.as_ref().map_or(&default, |health| &health.value);
-                Load::new(Limits {
-                    max_connections: policies.max_connections.map(|most| most.get()),
-                    consecutive_failures: health.consecutive_failures,
-                    ejection_time: health.ejection_time.get(),
-                })
-            });
         policies.max_connections.hash(&mut key);
-        Some(Endpoint {
-            key: key.finish(),
-            label: host.endpoint.to_string().into(),
-            address,
-            names: Default::default(),
-            protocol,
-            tls,
-            authorization,
-            load,
-            connect_timeout: self.process.limits.connect_timeout.get(),
-        })
+        let timeout = self.process.limits.connect_timeout.get();
+        let plain = Endpoint::new(&host.endpoint.to_string(), address, protocol, timeout);
+        let mut endpoint = Endpoint { key: key.finish(), tls, authorization, ..plain };
+        endpoint.load = self.load(backend, host, &endpoint).ok()?;
+        Some(endpoint)
     }
 
     /// TLS towards one endpoint, and what tells its settings apart from others.

@@ -9,7 +9,7 @@ use crate::auth::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
 use crate::auth::{Algorithms, KeySet, KeySource, Origin};
 use crate::config::place::{Located, Place};
 use crate::config::policy::{Jwks, JwksTls, Provider, RemoteJwks, RetryOn};
-use crate::config::{Diagnostic, missing_file};
+use crate::config::{Code, Diagnostic, missing_file};
 
 impl Compiler<'_> {
     /// A provider's keys. `None` after an error.
@@ -36,7 +36,7 @@ impl Compiler<'_> {
     fn local(&mut self, place: &Place, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
         match KeySet::parse(text, Origin::Local, algorithms) {
             Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key");
+                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
                     error.hint = Some(skipped.join("; "));
@@ -46,7 +46,7 @@ impl Compiler<'_> {
             }
             Ok(keys) => Some(KeySource::fixed(keys)),
             Err(error) => {
-                self.error(place, error.to_string());
+                self.errors.push(Diagnostic::error(place.clone(), error.to_string()).code(Code::Keys));
                 None
             }
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::{Located, Place};
@@ -37,6 +38,8 @@ pub struct Listener {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: PathNormalization,
+    /// Whose words and statuses its refusals have.
+    pub errors: Errors,
     /// What holds for the gateway that it belongs to.
     pub gateway_policies: Policies,
     /// What holds for this listener.
@@ -48,7 +51,7 @@ pub struct Listener {
 }
 
 /// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 in cleartext.
     #[serde(rename = "HTTP")]
@@ -58,8 +61,19 @@ pub enum Protocol {
     Https,
 }
 
+/// Whose words and statuses a listener's refusals have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Errors {
+    /// The gateway's own.
+    #[default]
+    Own,
+    /// Envoy's, for clients that match on them.
+    Envoy,
+}
+
 /// The TLS side of a listener.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// File with the certificate chain in PEM form, the listener's own first.
@@ -78,7 +92,7 @@ pub struct Tls {
 }
 
 /// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "TLS_V1_2")]
@@ -89,7 +103,7 @@ pub enum TlsVersion {
 }
 
 /// How a listener makes paths unambiguous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PathNormalization {
     /// What an encoded slash or backslash in a path does; default `reject`.
@@ -105,7 +119,7 @@ impl Default for PathNormalization {
 }
 
 /// What an encoded slash or backslash in a path does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EscapedSlashes {
     /// The request is refused.

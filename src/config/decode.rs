@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor, value
 use self::access::{BothAccess, EntryAccess, EnumChoice, ItemAccess, LocatedAccess, TextOrAccess};
 use self::fault::Fault;
 use self::plain::Plain;
+use super::code::Code;
 use super::error::Diagnostic;
 use super::expand::{Env, expand};
 use super::node::{Entry, Kind, Node, child};
@@ -133,7 +134,7 @@ impl<'a> De<'a> {
 
     /// The text of a scalar with its variables filled in.
     fn expanded(&self, text: &'a str) -> Result<std::borrow::Cow<'a, str>, Fault<'a>> {
-        expand(text, self.state.env).map_err(|message| self.fault(message))
+        expand(text, self.state.env).map_err(|message| self.fault(message).code(Code::Variable))
     }
 
     /// A string.
@@ -168,7 +169,8 @@ impl<'a> De<'a> {
     fn check_keys(&self, entries: &'a [Entry], known: &[&'static str]) {
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let place = self.state.source.place(entry.start, entry.end, &child(&self.node.path, &entry.key));
-            let finding = Diagnostic::error(place, format!("unknown key `{}`", short(&entry.key)));
+            let finding =
+                Diagnostic::error(place, format!("unknown key `{}`", short(&entry.key))).code(Code::UnknownKey);
             let finding = match advice(&entry.key, known) {
                 Some(advice) => finding.hint(advice),
                 None => finding,

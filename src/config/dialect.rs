@@ -13,6 +13,7 @@ pub(super) use self::written::ConfigWritten;
 use self::written::{BackendWritten, GatewayWritten, NamedBackendWritten, RouteWritten};
 use super::Config;
 use super::bind::{Bind, Listener, Protocol, Tls};
+use super::code::Code;
 use super::error::Diagnostic;
 use super::place::{Located, Place};
 use super::policy::Policies;
@@ -42,6 +43,7 @@ pub(super) fn normalise(file: ConfigWritten, whole: Place) -> Result<Config, Vec
                 protocol,
                 tls,
                 path_normalization: one.path_normalization,
+                errors: one.errors,
                 gateway_policies: Policies::default(),
                 policies: one.policies,
                 routes,
@@ -97,6 +99,11 @@ impl Normaliser {
         self.errors.push(Diagnostic::error(place.clone(), message));
     }
 
+    /// Something stands there a second time.
+    fn twice(&mut self, place: &Place, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(place.clone(), message).code(Code::Twice));
+    }
+
     fn name_backends(&mut self, backends: Vec<Located<NamedBackendWritten>>) {
         for Located { value: one, place } in backends {
             let hosts = self.hosts(one.host, one.hosts, &place);
@@ -107,7 +114,7 @@ impl Normaliser {
             match self.named.get(&one.name.value).map(|first| first.place.line) {
                 Some(line) => {
                     let message = format!("a second backend `{}`; the first is on line {line}", one.name.value);
-                    self.error(&one.name.place, message);
+                    self.twice(&one.name.place, message);
                 }
                 None => {
                     self.named.insert(one.name.value, NamedBackend { hosts, policies, place });
@@ -232,6 +239,7 @@ impl Normaliser {
             protocol: Protocol::Http,
             tls: None,
             path_normalization: Default::default(),
+            errors: Default::default(),
             gateway_policies: policies.clone(),
             policies: Policies::default(),
             routes: Vec::new(),
@@ -258,6 +266,7 @@ impl Normaliser {
                         protocol,
                         tls,
                         path_normalization: one.path_normalization.or(gateway.path_normalization).unwrap_or_default(),
+                        errors: one.errors.or(gateway.errors).unwrap_or_default(),
                         policies,
                         ..listener(name_of, &name, &place)
                     });
@@ -270,6 +279,7 @@ impl Normaliser {
                     protocol,
                     tls,
                     path_normalization: gateway.path_normalization.unwrap_or_default(),
+                    errors: gateway.errors.unwrap_or_default(),
                     ..listener("listener0".to_owned(), &name, &place)
                 });
             }
@@ -322,7 +332,7 @@ impl Normaliser {
                 match sockets.get(&(address, bind.port)) {
                     Some(line) => {
                         let message = format!("port {} is bound twice; first on line {line}", bind.port);
-                        self.error(&bind.place, message);
+                        self.twice(&bind.place, message);
                     }
                     None => {
                         sockets.insert((address, bind.port), bind.place.line);
@@ -339,14 +349,14 @@ impl Normaliser {
             if let Some(first) = earlier().find(|first| first.name == one.name) {
                 let message =
                     format!("a second listener `{}` on this bind; the first is on line {}", one.name, first.place.line);
-                self.error(&one.place, message);
+                self.twice(&one.place, message);
             }
             if let Some(first) = earlier().find(|first| first.hostname == one.hostname) {
                 let message = format!(
                     "the listener `{}` on line {} answers for the same hosts, so this one is never reached",
                     first.name, first.place.line
                 );
-                self.error(&one.place, message);
+                self.twice(&one.place, message);
             }
             if earlier().next().is_some_and(|first| first.protocol != one.protocol) {
                 self.error(&one.place, "one port speaks either HTTP or HTTPS, and its first listener speaks the other");
@@ -356,7 +366,7 @@ impl Normaliser {
                 if let Some(line) = names.insert(&route.name, route.place.line) {
                     let message =
                         format!("a second route `{}` on this listener; the first is on line {line}", route.name);
-                    self.error(&route.place, message);
+                    self.twice(&route.place, message);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::code::Code;
 use super::place::Place;
 use super::source::Source;
 
@@ -29,6 +30,8 @@ impl Severity {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
+    /// What kind of finding it is.
+    pub code: Code,
     /// Where it is.
     pub place: Place,
     /// What is wrong.
@@ -38,14 +41,21 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// An error at a place.
+    /// An error at a place: a value that can't be, unless [`code`](Self::code) says otherwise.
     pub fn error(place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, place, message: message.into(), hint: None }
+        Self { severity: Severity::Error, code: Code::Value, place, message: message.into(), hint: None }
     }
 
     /// A warning at a place.
-    pub fn warning(place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(place, message) }
+    pub fn warning(code: Code, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, code, ..Self::error(place, message) }
+    }
+
+    /// The same as another kind of finding.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
     }
 
     /// The same with advice.
@@ -58,8 +68,13 @@ impl Diagnostic {
     /// The finding as a user reads it: place, path, the line with a mark under it, message and advice. Without a
     /// source, or for a place in another file, the line is left out.
     pub fn render(&self, source: Option<&Source>) -> String {
+        self.render_as(self.severity.as_str(), source)
+    }
+
+    /// The same, with another word for how bad it is: one with the code, or in colour.
+    pub fn render_as(&self, severity: &str, source: Option<&Source>) -> String {
         let Place { line, column, start, end, path, file, .. } = &self.place;
-        let mut out = format!("{}: {}", self.severity.as_str(), self.place);
+        let mut out = format!("{severity}: {}", self.place);
         if !path.is_empty() {
             let _ = write!(out, ": {}", printable(path));
         }
@@ -126,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_finding_about_a_whole_file_has_no_line() {
-        let finding = Diagnostic::warning(Place::start_of(&"gw.yaml".into()), "the file is odd");
+        let finding = Diagnostic::warning(Code::NoRules, Place::start_of(&"gw.yaml".into()), "the file is odd");
         assert_eq!(finding.render(None), "warning: gw.yaml:1:1\n  the file is odd\n");
     }
 

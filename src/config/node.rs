@@ -1,13 +1,14 @@
 //! YAML text -> a tree of nodes that know where they stand.
 //!
 //! Reading into an own tree first lets every later error have its place, and lets *all* duplicate keys be found. What
-//! it refuses: several documents, tags, keys that are not scalars, and files that are too deep or too large.
+//! it refuses: several documents in a config, tags, keys that are not scalars, and files that are too deep or too large.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
+use super::code::Code;
 use super::error::Diagnostic;
 use super::source::Source;
 
@@ -18,7 +19,7 @@ const MAX_NODES: usize = 500_000;
 
 /// A value of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Its number in the order of the file; numbers from `id` to `last` are the node and what is in it.
     pub id: usize,
     /// The highest number in it.
@@ -35,7 +36,7 @@ pub(super) struct Node {
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A scalar; only a plain one can be something else than a string.
     Scalar { text: String, plain: bool },
     /// A list.
@@ -46,7 +47,7 @@ pub(super) enum Kind {
 
 /// A key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The key.
     pub key: String,
     /// The byte at which the key starts.
@@ -67,25 +68,38 @@ struct Open {
 
 /// Reads the file's one document. The tree is whole even if there are errors beside it (duplicate keys).
 pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
-    let mut reader = Reader { source, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    let (mut documents, errors) = read(source, 1)?;
+    match documents.pop() {
+        Some(root) => Ok((root, errors)),
+        None => Err(Diagnostic::error(source.place(0, 0, ""), "the config is empty").code(Code::Syntax)),
+    }
+}
+
+/// Reads all documents of a file, however many; the numbers of their nodes go on from one to the next.
+pub(crate) fn parse_all(source: &Source) -> Result<(Vec<Node>, Vec<Diagnostic>), Diagnostic> {
+    read(source, usize::MAX)
+}
+
+fn read(source: &Source, most: usize) -> Result<(Vec<Node>, Vec<Diagnostic>), Diagnostic> {
+    let mut reader = Reader { source, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, roots: Vec::new() };
     let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str(source.text());
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| reader.syntax(&error))?;
         if let Event::DocumentStart(..) = event {
             documents += 1;
-            if documents > 1 {
+            if documents > most {
                 return Err(reader.error(&span, "a second document begins here; a config is one document"));
             }
         }
         reader.take(event, &span)?;
     }
-    let Some(mut root) = reader.root else {
-        return Err(Diagnostic::error(source.place(0, 0, ""), "the config is empty"));
-    };
-    let mut errors = Vec::new();
-    number(&mut root, "", &mut 0, source, &mut errors);
-    Ok((root, errors))
+    let mut roots = reader.roots;
+    let (mut errors, mut next) = (Vec::new(), 0);
+    for root in &mut roots {
+        number(root, "", &mut next, source, &mut errors);
+    }
+    Ok((roots, errors))
 }
 
 struct Reader<'s> {
@@ -93,7 +107,7 @@ struct Reader<'s> {
     stack: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
-    root: Option<Node>,
+    roots: Vec<Node>,
 }
 
 impl Reader<'_> {
@@ -153,7 +167,7 @@ impl Reader<'_> {
     /// Puts a finished value into the collection that is open.
     fn add(&mut self, node: Node, span: &Span) -> Result<(), Diagnostic> {
         let Some(open) = self.stack.last_mut() else {
-            self.root = Some(node);
+            self.roots.push(node);
             return Ok(());
         };
         match &mut open.node.kind {
@@ -202,12 +216,12 @@ impl Reader<'_> {
 
     fn error(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
         let range = span.byte_range().unwrap_or_default();
-        Diagnostic::error(self.source.place(range.start, range.end, ""), message)
+        Diagnostic::error(self.source.place(range.start, range.end, ""), message).code(Code::Syntax)
     }
 
     fn syntax(&self, error: &ScanError) -> Diagnostic {
         let at = error.marker().byte_offset().unwrap_or_default();
-        Diagnostic::error(self.source.place(at, at, ""), format!("not YAML: {}", error.info()))
+        Diagnostic::error(self.source.place(at, at, ""), format!("not YAML: {}", error.info())).code(Code::Syntax)
     }
 }
 
@@ -231,7 +245,7 @@ fn number(node: &mut Node, path: &str, next: &mut usize, source: &Source, errors
                     let first = source.place(*first, *first, "").line;
                     let place = source.place(entry.start, entry.end, &child(path, &entry.key));
                     let message = format!("the key `{}` is written twice; first on line {first}", entry.key);
-                    errors.push(Diagnostic::error(place, message));
+                    errors.push(Diagnostic::error(place, message).code(Code::Twice));
                     false
                 }
             });

@@ -6,6 +6,7 @@ mod jwks;
 mod jwt;
 mod traffic;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use access::{
@@ -26,13 +27,14 @@ use super::place::{Located, Place};
 use super::shape::OneOrMany;
 
 /// The policies of one level: gateway, listener or route.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policies {
     /// Who the client is, by its bearer token.
     pub jwt_auth: Option<Located<JwtAuth>>,
     /// Sets of rules that must each allow. In a file one set stands here; policies that target this level add theirs.
     #[serde(deserialize_with = "one_set")]
+    #[schemars(with = "Authorization")]
     pub authorization: OneOrMany<Located<Authorization>>,
     /// Which other sites' scripts may ask.
     pub cors: Option<Located<Cors>>,

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::Located;
@@ -9,7 +10,7 @@ use super::shape::{Entries, OneOrMany};
 use super::value::{Address, Cidr, Duration, Size};
 
 /// Process-wide settings.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Process {
     /// Where the admin pages are served; default `127.0.0.1:15000`.
@@ -66,7 +67,7 @@ fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
 }
 
 /// What is logged, and how.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Logging {
     /// The least important events that are still logged: a level (`info`, the default), or a filter such as
@@ -81,7 +82,7 @@ pub struct Logging {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {
     /// One line of `key=value` pairs.
@@ -92,8 +93,9 @@ pub enum LogFormat {
 }
 
 /// A claim: its name, or a list that leads into nested objects. A name may hold dots.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "OneOrMany<String>")]
+#[schemars(with = "OneOrMany<String>")]
 pub struct ClaimPath(pub Vec<String>);
 
 impl TryFrom<OneOrMany<String>> for ClaimPath {
@@ -107,7 +109,7 @@ impl TryFrom<OneOrMany<String>> for ClaimPath {
 }
 
 /// Where spans are sent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tracing {
     /// The URL of an OTLP collector; absent: spans are not exported.
@@ -115,7 +117,7 @@ pub struct Tracing {
 }
 
 /// The cache of verified tokens.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TokenCache {
     /// Its size in memory; default `32MiB`; 0 turns it off.
@@ -129,7 +131,7 @@ impl Default for TokenCache {
 }
 
 /// When the process counts as ready.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Readiness {
     /// Whether readiness waits until every provider has keys; default false.
@@ -137,7 +139,7 @@ pub struct Readiness {
 }
 
 /// The limits on what clients, tokens, key sets and backends may take.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Limits {
     /// Bytes of a request's head; default `64KiB`.
@@ -198,7 +200,7 @@ impl Default for Limits {
 }
 
 /// What happens to headers with an underscore in their name, which some backends read as a dash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum UnderscoreHeaders {
     /// They are removed.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::{Located, Place};
@@ -28,7 +29,7 @@ pub struct Route {
 }
 
 /// One condition of a route: all of its parts must hold.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteMatch {
     /// What the path must be; default: the prefix `/`, which is every path.
@@ -51,8 +52,9 @@ impl Default for RouteMatch {
 }
 
 /// What a path must be.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "PathMatchWritten")]
+#[schemars(with = "PathMatchWritten")]
 pub enum PathMatch {
     /// Exactly this.
     Exact(String),
@@ -62,11 +64,14 @@ pub enum PathMatch {
     Regex(Regex),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 enum PathMatchWritten {
+    /// Exactly this path.
     Exact(String),
+    /// This path, or anything below it, by whole segments.
     PathPrefix(String),
+    /// The whole path is like this expression.
     Regex(Regex),
 }
 
@@ -91,7 +96,7 @@ impl TryFrom<PathMatchWritten> for PathMatch {
 }
 
 /// A condition on a header.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
     /// The header's name.
@@ -101,7 +106,7 @@ pub struct HeaderMatch {
 }
 
 /// A condition on a query parameter.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryMatch {
     /// The parameter's name.
@@ -111,7 +116,7 @@ pub struct QueryMatch {
 }
 
 /// What a header's or parameter's value must be.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueMatch {
     /// Exactly this.
@@ -136,7 +141,7 @@ pub struct Backend {
 }
 
 /// How a backend is reached.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct BackendPolicies {
     /// TLS towards the backend.
@@ -155,7 +160,7 @@ pub struct BackendPolicies {
 }
 
 /// TLS towards a backend.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendTls {
     /// File with the authorities that the backend's certificate must come from, in PEM form; default: the well-known
@@ -172,7 +177,7 @@ pub struct BackendTls {
 }
 
 /// The credential that a backend gets.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BackendAuth {
     /// The client's own, as it came.
@@ -182,12 +187,12 @@ pub enum BackendAuth {
 }
 
 /// A map without keys: `{}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// A credential that stands in a file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFile {
     /// The file; white space around its content is left out.
@@ -195,7 +200,7 @@ pub struct KeyFile {
 }
 
 /// How it is found out which endpoints are well.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Health {
     /// The path that is asked for regularly; absent: endpoints are judged by their answers to requests only.
@@ -233,7 +238,7 @@ impl Default for Health {
 }
 
 /// Which HTTP a backend speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BackendProtocol {
     /// HTTP/1.1.
@@ -245,7 +250,7 @@ pub enum BackendProtocol {
 }
 
 /// How an endpoint is chosen among several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Balance {
     /// The less busy of two drawn at random.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::code::Code;
 use super::error::Diagnostic;
 use super::place::Place;
 
@@ -30,13 +31,13 @@ impl Source {
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         if bytes.len() as u64 > MAX_BYTES {
             let message = format!("the config is longer than {} MiB", MAX_BYTES >> 20);
-            return Err(Diagnostic::error(Place::start_of(&name.into()), message));
+            return Err(Diagnostic::error(Place::start_of(&name.into()), message).code(Code::File));
         }
         String::from_utf8(bytes).map(|text| Self::new(name, text)).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
             let place = Self::new(name, text).place(good, good, "");
-            Diagnostic::error(place, "the config is not UTF-8 text").hint("save the file in UTF-8")
+            Diagnostic::error(place, "the config is not UTF-8 text").hint("save the file in UTF-8").code(Code::File)
         })
     }
 
@@ -49,7 +50,7 @@ impl Source {
                 std::io::ErrorKind::NotFound => format!("there is no config file: {}", tried.display()),
                 _ => format!("the config file can't be read: {}: {error}", tried.display()),
             };
-            Diagnostic::error(Place::start_of(&name.as_str().into()), message)
+            Diagnostic::error(Place::start_of(&name.as_str().into()), message).code(Code::File)
         };
         let file = std::fs::File::open(path).map_err(fail)?;
         let mut bytes = Vec::new();

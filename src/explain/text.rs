@@ -1,4 +1,4 @@
-//! An explanation as text for a terminal.
+//! An explanation as text for a terminal. What comes from a token or a request is escaped.
 
 use std::fmt;
 
@@ -6,14 +6,23 @@ use super::{AuthenticationStep, Explanation, SetStep};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {} on {}", self.method, self.path, self.host)?;
+        writeln!(f, "{} {} on {}", self.method, self.path.escape_debug(), self.host.escape_debug())?;
         match &self.listener {
-            Some(listener) => writeln!(f, "listener       {} ({})", listener.name, listener.origin)?,
+            Some(listener) => {
+                writeln!(f, "listener       {} ({}) on {}", listener.name, listener.origin, self.bind)?;
+            }
             None => writeln!(f, "listener       none on {} answers for this host", self.bind)?,
         }
-        match &self.route {
-            Some(route) => writeln!(f, "route          {} ({})", route.name, route.origin)?,
-            None => writeln!(f, "route          none matches")?,
+        match (&self.route, &self.matched) {
+            (Some(route), Some(matched)) => {
+                writeln!(f, "route          {} ({}), by {matched}", route.name, route.origin)?;
+            }
+            (Some(route), None) => writeln!(f, "route          {} ({})", route.name, route.origin)?,
+            (None, _) if self.listener.is_some() => writeln!(f, "route          none matches")?,
+            (None, _) => {}
+        }
+        for near in &self.near_misses {
+            writeln!(f, "  not          {} ({}): {}", near.route.name, near.route.origin, near.why)?;
         }
         if let Some(step) = &self.authentication {
             authentication(f, step)?;
@@ -21,32 +30,63 @@ impl fmt::Display for Explanation {
         for set in &self.authorization {
             rules(f, set)?;
         }
-        match (self.status, self.reason, self.sentence) {
-            (Some(status), Some(reason), Some(sentence)) => writeln!(f, "=> {status} {reason}: {sentence}"),
-            _ if self.backends.is_empty() => writeln!(f, "=> let through"),
-            _ => writeln!(f, "=> forwarded to {}", self.backends.join(" or ")),
+        if let Some(reason) = self.credentials {
+            writeln!(f, "credentials    refused: {reason}")?;
+        }
+        if !self.further.is_empty() {
+            let all: Vec<_> = self.further.iter().map(|named| format!("{} ({})", named.name, named.origin)).collect();
+            writeln!(f, "further        {}", all.join(", "))?;
+        }
+        if !self.not_judged.is_empty() && self.reason.is_none() {
+            writeln!(f, "not judged     {}: only a running gateway knows", self.not_judged.join(", "))?;
+        }
+        match (self.status, self.reason) {
+            (Some(status), Some(reason)) => writeln!(f, "=> {status} {reason}")?,
+            _ if self.answer.is_some() => writeln!(f, "=> {}", self.answer.as_deref().unwrap_or_default())?,
+            _ if self.backends.is_empty() => writeln!(f, "=> let through")?,
+            _ => writeln!(f, "=> forwarded to {}", self.backends.join(" or "))?,
+        }
+        for (name, value) in self.response_headers.iter().filter(|(name, _)| name == "www-authenticate") {
+            writeln!(f, "   {name}: {value}")?;
+        }
+        if let Some(sentence) = self.sentence {
+            writeln!(f, "   {sentence}")?;
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "hint: {}", hint.escape_debug()),
+            None => Ok(()),
         }
     }
 }
 
 fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt::Result {
     write!(f, "jwtAuth        ")?;
-    match &step.origin {
-        None => return writeln!(f, "none: every request is anonymous"),
-        Some(origin) => write!(f, "{} ({origin}): {}", step.mode, step.result)?,
+    match (&step.origin, &step.replaces) {
+        (None, _) => return writeln!(f, "none: every request is anonymous"),
+        (Some(origin), None) => write!(f, "{} ({origin})", step.mode)?,
+        (Some(origin), Some(replaced)) => write!(f, "{} ({origin}, in the place of {replaced})", step.mode)?,
     }
-    if let Some(reason) = step.reason {
-        write!(f, ", {reason}")?;
+    write!(f, ": {}", step.result)?;
+    match (step.result, step.reason) {
+        ("anonymous", Some(reason)) => writeln!(f, ", since the token was not accepted: {reason}")?,
+        ("anonymous", None) => writeln!(f, ", there is no token")?,
+        _ => writeln!(f)?,
     }
-    if let Some(provider) = &step.provider {
-        write!(f, ", provider {provider}")?;
+    if let Some(credential) = step.credential.as_ref().filter(|_| step.result != "verified") {
+        let of = |members: &serde_json::Map<String, serde_json::Value>| {
+            let members = members.iter().map(|(name, value)| format!("{name} {}", printable(&value.to_string())));
+            members.collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "  UNVERIFIED   {}, {} bytes", credential.places.join(", "), credential.bytes)?;
+        for members in [&credential.unverified_header, &credential.unverified_claims] {
+            if !members.is_empty() {
+                writeln!(f, "               {}", of(members))?;
+            }
+        }
     }
-    if let Some(kid) = &step.kid {
-        write!(f, ", kid {}", kid.escape_debug())?;
-    }
-    writeln!(f)?;
-    if let Some(detail) = &step.detail {
-        writeln!(f, "               {}", detail.escape_debug())?;
+    for check in step.checks.iter().filter(|check| check.result != "notReached") {
+        let mark = if check.result == "ok" { "ok  " } else { "FAIL" };
+        writeln!(f, "{}", format!("  {mark} {:<9} {}", check.name, printable(&check.detail)).trim_end())?;
     }
     Ok(())
 }
@@ -60,11 +100,19 @@ fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
     writeln!(f, "authorization  {} ({}): {verdict}, {}", set.level, set.origin, set.because)?;
     for rule in &set.rules {
         let mark = if rule.decides { "->" } else { "  " };
-        write!(f, "  {mark} {:7} {:6} {}  {}", rule.kind, rule.result, rule.name, rule.expression.escape_debug())?;
-        match &rule.why {
-            Some(why) => writeln!(f, "\n               {}", why.escape_debug())?,
-            None => writeln!(f)?,
+        writeln!(f, "  {mark} {:7} {:6} {}  {}", rule.kind, rule.result, rule.name, printable(&rule.expression))?;
+        for (name, value) in &rule.reads {
+            let value = if value.is_null() { "not there".to_owned() } else { printable(&value.to_string()) };
+            writeln!(f, "               {name}: {value}")?;
+        }
+        if let Some(why) = &rule.why {
+            writeln!(f, "               {}", why.escape_debug())?;
         }
     }
     Ok(())
+}
+
+/// No control character reaches the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -19,11 +19,7 @@ use crate::snapshot::{Bind, ServerTls};
 ///
 /// # Errors
 /// When the handshake fails or takes longer than `limit`.
-pub async fn accept(
-    bind: &Bind,
-    tcp: TcpStream,
-    limit: Duration,
-) -> io::Result<(TlsStream<TcpStream>, &ServerTls)> {
+pub async fn accept(bind: &Bind, tcp: TcpStream, limit: Duration) -> io::Result<(TlsStream<TcpStream>, &ServerTls)> {
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
         let name = hello.client_hello().server_name().map(str::to_ascii_lowercase);

@@ -113,9 +113,7 @@ impl Cors {
     pub fn judge(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> Verdict {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let allowed = match (origins.next(), origins.next()) {
-            (Some(origin), None) if self.names_any() => {
-                origin.to_str().is_ok().then(|| HeaderValue::from_static("*"))
-            }
+            (Some(origin), None) if self.names_any() => origin.to_str().is_ok().then(|| HeaderValue::from_static("*")),
             (Some(origin), None) => {
                 let named = origin.to_str().is_ok_and(|text| self.origins.iter().any(|o| o.is(text)));
                 named.then(|| origin.clone())
@@ -143,7 +141,8 @@ impl Origin {
                 below.is_some_and(|labels| {
                     !labels.is_empty()
                         && labels.split('.').all(|label| {
-                            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                            !label.is_empty()
+                                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
                         })
                 })
             }

@@ -30,6 +30,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Whether every request must show a credential.
+    pub fn is_strict(&self) -> bool {
+        self.basic.as_ref().is_some_and(|policy| policy.strict) || self.api_key.as_ref().is_some_and(|keys| keys.strict)
+    }
+
+    /// Every place where a credential may stand.
+    pub fn locations(&self) -> impl Iterator<Item = &Location> {
+        let basic = self.basic.iter().flat_map(|policy| policy.locations.iter());
+        basic.chain(self.api_key.iter().flat_map(|keys| keys.locations.iter()))
+    }
+
     /// Checks what the request shows. Slow hashes are computed away from the worker's thread.
     ///
     /// # Errors

@@ -38,8 +38,15 @@ pub fn refusal(name: &HeaderName) -> Option<&'static str> {
         "content-length" | "transfer-encoding" | "trailer" => {
             Some("it frames the message: changed, two readers would see two messages")
         }
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" | "proxy-authenticate"
-        | "proxy-authorization" | "expect" => Some("it belongs to one connection, and every hop writes its own"),
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "expect" => Some("it belongs to one connection, and every hop writes its own"),
         _ => None,
     }
 }

@@ -97,17 +97,8 @@ mod tests {
     use crate::upstream::{Address, Protocol};
 
     fn mirror(share: f64) -> Arc<Mirror> {
-        let endpoint = Arc::new(Endpoint {
-            key: 0,
-            label: "m".into(),
-            address: Address::Tcp { host: "m".into(), port: 1 },
-            names: Default::default(),
-            protocol: Protocol::Auto,
-            tls: None,
-            authorization: None,
-            load: None,
-            connect_timeout: std::time::Duration::from_secs(1),
-        });
+        let address = Address::Tcp { host: "m".into(), port: 1 };
+        let endpoint = Arc::new(Endpoint::new("m", address, Protocol::Auto, std::time::Duration::from_secs(1)));
         Arc::new(Mirror::new(endpoint, share, Metrics::default().group(Family::Mirrored, &[])))
     }
 

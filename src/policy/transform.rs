@@ -69,7 +69,8 @@ fn header_value(value: &Value) -> Option<HeaderValue> {
         Value::Null => return None,
         Value::String(text) => text.clone(),
         Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
-            let texts: Vec<String> = items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
+            let texts: Vec<String> =
+                items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
             // an element with a comma would be read as two
             if texts.iter().any(|text| text.contains(',')) {
                 return None;

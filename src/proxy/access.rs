@@ -80,7 +80,13 @@ impl Record {
             }
             other => {
                 self.name(name);
-                let _ = write!(self.line, "{other}");
+                for character in other.to_string().chars() {
+                    // outside of its strings JSON has only ASCII, so an escape always stands inside one
+                    match character {
+                        c if is_unprintable(c) => drop(write!(self.line, "\\u{:04x}", u32::from(c))),
+                        c => self.line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                    }
+                }
             }
         }
     }
@@ -222,6 +228,11 @@ fn is_bare(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| (0x21..0x7f).contains(&b) && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
+/// Whether a character could end a line, or change how the rest of it is shown.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
 fn write_quoted(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
@@ -232,15 +243,8 @@ fn write_quoted(out: &mut Vec<u8>, value: &str) {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
-            c if c.is_control()
-                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => {
-                let mut buffer = [0; 4];
-                out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
-            }
+            c if is_unprintable(c) => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
     out.push(b'"');

@@ -1,11 +1,13 @@
 //! What the record and the metrics keep of a decision. Nothing is decided here, and nothing of a token's bytes is
 //! written.
 
+use http::header;
+
 use super::access::Record;
-use crate::auth::Identity;
-use crate::authz::{Cause, Mode, RuleSet};
-use crate::decision::Decision;
-use crate::request::UnixTime;
+use crate::auth::{Identity, Location};
+use crate::authz::{Cause, Expression, Mode, RuleSet};
+use crate::decision::{self, Decision, Place};
+use crate::request::{Head, UnixTime};
 use crate::snapshot::{Policies, Settings};
 use crate::telemetry::metrics::{Group, RouteSeries, Shard, escape};
 
@@ -47,6 +49,41 @@ pub fn decision(
     }
 }
 
+/// The access log's own fields of the config. What could hold a credential is out of their sight: log lines go to places
+/// that tokens must not. A field that fails to evaluate is left out.
+pub fn fields(
+    record: &mut Record,
+    fields: &[(String, Expression)],
+    policies: &Policies,
+    head: &Head<'_>,
+    place: Place<'_>,
+    now: UnixTime,
+    decision: &Decision,
+) {
+    let mut headers = head.headers.clone();
+    let mut query = head.query;
+    for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
+        headers.remove(name);
+    }
+    let tokens = policies.jwt.iter().flat_map(|jwt| jwt.locations());
+    let others = policies.credentials.iter().flat_map(|credentials| credentials.locations());
+    for location in tokens.chain(others) {
+        match location {
+            Location::Header { name, .. } => drop(headers.remove(name)),
+            Location::Query { .. } => query = None,
+            Location::Cookie { .. } => {}
+        }
+    }
+    let head = Head { headers: &headers, query, ..*head };
+    let vars = decision::vars(policies, &head, place, now, &decision.authentication);
+    for (name, expression) in fields {
+        match expression.value(&vars) {
+            Ok(value) => record.json(name, &value),
+            Err(error) => tracing::debug!(field = name, %error, "a log field failed to evaluate"),
+        }
+    }
+}
+
 fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies: &Policies, decision: &Decision) {
     let authentication = &decision.authentication;
     let failure = authentication.failure();
@@ -60,7 +97,9 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
         if let Some(kid) = token.kid() {
             record.text("kid", kid);
         }
-        for (name, path) in &settings.log_claims {
+        // issuer and subject stand there already
+        let told = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
+        for (name, path) in settings.log_claims.iter().filter(|(_, path)| !told(path)) {
             let mut names = path.iter();
             let first = names.next().and_then(|name| token.claims().get(name));
             if let Some(value) = names.fold(first, |value, name| value?.get(name)) {

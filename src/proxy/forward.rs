@@ -17,8 +17,8 @@ use super::{hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, Timeouts};
-use crate::upstream::pool::{Pool, UpstreamBody};
+use crate::snapshot::{Route, Settings, Timeouts};
+use crate::upstream::pool::{Failed, Pool, UpstreamBody};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.
@@ -47,7 +47,7 @@ pub fn prepare<'a>(
     mut parts: Box<Parts>,
     body: Incoming,
     route: &'a Route,
-    body_limit: Option<u64>,
+    settings: &Settings,
     record: &mut Record,
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -55,6 +55,7 @@ pub fn prepare<'a>(
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
     let bodiless = body.is_end_stream();
+    let body_limit = settings.limits.body;
     if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         return Err(Rejection::closing(Reason::BodyTooLarge));
     }
@@ -63,7 +64,7 @@ pub fn prepare<'a>(
         Some(progress) => {
             record.watch(Arc::clone(progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall)
+            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
         }
         None => RequestBody::Empty,
     };
@@ -72,11 +73,6 @@ pub fn prepare<'a>(
     }
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
-    }
-    if !bodiless && protocol != Protocol::Http2 && body.size_hint().exact().is_none() && seldom_has_body(&parts.method)
-    {
-        // hyper would send it without its body otherwise
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
@@ -106,9 +102,6 @@ impl<'a> Outbound<'a> {
             }
             Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
             Err(error) => {
-                if let (Error::Timeout, Some(load)) = (&error, &self.endpoint.load) {
-                    load.ended(false); // the exchange was given up, and could not count it itself
-                }
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
                 tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
@@ -121,40 +114,52 @@ impl<'a> Outbound<'a> {
     pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
         let Self { endpoint, protocol, .. } = *self;
         let repeatable = self.request.as_ref().filter(|request| is_repeatable(request) && is_safe(request.method()));
-        let mut again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
+        let again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
         let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
         let outcome = {
             let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request));
             in_time(exchange, limit, end, progress, now).await
         };
-        let failed = match outcome {
+        match outcome {
             Some(Ok(response)) => return Ok(response),
-            Some(Err(failed)) => failed,
-            None => return Err(Error::Timeout),
-        };
+            Some(Err(failed)) => self.take_back(failed, again)?,
+            None => return Err(self.timed_out()),
+        }
+        tracing::debug!(backend = %endpoint.label, "a connection had ended; the request is sent once more");
+        // rare, and kept out of every request's own future
+        Box::pin(self.exchange_again(pool)).await
+    }
+
+    /// Puts the request back if a failure left it whole. `again` is what a broken old connection may be answered with.
+    fn take_back(&mut self, failed: Failed, again: Option<http::Request<RequestBody>>) -> Result<(), Error> {
         let broken = failed.reused && matches!(failed.error, Error::Reset(_));
-        if failed.unsent.is_some() {
-            self.request = failed.unsent;
-        }
-        if broken && self.request.is_none() {
-            self.request = again.take();
-        }
-        if !broken || self.request.is_none() {
-            return Err(failed.error);
-        }
-        tracing::debug!(backend = %endpoint.label, error = %failed.error, "a connection had ended; once more");
+        self.request = failed.unsent.or(self.request.take()).or(again.filter(|_| broken));
+        if broken && self.request.is_some() { Ok(()) } else { Err(failed.error) }
+    }
+
+    async fn exchange_again(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, Error> {
+        let Self { endpoint, protocol, .. } = *self;
+        let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
         let outcome = {
-            // rare, and kept out of every request's own future
-            let mut exchange = Box::pin(pool.exchange(endpoint, protocol, &mut self.request));
-            Box::pin(in_time(exchange.as_mut(), limit, end, progress, Instant::now())).await
+            let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request));
+            in_time(exchange, limit, end, progress, Instant::now()).await
         };
         match outcome {
-            Some(answer) => answer.map_err(|failed| {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(failed)) => {
                 self.request = failed.unsent.or(self.request.take());
-                failed.error
-            }),
-            None => Err(Error::Timeout),
+                Err(failed.error)
+            }
+            None => Err(self.timed_out()),
         }
+    }
+
+    /// The exchange was given up, and could not count that itself.
+    fn timed_out(&self) -> Error {
+        if let Some(load) = &self.endpoint.load {
+            load.ended(false);
+        }
+        Error::Timeout
     }
 
     /// Sends the request, which has not been sent, to another endpoint.
@@ -265,11 +270,6 @@ fn unaddress(parts: &mut Parts) {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
-}
-
-/// Methods whose bodies of unknown length hyper leaves out, unless it is told that there is one.
-fn seldom_has_body(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The answer as the client is to see it.

@@ -7,8 +7,8 @@ use super::answer::Content;
 use super::normalize::Request;
 use super::{Choice, Cx, Story, ext_authz};
 use crate::decision::{self, Decision};
-use crate::policy::transform::Made;
 use crate::policy::credentials::Credentials;
+use crate::policy::transform::Made;
 use crate::policy::{Edits, Gates, cors, limit};
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
@@ -20,12 +20,18 @@ pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Optio
         let policy = for_preflight(choice, head, story.now)?;
         return Some(policy.judge(head.headers).preflight::<Bytes>(head.headers).map(Content::Ready));
     }
-    story.cors = choice.policies().cors.as_ref().map(|policy| policy.judge(head.headers));
+    if let Some(policy) = &choice.policies().cors {
+        story.extras().cors = Some(policy.judge(head.headers));
+    }
     None
 }
 
 /// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
-fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a std::sync::Arc<cors::Cors>> {
+pub(super) fn for_preflight<'a>(
+    choice: &'a Choice,
+    head: &Head<'_>,
+    now: UnixTime,
+) -> Option<&'a std::sync::Arc<cors::Cors>> {
     let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
     let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let route = wanted.and_then(|method| {
@@ -42,13 +48,14 @@ pub(super) async fn pass_gates(
     gates: &Gates,
     choice: &Choice,
     decision: &Decision,
-    head: &Head<'_>,
+    request: &Request,
 ) -> Result<Option<Response<Content>>, Rejection> {
+    let head = &request.head();
     if let Some(policy) = &gates.ext_authz {
         match ext_authz::ask(policy, &cx.worker.pool, head).await {
-            ext_authz::Answer::Pass(granted) => story.granted = Some(granted),
+            ext_authz::Answer::Pass(granted) => story.extras().granted = Some(granted),
             ext_authz::Answer::Refuse(response, reason) => {
-                story.refusal = Some(reason);
+                story.extras().refusal = Some(reason);
                 return Ok(Some(response.map(Content::Ready)));
             }
         }
@@ -56,11 +63,11 @@ pub(super) async fn pass_gates(
     let vars = decision::vars(choice.policies(), head, choice.place(), story.now, &decision.authentication);
     match limit::take_all(&gates.limits, &vars) {
         Ok(quota) => {
-            story.quota = quota;
+            story.extras().quota = quota;
             Ok(None)
         }
         Err(exhausted) => {
-            story.quota = Some(exhausted.quota);
+            story.extras().quota = Some(exhausted.quota);
             let retry_after = Some(exhausted.retry_after);
             Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
         }
@@ -83,11 +90,11 @@ pub(super) struct Begun<'a> {
     edits: &'a Edits,
     made: Option<Made>,
     /// The request as it was judged, for expressions that see it beside the answer.
-    judged: Option<Request>,
+    judged: Option<(Request, Option<Decision>)>,
 }
 
 /// Evaluates what the request's edits need to know of it before anything of it is taken away.
-pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: &Request) -> Option<Begun<'a>> {
+pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: &Request) -> Option<Box<Begun<'a>>> {
     let policies = choice.policies();
     let edits = policies.edits.as_deref()?;
     let made = edits.transform_request.as_ref().map(|transformation| {
@@ -95,8 +102,15 @@ pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: 
         let now = UnixTime::now();
         transformation.evaluate(&decision::vars(policies, &head, choice.place(), now, &decision.authentication))
     });
-    let judged = edits.transform_response.is_some().then(|| request.clone());
-    Some(Begun { edits, made, judged })
+    let judged = edits.transform_response.is_some().then(|| (request.clone(), None));
+    Some(Box::new(Begun { edits, made, judged }))
+}
+
+/// Keeps the decision for expressions that see it beside the answer; for all others it ends here.
+pub(super) fn keep(edits: Option<&mut Begun<'_>>, decision: Decision) {
+    if let Some((_, kept)) = edits.and_then(|edits| edits.judged.as_mut()) {
+        *kept = Some(decision);
+    }
 }
 
 impl Begun<'_> {
@@ -116,9 +130,9 @@ impl Begun<'_> {
     }
 
     /// Edits the headers of an answer with this status.
-    pub(super) fn on_response(&self, choice: &Choice, decision: &Decision, status: u16, headers: &mut HeaderMap) {
-        let head = self.judged.as_ref().map(Request::head);
-        let vars = head.as_ref().map(|head| {
+    pub(super) fn on_response(&self, choice: &Choice, status: u16, headers: &mut HeaderMap) {
+        let judged = self.judged.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
+        let vars = judged.as_ref().map(|(head, decision)| {
             decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), &decision.authentication)
         });
         self.edits.on_response(vars.as_ref(), status, headers);

@@ -3,6 +3,8 @@
 //! The same code stands in the body, the challenge, the log line and the metric. Nothing that the client sent is
 //! ever reflected, except the request's id.
 
+pub mod envoy;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};

@@ -34,7 +34,8 @@ pub enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 8] = [
+    /// Every family.
+    pub const ALL: [Self; 8] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
@@ -62,9 +63,10 @@ impl Family {
             Self::Retries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
-            Self::Mirrored => {
-                ("portcullis_mirrored_requests_total", "Copies of requests for mirrors, by route and what became of them.")
-            }
+            Self::Mirrored => (
+                "portcullis_mirrored_requests_total",
+                "Copies of requests for mirrors, by route and what became of them.",
+            ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
         }
     }
@@ -313,7 +315,7 @@ impl Shard {
         lock(&self.numbers).connections += change;
     }
 
-    /// Says how many tokens the worker's cache holds.
+    /// Says how many tokens the cache that all workers share holds.
     pub fn cache_entries(&self, entries: u64) {
         lock(&self.numbers).cache_entries = entries;
     }
@@ -355,7 +357,8 @@ impl Numbers {
             mine.upstream.add(&theirs.upstream);
         }
         self.connections += other.connections;
-        self.cache_entries += other.cache_entries;
+        // one cache, which every worker counts
+        self.cache_entries = self.cache_entries.max(other.cache_entries);
     }
 }
 

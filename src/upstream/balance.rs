@@ -146,17 +146,9 @@ mod tests {
     fn endpoint(name: &str) -> Arc<Endpoint> {
         let limits =
             Limits { max_connections: None, consecutive_failures: 1, ejection_time: Duration::from_secs(3600) };
-        Arc::new(Endpoint {
-            key: 0,
-            label: name.into(),
-            address: Address::Tcp { host: name.into(), port: 80 },
-            names: Default::default(),
-            protocol: Protocol::Auto,
-            tls: None,
-            authorization: None,
-            load: Some(Load::new(limits)),
-            connect_timeout: Duration::from_secs(1),
-        })
+        let address = Address::Tcp { host: name.into(), port: 80 };
+        let load = Some(Load::new(limits));
+        Arc::new(Endpoint { load, ..Endpoint::new(name, address, Protocol::Auto, Duration::from_secs(1)) })
     }
 
     fn group(names: &[&str], choice: Choice) -> Group {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -208,6 +208,7 @@ impl Pool {
         request: &mut Option<Request<RequestBody>>,
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
+        prepare(request, mark_body);
         let answer = {
             let mut answer = pin!(line.sender.try_send_request(take(request)));
             let connection = &mut line.connection;
@@ -323,6 +324,16 @@ impl Pool {
         // a semaphore that only the map holds has all its permits, and is made anew when it is needed
         lock(&self.seats).retain(|_, seats| Arc::strong_count(seats) > 1);
         lock(&self.http2).retain(|_, entry| entry.sender.as_ref().is_none_or(|sender| !sender.is_closed()));
+    }
+}
+
+/// hyper leaves the body of a GET or HEAD out when its length is unknown, unless it is told that there is one.
+fn mark_body(request: &mut Request<RequestBody>) {
+    if !matches!(request.body(), RequestBody::Empty)
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && request.body().size_hint().exact().is_none()
+    {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

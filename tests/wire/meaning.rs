@@ -200,7 +200,15 @@ fn hop_by_hop_fields_end_here_and_no_upgrade_but_a_websocket_is_asked_for() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-method-override", "x-request-id"]
+        [
+            "host",
+            "traceparent",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-method-override",
+            "x-request-id"
+        ]
     );
     assert_eq!(seen.method(), "GET");
 }

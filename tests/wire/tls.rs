@@ -277,3 +277,81 @@ fn a_unix_socket_is_a_backend() {
     assert_eq!(gateway.client().get("/x", &[]).text(), "hi");
     assert!(backend.join().unwrap().starts_with("GET /x HTTP/1.1\r\n"));
 }
+
+#[test]
+fn a_reload_brings_new_certificates_to_new_handshakes_and_leaves_connections_alone() {
+    let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
+    let (old, new) = (authority.server("a.example"), authority.server("a.example"));
+    let config = format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}}}
+binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        files(&folder, "a", &old),
+        backend.address()
+    );
+    let file = folder.write("config.yaml", &config);
+    let gateway = InProcess::start(&config);
+    gateway.gateway().watch(&file).unwrap();
+    let (mut kept, _) = dial(gateway.address(), "a.example", client_config(None, &[]));
+    assert_eq!(kept.get("/", &[]).status(), 200);
+    let generation = gateway.gateway().snapshot().generation;
+    files(&folder, "a", &new);
+    gateway.gateway().reload();
+    eventually(PATIENCE, "the new certificate", || {
+        let (mut client, log) = dial(gateway.address(), "a.example", client_config(None, &[]));
+        assert_eq!(client.get("/", &[]).status(), 200);
+        let peer = log.lock().unwrap()[0].clone().unwrap().peer;
+        (peer.as_deref() == Some(&*new.der())).then_some(())
+    });
+    assert!(gateway.gateway().snapshot().generation > generation);
+    assert_eq!(kept.get("/", &[]).status(), 200, "made under the old certificate, and as good as before");
+}
+
+#[test]
+fn endpoints_whose_checks_fail_get_no_requests() {
+    use crate::support::Answer;
+    let well = Backend::ok();
+    let ill = Backend::start(|request| match request.target() {
+        "/up" => Answer::new(503, &[], ""),
+        _ => Answer::ok(),
+    });
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{path: /up, interval: 100ms, unhealthyThreshold: 2}}}}}}]}}]}}]}}]",
+        well.address(),
+        ill.address()
+    ));
+    eventually(PATIENCE, "two failed checks", || (ill.wait_for(2).len() > 1).then_some(()));
+    let mut client = gateway.client();
+    // a check's verdict follows its answer
+    eventually(PATIENCE, "only the well one is asked", || {
+        let before = ill.requests().iter().filter(|request| request.target() == "/").count();
+        (0..6).for_each(|_| assert_eq!(client.get("/", &[]).status(), 200));
+        (ill.requests().iter().filter(|request| request.target() == "/").count() == before).then_some(())
+    });
+    assert!(well.requests().iter().any(|request| request.target() == "/up"));
+}
+
+#[test]
+fn ipv6_works_on_both_sides() {
+    use std::io::{Read, Write};
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("skipped: this machine has no IPv6");
+        return;
+    };
+    let address = listener.local_addr().unwrap();
+    let backend = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = [0; 1024];
+        let read = stream.read(&mut seen).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        String::from_utf8_lossy(&seen[..read]).into_owned()
+    });
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, address: '::1', listeners: [{{routes: [{{policies: {{authorization: {{rules: ['request.host == \"[::1]\" && source.address == \"::1\"']}}}}, backends: [{{host: '{address}'}}]}}]}}]}}]"
+    ));
+    let at = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, gateway.address().port()));
+    let mut client = crate::support::RawClient::connect(at);
+    let response = client.send(format!("GET / HTTP/1.1\r\nHost: {at}\r\n\r\n")).response();
+    assert_eq!(response.text(), "hi");
+    let seen = backend.join().unwrap();
+    assert!(seen.contains("x-forwarded-for: ::1\r\n"), "{seen}");
+}

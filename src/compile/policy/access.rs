@@ -85,7 +85,8 @@ impl Compiler<'_> {
     }
 
     pub(in crate::compile) fn ext_authz(&mut self, written: &Located<ExtAuthzConfig>) -> Option<ExtAuthz> {
-        let Some(ExtAuthzProtocol::Http(HttpAuthz { path_prefix, include_response_headers })) = &written.protocol else {
+        let Some(ExtAuthzProtocol::Http(HttpAuthz { path_prefix, include_response_headers })) = &written.protocol
+        else {
             self.error(
                 &written.place,
                 "`extAuthz` over gRPC, which is the default, is not supported yet; write `protocol: {http: {}}` for a \
@@ -94,7 +95,10 @@ impl Compiler<'_> {
             return None;
         };
         if written.include_request_body.is_some() {
-            self.error(&written.place, "`includeRequestBody` is not supported yet: the service decides without the body");
+            self.error(
+                &written.place,
+                "`includeRequestBody` is not supported yet: the service decides without the body",
+            );
         }
         let answers: Vec<HeaderName> = include_response_headers.iter().map(|name| name.0.clone()).collect();
         for name in &answers {

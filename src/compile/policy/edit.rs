@@ -44,7 +44,8 @@ impl Compiler<'_> {
             return Some(Arc::clone(made));
         }
         let transformation = |this: &mut Self, pick: fn(&Transformations) -> &TransformationConfig| {
-            let written = transformations.map(|t| (pick(t), &t.place)).filter(|(t, _)| **t != TransformationConfig::default());
+            let written =
+                transformations.map(|t| (pick(t), &t.place)).filter(|(t, _)| **t != TransformationConfig::default());
             written.map(|(written, place)| this.transformation(written, place))
         };
         let edits = Arc::new(Edits {
@@ -149,7 +150,10 @@ impl Compiler<'_> {
         if let Some(place) = rewritten.or(redirected)
             && route.matches.iter().any(|entry| matches!(entry.path, PathMatch::Regex(_)))
         {
-            self.error(place, "`path.prefix` replaces a prefix, and a match of this route is a `regex`; use `path.full`");
+            self.error(
+                place,
+                "`path.prefix` replaces a prefix, and a match of this route is a `regex`; use `path.full`",
+            );
         }
         match (&policies.request_redirect, &policies.direct_response) {
             (None, None) => None,
@@ -183,7 +187,8 @@ impl Compiler<'_> {
             self.error(&written.place, format!("an answer with status {} has no body", status.as_u16()));
         }
         self.check_names(written.headers.0.iter().map(|(name, _)| &name.0), &written.place);
-        let mut headers: Vec<_> = written.headers.0.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect();
+        let mut headers: Vec<_> =
+            written.headers.0.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect();
         if !written.body.is_empty() && !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
             headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
         }

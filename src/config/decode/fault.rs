@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Expected, Unexpected};
 
+use super::super::code::Code;
 use super::super::error::Diagnostic;
 use super::super::node::{Kind, Node};
 use super::{State, advice, short};
@@ -16,6 +17,7 @@ pub(in super::super) struct Fault<'a> {
     span: Option<(usize, usize)>,
     message: String,
     hint: Option<String>,
+    code: Code,
     source: Source,
 }
 
@@ -34,7 +36,7 @@ enum Source {
 
 impl<'a> Fault<'a> {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { node: None, span: None, message: message.into(), hint: None, source: Source::Value }
+        Self { node: None, span: None, message: message.into(), hint: None, code: Code::Value, source: Source::Value }
     }
 
     /// Not worth telling: it follows from what was told.
@@ -51,6 +53,11 @@ impl<'a> Fault<'a> {
     /// The same, pointing at a key.
     pub(super) fn spanning(mut self, start: usize, end: usize) -> Self {
         self.span = Some((start, end));
+        self
+    }
+
+    pub(super) fn code(mut self, code: Code) -> Self {
+        self.code = code;
         self
     }
 
@@ -84,7 +91,7 @@ impl<'a> Fault<'a> {
             _ => (node.start, node.start),
         });
         let place = state.source.place(start, end, &node.path);
-        let finding = Diagnostic::error(place, self.message);
+        let finding = Diagnostic::error(place, self.message).code(self.code);
         (
             node.id,
             Some(match self.hint {
@@ -119,7 +126,7 @@ impl serde::de::Error for Fault<'_> {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { source: Source::Missing(field), ..Self::new(format!("`{field}` is missing")) }
+        Self { source: Source::Missing(field), code: Code::Missing, ..Self::new(format!("`{field}` is missing")) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A target that names nothing is an error: a policy that silently protects nothing is the worst of all outcomes.
 
 use super::super::bind::{Bind, Listener};
+use super::super::code::Code;
 use super::super::error::Diagnostic;
 use super::super::place::{Located, Place};
 use super::super::policy::Policies;
@@ -104,7 +105,8 @@ pub(super) fn attach(
 
 /// A name that nothing has.
 pub(super) fn unknown(what: &str, name: &Located<String>, known: &[String]) -> Diagnostic {
-    let error = Diagnostic::error(name.place.clone(), format!("there is no {what} `{}`", name.value));
+    let error =
+        Diagnostic::error(name.place.clone(), format!("there is no {what} `{}`", name.value)).code(Code::NoSuchName);
     if let Some(near) = nearest(&name.value, known.iter().map(String::as_str)) {
         return error.hint(format!("did you mean `{near}`?"));
     }
@@ -162,5 +164,5 @@ fn merge(into: &mut Policies, from: &Located<Policies>, errors: &mut Vec<Diagnos
 
 fn twice(kind: &str, new: &Place, there: &Place) -> Diagnostic {
     let message = format!("a second `{kind}` for the same target; the first is on line {}", there.line);
-    Diagnostic::error(new.clone(), message).hint("which of them would hold is not clear; keep one")
+    Diagnostic::error(new.clone(), message).code(Code::Twice).hint("which of them would hold is not clear; keep one")
 }

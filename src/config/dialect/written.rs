@@ -1,8 +1,9 @@
 //! The file as it is written: the keys of all three generations of the dialect, side by side.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::bind::{PathNormalization, Protocol, Tls};
+use super::super::bind::{Errors, PathNormalization, Protocol, Tls};
 use super::super::place::Located;
 use super::super::policy::Policies;
 use super::super::process::Process;
@@ -11,7 +12,7 @@ use super::super::shape::{Both, Entries, OneOrMany, TextOr};
 use super::super::value::{BackendHost, BindAddress, HostPattern};
 
 /// A whole file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[derive(Default)]
 pub(in super::super) struct ConfigWritten {
@@ -32,7 +33,7 @@ pub(in super::super) struct ConfigWritten {
 }
 
 /// A socket.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct BindWritten {
     /// The port.
@@ -44,7 +45,7 @@ pub(in super::super) struct BindWritten {
 }
 
 /// A listener of a bind.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct ListenerWritten {
     /// Its name.
@@ -63,6 +64,9 @@ pub(in super::super) struct ListenerWritten {
     /// How paths are made unambiguous.
     #[serde(default)]
     pub path_normalization: PathNormalization,
+    /// `own` (the default) or `envoy`: whose words and statuses its refusals have.
+    #[serde(default)]
+    pub errors: Errors,
     /// What holds for this listener.
     #[serde(default)]
     pub policies: Policies,
@@ -72,7 +76,7 @@ pub(in super::super) struct ListenerWritten {
 }
 
 /// A gateway; its policies stand beside these keys.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct GatewayWritten {
     /// The port.
@@ -87,12 +91,14 @@ pub(in super::super) struct GatewayWritten {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
+    /// Whose words and statuses its refusals have.
+    pub errors: Option<Errors>,
     /// Several sets of hosts, each with its own settings.
     pub listeners: Option<Vec<Located<Both<Policies, GatewayListenerWritten>>>>,
 }
 
 /// A listener of a gateway; its policies stand beside these keys.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct GatewayListenerWritten {
     /// Its name.
@@ -105,10 +111,12 @@ pub(in super::super) struct GatewayListenerWritten {
     pub tls: Option<Located<Tls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
+    /// Whose words and statuses its refusals have; default: the gateway's.
+    pub errors: Option<Errors>,
 }
 
 /// A route.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct RouteWritten {
     /// Its name.
@@ -131,7 +139,7 @@ pub(in super::super) struct RouteWritten {
 }
 
 /// What a top-level route says besides.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct RouteGateways {
     /// The gateways, or `gateway/listener`, that it belongs to; default: the gateway named `default`.
@@ -139,7 +147,7 @@ pub(in super::super) struct RouteGateways {
 }
 
 /// A backend of a route: its own, or one with a name.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct BackendWritten {
     /// Its address.
@@ -160,7 +168,7 @@ pub(in super::super) struct BackendWritten {
 }
 
 /// A backend that routes name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct NamedBackendWritten {
     /// Its name.
@@ -179,7 +187,7 @@ pub(in super::super) struct NamedBackendWritten {
 }
 
 /// Policies, and what they are for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct TargetedWritten {
     /// Their name: a string, or `{name, namespace}`.
@@ -195,7 +203,7 @@ pub(in super::super) struct TargetedWritten {
 }
 
 /// A name in agentgateway's longer form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct NameWritten {
     /// The name.
@@ -207,7 +215,7 @@ pub(in super::super) struct NameWritten {
 }
 
 /// agentgateway's phases.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in super::super) enum Phase {
     /// Before routing.
@@ -217,7 +225,7 @@ pub(in super::super) enum Phase {
 }
 
 /// What policies are for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in super::super) enum Target {
     /// A gateway, or one listener of it.
@@ -232,7 +240,7 @@ pub(in super::super) enum Target {
 pub(in super::super) type TextOrLocated<T> = Located<TextOr<T>>;
 
 /// A gateway, or one listener of it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in super::super) struct GatewayTarget {
     /// The gateway's name.
@@ -245,7 +253,7 @@ pub(in super::super) struct GatewayTarget {
 }
 
 /// A route.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct RouteTarget {
     /// The route's name.

@@ -1,5 +1,6 @@
 //! The other policies that decide who may ask: `authorization`, `cors`, `basicAuth`, `apiKey`, `extAuthz`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::Located;
@@ -9,7 +10,7 @@ use super::super::value::{BackendHost, Duration, HeaderName, Method, Size, Statu
 use super::jwt::Location;
 
 /// Rules in CEL.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authorization {
     /// Whether a refusal is carried out; default `enforce`.
@@ -20,7 +21,7 @@ pub struct Authorization {
 }
 
 /// Whether a refusal is carried out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthorizationMode {
     /// It is.
@@ -33,8 +34,9 @@ pub enum AuthorizationMode {
 }
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Located<TextOr<RuleWritten>>")]
+#[schemars(with = "Located<TextOr<RuleWritten>>")]
 pub struct Rule {
     /// Its name in logs and metrics.
     pub name: Option<String>,
@@ -55,12 +57,16 @@ pub enum RuleKind {
     Require,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RuleWritten {
+    /// Its name in logs and metrics; default: its kind and its place in the list, such as `allow[0]`.
     name: Option<String>,
+    /// If there are allow rules, one must be true. A rule that is a bare string is one of these.
     allow: Option<Located<String>>,
+    /// Refuses when it is true, and when it fails to evaluate.
     deny: Option<Located<String>>,
+    /// Refuses unless it is true.
     require: Option<Located<String>>,
 }
 
@@ -89,7 +95,7 @@ impl TryFrom<Located<TextOr<RuleWritten>>> for Rule {
 }
 
 /// Which other sites' scripts may ask (the Fetch standard's CORS protocol).
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Cors {
     /// The sites that may: `*`, an origin, or an origin with a wildcard host such as `https://*.example.com`.
@@ -107,8 +113,9 @@ pub struct Cors {
 }
 
 /// A site: scheme, host and port.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub enum Origin {
     /// Any site.
     Any,
@@ -154,7 +161,7 @@ impl TryFrom<String> for Origin {
 }
 
 /// Whether a credential must be there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthMode {
     /// Every request needs one.
@@ -167,7 +174,7 @@ pub enum AuthMode {
 }
 
 /// Authentication by name and password (RFC 7617).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicAuth {
     /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`.
@@ -180,7 +187,7 @@ pub struct BasicAuth {
 }
 
 /// Authentication by an API key.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyAuth {
     /// The keys.
@@ -193,7 +200,7 @@ pub struct ApiKeyAuth {
 }
 
 /// One API key.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
     /// The key: a string, or `{file: path}`.
@@ -204,7 +211,7 @@ pub struct ApiKey {
 }
 
 /// Another service that decides.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExtAuthz {
     /// The service.
@@ -223,7 +230,7 @@ pub struct ExtAuthz {
 }
 
 /// How the service is asked.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ExtAuthzProtocol {
     /// Envoy's gRPC protocol (`envoy.service.auth.v3.Authorization`).
@@ -233,7 +240,7 @@ pub enum ExtAuthzProtocol {
 }
 
 /// Envoy's gRPC protocol.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcAuthz {
     /// Extra values that the service sees.
@@ -241,7 +248,7 @@ pub struct GrpcAuthz {
 }
 
 /// A plain request, whose status decides.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpAuthz {
     /// What stands before the request's own path.
@@ -251,7 +258,7 @@ pub struct HttpAuthz {
 }
 
 /// What happens when the service can't be asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum FailureMode {
     /// The request is refused with 403.
@@ -264,7 +271,7 @@ pub enum FailureMode {
 }
 
 /// How much of the body the service sees.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IncludeBody {
     /// At most so much.

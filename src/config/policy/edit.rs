@@ -1,5 +1,6 @@
 //! Policies that change a request or response, or answer by themselves.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::Located;
@@ -7,7 +8,7 @@ use super::super::shape::{Entries, OneOrMany};
 use super::super::value::{BackendHost, HeaderName, HeaderValue, Status};
 
 /// Header edits: remove, then set, then add.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderEdits {
     /// Headers that get one more line.
@@ -19,7 +20,7 @@ pub struct HeaderEdits {
 }
 
 /// Headers that CEL expressions make.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transformations {
     /// On the request, before it is forwarded.
@@ -29,7 +30,7 @@ pub struct Transformations {
 }
 
 /// Header edits whose values are CEL expressions.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transformation {
     /// Headers that get one more line.
@@ -41,7 +42,7 @@ pub struct Transformation {
 }
 
 /// An answer that sends the client elsewhere.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redirect {
     /// The scheme of the new place; default: the request's.
@@ -55,7 +56,7 @@ pub struct Redirect {
 }
 
 /// A scheme to redirect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum RedirectScheme {
     /// `http`.
@@ -65,7 +66,7 @@ pub enum RedirectScheme {
 }
 
 /// An authority to redirect to, or to send to the backend.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum RedirectAuthority {
     /// Host and port.
@@ -81,8 +82,9 @@ pub enum RedirectAuthority {
 }
 
 /// A host with or without port, as it stands in a URL.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct WithAuthority(pub http::uri::Authority);
 
 impl TryFrom<String> for WithAuthority {
@@ -96,8 +98,9 @@ impl TryFrom<String> for WithAuthority {
 }
 
 /// A status code that redirects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "u16")]
+#[schemars(with = "u16")]
 pub struct RedirectStatus(pub http::StatusCode);
 
 impl TryFrom<u16> for RedirectStatus {
@@ -111,7 +114,7 @@ impl TryFrom<u16> for RedirectStatus {
 }
 
 /// A new path.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum PathRewrite {
     /// This path; the query stays.
@@ -121,8 +124,9 @@ pub enum PathRewrite {
 }
 
 /// A path that starts with a slash.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct NewPath(pub String);
 
 impl TryFrom<String> for NewPath {
@@ -139,7 +143,7 @@ impl TryFrom<String> for NewPath {
 }
 
 /// Host and path that the backend sees.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UrlRewrite {
     /// The authority that the backend sees; default: the client's.
@@ -149,7 +153,7 @@ pub struct UrlRewrite {
 }
 
 /// An answer without a backend.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectResponse {
     /// Its status.
@@ -163,7 +167,7 @@ pub struct DirectResponse {
 }
 
 /// Another backend that gets a copy of the request; its answer is thrown away.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// The backend.
@@ -174,7 +178,7 @@ pub struct Mirror {
 }
 
 /// Where copies go.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorBackend {
     /// Its address.
@@ -182,8 +186,9 @@ pub struct MirrorBackend {
 }
 
 /// A share, from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "f64")]
+#[schemars(with = "f64")]
 pub struct Share(pub f64);
 
 impl Default for Share {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::Located;
@@ -9,8 +10,9 @@ use super::super::shape::{Entries, TextOr};
 use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
 
 /// Where a provider's keys come from.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "TextOr<JwksWritten>")]
+#[schemars(with = "TextOr<JwksWritten>")]
 pub enum Jwks {
     /// A file, watched for changes.
     File(Located<PathBuf>),
@@ -48,7 +50,7 @@ pub struct RemoteJwks {
 }
 
 /// How a failed fetch is tried again.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksRetry {
     /// Tries after the first; default 3. Afterwards the next refresh tries again, for ever.
@@ -67,7 +69,7 @@ impl Default for JwksRetry {
 }
 
 /// The time between tries, doubled each time.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Backoff {
     /// Before the second try; default `1s`.
@@ -83,7 +85,7 @@ impl Default for Backoff {
 }
 
 /// A way in which a fetch fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum RetryOn {
     /// A 5xx status.
     #[serde(rename = "5xx")]
@@ -97,7 +99,7 @@ pub enum RetryOn {
 }
 
 /// TLS towards the server that has the keys.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksTls {
     /// File with the authorities that its certificate must come from, in PEM form; default: the well-known public ones.
@@ -113,21 +115,34 @@ pub struct JwksTls {
 }
 
 /// The map under `jwks`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct JwksWritten {
+    /// A file, watched for changes: a JSON Web Key Set, one key, or PEM.
     file: Option<Located<PathBuf>>,
+    /// An `http` or `https` URL, fetched in the background and refreshed.
     url: Option<Located<String>>,
+    /// The key set itself, as JSON text or as YAML.
     inline: Option<TextOr<serde_json::Value>>,
+    /// The list of keys itself.
     keys: Option<serde_json::Value>,
+    /// With `url`: how long keys are fresh; default: as `Cache-Control` says within 1m and 24h, or else `5m`.
     cache_duration: Option<Duration>,
+    /// With `url`: how long one fetch may take; default `10s`.
     timeout: Option<Duration>,
+    /// With `url`: the largest answer; default: `limits.jwksSize`.
     max_size: Option<Size>,
+    /// With `url`: how long the last good keys count while refreshing fails; default `24h`.
     stale_for: Option<Duration>,
+    /// With `url`: how a failed fetch is tried again.
     retry: Option<JwksRetry>,
+    /// With `url`: TLS towards the server.
     tls: Option<JwksTls>,
+    /// With `url`: headers of the fetch.
     headers: Option<Entries<HeaderName, HeaderValue>>,
+    /// With `url`: where to connect instead of the URL's host.
     connect_to: Option<Located<BackendHost>>,
+    /// With `url`: whether proxies that the environment names are used; default false.
     proxy_from_environment: Option<bool>,
 }
 

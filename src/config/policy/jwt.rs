@@ -2,6 +2,7 @@
 
 mod written;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::{Located, Place};
@@ -11,8 +12,9 @@ use super::super::value::{Duration, HeaderName};
 use super::jwks::Jwks;
 
 /// Authentication by JWT.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Both<written::JwtAuthWritten, written::ProviderWritten>")]
+#[schemars(with = "Both<written::JwtAuthWritten, written::ProviderWritten>")]
 pub struct JwtAuth {
     /// What a missing or bad token does. Absent is [`JwtMode::Optional`], and worth a warning.
     pub mode: Option<Located<JwtMode>>,
@@ -33,7 +35,7 @@ pub struct JwtAuth {
 }
 
 /// What a missing or bad token does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum JwtMode {
     /// Every request needs a good token.
@@ -52,7 +54,7 @@ pub enum JwtMode {
 }
 
 /// Where a token may stand.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Location {
     /// In a header, behind a prefix.
@@ -64,8 +66,9 @@ pub enum Location {
 }
 
 /// A header that carries a token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "written::HeaderWritten")]
+#[schemars(with = "written::HeaderWritten")]
 pub struct HeaderLocation {
     /// The header's name.
     pub name: HeaderName,
@@ -75,7 +78,7 @@ pub struct HeaderLocation {
 }
 
 /// A cookie or query parameter that carries a token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedLocation {
     /// Its name.
@@ -118,7 +121,7 @@ pub struct Provider {
 }
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RS256,
@@ -150,7 +153,7 @@ pub enum Algorithm {
 }
 
 /// A claim that becomes a request header.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimToHeader {
     /// The claim's name, or a list that is a path into nested claims.
@@ -163,7 +166,7 @@ pub struct ClaimToHeader {
 }
 
 /// How a claim is written into a header.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ClaimEncoding {
     /// Scalars as text, lists of scalars joined with commas, anything else as JSON.

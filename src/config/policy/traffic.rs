@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::Located;
@@ -9,7 +10,7 @@ use super::super::shape::OneOrMany;
 use super::super::value::{Duration, Status};
 
 /// How long a request may take. Zero is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
     /// The whole exchange; default: no limit.
@@ -23,7 +24,7 @@ pub struct Timeout {
 }
 
 /// When a request is tried again. Requests whose body can't be sent twice are not.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
     /// Tries after the first; default 1.
@@ -41,7 +42,7 @@ impl Default for Retry {
 }
 
 /// A token bucket: each request takes one, and none left is a refusal with 429.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RateLimit {
     /// How many the bucket holds.
@@ -63,7 +64,7 @@ fn one() -> NonZeroU64 {
 }
 
 /// What a rate limit counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Counted {
     /// Requests.
@@ -72,8 +73,9 @@ pub enum Counted {
 }
 
 /// A duration above zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Duration")]
+#[schemars(with = "Duration")]
 pub struct Interval(pub std::time::Duration);
 
 impl TryFrom<Duration> for Interval {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where one of the gateway's own endpoints listens: `ip:port`, `[v6]:port`, `localhost:port`, `:port`, or `off`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub enum Address {
     /// Not at all.
     Off,
@@ -54,8 +55,9 @@ impl TryFrom<String> for Address {
 }
 
 /// The IP address that a bind listens at; an IPv6 address may stand in brackets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct BindAddress(pub IpAddr);
 
 impl TryFrom<String> for BindAddress {
@@ -72,8 +74,9 @@ impl TryFrom<String> for BindAddress {
 }
 
 /// What a backend's `host` says: where it is, and whether to speak TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct BackendHost {
     /// Where to connect.
     pub endpoint: Endpoint,
@@ -183,8 +186,9 @@ impl FromStr for BackendHost {
 }
 
 /// A range of IP addresses: `10.0.0.0/8`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Cidr {
     network: IpAddr,
     length: u8,

@@ -3,8 +3,9 @@
 use std::fmt;
 
 /// Which hosts a listener or route answers for: an exact name, or `*.suffix` for all names below it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub enum HostPattern {
     /// This host only. Lower case, without a trailing dot.
     Exact(String),
@@ -65,8 +66,9 @@ impl fmt::Display for HostPattern {
 }
 
 /// A regular expression that must match a whole value. Its compiled size is bounded.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Regex {
     written: String,
     compiled: regex::Regex,

@@ -3,8 +3,9 @@
 use http::StatusCode;
 
 /// A header's name, lower-cased.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct HeaderName(pub http::HeaderName);
 
 impl TryFrom<String> for HeaderName {
@@ -15,8 +16,9 @@ impl TryFrom<String> for HeaderName {
 }
 
 /// A header's value: visible characters, spaces and tabs.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct HeaderValue(pub http::HeaderValue);
 
 impl TryFrom<String> for HeaderValue {
@@ -29,8 +31,9 @@ impl TryFrom<String> for HeaderValue {
 }
 
 /// A request method, compared with its case.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Method(pub http::Method);
 
 impl TryFrom<String> for Method {
@@ -46,8 +49,9 @@ impl TryFrom<String> for Method {
 }
 
 /// A status code from 100 to 599.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "u16")]
+#[schemars(with = "u16")]
 pub struct Status(pub StatusCode);
 
 impl TryFrom<u16> for Status {

@@ -8,8 +8,9 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// A span of time in Go's spelling: `300ms`, `1.5s`, `5m`, `1h30m`. Never negative; a bare number is refused, since
 /// nobody can see its unit (`0` needs none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Duration(pub StdDuration);
 
 impl Duration {

@@ -37,7 +37,9 @@ fn way(text: &str, target: usize) -> Way {
     let path = words.next().unwrap();
     let path = match (path.strip_prefix('~'), path.strip_suffix('*')) {
         (Some(text), _) => PathMatch::Regex(regex(text)),
-        (None, Some(prefix)) => PathMatch::Prefix(if prefix == "/" { prefix } else { prefix.trim_end_matches('/') }.into()),
+        (None, Some(prefix)) => {
+            PathMatch::Prefix(if prefix == "/" { prefix } else { prefix.trim_end_matches('/') }.into())
+        }
         (None, None) => PathMatch::Exact(path.into()),
     };
     let value = |text: &str| -> (String, ValueMatch) {
@@ -296,7 +298,8 @@ fn model(ways: &[Way], asked: &Asked) -> Option<usize> {
     let path = |way: &Way| match &way.path {
         PathMatch::Exact(path) => (**path == *asked.path).then_some((0, 0)),
         PathMatch::Prefix(prefix) => {
-            let segments = |text: &str| text.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+            let segments =
+                |text: &str| text.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
             let fits = segments(&asked.path).starts_with(&segments(prefix));
             fits.then_some((1, usize::MAX - prefix.len()))
         }

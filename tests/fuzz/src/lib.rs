@@ -5,8 +5,11 @@ mod parsers;
 mod slow;
 mod tokens;
 
+/// What is done with one input.
+pub type Body = fn(&[u8]);
+
 /// Every target: its name, which is also its corpus's, and its body.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("token", tokens::token),
     ("claims", tokens::claims),
     ("authorization", tokens::authorization),

@@ -1,5 +1,6 @@
 //! `jwtAuth` as it is written: one provider's fields may stand directly in it, and older spellings are taken too.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::super::place::{Located, Place};
@@ -9,10 +10,12 @@ use super::super::jwks::Jwks;
 use super::{Algorithm, ClaimToHeader, HeaderLocation, JwtAuth, JwtMode, Location, Provider};
 
 /// A header that carries a token.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeaderWritten {
+    /// The header's name.
     name: HeaderName,
+    /// What stands before the token, compared ignoring case; default: nothing, but `Bearer ` for `authorization`.
     prefix: Option<String>,
 }
 
@@ -24,45 +27,67 @@ impl From<HeaderWritten> for HeaderLocation {
 }
 
 /// What `jwtAuth` says for all providers.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct JwtAuthWritten {
+    /// What a missing or bad token does; default `optional`, and worth a warning.
     mode: Option<Located<JwtMode>>,
+    /// Where tokens are looked for; default: the `Authorization` header with the prefix `Bearer `.
     locations: Option<OneOrMany<Location>>,
+    /// The same, for one place.
     location: Option<Location>,
+    /// Whether the verified credential stays on the request; default false.
     #[serde(default)]
     forward: bool,
+    /// The realm of the challenge; default `portcullis`.
     realm: Option<Located<String>>,
+    /// Who may have signed the token. One provider's fields may stand directly in `jwtAuth` instead.
     providers: Option<Located<Vec<ListedProvider>>>,
+    /// Claims that become request headers. Clients can't send these headers: they are removed from every request.
     #[serde(default)]
     claims_to_headers: Vec<ClaimToHeader>,
+    /// The header that carries the token's payload as base64url; removed from every request as well.
     payload_header: Option<HeaderName>,
+    /// Claims that hold several words in one string, such as `scope`; CEL sees them as a list through `scopes(jwt)`.
     #[serde(default)]
     split_claims: OneOrMany<String>,
 }
 
 /// A provider's entry, or the same fields standing directly in `jwtAuth`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ProviderWritten {
+    /// Its name in logs and metrics; default: the issuer.
     name: Option<Located<String>>,
+    /// The issuer, compared exactly with `iss`; a list is any of them; absent: not checked, and worth a warning.
     issuer: Option<Located<OneOrMany<String>>>,
+    /// The audiences of which a token must name one; absent or empty: not checked, and worth a warning.
     audiences: Option<Located<OneOrMany<String>>>,
+    /// Where its keys come from; absent: discovered from the issuer.
     jwks: Option<Located<Jwks>>,
+    /// The algorithms that are accepted; default: what each key allows, HMAC excluded.
     algorithms: Option<Located<OneOrMany<Algorithm>>>,
+    /// How far clocks may differ, for `exp`, `nbf` and `iat`; default `60s`.
     leeway: Option<Located<Duration>>,
+    /// Claims that a token must have; default `[exp]`.
     required_claims: Option<Located<OneOrMany<String>>>,
+    /// agentgateway's place for `requiredClaims`.
     jwt_validation_options: Option<Located<ValidationOptions>>,
+    /// The longest time from `iat` to `exp`; default: any.
     max_lifetime: Option<Located<Duration>>,
+    /// The accepted values of the header's `typ`; default: not checked.
     token_types: Option<Located<OneOrMany<String>>>,
     // The same as the policy's own when the fields stand directly in `jwtAuth`.
+    /// Where its tokens are looked for; default: the policy's `locations`.
     locations: Option<OneOrMany<Location>>,
+    /// The same, for one place.
     location: Option<Location>,
 }
 
 /// A provider of the list. It is put together here, so that its errors stand at its own place.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(try_from = "Located<ProviderWritten>")]
+#[schemars(with = "Located<ProviderWritten>")]
 struct ListedProvider(Provider);
 
 impl TryFrom<Located<ProviderWritten>> for ListedProvider {
@@ -73,9 +98,10 @@ impl TryFrom<Located<ProviderWritten>> for ListedProvider {
 }
 
 /// agentgateway's place for `requiredClaims`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct ValidationOptions {
+    /// Claims that a token must have.
     required_claims: Option<OneOrMany<String>>,
 }
 

@@ -1,0 +1,106 @@
+//! The effective config: each listener and route with what holds for it and where that was written.
+//!
+//! It names policies, providers and rules; it leaves out what could be a secret: keys, header values that are set,
+//! credentials for backends, and the contents of files.
+
+use serde_json::{Value, json};
+
+use crate::auth::JwtAuth;
+use crate::config::Place;
+use crate::config::policy::Policies as PoliciesConfig;
+use crate::control::InForce;
+use crate::explain::jwt_origin;
+use crate::snapshot::Policies;
+
+/// The effective config as JSON.
+pub(super) fn effective(config: &InForce) -> Value {
+    let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds).map(|(written, bind)| {
+        let listeners = written.listeners.iter().zip(&bind.listeners).map(|(written, listener)| {
+            let levels = [&written.gateway_policies, &written.policies];
+            let routes = written.routes.iter().zip(&listener.routes).map(|(route, runs)| {
+                let levels = [&written.gateway_policies, &written.policies, &route.policies];
+                json!({
+                    "name": route.name,
+                    "origin": origin(&route.place),
+                    "hostnames": route.hostnames.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
+                    "matches": route.matches.iter().map(|m| format!("{:?}", m.path)).collect::<Vec<_>>(),
+                    "policies": policies(&levels, &runs.policies),
+                    "backends": runs.backends.endpoints().map(|e| e.label.to_string()).collect::<Vec<_>>(),
+                })
+            });
+            json!({
+                "name": written.name,
+                "gateway": written.gateway,
+                "origin": origin(&written.place),
+                "hostname": written.hostname.as_ref().map(|host| host.value.to_string()),
+                "tls": written.tls.is_some(),
+                "unmatched": policies(&levels, &listener.policies),
+                "routes": routes.collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "address": bind.address.to_string(),
+            "origin": origin(&written.place),
+            "listeners": listeners.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "generation": config.snapshot.generation,
+        "file": config.loaded.source.name().as_ref(),
+        "binds": binds.collect::<Vec<_>>(),
+    })
+}
+
+fn policies(levels: &[&PoliciesConfig], runs: &Policies) -> Value {
+    let jwt = runs.jwt.as_ref().map(|jwt| jwt_auth(jwt, jwt_origin(levels.iter().copied())));
+    let rules = runs.rules.iter().map(|set| {
+        let rules = set.rules.iter().map(|rule| {
+            json!({
+                "name": &*rule.name,
+                rule.kind.as_str(): rule.expression.source(),
+                "origin": rule.origin.to_string(),
+            })
+        });
+        json!({
+            "level": set.level.as_str(),
+            "mode": set.mode.as_str(),
+            "origin": set.origin.to_string(),
+            "rules": rules.collect::<Vec<_>>(),
+        })
+    });
+    let mut others = serde_json::Map::new();
+    for level in levels {
+        for (kind, place) in level.kinds() {
+            if !matches!(kind, "jwtAuth" | "authorization") {
+                others.insert(kind.to_owned(), json!({ "origin": origin(place) }));
+            }
+        }
+    }
+    json!({
+        "protection": runs.protection().as_str(),
+        "jwtAuth": jwt,
+        "authorization": rules.collect::<Vec<_>>(),
+        "others": others,
+    })
+}
+
+fn jwt_auth(jwt: &JwtAuth, origin: Option<String>) -> Value {
+    let providers = jwt.providers().iter().map(|provider| {
+        json!({
+            "name": &**provider.name(),
+            "issuers": provider.issuers().collect::<Vec<_>>(),
+            "audiences": provider.audiences().collect::<Vec<_>>(),
+            "keys": provider.keys().current().as_ref().map_or(0, |keys| keys.len()),
+        })
+    });
+    json!({
+        "mode": if jwt.shadow() { "shadow".to_owned() } else { format!("{:?}", jwt.mode()).to_lowercase() },
+        "origin": origin,
+        "providers": providers.collect::<Vec<_>>(),
+    })
+}
+
+/// `file:line`.
+pub(super) fn origin(place: &Place) -> String {
+    format!("{}:{}", place.file, place.line)
+}

@@ -1,0 +1,118 @@
+//! `portcullis explain`: what the gateway would do with a request, and why, without sending it anywhere.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use http::Method;
+use http::header::{HeaderName, HeaderValue};
+
+use super::output::{Format, Paint, finish, finish_json};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, input, load, say};
+use crate::control::InForce;
+use crate::explain::{Explanation, Question, explain};
+use crate::reason::Reason;
+use crate::request::UnixTime;
+
+/// It would be answered with 401 (or 400 or 503) for its credentials.
+const UNAUTHENTICATED: u8 = 3;
+/// It would be answered with 403.
+const DENIED: u8 = 4;
+
+/// A request and the config that it meets.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// A bearer token, `@file`, or `-` for standard input. It is never shown.
+    #[arg(short, long)]
+    token: Option<String>,
+    /// A header field; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The moment of the request: RFC 3339, seconds since 1970, or an offset from now such as +1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::moment)]
+    at: Option<UnixTime>,
+    /// The client's address.
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// The method.
+    method: Method,
+    /// A URL, or a path. A URL's port chooses the bind.
+    url: String,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| format!("not a header's name: `{name}`"))?;
+    let value = HeaderValue::try_from(value.trim()).map_err(|_| format!("not a value for the header `{name}`"))?;
+    Ok((name, value))
+}
+
+pub(super) fn main(args: &ExplainArgs) -> ExitCode {
+    match run(args) {
+        Ok(told) => {
+            let code = ExitCode::from(code(&told));
+            match args.output {
+                Format::Text => finish(&paint(&told.to_string()), code),
+                Format::Json => match serde_json::to_value(&told) {
+                    Ok(value) => finish_json(&value, code),
+                    Err(error) => {
+                        say(format_args!("error: {error}"));
+                        ExitCode::from(FAILED)
+                    }
+                },
+            }
+        }
+        Err(code) => code,
+    }
+}
+
+fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
+    let bad = |why: String| {
+        say(format_args!("error: {why}"));
+        ExitCode::from(BAD_CONFIG)
+    };
+    if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
+        return Err(bad("token and config can't both come from standard input".to_owned()));
+    }
+    let (loaded, snapshot) = load::compiled(&args.config).map_err(|broken| broken.tell())?;
+    let token = args.token.as_deref().map(input::token).transpose().map_err(bad)?;
+    let question = Question {
+        method: args.method.clone(),
+        url: args.url.clone(),
+        headers: args.headers.clone(),
+        token,
+        client: args.client,
+        now: args.at.unwrap_or_else(UnixTime::now),
+    };
+    explain(&InForce { loaded, snapshot: Arc::new(snapshot) }, &question).map_err(|why| bad(why.to_string()))
+}
+
+/// 0: it would go on to the backend.
+fn code(told: &Explanation) -> u8 {
+    let Some(code) = told.reason else { return 0 };
+    // the reason's own status: a gRPC client is answered 200 whatever happens
+    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == code);
+    match reason.map(|reason| (reason, reason.status().as_u16())) {
+        Some((Reason::MultipleTokens | Reason::KeysUnavailable, _) | (_, 401)) => UNAUTHENTICATED,
+        Some((_, 403)) => DENIED,
+        _ => FAILED,
+    }
+}
+
+/// Colours for the lines that matter.
+fn paint(text: &str) -> String {
+    let paint = Paint::stdout();
+    let line = |line: &str| match line.trim_start() {
+        start if start.starts_with("FAIL") || start.starts_with("=> 4") || start.starts_with("=> 5") => paint.bad(line),
+        start if start.starts_with("=>") => paint.good(line),
+        start if start.starts_with("hint:") || start.starts_with("UNVERIFIED") => paint.warn(line),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|one| line(one) + "\n").collect()
+}

@@ -1,0 +1,108 @@
+//! How commands speak: results on standard output, notes on standard error, colours only where somebody sees them, and
+//! a reader that stops listening is no failure.
+
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::FAILED;
+use crate::config::{Code, Diagnostic, Severity, Source};
+
+/// How a command's result is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Writes a command's result and gives `code`. A closed pipe is no failure; a full disk is.
+pub(super) fn finish(result: &str, code: ExitCode) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(result.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            super::say(format_args!("error: standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => code,
+    }
+}
+
+/// The same for JSON: indented, and a line break at its end.
+pub(super) fn finish_json(result: &serde_json::Value, code: ExitCode) -> ExitCode {
+    finish(&format!("{result:#}\n"), code)
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(bool);
+
+impl Paint {
+    /// Colours if standard output is a terminal and `NO_COLOR` is not set.
+    pub(super) fn stdout() -> Self {
+        Self(std::io::stdout().is_terminal() && wanted())
+    }
+
+    /// The same for standard error.
+    pub(super) fn stderr() -> Self {
+        Self(std::io::stderr().is_terminal() && wanted())
+    }
+
+    /// Red: it fails.
+    pub(super) fn bad(self, text: impl fmt::Display) -> String {
+        self.with("1;31", text)
+    }
+
+    /// Green: it is good.
+    pub(super) fn good(self, text: impl fmt::Display) -> String {
+        self.with("32", text)
+    }
+
+    /// Yellow: look here.
+    pub(super) fn warn(self, text: impl fmt::Display) -> String {
+        self.with("1;33", text)
+    }
+
+    fn with(self, colour: &str, text: impl fmt::Display) -> String {
+        if self.0 { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+}
+
+/// See no-color.org: set and not empty means no colours.
+fn wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Findings as people read them, each with its id and the line that it is about, and a count when there are several
+/// errors.
+pub(super) fn findings(findings: &[Diagnostic], source: Option<&Source>, paint: Paint) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let word = format!("{}[{}]", finding.severity.as_str(), finding.code);
+        let word = match finding.severity {
+            Severity::Error => paint.bad(word),
+            Severity::Warning => paint.warn(word),
+        };
+        text.push_str(&finding.render_as(&word, source));
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    if errors > 1 {
+        text.push_str(&format!("{errors} errors\n"));
+    }
+    text
+}
+
+/// A list of every id with its meaning: what `validate --help` ends with.
+pub(super) fn ids() -> String {
+    let line = |code: &Code| format!("  {code}  {}\n", code.title());
+    Code::ALL.iter().map(line).collect()
+}
+
+/// A count and what is counted.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

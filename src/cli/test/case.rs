@@ -1,0 +1,168 @@
+//! The test file: requests, tokens, and what is expected of them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use http::header::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::input;
+use super::keys::{StandIns, Wanted};
+use crate::config::place::Located;
+use crate::explain::{Explanation, Question};
+use crate::request::UnixTime;
+
+/// A test file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Suite {
+    /// The config that is tested, relative to this file; `-f` goes before it.
+    pub(super) config: Option<Located<String>>,
+    /// The tests.
+    pub(super) tests: Vec<Located<Test>>,
+}
+
+/// One test.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Test {
+    /// What it shows.
+    pub(super) name: String,
+    /// What is asked.
+    request: Request,
+    /// The token that comes along.
+    token: Option<Token>,
+    /// The moment, in RFC 3339 or seconds; default: now.
+    at: Option<String>,
+    /// What must come of it.
+    expect: Expect,
+}
+
+/// A request.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Request {
+    /// Default: GET.
+    method: String,
+    /// A URL or a path. A URL's port chooses the bind.
+    url: String,
+    /// Header fields.
+    headers: BTreeMap<String, String>,
+    /// The client's address; default: 127.0.0.1.
+    client: Option<String>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { method: "GET".to_owned(), url: "/".to_owned(), headers: BTreeMap::new(), client: None }
+    }
+}
+
+/// A token, made for the test.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Token {
+    /// Whose; needed when the config has several providers.
+    provider: Option<String>,
+    /// Its claims. The provider's issuer and audience, `iat` and `exp` are there by themselves; null leaves one out.
+    claims: Map<String, Value>,
+    /// Header parameters besides `alg`, `typ` and `kid`, or in their place.
+    header: Map<String, Value>,
+    /// From now to `exp`; default `5m`; negative is in the past.
+    expires_in: Option<String>,
+    /// Signed by a key that the provider does not have.
+    forged: bool,
+    /// This very text in place of a token.
+    raw: Option<String>,
+}
+
+/// What must come of a request. What is not written is not looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Expect {
+    /// The status; 200 stands for whatever the backend answers.
+    status: Option<u16>,
+    /// The reason code of a refusal.
+    reason: Option<String>,
+    /// The listener that answers.
+    listener: Option<String>,
+    /// The route that takes the request; `none` for no route.
+    route: Option<String>,
+    /// The rule that decides; `none` when no single rule does.
+    rule: Option<String>,
+    /// Headers that the backend gets; `absent` for one that it must not get.
+    upstream_headers: BTreeMap<String, String>,
+}
+
+/// A test and where it stands.
+pub(super) type Case = Located<Test>;
+
+impl Case {
+    /// The request, with its token.
+    pub(super) fn question(&self, keys: &StandIns, now: UnixTime) -> Result<Question, String> {
+        let Test { request, token, at, .. } = &self.value;
+        let now = at.as_deref().map_or(Ok(now), input::moment)?;
+        let token = match token {
+            None => None,
+            Some(Token { raw: Some(raw), .. }) => Some(raw.clone()),
+            Some(token) => {
+                let expires_in = token.expires_in.as_deref().map_or(Some(300.0), input::signed);
+                let wanted = Wanted {
+                    provider: token.provider.as_deref(),
+                    claims: &token.claims,
+                    header: &token.header,
+                    expires_in: expires_in.ok_or("`expiresIn` is a duration such as 5m or -120s")?,
+                    forged: token.forged,
+                };
+                Some(keys.token(&wanted, now)?)
+            }
+        };
+        let header = |(name, value): (&String, &String)| {
+            let name = HeaderName::try_from(name).map_err(|_| format!("not a header's name: `{name}`"))?;
+            let value = HeaderValue::try_from(value).map_err(|_| format!("not a value for the header `{name}`"))?;
+            Ok::<_, String>((name, value))
+        };
+        Ok(Question {
+            method: request.method.parse().map_err(|_| format!("not a method: `{}`", request.method))?,
+            url: request.url.clone(),
+            headers: request.headers.iter().map(header).collect::<Result<_, _>>()?,
+            token,
+            client: match &request.client {
+                None => None,
+                Some(text) => Some(text.parse::<IpAddr>().map_err(|_| format!("not an IP address: `{text}`"))?),
+            },
+            now,
+        })
+    }
+
+    /// What is not as expected: the field, what was expected, what came.
+    pub(super) fn differences(&self, told: &Explanation) -> Vec<(String, String, String)> {
+        let expect = &self.value.expect;
+        let mut found = Vec::new();
+        let mut compare = |what: &str, expected: Option<&str>, got: Option<&str>| {
+            let got = got.unwrap_or("none");
+            if let Some(expected) = expected.filter(|expected| *expected != got) {
+                found.push((what.to_owned(), expected.to_owned(), got.to_owned()));
+            }
+        };
+        let status = told.status.unwrap_or(200).to_string();
+        compare("status", expect.status.map(|status| status.to_string()).as_deref(), Some(&status));
+        compare("reason", expect.reason.as_deref(), told.reason);
+        let name = |named: &Option<crate::explain::Named>| named.as_ref().map(|named| named.name.clone());
+        compare("listener", expect.listener.as_deref(), name(&told.listener).as_deref());
+        compare("route", expect.route.as_deref(), name(&told.route).as_deref());
+        compare("rule", expect.rule.as_deref(), told.deciding_rule.as_deref());
+        for (name, expected) in &expect.upstream_headers {
+            let values: Vec<&str> = told
+                .upstream_headers
+                .iter()
+                .filter(|(own, _)| own.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.as_str())
+                .collect();
+            let got = if values.is_empty() { "absent".to_owned() } else { values.join(",") };
+            compare(&format!("header {name}"), Some(expected), Some(&got));
+        }
+        found
+    }
+}

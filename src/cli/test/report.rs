@@ -1,0 +1,210 @@
+//! What came of the tests, and how much of the config they met.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::super::output::{Paint, counted};
+use crate::explain::Explanation;
+use crate::snapshot::{Policies, Snapshot};
+
+/// One test's result.
+pub(super) struct Outcome {
+    pub(super) name: String,
+    pub(super) place: String,
+    /// What, expected, got.
+    pub(super) differences: Vec<(String, String, String)>,
+    pub(super) told: Explanation,
+}
+
+/// All results.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) files: Vec<(String, Vec<Outcome>)>,
+    pub(super) coverage: Coverage,
+}
+
+/// Which routes took a request, and which rules were true.
+#[derive(Default)]
+pub(super) struct Coverage {
+    routes: BTreeMap<(String, String), bool>,
+    /// By origin and name.
+    rules: BTreeMap<(String, String), bool>,
+}
+
+impl Coverage {
+    /// Everything of a config that could be covered.
+    pub(super) fn expect(&mut self, snapshot: &Snapshot) {
+        for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
+            self.expect_rules(&listener.policies);
+            for route in &listener.routes {
+                self.routes.entry((listener.name.to_string(), route.name.to_string())).or_insert(false);
+                self.expect_rules(&route.policies);
+            }
+        }
+    }
+
+    fn expect_rules(&mut self, policies: &Policies) {
+        for rule in policies.rules.iter().flat_map(|set| &set.rules) {
+            self.rules.entry((rule.origin.to_string(), rule.name.to_string())).or_insert(false);
+        }
+    }
+
+    /// What one request met.
+    pub(super) fn note(&mut self, told: &Explanation) {
+        if let (Some(listener), Some(route)) = (&told.listener, &told.route) {
+            self.routes.insert((listener.name.clone(), route.name.clone()), true);
+        }
+        for rule in told.authorization.iter().flat_map(|set| &set.rules).filter(|rule| rule.result == "true") {
+            self.rules.insert((rule.origin.clone(), rule.name.clone()), true);
+        }
+    }
+
+    fn counts(of: &BTreeMap<(String, String), bool>) -> (usize, usize) {
+        (of.values().filter(|covered| **covered).count(), of.len())
+    }
+
+    /// Routes and rules together; a config without any is covered.
+    pub(super) fn percent(&self) -> f64 {
+        let ((routes, all_routes), (rules, all_rules)) = (Self::counts(&self.routes), Self::counts(&self.rules));
+        match all_routes + all_rules {
+            0 => 100.0,
+            all => (routes + rules) as f64 * 100.0 / all as f64,
+        }
+    }
+
+    fn missing(of: &BTreeMap<(String, String), bool>) -> impl Iterator<Item = &(String, String)> {
+        of.iter().filter(|(_, covered)| !**covered).map(|(what, _)| what)
+    }
+}
+
+impl Report {
+    fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.files.iter().flat_map(|(_, outcomes)| outcomes)
+    }
+
+    pub(super) fn failed(&self) -> usize {
+        self.outcomes().filter(|outcome| !outcome.differences.is_empty()).count()
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let paint = Paint::stdout();
+        let mut out = String::new();
+        for outcome in self.outcomes() {
+            if outcome.differences.is_empty() {
+                let _ = writeln!(out, "{}    {}", paint.good("ok"), outcome.name);
+                continue;
+            }
+            let _ = writeln!(out, "{}  {} ({})", paint.bad("FAIL"), outcome.name, outcome.place);
+            for (what, expected, got) in &outcome.differences {
+                let _ = writeln!(out, "      {what}: expected {expected}, got {got}");
+            }
+            if let Some(detail) = outcome.told.authentication.as_ref().and_then(|step| step.detail.as_ref()) {
+                let _ = writeln!(out, "      {}", detail.escape_debug());
+            }
+        }
+        let (all, failed) = (self.outcomes().count(), self.failed());
+        let ((routes, all_routes), (rules, all_rules)) =
+            (Coverage::counts(&self.coverage.routes), Coverage::counts(&self.coverage.rules));
+        let _ = writeln!(
+            out,
+            "{}: {} passed, {failed} failed; covered: routes {routes}/{all_routes}, rules {rules}/{all_rules}",
+            counted(all, "test"),
+            all - failed
+        );
+        for (listener, route) in Coverage::missing(&self.coverage.routes) {
+            let _ = writeln!(out, "  never asked: route {route} of listener {listener}");
+        }
+        for (origin, rule) in Coverage::missing(&self.coverage.rules) {
+            let _ = writeln!(out, "  never true: rule {rule} ({origin})");
+        }
+        out
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        let test = |outcome: &Outcome| {
+            let differences: Vec<Value> = outcome
+                .differences
+                .iter()
+                .map(|(what, expected, got)| json!({"what": what, "expected": expected, "got": got}))
+                .collect();
+            let ok = differences.is_empty();
+            json!({"name": outcome.name, "place": outcome.place, "ok": ok, "differences": differences})
+        };
+        let files: Vec<Value> = self
+            .files
+            .iter()
+            .map(|(path, outcomes)| json!({"file": path, "tests": outcomes.iter().map(test).collect::<Vec<_>>()}))
+            .collect();
+        let part = |of: &BTreeMap<(String, String), bool>| {
+            let (covered, all) = Coverage::counts(of);
+            let missing: Vec<_> = Coverage::missing(of).map(|(one, other)| format!("{one} {other}")).collect();
+            json!({"covered": covered, "all": all, "missing": missing})
+        };
+        let failed = self.failed();
+        json!({
+            "files": files,
+            "passed": self.outcomes().count() - failed,
+            "failed": failed,
+            "coverage": {
+                "percent": self.coverage.percent().floor(),
+                "routes": part(&self.coverage.routes),
+                "rules": part(&self.coverage.rules),
+            },
+        })
+    }
+
+    /// The XML that continuous integration reads.
+    pub(super) fn junit(&self) -> String {
+        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+        for (path, outcomes) in &self.files {
+            let failed = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
+            let (name, tests) = (xml(path), outcomes.len());
+            let _ = writeln!(out, "  <testsuite name=\"{name}\" tests=\"{tests}\" failures=\"{failed}\">");
+            for outcome in outcomes {
+                let case = format!("    <testcase name=\"{}\" classname=\"{name}\"", xml(&outcome.name));
+                if outcome.differences.is_empty() {
+                    let _ = writeln!(out, "{case}/>");
+                    continue;
+                }
+                let lines = outcome
+                    .differences
+                    .iter()
+                    .map(|(what, expected, got)| format!("{what}: expected {expected}, got {got}"));
+                let message = lines.collect::<Vec<_>>().join("; ");
+                let _ = writeln!(out, "{case}>\n      <failure message=\"{}\"/>\n    </testcase>", xml(&message));
+            }
+            out.push_str("  </testsuite>\n");
+        }
+        out.push_str("</testsuites>\n");
+        out
+    }
+}
+
+/// Text in an attribute. Characters that XML 1.0 can't hold become `?`.
+fn xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' => out.push_str("&#10;"),
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn attributes_are_escaped() {
+        assert_eq!(super::xml("a<b>&\"c\"\n\u{1b}"), "a&lt;b&gt;&amp;&quot;c&quot;&#10;?");
+    }
+}

@@ -1,0 +1,71 @@
+//! `portcullis token`: keys and tokens for tests and demos, and a look into a token.
+
+mod inspect;
+mod keys;
+mod mint;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::say;
+use crate::auth::Algorithm;
+
+/// What to do with tokens.
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a key: a private JWK that only you can read, and the public key set for the gateway.
+    #[command(after_help = "Examples:
+  portcullis token keygen                              dev.private.json and dev.jwks.json, ES256
+  portcullis token keygen --alg RS256 --bits 4096 --out issuer")]
+    Keygen(keys::KeygenArgs),
+    /// Print the public key set of keys.
+    #[command(after_help = "Examples:
+  portcullis token jwks dev.private.json > dev.jwks.json
+  portcullis token jwks old.pem new.private.json       both, for a rotation")]
+    Jwks(keys::JwksArgs),
+    /// Sign a token.
+    #[command(after_help = "Examples:
+  portcullis token mint --key dev.private.json --iss https://idp.example --aud my-app --sub alice
+  portcullis token mint --key dev.private.json --claim 'groups=[\"admins\"]' --claim level=3 --exp 5m
+  curl -H \"Authorization: Bearer $(portcullis token mint --key dev.private.json --sub bob)\" localhost:3000")]
+    Mint(mint::MintArgs),
+    /// Show what a token says. It says UNVERIFIED unless a config has keys that verify it.
+    #[command(
+        after_help = "Exit code: 0 it could be read (with -f: it was verified), 1 it was refused, 2 bad usage or config.
+
+Examples:
+  portcullis token inspect @token.txt
+  pbpaste | portcullis token inspect - -f config.yaml"
+    )]
+    Inspect(inspect::InspectArgs),
+}
+
+pub(super) fn main(args: &TokenArgs) -> ExitCode {
+    let done = match &args.command {
+        TokenCommand::Keygen(args) => keys::keygen(args),
+        TokenCommand::Jwks(args) => keys::jwks(args),
+        TokenCommand::Mint(args) => mint::main(args),
+        TokenCommand::Inspect(args) => inspect::main(args),
+    };
+    done.unwrap_or_else(|(code, why)| {
+        say(format_args!("error: {why}"));
+        ExitCode::from(code)
+    })
+}
+
+/// The exit code, or the exit code and why.
+type Done = Result<ExitCode, (u8, String)>;
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    Algorithm::parse(name).ok_or_else(|| {
+        let names: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}

@@ -1,0 +1,161 @@
+//! The JSON Schema of the config file, made from the types that read it and their doc comments, for editors and for
+//! `portcullis schema --explain`.
+
+mod walk;
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::dialect::ConfigWritten;
+use super::place::Located;
+use super::shape::{Both, Entries, OneOrMany, TextOr};
+use super::value::Size;
+
+pub use walk::{Field, Spot};
+
+/// The schema of a whole file (JSON Schema 2020-12).
+pub fn schema() -> serde_json::Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<ConfigWritten>();
+    schema.insert("title".to_owned(), "Portcullis config".into());
+    schema.to_value()
+}
+
+/// A place is no part of what is written.
+impl<T: JsonSchema> JsonSchema for Located<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [one, {"type": "array", "items": one}] })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for TextOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("TextOr_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let other = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [{"type": "string"}, other] })
+    }
+}
+
+impl<K, V: JsonSchema> JsonSchema for Entries<K, V> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Entries_{}", V::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<V>();
+        json_schema!({ "type": "object", "additionalProperties": value })
+    }
+}
+
+/// One map with the fields of both. Neither alone may refuse the other's.
+impl<A: JsonSchema, B: JsonSchema> JsonSchema for Both<A, B> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}_and_{}", A::schema_name(), B::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (mut whole, other) = (A::json_schema(generator), B::json_schema(generator));
+        let mut properties = whole.remove("properties").unwrap_or_else(|| serde_json::json!({}));
+        if let (Some(mine), Some(more)) =
+            (properties.as_object_mut(), other.get("properties").and_then(|more| more.as_object()))
+        {
+            for (name, property) in more {
+                mine.entry(name.clone()).or_insert_with(|| property.clone());
+            }
+        }
+        whole.insert("properties".to_owned(), properties);
+        let lists = [whole.remove("required"), other.get("required").cloned()];
+        let required: Vec<_> =
+            lists.into_iter().flatten().filter_map(|list| list.as_array().cloned()).flatten().collect();
+        if !required.is_empty() {
+            whole.insert("required".to_owned(), required.into());
+        }
+        whole
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A size: an integer of bytes, or a number with a unit, such as `64KiB` and `2MiB`.",
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    /// Whether every field says what it is for.
+    fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(members) => {
+                for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                    // a key of a choice is told of beside it
+                    if property.get("description").or(members.get("description")).is_none() {
+                        found.push(format!("{path}.{name}"));
+                    }
+                }
+                for (name, member) in members {
+                    undocumented(member, &format!("{path}/{name}"), found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| undocumented(item, path, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let mut found = Vec::new();
+        undocumented(&super::schema(), "", &mut found);
+        assert_eq!(found, [""; 0]);
+    }
+}

@@ -1,0 +1,239 @@
+//! Kubernetes manifests: files in, objects out, with a way to read their fields that knows where each stands.
+//!
+//! What it refuses: what is not YAML, what has no `kind` or no name, keys that are written twice, and two objects of
+//! one kind and name.
+
+use std::sync::Arc;
+
+use crate::config::node::{Kind, Node, parse_all};
+use crate::config::{Diagnostic, Source};
+
+use super::report::{Report, Verdict};
+
+/// One object of the files.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// The number of its file.
+    pub file: usize,
+    /// The file.
+    pub source: Arc<Source>,
+    /// The API group, empty for the core's.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; `default` when none is written.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Kind, namespace and name, for people.
+    pub label: String,
+    root: Node,
+}
+
+/// Reads all objects of the files.
+pub(super) fn read(sources: &[Source]) -> Result<Vec<Document>, Vec<Diagnostic>> {
+    let (mut documents, mut errors) = (Vec::new(), Vec::new());
+    for (file, source) in sources.iter().enumerate() {
+        let source = Arc::new(source.clone());
+        match parse_all(&source) {
+            Ok((roots, more)) => {
+                errors.extend(more);
+                for root in roots {
+                    collect(file, &source, root, &mut documents, &mut errors);
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    for (at, one) in documents.iter().enumerate() {
+        let same = |other: &&Document| other.label == one.label && other.group == one.group;
+        if let Some(first) = documents.iter().take(at).find(same) {
+            let place = first.source.place(first.root.start, first.root.start, "");
+            let message = format!("a second {}; the first is at {place}", one.label);
+            errors.push(Diagnostic::error(one.source.place(one.root.start, one.root.start, ""), message));
+        }
+    }
+    if errors.is_empty() { Ok(documents) } else { Err(errors) }
+}
+
+fn collect(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Document>, errors: &mut Vec<Diagnostic>) {
+    if is_null(&root) {
+        return;
+    }
+    let text =
+        |path: &[&str]| path.iter().try_fold(&root, |node, key| child(node, key)).and_then(scalar).map(str::to_owned);
+    let fault = |message: &str| Diagnostic::error(source.place(root.start, root.start, ""), message);
+    let Some(kind) = text(&["kind"]) else {
+        errors.push(fault("this is no Kubernetes object: it has no `kind`"));
+        return;
+    };
+    if kind.ends_with("List") && child(&root, "items").is_some() {
+        if let Kind::Map(entries) = root.kind
+            && let Some(Kind::List(items)) = entries.into_iter().find(|e| e.key == "items").map(|e| e.value.kind)
+        {
+            items.into_iter().for_each(|item| collect(file, source, item, documents, errors));
+        }
+        return;
+    }
+    let Some(name) = text(&["metadata", "name"]) else {
+        errors.push(fault("the object has no `metadata.name`"));
+        return;
+    };
+    let namespace = text(&["metadata", "namespace"]).unwrap_or_else(|| "default".to_owned());
+    let version = text(&["apiVersion"]).unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    let label = format!("{kind} {namespace}/{name}");
+    documents.push(Document { file, source: Arc::clone(source), group, kind, namespace, name, label, root });
+}
+
+/// Whether nothing is written there.
+pub(super) fn is_null(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+}
+
+fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    match &node.kind {
+        Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
+        _ => None,
+    }
+    .filter(|node| !is_null(node))
+}
+
+fn scalar(node: &Node) -> Option<&str> {
+    match &node.kind {
+        Kind::Scalar { text, .. } if !is_null(node) => Some(text),
+        _ => None,
+    }
+}
+
+impl Document {
+    /// The object's root.
+    pub(super) fn root<'a>(&'a self, report: &'a Report) -> Field<'a> {
+        Field { doc: self, node: &self.root, report }
+    }
+
+    /// Where it stands, for comments: `SecurityPolicy default/jwt (gw.yaml:12)`.
+    pub(super) fn origin(&self) -> String {
+        let place = self.source.place(self.root.start, self.root.start, "");
+        format!("{} ({}:{})", self.label, place.file, place.line)
+    }
+}
+
+/// A field of an object, that can be read and spoken for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field<'a> {
+    /// Its object.
+    pub doc: &'a Document,
+    /// Its value.
+    pub node: &'a Node,
+    /// Where it is spoken for.
+    pub report: &'a Report,
+}
+
+impl<'a> Field<'a> {
+    /// The field of that name, if something is written there.
+    pub(super) fn get(self, key: &str) -> Option<Field<'a>> {
+        child(self.node, key).map(|node| Field { node, ..self })
+    }
+
+    /// The field at the end of a path of names.
+    pub(super) fn at(self, path: &[&str]) -> Option<Field<'a>> {
+        path.iter().try_fold(self, |field, key| field.get(key))
+    }
+
+    /// The text of a scalar.
+    pub(super) fn text(self) -> Option<&'a str> {
+        scalar(self.node)
+    }
+
+    /// The text of the scalar of that name.
+    pub(super) fn text_of(self, key: &str) -> Option<&'a str> {
+        self.get(key).and_then(Field::text)
+    }
+
+    /// The items of a list; none for anything else.
+    pub(super) fn items(self) -> impl Iterator<Item = Field<'a>> {
+        let items: &[Node] = match &self.node.kind {
+            Kind::List(items) => items,
+            _ => &[],
+        };
+        items.iter().map(move |node| Field { node, ..self })
+    }
+
+    /// The items of the list of that name.
+    pub(super) fn list(self, key: &str) -> impl Iterator<Item = Field<'a>> {
+        self.get(key).into_iter().flat_map(Field::items)
+    }
+
+    /// The texts of the list of that name; what is no text is left unspoken for.
+    pub(super) fn texts(self, key: &str) -> Vec<&'a str> {
+        self.list(key).filter_map(Field::text).collect()
+    }
+
+    /// The entries of a map.
+    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, Field<'a>)> {
+        let entries: &[crate::config::node::Entry] = match &self.node.kind {
+            Kind::Map(entries) => entries,
+            _ => &[],
+        };
+        entries.iter().map(move |entry| (entry.key.as_str(), Field { node: &entry.value, ..self }))
+    }
+
+    /// Refuses the keys of a map that are not among the known ones.
+    pub(super) fn only(self, known: &[&str]) {
+        for (key, field) in self.entries().filter(|(key, field)| !known.contains(key) && !is_null(field.node)) {
+            field.refused(format!("`{key}` is not understood here, and leaving it out could let requests through"));
+        }
+    }
+
+    /// A truth value; anything else is refused and counts as `None`.
+    pub(super) fn truth(self) -> Option<bool> {
+        match self.text() {
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            _ => {
+                self.refused("expected true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number; anything else is refused.
+    pub(super) fn number<N: std::str::FromStr>(self) -> Option<N> {
+        let number = self.text().and_then(|text| text.parse().ok());
+        if number.is_none() {
+            self.refused("expected a whole number");
+        }
+        number
+    }
+
+    /// A file and line, for comments.
+    pub(super) fn origin(self) -> String {
+        let place = self.doc.source.place(self.node.start, self.node.start, "");
+        format!("{} ({}:{})", self.doc.label, place.file, place.line)
+    }
+
+    pub(super) fn exact(self, target: impl Into<String>) {
+        self.report.note(self, Verdict::Exact, target);
+    }
+
+    pub(super) fn narrower(self, how: impl Into<String>) {
+        self.report.note(self, Verdict::Narrower, how);
+    }
+
+    pub(super) fn approximate(self, how: impl Into<String>) {
+        self.report.note(self, Verdict::Approximate, how);
+    }
+
+    pub(super) fn dropped(self, why: impl Into<String>) {
+        self.report.note(self, Verdict::Dropped, why);
+    }
+
+    pub(super) fn input(self, what: impl Into<String>) {
+        self.report.note(self, Verdict::Input, what);
+    }
+
+    pub(super) fn refused(self, why: impl Into<String>) {
+        self.report.note(self, Verdict::Refused, why);
+    }
+}

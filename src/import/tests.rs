@@ -1,0 +1,209 @@
+//! Every import is loaded and compiled, and what it means is asked of the decision itself.
+
+mod agentgateway;
+mod envoy_gateway;
+mod gateway_api;
+mod istio;
+mod refusals;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use serde_json::{Map, Value};
+
+use super::*;
+use crate::authz::{Subject, Vars, authorize};
+use crate::compile::compile;
+use crate::config::load;
+use crate::request::{Head, Scheme, Source as Peer, UnixTime};
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+
+/// Imports one file; what is no manifest fails the test.
+#[track_caller]
+pub(super) fn run(dialect: Dialect, manifests: &str, options: &Options) -> Imported {
+    import(dialect, &[Source::new("in.yaml", manifests.to_owned())], options).unwrap_or_else(|errors| {
+        panic!("{}", errors.iter().map(|error| error.render(None)).collect::<String>());
+    })
+}
+
+/// The findings as one text.
+pub(super) fn report(imported: &Imported) -> String {
+    imported.findings.iter().map(|finding| format!("{finding}\n")).collect()
+}
+
+/// `default/web` and `default/api` are mapped; nothing else.
+pub(super) fn mapped() -> Options {
+    let map = ["default/web=127.0.0.1:8001", "default/api=127.0.0.1:8002"];
+    Options { map: map.iter().map(|one| one.parse().unwrap()).collect(), ..Options::default() }
+}
+
+/// A gateway that was imported.
+pub(super) struct Gateway {
+    pub(super) yaml: String,
+    pub(super) report: String,
+    snapshot: Snapshot,
+}
+
+impl Gateway {
+    /// Imports, loads and compiles; any refusal fails the test.
+    #[track_caller]
+    pub(super) fn of(dialect: Dialect, manifests: &str, options: &Options) -> Self {
+        let imported = run(dialect, manifests, options);
+        let report = report(&imported);
+        let config = imported.config.unwrap_or_else(|| panic!("refused:\n{report}"));
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let compiled = |text: String| {
+            let source = Source::new("out.yaml", text);
+            let fail = |errors: Vec<Diagnostic>| -> String {
+                errors.iter().map(|error| error.render(Some(&source))).collect()
+            };
+            let loaded = load(source.clone(), &|_| None).map_err(fail).unwrap_or_else(|text| panic!("{text}"));
+            let metrics = Arc::new(Metrics::default());
+            compile(&loaded, &metrics, 1).unwrap_or_else(|errors| panic!("{}\n{}", fail(errors), source.text()))
+        };
+        compiled(config.json());
+        Self { snapshot: compiled(config.yaml()), yaml: config.yaml(), report }
+    }
+
+    /// What becomes of a request whose token, if it has one, was accepted: the name of its route, or a status.
+    pub(super) fn decide(&self, request: &Request) -> String {
+        let host = request.authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        let peer = Peer::from(std::net::SocketAddr::new(request.peer.parse().unwrap(), 4567));
+        let head = Head {
+            method: &request.method,
+            scheme: Scheme::Http,
+            authority: &request.authority,
+            host: &host,
+            port: 80,
+            path: &request.path,
+            query: request.query.as_deref(),
+            version: Version::HTTP_11,
+            headers: &request.headers,
+            id: "id",
+            source: &peer,
+        };
+        let port = |bind: &&Arc<crate::snapshot::Bind>| bind.address.port() == request.port;
+        let Some(bind) = self.snapshot.binds.iter().find(port) else { return "no bind".to_owned() };
+        let Some(listener) = bind.listener(&host) else { return "404".to_owned() };
+        let now = UnixTime(1_700_000_000.0);
+        let route = listener.router.choose(&head, now);
+        let policies = route.map_or(&listener.policies, |route| &route.policies);
+        let jwt = policies.jwt.as_ref();
+        // a route that looks at no token sees none
+        let subject = request.claims.as_ref().zip(jwt).map(|(claims, jwt)| Subject {
+            claims,
+            provider: &request.provider,
+            kid: None,
+            alg: "RS256",
+            issued_at: None,
+            expires_at: None,
+            split_claims: jwt.split_claims(),
+        });
+        let strict = jwt.is_some_and(|jwt| jwt.mode() == crate::auth::Mode::Strict);
+        if strict && subject.is_none() {
+            return "401".to_owned();
+        }
+        let name = route.map_or("", |route| &*route.name);
+        let vars = Vars { subject, route: name, listener: &listener.name, ..Vars::of(&head, now) };
+        match (authorize(&policies.rules, &vars).permit(), route) {
+            (None, _) => "403".to_owned(),
+            (Some(_), None) => "404".to_owned(),
+            (Some(_), Some(route)) => route.name.to_string(),
+        }
+    }
+
+    /// Whether a request is let through.
+    pub(super) fn allows(&self, request: &Request) -> bool {
+        !matches!(&*self.decide(request), "401" | "403" | "404" | "no bind")
+    }
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    authority: String,
+    port: u16,
+    peer: String,
+    headers: HeaderMap,
+    claims: Option<Map<String, Value>>,
+    provider: String,
+}
+
+/// `GET path` for `www.example.com` on port 80, without a token.
+pub(super) fn get(target: &str) -> Request {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (target, None),
+    };
+    Request {
+        method: Method::GET,
+        path: path.to_owned(),
+        query,
+        authority: "www.example.com".to_owned(),
+        port: 80,
+        peer: "192.0.2.1".to_owned(),
+        headers: HeaderMap::new(),
+        claims: None,
+        provider: "p1".to_owned(),
+    }
+}
+
+impl Request {
+    pub(super) fn method(mut self, method: &str) -> Self {
+        self.method = method.parse().unwrap();
+        self
+    }
+
+    pub(super) fn host(mut self, authority: &str) -> Self {
+        self.authority = authority.to_owned();
+        self
+    }
+
+    pub(super) fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    pub(super) fn peer(mut self, address: &str) -> Self {
+        self.peer = address.to_owned();
+        self
+    }
+
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().unwrap();
+        self.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    pub(super) fn provider(mut self, name: &str) -> Self {
+        self.provider = name.to_owned();
+        self
+    }
+
+    /// A good token with these claims; null is none.
+    pub(super) fn token(mut self, claims: Value) -> Self {
+        self.claims = match claims {
+            Value::Object(claims) => Some(claims),
+            _ => None,
+        };
+        self
+    }
+}
+
+/// A key set with one key that nobody has the private half of.
+pub(super) const KEYS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+#[test]
+fn a_mapping_has_two_sides() {
+    let mapping: Mapping = "ns/svc=host:1".parse().unwrap();
+    assert_eq!((&*mapping.namespace, &*mapping.service, mapping.port), ("ns", "svc", None));
+    assert_eq!("ns/svc:80=host:1".parse::<Mapping>().unwrap().port, Some(80));
+    for bad in ["ns/svc", "svc=host:1", "/svc=host:1", "ns/=host:1", "ns/svc:x=host:1", "ns/svc=", "ns/svc=host"] {
+        assert!(bad.parse::<Mapping>().is_err(), "{bad}");
+    }
+}

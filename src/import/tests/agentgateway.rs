@@ -1,0 +1,101 @@
+//! agentgateway on Kubernetes: levels, and rules that count together.
+
+use serde_json::json;
+
+use super::envoy_gateway::ROUTES;
+use super::*;
+
+fn policy(name: &str, target: &str, traffic: &str) -> String {
+    format!(
+        "apiVersion: agentgateway.dev/v1alpha1\nkind: AgentgatewayPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: \
+         [{{group: gateway.networking.k8s.io, {target}}}]\n  traffic: {{{traffic}}}\n---\n"
+    )
+}
+
+fn jwt(mode: &str) -> String {
+    format!("jwtAuthentication: {{{mode} providers: [{{issuer: i, jwks: {{inline: '{KEYS}'}}}}]}}")
+}
+
+fn with(policies: &str) -> Gateway {
+    Gateway::of(Dialect::Agentgateway, &format!("{ROUTES}{policies}"), &mapped())
+}
+
+#[test]
+fn the_mode_is_strict_unless_written() {
+    for (written, mode) in [
+        ("", "strict"),
+        ("mode: Strict,", "strict"),
+        ("mode: Optional,", "optional"),
+        ("mode: Permissive,", "permissive"),
+    ] {
+        let gateway = with(&policy("p", "kind: Gateway, name: eg", &jwt(written)));
+        assert!(gateway.yaml.contains(&format!("mode: {mode}\n")), "{}", gateway.yaml);
+        assert_eq!(gateway.decide(&get("/foo")) == "401", mode == "strict");
+        assert!(gateway.yaml.contains("requiredClaims: [exp]"), "{}", gateway.yaml);
+        assert!(!gateway.yaml.contains("errors:"), "{}", gateway.yaml);
+    }
+}
+
+#[test]
+fn a_routes_token_check_replaces_the_gateways() {
+    let gateway = with(&format!(
+        "{}{}",
+        policy("p", "kind: Gateway, name: eg", &jwt("")),
+        policy("q", "kind: HTTPRoute, name: foo", &jwt("mode: Optional,"))
+    ));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "401"]);
+}
+
+#[test]
+fn rules_of_all_levels_count_together() {
+    let rules = |action: &str, expressions: &str| {
+        format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")
+    };
+    let gateway = with(&format!(
+        "{}{}{}{}",
+        policy("a", "kind: Gateway, name: eg", &jwt("mode: Optional,")),
+        policy("b", "kind: Gateway, name: eg", &rules("Allow", "\"jwt.sub == 'a'\", \"jwt.sub == 'b'\"")),
+        policy("c", "kind: HTTPRoute, name: foo", &rules("Allow", "\"request.method == 'GET'\"")),
+        policy("d", "kind: Gateway, name: eg", &rules("Deny", "\"request.path == '/foo/no'\"")),
+    ));
+    let sub = |path: &str, sub: &str| get(path).token(json!({"sub": sub}));
+    for (request, allowed) in [
+        (get("/foo"), true),
+        (get("/foo").method("PUT"), false),
+        (sub("/foo", "b").method("PUT"), true),
+        (get("/foo/no"), false),
+        (get("/bar"), false),
+        (sub("/bar", "a"), true),
+        (sub("/bar", "c"), false),
+    ] {
+        assert_eq!(gateway.allows(&request), allowed, "{request:?}\n{}", gateway.yaml);
+    }
+    let require =
+        with(&policy("r", "kind: Gateway, name: eg", &rules("Require", "\"request.method == 'GET'\", 'true'")));
+    assert!(require.allows(&get("/foo")) && !require.allows(&get("/foo").method("PUT")));
+}
+
+#[test]
+fn keys_come_from_a_service_or_a_url() {
+    let remote = |remote: &str| {
+        let traffic = format!("jwtAuthentication: {{providers: [{{issuer: i, jwks: {{remote: {{{remote}}}}}}}]}}");
+        with(&policy("p", "kind: Gateway, name: eg", &traffic)).yaml
+    };
+    let yaml = remote("jwksPath: keys, cacheDuration: 10m, backendRef: {kind: Service, name: web, port: 8080}");
+    assert!(yaml.contains("url: 'http://web.default.svc.cluster.local:8080/keys'"), "{yaml}");
+    assert!(yaml.contains("connectTo: '127.0.0.1:8001'") && yaml.contains("cacheDuration: '10m'"), "{yaml}");
+    let yaml = remote("url: 'https://idp.example/keys'");
+    assert!(yaml.contains("url: 'https://idp.example/keys'") && yaml.contains("cacheDuration: '5m'"), "{yaml}");
+}
+
+#[test]
+fn tokens_stand_where_the_policy_says() {
+    for (location, written) in [
+        ("header: {name: X-Token}", "name: x-token\n"),
+        ("cookie: {name: c}", "cookie:\n"),
+        ("queryParameter: {name: q}", "queryParameter:\n"),
+    ] {
+        let yaml = with(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
+        assert!(yaml.contains(written), "{yaml}");
+    }
+}

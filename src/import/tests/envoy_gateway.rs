@@ -1,0 +1,369 @@
+//! Envoy Gateway: ordered rules, and which policy holds for a route.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A gateway with the routes `/foo` and `/bar`.
+pub(super) const ROUTES: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: eg}
+spec:
+  gatewayClassName: eg
+  listeners:
+  - {name: http, protocol: HTTP, port: 80}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: foo}
+spec:
+  parentRefs: [{name: eg}]
+  rules:
+  - name: main
+    matches: [{path: {type: PathPrefix, value: /foo}}]
+    backendRefs: [{name: web, port: 80}]
+  - name: other
+    matches: [{path: {type: PathPrefix, value: /foo/other}}]
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: bar}
+spec:
+  parentRefs: [{name: eg}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /bar}}]
+    backendRefs: [{name: api, port: 80}]
+---
+"#;
+
+/// A policy with a body for a target.
+pub(super) fn policy(name: &str, target: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+         targetRefs: [{{group: gateway.networking.k8s.io, {target}}}]\n{}---\n",
+        spec.lines().map(|line| format!("  {line}\n")).collect::<String>()
+    )
+}
+
+/// Two providers.
+const JWT: &str = concat!(
+    "jwt:\n  providers:\n  - {name: p1, issuer: i, localJWKS: {inline: '",
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    "'}}\n  - {name: p2, localJWKS: {inline: '",
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    "'}}",
+);
+
+fn with(policies: &str) -> Gateway {
+    Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{policies}"), &mapped())
+}
+
+fn rules(authorization: &str) -> Gateway {
+    let spec =
+        format!("{JWT}\nauthorization:\n{}", authorization.lines().map(|l| format!("  {l}\n")).collect::<String>());
+    with(&policy("p", "kind: HTTPRoute, name: foo", &spec))
+}
+
+#[track_caller]
+fn table(authorization: &str, cases: &[(Request, bool)]) {
+    let gateway = rules(authorization);
+    for (request, allowed) in cases {
+        assert_eq!(gateway.allows(request), *allowed, "{authorization}\n{request:?}\n{}", gateway.yaml);
+    }
+}
+
+fn token(claims: Value) -> Request {
+    get("/foo").token(claims)
+}
+
+#[test]
+fn the_mode_follows_optional_and_fail_open() {
+    for (flags, mode) in [
+        ("", "strict"),
+        ("optional: true", "optional"),
+        ("failOpen: true", "permissive"),
+        ("optional: false", "strict"),
+    ] {
+        let jwt = JWT.replace("jwt:\n", &format!("jwt:\n  {flags}\n"));
+        let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+        assert!(gateway.yaml.contains(&format!("mode: {mode}\n")), "{}", gateway.yaml);
+        assert!(gateway.yaml.contains("forward: true\n"), "{}", gateway.yaml);
+        assert_eq!(gateway.decide(&get("/foo")) == "401", mode == "strict");
+        assert_eq!(gateway.decide(&get("/bar")), "default/bar/0", "an open sibling stays open");
+    }
+}
+
+#[test]
+fn the_most_specific_policy_replaces_the_others_whole() {
+    let deny = "authorization: {}";
+    let everything = policy("all", "kind: Gateway, name: eg", deny);
+    let gateway = with(&everything);
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["403", "403"]);
+    let listener =
+        policy("listener", "kind: Gateway, name: eg, sectionName: http", "authorization: {defaultAction: Allow}");
+    let gateway = with(&format!("{everything}{listener}"));
+    assert_eq!(gateway.decide(&get("/bar")), "default/bar/0");
+    let elsewhere =
+        policy("listener", "kind: Gateway, name: eg, sectionName: https", "authorization: {defaultAction: Allow}");
+    assert_eq!(with(&format!("{everything}{elsewhere}")).decide(&get("/bar")), "403");
+    let route = policy("route", "kind: HTTPRoute, name: foo", "authorization: {defaultAction: Allow}");
+    let gateway = with(&format!("{everything}{route}"));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "403"]);
+    let rule = policy("rule", "kind: HTTPRoute, name: foo, sectionName: other", deny);
+    let gateway = with(&format!("{route}{rule}"));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/foo/other"))], ["default/foo/main", "403"]);
+    // a gateway's token check does not hold where a route has a policy without one
+    let gateway = with(&format!("{}{route}", policy("all", "kind: Gateway, name: eg", JWT)));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "401"]);
+    // of two for one target the older holds
+    let older = route.replace("{name: route}", "{name: z, creationTimestamp: '2020-01-01T00:00:00Z'}");
+    let younger = policy("a", "kind: HTTPRoute, name: foo", deny)
+        .replace("{name: a}", "{name: a, creationTimestamp: '2021-01-01T00:00:00Z'}");
+    assert_eq!(with(&format!("{younger}{older}")).decide(&get("/foo")), "default/foo/main");
+}
+
+#[test]
+fn selectors_find_routes_by_their_labels() {
+    let selected = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p}\nspec: \
+                    {targetSelectors: [{kind: HTTPRoute, matchLabels: {tier: closed}}], authorization: {}}\n";
+    let labelled = ROUTES.replace("{name: bar}", "{name: bar, labels: {tier: closed}}");
+    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{labelled}{selected}"), &mapped());
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "403"]);
+}
+
+#[test]
+fn rules_are_tried_in_order_and_the_default_is_deny() {
+    table("{}", &[(token(json!({})), false)]);
+    table("defaultAction: Allow", &[(token(json!({})), true)]);
+    table("defaultAction: Deny", &[(token(json!({})), false)]);
+    let sub = |action: &str, sub: &str| {
+        format!(
+            "- {{action: {action}, principal: {{jwt: {{provider: p1, claims: [{{name: sub, values: [{sub}]}}]}}}}}}\n"
+        )
+    };
+    let group = |action: &str| {
+        format!("- {{action: {action}, principal: {{jwt: {{provider: p1, claims: [{{name: g, values: [x]}}]}}}}}}\n")
+    };
+    let with = |sub: &str, g: &str| token(json!({"sub": sub, "g": g}));
+    let list = |default: &str, rules: &[String]| format!("defaultAction: {default}\nrules:\n{}", rules.concat());
+    // only allows, only denies, and both orders of a mix
+    table(
+        &list("Deny", &[sub("Allow", "a"), group("Allow")]),
+        &[(with("a", "y"), true), (with("b", "x"), true), (with("b", "y"), false)],
+    );
+    table(
+        &list("Allow", &[sub("Deny", "a"), group("Deny")]),
+        &[(with("a", "y"), false), (with("b", "x"), false), (with("b", "y"), true)],
+    );
+    table(
+        &list("Deny", &[sub("Deny", "a"), group("Allow")]),
+        &[(with("a", "x"), false), (with("b", "x"), true), (with("b", "y"), false)],
+    );
+    table(
+        &list("Allow", &[group("Allow"), sub("Deny", "a")]),
+        &[(with("a", "x"), true), (with("a", "y"), false), (with("b", "y"), true)],
+    );
+}
+
+#[test]
+fn claims_have_types_and_dotted_paths() {
+    let claims =
+        |claims: &str| format!("rules:\n- {{action: Allow, principal: {{jwt: {{provider: p1, claims: [{claims}]}}}}}}");
+    table(
+        &claims("{name: role, values: [a, b]}"),
+        &[
+            (token(json!({"role": "a"})), true),
+            (token(json!({"role": "b"})), true),
+            (token(json!({"role": "c"})), false),
+            (token(json!({"role": ["a"]})), false),
+            (token(json!({"role": 1})), false),
+            (token(json!({})), false),
+        ],
+    );
+    table(
+        &claims("{name: role, valueType: StringArray, values: [a, b]}"),
+        &[
+            (token(json!({"role": ["x", "b"]})), true),
+            (token(json!({"role": ["ab"]})), false),
+            (token(json!({"role": "a"})), false),
+            (token(json!({"role": [1, {"a": 1}]})), false),
+        ],
+    );
+    table(
+        &claims("{name: realm.role, values: [a]}, {name: tenant, values: [t]}"),
+        &[
+            (token(json!({"realm": {"role": "a"}, "tenant": "t"})), true),
+            (token(json!({"realm": {"role": "a"}})), false),
+            (token(json!({"realm.role": "a", "tenant": "t"})), false),
+            (token(json!({"realm": {"role": "a"}, "tenant": "t"})).provider("p2"), false),
+        ],
+    );
+}
+
+#[test]
+fn scopes_are_words_of_scope_or_scp_and_all_are_needed() {
+    table(
+        "rules:\n- {action: Allow, principal: {jwt: {provider: p1, scopes: [read, write]}}}",
+        &[
+            (token(json!({"scope": "read write"})), true),
+            (token(json!({"scope": "read", "scp": "write"})), true),
+            (token(json!({"scp": ["write", "read"]})), true),
+            (token(json!({"scope": "readwrite"})), false),
+            (token(json!({"scope": "read"})), false),
+            (token(json!({})), false),
+        ],
+    );
+}
+
+#[test]
+fn operations_addresses_and_headers_are_compared() {
+    let allow = |rule: &str| format!("rules:\n- {{action: Allow, {rule}}}");
+    let anyone = "principal: {clientCIDRs: [0.0.0.0/0, '::/0']}";
+    let path = |kind: &str, value: &str| format!("{anyone}, operation: {{path: {{type: {kind}, value: {value}}}}}");
+    let at = |path: &str| get(path).token(json!({}));
+    table(
+        &allow("principal: {clientCIDRs: [192.0.2.0/24]}"),
+        &[(at("/foo"), true), (at("/foo").peer("198.51.100.1"), false)],
+    );
+    table(
+        &allow("principal: {headers: [{name: X-Env, values: [a, b]}, {name: x-two, values: [c]}]}"),
+        &[
+            (at("/foo").header("x-env", "b").header("x-two", "c"), true),
+            (at("/foo").header("x-env", "b"), false),
+            (at("/foo").header("x-env", "ab").header("x-two", "c"), false),
+        ],
+    );
+    table(
+        &allow(&format!("{anyone}, operation: {{methods: [GET, PUT]}}")),
+        &[(at("/foo"), true), (at("/foo").method("PUT"), true), (at("/foo").method("POST"), false)],
+    );
+    table(&allow(&path("Exact", "/foo/a")), &[(at("/foo/a?x=1"), true), (at("/foo/a/"), false)]);
+    table(&allow(&path("RegularExpression", "'/foo/[0-9]+'")), &[(at("/foo/12"), true), (at("/foo/12/x"), false)]);
+    table(
+        &allow(&path("PathPrefix", "/foo/a")),
+        &[(at("/foo/a"), true), (at("/foo/a/b"), true), (at("/foo/ab"), false)],
+    );
+    // whatever Envoy makes of a prefix that ends inside a segment, a deny takes the wider reading
+    table(
+        &format!("defaultAction: Allow\nrules:\n- {{action: Deny, {}}}", path("PathPrefix", "/foo/a/")),
+        &[(at("/foo/a"), false), (at("/foo/a/b"), false), (at("/foo/b"), true)],
+    );
+    table(
+        &allow(&path("Exact", "/foo/a").replace("value:", "invert: true, value:")),
+        &[(at("/foo/a"), false), (at("/foo/b"), true)],
+    );
+}
+
+#[test]
+fn audiences_have_envoys_six_spellings_and_no_claim_is_required() {
+    let jwt = JWT.replace("issuer: i,", "issuer: i, audiences: ['https://api.example/'],");
+    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+    for spelling in ["api.example", "api.example/", "'http://api.example'", "'https://api.example/'"] {
+        assert!(gateway.yaml.contains(&format!("- {spelling}\n")), "{spelling}\n{}", gateway.yaml);
+    }
+    assert!(gateway.yaml.contains("requiredClaims: []"), "{}", gateway.yaml);
+}
+
+#[test]
+fn remote_keys_bring_their_settings() {
+    let jwt = "jwt:\n  providers:\n  - name: p\n    remoteJWKS:\n      uri: https://idp.example/keys\n      cacheDuration: \
+               120s\n      failedRefetchDuration: 2s\n      backendSettings:\n        connection: {bufferLimit: 1}\n        \
+               timeout: {http: {requestTimeout: 3s}}\n        retry: {numRetries: 4, perRetry: {backOff: {baseInterval: \
+               1s, maxInterval: 5s}}, retryOn: {triggers: [5xx, gateway-error, reset, cancelled]}}";
+    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", jwt));
+    for line in [
+        "url: 'https://idp.example/keys'",
+        "cacheDuration: '120s'",
+        "timeout: '3s'",
+        "attempts: 4",
+        "baseInterval: '1s'",
+        "maxInterval: '5s'",
+        "'on': ['5xx', reset]",
+    ] {
+        assert!(gateway.yaml.contains(line), "{line}\n{}", gateway.yaml);
+    }
+    for (field, verdict) in [
+        ("failedRefetchDuration", "approximate"),
+        ("backendSettings.connection", "dropped"),
+        ("triggers[1]", "approximate"),
+        ("triggers[3]", "dropped"),
+    ] {
+        let line = gateway.report.lines().find(|line| line.contains(field)).unwrap_or_else(|| panic!("{field}"));
+        assert!(line.contains(&format!(": {verdict}: ")), "{line}");
+    }
+}
+
+#[test]
+fn keys_come_from_the_policy_or_a_config_map() {
+    let inline = format!("jwt: {{providers: [{{name: p, localJWKS: {{inline: '{KEYS}'}}}}]}}");
+    assert_eq!(with(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get("/foo")), "401");
+    let referred =
+        "jwt: {providers: [{name: p, localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: keys}}}]}";
+    for key in ["jwks", "first"] {
+        let map = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: keys}}\ndata: {{{key}: '{KEYS}'}}\n");
+        let gateway = with(&format!("{}{map}", policy("p", "kind: HTTPRoute, name: foo", referred)));
+        assert!(gateway.yaml.contains("11qYAYKxCrfVS"), "{}", gateway.yaml);
+    }
+}
+
+#[test]
+fn tokens_stand_where_the_policy_says() {
+    let jwt = JWT.replace(
+        "issuer: i,",
+        "issuer: i, extractFrom: {headers: [{name: X-Token, valuePrefix: 'JWT '}], cookies: [session], params: [t]},",
+    );
+    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+    let locations = "        - header:\n            name: x-token\n            prefix: 'JWT '\n";
+    let flat: String = gateway.yaml.lines().map(|line| format!("{}\n", line.trim())).collect();
+    let want: String = locations.lines().map(|line| format!("{}\n", line.trim())).collect();
+    assert!(flat.contains(&want), "{}", gateway.yaml);
+    assert!(flat.contains("name: session") && flat.contains("queryParameter:\nname: t\n"), "{}", gateway.yaml);
+    // where nothing is said, the header and the query
+    assert!(flat.contains("name: authorization") && flat.contains("name: access_token"), "{}", gateway.yaml);
+}
+
+#[test]
+fn claims_become_headers() {
+    let jwt = "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example/k'}, claimToHeaders: [{header: x-sub, \
+               claim: sub}, {header: x-role, claim: realm.role}, {header: x-odd, claimPath: ['a.b', c]}]}]}";
+    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", jwt));
+    for part in ["claim: sub", "claim: [realm, role]", "claim: [a.b, c]"] {
+        assert!(gateway.yaml.contains(part), "{part}\n{}", gateway.yaml);
+    }
+}
+
+#[test]
+fn regular_expressions_come_before_prefixes_as_in_envoy_gateway() {
+    let manifests = ROUTES
+        .replace("{type: PathPrefix, value: /foo}}", "{type: RegularExpression, value: '/[a-z]+/[0-9]+'}}, {method: PUT, path: {value: /put}}")
+        .replace("{path: {type: PathPrefix, value: /bar}}", "{path: {value: /bar}}, {path: {value: /bar/1}, headers: [{name: x, value: y}]}, {path: {type: Exact, value: /bar/2}}");
+    let strict = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
+    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{manifests}{strict}"), &mapped());
+    for (request, decision) in [
+        // a prefix that is longer than the expression does not come before it
+        (get("/bar/1"), "403"),
+        (get("/bar/1").header("x", "y"), "403"),
+        (get("/bar/2"), "default/bar/0#2"),
+        (get("/bar/x"), "default/bar/0"),
+        (get("/bar"), "default/bar/0"),
+        (get("/barx"), "404"),
+        (get("/put/x").method("PUT"), "403"),
+        (get("/put/x"), "404"),
+    ] {
+        assert_eq!(gateway.decide(&request), decision, "{request:?}\n{}", gateway.yaml);
+    }
+    let query = manifests.replace("{path: {value: /bar}}", "{queryParams: [{name: a, value: b}]}");
+    let imported = run(Dialect::EnvoyGateway, &query, &mapped());
+    assert!(imported.config.is_none(), "{}", report(&imported));
+}
+
+#[test]
+fn trusted_proxies_come_from_the_client_traffic_policy() {
+    let policy = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: c}\nspec: \
+                  {targetRefs: [{kind: Gateway, name: eg}], clientIPDetection: {xForwardedFor: {trustedCIDRs: \
+                  [10.0.0.0/8]}}, http2: {maxConcurrentStreams: 5}}\n";
+    let gateway = with(policy);
+    assert!(gateway.yaml.contains("trustedProxies: ['10.0.0.0/8']"), "{}", gateway.yaml);
+}

@@ -1,0 +1,503 @@
+//! Istio: who gets in, case by case.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A gateway on port 80 with everything going to `default/web`.
+const GATEWAY: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: ["*"]
+  gateways: [istio-system/gw]
+  http:
+  - route:
+    - destination: {host: web, port: {number: 80}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+"#;
+
+/// Tokens are looked at in front of `default/web`.
+const AUTHENTICATION: &str = r#"
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  jwtRules:
+  - issuer: https://a.example
+    jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+    spaceDelimitedClaims: [words]
+---
+"#;
+
+fn policies(policies: &str) -> Gateway {
+    Gateway::of(Dialect::Istio, &format!("{GATEWAY}{AUTHENTICATION}{policies}"), &mapped())
+}
+
+/// A policy for `default/web`.
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec:\n  selector: \
+         {{matchLabels: {{app: web}}}}\n{}---\n",
+        spec.lines().map(|line| format!("  {line}\n")).collect::<String>()
+    )
+}
+
+/// A policy with one rule.
+fn one(action: &str, rule: &str) -> Gateway {
+    policies(&policy("p", &format!("action: {action}\nrules:\n- {rule}")))
+}
+
+#[track_caller]
+fn table(rule: &str, cases: &[(Request, bool)]) {
+    let (allow, deny) = (one("ALLOW", rule), one("DENY", rule));
+    for (request, matches) in cases {
+        assert_eq!(allow.allows(request), *matches, "ALLOW {rule}: {request:?}\n{}", allow.yaml);
+        assert_eq!(deny.allows(request), !matches, "DENY {rule}: {request:?}\n{}", deny.yaml);
+    }
+}
+
+fn token(claims: Value) -> Request {
+    get("/").token(claims)
+}
+
+fn subject(iss: &str, sub: &str) -> Request {
+    token(json!({"iss": iss, "sub": sub}))
+}
+
+#[test]
+fn without_policies_everything_is_allowed() {
+    let gateway = policies("");
+    assert_eq!(gateway.decide(&get("/")), "default/web/0");
+    assert!(gateway.yaml.contains("mode: optional"), "{}", gateway.yaml);
+}
+
+#[test]
+fn principals_are_issuer_and_subject() {
+    let cases = [
+        ("https://a.example/alice", "https://a.example", "alice", true),
+        ("https://a.example/alice", "https://a.example", "bob", false),
+        ("https://a.example/alice", "https://b.example", "alice", false),
+        ("*", "https://a.example", "alice", true),
+        ("*", "https://a.example", "", false),
+        ("*/alice", "https://b.example", "alice", true),
+        ("*/alice", "", "alice", false),
+        ("https://a.example/*", "https://a.example", "bob", true),
+        ("https://a.example/*", "https://a.example", "", false),
+        ("https://a.example/al*", "https://a.example", "alice", true),
+        ("https://a.example/al*", "https://a.example", "bob", false),
+        ("*a.example/alice", "https://a.example", "alice", true),
+        ("*a.example/alice", "https://b.example", "alice", false),
+        ("issuer*", "issuer-1", "x", true),
+        ("issuer*", "other", "x", false),
+        ("*suffix", "x", "my-suffix", true),
+        ("*suffix", "x", "other", false),
+    ];
+    for (value, iss, sub, matches) in cases {
+        let rule = format!("from: [{{source: {{requestPrincipals: ['{value}']}}}}]");
+        table(&rule, &[(subject(iss, sub), matches), (get("/"), false)]);
+        let rule = format!("from: [{{source: {{notRequestPrincipals: ['{value}']}}}}]");
+        table(&rule, &[(subject(iss, sub), !matches), (get("/"), true)]);
+        let rule = format!("when: [{{key: request.auth.principal, values: ['{value}']}}]");
+        table(&rule, &[(subject(iss, sub), matches), (get("/"), false)]);
+    }
+    // odd tokens neither match nor make a rule fail
+    let rule = "from: [{source: {requestPrincipals: ['*']}}]";
+    for claims in [json!({}), json!({"iss": 1, "sub": 2}), json!({"iss": "a"}), json!({"iss": ["a"], "sub": null})] {
+        table(rule, &[(token(claims), false)]);
+    }
+}
+
+#[test]
+fn claims_are_strings_or_lists_of_strings() {
+    let when = |key: &str, values: &str| format!("when: [{{key: '{key}', {values}}}]");
+    let groups = |claim: Value| token(json!({"iss": "i", "sub": "s", "groups": claim}));
+    table(
+        &when("request.auth.claims[groups]", "values: ['admins', 'ops-*']"),
+        &[
+            (groups(json!("admins")), true),
+            (groups(json!("ops-1")), true),
+            (groups(json!("not-admins")), false),
+            (groups(json!("admins ops")), false),
+            (groups(json!(["x", "admins"])), true),
+            (groups(json!(["x", "ops-2"])), true),
+            (groups(json!(["x", 1, null, ["admins"]])), false),
+            (groups(json!([])), false),
+            (groups(json!(true)), false),
+            (groups(json!({"admins": 1})), false),
+            (token(json!({})), false),
+            (get("/"), false),
+        ],
+    );
+    table(
+        &when("request.auth.claims[groups]", "notValues: ['admins']"),
+        &[
+            (groups(json!("admins")), false),
+            (groups(json!(["admins"])), false),
+            (groups(json!("x")), true),
+            (get("/"), true),
+        ],
+    );
+    table(
+        &when("request.auth.claims[flag]", "values: ['true', '1']"),
+        &[
+            (token(json!({"flag": true})), false),
+            (token(json!({"flag": 1})), false),
+            (token(json!({"flag": "true"})), true),
+        ],
+    );
+    table(
+        &when("request.auth.claims[realm][roles]", "values: ['a']"),
+        &[
+            (token(json!({"realm": {"roles": ["a"]}})), true),
+            (token(json!({"realm": {"roles": "a"}})), true),
+            (token(json!({"realm": "a"})), false),
+            (token(json!({"realm.roles": "a"})), false),
+        ],
+    );
+    table(
+        &when("request.auth.claims[https://x/roles]", "values: ['a']"),
+        &[(token(json!({"https://x/roles": ["a"]})), true), (token(json!({"https://x/roles": "b"})), false)],
+    );
+    table(
+        &when("request.auth.claims[groups]", "values: ['*']"),
+        &[
+            (groups(json!("x")), true),
+            (groups(json!("")), false),
+            (groups(json!(["x"])), true),
+            (groups(json!([""])), false),
+        ],
+    );
+}
+
+#[test]
+fn claims_of_words_are_split_first() {
+    for claim in ["scope", "permission", "words"] {
+        let rule = format!("when: [{{key: 'request.auth.claims[{claim}]', values: ['write']}}]");
+        let with = |value: Value| token(json!({claim: value}));
+        table(
+            &rule,
+            &[
+                (with(json!("write read")), true),
+                (with(json!("write")), true),
+                (with(json!("rewrite")), false),
+                (with(json!(["write"])), true),
+                (with(json!(7)), false),
+            ],
+        );
+        let rule = format!("when: [{{key: 'request.auth.claims[{claim}]', values: ['write read']}}]");
+        table(&rule, &[(with(json!("write read")), false)]);
+    }
+}
+
+#[test]
+fn audiences_and_presenter_are_claims() {
+    table(
+        "when: [{key: request.auth.audiences, values: [a]}]",
+        &[
+            (token(json!({"aud": "a"})), true),
+            (token(json!({"aud": ["b", "a"]})), true),
+            (token(json!({"aud": "b"})), false),
+        ],
+    );
+    table(
+        "when: [{key: request.auth.presenter, values: [a]}]",
+        &[(token(json!({"azp": "a"})), true), (token(json!({"azp": "b"})), false), (get("/"), false)],
+    );
+}
+
+#[test]
+fn paths_are_exact_prefixes_suffixes_or_templates() {
+    let path = |value: &str| format!("to: [{{operation: {{paths: ['{value}']}}}}]");
+    for (value, path_, matches) in [
+        ("/admin", "/admin", true),
+        ("/admin", "/admin?x=1", true),
+        ("/admin", "/admin/", false),
+        ("/admin", "/Admin", false),
+        ("/admin*", "/administration", true),
+        ("*.html", "/a/b.html", true),
+        ("*.html", "/a/b.htm", false),
+        ("*", "/", true),
+        ("/a/{*}/c", "/a/b/c", true),
+        ("/a/{*}/c", "/a/b/b/c", false),
+        ("/a/{*}/c", "/a//c", false),
+        ("/a/{**}", "/a/", true),
+        ("/a/{**}", "/a", false),
+        ("/a/{**}", "/a/b/c", true),
+        ("/a/{*}/b/{**}", "/a/x/b/y/z", true),
+        ("/a/{*}/b/{**}", "/a//b/x", false),
+        ("/a.b/{*}", "/a.b/c", true),
+        ("/a.b/{*}", "/axb/c", false),
+    ] {
+        table(&path(value), &[(get(path_), matches)]);
+        table(&path(value).replace("paths", "notPaths"), &[(get(path_), !matches)]);
+    }
+}
+
+#[test]
+fn methods_hosts_and_headers_are_compared() {
+    table(
+        "to: [{operation: {methods: [GET, 'P*']}}]",
+        &[(get("/"), true), (get("/").method("POST"), true), (get("/").method("DELETE"), false)],
+    );
+    table(
+        "to: [{operation: {hosts: ['WWW.example.com', '*.test']}}]",
+        &[
+            (get("/"), true),
+            (get("/").host("www.EXAMPLE.com"), true),
+            // as sent, with its port
+            (get("/").host("www.example.com:8080"), false),
+            (get("/").host("a.test"), true),
+            (get("/").host("other"), false),
+        ],
+    );
+    table("to: [{operation: {notHosts: ['www.example.com']}}]", &[(get("/"), false), (get("/").host("x"), true)]);
+    table(
+        "when: [{key: 'request.headers[X-Env]', values: [prod, 'st*']}]",
+        &[
+            (get("/").header("x-env", "prod"), true),
+            (get("/").header("x-env", "staging"), true),
+            (get("/").header("x-env", "dev"), false),
+            (get("/"), false),
+        ],
+    );
+    table(
+        "when: [{key: 'request.headers[x-env]', notValues: [prod]}]",
+        &[(get("/").header("x-env", "prod"), false), (get("/").header("x-env", "dev"), true), (get("/"), true)],
+    );
+}
+
+#[test]
+fn parts_of_a_rule_all_hold_and_their_entries_any() {
+    let rule = "{from: [{source: {requestPrincipals: ['i/a']}}, {source: {requestPrincipals: ['i/b']}}], to: \
+                [{operation: {methods: [GET], paths: ['/x']}}, {operation: {paths: ['/y']}}], when: [{key: \
+                'request.auth.claims[g]', values: [g]}]}";
+    let with = |sub: &str, path: &str, g: &str| get(path).token(json!({"iss": "i", "sub": sub, "g": g}));
+    table(
+        rule,
+        &[
+            (with("a", "/x", "g"), true),
+            (with("b", "/y", "g"), true),
+            (with("b", "/y", "g").method("PUT"), true),
+            (with("b", "/x", "g").method("PUT"), false),
+            (with("c", "/x", "g"), false),
+            (with("a", "/z", "g"), false),
+            (with("a", "/x", "h"), false),
+        ],
+    );
+    table("{}", &[(get("/"), true)]);
+}
+
+#[test]
+fn deny_is_over_allow_and_several_allow_policies_are_one() {
+    let allow = |name: &str, path: &str| {
+        policy(name, &format!("action: ALLOW\nrules:\n- to: [{{operation: {{paths: ['{path}']}}}}]"))
+    };
+    let deny = policy("d", "action: DENY\nrules:\n- from: [{source: {notRequestPrincipals: ['*']}}]");
+    let gateway = policies(&format!("{}{}{deny}", allow("a", "/a"), allow("b", "/b")));
+    for (path, with_token, allowed) in
+        [("/a", true, true), ("/b", true, true), ("/c", true, false), ("/a", false, false), ("/c", false, false)]
+    {
+        let claims = if with_token { json!({"iss": "i", "sub": "s"}) } else { Value::Null };
+        assert_eq!(gateway.allows(&get(path).token(claims)), allowed, "{path} {with_token}");
+    }
+}
+
+#[test]
+fn policies_without_rules_allow_nothing_or_deny_nothing() {
+    assert!(!policies(&policy("p", "action: ALLOW")).allows(&get("/")));
+    assert!(policies(&policy("p", "action: DENY")).allows(&get("/")));
+    assert!(
+        !policies("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {}")
+            .allows(&get("/"))
+    );
+    assert!(policies(&policy("p", "rules:\n- {}")).allows(&get("/")));
+    assert!(!policies(&policy("p", "action: DENY\nrules:\n- {}")).allows(&get("/")));
+}
+
+#[test]
+fn audit_and_trial_policies_decide_nothing() {
+    let gateway = policies(&policy("p", "action: AUDIT\nrules:\n- {}"));
+    assert!(gateway.allows(&get("/")));
+    let trial = policy("p", "action: DENY\nrules:\n- {}")
+        .replace("{name: p}", "{name: p, annotations: {istio.io/dry-run: 'true'}}");
+    let gateway = policies(&trial);
+    assert!(gateway.allows(&get("/")), "{}", gateway.report);
+    assert!(gateway.report.contains("on trial"), "{}", gateway.report);
+}
+
+#[test]
+fn identities_of_the_mesh_never_hold_in_an_allow() {
+    for field in ["principals", "namespaces", "serviceAccounts", "trustDomains"] {
+        let gateway = one("ALLOW", &format!("from: [{{source: {{{field}: [x]}}}}]"));
+        assert!(!gateway.allows(&get("/")), "{field}");
+        assert!(gateway.report.contains("narrower"), "{}", gateway.report);
+        assert!(
+            one("ALLOW", &format!("from: [{{source: {{not{}{}: [x]}}}}]", &field[..1].to_uppercase(), &field[1..]))
+                .allows(&get("/"))
+        );
+    }
+    assert!(!one("ALLOW", "when: [{key: destination.ip, values: [10.0.0.1]}]").allows(&get("/")));
+    assert!(!one("ALLOW", "when: [{key: destination.ip, notValues: [10.0.0.1]}]").allows(&get("/")));
+}
+
+#[test]
+fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
+    let at_gateway = |rule: &str| {
+        let policy = policy("p", &format!("rules:\n- {rule}"))
+            .replace("{name: p}", "{name: p, namespace: istio-system}")
+            .replace("app: web", "istio: ingressgateway");
+        policies(&policy)
+    };
+    for field in ["ipBlocks", "remoteIpBlocks"] {
+        let gateway = at_gateway(&format!("from: [{{source: {{{field}: [192.0.2.1, '2001:db8::/32']}}}}]"));
+        assert!(gateway.allows(&get("/")));
+        assert!(gateway.allows(&get("/").peer("2001:db8::5")));
+        assert!(!gateway.allows(&get("/").peer("192.0.2.2")));
+    }
+    assert!(at_gateway("to: [{operation: {ports: ['80']}}]").allows(&get("/")));
+    assert!(!at_gateway("to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
+    assert!(!at_gateway("to: [{operation: {notPorts: ['80']}}]").allows(&get("/")));
+    // the pods listen at the service's target port
+    assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
+    assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get("/")));
+}
+
+#[test]
+fn the_gateway_looks_at_no_token_that_only_the_service_looks_at() {
+    let policy = policy("p", "rules:\n- from: [{source: {requestPrincipals: ['*']}}]")
+        .replace("{name: p}", "{name: p, namespace: istio-system}")
+        .replace("app: web", "istio: ingressgateway");
+    let gateway = policies(&policy);
+    assert!(!gateway.allows(&subject("https://a.example", "alice")), "{}", gateway.yaml);
+}
+
+#[test]
+fn policies_of_other_namespaces_and_workloads_do_not_hold() {
+    let elsewhere = policy("p", "rules: []").replace("{name: p}", "{name: p, namespace: other}");
+    let gateway = policies(&elsewhere);
+    assert!(gateway.allows(&get("/")));
+    assert!(gateway.report.contains("it selects nothing in these files"), "{}", gateway.report);
+    assert!(policies(&policy("p", "rules: []").replace("app: web", "app: api")).allows(&get("/")));
+    let mesh = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: istio-system}\nspec: {}";
+    assert!(!policies(mesh).allows(&get("/")));
+}
+
+#[test]
+fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
+    let preflight =
+        get("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
+    let gateway = policies("");
+    assert_eq!(gateway.decide(&preflight), "default/web/0/preflight");
+    assert_eq!(gateway.decide(&get("/").method("OPTIONS")), "default/web/0");
+    let gateway = one("ALLOW", "from: [{source: {requestPrincipals: ['*']}}]");
+    // no token is looked at, so there is no principal
+    assert!(!gateway.allows(&preflight.clone().token(json!({"iss": "i", "sub": "s"}))));
+    assert!(one("ALLOW", "to: [{operation: {methods: [OPTIONS]}}]").allows(&preflight));
+}
+
+#[test]
+fn routes_of_a_virtual_service_are_tried_in_order() {
+    let manifests = GATEWAY.replace(
+        "  http:\n  - route:",
+        "  http:\n  - name: first\n    match: [{uri: {prefix: /a}, method: {exact: GET}}, {headers: {x-beta: {regex: 'y.*'}}}]\n    \
+         route: [{destination: {host: api, port: {number: 80}}}]\n  - name: second\n    match: [{uri: {exact: /a/b}}]\n    \
+         redirect: {uri: /c}\n  - name: last\n    route:",
+    );
+    let imported = run(Dialect::Istio, &manifests, &mapped());
+    let report = report(&imported);
+    let yaml = imported.config.unwrap_or_else(|| panic!("{report}")).yaml();
+    // a redirect is written; everything else is asked below
+    assert!(yaml.contains("requestRedirect:"), "{yaml}");
+    let gateway = Gateway::of(Dialect::Istio, &manifests.replace("redirect: {uri: /c}", "timeout: 3s"), &mapped());
+    for (request, route) in [
+        (get("/a/b"), "first"),
+        (get("/ab"), "first"),
+        (get("/a/b").method("PUT"), "second"),
+        (get("/x").header("x-beta", "yes"), "first"),
+        (get("/x").header("x-beta", "no"), "last"),
+        (get("/x"), "last"),
+    ] {
+        assert_eq!(gateway.decide(&request), format!("default/web/{route}"), "{request:?}\n{}", gateway.yaml);
+    }
+}
+
+#[test]
+fn hosts_of_a_gateway_may_be_for_one_namespace() {
+    for (host, open) in [("*", true), ("*/*", true), ("default/*", true), ("./*", false), ("other/*", false)] {
+        let manifests = GATEWAY.replace("hosts: [\"*\"]\n---", &format!("hosts: ['{host}']\n---"));
+        assert_eq!(Gateway::of(Dialect::Istio, &manifests, &mapped()).allows(&get("/")), open, "{host}");
+    }
+}
+
+#[test]
+fn services_of_one_route_must_agree() {
+    let manifests = format!("{GATEWAY}{AUTHENTICATION}").replace(
+        "    - destination: {host: web, port: {number: 80}}",
+        "    - destination: {host: web, port: {number: 80}}\n      weight: 1\n    - destination: {host: api, port: {number: 80}}\n      weight: 1",
+    );
+    let imported = run(Dialect::Istio, &manifests, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("some of them only"), "{}", report(&imported));
+    let partial = Gateway::of(Dialect::Istio, &manifests, &Options { allow_partial: true, ..mapped() });
+    assert!(!partial.allows(&get("/")));
+}
+
+#[test]
+fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
+    let manifests = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
+                     istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
+                     gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
+                     [{backendRefs: [{name: web, port: 80}]}]}\n---\n";
+    let closed = |spec: &str| {
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
+        );
+        !Gateway::of(Dialect::Istio, &format!("{manifests}{policy}"), &mapped()).allows(&get("/"))
+    };
+    assert!(closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]}"));
+    assert!(!closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: other}]}"));
+    assert!(closed("{targetRefs: [{group: '', kind: Service, name: web}]}"));
+    assert!(closed("{selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: gw}}}"));
+    assert!(!closed(
+        "{selector: {matchLabels: {gateway.networking.k8s.io/gateway-name: other}}, action: DENY, rules: [{}]}"
+    ));
+}
+
+#[test]
+fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
+    let both = |forward: &str| {
+        let rule = format!("jwtRules: [{{issuer: https://a.example, jwks: '{KEYS}'{forward}}}]");
+        let object = |name: &str, namespace: &str, labels: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: {name}, namespace: \
+                 {namespace}}}\nspec: {{selector: {{matchLabels: {{{labels}}}}}, {rule}}}\n---\n"
+            )
+        };
+        format!(
+            "{GATEWAY}{}{}",
+            object("outer", "istio-system", "istio: ingressgateway"),
+            object("inner", "default", "app: web")
+        )
+    };
+    assert!(Gateway::of(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped()).allows(&get("/")));
+    let imported = run(Dialect::Istio, &both(""), &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
+}

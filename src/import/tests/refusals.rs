@@ -1,0 +1,292 @@
+//! What refuses an import, and what `--allow-partial` makes of it: closed, never open.
+
+use super::envoy_gateway::{ROUTES, policy};
+use super::*;
+
+/// Asserts that the import is refused with these words at this field, and that nobody gets in at `closed` when it goes
+/// on nevertheless, while `open` stays as it is.
+#[track_caller]
+fn refused(dialect: Dialect, manifests: &str, words: &str, closed: &[&str], open: &[&str]) {
+    let imported = run(dialect, manifests, &mapped());
+    let text = report(&imported);
+    assert!(imported.config.is_none(), "not refused: {words}\n{text}");
+    let told = text.lines().any(|line| line.contains(": refused: ") && line.contains(words));
+    assert!(told, "{words} is not among:\n{text}");
+    let options = Options { allow_partial: true, ..mapped() };
+    let gateway = Gateway::of(dialect, manifests, &options);
+    for path in closed {
+        let token = serde_json::json!({"iss": "i", "sub": "s"});
+        let decision = gateway.decide(&get(path).token(token));
+        assert!(decision == "403" || decision == "404", "{words}: {path}: {decision}\n{}", gateway.yaml);
+    }
+    for path in open {
+        assert!(gateway.allows(&get(path)), "{words}: {path}\n{}", gateway.yaml);
+    }
+}
+
+#[test]
+fn policies_of_envoy_gateway() {
+    let foo = "kind: HTTPRoute, name: foo";
+    let jwt = |provider: &str| format!("jwt: {{providers: [{{name: p, {provider}}}]}}");
+    let keys = "remoteJWKS: {uri: 'https://a.example/k'}";
+    let rule = |rule: &str| format!("authorization: {{defaultAction: Allow, rules: [{rule}]}}");
+    for (spec, words) in [
+        ("extAuth: {http: {}}".to_owned(), "another service decides"),
+        ("oidc: {provider: {}}".to_owned(), "OpenID Connect"),
+        ("basicAuth: {users: {}}".to_owned(), "passwords"),
+        ("apiKeyAuth: {extractFrom: []}".to_owned(), "API keys"),
+        ("csrf: {}".to_owned(), "origins"),
+        ("mergeType: StrategicMerge".to_owned(), "merging"),
+        ("somethingNew: {a: 1}".to_owned(), "not understood"),
+        (jwt("issuer: i"), "`remoteJWKS` and `localJWKS`"),
+        (jwt(&format!("{keys}, newField: 1")), "not understood"),
+        (jwt(&format!("{keys}, recomputeRoute: true")), "before tokens are judged"),
+        (jwt("localJWKS: {inline: 'nonsense'}"), "not a key set"),
+        (jwt("localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: gone}}"), "not among the files"),
+        (
+            jwt(
+                "remoteJWKS: {uri: 'https://a.example/k', backendRefs: [{kind: ServiceImport, group: x, name: y, port: 1}]}",
+            ),
+            "not supported",
+        ),
+        (format!("jwt: {{optional: maybe, providers: [{{name: p, {keys}}}]}}"), "true or false"),
+        (
+            format!(
+                "jwt: {{providers: [{{name: a, {keys}, claimToHeaders: [{{header: x, claim: y}}]}}, {{name: b, {keys}}}]}}"
+            ),
+            "differs between the providers",
+        ),
+        (rule("{action: Deny, principal: {clientIPGeoLocations: [{country: XX}]}}"), "on earth"),
+        (rule("{action: Deny, principal: {clientCIDRs: [nonsense]}}"), "not a network range"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, newThing: 1}}}"), "not understood"),
+        (rule("{action: Deny, cel: 'request.path == \"/\"'}"), "Envoy's CEL"),
+        (rule("{action: Maybe, principal: {clientCIDRs: [0.0.0.0/0]}}"), "Allow or Deny"),
+        (rule("{action: Deny}"), "needs a `principal`"),
+        (
+            rule(
+                "{action: Deny, operation: {path: {type: RegularExpression, value: '('}}, principal: {clientCIDRs: [0.0.0.0/0]}}",
+            ),
+            "regular expression",
+        ),
+    ] {
+        refused(
+            Dialect::EnvoyGateway,
+            &format!("{ROUTES}{}", policy("p", foo, &spec)),
+            words,
+            &["/foo", "/foo/other"],
+            &["/bar"],
+        );
+    }
+}
+
+#[test]
+fn what_could_be_for_anything_closes_everything() {
+    let object = |version: &str, kind: &str, spec: &str| {
+        format!("{ROUTES}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n")
+    };
+    let envoy = "gateway.envoyproxy.io/v1alpha1";
+    for (manifest, words) in [
+        (object(envoy, "EnvoyPatchPolicy", "{}"), "not understood"),
+        (object(envoy, "EnvoyExtensionPolicy", "{}"), "not understood"),
+        (object("example.com/v1", "Firewall", "{}"), "not understood"),
+        (object("security.istio.io/v1", "AuthorizationPolicy", "{}"), "not understood"),
+        (object(envoy, "ClientTrafficPolicy", "{tls: {clientValidation: {}}}"), "not understood"),
+        (
+            object(envoy, "ClientTrafficPolicy", "{clientIPDetection: {xForwardedFor: {numTrustedHops: 1}}}"),
+            "--trusted-proxy",
+        ),
+        (object(envoy, "BackendTrafficPolicy", "{rateLimit: {}}"), "localRateLimit"),
+        (
+            object(envoy, "SecurityPolicy", "{targetRefs: [{kind: Unheard, name: x}], authorization: {}}"),
+            "not supported",
+        ),
+    ] {
+        refused(Dialect::EnvoyGateway, &manifest, words, &["/foo", "/bar"], &[]);
+    }
+}
+
+#[test]
+fn routes() {
+    let rule = |rule: &str| ROUTES.replace("- name: main\n", &format!("- name: main\n    {rule}\n"));
+    for (manifests, words, closed, open) in [
+        (
+            rule("filters: [{type: ExtensionRef, extensionRef: {kind: X, name: y}}]"),
+            "ExtensionRef",
+            "/foo",
+            &["/bar", "/foo/other"][..],
+        ),
+        (rule("sessionPersistence: {sessionName: x}"), "not understood", "/foo", &["/bar", "/foo/other"]),
+        // what a lost condition was for could fall to other routes
+        (ROUTES.replace("type: PathPrefix, value: /foo}", "type: Strange, value: /foo}"), "condition", "/foo", &[]),
+        (
+            ROUTES.replace("{type: PathPrefix, value: /bar}", "{type: RegularExpression, value: '('}"),
+            "regular expression",
+            "/bar",
+            &[],
+        ),
+        (
+            ROUTES.replace("{name: api, port: 80}", "{name: api, port: 80, filters: [{type: CORS}]}"),
+            "filters for one backend",
+            "/bar",
+            &["/foo"],
+        ),
+    ] {
+        refused(Dialect::EnvoyGateway, &manifests, words, &[closed], open);
+    }
+}
+
+#[test]
+fn claims_that_choose_routes() {
+    let manifests = ROUTES.replace(
+        "{path: {type: PathPrefix, value: /foo}}",
+        "{path: {value: /foo}, headers: [{name: X-Sub, value: a}]}",
+    );
+    let spec = "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example/k'}, claimToHeaders: [{header: x-sub, claim: sub}]}]}";
+    let manifests = format!("{manifests}{}", policy("p", "kind: HTTPRoute, name: foo", spec));
+    refused(Dialect::EnvoyGateway, &manifests, "chosen by a header", &["/foo"], &["/bar"]);
+}
+
+const ISTIO: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {selector: {istio: \
+                     ingressgateway}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: ['*']}]}\n---\n\
+                     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: {hosts: ['*'], \
+                     gateways: [gw], http: [{route: [{destination: {host: web, port: {number: 80}}}]}]}\n---\n";
+
+#[test]
+fn policies_of_istio() {
+    let policy = |kind: &str, spec: &str| {
+        format!("{ISTIO}apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec: {spec}\n")
+    };
+    let deny = |rule: &str| policy("AuthorizationPolicy", &format!("{{action: DENY, rules: [{rule}]}}"));
+    let jwt = |rule: &str| policy("RequestAuthentication", &format!("{{jwtRules: [{rule}]}}"));
+    for (manifests, words) in [
+        (
+            policy("AuthorizationPolicy", "{action: CUSTOM, provider: {name: x}, rules: [{}]}"),
+            "another service decides",
+        ),
+        (policy("AuthorizationPolicy", "{newField: 1}"), "not understood"),
+        (deny("{from: [{source: {principals: [x]}}]}"), "a DENY must not lose"),
+        (deny("{from: [{source: {notNamespaces: [x]}}]}"), "a DENY must not lose"),
+        (deny("{when: [{key: 'experimental.envoy.filters.a[b]', values: [x]}]}"), "a DENY must not lose"),
+        (deny("{to: [{operation: {newField: [x]}}]}"), "a DENY must not lose"),
+        (deny("{newField: [x]}"), "not understood"),
+        (deny("{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}"), "the direct peer is the gateway"),
+        (deny("{from: [{source: {remoteIpBlocks: [nonsense]}}]}"), "not a network range"),
+        (deny("{to: [{operation: {ports: ['80']}}]}"), "the port of the pods is not known"),
+        (policy("AuthorizationPolicy", "{selector: {matchLabels: {version: v1}}, rules: []}"), "is not known"),
+        (
+            policy("AuthorizationPolicy", "{targetRefs: [{kind: ServiceEntry, name: x}], rules: []}"),
+            "Gateway or a Service",
+        ),
+        (jwt("{issuer: testing@example}"), "no URL to find them"),
+        (jwt("{issuer: 'https://i', newField: 1}"), "not understood"),
+        (jwt("{jwks: '{}'}"), "needs an `issuer`"),
+        (jwt("{issuer: i, jwks: nonsense}"), "not a key set"),
+        (jwt("{issuer: 'https://i', forwardOriginalToken: true}, {issuer: 'https://j'}"), "differ between the rules"),
+    ] {
+        refused(Dialect::Istio, &manifests, words, &["/"], &[]);
+    }
+    for (version, kind) in [
+        ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+        ("extensions.istio.io/v1alpha1", "WasmPlugin"),
+        ("security.istio.io/v1", "Unheard"),
+    ] {
+        let manifests = format!("{ISTIO}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{}}\n");
+        refused(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
+    }
+    let with_token = policy("RequestAuthentication", &format!("{{jwtRules: [{{issuer: i, jwks: '{KEYS}'}}]}}"));
+    let slashless = format!(
+        "{with_token}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: q}}\nspec: {{rules: \
+         [{{from: [{{source: {{requestPrincipals: [noslash]}}}}]}}]}}\n"
+    );
+    refused(Dialect::Istio, &slashless, "issuer/subject", &["/"], &[]);
+}
+
+#[test]
+fn routes_of_istio() {
+    for (from, to, words) in [
+        ("{route:", "{fault: {abort: {httpStatus: 500}}, route:", "not understood"),
+        (
+            "{route:",
+            "{match: [{headers: {'@request.auth.claims.sub': {exact: a}}}], route:",
+            "before tokens are judged",
+        ),
+        ("{route:", "{match: [{withoutHeaders: {x: {exact: a}}}], route:", "not understood"),
+        ("{route:", "{match: [{ignoreUriCase: true, uri: {exact: /a}}], route:", "not understood"),
+        ("{route:", "{match: [{uri: {prefix: /a}}], rewrite: {uri: /}, route:", "matched exactly"),
+        ("{host: web,", "{host: web, subset: v1,", "subset"),
+        ("{host: web,", "{host: web.example.com,", "only a Kubernetes service"),
+        ("hosts: ['*']}]}", "hosts: ['*'], tls: {httpsRedirect: true}}]}", "requestRedirect"),
+    ] {
+        assert!(ISTIO.contains(from));
+        refused(Dialect::Istio, &ISTIO.replacen(from, to, 1), words, &["/", "/a"], &[]);
+    }
+}
+
+#[test]
+fn policies_of_agentgateway() {
+    let policy = |traffic: &str| {
+        format!(
+            "{ROUTES}apiVersion: agentgateway.dev/v1alpha1\nkind: AgentgatewayPolicy\nmetadata: {{name: p}}\nspec: \
+             {{targetRefs: [{{kind: HTTPRoute, name: foo}}], traffic: {{{traffic}}}}}\n"
+        )
+    };
+    let keys = format!("jwks: {{inline: '{KEYS}'}}");
+    for (traffic, words) in [
+        ("extAuth: {}".to_owned(), "not understood"),
+        ("rateLimit: {}".to_owned(), "not understood"),
+        (format!("jwtAuthentication: {{mode: Odd, providers: [{{issuer: i, {keys}}}]}}"), "`mode`"),
+        (format!("jwtAuthentication: {{mcp: {{}}, providers: [{{issuer: i, {keys}}}]}}"), "not understood"),
+        (
+            format!("jwtAuthentication: {{location: {{expression: 'x'}}, providers: [{{issuer: i, {keys}}}]}}"),
+            "expression",
+        ),
+        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "after the route"),
+        (
+            "jwtAuthentication: {providers: [{issuer: 'https://i', jwks: {remote: {jwksPath: /k, backendRef: {kind: \
+             AgentgatewayBackend, group: agentgateway.dev, name: gone}}}}]}"
+                .to_owned(),
+            "not known where the keys are",
+        ),
+        ("jwtAuthentication: {providers: [{issuer: i}]}".to_owned(), "`jwks.inline` and `jwks.remote`"),
+        ("jwtAuthentication: {providers: [{issuer: i, jwks: {inline: x}}]}".to_owned(), "not a key set"),
+        ("authorization: {action: Odd, policy: {matchExpressions: ['true']}}".to_owned(), "`action`"),
+        ("authorization: {policy: {matchExpressions: ['request.body == \"x\"']}}".to_owned(), "body"),
+        ("authorization: {action: Deny, policy: {matchExpressions: ['(']}}".to_owned(), ""),
+    ] {
+        refused(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
+    }
+    let object =
+        format!("{ROUTES}apiVersion: agentgateway.dev/v1alpha1\nkind: Unheard\nmetadata: {{name: x}}\nspec: {{}}\n");
+    refused(Dialect::Agentgateway, &object, "not understood", &["/foo", "/bar"], &[]);
+}
+
+#[test]
+fn what_is_no_manifest() {
+    for (text, words) in [
+        ("a: [", "not YAML"),
+        ("a: 1", "no `kind`"),
+        ("kind: Gateway", "no `metadata.name`"),
+        ("kind: A\nmetadata: {name: x}\nkind: B", "written twice"),
+        ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "a second A default/x"),
+    ] {
+        let errors =
+            import(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &Options::default()).unwrap_err();
+        assert!(errors.iter().any(|error| error.message.contains(words)), "{text}: {errors:?}");
+    }
+    let nothing =
+        import(Dialect::Istio, &[Source::new("in.yaml", "---\n---\n".to_owned())], &Options::default()).unwrap();
+    assert!(nothing.config.is_none());
+}
+
+#[test]
+fn two_gateways_on_one_port() {
+    let twice = format!(
+        "{ROUTES}{}",
+        ROUTES
+            .replace("name: eg", "name: two")
+            .replace("{name: foo}", "{name: foo2}")
+            .replace("{name: bar}", "{name: bar2}")
+    );
+    let imported = run(Dialect::EnvoyGateway, &twice, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("import one at a time"), "{}", report(&imported));
+}

@@ -1,0 +1,436 @@
+//! The documents' walk-throughs, with manifests of other gateways imported and served: the keys by URL, the tokens over
+//! the wire, the answers as they stand there. And the command itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis::config::Source;
+use portcullis::import::{Dialect, Options, import};
+use serde_json::json;
+use support::mint::{self, Alg, FAR, Key};
+use support::{Answer, Backend, InProcess, PATIENCE, PORTCULLIS, TempDir, eventually};
+
+/// Imports manifests, and serves what comes of them.
+#[track_caller]
+fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir: Option<&TempDir>) -> InProcess {
+    let options = Options {
+        map: map.iter().map(|(service, address)| format!("{service}={address}").parse().unwrap()).collect(),
+        out_dir: out_dir.map(|folder| folder.path().display().to_string()),
+        ..Options::default()
+    };
+    let imported = import(dialect, &[Source::new("in.yaml", manifests.to_owned())], &options).unwrap();
+    let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let config = imported.config.unwrap_or_else(|| panic!("{report}"));
+    for (path, content) in &config.files {
+        std::fs::write(path, content).unwrap();
+    }
+    InProcess::start(&config.yaml().replace("- port: 8080\n", "- port: 0\n").replace("- port: 80\n", "- port: 0\n"))
+}
+
+/// A server that has keys, at any path.
+fn key_server(key: &Key) -> Backend {
+    let keys = mint::jwks([key]);
+    Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &keys))
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// Asks until the keys are there, and gives status and body.
+#[track_caller]
+fn ask(gateway: &InProcess, path: &str, token: Option<&str>) -> (u16, String) {
+    let header = token.map(bearer);
+    let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
+    eventually(PATIENCE, "the keys are there", || {
+        let answer = gateway.client().get(path, &headers);
+        let waiting = answer.status() == 503 || answer.text() == "Jwks remote fetch is failed";
+        (!waiting).then(|| (answer.status(), answer.text().to_owned()))
+    })
+}
+
+#[test]
+fn the_istio_page() {
+    let key = Key::without_kid(Alg::Rs256);
+    let keys = key_server(&key);
+    let backend = Backend::start(|_| Answer::new(200, &[], "Hello World! /"));
+    let authentication = format!(
+        "apiVersion: security.istio.io/v1beta1\nkind: RequestAuthentication\nmetadata:\n name: frontend\n namespace: \
+         default\nspec:\n  selector:\n    matchLabels:\n      app: frontend\n  jwtRules:\n  - issuer: \
+         \"testing@secure.istio.io\"\n    jwksUri: \"http://{}/jwks.json\"\n",
+        keys.address()
+    );
+    let authorization = "---\napiVersion: security.istio.io/v1beta1\nkind: AuthorizationPolicy\nmetadata:\n  name: \
+                         require-jwt\n  namespace: default\nspec:\n  selector:\n    matchLabels:\n      app: frontend\n  \
+                         action: ALLOW\n  rules:\n  - from:\n    - source:\n       requestPrincipals: \
+                         [\"testing@secure.istio.io/testing@secure.istio.io\"]\n";
+    let map = [("default/frontend", backend.address())];
+    let first = serve(Dialect::Istio, &authentication, &map, None);
+    assert_eq!(ask(&first, "/", None), (200, "Hello World! /".to_owned()), "a check of tokens alone needs none");
+    let gateway = serve(Dialect::Istio, &format!("{authentication}{authorization}"), &map, None);
+    let name = "testing@secure.istio.io";
+    // no audience; a life until 2118
+    let good = key.token(&json!({"iss": name, "sub": name, "exp": 4_685_989_700_i64, "iat": 1_532_389_700}));
+    let foreign = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR}));
+    let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR}));
+    assert_eq!(ask(&gateway, "/", None), (403, "RBAC: access denied".to_owned()));
+    assert_eq!(ask(&gateway, "/", Some(&foreign)), (401, "Jwt issuer is not configured".to_owned()));
+    assert_eq!(ask(&gateway, "/", Some(&other)), (403, "RBAC: access denied".to_owned()));
+    assert_eq!(ask(&gateway, "/", Some(&good)), (200, "Hello World! /".to_owned()));
+    let seen = backend.requests();
+    assert!(seen.iter().all(|request| request.header("authorization").is_none()), "no `forwardOriginalToken`");
+    // a preflight passes the check of tokens, whatever it carries; without an Origin it is no preflight
+    let expired = bearer(&key.token(&json!({"iss": name, "sub": name, "exp": 1})));
+    let options = |gateway: &InProcess, lines: &str| {
+        let request = format!("OPTIONS / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {expired}\r\n{lines}\r\n");
+        gateway.client().send(request).response().status()
+    };
+    assert_eq!(options(&first, "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n"), 200);
+    assert_eq!(options(&first, "Access-Control-Request-Method: PUT\r\n"), 401);
+}
+
+const ENVOY_GATEWAY: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: eg}
+spec:
+  gatewayClassName: eg
+  listeners: [{name: http, protocol: HTTP, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: foo}
+spec:
+  parentRefs: [{name: eg}]
+  hostnames: [localhost]
+  rules:
+  - backendRefs: [{group: "", kind: Service, name: backend, port: 3000, weight: 1}]
+    matches: [{path: {type: PathPrefix, value: /foo}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: bar}
+spec:
+  parentRefs: [{name: eg}]
+  hostnames: [localhost]
+  rules:
+  - backendRefs: [{group: "", kind: Service, name: backend, port: 3000, weight: 1}]
+    matches: [{path: {type: PathPrefix, value: /bar}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: yages}
+spec:
+  parentRefs: [{name: eg}]
+  hostnames: [grpc-example.com]
+  rules:
+  - backendRefs: [{group: "", kind: Service, name: yages, port: 9000, weight: 1}]
+---
+"#;
+
+/// The page's policy: no issuer, no audience.
+fn security_policy(kind: &str, name: &str, keys: SocketAddr) -> String {
+    format!(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: jwt-example}}\nspec:\n  \
+         targetRef: {{group: gateway.networking.k8s.io, kind: {kind}, name: {name}}}\n  jwt:\n    providers:\n    - name: \
+         example\n      remoteJWKS: {{uri: 'http://{keys}/jwks.json'}}\n---\n"
+    )
+}
+
+#[test]
+fn the_envoy_gateway_page_over_http() {
+    let key = Key::without_kid(Alg::Rs256);
+    let (keys, backend) = (key_server(&key), Backend::ok());
+    let manifests = format!("{ENVOY_GATEWAY}{}", security_policy("HTTPRoute", "foo", keys.address()));
+    let gateway = serve(Dialect::EnvoyGateway, &manifests, &[("default/backend", backend.address())], None);
+    // neither kid, nor exp, nor iss
+    let token = key.token(&json!({"sub": "1234567890", "name": "John Doe", "admin": true, "iat": 1_516_239_022}));
+    assert_eq!(ask(&gateway, "/foo", None), (401, "Jwt is missing".to_owned()));
+    assert_eq!(ask(&gateway, "/foo", Some(&token)).0, 200);
+    assert_eq!(ask(&gateway, "/bar", None).0, 200);
+    let seen = backend.requests();
+    assert_eq!(seen[0].header("authorization"), Some(&*bearer(&token)), "the token is passed on");
+    let forged = Key::without_kid(Alg::Rs256).token(&json!({"sub": "x"}));
+    assert_eq!(ask(&gateway, "/foo", Some(&forged)), (401, "Jwt verification fails".to_owned()));
+}
+
+/// A gRPC server that answers every call with `pong`.
+fn grpc_backend() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(|_| async {
+                    let trailers: http::HeaderMap =
+                        [(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))]
+                            .into_iter()
+                            .collect();
+                    let body = Full::new(Bytes::from_static(b"\0\0\0\0\x06\n\x04pong"))
+                        .with_trailers(async { Some(Ok(trailers)) });
+                    let response = http::Response::builder().header("content-type", "application/grpc").body(body);
+                    Ok::<_, std::convert::Infallible>(response.unwrap())
+                });
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+    });
+    address
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// One call: the headers, the body, and the trailers of the answer.
+fn call(address: SocketAddr, token: Option<&str>) -> (http::HeaderMap, Bytes, http::HeaderMap) {
+    runtime().block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request =
+            http::Request::post("http://grpc-example.com/yages.Echo/Ping").header("content-type", "application/grpc");
+        if let Some(token) = token {
+            request = request.header("authorization", bearer(token));
+        }
+        let request = request.body(Full::new(Bytes::from_static(b"\0\0\0\0\0"))).unwrap();
+        let response = tokio::time::timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        let headers = response.headers().clone();
+        let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        (headers, body.to_bytes(), trailers)
+    })
+}
+
+#[test]
+fn the_envoy_gateway_page_over_grpc() {
+    let key = Key::without_kid(Alg::Rs256);
+    let keys = key_server(&key);
+    let manifests = format!("{ENVOY_GATEWAY}{}", security_policy("GRPCRoute", "yages", keys.address()));
+    let map = [("default/yages", grpc_backend()), ("default/backend", keys.address())];
+    let gateway = serve(Dialect::EnvoyGateway, &manifests, &map, None);
+    let (headers, body, _) = call(gateway.address(), None);
+    assert_eq!(headers["grpc-status"], "16", "Unauthenticated");
+    assert_eq!(headers["grpc-message"], "Jwt is missing");
+    assert!(body.is_empty());
+    let token = key.token(&json!({"sub": "x"}));
+    let (_, body, trailers) = eventually(PATIENCE, "the keys are there", || {
+        Some(call(gateway.address(), Some(&token))).filter(|(headers, ..)| !headers.contains_key("grpc-status"))
+    });
+    assert_eq!(
+        (&*body, &trailers["grpc-status"]),
+        (&b"\0\0\0\0\x06\n\x04pong"[..], &http::HeaderValue::from_static("0"))
+    );
+}
+
+/// A key server with a certificate of its own making for `foo.bar.com`. It fails twice before it answers.
+struct SelfSigned {
+    address: SocketAddr,
+    ca: String,
+    asked: Arc<AtomicUsize>,
+}
+
+fn self_signed(keys: String) -> SelfSigned {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["foo.bar.com".into()]).unwrap().self_signed(&pair).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(pair.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, count, keys) = (acceptor.clone(), Arc::clone(&count), keys.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let good = request.uri().path() == "/jwks.json" && request.headers()["host"] == "foo.bar.com";
+                        let status = match count.fetch_add(1, Ordering::SeqCst) {
+                            0 | 1 => 503,
+                            _ if good => 200,
+                            _ => 404,
+                        };
+                        let response =
+                            http::Response::builder().status(status).body(Full::new(Bytes::from(keys.clone())));
+                        async move { Ok::<_, std::convert::Infallible>(response.unwrap()) }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+    });
+    SelfSigned { address, ca: certificate.pem(), asked }
+}
+
+#[test]
+fn the_envoy_gateway_page_with_a_self_signed_key_server() {
+    let key = Key::without_kid(Alg::Rs256);
+    let server = self_signed(mint::jwks([&key]));
+    let ca: String = server.ca.lines().map(|line| format!("    {line}\n")).collect();
+    let manifests = format!(
+        "{ENVOY_GATEWAY}apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata:\n  name: \
+         jwt-example\nspec:\n  targetRef: {{group: gateway.networking.k8s.io, kind: HTTPRoute, name: foo}}\n  jwt:\n    \
+         providers:\n    - name: example\n      remoteJWKS:\n        backendRefs:\n          - group: \
+         gateway.envoyproxy.io\n            kind: Backend\n            name: remote-jwks\n            port: 443\n        \
+         backendSettings:\n          retry:\n            numRetries: 3\n            perRetry:\n              backOff: \
+         {{baseInterval: 10ms, maxInterval: 50ms}}\n            retryOn:\n              triggers: [\"5xx\", \
+         \"gateway-error\", \"reset\"]\n        uri: https://foo.bar.com/jwks.json\n---\napiVersion: \
+         gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {{name: remote-jwks}}\nspec:\n  endpoints:\n  - ip: \
+         {{address: 127.0.0.1, port: {port}}}\n---\napiVersion: gateway.networking.k8s.io/v1alpha3\nkind: \
+         BackendTLSPolicy\nmetadata: {{name: remote-jwks-btls}}\nspec:\n  targetRefs: [{{group: gateway.envoyproxy.io, kind: \
+         Backend, name: remote-jwks, sectionName: \"{port}\"}}]\n  validation:\n    caCertificateRefs: [{{name: \
+         remote-jwks-server-ca, group: \"\", kind: ConfigMap}}]\n    hostname: foo.bar.com\n---\napiVersion: v1\nkind: \
+         ConfigMap\nmetadata: {{name: remote-jwks-server-ca}}\ndata:\n  ca.crt: |\n{ca}",
+        port = server.address.port()
+    );
+    let (backend, folder) = (Backend::ok(), TempDir::new());
+    let gateway = serve(Dialect::EnvoyGateway, &manifests, &[("default/backend", backend.address())], Some(&folder));
+    let token = key.token(&json!({"sub": "x"}));
+    assert_eq!(ask(&gateway, "/foo", None).0, 401);
+    assert_eq!(ask(&gateway, "/foo", Some(&token)).0, 200);
+    assert!(server.asked.load(Ordering::SeqCst) >= 3, "two failures, then the keys");
+}
+
+/// The policy of agentgateway's page for the whole gateway, with these fields in `jwtAuthentication`.
+fn agentgateway(authentication: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: agentgateway-proxy, namespace: \
+         gw}}\nspec:\n  gatewayClassName: agentgateway\n  listeners: [{{name: http, protocol: HTTP, port: 80}}]\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: httpbin, namespace: gw}}\nspec:\n  \
+         parentRefs: [{{name: agentgateway-proxy}}]\n  rules: [{{backendRefs: [{{name: httpbin, port: 8000}}]}}]\n---\n\
+         apiVersion: agentgateway.dev/v1alpha1\nkind: AgentgatewayPolicy\nmetadata: {{name: jwt-auth-policy, namespace: \
+         gw}}\nspec:\n  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: \
+         agentgateway-proxy\n  traffic:\n    jwtAuthentication: {authentication}\n"
+    )
+}
+
+#[test]
+fn the_agentgateway_page() {
+    let issuer = "http://keycloak:8080/realms/master";
+    let (keycloak, second) = (Key::new(Alg::Rs256, "a"), Key::new(Alg::Es256, "b"));
+    let (keys, backend) = (key_server(&keycloak), Backend::ok());
+    let map = [("keycloak/keycloak", keys.address()), ("gw/httpbin", backend.address())];
+    let remote = "jwks: {remote: {jwksPath: /realms/master/protocol/openid-connect/certs, cacheDuration: 5m, backendRef: \
+                  {group: '', kind: Service, name: keycloak, namespace: keycloak, port: 8080}}}";
+    let one = format!("providers: [{{issuer: '{issuer}', {remote}}}]");
+    let good = keycloak.token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
+    let bad = Key::new(Alg::Rs256, "a").token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
+    let missing = "authentication failure: no bearer token found";
+    for (mode, none, wrong) in
+        [("mode: Strict,", 401, 401), ("", 401, 401), ("mode: Optional,", 200, 401), ("mode: Permissive,", 200, 200)]
+    {
+        let gateway = serve(Dialect::Agentgateway, &agentgateway(&format!("{{{mode} {one}}}")), &map, None);
+        let answer = ask(&gateway, "/headers", None);
+        assert_eq!(answer.0, none, "{mode}");
+        assert!(none == 200 || (answer.1 == missing && missing.len() == 45), "{answer:?}");
+        assert_eq!(ask(&gateway, "/headers", Some(&bad)).0, wrong, "{mode}");
+        assert_eq!(ask(&gateway, "/headers", Some(&good)).0, 200, "{mode}");
+    }
+    // several providers, one of them inline; each has its own audience
+    let inline = mint::jwks([&second]);
+    let two = format!(
+        "{{providers: [{{issuer: '{issuer}', audiences: [my-application], {remote}}}, {{issuer: 'https://auth0.example.com/', \
+         audiences: [my-other-application], jwks: {{inline: '{inline}'}}}}]}}"
+    );
+    let gateway = serve(Dialect::Agentgateway, &agentgateway(&two), &map, None);
+    let other = "https://auth0.example.com/";
+    for (key, iss, aud, status) in [
+        (&keycloak, issuer, "my-application", 200),
+        (&second, other, "my-other-application", 200),
+        (&keycloak, issuer, "my-other-application", 401),
+        (&second, issuer, "my-application", 401),
+        (&keycloak, other, "my-other-application", 401),
+    ] {
+        let token = key.token(&json!({"iss": iss, "aud": aud, "exp": FAR}));
+        assert_eq!(ask(&gateway, "/", Some(&token)).0, status, "{iss} {aud}");
+    }
+    let paths: Vec<String> = keys.requests().iter().map(|request| request.target().to_owned()).collect();
+    assert!(
+        !paths.is_empty() && paths.iter().all(|path| path == "/realms/master/protocol/openid-connect/certs"),
+        "{paths:?}"
+    );
+}
+
+fn portcullis(arguments: &[&str]) -> Output {
+    Command::new(PORTCULLIS).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_command_writes_the_config_and_reports_on_the_side() {
+    let folder = TempDir::new();
+    let policy = security_policy("HTTPRoute", "foo", "127.0.0.1:9".parse().unwrap());
+    let routes = folder.write("routes.yaml", ENVOY_GATEWAY);
+    let security = folder.write("security.yaml", &policy);
+    let files = [routes.to_str().unwrap(), security.to_str().unwrap()];
+    let map = ["--map", "default/backend=127.0.0.1:8080", "--map", "default/yages=127.0.0.1:9000"];
+    let arguments = |more: &[&'static str]| {
+        let all = [&["import", "envoy-gateway"][..], &files, &map, more].concat();
+        portcullis(&all)
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let yaml = arguments(&[]);
+    assert_eq!(yaml.status.code(), Some(0), "{}", text(&yaml.stderr));
+    assert!(text(&yaml.stdout).contains("# from SecurityPolicy default/jwt-example"), "{}", text(&yaml.stdout));
+    let report = text(&yaml.stderr);
+    assert!(
+        report.lines().any(|line| line.ends_with("provider name") && line.contains("security.yaml:8: ")),
+        "{report}"
+    );
+    // what it writes is a config
+    let written = folder.write("portcullis.yaml", &yaml.stdout);
+    let validated = portcullis(&["validate", "-f", written.to_str().unwrap()]);
+    assert_eq!(validated.status.code(), Some(0), "{}", text(&validated.stderr));
+    let as_json = arguments(&["--output", "json"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&as_json.stdout).unwrap()["binds"].is_array());
+    // refused: nothing is written, and the reason has its file and line
+    folder.write("security.yaml", policy.replace("  jwt:", "  oidc: {}\n  jwt:"));
+    let refused = arguments(&[]);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(
+        text(&refused.stderr).contains("security.yaml:6: SecurityPolicy default/jwt-example spec.oidc: refused: "),
+        "{}",
+        text(&refused.stderr)
+    );
+    let partial = arguments(&["--allow-partial"]);
+    assert!(partial.status.success() && text(&partial.stdout).contains("not-imported"), "{}", text(&partial.stdout));
+    // not manifests, and not files
+    let other = folder.write("other.yaml", "a: 1");
+    assert_eq!(portcullis(&["import", "istio", other.to_str().unwrap()]).status.code(), Some(2));
+    assert_eq!(portcullis(&["import", "istio", "/nowhere/at/all.yaml"]).status.code(), Some(2));
+    assert_eq!(portcullis(&["import", "istio", other.to_str().unwrap(), "--map", "x"]).status.code(), Some(2));
+}
