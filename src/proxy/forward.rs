@@ -1,6 +1,6 @@
 //! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,12 +115,18 @@ impl<'a> Outbound<'a> {
         let Self { endpoint, protocol, .. } = *self;
         let repeatable = self.request.as_ref().filter(|request| is_repeatable(request) && is_safe(request.method()));
         let again = repeatable.filter(|_| pool.next_is_older_than(endpoint, STALE, now)).map(copy);
-        let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
-        let outcome = {
-            let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request));
-            in_time(exchange, limit, end, progress, now).await
-        };
-        match outcome {
+        let (limit, end) = (self.route.timeouts.response, self.end);
+        match match &self.progress {
+            None => {
+                let patience = end.map_or(limit, |end| end.saturating_duration_since(now).min(limit));
+                tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await.ok()
+            }
+            // in a box, so that requests without a body don't carry it
+            Some(progress) => {
+                let exchange = pool.exchange(endpoint, protocol, &mut self.request);
+                Box::pin(in_time(exchange, limit, end, Some(progress), now)).await
+            }
+        } {
             Some(Ok(response)) => return Ok(response),
             Some(Err(failed)) => self.take_back(failed, again)?,
             None => return Err(self.timed_out()),
@@ -141,7 +147,7 @@ impl<'a> Outbound<'a> {
         let Self { endpoint, protocol, .. } = *self;
         let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
         let outcome = {
-            let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request));
+            let exchange = pool.exchange(endpoint, protocol, &mut self.request);
             in_time(exchange, limit, end, progress, Instant::now()).await
         };
         match outcome {
@@ -182,12 +188,13 @@ impl<'a> Outbound<'a> {
 /// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
 /// and not beyond `end`. An upload that moves may take its time.
 async fn in_time<T>(
-    mut exchange: Pin<&mut impl Future<Output = T>>,
+    exchange: impl Future<Output = T>,
     limit: Duration,
     end: Option<Instant>,
     progress: Option<&Progress>,
     mut now: Instant,
 ) -> Option<T> {
+    let mut exchange = pin!(exchange);
     let mut patience = limit;
     loop {
         let left = end.map_or(patience, |end| end.saturating_duration_since(now).min(patience));
