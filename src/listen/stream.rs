@@ -53,10 +53,8 @@ impl AsyncRead for Watched {
         if buf.filled().len() > before {
             let arrived = buf.filled().get(before..).unwrap_or_default();
             this.watch.bytes_arrived(arrived);
-            if let Some(frames) = &mut this.frames {
-                if frames.arrived(arrived).is_err() {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many control frames")));
-                }
+            if this.frames.as_mut().is_some_and(|frames| frames.arrived(arrived).is_err()) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many control frames")));
             }
         }
         polled

@@ -1,6 +1,6 @@
 //! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,9 +126,19 @@ impl<'a> Outbound<'a> {
 
     /// One try. `None` when its time is over.
     async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, Failed>> {
-        let (limit, end, progress) = (self.route.timeouts.response, self.end, self.progress.as_deref());
-        let exchange = pin!(pool.exchange(self.endpoint, self.protocol, &mut self.request));
-        in_time(exchange, limit, end, progress, now).await
+        let Self { endpoint, protocol, end, .. } = *self;
+        let limit = self.route.timeouts.response;
+        match &self.progress {
+            None => {
+                let patience = end.map_or(limit, |end| end.saturating_duration_since(now).min(limit));
+                tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await.ok()
+            }
+            // in a box, so that requests without a body don't carry it
+            Some(progress) => {
+                let exchange = pool.exchange(endpoint, protocol, &mut self.request);
+                Box::pin(in_time(exchange, limit, end, progress, now)).await
+            }
+        }
     }
 
     /// Puts the request back if a failure left it whole. `again` is what a broken old connection may be answered with.
@@ -177,12 +187,13 @@ impl<'a> Outbound<'a> {
 /// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
 /// and not beyond `end`. An upload that moves may take its time.
 async fn in_time<T>(
-    mut exchange: Pin<&mut impl Future<Output = T>>,
+    exchange: impl Future<Output = T>,
     limit: Duration,
     end: Option<Instant>,
-    progress: Option<&Progress>,
+    progress: &Progress,
     mut now: Instant,
 ) -> Option<T> {
+    let mut exchange = pin!(exchange);
     let mut patience = limit;
     loop {
         let left = end.map_or(patience, |end| end.saturating_duration_since(now).min(patience));
@@ -190,7 +201,7 @@ async fn in_time<T>(
             return Some(outcome);
         }
         now = Instant::now();
-        patience = limit.saturating_sub(progress?.quiet_for());
+        patience = limit.saturating_sub(progress.quiet_for());
         if patience.is_zero() || end.is_some_and(|end| now >= end) {
             return None;
         }

@@ -228,7 +228,7 @@ impl Pool {
                 }
                 Ok(response.map(|incoming| {
                     let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
-                    UpstreamBody { incoming, lease: Some(lease), ticket: None, _driver: None }
+                    UpstreamBody { incoming, lease: Held::Line(lease), ticket: None }
                 }))
             }
             Err(mut error) => {
@@ -378,7 +378,7 @@ async fn exchange_on(
     match sender.try_send_request(take(request)).await {
         Ok(mut response) => {
             framing::settle(&mut response)?;
-            Ok(response.map(|incoming| UpstreamBody { incoming, lease: None, ticket: None, _driver: None }))
+            Ok(response.map(|incoming| UpstreamBody { incoming, lease: Held::Nothing, ticket: None }))
         }
         Err(mut error) => {
             let unsent = error.take_message();
@@ -418,16 +418,25 @@ impl Line {
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    lease: Option<Lease>,
+    lease: Held,
     ticket: Option<Ticket>,
-    /// What drives a connection that is no one else's.
-    _driver: Option<JoinSet<()>>,
+}
+
+/// What an answer has of its connection. One type, since it is moved with every answer.
+#[derive(Debug)]
+enum Held {
+    /// Nothing: others use it too, and it has a task.
+    Nothing,
+    /// All of it, until it goes back to the pool.
+    Line(Lease),
+    /// All of it, with the task that drives it and ends with the answer.
+    Task(#[expect(dead_code, reason = "held to be dropped")] JoinSet<()>),
 }
 
 impl UpstreamBody {
     /// The body of an answer on a connection of its own, which ends with it.
     pub fn driven_by(driver: JoinSet<()>, incoming: Incoming, ticket: Option<Ticket>) -> Self {
-        Self { incoming, lease: None, ticket, _driver: Some(driver) }
+        Self { incoming, lease: Held::Task(driver), ticket }
     }
 }
 
@@ -449,7 +458,7 @@ impl Body for UpstreamBody {
         // asking first tells the connection that there is room for more
         let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
         if frame.is_pending()
-            && let Some(lease) = &mut this.lease
+            && let Held::Line(lease) = &mut this.lease
             && let Some(line) = &mut lease.line
         {
             if Pin::new(&mut line.connection).poll(cx).is_ready() {
@@ -473,7 +482,7 @@ impl Drop for UpstreamBody {
     /// A connection whose answer was read to its end goes back to the pool; any other is closed.
     fn drop(&mut self) {
         self.ticket = None;
-        let Some(mut lease) = self.lease.take() else { return };
+        let Held::Line(mut lease) = std::mem::replace(&mut self.lease, Held::Nothing) else { return };
         let Some(mut line) = lease.line.take() else { return };
         let mut cx = Context::from_waker(Waker::noop());
         let ended = self.incoming.is_end_stream()
