@@ -77,6 +77,15 @@ pub fn load(source: Source, env: Env<'_>) -> Result<Loaded, Vec<Diagnostic>> {
     }
 }
 
+/// What is left of a config with errors when they are left out, so that the steps behind can tell theirs in the same
+/// run. It is never served.
+pub fn salvage(source: Source, env: Env<'_>) -> Option<Loaded> {
+    let (root, _) = node::parse(&source).ok()?;
+    let (written, _) = decode::salvage(&root, &source, env);
+    let config = dialect::normalise(written?, source.place(root.start, root.start, "")).ok()?;
+    Some(Loaded { config, source, warnings: Vec::new() })
+}
+
 /// Reads another document by the rules of the config file: the same errors, variables and limits.
 ///
 /// # Errors

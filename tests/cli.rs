@@ -472,3 +472,33 @@ fn no_colour_reaches_a_pipe() {
         assert!(!ended.out.contains('\u{1b}') && !ended.err.contains('\u{1b}'), "{ended:?}");
     }
 }
+
+#[test]
+fn one_run_tells_every_error_of_every_kind() {
+    let yaml = "\
+config: {drainTimeout: soon}
+binds:
+- port: many
+  listeners: []
+- port: 3000
+  listeners:
+  - routes:
+    - polices: {}
+      policies:
+        jwtAuth: {mode: strict, issuer: a, audiences: [b], jwks: {file: ./no-such-file}}
+        authorization: {rules: ['request.pth == \"/\"', 'jwt.sub ==']}
+      backends: [{host: localhost:8080, host: localhost:8081}]
+";
+    let ended = run_with(&["validate", "-f", "-"], yaml);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    for line in [1, 3, 8, 10, 11, 12] {
+        assert!(ended.err.contains(&format!("<stdin>:{line}:")), "line {line} is not in:\n{}", ended.err);
+    }
+    for word in ["policies", "no-such-file", "request.path", "host"] {
+        assert!(ended.err.contains(word), "{word} is not in:\n{}", ended.err);
+    }
+    let only_what_is_wrong =
+        "binds: [{port: 0, listeners: [{routes: [{policies: {jwtAuth: {providers: [{issuer: 1}]}}}]}]}]";
+    let ended = run_with(&["validate", "-f", "-"], only_what_is_wrong);
+    assert_eq!(ended.err.matches("error[").count(), 1, "no error that only follows from another:\n{}", ended.err);
+}

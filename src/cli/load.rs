@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::output::{self, Paint};
 use super::{BAD_CONFIG, ConfigArgs, say};
 use crate::compile::compile;
-use crate::config::{Code, Diagnostic, Loaded, Place, Source, load};
+use crate::config::{Code, Diagnostic, Loaded, Place, Source, load, salvage};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
@@ -71,10 +71,22 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Loaded, Broken> {
         Ok(source) => source,
         Err(error) => return Err(Broken { name, source: None, findings: vec![error] }),
     };
-    load(source.clone(), &|name| std::env::var(name).ok()).map_err(|findings| Broken {
-        name,
-        source: Some(source),
-        findings,
+    let env = |name: &str| std::env::var(name).ok();
+    load(source.clone(), &env).map_err(|mut findings| {
+        // one run tells everything: rules and named files are looked at even if other parts are wrong
+        if let Some(rest) = salvage(source.clone(), &env)
+            && let Err(more) = compile(&rest, &Arc::new(Metrics::default()), 1)
+        {
+            // what only follows from a part that was left out is no news
+            let follows = |finding: &Diagnostic| {
+                findings.iter().any(|known| (finding.place.start..finding.place.end).contains(&known.place.start))
+            };
+            let news: Vec<Diagnostic> = more.into_iter().filter(|finding| !follows(finding)).collect();
+            findings.extend(news);
+            findings.sort_by_key(|finding| finding.place.start);
+            findings.dedup();
+        }
+        Broken { name, source: Some(source), findings }
     })
 }
 

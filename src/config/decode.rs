@@ -31,6 +31,14 @@ const MAX_ERRORS: usize = 100;
 
 /// The value that `root` describes, or everything that is wrong with it.
 pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &Source, env: Env<'_>) -> Result<T, Vec<Diagnostic>> {
+    match salvage(root, source, env) {
+        (Some(value), errors) if errors.is_empty() => Ok(value),
+        (_, errors) => Err(errors),
+    }
+}
+
+/// What can be read of `root` when everything that is wrong with it is left out, and what that is.
+pub(super) fn salvage<T: DeserializeOwned>(root: &Node, source: &Source, env: Env<'_>) -> (Option<T>, Vec<Diagnostic>) {
     let state = State { source, env, pruned: RefCell::default(), unknown: RefCell::default() };
     let mut errors = Vec::new();
     let decoded = loop {
@@ -46,15 +54,10 @@ pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &Source, env: Env
         }
     };
     errors.extend(state.unknown.into_inner().into_values());
-    match decoded {
-        Some(value) if errors.is_empty() => Ok(value),
-        _ => {
-            if errors.is_empty() {
-                errors.push(Diagnostic::error(source.place(root.start, root.start, ""), "the config can't be read"));
-            }
-            Err(errors)
-        }
+    if decoded.is_none() && errors.is_empty() {
+        errors.push(Diagnostic::error(source.place(root.start, root.start, ""), "the config can't be read"));
     }
+    (decoded, errors)
 }
 
 /// What one decoding of a file shares.
