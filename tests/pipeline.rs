@@ -499,3 +499,24 @@ binds: [{{port: 0, listeners: [{{routes: [{{policies: {{authorization: {{rules: 
         }
     }
 }
+
+#[test]
+fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
+    let backend = Backend::ok();
+    let rules = "authorization: {rules: [{name: no-banned, deny: 'jwt.banned == true'}]}";
+    let (gateway, key) = gateway(&format!("{STRICT}, {rules}"), &backend);
+    let mut client = gateway.client();
+    for (claims, status) in [(json!({}), 403), (json!({"banned": true}), 403), (json!({"banned": false}), 200)] {
+        let token = bearer(&key.token(&mint::claims_with(claims.clone())));
+        assert_eq!(client.get("/", &[("authorization", &token)]).status(), status, "{claims}");
+    }
+    let lines = gateway.lines(3);
+    assert!(lines[..2].iter().all(|line| line["rule"] == "no-banned" && line["reason"] == "denied"), "{lines:?}");
+    let metrics = gateway.gateway().control().metrics.render(&[]);
+    for (rule, decision) in [("no-banned", "error"), ("no-banned", "deny"), ("", "allow")] {
+        let row = format!(
+            r#"portcullis_authz_decisions_total{{route="api",rule="{rule}",decision="{decision}",mode="enforce"}} 1"#
+        );
+        assert!(metrics.contains(&row), "{row} is not in:\n{metrics}");
+    }
+}
