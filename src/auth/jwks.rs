@@ -98,6 +98,8 @@ pub struct FetchSettings {
     pub timeout: Duration,
     /// The most bytes of a document.
     pub max_size: usize,
+    /// The most keys that are taken from one set.
+    pub max_keys: usize,
     /// What is tried again at once.
     pub retry: Retry,
     /// How long the last good keys count when no newer ones can be had.
@@ -121,6 +123,7 @@ impl FetchSettings {
             cache_duration: None,
             timeout: Duration::from_secs(10),
             max_size: 1024 * 1024,
+            max_keys: KeySet::MAX_KEYS,
             retry: Retry::default(),
             stale_for: Duration::from_secs(24 * 3600),
             tls: FetchTls::default(),

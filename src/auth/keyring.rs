@@ -71,10 +71,11 @@ pub struct KeySet {
     keys: Vec<Key>,
     skipped: Vec<Skipped>,
     fingerprint: [u8; 32],
+    most: usize,
 }
 
 impl KeySet {
-    /// The most keys that are taken from one set.
+    /// The most keys that are taken from one set, unless another number is given (`limits.jwksKeys`).
     pub const MAX_KEYS: usize = 256;
 
     /// Reads a JSON Web Key Set, a single JSON Web Key, or PEM. `algorithms` is the provider's setting.
@@ -82,8 +83,21 @@ impl KeySet {
     /// # Errors
     /// The text is none of these. A set without a usable key is no error; see [`Self::is_empty`].
     pub fn parse(text: &[u8], origin: Origin, algorithms: Option<Algorithms>) -> Result<Self, KeySetError> {
-        let mut set =
-            Self { keys: Vec::new(), skipped: Vec::new(), fingerprint: fingerprint(text, origin, algorithms) };
+        Self::parse_at_most(text, origin, algorithms, Self::MAX_KEYS)
+    }
+
+    /// The same; of more than `most` usable keys the later ones are skipped.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_at_most(
+        text: &[u8],
+        origin: Origin,
+        algorithms: Option<Algorithms>,
+        most: usize,
+    ) -> Result<Self, KeySetError> {
+        let fingerprint = fingerprint(text, origin, algorithms);
+        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, most };
         if text.trim_ascii_start().starts_with(b"-----BEGIN") {
             for (index, found) in pem::public_keys(text)?.into_iter().enumerate() {
                 set.add(index, None, found.and_then(|public| Key::from_public(public, algorithms)));
@@ -115,7 +129,7 @@ impl KeySet {
 
     fn add(&mut self, index: usize, kid: Option<&str>, key: Result<Key, Unusable>) {
         match key {
-            Ok(key) if self.keys.len() < Self::MAX_KEYS => self.keys.push(key),
+            Ok(key) if self.keys.len() < self.most => self.keys.push(key),
             Ok(_) => self.skipped.push(Skipped { index, kid: kid.map(Into::into), why: Unusable::TooMany }),
             Err(why) => self.skipped.push(Skipped { index, kid: kid.map(Into::into), why }),
         }

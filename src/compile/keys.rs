@@ -34,7 +34,7 @@ impl Compiler<'_> {
     }
 
     fn local(&mut self, place: &Place, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
-        match KeySet::parse(text, Origin::Local, algorithms) {
+        match KeySet::parse_at_most(text, Origin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
                 let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
                 if !keys.skipped().is_empty() {
@@ -54,6 +54,7 @@ impl Compiler<'_> {
 
     fn fetched(&mut self, place: &Place, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
         settings.max_size = settings.max_size.min(self.process.limits.jwks_size.get());
+        settings.max_keys = self.process.limits.jwks_keys;
         match self.sources.get(settings) {
             Ok(source) => Some(source),
             Err(error) => {
@@ -71,6 +72,7 @@ impl Compiler<'_> {
             cache_duration: remote.cache_duration.map(|duration| duration.get()),
             timeout: remote.timeout.get(),
             max_size: remote.max_size.map_or(usize::MAX, |size| size.get()),
+            max_keys: KeySet::MAX_KEYS,
             retry: Retry {
                 attempts: remote.retry.attempts,
                 base_interval: remote.retry.backoff.base_interval.get(),

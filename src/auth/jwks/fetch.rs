@@ -191,8 +191,8 @@ impl Fetcher {
         };
         let (body, headers) = self.get(&url).await?;
         let fail = |fault| FetchError { url: shown(&url), fault };
-        let keys =
-            KeySet::parse(&body, Origin::Fetched, self.settings.algorithms).map_err(|error| fail(error.into()))?;
+        let keys = KeySet::parse_at_most(&body, Origin::Fetched, self.settings.algorithms, self.settings.max_keys)
+            .map_err(|error| fail(error.into()))?;
         if keys.is_empty() {
             let why = keys.skipped().first().map_or_else(String::new, |first| format!(" ({first})"));
             return Err(fail(FetchFault::NoUsableKey(why)));

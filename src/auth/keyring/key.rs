@@ -75,7 +75,7 @@ impl fmt::Display for Unusable {
             }
             Self::ShortSecret(bytes) => write!(f, "the secret has {bytes} bytes, less than the hash (32, 48 or 64)"),
             Self::FetchedPrivate => f.write_str("its private half stands in a fetched set, so anybody may have it"),
-            Self::TooMany => write!(f, "the set has more than {} keys", super::KeySet::MAX_KEYS),
+            Self::TooMany => f.write_str("the set has more keys than are taken from one (`limits.jwksKeys`)"),
         }
     }
 }

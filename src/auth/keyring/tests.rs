@@ -199,6 +199,11 @@ fn sets_single_keys_and_pem() {
     let set = parse(&json!({"keys": many}).to_string()).unwrap();
     assert_eq!((set.len(), set.skipped().len()), (256, 44));
     assert!(set.skipped().iter().all(|skipped| skipped.why == Unusable::TooMany));
+    let text = json!({"keys": many}).to_string();
+    for most in [2, 280] {
+        let set = KeySet::parse_at_most(text.as_bytes(), Origin::Local, None, most).unwrap();
+        assert_eq!((set.len(), set.skipped().len()), (most, 300 - most));
+    }
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
     for (kind, algorithms) in [
