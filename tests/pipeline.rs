@@ -289,7 +289,7 @@ fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
         "/slow" => Answer::default().wait(&hold),
         _ => Answer::ok(),
     });
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = support::nobody();
     let gateway = InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
           {{name: dead, matches: [{{path: {{exact: /dead}}}}], backends: [{{host: '{nobody}'}}]}},

@@ -9,7 +9,6 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -40,7 +39,7 @@ fn fault(policies: &str) -> String {
 
 /// A port on which nothing listens.
 fn dead_end() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    support::nobody().to_string()
 }
 
 #[track_caller]

@@ -29,5 +29,5 @@ mod waits;
 
 /// An address that nobody listens on.
 fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    support::nobody()
 }

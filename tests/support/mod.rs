@@ -31,6 +31,15 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An address that is taken, and on which nobody listens: connections to it are refused, and no other test gets it.
+pub fn nobody() -> std::net::SocketAddr {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket); // held until the tests end
+    address
+}
+
 /// Asks again and again until there is an answer, and fails the test when `deadline` passes without one.
 #[track_caller]
 pub fn eventually<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
