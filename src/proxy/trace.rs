@@ -45,7 +45,7 @@ impl TraceParent {
 
     /// Tells the backend.
     pub fn write(&self, headers: &mut HeaderMap) {
-        if !self.goes_on {
+        if !self.goes_on && headers.keys().any(|name| name == TRACESTATE) {
             headers.remove(TRACESTATE);
         }
         if let Ok(value) = HeaderValue::from_bytes(&self.text) {
