@@ -83,6 +83,32 @@ impl fmt::Display for Unusable {
     }
 }
 
+impl Unusable {
+    /// One word for the reason, as the metric's label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnObject => "not_an_object",
+            Self::Member(_) => "member",
+            Self::Type(_) => "kty",
+            Self::Curve(_) => "crv",
+            Self::Use(_) => "use",
+            Self::Operations => "key_ops",
+            Self::Algorithm(_) => "alg",
+            Self::NotAllowed => "algorithms",
+            Self::RsaSize(_) => "rsa_size",
+            Self::RsaExponent => "rsa_exponent",
+            Self::Roca => "roca",
+            Self::SmallOrder => "small_order",
+            Self::Rejected => "rejected",
+            Self::FetchedSecret => "fetched_secret",
+            Self::SecretNotNamed => "secret_not_named",
+            Self::ShortSecret(_) => "short_secret",
+            Self::FetchedPrivate => "fetched_private",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
 /// A public key in its numbers.
 pub(super) enum Public {
     /// Modulus and exponent, big-endian.

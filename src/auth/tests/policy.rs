@@ -410,8 +410,7 @@ fn numbers_become_headers_as_they_are_or_the_request_is_refused() {
     ] {
         let good = claims(json!({}));
         let open = good.trim_end_matches('}');
-        let payload =
-            format!(r#"{open},"n":{literal},"list":["a",{literal}],"deep":{{"a":[{{"b":{literal}}}]}}}}"#);
+        let payload = format!(r#"{open},"n":{literal},"list":["a",{literal}],"deep":{{"a":[{{"b":{literal}}}]}}}}"#);
         for (at, (path, name)) in paths.iter().zip(&names).enumerate() {
             let policy = with(|s| {
                 let path = path.iter().map(ToString::to_string).collect();
