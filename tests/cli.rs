@@ -213,7 +213,7 @@ fn explain_says_why_and_ends_accordingly() {
         (&["--token", ALICE, "GET", "http://localhost:3000/admin"], 0, "=> forwarded to localhost:8080"),
         (&["--token", BOB, "GET", "/admin"], 4, "=> 403 denied"),
         (&["--token", BOB, "GET", "/admin"], 4, "jwt.groups: [\"users\"]"),
-        (&["--token", "@manifests/jwt/expired.jwt", "GET", "/"], 3, "FAIL time      `exp` is 1735693200"),
+        (&["--token", "@manifests/jwt/expired.jwt", "GET", "/"], 3, "FAIL exp       `exp` is 1735693200"),
         (&["--token", "@manifests/jwt/expired.jwt", "--at", "2025-01-01T00:30:00Z", "GET", "/"], 0, "=> forwarded"),
         (&["--token", "not-a-token", "GET", "/"], 3, "=> 401 malformed_token"),
         (&["-H", "Authorization: Basic YTpi", "GET", "/"], 3, "hint: the Authorization header holds no bearer token"),
@@ -317,6 +317,14 @@ fn tests_pass_fail_and_count_what_they_cover() {
     assert_eq!(junit.matches("<failure ").count(), 1);
     let json = run(&["test", "-f", GOOD, "--output", "json", wrong]).json();
     assert_eq!((&json["failed"], &json["files"][0]["tests"][0]["ok"]), (&Value::from(1), &Value::from(false)));
+    let late = folder.write(
+        "late.yaml",
+        "tests: [{name: late, token: {expiresIn: -1h, claims: {aud: other}}, request: {}, expect: {reason: expired}}]",
+    );
+    let failed = run(&["test", "-f", GOOD, late.to_str().unwrap()]);
+    assert!(failed.out.contains("      FAIL aud: `aud` is `other`, expected one of"), "{}", failed.out);
+    let json = run(&["test", "-f", GOOD, "--output", "json", late.to_str().unwrap()]).json();
+    assert_eq!(json["files"][0]["tests"][0]["failedCheck"]["name"], "aud");
 
     let few = folder.write("few.yaml", "tests: [{name: one, request: {url: /}, expect: {status: 401}}]");
     assert_eq!(run(&["test", "-f", GOOD, few.to_str().unwrap()]).code, 0);

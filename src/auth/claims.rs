@@ -55,6 +55,14 @@ pub(crate) fn check(
 
     let issuer = string("iss")?;
     string("sub")?;
+    let audiences = match claims.get("aud") {
+        None => &[],
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
+        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
+    };
+    let dates = Dates { expires_at: date("exp")?, not_before: date("nbf")?, issued_at: date("iat")? };
+
     if provider.issuers().next().is_some() {
         let found = issuer.ok_or_else(|| missing("iss"))?;
         if provider.issuers().all(|wanted| wanted != found) {
@@ -63,24 +71,17 @@ pub(crate) fn check(
         }
     }
 
-    let found = match claims.get("aud") {
-        None => &[],
-        Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
-        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
-    };
     if provider.audiences().next().is_some() {
         if !claims.contains_key("aud") {
             return Err(missing("aud"));
         }
-        if provider.audiences().all(|wanted| found.iter().all(|aud| aud != wanted)) {
-            let found = found.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
+        if provider.audiences().all(|wanted| audiences.iter().all(|aud| aud != wanted)) {
+            let found = audiences.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
             return Err(Failure::new(Reason::AudienceMismatch, Detail::Audience { provider, found }));
         }
     }
 
-    let dates = Dates { expires_at: date("exp")?, not_before: date("nbf")?, issued_at: date("iat")? };
     dates.check(provider, now)?;
 
     if let Some(name) = provider.required_claims().find(|name| claims.get(*name).is_none_or(Value::is_null)) {

@@ -38,6 +38,11 @@ impl Failure {
 
     /// The provider that had the last word, if the token came as far as one.
     pub fn provider(&self) -> Option<&str> {
+        self.judge().map(|provider| &**provider.name())
+    }
+
+    /// The same, with what it wants.
+    pub(crate) fn judge(&self) -> Option<&Arc<Provider>> {
         match &self.detail {
             Detail::Claim { provider, .. }
             | Detail::Audience { provider, .. }
@@ -46,7 +51,8 @@ impl Failure {
             | Detail::TokenType { provider, .. }
             | Detail::Key { provider, .. }
             | Detail::Signature { provider, .. }
-            | Detail::KeysUnavailable { provider } => Some(provider.name()),
+            | Detail::Header { provider, .. }
+            | Detail::KeysUnavailable { provider } => Some(provider),
             _ => None,
         }
     }
@@ -162,6 +168,8 @@ pub enum Detail {
     },
     /// A claim can't be written as a header.
     Header {
+        /// The provider that judged.
+        provider: Arc<Provider>,
         /// The header that was to be written.
         name: HeaderName,
         /// Why it can't be.
@@ -235,7 +243,7 @@ impl fmt::Display for Detail {
                 }
                 list(f, provider.token_types())
             }
-            Self::Header { name, fault } => write!(f, "header `{name}` can't be written: {fault}"),
+            Self::Header { name, fault, .. } => write!(f, "header `{name}` can't be written: {fault}"),
         }
     }
 }

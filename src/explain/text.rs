@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{AuthenticationStep, Explanation, SetStep};
+use crate::auth::{Check, Outcome};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,11 +85,23 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
             }
         }
     }
-    for check in step.checks.iter().filter(|check| check.result != "notReached") {
-        let mark = if check.result == "ok" { "ok  " } else { "FAIL" };
-        writeln!(f, "{}", format!("  {mark} {:<9} {}", check.name, printable(&check.detail)).trim_end())?;
-    }
-    Ok(())
+    step.checks.iter().try_for_each(|one| check(f, one))
+}
+
+/// A line for each check that tells something: not for those behind the one that failed, and of those that nobody asked
+/// for only the two whose absence opens a door.
+fn check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
+    let (mark, text) = match check.outcome {
+        Outcome::NotReached => return Ok(()),
+        Outcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
+        Outcome::NotChecked if check.found.is_empty() => ("-   ", "not checked".to_owned()),
+        Outcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
+        // the failure itself says what was wanted
+        Outcome::Failed => ("FAIL", check.found.clone()),
+        Outcome::Ok if check.found.is_empty() => ("ok  ", check.expected.clone()),
+        Outcome::Ok => ("ok  ", format!("{} ({})", check.found, check.expected)),
+    };
+    writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }
 
 fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::super::output::{Paint, counted};
+use crate::auth::{self, Check};
 use crate::explain::Explanation;
 use crate::snapshot::{Policies, Snapshot};
 
@@ -16,6 +17,14 @@ pub(super) struct Outcome {
     /// What, expected, got.
     pub(super) differences: Vec<(String, String, String)>,
     pub(super) told: Explanation,
+}
+
+impl Outcome {
+    /// The check of its token that failed, whether or not the test wants that.
+    fn failed_check(&self) -> Option<&Check> {
+        let step = self.told.authentication.as_ref()?;
+        step.checks.iter().find(|check| check.outcome == auth::Outcome::Failed)
+    }
 }
 
 /// All results.
@@ -101,8 +110,8 @@ impl Report {
             for (what, expected, got) in &outcome.differences {
                 let _ = writeln!(out, "      {what}: expected {expected}, got {got}");
             }
-            if let Some(detail) = outcome.told.authentication.as_ref().and_then(|step| step.detail.as_ref()) {
-                let _ = writeln!(out, "      {}", detail.escape_debug());
+            if let Some(check) = outcome.failed_check() {
+                let _ = writeln!(out, "      FAIL {}: {}", check.name, check.found.escape_debug());
             }
         }
         let (all, failed) = (self.outcomes().count(), self.failed());
@@ -132,7 +141,13 @@ impl Report {
                 .map(|(what, expected, got)| json!({"what": what, "expected": expected, "got": got}))
                 .collect();
             let ok = differences.is_empty();
-            json!({"name": outcome.name, "place": outcome.place, "ok": ok, "differences": differences})
+            json!({
+                "name": outcome.name,
+                "place": outcome.place,
+                "ok": ok,
+                "differences": differences,
+                "failedCheck": outcome.failed_check(),
+            })
         };
         let files: Vec<Value> = self
             .files
