@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::algorithm::Algorithms;
 use super::failure::{ClaimFault, Detail, Failure};
 use super::identity::Verified;
 use super::provider::Provider;
@@ -125,17 +126,13 @@ impl JwtAuth {
             }
             Step::Size => Some(format!("at most {} bytes", self.max_token_size)),
             Step::Parts => Some("three parts of strict base64url".to_owned()),
-            Step::Header => {
-                Some("a JSON object with a known `alg`, no name twice, no `crit`, `b64` or `zip`".to_owned())
-            }
-            Step::Payload => Some("a JSON object, no name twice".to_owned()),
+            Step::Header => Some("JSON, a known `alg`, no name twice, no `crit`, `b64`, `zip`".to_owned()),
+            Step::Payload => Some("JSON, no name twice".to_owned()),
             // any one of them will do
             Step::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
             Step::Issuer => names(asked.iter().flat_map(|own| own.issuers()), " or "),
-            Step::Signature => Some("that of one of these keys over header and payload".to_owned()),
-            Step::Types => {
-                Some("`iss` and `sub` are strings, `aud` one or a list of them; dates are numbers".to_owned())
-            }
+            Step::Signature => Some("by such a key".to_owned()),
+            Step::Types => Some("names are strings, dates are numbers".to_owned()),
             Step::Headers => names(self.identity_header_names().map(http::HeaderName::as_str), ", "),
             _ => each(asked, |provider| of_provider(step, provider)),
         }
@@ -146,7 +143,10 @@ impl JwtAuth {
 fn of_provider(step: Step, provider: &Provider) -> Option<String> {
     let leeway = provider.leeway();
     match step {
-        Step::Key => Some(format!("one with the token's `kid`, if it has any, for {}", provider.algorithms)),
+        Step::Key if provider.algorithms == Algorithms::ASYMMETRIC => {
+            Some("one with the token's `kid`, for any algorithm but HMAC".to_owned())
+        }
+        Step::Key => Some(format!("one with the token's `kid`, for {}", provider.algorithms)),
         Step::Audience => names(provider.audiences(), " or "),
         Step::Expiry => Some(format!("later than now, leeway {leeway:.0}s")),
         Step::NotBefore | Step::IssuedAt => Some(format!("not later than now, leeway {leeway:.0}s")),
@@ -192,7 +192,7 @@ fn found(step: Step, token: &Verified) -> String {
         Step::Header => token.algorithm().to_string(),
         Step::Issuer => claim("iss"),
         Step::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
-        Step::Signature => format!("made by provider {}", quoted(token.provider())),
+        Step::Signature => format!("good, of provider {}", quoted(token.provider())),
         Step::Audience => claim("aud"),
         Step::Expiry => claim("exp"),
         Step::NotBefore => claim("nbf"),
