@@ -23,7 +23,7 @@ use crate::authz;
 use crate::config::Code;
 use crate::config::schema::{Field, Spot, schema};
 use crate::reason::Reason;
-use crate::telemetry::metrics::{Family, Metrics};
+use crate::telemetry::metrics::{Family, Gauge, Metrics};
 
 /// Every page: its file name and its Markdown.
 pub fn pages() -> [(&'static str, String); 5] {
@@ -130,15 +130,14 @@ fn findings_page() -> String {
 
 fn metrics_page() -> String {
     let mut page = String::from(
-        "What `GET /metrics` counts of requests, in Prometheus' text format. No label comes from a claim or a raw \
-         path.\n\n| name | type | meaning |\n|---|---|---|\n",
+        "What `GET /metrics` tells, in Prometheus' text format. No label comes from a claim or a raw path.\n\n| name | type | meaning |\n|---|---|---|\n",
     );
     let metrics = Arc::new(Metrics::default());
     let shard = metrics.shard();
     for family in Family::ALL {
         shard.count(metrics.counter(family, &[]));
     }
-    let rendered = metrics.render(&[]);
+    let rendered = metrics.render(&Gauge::ALL.map(|gauge| (gauge, String::new(), 0.0)));
     let mut help = None;
     for line in rendered.lines() {
         let after = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split_once(' '));

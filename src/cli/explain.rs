@@ -37,6 +37,9 @@ pub(super) struct ExplainArgs {
     /// The client's address.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
+    /// Fetch the keys that have a URL, once, before the request is judged.
+    #[arg(long)]
+    online: bool,
     /// How the result is written.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -80,7 +83,7 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
         return Err(bad("token and config can't both come from standard input".to_owned()));
     }
-    let (loaded, snapshot) = load::compiled(&args.config).map_err(|broken| broken.tell())?;
+    let (loaded, snapshot) = load::compiled_online(&args.config, args.online).map_err(|broken| broken.tell())?;
     let token = args.token.as_deref().map(input::token).transpose().map_err(bad)?;
     let question = Question {
         method: args.method.clone(),

@@ -52,6 +52,7 @@ enum From {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Output {
     /// With comments that name the source of each part.
+    #[value(alias = "text")]
     Yaml,
     /// Without comments.
     Json,
@@ -120,13 +121,7 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format_args!("error: the config can't be written: {error}"));
-            ExitCode::from(FAILED)
-        }
-    }
+    super::output::finish(&text, ExitCode::SUCCESS)
 }
 
 fn source(file: &str) -> Result<Source, String> {

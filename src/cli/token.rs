@@ -42,7 +42,8 @@ enum TokenCommand {
 
 Examples:
   portcullis token inspect @token.txt
-  pbpaste | portcullis token inspect - -f config.yaml"
+  pbpaste | portcullis token inspect - -f config.yaml
+  portcullis token inspect @token.txt -f config.yaml --online    with keys by URL"
     )]
     Inspect(inspect::InspectArgs),
 }

@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::told::{AuthenticationStep, Credential};
 use super::written::Written;
-use crate::auth::{Authentication, Mode};
+use crate::auth::{Authentication, Failure, Mode};
+use crate::reason::Reason;
 use crate::request::Head;
 use crate::snapshot::Policies;
 
@@ -35,6 +36,7 @@ pub(super) fn step(
         },
         reason: found.failure().map(|failure| failure.reason().as_str()),
         detail: found.failure().map(|failure| failure.detail().to_string()),
+        keys_error: found.failure().and_then(keys_error),
         provider: found.provider().map(str::to_owned),
         kid: token.and_then(|token| token.kid()).map(str::to_owned),
         algorithm: token.map(|token| token.algorithm().as_str().to_owned()),
@@ -48,6 +50,12 @@ pub(super) fn step(
         }),
         checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(found)),
     }
+}
+
+/// What became of the last attempt to fetch the keys that are not there.
+fn keys_error(failure: &Failure) -> Option<String> {
+    let provider = failure.judge().filter(|_| failure.reason() == Reason::KeysUnavailable)?;
+    provider.keys().status()?.last_error
 }
 
 fn pick(from: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {

@@ -54,7 +54,7 @@ impl fmt::Display for Explanation {
             writeln!(f, "   {sentence}")?;
         }
         match &self.hint {
-            Some(hint) => writeln!(f, "hint: {}", hint.escape_debug()),
+            Some(hint) => writeln!(f, "hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -119,7 +119,7 @@ fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
             writeln!(f, "               {name}: {value}")?;
         }
         if let Some(why) = &rule.why {
-            writeln!(f, "               {}", why.escape_debug())?;
+            writeln!(f, "               {}", printable(why))?;
         }
     }
     Ok(())

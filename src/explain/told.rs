@@ -93,6 +93,8 @@ pub struct AuthenticationStep {
     pub reason: Option<&'static str>,
     /// What was expected and what was found.
     pub detail: Option<String>,
+    /// Why there are no keys yet, when that is why nobody could judge: the last attempt to fetch them.
+    pub keys_error: Option<String>,
     /// The provider that had the last word.
     pub provider: Option<String>,
     /// The verified token's key.
