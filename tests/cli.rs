@@ -6,8 +6,14 @@
     clippy::indexing_slicing,
     reason = "a helper that fails fails its test"
 )]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod support;
+
+#[path = "cli/online.rs"]
+mod online;
+#[path = "cli/usage.rs"]
+mod usage;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::algorithm::Algorithms;
-use super::failure::{ClaimFault, Detail, Failure};
+use super::failure::{ClaimFault, Detail, Failure, date};
 use super::identity::Verified;
 use super::provider::Provider;
 use super::token::Malformed;
@@ -131,7 +131,7 @@ impl JwtAuth {
             // any one of them will do
             Step::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
             Step::Issuer => names(asked.iter().flat_map(|own| own.issuers()), " or "),
-            Step::Signature => Some("by such a key".to_owned()),
+            Step::Signature => Some("by such a key, over header and payload".to_owned()),
             Step::Types => Some("names are strings, dates are numbers".to_owned()),
             Step::Headers => names(self.identity_header_names().map(http::HeaderName::as_str), ", "),
             _ => each(asked, |provider| of_provider(step, provider)),
@@ -194,9 +194,9 @@ fn found(step: Step, token: &Verified) -> String {
         Step::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
         Step::Signature => format!("good, of provider {}", quoted(token.provider())),
         Step::Audience => claim("aud"),
-        Step::Expiry => claim("exp"),
-        Step::NotBefore => claim("nbf"),
-        Step::IssuedAt => claim("iat"),
+        Step::Expiry => token.dates.expires_at.map_or_else(|| claim("exp"), date),
+        Step::NotBefore => token.dates.not_before.map_or_else(|| claim("nbf"), date),
+        Step::IssuedAt => token.dates.issued_at.map_or_else(|| claim("iat"), date),
         Step::Lifetime => match (token.expires_at(), token.issued_at()) {
             (Some(end), Some(start)) => format!("{:.0}s", end.0 - start.0),
             _ => "no end or no beginning".to_owned(),

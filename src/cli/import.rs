@@ -25,8 +25,8 @@ pub(super) struct ImportArgs {
     /// Where a service is reached from here; may be given several times.
     #[arg(long, value_name = "NAMESPACE/SERVICE=HOST:PORT")]
     map: Vec<Mapping>,
-    /// How the config is written.
-    #[arg(long, value_enum, default_value = "yaml")]
+    /// How the config is written; `text` is YAML.
+    #[arg(long, value_enum, default_value = "yaml", value_name = "FORMAT")]
     output: Output,
     /// The folder for certificates that stand in the manifests, which the config names as files.
     #[arg(long, value_name = "DIR")]

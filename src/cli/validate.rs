@@ -42,7 +42,7 @@ enum Format {
     /// For people.
     #[default]
     Text,
-    /// An object for each file: `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`, `path`,
+    /// `files`, an object for each: `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`, `path`,
     /// `message`, `hint`), `online` (with `--online`: `target`, `ok`, `millis`, `found`).
     Json,
     /// Annotations in a GitHub workflow.

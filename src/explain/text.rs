@@ -85,8 +85,17 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
             }
         }
     }
-    step.checks.iter().try_for_each(|one| check(f, one))
+    // how a token is made up is told in one line, as far as it is good
+    let of_form = |check: &&Check| check.outcome == Outcome::Ok && FORM.contains(&check.name);
+    let form: Vec<_> = step.checks.iter().take_while(of_form).map(|check| check.name).collect();
+    if !form.is_empty() {
+        writeln!(f, "  ok   {}", form.join(", "))?;
+    }
+    step.checks.iter().skip(form.len()).try_for_each(|one| check(f, one))
 }
+
+/// The checks of a token's form, which come first.
+const FORM: [&str; 5] = ["token", "size", "parts", "header", "payload"];
 
 /// A line for each check that tells something: not for those behind the one that failed, and of those that nobody asked
 /// for only the two whose absence opens a door.
@@ -98,8 +107,8 @@ fn check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
         Outcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
         // the failure itself says what was wanted
         Outcome::Failed => ("FAIL", check.found.clone()),
-        Outcome::Ok if check.found.is_empty() => ("ok  ", check.expected.clone()),
-        Outcome::Ok => ("ok  ", format!("{} ({})", check.found, check.expected)),
+        Outcome::Ok if check.found.is_empty() => ("ok  ", format!("wanted: {}", check.expected)),
+        Outcome::Ok => ("ok  ", format!("{}; wanted: {}", check.found, check.expected)),
     };
     writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }

@@ -170,7 +170,7 @@ fn rows(text: &mut String, members: &Map<String, Value>, now: UnixTime) {
             "exp" | "nbf" | "iat" | "auth_time" => value.as_f64(),
             _ => None,
         };
-        let date = date.and_then(|at| Some(format!("  {}, {}", input::calendar(at)?, input::distance(at, now))));
+        let date = date.and_then(|at| Some(format!("  {}, {}", UnixTime(at).calendar()?, input::distance(at, now))));
         let name = name.escape_debug().to_string();
         let value = value.to_string();
         text.push_str(&format!("  {name:width$}  {}{}\n", printable(&value), date.unwrap_or_default()));
