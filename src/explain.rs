@@ -82,6 +82,9 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
         host: uri.host().unwrap_or("localhost").to_owned(),
         path: uri.path().to_owned(),
         bind: bind.address.to_string(),
+        note: port
+            .filter(|_| by_port.is_none())
+            .map(|port| format!("no bind has the port {port}: judged as a request that comes in on {}", bind.address)),
         ..Explanation::default()
     };
     let mut parts = head(&uri, bind, question)?;

@@ -16,6 +16,9 @@ pub mod metrics {}
 #[doc = include_str!("reference/cel.md")]
 pub mod cel {}
 
+#[doc = include_str!("reference/commands.md")]
+pub mod commands {}
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -26,13 +29,14 @@ use crate::reason::Reason;
 use crate::telemetry::metrics::{Family, Gauge, Metrics};
 
 /// Every page: its file name and its Markdown.
-pub fn pages() -> [(&'static str, String); 5] {
+pub fn pages() -> [(&'static str, String); 6] {
     [
         ("config.md", config_page()),
         ("reasons.md", reasons_page()),
         ("findings.md", findings_page()),
         ("metrics.md", metrics_page()),
         ("cel.md", cel_page()),
+        ("commands.md", commands_page()),
     ]
 }
 
@@ -172,8 +176,32 @@ fn cel_page() -> String {
     page
 }
 
+fn commands_page() -> String {
+    let mut page = String::from(
+        "The command line, as `--help` tells it, with the members of each command's JSON. Results go to standard output, \
+         notes to standard error. Exit code 0 is good, 1 failed, 2 bad usage or config.\n",
+    );
+    for (name, help) in crate::cli::helps() {
+        let _ = write!(page, "\n# {name}\n\n```text\n{}\n```\n", help.trim_end());
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
+    /// Lines are wrapped at 100 characters, which an example does not survive.
+    #[test]
+    fn no_example_in_a_help_is_too_long() {
+        for (name, help) in crate::cli::helps() {
+            let examples = help.split_once("Examples:").map_or("", |(_, examples)| examples);
+            let broken = examples.lines().find(|line| !line.is_empty() && !line.starts_with("  "));
+            assert!(broken.is_none_or(|line| line == "Findings:"), "{name}: {broken:?}\n{help}");
+            assert!(
+                examples.lines().filter(|line| line.starts_with("  portcullis")).count() > 0 || examples.is_empty()
+            );
+        }
+    }
+
     #[test]
     fn the_reference_is_what_the_code_says() {
         for (name, page) in super::pages() {

@@ -224,6 +224,11 @@ fn explain_says_why_and_ends_accordingly() {
         (&["--token", "not-a-token", "GET", "/"], 3, "=> 401 malformed_token"),
         (&["-H", "Authorization: Basic YTpi", "GET", "/"], 3, "hint: the Authorization header holds no bearer token"),
         (&["--token", BOB, "GET", "/a%2fb"], 1, "=> 400 bad_path"),
+        (
+            &["GET", "http://localhost:9/"],
+            3,
+            "note           no bind has the port 9: judged as a request that comes in on [::]:3000",
+        ),
     ] {
         let ended = explain(arguments);
         assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
@@ -331,6 +336,28 @@ fn tests_pass_fail_and_count_what_they_cover() {
     assert!(failed.out.contains("      FAIL aud: `aud` is `other`, expected one of"), "{}", failed.out);
     let json = run(&["test", "-f", GOOD, "--output", "json", late.to_str().unwrap()]).json();
     assert_eq!(json["files"][0]["tests"][0]["failedCheck"]["name"], "aud");
+
+    // of a require it must be seen that it refuses, of the others that they are true
+    let rules = folder.write(
+        "rules.yaml",
+        std::fs::read_to_string(format!("{ROOT}/{GOOD}")).unwrap().replace(
+            "- allow: 'jwt.groups",
+            "- {name: mfa, require: 'jwt.mfa == true'}\n        - {name: banned, deny: 'jwt.banned == true'}\n        - allow: 'jwt.groups",
+        ),
+    );
+    let covered = |claims: &[&str]| {
+        let tests: String = claims
+            .iter()
+            .map(|claims| format!("- {{name: one, request: {{}}, token: {{claims: {{{claims}}}}}, expect: {{}}}}\n"))
+            .collect();
+        let file = folder.write("covered.yaml", format!("tests:\n{tests}"));
+        run(&["test", "-f", rules.to_str().unwrap(), file.to_str().unwrap()]).out
+    };
+    let good = "mfa: true, banned: false, groups: [admins]";
+    assert!(covered(&[good]).contains("  never refused by: rule mfa ("), "{}", covered(&[good]));
+    assert!(covered(&[good]).contains("  never true: rule banned ("), "{}", covered(&[good]));
+    let all = covered(&[good, "mfa: false, banned: true"]);
+    assert!(all.ends_with("covered: routes 1/1, rules 4/4\n"), "{all}");
 
     let few = folder.write("few.yaml", "tests: [{name: one, request: {url: /}, expect: {status: 401}}]");
     assert_eq!(run(&["test", "-f", GOOD, few.to_str().unwrap()]).code, 0);

@@ -40,7 +40,7 @@ pub(super) struct ExplainArgs {
     /// Fetch the keys that have a URL, once, before the request is judged.
     #[arg(long)]
     online: bool,
-    /// How the result is written. JSON is `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`; `listener`,
+    /// How the result is written. JSON is `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`, `note`; `listener`,
     /// `route` (`name`, `origin`), `matched`, `nearMisses` (`route`, `why`); `authentication` (`origin`, `mode`, `result`,
     /// `reason`, `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`, `credential`, `checks` with
     /// `name`, `result`, `expected`, `found`); `authorization`, a list of sets (`level`, `origin`, `mode`, `allows`,

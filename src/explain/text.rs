@@ -8,6 +8,9 @@ use crate::auth::{Check, Outcome};
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {} on {}", self.method, self.path.escape_debug(), self.host.escape_debug())?;
+        if let Some(note) = &self.note {
+            writeln!(f, "note           {note}")?;
+        }
         match &self.listener {
             Some(listener) => {
                 writeln!(f, "listener       {} ({}) on {}", listener.name, listener.origin, self.bind)?;

@@ -25,6 +25,8 @@ pub struct Explanation {
     pub path: String,
     /// The bind's address.
     pub bind: String,
+    /// What was taken for granted about the question.
+    pub note: Option<String>,
     /// The listener that answers for the host.
     pub listener: Option<Named>,
     /// The route that takes the request.
