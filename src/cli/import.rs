@@ -59,6 +59,10 @@ enum Output {
 
 pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut sources = Vec::new();
+    if args.files.iter().filter(|file| *file == "-").count() > 1 {
+        say("error: `-` is given twice, and standard input can be read once");
+        return ExitCode::from(BAD_CONFIG);
+    }
     for file in &args.files {
         match source(file) {
             Ok(source) => sources.push(source),

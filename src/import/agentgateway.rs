@@ -38,6 +38,13 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
             let mut holding: Vec<(Level, &Policy<'_>)> =
                 policies.iter().filter_map(|policy| Some((level(policy)?, policy))).collect();
             holding.sort_by_key(|(level, _)| *level);
+            if let Some((one, another)) = rivals(&holding) {
+                another.object.refused(format!(
+                    "{} checks tokens on the same level for the route {}: which of the two holds is not settled",
+                    one.object.doc.label, route.name
+                ));
+                route.closed = true;
+            }
             let mut rules = Vec::new();
             for (_, policy) in &holding {
                 route.closed |= policy.closed;
@@ -60,6 +67,17 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
         listener.routes = routes;
         listener.closed |= policies.iter().any(|policy| policy.lost);
     }
+}
+
+/// Two policies that check tokens differently on the most specific level that has any.
+fn rivals<'p, 'a>(holding: &[(Level, &'p Policy<'a>)]) -> Option<(&'p Policy<'a>, &'p Policy<'a>)> {
+    let mut checking = holding.iter().rev().filter(|(_, policy)| policy.jwt.is_some());
+    let ((level, last), (below, other)) = (checking.next()?, checking.next()?);
+    let same = |one: &Policy<'_>, another: &Policy<'_>| match (&one.jwt, &another.jwt) {
+        (Some(one), Some(another)) => one.accepts_the_same(another) && one.mode == another.mode,
+        _ => true,
+    };
+    (level == below && !same(last, other)).then_some((*other, *last))
 }
 
 /// What an object of agentgateway's means that no translation reads; false when leaving it out could let somebody in.

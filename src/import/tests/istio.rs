@@ -110,6 +110,15 @@ fn principals_are_issuer_and_subject() {
         ("issuer*", "other", "x", false),
         ("*suffix", "x", "my-suffix", true),
         ("*suffix", "x", "other", false),
+        ("*suffix", "", "my-suffix", false),
+        ("issuer*", "issuer-1", "", false),
+        // without a slash it is the issuer, and no subject
+        ("noslash", "noslash", "", true),
+        ("noslash", "noslash", "x", false),
+        // a star counts at one end: at the other it is a star
+        ("*/al*", "i", "al*", true),
+        ("*/al*", "i", "alice", false),
+        ("*", "", "", false),
     ];
     for (value, iss, sub, matches) in cases {
         let rule = format!("from: [{{source: {{requestPrincipals: ['{value}']}}}}]");
@@ -334,14 +343,39 @@ fn policies_without_rules_allow_nothing_or_deny_nothing() {
 }
 
 #[test]
-fn audit_and_trial_policies_decide_nothing() {
-    let gateway = policies(&policy("p", "action: AUDIT\nrules:\n- {}"));
-    assert!(gateway.allows(&get("/")));
-    let trial = policy("p", "action: DENY\nrules:\n- {}")
-        .replace("{name: p}", "{name: p, annotations: {istio.io/dry-run: 'true'}}");
-    let gateway = policies(&trial);
-    assert!(gateway.allows(&get("/")), "{}", gateway.report);
-    assert!(gateway.report.contains("on trial"), "{}", gateway.report);
+fn audit_and_trial_policies_decide_nothing_and_are_told() {
+    let trial = |name: &str, spec: &str| {
+        policy(name, spec).replace(
+            &format!("{{name: {name}}}"),
+            &format!("{{name: {name}, annotations: {{istio.io/dry-run: 'true'}}}}"),
+        )
+    };
+    let path = |path: &str| format!("rules:\n- to: [{{operation: {{paths: ['{path}']}}}}]");
+    let audit = policy("a", &format!("action: AUDIT\n{}", path("/a")));
+    let gateway = policies(&audit);
+    for (target, told) in [("/a", &["default/a"][..]), ("/b", &[])] {
+        let judged = gateway.judge(&get(target));
+        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{}", gateway.yaml);
+    }
+    let deny = trial("d", &format!("action: DENY\n{}", path("/d")));
+    let allow = trial("l", &path("/l"));
+    let enforced = policy("e", &path("/*"));
+    let gateway = policies(&format!("{audit}{deny}{allow}{enforced}"));
+    for (target, told) in [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])] {
+        let judged = gateway.judge(&get(target));
+        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{target}");
+    }
+    assert!(gateway.report.contains("on trial there and here"), "{}", gateway.report);
+    // what they can't say is lost, and refuses nothing
+    let lost =
+        trial("d", "action: DENY\nrules:\n- from: [{source: {principals: [x], newField: [y]}}]\n  newField: 1\n- {}");
+    let gateway = policies(&format!("{lost}{}", audit.replace("action: AUDIT\n", "action: AUDIT\n  newField: 1\n")));
+    assert_eq!(gateway.judge(&get("/")).shadow, ["default/d[1]"], "{}", gateway.yaml);
+    // a dry-run that is off is none
+    let off = trial("d", "action: DENY\nrules:\n- {}").replace("'true'", "'false'");
+    assert!(!policies(&off).allows(&get("/")));
 }
 
 #[test]
@@ -373,9 +407,18 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
         assert!(gateway.allows(&get("/").peer("2001:db8::5")));
         assert!(!gateway.allows(&get("/").peer("192.0.2.2")));
     }
-    assert!(at_gateway("to: [{operation: {ports: ['80']}}]").allows(&get("/")));
-    assert!(!at_gateway("to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
-    assert!(!at_gateway("to: [{operation: {notPorts: ['80']}}]").allows(&get("/")));
+    // at the gateway too the pods' port counts, which its Service tells
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ingress, namespace: istio-system}\nspec: {selector: {istio: \
+                   ingressgateway}, ports: [{port: 443, targetPort: 8443}, {port: 80, targetPort: 8080}]}\n---\n";
+    let at_gateway = |operation: &str| {
+        let policy = policy("p", &format!("rules:\n- to: [{{operation: {{{operation}}}}}]"))
+            .replace("{name: p}", "{name: p, namespace: istio-system}")
+            .replace("app: web", "istio: ingressgateway");
+        policies(&format!("{service}{policy}"))
+    };
+    assert!(at_gateway("ports: ['8080']").allows(&get("/")));
+    assert!(!at_gateway("ports: ['80']").allows(&get("/")));
+    assert!(!at_gateway("notPorts: ['8080']").allows(&get("/")));
     // the pods listen at the service's target port
     assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
     assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get("/")));

@@ -36,7 +36,7 @@ fn policies_of_envoy_gateway() {
         ("basicAuth: {users: {}}".to_owned(), "passwords"),
         ("apiKeyAuth: {extractFrom: []}".to_owned(), "API keys"),
         ("csrf: {}".to_owned(), "origins"),
-        ("mergeType: StrategicMerge".to_owned(), "merging"),
+        ("mergeType: Odd".to_owned(), "kind of merge"),
         ("somethingNew: {a: 1}".to_owned(), "not understood"),
         (jwt("issuer: i"), "`remoteJWKS` and `localJWKS`"),
         (jwt(&format!("{keys}, newField: 1")), "not understood"),
@@ -58,10 +58,17 @@ fn policies_of_envoy_gateway() {
         ),
         (rule("{action: Deny, principal: {clientIPGeoLocations: [{country: XX}]}}"), "on earth"),
         (rule("{action: Deny, principal: {clientCIDRs: [nonsense]}}"), "not a network range"),
-        (rule("{action: Deny, principal: {jwt: {provider: p, newThing: 1}}}"), "not understood"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, scopes: [a], newThing: 1}}}"), "not understood"),
         (rule("{action: Deny, cel: 'request.path == \"/\"'}"), "Envoy's CEL"),
         (rule("{action: Maybe, principal: {clientCIDRs: [0.0.0.0/0]}}"), "Allow or Deny"),
         (rule("{action: Deny}"), "needs a `principal`"),
+        (rule("{action: Deny, principal: {}}"), "says who"),
+        (rule("{action: Deny, principal: {clientCIDRs: []}}"), "says who"),
+        (rule("{action: Deny, principal: {jwt: {provider: p}}}"), "`claims` or `scopes`"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, claims: [{name: a}]}}}"), "`name` and `values`"),
+        (rule("{action: Deny, principal: {headers: [{name: a}]}}"), "`name` and `values`"),
+        (rule("{action: Deny, principal: {headers: [{name: a, values: [{b: c}]}]}}"), "expected a string"),
+        (rule("{action: Deny, principal: {clientCert: {}}}"), "not understood"),
         (
             rule(
                 "{action: Deny, operation: {path: {type: RegularExpression, value: '('}}, principal: {clientCIDRs: [0.0.0.0/0]}}",
@@ -169,6 +176,15 @@ fn policies_of_istio() {
         (deny("{when: [{key: 'experimental.envoy.filters.a[b]', values: [x]}]}"), "a DENY must not lose"),
         (deny("{to: [{operation: {newField: [x]}}]}"), "a DENY must not lose"),
         (deny("{newField: [x]}"), "not understood"),
+        (deny("{when: [{key: 'request.headers[x]'}]}"), "`values` or `notValues`"),
+        (deny("{to: [{operation: {paths: ['{**}/a']}}]}"), "not a template"),
+        (deny("{to: [{operation: {paths: ['/{**}/{*}']}}]}"), "not a template"),
+        (deny("{to: [{operation: {paths: ['/a{*}']}}]}"), "not a template"),
+        (deny("{to: [{operation: {methods: GET}}]}"), "not understood"),
+        (deny("{to: [{operation: {methods: [GET, {a: b}]}}]}"), "expected a string"),
+        (policy("AuthorizationPolicy", "{action: DENY, rules: {a: b}}"), "expected a list"),
+        (policy("AuthorizationPolicy", "{action: DENY, rules: text}"), "expected a list"),
+        (policy("AuthorizationPolicy", "{}\nSpec: {action: DENY, rules: [{}]}"), "`Spec` is not understood"),
         (deny("{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}"), "the direct peer is the gateway"),
         (deny("{from: [{source: {remoteIpBlocks: [nonsense]}}]}"), "not a network range"),
         (deny("{to: [{operation: {ports: ['80']}}]}"), "the port of the pods is not known"),
@@ -193,12 +209,6 @@ fn policies_of_istio() {
         let manifests = format!("{ISTIO}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{}}\n");
         refused(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
     }
-    let with_token = policy("RequestAuthentication", &format!("{{jwtRules: [{{issuer: i, jwks: '{KEYS}'}}]}}"));
-    let slashless = format!(
-        "{with_token}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: q}}\nspec: {{rules: \
-         [{{from: [{{source: {{requestPrincipals: [noslash]}}}}]}}]}}\n"
-    );
-    refused(Dialect::Istio, &slashless, "issuer/subject", &["/"], &[]);
 }
 
 #[test]
@@ -268,6 +278,15 @@ fn what_is_no_manifest() {
         ("kind: Gateway", "no `metadata.name`"),
         ("kind: A\nmetadata: {name: x}\nkind: B", "written twice"),
         ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "a second A default/x"),
+        ("kind: List\nitems: [{kind: A, metadata: {name: x}}, {kind: A, metadata: {name: x}}]", "a second A default/x"),
+        ("kind: List\nitems: {a: b}", "`items` must be a list"),
+        ("kind: List\nitems: [text]", "no `kind`"),
+        ("kind: A\nmetadata: {name: [x]}", "no `metadata.name`"),
+        ("x: &x {spec: {a: b}}\nkind: A\nmetadata: {name: x}\n<<: *x", "merge keys"),
+        ("kind: A\nmetadata: {name: x}\nspec: {a: [{<<: {b: c}}]}", "merge keys"),
+        ("kind: A\nmetadata: {name: x}\nspec: !tag {}", "tags"),
+        ("- kind: A", "no `kind`"),
+        ("text", "no `kind`"),
     ] {
         let errors =
             import(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &Options::default()).unwrap_err();
