@@ -47,6 +47,23 @@ fn a_routes_token_check_replaces_the_gateways() {
 }
 
 #[test]
+fn two_token_checks_on_one_level_are_refused() {
+    let gateway = |name: &str, mode: &str| policy(name, "kind: Gateway, name: eg", &jwt(mode));
+    let two = format!("{ROUTES}{}{}", gateway("p", ""), gateway("q", "mode: Permissive,"));
+    let imported = run(Dialect::Agentgateway, &two, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+    let partial = Gateway::of(Dialect::Agentgateway, &two, &Options { allow_partial: true, ..mapped() });
+    assert_eq!(partial.decide(&get("/foo")), "403");
+    // the same twice is no question, nor is a broader level
+    assert_eq!(with(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get("/foo")), "401");
+    let listener = policy("l", "kind: Gateway, name: eg, sectionName: http", &jwt("mode: Optional,"));
+    assert_eq!(with(&format!("{}{listener}", gateway("p", ""))).decide(&get("/foo")), "default/foo/main");
+    let rule = policy("r", "kind: HTTPRoute, name: foo, sectionName: other", &jwt(""));
+    let both = with(&format!("{listener}{rule}"));
+    assert_eq!([both.decide(&get("/foo")), both.decide(&get("/foo/other"))], ["default/foo/main", "401"]);
+}
+
+#[test]
 fn rules_of_all_levels_count_together() {
     let rules = |action: &str, expressions: &str| {
         format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")

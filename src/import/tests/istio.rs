@@ -458,6 +458,59 @@ fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
 }
 
 #[test]
+fn a_preflight_takes_the_route_of_its_request() {
+    // the first route leads to a service that looks at no tokens
+    let manifests = GATEWAY.replace(
+        "  http:\n  - route:",
+        "  http:\n  - name: open\n    match: [{uri: {prefix: /open}}]\n    route: [{destination: {host: api, port: {number: 80}}}]\n  - name: rest\n    route:",
+    );
+    let api = "apiVersion: v1\nkind: Service\nmetadata: {name: api}\nspec: {selector: {app: api}, ports: [{port: 80}]}\n---\n";
+    let gateway = Gateway::of(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped());
+    let preflight = |path: &str| {
+        get(path).method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT")
+    };
+    for (request, route) in [
+        (preflight("/open/x"), "default/web/open"),
+        (get("/open/x"), "default/web/open"),
+        (preflight("/x"), "default/web/rest/preflight"),
+        (get("/x"), "default/web/rest"),
+    ] {
+        assert_eq!(gateway.decide(&request), route, "{request:?}\n{}", gateway.yaml);
+    }
+    // of the Gateway API's routes the more specific one wins, for a preflight too
+    let routes = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
+                  istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
+                  gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
+                  [{name: open, matches: [{headers: [{name: x-open, value: y}]}], backendRefs: [{name: api, port: 80}]}, {name: \
+                  rest, backendRefs: [{name: web, port: 80}]}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: \
+                  {selector: {app: web}, ports: [{port: 80}]}\n---\n";
+    let gateway = Gateway::of(Dialect::Istio, &format!("{routes}{api}{AUTHENTICATION}"), &mapped());
+    assert_eq!(gateway.decide(&preflight("/x").header("x-open", "y")), "default/r/open", "{}", gateway.yaml);
+    assert_eq!(gateway.decide(&preflight("/x")), "default/r/rest/preflight");
+}
+
+#[test]
+fn a_request_that_goes_to_a_service_at_once_meets_no_gateway() {
+    let everywhere = AUTHENTICATION.replace("  selector: {matchLabels: {app: web}}\n", "");
+    let options = Options { map: vec!["default/web=127.0.0.1:1".parse().unwrap()], ..Options::default() };
+    let gateway = Gateway::of(Dialect::Istio, &everywhere, &options);
+    assert_eq!(gateway.decide(&get("/").port(8080)), "default/web", "{}", gateway.yaml);
+}
+
+#[test]
+fn with_trusted_proxies_the_direct_peer_is_not_known() {
+    let manifest = policy("p", "rules:\n- from: [{source: {ipBlocks: [10.0.0.0/8]}}]")
+        .replace("{name: p}", "{name: p, namespace: istio-system}")
+        .replace("app: web", "istio: ingressgateway");
+    let options = Options { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..mapped() };
+    let manifests = format!("{GATEWAY}{AUTHENTICATION}{manifest}");
+    let imported = run(Dialect::Istio, &manifests, &options);
+    assert!(imported.config.is_none() && report(&imported).contains("not the direct peer"), "{}", report(&imported));
+    let client = Gateway::of(Dialect::Istio, &manifests.replace("ipBlocks", "remoteIpBlocks"), &options);
+    assert!(client.allows(&get("/").peer("10.0.0.1")) && !client.allows(&get("/")));
+}
+
+#[test]
 fn routes_of_a_virtual_service_are_tried_in_order() {
     let manifests = GATEWAY.replace(
         "  http:\n  - route:",

@@ -68,7 +68,7 @@ fn policies_of_envoy_gateway() {
         (rule("{action: Deny, principal: {jwt: {provider: p, claims: [{name: a}]}}}"), "`name` and `values`"),
         (rule("{action: Deny, principal: {headers: [{name: a}]}}"), "`name` and `values`"),
         (rule("{action: Deny, principal: {headers: [{name: a, values: [{b: c}]}]}}"), "expected a string"),
-        (rule("{action: Deny, principal: {clientCert: {}}}"), "not understood"),
+        (rule("{action: Deny, principal: {clientCIDRs: [0.0.0.0/0], clientCert: {}}}"), "not understood"),
         (
             rule(
                 "{action: Deny, operation: {path: {type: RegularExpression, value: '('}}, principal: {clientCIDRs: [0.0.0.0/0]}}",
@@ -308,4 +308,48 @@ fn two_gateways_on_one_port() {
     );
     let imported = run(Dialect::EnvoyGateway, &twice, &mapped());
     assert!(imported.config.is_none() && report(&imported).contains("import one at a time"), "{}", report(&imported));
+}
+
+#[test]
+fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
+    let manifests = format!(
+        "{ROUTES}{}",
+        policy("p", "kind: HTTPRoute, name: foo", "authorization: {}").replace("targetRefs", "targetrefs")
+    );
+    refused(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
+    let elsewhere =
+        policy("p", "kind: HTTPRoute, name: foo, namespace: other", "authorization: {defaultAction: Allow}");
+    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{elsewhere}"), "its own namespace", &["/foo", "/bar"], &[]);
+}
+
+#[test]
+fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
+    let list = |text: &str| -> String {
+        let objects = text.split("---\n").filter(|one| !one.trim().is_empty());
+        let items = objects.map(|one| one.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
+        let items: String = items.map(|item| format!("  -\n{item}")).collect();
+        format!("---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n{items}---\n~\n")
+    };
+    let deny = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
+    let anchored = deny.replace("authorization: {}", "authorization: &none {}");
+    for manifests in [list(&format!("{ROUTES}{deny}")), format!("{ROUTES}{anchored}")] {
+        let gateway = Gateway::of(Dialect::EnvoyGateway, &manifests, &mapped());
+        assert_eq!(
+            [gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))],
+            ["403", "default/bar/0"],
+            "{manifests}"
+        );
+    }
+    // an alias stands for what it names, with its own refusals
+    let aliased = deny.replace("authorization: {}", "authorization: {rules: [&r {action: Deny, cel: 'x'}, *r]}");
+    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{aliased}"), "Envoy's CEL", &["/foo"], &["/bar"]);
+}
+
+#[test]
+fn a_file_with_very_many_objects_is_read_in_time() {
+    let start = std::time::Instant::now();
+    let many: String = (0..10_000).map(|n| format!("kind: ConfigMap\nmetadata: {{name: c{n}}}\n---\n")).collect();
+    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped());
+    assert!(gateway.allows(&get("/bar")));
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
 }
