@@ -63,6 +63,10 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         say("error: `-` is given twice, and standard input can be read once");
         return ExitCode::from(BAD_CONFIG);
     }
+    if let Some(twice) = mapped_twice(&args.map) {
+        say(format_args!("error: `--map` has two addresses for {twice}"));
+        return ExitCode::from(BAD_CONFIG);
+    }
     for file in &args.files {
         match source(file) {
             Ok(source) => sources.push(source),
@@ -131,6 +135,16 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A service that is mapped to two addresses.
+fn mapped_twice(map: &[Mapping]) -> Option<String> {
+    let same = |one: &Mapping, other: &Mapping| {
+        (&one.namespace, &one.service, one.port) == (&other.namespace, &other.service, other.port)
+    };
+    let (_, twice) = map.iter().enumerate().find(|(at, one)| map.iter().take(*at).any(|other| same(one, other)))?;
+    let port = twice.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}/{}{port}", twice.namespace, twice.service))
 }
 
 fn source(file: &str) -> Result<Source, String> {
