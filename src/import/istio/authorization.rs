@@ -167,6 +167,9 @@ fn action(object: Field<'_>) -> Option<Action> {
         Some("AUDIT") => Some(Action::Observe),
         _ => {
             field.refused("another service decides there");
+            if let Some(spec) = object.get("spec") {
+                object.report.settle(spec);
+            }
             None
         }
     }
