@@ -27,6 +27,11 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
+    /// Whether it names a gateway or a listener.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.kind == "Gateway"
+    }
+
     /// How specifically it names what happens on a listener, or on a route of it.
     pub(super) fn level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
         if self.kind == "Gateway" {

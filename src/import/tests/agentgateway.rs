@@ -64,6 +64,31 @@ fn two_token_checks_on_one_level_are_refused() {
 }
 
 #[test]
+fn a_check_before_the_choice_of_the_route_is_the_gateways() {
+    let before = |more: &str| policy("p", "kind: Gateway, name: eg", &format!("phase: PreRouting, {more}"));
+    let gateway = with(&before(&jwt("")));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/elsewhere"))], ["401", "401"], "{}", gateway.yaml);
+    // the second would never find the token that the first took away
+    let manifests = format!("{ROUTES}{}{}", before(&jwt("")), policy("q", "kind: HTTPRoute, name: foo", &jwt("")));
+    let imported = run(Dialect::Agentgateway, &manifests, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+}
+
+#[test]
+fn the_host_is_the_authority_with_its_port() {
+    for (expression, asked, written) in [
+        ("request.host == 'a.example:8080'", "a.example:8080", "request.authority == "),
+        ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
+    ] {
+        let rule = format!("authorization: {{policy: {{matchExpressions: [{}]}}}}", json!(expression));
+        let gateway = with(&policy("p", "kind: Gateway, name: eg", &rule));
+        assert!(gateway.allows(&get("/foo").host(asked)), "{expression}\n{}", gateway.yaml);
+        assert!(!gateway.allows(&get("/foo").host("other")), "{expression}\n{}", gateway.yaml);
+        assert!(gateway.yaml.replace("''", "'").contains(written), "{written}\n{}", gateway.yaml);
+    }
+}
+
+#[test]
 fn rules_of_all_levels_count_together() {
     let rules = |action: &str, expressions: &str| {
         format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")

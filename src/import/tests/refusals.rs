@@ -250,7 +250,7 @@ fn policies_of_agentgateway() {
             format!("jwtAuthentication: {{location: {{expression: 'x'}}, providers: [{{issuer: i, {keys}}}]}}"),
             "expression",
         ),
-        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "after the route"),
+        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "before the choice"),
         (
             "jwtAuthentication: {providers: [{issuer: 'https://i', jwks: {remote: {jwksPath: /k, backendRef: {kind: \
              AgentgatewayBackend, group: agentgateway.dev, name: gone}}}}]}"
@@ -262,6 +262,14 @@ fn policies_of_agentgateway() {
         ("authorization: {action: Odd, policy: {matchExpressions: ['true']}}".to_owned(), "`action`"),
         ("authorization: {policy: {matchExpressions: ['request.body == \"x\"']}}".to_owned(), "body"),
         ("authorization: {action: Deny, policy: {matchExpressions: ['(']}}".to_owned(), ""),
+        (
+            "authorization: {action: Deny, policy: {matchExpressions: ['request . host == \"a\"']}}".to_owned(),
+            "in one word",
+        ),
+        (
+            "authorization: {action: Deny, policy: {matchExpressions: ['request[\"host\"] == \"a\"']}}".to_owned(),
+            "in one word",
+        ),
     ] {
         refused(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
     }
