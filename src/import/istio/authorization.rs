@@ -272,7 +272,7 @@ fn attribute(field: Field<'_>, key: &str, values: &[&str], action: Action, conte
         false => Cond::Never,
         true => principal::claim(path, &patterns, &context.split),
     };
-    if context.edited && matches!(key, "hosts" | "paths") || context.edited && key.starts_with("request.headers") {
+    if context.edited && (matches!(key, "hosts" | "paths") || key.starts_with("request.headers")) {
         return lose(field, action, "the route changes requests before the service sees them");
     }
     Read::Cond(match key {

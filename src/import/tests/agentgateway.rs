@@ -126,6 +126,13 @@ fn keys_come_from_a_service_or_a_url() {
     let yaml = remote("jwksPath: keys, cacheDuration: 10m, backendRef: {kind: Service, name: web, port: 8080}");
     assert!(yaml.contains("url: 'http://web.default.svc.cluster.local:8080/keys'"), "{yaml}");
     assert!(yaml.contains("connectTo: '127.0.0.1:8001'") && yaml.contains("cacheDuration: '10m'"), "{yaml}");
+    // TLS as its policy says
+    let tls = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: t}\nspec: {targetRefs: [{group: \
+               '', kind: Service, name: web}], validation: {hostname: idp.example, wellKnownCACertificates: System}}\n---\n";
+    let traffic = "jwtAuthentication: {providers: [{issuer: i, jwks: {remote: {jwksPath: /k, backendRef: {name: web, port: 8443}}}}]}";
+    let yaml = with(&format!("{tls}{}", policy("p", "kind: Gateway, name: eg", traffic))).yaml;
+    assert!(yaml.contains("url: 'https://web.default.svc.cluster.local:8443/k'"), "{yaml}");
+    assert!(yaml.contains("hostname: idp.example"), "{yaml}");
     let yaml = remote("url: 'https://idp.example/keys'");
     assert!(yaml.contains("url: 'https://idp.example/keys'") && yaml.contains("cacheDuration: '5m'"), "{yaml}");
 }

@@ -597,3 +597,89 @@ fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
     let imported = run(Dialect::Istio, &both(""), &mapped());
     assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
 }
+
+#[test]
+fn what_request_authentication_says_becomes_jwt_auth() {
+    let with = |rules: &str| {
+        let manifest = format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: web}}\nspec: {{selector: \
+             {{matchLabels: {{app: web}}}}, jwtRules: [{rules}]}}\n"
+        );
+        Gateway::of(Dialect::Istio, &format!("{GATEWAY}{manifest}"), &mapped()).yaml
+    };
+    let yaml = with(
+        "{issuer: 'https://a.example', audiences: [api], jwksUri: 'http://keys.default.svc/keys', fromHeaders: [{name: \
+         X-Token, prefix: 'JWT '}], fromParams: [t], fromCookies: [c], forwardOriginalToken: true, outputPayloadToHeader: \
+         x-payload, outputClaimToHeaders: [{header: x-sub, claim: realm.sub}], spaceDelimitedClaims: [words], timeout: 3s}",
+    );
+    for part in [
+        "mode: optional",
+        "issuer: 'https://a.example'",
+        "'https://api/'",
+        "url: 'http://keys.default.svc/keys'",
+        "cacheDuration: '20m'",
+        "staleFor: '168h'",
+        "timeout: '3s'",
+        "name: x-token",
+        "prefix: 'JWT '",
+        "cookie:",
+        "queryParameter:",
+        "forward: true",
+        "payloadHeader: x-payload",
+        "claim: [realm, sub]",
+        "header: x-sub",
+        "splitClaims: [scope, permission, words]",
+        "leeway: '60s'",
+        "requiredClaims: []",
+    ] {
+        assert!(yaml.contains(part), "{part}\n{yaml}");
+    }
+    // keys are found at the issuer where none are named; the same issuer may stand there twice
+    assert!(!with("{issuer: 'https://a.example'}").contains("jwks:"));
+    let twice = with(&format!("{{issuer: i, jwks: '{KEYS}'}}, {{issuer: i, jwks: '{KEYS}'}}"));
+    assert!(twice.contains("'i#2'") && twice.contains("name: access_token"), "{twice}");
+}
+
+#[test]
+fn what_a_virtual_service_does_besides_choosing_becomes_policies() {
+    let to =
+        |name: &str, weight: u8| format!("{{destination: {{host: {name}, port: {{number: 80}}}}, weight: {weight}}}");
+    let rules = format!(
+        "  http:\n  - {{match: [{{uri: {{exact: /a}}}}], rewrite: {{uri: /c, authority: h.example}}, route: [{}]}}\n  - {{match: \
+         [{{uri: {{exact: /r}}}}], redirect: {{uri: /x, authority: y.example, redirectCode: 308}}}}\n  - {{match: [{{uri: \
+         {{exact: /d}}}}], directResponse: {{status: 418, body: {{string: hi}}}}}}\n  - timeout: 3s\n    retries: {{attempts: \
+         4}}\n    corsPolicy: {{allowOrigins: [{{exact: 'https://x.example'}}], allowMethods: [GET], allowCredentials: true, \
+         maxAge: 5s}}\n    headers: {{request: {{set: {{a: b}}, add: {{c: d}}, remove: [e]}}, response: {{set: {{f: g}}}}}}\n    \
+         route: [{}, {}]\n---\n",
+        to("web", 1),
+        to("web", 3),
+        to("api", 1)
+    );
+    let (head, tail) = GATEWAY.split_once("  http:\n").unwrap();
+    let (_, tail) = tail.split_once("---\n").unwrap();
+    let yaml = {
+        let imported = run(Dialect::Istio, &format!("{head}{rules}{tail}"), &mapped());
+        let text = report(&imported);
+        imported.config.unwrap_or_else(|| panic!("{text}")).yaml()
+    };
+    load(Source::new("out.yaml", yaml.clone()), &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{yaml}"));
+    for part in [
+        "full: /c",
+        "full: h.example",
+        "full: /x",
+        "full: y.example",
+        "status: 308",
+        "status: 418",
+        "body: hi",
+        "request: '3s'",
+        "attempts: 4",
+        "allowOrigins: ['https://x.example']",
+        "allowCredentials: true",
+        "maxAge: '5s'",
+        "remove: [e]",
+        "weight: 3",
+        "responseHeaderModifier:",
+    ] {
+        assert!(yaml.contains(part), "{part}\n{yaml}");
+    }
+}

@@ -334,7 +334,7 @@ mod istio {
         }
         if let Some(rest) = value.strip_prefix('*') {
             return match slash {
-                Some(at) if at == 1 => !iss.is_empty() && sub == &value[2..],
+                Some(1) => !iss.is_empty() && sub == &value[2..],
                 Some(at) => iss.ends_with(&value[1..at]) && sub == &value[at + 1..],
                 None => !iss.is_empty() && sub.ends_with(rest),
             };

@@ -223,6 +223,11 @@ fn routes_of_istio() {
         ("{route:", "{match: [{withoutHeaders: {x: {exact: a}}}], route:", "not understood"),
         ("{route:", "{match: [{ignoreUriCase: true, uri: {exact: /a}}], route:", "not understood"),
         ("{route:", "{match: [{uri: {prefix: /a}}], rewrite: {uri: /}, route:", "matched exactly"),
+        ("{route:", "{match: [{queryParams: {a: {exact: b}}}], route:", "not understood"),
+        ("{route:", "{match: [{sourceLabels: {a: b}}], route:", "not understood"),
+        ("{route:", "{mirror: {host: api}, route:", "not understood"),
+        ("{route:", "{rewrite: {uriRegexRewrite: {match: a, rewrite: b}}, route:", "not understood"),
+        ("{route:", "{corsPolicy: {allowOrigins: [{regex: 'a.*'}]}, route:", "only exact origins"),
         ("{host: web,", "{host: web, subset: v1,", "subset"),
         ("{host: web,", "{host: web.example.com,", "only a Kubernetes service"),
         ("hosts: ['*']}]}", "hosts: ['*'], tls: {httpsRedirect: true}}]}", "requestRedirect"),
@@ -360,4 +365,35 @@ fn a_file_with_very_many_objects_is_read_in_time() {
     let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped());
     assert!(gateway.allows(&get("/bar")));
     assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
+    let with = |spec: &str| {
+        let routes =
+            ROUTES.replacen("{name: web, port: 80}", "{group: gateway.envoyproxy.io, kind: Backend, name: b}", 1);
+        let backend = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {name: b}\n";
+        run(Dialect::EnvoyGateway, &format!("{routes}{backend}spec: {{{spec}}}\n"), &mapped())
+    };
+    for (spec, host) in [
+        ("endpoints: [{fqdn: {hostname: a.example, port: 81}}]", "host: 'a.example:81'"),
+        ("endpoints: [{ip: {address: 10.0.0.1, port: 81}}], type: Endpoints", "host: '10.0.0.1:81'"),
+        ("endpoints: [{ip: {address: '2001:db8::1', port: 81}}]", "host: '[2001:db8::1]:81'"),
+        ("endpoints: [{fqdn: {hostname: a, port: 81}}], appProtocols: [gateway.envoyproxy.io/h2c]", "protocol: http2"),
+    ] {
+        let imported = with(spec);
+        let text = report(&imported);
+        let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).yaml();
+        assert!(yaml.contains(host), "{yaml}");
+    }
+    for (spec, words) in [
+        ("endpoints: [{unix: {path: /s}}]", "`fqdn` or `ip`"),
+        ("type: DynamicResolver", "one endpoint"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}, {fqdn: {hostname: b, port: 1}}]", "one endpoint"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], tls: {insecureSkipVerify: true}", "not understood"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], fallback: true", "not understood"),
+    ] {
+        let imported = with(spec);
+        assert!(imported.config.is_none() && report(&imported).contains(words), "{spec}\n{}", report(&imported));
+    }
 }
