@@ -91,6 +91,8 @@ struct Extras {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+    /// What Envoy would say about the token, where it has more words than there are reasons.
+    envoy: Option<&'static str>,
 }
 
 impl Story {
@@ -359,7 +361,14 @@ fn record_decision(
         let (head, now) = (request.head(), story.now);
         audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
     }
-    decision.permit()
+    let permit = decision.permit();
+    if let Err(rejection) = &permit
+        && choice.listener.envoy_errors
+        && let Some(failure) = decision.authentication.failure().filter(|one| one.reason() == rejection.reason)
+    {
+        story.extras().envoy = reply::envoy::closer(failure);
+    }
+    permit
 }
 
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
@@ -461,7 +470,10 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     };
     let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
     let mut response = envoy
-        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .then(|| {
+            let closer = story.extras.as_ref().and_then(|extras| extras.envoy);
+            reply::envoy::refuse(rejection, closer, story.form, Realm(realm))
+        })
         .flatten()
         .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close && story.version != Version::HTTP_2 {
