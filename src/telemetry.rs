@@ -6,3 +6,6 @@
 pub mod level;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod spans;

@@ -6,8 +6,15 @@
     clippy::indexing_slicing,
     reason = "a helper that fails fails its test"
 )]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod support;
+
+#[path = "ops/kept.rs"]
+mod kept;
+#[cfg(feature = "otlp")]
+#[path = "ops/spans.rs"]
+mod spans;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};

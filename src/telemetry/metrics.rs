@@ -31,11 +31,13 @@ pub enum Family {
     Mirrored,
     /// Log lines lost since their reader stalled.
     DroppedLines,
+    /// Spans by what became of them.
+    Spans,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
@@ -44,6 +46,7 @@ impl Family {
         Self::Retries,
         Self::Mirrored,
         Self::DroppedLines,
+        Self::Spans,
     ];
 
     /// Name and help text.
@@ -68,6 +71,9 @@ impl Family {
                 "Copies of requests for mirrors, by route and what became of them.",
             ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
+            Self::Spans => {
+                ("portcullis_spans_total", "Spans of requests, by result (exported, dropped), when they are exported.")
+            }
         }
     }
 }
