@@ -172,7 +172,8 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
             let length = std::mem::take(bytes).len();
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
-        response.map(|content| AnswerBody::new(content, story.record, cx.watch))
+        let until_close = story.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
+        response.map(|content| AnswerBody::new(content, story.record, cx.watch, until_close))
     }
 }
 

@@ -10,6 +10,10 @@
 
 mod support;
 
+#[path = "ops/child.rs"]
+mod child;
+#[path = "ops/faults.rs"]
+mod faults;
 #[path = "ops/kept.rs"]
 mod kept;
 #[cfg(feature = "otlp")]
