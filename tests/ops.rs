@@ -12,6 +12,8 @@ mod support;
 
 #[path = "ops/child.rs"]
 mod child;
+#[path = "ops/drain.rs"]
+mod drain;
 #[path = "ops/faults.rs"]
 mod faults;
 #[path = "ops/kept.rs"]

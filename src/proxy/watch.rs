@@ -137,6 +137,11 @@ impl Watch {
         self.happened();
     }
 
+    /// Whether no request is being answered.
+    pub fn is_quiet(&self) -> bool {
+        self.active.load(Relaxed) == 0
+    }
+
     /// An answer broke off whose end is the connection's: the connection must not end as if all were well.
     pub fn must_reset(&self) {
         self.reset.store(true, Relaxed);

@@ -32,8 +32,9 @@ use crate::body::{BodyError, RequestBody};
 const MAX_IDLE: usize = 512;
 /// How long an idle connection is kept: below the usual keep-alive of backends.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
-/// An HTTP/1 head from a backend may be this large.
-const MAX_HEAD: usize = 256 << 10;
+/// An HTTP/1 head from a backend may be this large, and so much is read at a time: what a client does not take for now
+/// lies in memory.
+const MAX_HEAD: usize = 64 << 10;
 
 /// A worker's connections.
 #[derive(Debug, Default)]
@@ -402,6 +403,7 @@ impl Line {
         let (sender, connection) = http1::Builder::new()
             .writev(false)
             .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Reset)?;
