@@ -18,6 +18,8 @@ mod drain;
 mod faults;
 #[path = "ops/kept.rs"]
 mod kept;
+#[path = "ops/soak.rs"]
+mod soak;
 #[cfg(feature = "otlp")]
 #[path = "ops/spans.rs"]
 mod spans;
