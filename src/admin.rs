@@ -5,6 +5,7 @@
 //! hosts that are names other than `localhost` (a page of another site could otherwise ask under a name of its own) and
 //! writes that come from another site.
 
+mod html;
 mod pages;
 mod ready;
 mod stats;
@@ -13,7 +14,7 @@ mod text;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -33,6 +34,7 @@ use crate::config::value::Address;
 use crate::control::Control;
 use crate::listen::socket;
 use crate::proxy::host::Host;
+use crate::telemetry::refusals;
 
 /// Connections to one of these addresses at a time.
 const MOST_CONNECTIONS: usize = 64;
@@ -142,7 +144,17 @@ pub fn serve(sockets: Sockets, control: &Arc<Control>, runtime: &Handle) -> Endp
         }
         runtime.spawn(accept(kind, listener, Arc::clone(control)));
     }
+    runtime.spawn(remember(Arc::clone(control)));
     endpoints
+}
+
+/// Notes now and then how often requests were refused, for what happened lately.
+async fn remember(control: Arc<Control>) {
+    let mut tick = tokio::time::interval(refusals::EVERY);
+    loop {
+        tick.tick().await;
+        control.refusals.note(Instant::now(), &control.metrics);
+    }
 }
 
 async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Control>) {

@@ -12,6 +12,7 @@ use crate::config::Loaded;
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::Lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::telemetry::spans::Tally;
 
 /// A config, as it was written and as it runs.
@@ -45,6 +46,8 @@ pub struct Control {
     reloads: AtomicU64,
     draining: AtomicBool,
     access_log: Lines,
+    /// How often requests were refused.
+    pub refusals: Refusals,
     /// What became of spans, when they are exported.
     pub spans: Option<Arc<Tally>>,
     /// When the process began to serve.
@@ -62,6 +65,7 @@ impl Control {
             reloads: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             access_log,
+            refusals: Refusals::default(),
             spans,
             started: Instant::now(),
         })

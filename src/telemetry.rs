@@ -8,4 +8,5 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+pub mod refusals;
 pub mod spans;

@@ -189,13 +189,31 @@ impl Metrics {
         RouteSeries { durations, requests, decisions }
     }
 
-    /// All series in Prometheus' text format. `gauges` are numbers that others hold: name, help, labels, value.
-    pub fn render(&self, gauges: &[(&str, &str, String, f64)]) -> String {
+    /// The series of one family: labels and number, in no order.
+    pub fn rows(&self, family: Family) -> Vec<(String, u64)> {
+        let total = self.total();
+        let names = lock(&self.names);
+        let named = names.counters.iter().enumerate().filter(|(_, (of, _))| *of == family);
+        named.map(|(at, (_, labels))| (labels.clone(), total.counters.get(at).copied().unwrap_or(0))).collect()
+    }
+
+    /// Client connections that are open.
+    pub fn connections(&self) -> u64 {
+        u64::try_from(self.total().connections).unwrap_or(0)
+    }
+
+    fn total(&self) -> Numbers {
         let mut total = Numbers::default();
         let shards = lock(&self.shards).clone();
         for shard in &shards {
             total.add(&lock(&shard.numbers));
         }
+        total
+    }
+
+    /// All series in Prometheus' text format. `gauges` are numbers that others hold: name, help, labels, value.
+    pub fn render(&self, gauges: &[(&str, &str, String, f64)]) -> String {
+        let total = self.total();
         let names = lock(&self.names);
         let mut out = String::with_capacity(8 << 10);
         for family in Family::ALL {
