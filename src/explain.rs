@@ -380,7 +380,7 @@ fn walk(
         checks::tell(&mut step, policies, &decision.authentication, &head);
         told.authentication = Some(step);
     }
-    let vars = decision::vars(policies, &head, place, question.now, &decision.authentication);
+    let vars = decision::vars(policies, &head, place, question.now, &decision);
     if decision.authorization.is_some() {
         told.authorization = policies.rules.iter().map(|set| rules(set, &vars)).collect();
     }

@@ -60,7 +60,7 @@ pub(super) async fn pass_gates(
             }
         }
     }
-    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, &decision.authentication);
+    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
     match limit::take_all(&gates.limits, &vars) {
         Ok(quota) => {
             story.extras().quota = quota;
@@ -100,7 +100,7 @@ pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: 
     let made = edits.transform_request.as_ref().map(|transformation| {
         let head = request.head();
         let now = UnixTime::now();
-        transformation.evaluate(&decision::vars(policies, &head, choice.place(), now, &decision.authentication))
+        transformation.evaluate(&decision::vars(policies, &head, choice.place(), now, decision))
     });
     let judged = edits.transform_response.is_some().then(|| (request.clone(), None));
     Some(Box::new(Begun { edits, made, judged }))
@@ -132,9 +132,9 @@ impl Begun<'_> {
     /// Edits the headers of an answer with this status.
     pub(super) fn on_response(&self, choice: &Choice, status: u16, headers: &mut HeaderMap) {
         let judged = self.judged.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
-        let vars = judged.as_ref().map(|(head, decision)| {
-            decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), &decision.authentication)
-        });
+        let vars = judged
+            .as_ref()
+            .map(|(head, decision)| decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), decision));
         self.edits.on_response(vars.as_ref(), status, headers);
     }
 }

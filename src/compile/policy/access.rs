@@ -15,7 +15,7 @@ use crate::config::policy::{
 };
 use crate::config::route::{Backend, BackendPolicies, KeyFile};
 use crate::config::shape::TextOr;
-use crate::policy::credentials::{ApiKeys, BasicAuth, Credentials};
+use crate::policy::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
 use crate::policy::ext_authz::{ExtAuthz, OnFailure};
 use crate::policy::headers::refusal;
 use crate::upstream::Endpoint;
@@ -46,7 +46,7 @@ impl Compiler<'_> {
     fn basic_auth(&mut self, written: &Located<BasicAuthConfig>) -> Option<BasicAuth> {
         let text = self.text_or_file(&written.htpasswd)?;
         let realm = written.realm.as_deref().unwrap_or("portcullis");
-        match BasicAuth::new(&text, realm, written.mode == AuthMode::Strict) {
+        match BasicAuth::new(&text, realm, mode(written.mode)) {
             Ok(policy) => Some(policy),
             Err(why) => {
                 self.error(&written.htpasswd.place, why);
@@ -58,17 +58,36 @@ impl Compiler<'_> {
     fn api_keys(&mut self, written: &Located<ApiKeyAuth>) -> Option<ApiKeys> {
         let mut keys = Vec::new();
         for entry in &written.keys {
-            let key = self.text_or_file(&entry.key)?;
-            if key.trim().is_empty() {
-                self.error(&entry.key.place, "the key is empty");
-            }
-            keys.push(key.trim().to_owned());
+            let digest = match (&entry.key, &entry.key_hash) {
+                (Some(written), None) => {
+                    let key = self.text_or_file(written)?;
+                    if key.trim().is_empty() {
+                        self.error(&written.place, "the key is empty");
+                    }
+                    sha256(key.trim().as_bytes())
+                }
+                (None, Some(written)) => match digest(written) {
+                    Some(digest) => digest,
+                    None => {
+                        self.error(
+                            &written.place,
+                            "not `sha256:` and 64 hexadecimal digits; make one with `printf %s KEY | sha256sum`",
+                        );
+                        return None;
+                    }
+                },
+                _ => {
+                    self.error(&written.place, "each of `keys` has either `key` or `keyHash`");
+                    return None;
+                }
+            };
+            keys.push((digest, entry.metadata.clone()));
         }
         if keys.is_empty() {
             self.error(&written.place, "there is no key in `keys`, so nobody could pass");
         }
         let location = written.location.as_ref().and_then(auth::location).unwrap_or_else(Location::bearer);
-        Some(ApiKeys::new(keys.iter().map(String::as_bytes), location, written.mode == AuthMode::Strict))
+        Some(ApiKeys::new(keys, location, mode(written.mode)))
     }
 
     fn text_or_file(&mut self, written: &Located<TextOr<KeyFile>>) -> Option<String> {
@@ -142,4 +161,24 @@ impl Compiler<'_> {
         };
         self.backend(&backend).1.endpoints().first().cloned()
     }
+}
+
+fn mode(written: AuthMode) -> Mode {
+    match written {
+        AuthMode::Strict => Mode::Strict,
+        AuthMode::Optional => Mode::Optional,
+        AuthMode::Permissive => Mode::Permissive,
+    }
+}
+
+/// The digest that `sha256:…` spells.
+fn digest(written: &str) -> Option<[u8; 32]> {
+    let digits = written
+        .strip_prefix("sha256:")
+        .filter(|digits| digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let mut digest = [0; 32];
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(digest)
 }

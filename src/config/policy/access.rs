@@ -171,6 +171,9 @@ pub enum AuthMode {
     /// It must be good if there is one.
     #[serde(alias = "Optional")]
     Optional,
+    /// Nobody is refused: a bad one is removed, and the request speaks for nobody.
+    #[serde(alias = "Permissive")]
+    Permissive,
 }
 
 /// Authentication by name and password (RFC 7617).
@@ -199,15 +202,17 @@ pub struct ApiKeyAuth {
     pub mode: AuthMode,
 }
 
-/// One API key.
+/// One API key: `key`, or only its digest as `keyHash`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ApiKey {
     /// The key: a string, or `{file: path}`.
-    pub key: Located<TextOr<KeyFile>>,
-    /// What CEL sees as `apiKey`.
+    pub key: Option<Located<TextOr<KeyFile>>>,
+    /// The key's SHA-256 digest: `sha256:` and 64 hexadecimal digits.
+    pub key_hash: Option<Located<String>>,
+    /// What CEL sees as `apiKey`, such as `apiKey.team`.
     #[serde(default)]
-    pub metadata: Option<serde_json::Value>,
+    pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Another service that decides.
