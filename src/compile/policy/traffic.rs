@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::effective;
-use crate::authz::Scope;
 use crate::compile::Compiler;
 use crate::config::place::Located;
 use crate::config::policy::{Mirror as MirrorConfig, Policies, RateLimit as RateLimitConfig};
@@ -45,7 +44,7 @@ impl Compiler<'_> {
     }
 
     fn rate_limit(&mut self, written: &RateLimitConfig) -> Arc<RateLimit> {
-        let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
+        let key = written.key.as_ref().and_then(|key| self.expression(key, super::TOLD));
         let (size, tokens) = (written.max_tokens.get(), written.tokens_per_fill.get());
         Arc::new(RateLimit::new(size, tokens, written.fill_interval.0, key))
     }
