@@ -9,6 +9,8 @@
 
 #[path = "policies/ext_authz.rs"]
 mod ext_authz;
+#[path = "policies/levels.rs"]
+mod levels;
 mod support;
 
 use std::time::{Duration, Instant};

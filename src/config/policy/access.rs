@@ -242,7 +242,7 @@ pub enum ExtAuthzProtocol {
     /// Envoy's gRPC protocol (`envoy.service.auth.v3.Authorization`).
     Grpc(GrpcAuthz),
     /// A plain request, whose status decides.
-    Http(HttpAuthz),
+    Http(Box<HttpAuthz>),
 }
 
 /// Envoy's gRPC protocol.
