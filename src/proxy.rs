@@ -194,8 +194,8 @@ async fn respond(
         Judged::Answered(response) => return Ok(*response),
     };
     trace(cx, &mut story.record, &mut request);
-    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
-        answer?
+    let answered = if let Some(answer) = policies::answer(route, &request.head(), choice.matched, story.form) {
+        answer
     } else {
         if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.as_mut()) {
             granted.write(request.parts_mut());
@@ -209,12 +209,24 @@ async fn respond(
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
             let client = Arc::clone(&cx.connection);
-            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await?
+            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await
         } else {
             let settings = &cx.snapshot.settings;
-            let mut outbound =
-                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
-            outbound.send(&mut story.record).await?
+            match forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record) {
+                Ok(mut outbound) => outbound.send(&mut story.record).await,
+                Err(rejection) => Err(rejection),
+            }
+        }
+    };
+    let mut response = match (answered, &edits) {
+        (Ok(response), _) => response,
+        (Err(rejection), None) => return Err(rejection),
+        // who came so far gets the route's answer, also when a backend has none to give
+        (Err(rejection), Some(edits)) => {
+            let mut response = refuse(story, &rejection);
+            story.extras().refusal = Some(rejection.reason);
+            edits.on_response(&choice, response.status().as_u16(), response.headers_mut());
+            return Ok(response);
         }
     };
     if let Some(edits) = &edits {
@@ -438,7 +450,7 @@ pub(crate) fn foresee(
     let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
     let mut edits = policies::begin_edits(&choice, decision, None, request);
     edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+    if let Some(answer) = policies::answer(route, &request.head(), matched, Form::Text) {
         return answer.map(|answer| Some(answer.status()));
     }
     if let Some(edits) = &mut edits {

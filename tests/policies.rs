@@ -7,6 +7,8 @@
     reason = "a helper that fails fails its test"
 )]
 
+#[path = "policies/edges.rs"]
+mod edges;
 #[path = "policies/ext_authz.rs"]
 mod ext_authz;
 #[path = "policies/levels.rs"]

@@ -40,7 +40,8 @@ pub struct Policies {
     pub cors: Option<Located<Cors>>,
     /// Headers that are set, added and removed on requests.
     pub request_header_modifier: Option<Located<HeaderEdits>>,
-    /// The same on responses.
+    /// The same on responses: a backend's, the route's own, and the gateway's when a backend gave none. Refusals by
+    /// authentication, rules and limits stay as they are; `cors` is on those, too.
     pub response_header_modifier: Option<Located<HeaderEdits>>,
     /// Headers that CEL expressions make.
     pub transformations: Option<Located<Transformations>>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, Uri};
 
 use super::answer::Content;
@@ -11,6 +12,7 @@ use super::{Choice, Cx, Story, ext_authz, reply};
 use crate::authz::Vars;
 use crate::body::{Beginning, ClientBody, Inbound, Progress};
 use crate::decision::{self, Decision};
+use crate::policy::answer::Answer;
 use crate::policy::credentials::Credentials;
 use crate::policy::ext_authz::{ExtAuthz, METADATA, Portion};
 use crate::policy::transform::Made;
@@ -212,8 +214,19 @@ impl Begun<'_> {
     }
 }
 
-/// The answer of a route that asks no backend.
-pub(super) fn answer(route: &Route, head: &Head<'_>, matched: usize) -> Option<Result<Response<Content>, Rejection>> {
+/// The answer of a route that asks no backend. One that is a text is told to a gRPC client in gRPC's terms.
+pub(super) fn answer(
+    route: &Route,
+    head: &Head<'_>,
+    matched: usize,
+    form: reply::Form,
+) -> Option<Result<Response<Content>, Rejection>> {
     let answer = route.answer.as_ref()?;
-    Some(answer.response(head, matched).map(|response| response.map(Content::Ready)).map_err(Rejection::new))
+    let response = answer.response(head, matched).map(|response| match (answer, form) {
+        (Answer::Direct(_), reply::Form::Grpc) if !response.headers().get(CONTENT_TYPE).is_some_and(reply::is_grpc) => {
+            reply::as_grpc(response)
+        }
+        _ => response,
+    });
+    Some(response.map(|response| response.map(Content::Ready)).map_err(Rejection::new))
 }

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::hop::begins_with;
-use crate::reason::{Reason, Rejection};
+use crate::reason::{Reason, Rejection, grpc_status};
 
 /// Bytes of another service's text that a gRPC client is told.
 const LONGEST_GRPC_MESSAGE: usize = 1024;
@@ -142,16 +142,7 @@ fn grpc_message(sentence: &str) -> HeaderValue {
 /// Another service's refusal as a gRPC client reads it: its status becomes one of gRPC's, and its text the message.
 pub fn as_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
     let (mut parts, body) = refusal.into_parts();
-    let status = match parts.status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 => 8,
-        502 | 503 => 14,
-        504 => 4,
-        _ => 2,
-    };
+    let status = u16::from(grpc_status(parts.status));
     let text = String::from_utf8_lossy(body.get(..LONGEST_GRPC_MESSAGE).unwrap_or(&body)).into_owned();
     parts.status = StatusCode::OK;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
