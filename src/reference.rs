@@ -37,7 +37,7 @@ pub fn pages() -> [(&'static str, String); 5] {
 }
 
 /// The sections of the config page: a title, and the path that it tells of.
-const SECTIONS: [(&str, &str); 30] = [
+const SECTIONS: [(&str, &str); 37] = [
     ("The file", ""),
     ("`config`", "config"),
     ("`config.logging`", "config.logging"),
@@ -68,6 +68,13 @@ const SECTIONS: [(&str, &str); 30] = [
     ("`urlRewrite`", "urlRewrite"),
     ("`requestRedirect`", "requestRedirect"),
     ("`directResponse`", "directResponse"),
+    ("`basicAuth`", "basicAuth"),
+    ("`apiKey`", "apiKey"),
+    ("`keys` of `apiKey`", "apiKey.keys"),
+    ("`extAuthz`", "extAuthz"),
+    ("`protocol.grpc` of `extAuthz`", "extAuthz.protocol.grpc"),
+    ("`protocol.http` of `extAuthz`", "extAuthz.protocol.http"),
+    ("`includeRequestBody` of `extAuthz`", "extAuthz.includeRequestBody"),
 ];
 
 fn config_page() -> String {

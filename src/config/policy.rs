@@ -55,7 +55,8 @@ pub struct Policies {
     pub basic_auth: Option<Located<BasicAuth>>,
     /// Who the client is, by an API key.
     pub api_key: Option<Located<ApiKeyAuth>>,
-    /// Another service that decides.
+    /// Another service that decides, after the rules have. What it tells (Envoy's dynamic metadata) is `extauthz` for the
+    /// keys of rate limits and for transformations.
     pub ext_authz: Option<Located<ExtAuthz>>,
     /// Routes only: the answer is a redirect.
     pub request_redirect: Option<Located<Redirect>>,

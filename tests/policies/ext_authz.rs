@@ -342,6 +342,26 @@ fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
 }
 
 #[test]
+fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
+    let backend = Backend::ok();
+    let service = GrpcServer::start(|_| refused(Vec::new()));
+    let policy = format!(
+        "extAuthz: {{host: '{}', includeRequestBody: {{}}, {PATIENT}}}, authorization: {{rules: ['request.path != \"/no\"']}}",
+        service.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    let head =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(gateway.client().send(head("/no")).response().status(), 403);
+    let mut client = gateway.client();
+    assert_eq!(client.send(head("/yes")).response_head().status(), 100);
+    let answer = client.send("hello").response();
+    assert_eq!((answer.status(), answer.text()), (403, "authorization failed"));
+    assert_eq!(grpc::text(&service.calls()[0].message, &[1, 4, 2, 11]), "hello");
+    assert_eq!((service.calls().len(), backend.requests().len()), (1, 0));
+}
+
+#[test]
 fn a_mirror_gets_a_body_that_was_held_too() {
     let (backend, mirror) = (Backend::ok(), Backend::ok());
     let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));

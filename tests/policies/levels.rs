@@ -157,7 +157,7 @@ fn backend() -> Backend {
         Some((_, "slow")) => {
             Answer::default().delay(Duration::from_millis(400)).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         }
-        Some((_, "flaky")) if flaky.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Answer::new(503, &[], ""),
+        Some((_, "flaky")) if flaky.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => Answer::new(503, &[], ""),
         _ => Answer::ok(),
     })
 }

@@ -180,7 +180,9 @@ pub enum AuthMode {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicAuth {
-    /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`.
+    /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`. Hashes are bcrypt's
+    /// (`htpasswd -B`) or SHA-1's (`-s`); Apache's MD5 (`$apr1$`) and `crypt` protect no password any more and are refused.
+    /// Rules see the name as `basicAuth.username`.
     pub htpasswd: Located<TextOr<KeyFile>>,
     /// The realm of the challenge; default `portcullis`.
     pub realm: Option<String>,
