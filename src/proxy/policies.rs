@@ -22,13 +22,14 @@ use crate::request::{Head, UnixTime};
 use crate::snapshot::Route;
 
 /// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
-pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Option<Response<Content>> {
-    if cors::is_preflight(head.method, head.headers) {
-        let policy = for_preflight(choice, head, story.now)?;
-        return Some(policy.judge(head.headers).preflight::<Bytes>(head.headers).map(Content::Ready));
+pub(super) fn cors(story: &mut Story, choice: &Choice, request: &Request) -> Option<Response<Content>> {
+    let headers = request.headers();
+    if cors::is_preflight(request.method(), headers) {
+        let policy = for_preflight(choice, &request.head(), story.now)?;
+        return Some(policy.judge(headers).preflight::<Bytes>(headers).map(Content::Ready));
     }
     if let Some(policy) = &choice.policies().cors {
-        story.extras().cors = Some(policy.judge(head.headers));
+        story.extras().cors = Some(policy.judge(headers));
     }
     None
 }
@@ -217,12 +218,12 @@ impl Begun<'_> {
 /// The answer of a route that asks no backend. One that is a text is told to a gRPC client in gRPC's terms.
 pub(super) fn answer(
     route: &Route,
-    head: &Head<'_>,
+    request: &Request,
     matched: usize,
     form: reply::Form,
 ) -> Option<Result<Response<Content>, Rejection>> {
     let answer = route.answer.as_ref()?;
-    let response = answer.response(head, matched).map(|response| match (answer, form) {
+    let response = answer.response(&request.head(), matched).map(|response| match (answer, form) {
         (Answer::Direct(_), reply::Form::Grpc) if !response.headers().get(CONTENT_TYPE).is_some_and(reply::is_grpc) => {
             reply::as_grpc(response)
         }
