@@ -736,6 +736,11 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
     let banner = std::fs::read_to_string(&err).unwrap();
     let banner: Vec<_> = banner.lines().filter(|line| !line.starts_with('{')).collect();
     assert!((3..=6).contains(&banner.len()), "{banner:?}");
+    eventually(PATIENCE, "what is probably not meant is logged, and served all the same", || {
+        let text = std::fs::read_to_string(&err).unwrap();
+        let warned = |id: &str| text.lines().any(|line| line.contains("WARN") && line.contains(&format!("\"{id}\"")));
+        (warned("W008") && warned("W013")).then_some(())
+    });
     let good = key.token(&mint::claims());
     let bad = key.token(&mint::claims_with(serde_json::json!({"aud": "elsewhere"})));
     let forged = Key::new(Alg::Es256, "k1").token(&mint::claims());

@@ -55,6 +55,18 @@ pub(crate) fn check(
     let named = Registered::of(claims);
     string("iss", named.issuer)?;
     string("sub", named.subject)?;
+    let audiences = match named.audience {
+        None => &[],
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
+        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
+    };
+    let dates = Dates {
+        expires_at: date("exp", named.expires_at)?,
+        not_before: date("nbf", named.not_before)?,
+        issued_at: date("iat", named.issued_at)?,
+    };
+
     if provider.issuers().next().is_some() {
         let found = named.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
         if provider.issuers().all(|wanted| wanted != found) {
@@ -63,28 +75,17 @@ pub(crate) fn check(
         }
     }
 
-    let found = match named.audience {
-        None => &[],
-        Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
-        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
-    };
     if provider.audiences().next().is_some() {
         if named.audience.is_none() {
             return Err(missing("aud"));
         }
-        if provider.audiences().all(|wanted| found.iter().all(|aud| aud != wanted)) {
-            let found = found.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
+        if provider.audiences().all(|wanted| audiences.iter().all(|aud| aud != wanted)) {
+            let found = audiences.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
             return Err(Failure::new(Reason::AudienceMismatch, Detail::Audience { provider, found }));
         }
     }
 
-    let dates = Dates {
-        expires_at: date("exp", named.expires_at)?,
-        not_before: date("nbf", named.not_before)?,
-        issued_at: date("iat", named.issued_at)?,
-    };
     dates.check(provider, now)?;
 
     if let Some(name) = provider.required_claims().find(|name| claims.get(*name).is_none_or(Value::is_null)) {

@@ -481,7 +481,7 @@ fn details_are_for_operators() {
             ["`https://idp.example/realms/a/`", "only by a trailing slash"],
         ),
         (signed(claims(json!({"aud": ["x", "y"]}))), ["`aud` is `x`, `y`", "expected one of `my-app`"]),
-        (signed(claims(json!({"exp": NOW - 100.0}))), ["`exp` is 1699999900", "100s in the past, leeway 60s"]),
+        (signed(claims(json!({"exp": NOW - 100.0}))), ["`exp` is 1699999900", ", 100s in the past, leeway 60s"]),
         (
             RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, claims(json!({}))),
             ["no key `new`", "`rsa`, `any`, `p256`"],
