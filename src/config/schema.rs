@@ -47,15 +47,18 @@ pub fn schema() -> serde_json::Value {
 
 /// Adds a spelling of a key, or of a word in a choice.
 fn spell(node: &mut serde_json::Value, spelling: &str, own: &str) {
+    let set = |node: &mut serde_json::Value, name: &str, value: String| {
+        node.as_object_mut().map(|members| members.insert(name.to_owned(), value.into()));
+    };
     let marked = |node: &serde_json::Value| {
         let mut copy = node.clone();
-        copy[ANOTHER_SPELLING] = format!("the same as `{own}`").into();
+        set(&mut copy, ANOTHER_SPELLING, format!("the same as `{own}`"));
         copy
     };
     if let Some(words) = node.get_mut("oneOf").and_then(|words| words.as_array_mut())
         && let Some(mut copy) = words.iter().find(|word| word.get("const").is_some_and(|word| word == own)).map(marked)
     {
-        copy["const"] = spelling.into();
+        set(&mut copy, "const", spelling.to_owned());
         words.push(copy);
     }
     if let Some(keys) = node.get_mut("properties").and_then(|keys| keys.as_object_mut())
