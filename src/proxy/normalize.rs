@@ -87,9 +87,9 @@ impl Request {
         if self.parts.uri.path() == "*" && self.parts.method == Method::OPTIONS {
             return Ok(());
         }
-        // HTTP/2 carries any byte, and the backend may speak HTTP/1
+        // RFC 3986 has no such bytes, and what is raw UTF-8 to one may be Latin-1 to another
         let odd = |query: &str| !query.bytes().all(|b| (0x21..0x7f).contains(&b));
-        if self.parts.version == Version::HTTP_2 && self.parts.uri.query().is_some_and(odd) {
+        if self.parts.uri.query().is_some_and(odd) {
             return Err(bad);
         }
         let path = rules.canonical(self.parts.uri.path()).map_err(|_| bad)?;
