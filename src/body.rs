@@ -169,8 +169,15 @@ fn is_forbidden_trailer(name: &str) -> bool {
         "authorization"
             | "cookie"
             | "host"
+            | "set-cookie"
             | "content-length"
             | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "cache-control"
+            | "expect"
+            | "max-forwards"
+            | "range"
             | "forwarded"
             | "via"
             | "traceparent"
@@ -185,6 +192,7 @@ fn is_forbidden_trailer(name: &str) -> bool {
             | "proxy-authorization"
             | "proxy-authenticate"
     ) || name.starts_with("x-")
+        || name.starts_with("if-")
         || name.contains('_')
 }
 

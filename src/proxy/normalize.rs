@@ -259,7 +259,12 @@ fn settle_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Re
     if parts.uri.path().is_empty() && parts.uri.scheme().is_none() {
         return Err(Rejection::closing(Reason::MalformedRequest)); // authority-form without CONNECT
     }
-    if parts.uri.scheme_str().is_some_and(|s| parts.version != Version::HTTP_2 && s != scheme.as_str()) {
+    // on HTTP/2 it tells what the client's own end speaks, which may be TLS that ends before this gateway
+    let fits = match parts.version {
+        Version::HTTP_2 => matches!(parts.uri.scheme_str(), Some("http" | "https")),
+        _ => parts.uri.scheme_str().is_none_or(|s| s == scheme.as_str()),
+    };
+    if !fits {
         return Err(Rejection::closing(Reason::MalformedRequest));
     }
     let value = HeaderValue::from_str(target.as_str()).map_err(|_| bad)?;

@@ -317,7 +317,9 @@ fn trailers_pass_both_ways_without_names_that_say_who_asks() {
     });
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
-    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: sum, authorization, x-user\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsum: 2\r\nauthorization: Bearer x\r\nx-user: root\r\n\r\n";
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: sum, authorization, x-user, host, range, content-encoding, set-cookie, if-match\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsum: 2\r\nauthorization: Bearer x\r\nx-user: root\r\nhost: b\r\n\
+                   range: bytes=0-1\r\ncontent-encoding: gzip\r\nset-cookie: a=b\r\nif-match: x\r\nundeclared: 1\r\n\r\n";
     let response: Message = client.send(request).response();
     assert_eq!((response.text(), response.trailers.get("x-sum")), ("hi", Some("1")));
     let seen = &backend.requests()[0];
