@@ -164,6 +164,34 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
 }
 
 #[test]
+fn a_switch_to_something_else_is_no_websocket() {
+    for lines in ["", "Upgrade: websocket2\r\n", "Upgrade: h2c\r\n", "Connection: upgrade\r\n"] {
+        let switch = Answer::raw(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nbytes of another protocol"));
+        let backend = Backend::answers([switch]);
+        let gateway = gateway(&backend);
+        let mut client = gateway.client();
+        let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(client.send(ask).response().status(), 502, "{lines}");
+        assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
+        assert_eq!(client.get("/", &[]).status(), 500, "the connection goes on, and the script is at its end");
+    }
+}
+
+#[test]
+fn a_websocket_has_the_requests_time_to_begin() {
+    let backend = Backend::start(|_| Answer::hang());
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{policies: {{timeout: {{request: 200ms}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let mut client = gateway.client();
+    let begun = std::time::Instant::now();
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(client.send(ask).response().status(), 504);
+    assert!(begun.elapsed() < crate::support::PATIENCE / 2);
+}
+
+#[test]
 fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
     let gate = Gate::new();
     let hold = gate.clone();
