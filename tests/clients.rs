@@ -7,8 +7,10 @@
 
 mod support;
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -135,7 +137,7 @@ fn strict(key: &Key, more: &str) -> String {
 }
 
 /// A gateway with this listener and these policies, which sends all to one backend.
-fn gateway(listener: &str, policies: &str, backend: SocketAddr, more: &str) -> InProcess {
+fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) -> InProcess {
     InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{{listener} routes: [{{policies: {{{policies}}}, backends: [{{host: '{backend}'{more}}}]}}]}}]}}]"
     ))
@@ -207,10 +209,6 @@ fn nginx_is_a_backend_like_any_other() {
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     folder.write("large", &large);
     folder.write("small.txt", "small");
-    let [h1, h2] = [(); 2].map(|()| {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    });
     let here = folder.path().display();
     let config = folder.write(
         "nginx.conf",
@@ -221,18 +219,17 @@ fn nginx_is_a_backend_like_any_other() {
                access_log off; client_body_temp_path {here}; proxy_temp_path {here}; fastcgi_temp_path {here};
                uwsgi_temp_path {here}; scgi_temp_path {here}; root {here}; keepalive_requests 3; client_max_body_size 1m;
                gzip on; gzip_min_length 1000; gzip_types *; gzip_proxied any;
-               server {{ listen {h1}; location /echo {{ return 200 $request_method:$http_host:$request_uri; }} }}
-               server {{ listen {h2} http2; }}
+               server {{ listen unix:{here}/h1; location /echo {{ return 200 $request_method:$http_host:$request_uri; }} }}
+               server {{ listen unix:{here}/h2 http2; }}
              }}"
         ),
     );
     let child = Command::new(nginx).arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg("stderr").spawn();
     let _peer = Peer(child.expect("nginx"));
-    for address in [h1, h2] {
-        eventually(PATIENCE, "nginx listens", || TcpStream::connect(address).ok());
-    }
-    for (address, more) in [(h1, ""), (h2, ", policies: {protocol: http2}")] {
-        let gateway = gateway("", "", address, more);
+    for (socket, more) in [("h1", ""), ("h2", ", policies: {protocol: http2}")] {
+        let path = folder.path().join(socket);
+        eventually(PATIENCE, "nginx listens", || UnixStream::connect(&path).ok());
+        let gateway = gateway("", "", format!("unix:{}", path.display()), more);
         let mut client = gateway.client();
         // nginx closes each connection after three requests; nobody notices
         for _ in 0..10 {
@@ -258,7 +255,7 @@ fn nginx_is_a_backend_like_any_other() {
         assert_eq!(client.response().status(), 413);
         assert_eq!(gateway.client().get("/small.txt", &[]).text(), "small");
     }
-    let gateway = gateway("", "", h1, "");
+    let gateway = gateway("", "", format!("unix:{here}/h1"), "");
     let target = gateway.client().get("/./echo//%61?q=%2f", &[]);
     assert_eq!(target.text(), "GET:localhost:/echo/a?q=%2f", "what was judged is what nginx reads");
 }
