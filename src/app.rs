@@ -81,6 +81,7 @@ impl Gateway {
             let worker = workers::worker(&tokens, log.lines(), metrics.shard());
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
+        reload::log_warnings(&loaded, &snapshot);
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();

@@ -25,8 +25,8 @@ pub(super) struct ImportArgs {
     /// Where a service is reached from here; may be given several times.
     #[arg(long, value_name = "NAMESPACE/SERVICE=HOST:PORT")]
     map: Vec<Mapping>,
-    /// How the config is written.
-    #[arg(long, value_enum, default_value = "yaml")]
+    /// How the config is written; `text` is YAML.
+    #[arg(long, value_enum, default_value = "yaml", value_name = "FORMAT")]
     output: Output,
     /// The folder for certificates that stand in the manifests, which the config names as files.
     #[arg(long, value_name = "DIR")]
@@ -52,6 +52,7 @@ enum From {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Output {
     /// With comments that name the source of each part.
+    #[value(alias = "text")]
     Yaml,
     /// Without comments.
     Json,
@@ -128,13 +129,7 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format_args!("error: the config can't be written: {error}"));
-            ExitCode::from(FAILED)
-        }
-    }
+    super::output::finish(&text, ExitCode::SUCCESS)
 }
 
 /// A service that is mapped to two addresses.
