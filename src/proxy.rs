@@ -180,7 +180,7 @@ async fn respond(
 ) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
-    if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
+    if let Some(preflight) = policies::cors(story, &choice, &request) {
         return Ok(preflight);
     }
     let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
@@ -188,7 +188,7 @@ async fn respond(
         Judged::Answered(response) => return Ok(*response),
     };
     trace(cx, &mut story.record, &mut request);
-    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
+    let mut response = if let Some(answer) = policies::answer(route, &request, choice.matched) {
         answer?
     } else {
         if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
@@ -297,7 +297,7 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 
 /// Listener by host, path as the listener reads it, then the route.
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
-    let listener = cx.bind.listener(request.head().host);
+    let listener = cx.bind.listener(request.host());
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
     let head = request.head();
     describe(&mut story.record, &head);
@@ -430,7 +430,7 @@ pub(crate) fn foresee(
     let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
     let mut edits = policies::begin_edits(&choice, decision, request);
     edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+    if let Some(answer) = policies::answer(route, request, matched) {
         return answer.map(|answer| Some(answer.status()));
     }
     if let Some(edits) = &mut edits {

@@ -167,7 +167,9 @@ fn cel_page() -> String {
     }
     page.push_str(
         "\n`jwt` has every claim of the accepted token. Without one, `jwt == null` is true, `has(jwt.sub)` is false, and \
-         `jwt.sub` fails to evaluate.\n\n# Functions\n\n```text\n",
+         `jwt.sub` fails to evaluate. Integers in claims are ints, and uints from 2^63 on; numbers with a fraction or an \
+         exponent, and integers of more than 64 bits, are doubles, so an id of that size is safe only in a string.\n\n\
+         # Functions\n\n```text\n",
     );
     for function in authz::functions() {
         let _ = writeln!(page, "{function}");

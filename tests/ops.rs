@@ -378,6 +378,46 @@ fn a_key_file_is_watched_and_may_appear_later() {
 }
 
 #[test]
+fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
+    let (backend, folder, key) = (Backend::ok(), TempDir::new(), Key::new(Alg::Es256, "good"));
+    let mut set: serde_json::Value = serde_json::from_str(&mint::jwks([&key])).unwrap();
+    let bad = [
+        serde_json::json!({"kty": "RSA", "use": "enc", "kid": "for-secrets"}),
+        serde_json::json!({"kty": "oct", "k": "AAAA", "kid": "shared"}),
+        serde_json::json!({"kty": "AKP", "kid": "odd"}),
+        serde_json::json!({"kty": "AKP"}),
+    ];
+    set["keys"].as_array_mut().unwrap().extend(bad);
+    let keys = folder.write("keys.json", set.to_string());
+    let policy = format!(
+        "      policies: {{jwtAuth: {{mode: strict, name: idp, issuer: agentgateway.dev, jwks: {{file: {}}}}}}}\n",
+        keys.display()
+    );
+    let text = yaml(backend.address(), &policy);
+    let ops = Ops::start(&text);
+    let metrics = ops.metrics();
+    for line in [
+        r#"portcullis_jwks_keys{provider="idp"} 1"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="kty"} 2"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="secret_not_named"} 1"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="use"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    let validate =
+        std::process::Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["validate", "-c", &text]).output();
+    let told = String::from_utf8(validate.unwrap().stderr).unwrap();
+    for named in [
+        "key `for-secrets`: `use` is `enc`",
+        "key `shared`: a shared secret",
+        "key `odd`: `kty` is `AKP`",
+        "key 4 (no kid): ",
+    ] {
+        assert!(told.contains(named), "{named} in {told}");
+    }
+}
+
+#[test]
 fn a_drain_lets_what_is_in_flight_finish() {
     let gate = Gate::new();
     let backend = Backend::start({

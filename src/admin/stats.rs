@@ -1,6 +1,6 @@
 //! `GET /metrics`: everything that is counted, in Prometheus' text format.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -33,14 +33,23 @@ pub(super) fn render(control: &Control) -> String {
         (Gauge::Build, build, 1.0),
         (Gauge::Ready, String::new(), ready),
     ];
-    let (mut keys, mut ages, mut fetches) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut skipped, mut ages, mut fetches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut known = HashSet::new();
     for provider in control::providers(&in_force.snapshot) {
         if !known.insert(Arc::clone(provider.name())) {
             continue; // of several policies that name one provider, the first
         }
         let labels = render_labels(&[("provider", provider.name())]);
-        let count = provider.keys().current().as_ref().map_or(0, |keys| keys.len());
+        let set = provider.keys().current();
+        let count = set.as_ref().map_or(0, |keys| keys.len());
+        let mut reasons: BTreeMap<&str, f64> = BTreeMap::new();
+        for key in set.iter().flat_map(|keys| keys.skipped()) {
+            *reasons.entry(key.why.code()).or_default() += 1.0;
+        }
+        for (reason, count) in reasons {
+            let labels = render_labels(&[("provider", provider.name()), ("reason", reason)]);
+            skipped.push((Gauge::SkippedKeys, labels, count));
+        }
         keys.push((Gauge::Keys, labels.clone(), count as f64));
         let Some(status) = provider.keys().status() else { continue };
         if let Some(age) = status.age {
@@ -50,7 +59,7 @@ pub(super) fn render(control: &Control) -> String {
             fetches.push((render_labels(&[("provider", provider.name()), ("result", result)]), count));
         }
     }
-    gauges.extend(keys.into_iter().chain(ages));
+    gauges.extend(keys.into_iter().chain(skipped).chain(ages));
     let mut out = control.metrics.render(&gauges);
     if !fetches.is_empty() {
         let (name, help) = Family::Fetches.describe();
