@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use portcullis::auth::{
-    Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin,
+    Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin, Outcome,
     ProviderSettings, Settings, TokenCache,
 };
 use portcullis::request::{Head, Scheme, Source, UnixTime};
@@ -97,7 +97,8 @@ fn judged(policy: &JwtAuth, token: &[u8]) -> Option<Authentication> {
         "accepted here, refused there"
     );
     let checks = policy.checks(&first);
-    assert!(checks.iter().all(|check| check.outcome == portcullis::auth::Outcome::Ok) == accepted);
+    assert!(checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::NotChecked)) == accepted);
+    assert_eq!(checks.iter().filter(|check| check.outcome == Outcome::Failed).count(), usize::from(!accepted));
     Some(first)
 }
 
