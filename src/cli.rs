@@ -7,6 +7,7 @@ mod health;
 mod import;
 mod input;
 mod load;
+mod online;
 mod output;
 mod print;
 mod run;
@@ -31,8 +32,9 @@ const BAD_CONFIG: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
-  portcullis -f config.yaml             serve
-  portcullis validate -f config.yaml    say everything that is wrong with a config
+  portcullis -f config.yaml                                    serve
+  portcullis validate -f config.yaml                           what is wrong with a config?
+  portcullis explain -f config.yaml --token @t.jwt GET /admin  why does this request get a 401?
   kubectl get cm gw -o jsonpath='{.data.config}' | portcullis validate -f -")]
 struct Cli {
     #[command(subcommand)]
@@ -44,24 +46,42 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve; what happens without a command.
+    #[command(after_help = "Exit code: 0 it was told to end, 1 it failed or was told twice, 2 bad usage or config.
+
+SIGTERM and SIGINT let what is in flight finish. SIGHUP, or a change of the config or of a file that
+it names, loads it anew; a config that does not load is refused, and the old one serves on.
+
+Examples:
+  portcullis run -f config.yaml
+  portcullis -c 'binds: [{port: 80, listeners: [{routes: [{backends: [{host: a:8080}]}]}]}]'")]
     Run(RunArgs),
     /// Say everything that is wrong with a config, and bind nothing.
     #[command(after_help = validate_help())]
     Validate(validate::ValidateArgs),
     /// Say what would become of a request, and why. Nothing is sent.
     #[command(
-        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403), 1 refused \
-for another reason, 2 bad usage or config.
+        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403),
+1 refused for another reason, 2 bad usage or config.
 
 Examples:
   portcullis explain -f config.yaml GET http://localhost:3000/admin
   portcullis explain -f config.yaml --token @alice.jwt GET /admin
-  portcullis explain -f config.yaml --token - -H 'x-env: prod' --at 2030-01-31T12:00:00Z POST /orders < token"
+  portcullis explain -f config.yaml --online --token @alice.jwt GET /admin    with keys by URL
+  portcullis explain -f config.yaml --token - -H 'x-env: prod' --at +1h POST /orders < token"
     )]
     Explain(explain::ExplainArgs),
     /// Test what a config does with requests, with tokens made on the fly.
     #[command(
         after_help = "Exit code: 0 all passed, 1 one failed or too little is covered, 2 bad usage, config or test file.
+
+A test file; whatever is not written under `expect` is not looked at:
+  config: ../config.yaml
+  tests:
+  - name: only admins reach /admin
+    request: {method: GET, url: http://localhost:3000/admin, headers: {x-env: prod}}
+    token: {provider: idp, claims: {groups: [users]}, expiresIn: 5m}   # or forged: true, or raw: TEXT
+    at: 2030-01-31T12:00:00Z
+    expect: {status: 403, reason: denied, route: admin, rule: none, upstreamHeaders: {x-user: absent}}
 
 Examples:
   portcullis test -f config.yaml tests.yaml
@@ -74,8 +94,8 @@ Examples:
     Config(print::ConfigCommandArgs),
     /// Print the JSON Schema of the config file, or say what a field means.
     #[command(after_help = "Examples:
-  portcullis schema > portcullis.schema.json    then, as the first line of a config:
-                                                # yaml-language-server: $schema=portcullis.schema.json
+  portcullis schema > portcullis.schema.json    then, as the first line of a config, for editors:
+    # yaml-language-server: $schema=portcullis.schema.json
   portcullis schema --explain routes.policies.jwtAuth
   portcullis schema --explain jwtAuth.leeway")]
     Schema(schema::SchemaArgs),
@@ -86,23 +106,41 @@ Examples:
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
+        /// How the result is written: JSON is `shell`, `script`.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: output::Format,
     },
     /// Print the version.
+    #[command(after_help = "Examples:
+  portcullis version
+  portcullis version --output json")]
     Version {
         /// How the result is written: JSON is `name`, `version`, `os`, `arch`.
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         output: output::Format,
     },
     /// Turn Kubernetes manifests of another gateway into a config.
+    #[command(
+        after_help = "The config goes to standard output, the report of what became of each part to standard error.
+
+Exit code: 0 imported, 1 a part can't be (see --allow-partial), 2 bad usage or manifests.
+
+Examples:
+  portcullis import istio mesh.yaml > config.yaml
+  kubectl get requestauthentication,authorizationpolicy -A -o yaml | portcullis import istio -
+  portcullis import envoy-gateway --map shop/orders=orders.internal:8080 policies.yaml > config.yaml"
+    )]
     Import(import::ImportArgs),
     /// Ask a running gateway whether it is ready; for the health checks of containers.
-    Health {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
-        #[arg(long, conflicts_with_all = ["file", "config"])]
-        url: Option<String>,
-    },
+    #[command(
+        after_help = "Exit code: 0 it is ready, 1 it is not, or nobody answers, 2 bad usage, or there is nothing to ask.
+
+Examples:
+  portcullis health                                     the default address, http://127.0.0.1:15021
+  portcullis health -f /etc/portcullis/config.yaml      the address that the config names
+  portcullis health --url 'http://10.0.0.7:15021/healthz/ready?verbose'"
+    )]
+    Health(health::HealthArgs),
     /// A backend that answers with what it received; for demos and tests.
     #[command(hide = true)]
     Echo {
@@ -146,18 +184,25 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::main(&args),
         Command::Config(args) => print::main(&args),
         Command::Schema(args) => schema::main(&args),
-        Command::Completion { shell } => completion(shell),
+        Command::Completion { shell, output } => completion(shell, output),
         Command::Version { output } => version(output),
         Command::Import(args) => import::main(&args),
-        Command::Health { config, url } => health::main(&config, url.as_deref()),
+        Command::Health(args) => health::main(&args),
         Command::Echo { listen } => echo::main(listen),
     }
 }
 
-fn completion(shell: clap_complete::Shell) -> ExitCode {
+fn completion(shell: clap_complete::Shell, format: output::Format) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);
-    output::finish(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+    let script = String::from_utf8_lossy(&script);
+    match format {
+        output::Format::Text => output::finish(&script, ExitCode::SUCCESS),
+        output::Format::Json => {
+            let all = serde_json::json!({ "shell": shell.to_string(), "script": script });
+            output::finish_json(&all, ExitCode::SUCCESS)
+        }
+    }
 }
 
 fn version(format: output::Format) -> ExitCode {
@@ -178,17 +223,34 @@ fn version(format: output::Format) -> ExitCode {
 
 fn validate_help() -> String {
     format!(
-        "Exit code: 0 no errors, 1 warnings with --strict, 2 errors.
+        "Exit code: 0 no errors, 1 warnings with --strict, or what --online does not find, 2 errors.
 
 Examples:
   portcullis validate -f config.yaml
   portcullis validate --strict -f staging.yaml production.yaml
+  portcullis validate --online -f config.yaml           are the backends and the keys there?
   portcullis validate --output github -f config.yaml    annotations in a pull request
 
 Findings:
 {}",
         output::ids()
     )
+}
+
+/// Every command that users see, and its help: for the reference.
+pub fn helps() -> Vec<(String, String)> {
+    fn add(command: &clap::Command, name: &str, found: &mut Vec<(String, String)>) {
+        let help = command.clone().term_width(100).render_long_help().to_string();
+        found.push((name.to_owned(), help.lines().map(|line| line.trim_end().to_owned() + "\n").collect()));
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+            add(sub, &format!("{name} {}", sub.get_name()), found);
+        }
+    }
+    let mut command = Cli::command();
+    command.build(); // names the parts of each usage line
+    let mut found = Vec::new();
+    add(&command, "portcullis", &mut found);
+    found
 }
 
 /// One line on standard error. A closed stream is nobody's error.

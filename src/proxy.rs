@@ -93,6 +93,8 @@ struct Extras {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+    /// What Envoy would say about the token, where it has more words than there are reasons.
+    envoy: Option<&'static str>,
 }
 
 impl Story {
@@ -186,7 +188,7 @@ async fn respond(
 ) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
-    if let Some(preflight) = policies::cors(story, &choice, &request.head()) {
+    if let Some(preflight) = policies::cors(story, &choice, &request) {
         return Ok(preflight);
     }
     let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
@@ -194,7 +196,7 @@ async fn respond(
         Judged::Answered(response) => return Ok(*response),
     };
     trace(cx, &mut story.record, &mut request);
-    let mut response = if let Some(answer) = policies::answer(route, &request.head(), choice.matched) {
+    let mut response = if let Some(answer) = policies::answer(route, &request, choice.matched) {
         answer?
     } else {
         if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
@@ -306,7 +308,7 @@ fn is_plain_id(id: &HeaderValue) -> bool {
 
 /// Listener by host, path as the listener reads it, then the route.
 fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
-    let listener = cx.bind.listener(request.head().host);
+    let listener = cx.bind.listener(request.host());
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
     let head = request.head();
     describe(&mut story.record, &head);
@@ -377,7 +379,14 @@ fn record_decision(
         let (head, now) = (request.head(), story.now);
         audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
     }
-    decision.permit()
+    let permit = decision.permit();
+    if let Err(rejection) = &permit
+        && choice.listener.envoy_errors
+        && let Some(failure) = decision.authentication.failure().filter(|one| one.reason() == rejection.reason)
+    {
+        story.extras().envoy = reply::envoy::closer(failure);
+    }
+    permit
 }
 
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
@@ -479,7 +488,7 @@ pub(crate) fn foresee(
     let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
     let mut edits = policies::begin_edits(&choice, decision, request);
     edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, &request.head(), matched) {
+    if let Some(answer) = policies::answer(route, request, matched) {
         return answer.map(|answer| Some(answer.status()));
     }
     if let Some(edits) = &mut edits {
@@ -510,7 +519,10 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     };
     let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
     let mut response = envoy
-        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .then(|| {
+            let closer = story.extras.as_ref().and_then(|extras| extras.envoy);
+            reply::envoy::refuse(rejection, closer, story.form, Realm(realm))
+        })
         .flatten()
         .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close && story.version != Version::HTTP_2 {

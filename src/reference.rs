@@ -16,6 +16,9 @@ pub mod metrics {}
 #[doc = include_str!("reference/cel.md")]
 pub mod cel {}
 
+#[doc = include_str!("reference/commands.md")]
+pub mod commands {}
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -23,16 +26,17 @@ use crate::authz;
 use crate::config::Code;
 use crate::config::schema::{Field, Spot, schema};
 use crate::reason::Reason;
-use crate::telemetry::metrics::{Family, Metrics};
+use crate::telemetry::metrics::{Family, Gauge, Metrics};
 
 /// Every page: its file name and its Markdown.
-pub fn pages() -> [(&'static str, String); 5] {
+pub fn pages() -> [(&'static str, String); 6] {
     [
         ("config.md", config_page()),
         ("reasons.md", reasons_page()),
         ("findings.md", findings_page()),
         ("metrics.md", metrics_page()),
         ("cel.md", cel_page()),
+        ("commands.md", commands_page()),
     ]
 }
 
@@ -131,15 +135,14 @@ fn findings_page() -> String {
 
 fn metrics_page() -> String {
     let mut page = String::from(
-        "What `GET /metrics` counts of requests, in Prometheus' text format. No label comes from a claim or a raw \
-         path.\n\n| name | type | meaning |\n|---|---|---|\n",
+        "What `GET /metrics` tells, in Prometheus' text format. No label comes from a claim or a raw path.\n\n| name | type | meaning |\n|---|---|---|\n",
     );
     let metrics = Arc::new(Metrics::default());
     let shard = metrics.shard();
     for family in Family::ALL {
         shard.count(metrics.counter(family, &[]));
     }
-    let rendered = metrics.render(&[]);
+    let rendered = metrics.render(&Gauge::ALL.map(|gauge| (gauge, String::new(), 0.0)));
     let mut help = None;
     for line in rendered.lines() {
         let after = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split_once(' '));
@@ -165,7 +168,9 @@ fn cel_page() -> String {
     }
     page.push_str(
         "\n`jwt` has every claim of the accepted token. Without one, `jwt == null` is true, `has(jwt.sub)` is false, and \
-         `jwt.sub` fails to evaluate.\n\n# Functions\n\n```text\n",
+         `jwt.sub` fails to evaluate. Integers in claims are ints, and uints from 2^63 on; numbers with a fraction or an \
+         exponent, and integers of more than 64 bits, are doubles, so an id of that size is safe only in a string.\n\n\
+         # Functions\n\n```text\n",
     );
     for function in authz::functions() {
         let _ = writeln!(page, "{function}");
@@ -174,8 +179,32 @@ fn cel_page() -> String {
     page
 }
 
+fn commands_page() -> String {
+    let mut page = String::from(
+        "The command line, as `--help` tells it, with the members of each command's JSON. Results go to standard output, \
+         notes to standard error. Exit code 0 is good, 1 failed, 2 bad usage or config.\n",
+    );
+    for (name, help) in crate::cli::helps() {
+        let _ = write!(page, "\n# {name}\n\n```text\n{}\n```\n", help.trim_end());
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
+    /// Lines are wrapped at 100 characters, which an example does not survive.
+    #[test]
+    fn no_example_in_a_help_is_too_long() {
+        for (name, help) in crate::cli::helps() {
+            let examples = help.split_once("Examples:").map_or("", |(_, examples)| examples);
+            let broken = examples.lines().find(|line| !line.is_empty() && !line.starts_with("  "));
+            assert!(broken.is_none_or(|line| line == "Findings:"), "{name}: {broken:?}\n{help}");
+            assert!(
+                examples.lines().filter(|line| line.starts_with("  portcullis")).count() > 0 || examples.is_empty()
+            );
+        }
+    }
+
     #[test]
     fn the_reference_is_what_the_code_says() {
         for (name, page) in super::pages() {

@@ -17,6 +17,12 @@ impl UnixTime {
     pub fn now() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()))
     }
+
+    /// As people read it, `2030-01-31T12:00:00Z`; `None` outside of what calendars hold.
+    pub fn calendar(self) -> Option<String> {
+        let time = chrono::DateTime::from_timestamp(self.0.floor() as i64, 0)?;
+        Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    }
 }
 
 /// Whether the client's connection is encrypted.

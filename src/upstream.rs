@@ -7,6 +7,7 @@ pub mod balance;
 pub mod connect;
 pub mod framing;
 pub mod health;
+pub mod line;
 pub mod load;
 pub mod pool;
 pub mod resolve;

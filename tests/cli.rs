@@ -6,8 +6,14 @@
     clippy::indexing_slicing,
     reason = "a helper that fails fails its test"
 )]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod support;
+
+#[path = "cli/online.rs"]
+mod online;
+#[path = "cli/usage.rs"]
+mod usage;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -213,11 +219,16 @@ fn explain_says_why_and_ends_accordingly() {
         (&["--token", ALICE, "GET", "http://localhost:3000/admin"], 0, "=> forwarded to localhost:8080"),
         (&["--token", BOB, "GET", "/admin"], 4, "=> 403 denied"),
         (&["--token", BOB, "GET", "/admin"], 4, "jwt.groups: [\"users\"]"),
-        (&["--token", "@manifests/jwt/expired.jwt", "GET", "/"], 3, "FAIL time      `exp` is 1735693200"),
+        (&["--token", "@manifests/jwt/expired.jwt", "GET", "/"], 3, "FAIL exp       `exp` is 1735693200"),
         (&["--token", "@manifests/jwt/expired.jwt", "--at", "2025-01-01T00:30:00Z", "GET", "/"], 0, "=> forwarded"),
         (&["--token", "not-a-token", "GET", "/"], 3, "=> 401 malformed_token"),
         (&["-H", "Authorization: Basic YTpi", "GET", "/"], 3, "hint: the Authorization header holds no bearer token"),
         (&["--token", BOB, "GET", "/a%2fb"], 1, "=> 400 bad_path"),
+        (
+            &["GET", "http://localhost:9/"],
+            3,
+            "note           no bind has the port 9: judged as a request that comes in on [::]:3000",
+        ),
     ] {
         let ended = explain(arguments);
         assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
@@ -317,6 +328,36 @@ fn tests_pass_fail_and_count_what_they_cover() {
     assert_eq!(junit.matches("<failure ").count(), 1);
     let json = run(&["test", "-f", GOOD, "--output", "json", wrong]).json();
     assert_eq!((&json["failed"], &json["files"][0]["tests"][0]["ok"]), (&Value::from(1), &Value::from(false)));
+    let late = folder.write(
+        "late.yaml",
+        "tests: [{name: late, token: {expiresIn: -1h, claims: {aud: other}}, request: {}, expect: {reason: expired}}]",
+    );
+    let failed = run(&["test", "-f", GOOD, late.to_str().unwrap()]);
+    assert!(failed.out.contains("      FAIL aud: `aud` is `other`, expected one of"), "{}", failed.out);
+    let json = run(&["test", "-f", GOOD, "--output", "json", late.to_str().unwrap()]).json();
+    assert_eq!(json["files"][0]["tests"][0]["failedCheck"]["name"], "aud");
+
+    // of a require it must be seen that it refuses, of the others that they are true
+    let rules = folder.write(
+        "rules.yaml",
+        std::fs::read_to_string(format!("{ROOT}/{GOOD}")).unwrap().replace(
+            "- allow: 'jwt.groups",
+            "- {name: mfa, require: 'jwt.mfa == true'}\n        - {name: banned, deny: 'jwt.banned == true'}\n        - allow: 'jwt.groups",
+        ),
+    );
+    let covered = |claims: &[&str]| {
+        let tests: String = claims
+            .iter()
+            .map(|claims| format!("- {{name: one, request: {{}}, token: {{claims: {{{claims}}}}}, expect: {{}}}}\n"))
+            .collect();
+        let file = folder.write("covered.yaml", format!("tests:\n{tests}"));
+        run(&["test", "-f", rules.to_str().unwrap(), file.to_str().unwrap()]).out
+    };
+    let good = "mfa: true, banned: false, groups: [admins]";
+    assert!(covered(&[good]).contains("  never refused by: rule mfa ("), "{}", covered(&[good]));
+    assert!(covered(&[good]).contains("  never true: rule banned ("), "{}", covered(&[good]));
+    let all = covered(&[good, "mfa: false, banned: true"]);
+    assert!(all.ends_with("covered: routes 1/1, rules 4/4\n"), "{all}");
 
     let few = folder.write("few.yaml", "tests: [{name: one, request: {url: /}, expect: {status: 401}}]");
     assert_eq!(run(&["test", "-f", GOOD, few.to_str().unwrap()]).code, 0);

@@ -1,4 +1,5 @@
 //! Replays the fuzzers' corpora. A fuzzer's find is kept by adding its input as a file to `tests/fuzz/corpus/TARGET/`.
+//! How to run the fuzzers stands in `tests/fuzz/Cargo.toml`.
 //!
 //! Without cargo-fuzz and a nightly compiler, blind mutation is better than nothing; half a minute for each target:
 //!

@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a helper that fails fails its test"
 )]
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
@@ -463,6 +464,46 @@ fn a_key_file_is_watched_and_may_appear_later() {
 }
 
 #[test]
+fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
+    let (backend, folder, key) = (Backend::ok(), TempDir::new(), Key::new(Alg::Es256, "good"));
+    let mut set: serde_json::Value = serde_json::from_str(&mint::jwks([&key])).unwrap();
+    let bad = [
+        serde_json::json!({"kty": "RSA", "use": "enc", "kid": "for-secrets"}),
+        serde_json::json!({"kty": "oct", "k": "AAAA", "kid": "shared"}),
+        serde_json::json!({"kty": "AKP", "kid": "odd"}),
+        serde_json::json!({"kty": "AKP"}),
+    ];
+    set["keys"].as_array_mut().unwrap().extend(bad);
+    let keys = folder.write("keys.json", set.to_string());
+    let policy = format!(
+        "      policies: {{jwtAuth: {{mode: strict, name: idp, issuer: agentgateway.dev, jwks: {{file: {}}}}}}}\n",
+        keys.display()
+    );
+    let text = yaml(backend.address(), &policy);
+    let ops = Ops::start(&text);
+    let metrics = ops.metrics();
+    for line in [
+        r#"portcullis_jwks_keys{provider="idp"} 1"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="kty"} 2"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="secret_not_named"} 1"#,
+        r#"portcullis_jwks_skipped_keys{provider="idp",reason="use"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    let validate =
+        std::process::Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["validate", "-c", &text]).output();
+    let told = String::from_utf8(validate.unwrap().stderr).unwrap();
+    for named in [
+        "key `for-secrets`: `use` is `enc`",
+        "key `shared`: a shared secret",
+        "key `odd`: `kty` is `AKP`",
+        "key 4 (no kid): ",
+    ] {
+        assert!(told.contains(named), "{named} in {told}");
+    }
+}
+
+#[test]
 fn a_drain_lets_what_is_in_flight_finish() {
     let gate = Gate::new();
     let backend = Backend::start({
@@ -781,6 +822,11 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
     let banner = std::fs::read_to_string(&err).unwrap();
     let banner: Vec<_> = banner.lines().filter(|line| !line.starts_with('{')).collect();
     assert!((3..=6).contains(&banner.len()), "{banner:?}");
+    eventually(PATIENCE, "what is probably not meant is logged, and served all the same", || {
+        let text = std::fs::read_to_string(&err).unwrap();
+        let warned = |id: &str| text.lines().any(|line| line.contains("WARN") && line.contains(&format!("\"{id}\"")));
+        (warned("W008") && warned("W013")).then_some(())
+    });
     let good = key.token(&mint::claims());
     let bad = key.token(&mint::claims_with(serde_json::json!({"aud": "elsewhere"})));
     let forged = Key::new(Alg::Es256, "k1").token(&mint::claims());

@@ -520,3 +520,72 @@ fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
         assert!(metrics.contains(&row), "{row} is not in:\n{metrics}");
     }
 }
+
+#[test]
+fn a_near_miss_is_told_to_the_operator_and_never_to_the_client() {
+    let backend = Backend::ok();
+    let (gateway, key) = gateway(STRICT, &backend);
+    let with = |claims| key.token(&mint::claims_with(claims));
+    let mut client = gateway.client();
+    let cases = [
+        (with(json!({"iss": "agentgateway.dev/"})), "issuer_mismatch", "only by a trailing slash", "agentgateway.dev"),
+        (with(json!({"iss": "AgentGateway.dev"})), "issuer_mismatch", "only by upper and lower case", "AgentGateway"),
+        (
+            with(json!({"aud": "prod.other"})),
+            "audience_mismatch",
+            "`aud` is `prod.other`, expected one of",
+            "prod.other",
+        ),
+        (Key::new(Alg::Es256, "k2").token(&mint::claims()), "unknown_key", "no key `k2` at provider", "k2"),
+    ];
+    for (token, code, _, secret) in &cases {
+        for accept in ["text/plain", "application/json"] {
+            let response = client.get("/", &[("authorization", bearer(token).as_str()), ("accept", accept)]);
+            assert_eq!(response.status(), 401);
+            let challenge = response.header("www-authenticate").unwrap();
+            assert!(challenge.ends_with(&format!("error_description=\"{code}\"")), "{challenge}");
+            let shown = format!("{response:?}{}", response.text());
+            assert!(
+                !shown.contains(secret) && !shown.contains("k1") && !shown.contains("test.agentgateway"),
+                "{shown}"
+            );
+        }
+    }
+    let lines = gateway.lines(2 * cases.len());
+    for ((_, code, hint, _), line) in cases.iter().flat_map(|case| [case, case]).zip(&lines) {
+        assert_eq!(line["reason"], *code);
+        assert!(line["auth.detail"].as_str().unwrap().contains(hint), "{line}");
+    }
+}
+
+#[test]
+fn keys_that_are_not_there_yet_refuse_only_who_needs_them() {
+    let backend = Backend::ok();
+    let key = Key::new(Alg::Es256, "k1");
+    let token = bearer(&key.token(&mint::claims()));
+    let other = bearer(&key.token(&mint::claims_with(json!({"jti": "other"}))));
+    let foreign = bearer(&key.token(&mint::claims_with(json!({"iss": "somebody else"}))));
+    for (mode, needed, several, nothing) in
+        [("strict", 503, 400, 401), ("optional", 503, 400, 200), ("permissive", 200, 200, 200)]
+    {
+        // nobody listens there, and nothing is tried twice
+        let policies = format!(
+            "jwtAuth: {{mode: {mode}, issuer: agentgateway.dev, jwks: {{url: 'http://127.0.0.1:1/', retry: {{attempts: 0}}}}}}"
+        );
+        let (gateway, _) = gateway(&policies, &backend);
+        let mut client = gateway.client();
+        let response = client.get("/", &[("authorization", &token)]);
+        assert_eq!(response.status(), needed, "{mode}");
+        if needed == 503 {
+            assert_eq!(response.header("retry-after"), Some("5"));
+            assert_eq!(response.header("www-authenticate"), None);
+            assert!(response.text().starts_with("authentication unavailable: "), "{}", response.text());
+        }
+        let two = client.get("/", &[("authorization", &token), ("authorization", &other)]);
+        assert_eq!(two.status(), several, "{mode}, two tokens");
+        assert_eq!(client.get("/", &[]).status(), nothing, "{mode}, no token");
+        let status = if mode == "permissive" { 200 } else { 401 };
+        assert_eq!(client.get("/", &[("authorization", &foreign)]).status(), status, "{mode}, another issuer's token");
+    }
+    assert!(backend.requests().iter().all(|request| request.header("authorization").is_none()));
+}

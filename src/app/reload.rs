@@ -14,11 +14,12 @@ use tokio::runtime::Handle;
 use super::changes;
 use super::sockets::{self, Bound};
 use super::workers::Post;
-use crate::compile::{Kept, compile, compile_with};
+use crate::compile::{Kept, compile, compile_with, warnings};
 use crate::config::{Diagnostic, Loaded};
 use crate::control::{Attempt, Control, InForce};
 use crate::drain::{self, Trigger};
 use crate::listen::{Acceptor, View};
+use crate::snapshot::Snapshot;
 
 /// The data plane as the control plane sees it: sockets in service, and the workers that take them.
 #[derive(Debug)]
@@ -111,9 +112,6 @@ impl Service {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.control.in_force();
         let mut loaded = loaded?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{}", warning.render(None).trim_end());
-        }
         let mut changes = changes::of_process(&old.loaded.config.process, &loaded.config.process);
         if !changes.is_empty() {
             // the restart that it takes must not be what finds an error
@@ -125,6 +123,7 @@ impl Service {
         let generation = old.snapshot.generation + 1;
         let snapshot = compile_with(&loaded, &self.control.metrics, &self.kept, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
+        log_warnings(&loaded, &snapshot);
         let new = sockets::bind_all(&loaded.config, &snapshot, self.posts.len(), &addresses).map_err(failed)?;
         let next = InForce { loaded, snapshot: Arc::new(snapshot) };
         changes.extend(changes::between(&old, &next));
@@ -157,6 +156,19 @@ impl Service {
         }
         drop(told);
         finished.iter().fold(true, |all, one| all & one)
+    }
+}
+
+/// Logs what is probably not meant in a config that is about to be served. It is served all the same.
+pub(super) fn log_warnings(loaded: &Loaded, snapshot: &Snapshot) {
+    const MOST: usize = 20;
+    let found = warnings(loaded, snapshot);
+    for Diagnostic { code, place, message, .. } in found.iter().take(MOST) {
+        let at = format_args!("{}:{}:{}", place.file, place.line, place.column);
+        tracing::warn!(target: "portcullis::config", id = code.as_str(), %at, "{}", message);
+    }
+    if let Some(more) = found.len().checked_sub(MOST).filter(|more| *more > 0) {
+        tracing::warn!(target: "portcullis::config", "and {more} warnings more: `portcullis validate` tells them all");
     }
 }
 

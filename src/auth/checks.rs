@@ -1,31 +1,41 @@
-//! What was checked of a credential, in the order of SPEC §4: for `explain` and the admin page.
+//! What was checked of a credential, in the order of SPEC §4: for `explain`, `test` and the admin page.
 //!
 //! Nothing is checked again here. The list is read off a policy and what came of its checks, and it says no more than
-//! they tell: what stands behind the check that failed was not reached.
+//! they tell: what stands behind the check that failed was not reached. Of a credential that was refused it holds
+//! nothing but the failure's own detail.
 
-use super::failure::{ClaimFault, Detail, Failure};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::algorithm::Algorithms;
+use super::failure::{ClaimFault, Detail, Failure, date};
 use super::identity::Verified;
 use super::provider::Provider;
 use super::token::Malformed;
 use super::{Authentication, JwtAuth};
 
 /// How one check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// It was made, and is good; or nothing is wanted of it.
+    /// It was made, and is good.
     Ok,
     /// It was made, and the credential was refused for it.
     Failed,
     /// An earlier one failed.
     NotReached,
+    /// The policy wants nothing of it.
+    NotChecked,
 }
 
 /// One check of a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What is checked: a word of the field, such as `signature` or `aud`.
     pub name: &'static str,
     /// How it came out.
+    #[serde(rename = "result")]
     pub outcome: Outcome,
     /// What the policy wants.
     pub expected: String,
@@ -40,10 +50,11 @@ enum Step {
     Size,
     Parts,
     Header,
+    Payload,
     Issuer,
     Key,
     Signature,
-    Payload,
+    Types,
     Audience,
     Expiry,
     NotBefore,
@@ -54,23 +65,24 @@ enum Step {
     Headers,
 }
 
-const STEPS: [(Step, &str); 16] = [
+const STEPS: [(Step, &str); 17] = [
     (Step::Token, "token"),
     (Step::Size, "size"),
     (Step::Parts, "parts"),
     (Step::Header, "header"),
+    (Step::Payload, "payload"),
     (Step::Issuer, "iss"),
     (Step::Key, "key"),
     (Step::Signature, "signature"),
-    (Step::Payload, "payload"),
+    (Step::Types, "types"),
     (Step::Audience, "aud"),
     (Step::Expiry, "exp"),
     (Step::NotBefore, "nbf"),
     (Step::IssuedAt, "iat"),
-    (Step::Required, "required claims"),
+    (Step::Required, "required"),
     (Step::Lifetime, "lifetime"),
     (Step::Type, "typ"),
-    (Step::Headers, "identity headers"),
+    (Step::Headers, "headers"),
 ];
 
 impl JwtAuth {
@@ -81,69 +93,86 @@ impl JwtAuth {
         if failed.is_none() && verified.is_none() {
             return Vec::new();
         }
-        let provider = of.provider().and_then(|name| self.providers().iter().find(|own| **own.name() == *name));
+        // the one that had the last word; before there is one, every provider that could have had it
+        let judge = match verified {
+            Some(verified) => self.providers().get(verified.provider_index),
+            None => of.failure().filter(|_| failed != Some(Step::Issuer)).and_then(Failure::judge),
+        };
+        let asked = judge.map_or(self.providers(), std::slice::from_ref);
         let check = |(step, name): (Step, &'static str)| {
+            let expected = self.expected(step, asked);
             let outcome = match failed {
-                None => Outcome::Ok,
                 Some(failed) if step == failed => Outcome::Failed,
-                // A payload that can't be read is told before any key is asked.
-                Some(Step::Payload) if step >= Step::Issuer => Outcome::NotReached,
-                Some(failed) if step < failed => Outcome::Ok,
-                Some(_) => Outcome::NotReached,
+                Some(failed) if step > failed => Outcome::NotReached,
+                _ if expected.is_none() => Outcome::NotChecked,
+                _ => Outcome::Ok,
             };
             let found = match (outcome, of.failure(), verified) {
                 (Outcome::Failed, Some(failure), _) => failure.detail().to_string(),
-                (Outcome::Ok, _, Some(verified)) => found(step, verified),
+                (Outcome::Ok | Outcome::NotChecked, _, Some(verified)) => found(step, verified),
                 _ => String::new(),
             };
-            Check { name, outcome, expected: self.expected(step, provider.map(AsRef::as_ref)), found }
+            Check { name, outcome, expected: expected.unwrap_or_else(|| "anything".to_owned()), found }
         };
         STEPS.into_iter().map(check).collect()
     }
 
-    /// What the policy wants of a step; of one provider when that is known.
-    fn expected(&self, step: Step, provider: Option<&Provider>) -> String {
-        let any = |names: Vec<String>| match names.is_empty() {
-            true => "anything (not checked)".to_owned(),
-            false => names.join(" or "),
-        };
-        let asked =
-            || self.providers().iter().map(AsRef::as_ref).filter(|own| provider.is_none_or(|p| p.name() == own.name()));
-        let leeway = provider.map_or(0.0, Provider::leeway);
+    /// What the policy wants of a step, of each of the providers that may judge; `None` is nothing.
+    fn expected(&self, step: Step, asked: &[Arc<Provider>]) -> Option<String> {
         match step {
             Step::Token => {
                 let places: Vec<_> = self.locations().iter().map(ToString::to_string).collect();
-                format!("one token in {}", places.join(" or "))
+                Some(format!("one token in {}", places.join(" or ")))
             }
-            Step::Size => format!("at most {} bytes", self.max_token_size),
-            Step::Parts => "three parts of strict base64url".to_owned(),
-            Step::Header => "a JSON object with a known `alg`, no name twice, no `crit`, `b64` or `zip`".to_owned(),
-            Step::Issuer if asked().any(|own| own.issuers().next().is_none()) => any(Vec::new()),
-            Step::Issuer => any(asked().flat_map(Provider::issuers).map(quoted).collect()),
-            Step::Key => {
-                let algorithms: Vec<_> = asked().map(|own| own.algorithms.to_string()).collect();
-                format!("a key of the issuer with the token's `kid`, for {}", algorithms.join("; "))
-            }
-            Step::Signature => "that of a candidate key over header and payload".to_owned(),
-            Step::Payload => "a JSON object, no name twice".to_owned(),
-            Step::Audience => any(provider.map_or(Vec::new(), |own| own.audiences().map(quoted).collect())),
-            Step::Expiry => format!("later than now, leeway {leeway:.0}s"),
-            Step::NotBefore | Step::IssuedAt => format!("not later than now, leeway {leeway:.0}s"),
-            Step::Required => match provider.map(|own| own.required_claims().map(quoted).collect::<Vec<_>>()) {
-                Some(names) if !names.is_empty() => names.join(", "),
-                _ => "none".to_owned(),
-            },
-            Step::Lifetime => match provider.and_then(Provider::max_lifetime) {
-                Some(most) => format!("`exp` - `iat` of at most {most:.0}s"),
-                None => any(Vec::new()),
-            },
-            Step::Type => any(provider.map_or(Vec::new(), |own| own.token_types().map(quoted).collect())),
-            Step::Headers => {
-                let names: Vec<_> = self.identity_header_names().map(|name| quoted(name.as_str())).collect();
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            }
+            Step::Size => Some(format!("at most {} bytes", self.max_token_size)),
+            Step::Parts => Some("three parts of strict base64url".to_owned()),
+            Step::Header => Some("JSON, a known `alg`, no name twice, no `crit`, `b64`, `zip`".to_owned()),
+            Step::Payload => Some("JSON, no name twice".to_owned()),
+            // any one of them will do
+            Step::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
+            Step::Issuer => names(asked.iter().flat_map(|own| own.issuers()), " or "),
+            Step::Signature => Some("by such a key, over header and payload".to_owned()),
+            Step::Types => Some("names are strings, dates are numbers".to_owned()),
+            Step::Headers => names(self.identity_header_names().map(http::HeaderName::as_str), ", "),
+            _ => each(asked, |provider| of_provider(step, provider)),
         }
     }
+}
+
+/// What one provider wants.
+fn of_provider(step: Step, provider: &Provider) -> Option<String> {
+    let leeway = provider.leeway();
+    match step {
+        Step::Key if provider.algorithms == Algorithms::ASYMMETRIC => {
+            Some("one with the token's `kid`, for any algorithm but HMAC".to_owned())
+        }
+        Step::Key => Some(format!("one with the token's `kid`, for {}", provider.algorithms)),
+        Step::Audience => names(provider.audiences(), " or "),
+        Step::Expiry => Some(format!("later than now, leeway {leeway:.0}s")),
+        Step::NotBefore | Step::IssuedAt => Some(format!("not later than now, leeway {leeway:.0}s")),
+        Step::Required => names(provider.required_claims(), ", "),
+        Step::Lifetime => provider.max_lifetime().map(|most| format!("`exp` - `iat` of at most {most:.0}s")),
+        Step::Type => names(provider.token_types(), " or "),
+        _ => None,
+    }
+}
+
+/// One text for all providers, where they want the same; else each by name.
+fn each(asked: &[Arc<Provider>], wanted: impl Fn(&Provider) -> Option<String>) -> Option<String> {
+    let all: Vec<Option<String>> = asked.iter().map(|provider| wanted(provider)).collect();
+    let first = all.first()?;
+    if all.iter().all(|one| one == first) {
+        return first.clone();
+    }
+    let named = asked.iter().zip(&all).map(|(provider, wanted)| {
+        format!("provider {}: {}", quoted(provider.name()), wanted.as_deref().unwrap_or("anything"))
+    });
+    Some(named.collect::<Vec<_>>().join("; "))
+}
+
+fn names<'a>(of: impl Iterator<Item = &'a str>, between: &str) -> Option<String> {
+    let all: Vec<String> = of.map(quoted).collect();
+    (!all.is_empty()).then(|| all.join(between))
 }
 
 fn quoted(text: &str) -> String {
@@ -157,20 +186,22 @@ fn found(step: Step, token: &Verified) -> String {
         None => "absent".to_owned(),
     };
     match step {
-        Step::Token | Step::Size | Step::Parts | Step::Payload | Step::Required | Step::Type => String::new(),
+        Step::Token | Step::Size | Step::Parts | Step::Payload | Step::Types | Step::Required | Step::Type => {
+            String::new()
+        }
         Step::Header => token.algorithm().to_string(),
         Step::Issuer => claim("iss"),
         Step::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
-        Step::Signature => format!("made by provider {}", quoted(token.provider())),
+        Step::Signature => format!("good, of provider {}", quoted(token.provider())),
         Step::Audience => claim("aud"),
-        Step::Expiry => claim("exp"),
-        Step::NotBefore => claim("nbf"),
-        Step::IssuedAt => claim("iat"),
+        Step::Expiry => token.dates.expires_at.map_or_else(|| claim("exp"), date),
+        Step::NotBefore => token.dates.not_before.map_or_else(|| claim("nbf"), date),
+        Step::IssuedAt => token.dates.issued_at.map_or_else(|| claim("iat"), date),
         Step::Lifetime => match (token.expires_at(), token.issued_at()) {
             (Some(end), Some(start)) => format!("{:.0}s", end.0 - start.0),
             _ => "no end or no beginning".to_owned(),
         },
-        Step::Headers => token.headers().iter().map(|(name, _)| quoted(name.as_str())).collect::<Vec<_>>().join(", "),
+        Step::Headers => names(token.headers().iter().map(|(name, _)| name.as_str()), ", ").unwrap_or_default(),
     }
 }
 
@@ -181,7 +212,9 @@ impl Step {
             Detail::NoCredential | Detail::SeveralCredentials => Self::Token,
             Detail::TooLarge { .. } => Self::Size,
             Detail::Malformed(fault) => match fault {
-                Malformed::Empty | Malformed::Separator | Malformed::Parts | Malformed::Base64 => Self::Parts,
+                // how it stands in its place, which is told before its size is looked at
+                Malformed::Empty | Malformed::Separator => Self::Token,
+                Malformed::Parts | Malformed::Base64 => Self::Parts,
                 Malformed::Header | Malformed::NoAlgorithm | Malformed::Critical | Malformed::Nested => Self::Header,
                 Malformed::Payload => Self::Payload,
             },
@@ -202,17 +235,12 @@ impl Step {
 
     fn of_claim(provider: &Provider, name: &str, fault: ClaimFault) -> Self {
         match (name, fault) {
-            ("iss", ClaimFault::Missing) if provider.issuers().next().is_some() => Self::Issuer,
+            // without an issuer that can be compared there is no provider whose keys could be asked
+            ("iss", _) if provider.issuers().next().is_some() => Self::Issuer,
             ("aud", ClaimFault::Missing) if provider.audiences().next().is_some() => Self::Audience,
             (name, ClaimFault::Missing) if provider.required_claims().any(|wanted| wanted == name) => Self::Required,
             (_, ClaimFault::Missing) => Self::Lifetime,
-            ("iss", _) => Self::Issuer,
-            ("aud", _) => Self::Audience,
-            ("exp", _) => Self::Expiry,
-            ("nbf", _) => Self::NotBefore,
-            ("iat", _) => Self::IssuedAt,
-            // `sub`, whose type is looked at when the payload is read.
-            _ => Self::Payload,
+            _ => Self::Types,
         }
     }
 }

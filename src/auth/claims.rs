@@ -39,48 +39,53 @@ pub(crate) fn check(
     };
     let missing = |name: &str| claim(Reason::MissingClaim, name, ClaimFault::Missing);
     let wrong = |name: &str, wanted| claim(Reason::InvalidClaim, name, ClaimFault::Type(wanted));
-    let string = |name: &str| match claims.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
+    let string = |name: &str, value: Option<&Value>| match value {
+        None | Some(Value::String(_)) => Ok(()),
         Some(_) => Err(wrong(name, "a string")),
     };
-    let date = |name: &str| match claims.get(name) {
+    let date = |name: &str, value: Option<&Value>| match value {
         None => Ok(None),
         Some(Value::Number(number)) => match number.as_f64() {
-            Some(value) if value.abs() <= LAST_DATE => Ok(Some(value)),
+            Some(seconds) if seconds.abs() <= LAST_DATE => Ok(Some(seconds)),
             _ => Err(claim(Reason::InvalidClaim, name, ClaimFault::Absurd)),
         },
         Some(_) => Err(wrong(name, "a number")),
     };
 
-    let issuer = string("iss")?;
-    string("sub")?;
+    let named = Registered::of(claims);
+    string("iss", named.issuer)?;
+    string("sub", named.subject)?;
+    let audiences = match named.audience {
+        None => &[],
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
+        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
+    };
+    let dates = Dates {
+        expires_at: date("exp", named.expires_at)?,
+        not_before: date("nbf", named.not_before)?,
+        issued_at: date("iat", named.issued_at)?,
+    };
+
     if provider.issuers().next().is_some() {
-        let found = issuer.ok_or_else(|| missing("iss"))?;
+        let found = named.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
         if provider.issuers().all(|wanted| wanted != found) {
             let asked = vec![Arc::clone(provider)];
             return Err(Failure::new(Reason::IssuerMismatch, Detail::Issuer { found: found.into(), asked }));
         }
     }
 
-    let found = match claims.get("aud") {
-        None => &[],
-        Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
-        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
-    };
     if provider.audiences().next().is_some() {
-        if !claims.contains_key("aud") {
+        if named.audience.is_none() {
             return Err(missing("aud"));
         }
-        if provider.audiences().all(|wanted| found.iter().all(|aud| aud != wanted)) {
-            let found = found.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
+        if provider.audiences().all(|wanted| audiences.iter().all(|aud| aud != wanted)) {
+            let found = audiences.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
             return Err(Failure::new(Reason::AudienceMismatch, Detail::Audience { provider, found }));
         }
     }
 
-    let dates = Dates { expires_at: date("exp")?, not_before: date("nbf")?, issued_at: date("iat")? };
     dates.check(provider, now)?;
 
     if let Some(name) = provider.required_claims().find(|name| claims.get(*name).is_none_or(Value::is_null)) {
@@ -99,6 +104,36 @@ pub(crate) fn check(
         return Err(Failure::new(Reason::InvalidClaim, detail));
     }
     Ok(dates)
+}
+
+/// The claims of RFC 7519 §4.1 that are judged, found in one go.
+#[derive(Default)]
+struct Registered<'a> {
+    issuer: Option<&'a Value>,
+    subject: Option<&'a Value>,
+    audience: Option<&'a Value>,
+    expires_at: Option<&'a Value>,
+    not_before: Option<&'a Value>,
+    issued_at: Option<&'a Value>,
+}
+
+impl<'a> Registered<'a> {
+    fn of(claims: &'a Map<String, Value>) -> Self {
+        let mut found = Self::default();
+        for (name, value) in claims {
+            let place = match name.as_str() {
+                "iss" => &mut found.issuer,
+                "sub" => &mut found.subject,
+                "aud" => &mut found.audience,
+                "exp" => &mut found.expires_at,
+                "nbf" => &mut found.not_before,
+                "iat" => &mut found.issued_at,
+                _ => continue,
+            };
+            *place = Some(value);
+        }
+        found
+    }
 }
 
 impl Dates {

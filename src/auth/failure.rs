@@ -13,6 +13,7 @@ use super::headers::Unwritable;
 use super::provider::Provider;
 use super::token::Malformed;
 use crate::reason::Reason;
+use crate::request::UnixTime;
 
 /// A refused credential, or a missing one.
 #[derive(Debug, Clone)]
@@ -38,6 +39,11 @@ impl Failure {
 
     /// The provider that had the last word, if the token came as far as one.
     pub fn provider(&self) -> Option<&str> {
+        self.judge().map(|provider| &**provider.name())
+    }
+
+    /// The same, with what it wants.
+    pub(crate) fn judge(&self) -> Option<&Arc<Provider>> {
         match &self.detail {
             Detail::Claim { provider, .. }
             | Detail::Audience { provider, .. }
@@ -46,7 +52,8 @@ impl Failure {
             | Detail::TokenType { provider, .. }
             | Detail::Key { provider, .. }
             | Detail::Signature { provider, .. }
-            | Detail::KeysUnavailable { provider } => Some(provider.name()),
+            | Detail::Header { provider, .. }
+            | Detail::KeysUnavailable { provider } => Some(provider),
             _ => None,
         }
     }
@@ -162,6 +169,8 @@ pub enum Detail {
     },
     /// A claim can't be written as a header.
     Header {
+        /// The provider that judged.
+        provider: Arc<Provider>,
         /// The header that was to be written.
         name: HeaderName,
         /// Why it can't be.
@@ -217,12 +226,8 @@ impl fmt::Display for Detail {
             }
             Self::Time { provider, claim, value, now } => {
                 let side = if value < now { "in the past" } else { "in the future" };
-                write!(
-                    f,
-                    "`{claim}` is {value:.0}, {:.0}s {side}, leeway {:.0}s",
-                    (now - value).abs(),
-                    provider.leeway()
-                )
+                let (leeway, date) = (provider.leeway(), date(*value));
+                write!(f, "`{claim}` is {date}, {} {side}, leeway {leeway:.0}s", span((now - value).abs()))
             }
             Self::Lifetime { provider, found } => {
                 let most = provider.max_lifetime().unwrap_or_default();
@@ -235,8 +240,25 @@ impl fmt::Display for Detail {
                 }
                 list(f, provider.token_types())
             }
-            Self::Header { name, fault } => write!(f, "header `{name}` can't be written: {fault}"),
+            Self::Header { name, fault, .. } => write!(f, "header `{name}` can't be written: {fault}"),
         }
+    }
+}
+
+/// A date as the token has it, and as people read it.
+pub(super) fn date(seconds: f64) -> String {
+    match UnixTime(seconds).calendar() {
+        Some(calendar) => format!("{seconds:.0} ({calendar})"),
+        None => format!("{seconds:.0}"),
+    }
+}
+
+/// A length of time that people can judge: to the second where seconds matter.
+fn span(seconds: f64) -> String {
+    match seconds {
+        ..7200.0 => format!("{seconds:.0}s"),
+        7200.0..172_800.0 => format!("{:.0}h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! A claim that is not a legal header value is not written at all, and the request is refused: nothing is cut short or
 //! escaped into something else. Text is ASCII without control characters and without spaces around it, since a
-//! receiver drops those; other text can be written with `encoding: json`, which is ASCII with `\u` escapes.
+//! receiver drops those; other text can be written with `encoding: json`, which is ASCII with `\u` escapes. Integers
+//! are written in full up to 64 bits, other numbers as the shortest text that reads as the same double; a double of 2^53
+//! or more may stand for a longer number that it can't tell from its neighbours, and is refused.
 
 use std::fmt;
 
@@ -27,6 +29,8 @@ pub enum Unwritable {
     Characters,
     /// An element of a list holds the comma that separates elements.
     Comma,
+    /// A number whose digits were more than a double keeps.
+    Number,
 }
 
 impl fmt::Display for Unwritable {
@@ -36,6 +40,10 @@ impl fmt::Display for Unwritable {
                 "the claim is not printable ASCII without spaces around it (`encoding: json` can carry it)"
             }
             Self::Comma => "an element of the list holds a comma (`encoding: json` can carry it)",
+            Self::Number => {
+                "a number in the claim is an integer of more than 64 bits, or a double of 2^53 or more, which is not exact \
+                 (a string or `payloadHeader` can carry it)"
+            }
         })
     }
 }
@@ -43,6 +51,9 @@ impl fmt::Display for Unwritable {
 /// The value for one header; `None` when the claim is absent or null.
 pub(crate) fn value(entry: &ClaimHeader, claims: &Map<String, Value>) -> Result<Option<HeaderValue>, Unwritable> {
     let Some(claim) = at(&entry.path, claims) else { return Ok(None) };
+    if !is_exact(claim) {
+        return Err(Unwritable::Number);
+    }
     let text = match claim {
         Value::Null => return Ok(None),
         Value::Array(items) if !entry.json && items.iter().all(|item| scalar(item).is_some()) => list(items)?,
@@ -73,6 +84,20 @@ fn list(items: &[Value]) -> Result<String, Unwritable> {
         text.push_str(&item);
     }
     Ok(text)
+}
+
+/// Whether every number in it is the one that the token has.
+fn is_exact(value: &Value) -> bool {
+    /// From here on doubles are farther apart than 1.
+    const INEXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|value| value.abs() < INEXACT)
+        }
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(members) => members.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 fn scalar(value: &Value) -> Option<String> {

@@ -82,8 +82,10 @@ impl<'de> Visitor<'de> for StrictValue {
         Ok(value.into())
     }
 
+    /// A fraction, an exponent, or an integer beyond 64 bits: a double, as RFC 8259 §6 expects of any reader. `-0` comes
+    /// here too, and is the integer that it is.
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+        Ok(if value == 0.0 && value.is_sign_negative() { 0.into() } else { value.into() })
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {

@@ -166,6 +166,17 @@ pub struct Status {
     pub failed: u64,
 }
 
+/// What a fetch in the foreground found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// How many keys can be used.
+    pub keys: usize,
+    /// Where they came from.
+    pub url: String,
+    /// By how many seconds the server's clock is ahead of this one, as far as its answer tells.
+    pub clock_ahead: Option<f64>,
+}
+
 #[derive(Debug, Default)]
 struct Record {
     good_at: Option<Instant>,
@@ -190,6 +201,12 @@ impl Remote {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &FetchError) {
+        let mut record = self.record();
+        record.last_error = Some(error.to_string());
+        record.failed += 1;
     }
 }
 
@@ -268,15 +285,31 @@ impl Sources {
         known.insert(settings, Arc::downgrade(&source));
         Ok(source)
     }
-}
 
-/// Fetches a key set once, in the foreground: for commands that explain or check.
-///
-/// # Errors
-/// The settings are no good, or the fetch failed.
-pub async fn fetch_once(settings: FetchSettings) -> Result<KeySet, String> {
-    let fetcher = fetch::Fetcher::new(settings).map_err(|error| error.to_string())?;
-    fetcher.fetch().await.map(|fetched| fetched.keys).map_err(|error| error.to_string())
+    /// Fetches the keys of one of these sources now, once, and gives them to it: for commands that check or explain.
+    /// `None` when they are not fetched, or by others.
+    pub async fn fetch_now(&self, source: &Arc<KeySource>) -> Option<Result<Answer, FetchError>> {
+        let remote = source.remote()?;
+        let settings = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut entries = known.iter();
+            entries.find(|(_, own)| std::ptr::eq(own.as_ptr(), Arc::as_ptr(source))).map(|(own, _)| own.clone())?
+        };
+        // made of the same settings before, when the source was
+        let fetcher = fetch::Fetcher::new(settings).ok()?;
+        Some(match fetcher.fetch().await {
+            Ok(fetched) => {
+                let fetch::Fetched { keys, url, clock_ahead, .. } = &fetched;
+                let answer = Answer { keys: keys.len(), url: url.clone(), clock_ahead: *clock_ahead };
+                source.succeeded(fetched);
+                Ok(answer)
+            }
+            Err(error) => {
+                remote.failed(&error);
+                Err(error)
+            }
+        })
+    }
 }
 
 /// Asks every source for keys and waits for the first answer of each, `patience` at most in all.

@@ -6,7 +6,7 @@
 //!
 //! Refused keys: unknown types and curves, `use` other than `sig`, `key_ops` without `verify`, an `alg` that is not the
 //! type's, RSA outside 2048 to 8192 bits, RSA with an even or tiny exponent or the ROCA weakness, points that are not
-//! on their curve. A shared secret (`oct`) counts only in a local set, when `algorithms` names HMAC, with at least the
+//! on their curve or of small order. A shared secret (`oct`) counts only in a local set, when `algorithms` names HMAC, with at least the
 //! hash's length. Private members in a fetched set mean that the private half is public, so the key is refused; in a
 //! local file (where a developer's own key pair may lie) only the public half is taken.
 
@@ -96,7 +96,7 @@ impl KeySet {
         algorithms: Option<Algorithms>,
         most: usize,
     ) -> Result<Self, KeySetError> {
-        let fingerprint = fingerprint(text, origin, algorithms);
+        let fingerprint = fingerprint(text, origin, algorithms, most);
         let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, most };
         if text.trim_ascii_start().starts_with(b"-----BEGIN") {
             for (index, found) in pem::public_keys(text)?.into_iter().enumerate() {
@@ -170,12 +170,13 @@ impl KeySet {
     }
 }
 
-fn fingerprint(text: &[u8], origin: Origin, algorithms: Option<Algorithms>) -> [u8; 32] {
+fn fingerprint(text: &[u8], origin: Origin, algorithms: Option<Algorithms>, most: usize) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let allowed = algorithms.map(|set| set.to_string());
     context.update(if origin == Origin::Fetched { b"f" } else { b"l" });
     context.update(allowed.as_deref().unwrap_or("default").as_bytes());
     context.update(b"\0");
+    context.update(&most.to_le_bytes());
     context.update(text);
     let mut bytes = [0; 32];
     bytes.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);

@@ -210,7 +210,7 @@ impl Search<'_> {
                 return Ok(None);
             }
         };
-        let headers = self.policy.identity_headers(&claims, self.compact.payload_text)?;
+        let headers = self.policy.identity_headers(provider, &claims, self.compact.payload_text)?;
         Ok(Some(Verified {
             claims,
             provider: Arc::clone(provider.name()),
@@ -239,11 +239,13 @@ impl Search<'_> {
 impl JwtAuth {
     fn identity_headers(
         &self,
+        provider: &Arc<Provider>,
         claims: &Map<String, Value>,
         payload: &[u8],
     ) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, Failure> {
         let unwritable = |name: &http::HeaderName, fault| {
-            Failure::new(Reason::InvalidClaim, Detail::Header { name: name.clone(), fault })
+            let detail = Detail::Header { provider: Arc::clone(provider), name: name.clone(), fault };
+            Failure::new(Reason::InvalidClaim, detail)
         };
         let mut written = Vec::with_capacity(self.claims_to_headers.len() + usize::from(self.payload_header.is_some()));
         for entry in &self.claims_to_headers {

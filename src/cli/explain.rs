@@ -37,7 +37,16 @@ pub(super) struct ExplainArgs {
     /// The client's address.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// How the result is written.
+    /// Fetch the keys that have a URL, once, before the request is judged.
+    #[arg(long)]
+    online: bool,
+    /// How the result is written. JSON is `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`, `note`; `listener`,
+    /// `route` (`name`, `origin`), `matched`, `nearMisses` (`route`, `why`); `authentication` (`origin`, `mode`, `result`,
+    /// `reason`, `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`, `credential`, `checks` with
+    /// `name`, `result`, `expected`, `found`); `authorization`, a list of sets (`level`, `origin`, `mode`, `allows`,
+    /// `because`, `rules` with `name`, `kind`, `origin`, `expression`, `result`, `why`, `decides`, `reads`),
+    /// `decidingRule`; `further`, `notJudged`, `credentials`; `answer`, `backends`, `upstreamHeaders`; `responseHeaders`,
+    /// `responseBody`; `hint`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
     /// The method.
@@ -80,7 +89,7 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
         return Err(bad("token and config can't both come from standard input".to_owned()));
     }
-    let (loaded, snapshot) = load::compiled(&args.config).map_err(|broken| broken.tell())?;
+    let (loaded, snapshot) = load::compiled_online(&args.config, args.online).map_err(|broken| broken.tell())?;
     let token = args.token.as_deref().map(input::token).transpose().map_err(bad)?;
     let question = Question {
         method: args.method.clone(),

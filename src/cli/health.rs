@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
+use serde_json::json;
+
+use super::output::{Format, finish, finish_json};
 use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
 use crate::config::process::Process;
 
@@ -13,13 +17,32 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are looked at.
 const LARGEST: u64 = 16 << 10;
 
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
+    #[arg(long, conflicts_with_all = ["file", "config"])]
+    url: Option<String>,
+    /// How the result is written: JSON is `healthy`, `address`, `status`, `body`, `error`.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+}
+
+/// What an address answered.
+struct Asked {
+    address: SocketAddr,
+    answer: std::io::Result<(u16, String)>,
+}
+
 /// Exit code 0: ready. 1: not, or nobody answers. 2: there is no address to ask.
-pub(super) fn main(args: &ConfigArgs, url: Option<&str>) -> ExitCode {
-    let asked = match (url, args.file.is_some() || args.config.is_some()) {
+pub(super) fn main(args: &HealthArgs) -> ExitCode {
+    let asked = match (&args.url, args.config.file.is_some() || args.config.config.is_some()) {
         (Some(url), _) => of_url(url),
-        (None, true) => {
-            load::config(args).map_err(|broken| broken.text()).and_then(|loaded| of_config(&loaded.config.process))
-        }
+        (None, true) => load::config(&args.config)
+            .map_err(|broken| broken.text())
+            .and_then(|loaded| of_config(&loaded.config.process)),
         (None, false) => of_config(&Process::default()),
     };
     let (addresses, path) = match asked {
@@ -29,19 +52,51 @@ pub(super) fn main(args: &ConfigArgs, url: Option<&str>) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let mut last = String::new();
+    let mut last = None;
     for address in addresses {
-        match ask(address, &path) {
-            Ok((200, body)) => {
-                let _ = writeln!(std::io::stdout(), "{}", body.trim_end());
-                return ExitCode::SUCCESS;
-            }
-            Ok((status, body)) => last = format!("{address} answers {status}: {}", body.trim_end()),
-            Err(error) => last = format!("{address} does not answer: {error}"),
+        let asked = Asked { address, answer: ask(address, &path) };
+        if asked.is_healthy() {
+            return asked.told(args.output);
+        }
+        last = Some(asked);
+    }
+    match last {
+        Some(asked) => asked.told(args.output),
+        None => {
+            say("error: the name has no address");
+            ExitCode::from(BAD_CONFIG)
         }
     }
-    say(format_args!("unhealthy: {last}"));
-    ExitCode::from(FAILED)
+}
+
+impl Asked {
+    fn is_healthy(&self) -> bool {
+        matches!(self.answer, Ok((200, _)))
+    }
+
+    fn told(&self, format: Format) -> ExitCode {
+        let code = if self.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+        let address = self.address;
+        match (format, &self.answer) {
+            (Format::Json, answer) => {
+                let (good, error) = (answer.as_ref().ok(), answer.as_ref().err().map(ToString::to_string));
+                let all = json!({
+                    "healthy": self.is_healthy(),
+                    "address": address.to_string(),
+                    "status": good.map(|(status, _)| status),
+                    "body": good.map(|(_, body)| body.trim_end()),
+                    "error": error,
+                });
+                return finish_json(&all, code);
+            }
+            (Format::Text, Ok((200, body))) => return finish(&format!("{}\n", body.trim_end()), code),
+            (Format::Text, Ok((status, body))) => {
+                say(format_args!("unhealthy: {address} answers {status}: {}", body.trim_end()));
+            }
+            (Format::Text, Err(error)) => say(format_args!("unhealthy: {address} does not answer: {error}")),
+        }
+        code
+    }
 }
 
 /// The readiness address of a config, as it can be reached from the same machine.

@@ -25,8 +25,8 @@ pub(super) struct ImportArgs {
     /// Where a service is reached from here; may be given several times.
     #[arg(long, value_name = "NAMESPACE/SERVICE=HOST:PORT")]
     map: Vec<Mapping>,
-    /// How the config is written.
-    #[arg(long, value_enum, default_value = "yaml")]
+    /// How the config is written; `text` is YAML.
+    #[arg(long, value_enum, default_value = "yaml", value_name = "FORMAT")]
     output: Output,
     /// The folder for certificates that stand in the manifests, which the config names as files.
     #[arg(long, value_name = "DIR")]
@@ -52,6 +52,7 @@ enum From {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Output {
     /// With comments that name the source of each part.
+    #[value(alias = "text")]
     Yaml,
     /// Without comments.
     Json,
@@ -59,6 +60,14 @@ enum Output {
 
 pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut sources = Vec::new();
+    if args.files.iter().filter(|file| *file == "-").count() > 1 {
+        say("error: `-` is given twice, and standard input can be read once");
+        return ExitCode::from(BAD_CONFIG);
+    }
+    if let Some(twice) = mapped_twice(&args.map) {
+        say(format_args!("error: `--map` has two addresses for {twice}"));
+        return ExitCode::from(BAD_CONFIG);
+    }
     for file in &args.files {
         match source(file) {
             Ok(source) => sources.push(source),
@@ -120,13 +129,17 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format_args!("error: the config can't be written: {error}"));
-            ExitCode::from(FAILED)
-        }
-    }
+    super::output::finish(&text, ExitCode::SUCCESS)
+}
+
+/// A service that is mapped to two addresses.
+fn mapped_twice(map: &[Mapping]) -> Option<String> {
+    let same = |one: &Mapping, other: &Mapping| {
+        (&one.namespace, &one.service, one.port) == (&other.namespace, &other.service, other.port)
+    };
+    let (_, twice) = map.iter().enumerate().find(|(at, one)| map.iter().take(*at).any(|other| same(one, other)))?;
+    let port = twice.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}/{}{port}", twice.namespace, twice.service))
 }
 
 fn source(file: &str) -> Result<Source, String> {

@@ -77,12 +77,6 @@ pub(super) fn signed(text: &str) -> Option<f64> {
     Some(sign * rest.parse::<Duration>().ok()?.get().as_secs_f64())
 }
 
-/// A moment as people read it; `None` outside of what calendars hold.
-pub(super) fn calendar(seconds: f64) -> Option<String> {
-    let time = chrono::DateTime::from_timestamp(seconds.floor() as i64, 0)?;
-    Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
-
 /// How far a moment is from now: `in 5m`, `2h ago`.
 pub(super) fn distance(seconds: f64, now: UnixTime) -> String {
     let apart = (seconds - now.0).abs();
@@ -118,8 +112,8 @@ mod tests {
         for bad in ["", "soon", "2030-01-31", "1e999", "+", "-1"] {
             assert!(bad == "-1" || moment(bad).is_err(), "{bad}");
         }
-        assert_eq!(calendar(1_896_091_200.5).as_deref(), Some("2030-01-31T12:00:00Z"));
-        assert_eq!(calendar(1e300), None);
+        assert_eq!(UnixTime(1_896_091_200.5).calendar().as_deref(), Some("2030-01-31T12:00:00Z"));
+        assert_eq!(UnixTime(1e300).calendar(), None);
     }
 
     #[test]

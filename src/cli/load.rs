@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::online::What;
 use super::output::{self, Paint};
-use super::{BAD_CONFIG, ConfigArgs, say};
-use crate::compile::compile;
+use super::{BAD_CONFIG, ConfigArgs, online, say};
+use crate::auth::jwks::Sources;
+use crate::compile::{Kept, compile, compile_with};
 use crate::config::{Code, Diagnostic, Loaded, Place, Source, load, salvage};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
@@ -92,9 +94,34 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Loaded, Broken> {
 
 /// Reads and compiles it. Nothing is bound, nobody is asked.
 pub(super) fn compiled(args: &ConfigArgs) -> Result<(Loaded, Snapshot), Broken> {
+    compiled_with(args, &Arc::new(Sources::new(None)))
+}
+
+/// The same; the keys that have a URL are those of `sources`.
+pub(super) fn compiled_with(args: &ConfigArgs, sources: &Arc<Sources>) -> Result<(Loaded, Snapshot), Broken> {
     let loaded = config(args)?;
-    match compile(&loaded, &Arc::new(Metrics::default()), 1) {
+    match compile_with(&loaded, &Arc::new(Metrics::default()), &Kept::of(Arc::clone(sources)), 1) {
         Ok(snapshot) => Ok((loaded, snapshot)),
         Err(findings) => Err(Broken { name: name(args).to_owned(), source: Some(loaded.source), findings }),
     }
+}
+
+/// The same with `online`: every key that has a URL is fetched, once, in the foreground. What can't be fetched is said,
+/// and is no failure: what follows from it shows in the result.
+pub(super) fn compiled_online(args: &ConfigArgs, online: bool) -> Result<(Loaded, Snapshot), Broken> {
+    let sources = Arc::new(Sources::new(None));
+    let (loaded, snapshot) = compiled_with(args, &sources)?;
+    if online {
+        match online::ask(&loaded, &snapshot, &sources, What::Keys) {
+            Ok(asked) => {
+                let findings: Vec<Diagnostic> = asked.iter().flat_map(|one| one.findings().to_vec()).collect();
+                let told = output::findings(&findings, Some(&loaded.source), Paint::stderr());
+                if !told.is_empty() {
+                    say(told.trim_end());
+                }
+            }
+            Err(error) => say(format_args!("error: nobody can be asked: {error}")),
+        }
+    }
+    Ok((loaded, snapshot))
 }

@@ -33,7 +33,8 @@ pub(super) struct TestArgs {
     /// Files with tests.
     #[arg(required = true, value_name = "TESTS")]
     tests: Vec<String>,
-    /// Fail when less than this percentage of routes and rules is covered.
+    /// Fail when less than this percentage of routes and rules is covered: a route by a request that it takes, an allow
+    /// or deny by one for which it is true, a require by one that it refuses.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     fail_under: Option<u8>,
     /// How the result is written.
@@ -47,7 +48,9 @@ enum Format {
     /// For people.
     #[default]
     Text,
-    /// `files` > `tests` (`name`, `ok`, `differences`), `passed`, `failed`, `coverage`.
+    /// `files` > `tests` (`name`, `place`, `ok`, `differences` (`what`, `expected`, `got`), `failedCheck` (the check of
+    /// the token, as in `explain`)), `passed`, `failed`, `coverage` (`percent`; `routes`, `rules` with `covered`, `all`,
+    /// `missing`).
     Json,
     /// XML for continuous integration.
     Junit,

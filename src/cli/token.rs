@@ -34,7 +34,7 @@ enum TokenCommand {
     #[command(after_help = "Examples:
   portcullis token mint --key dev.private.json --iss https://idp.example --aud my-app --sub alice
   portcullis token mint --key dev.private.json --claim 'groups=[\"admins\"]' --claim level=3 --exp 5m
-  curl -H \"Authorization: Bearer $(portcullis token mint --key dev.private.json --sub bob)\" localhost:3000")]
+  curl -H \"Authorization: Bearer $(portcullis token mint --key dev.private.json)\" localhost:3000")]
     Mint(mint::MintArgs),
     /// Show what a token says. It says UNVERIFIED unless a config has keys that verify it.
     #[command(
@@ -42,7 +42,8 @@ enum TokenCommand {
 
 Examples:
   portcullis token inspect @token.txt
-  pbpaste | portcullis token inspect - -f config.yaml"
+  pbpaste | portcullis token inspect - -f config.yaml
+  portcullis token inspect @token.txt -f config.yaml --online    with keys by URL"
     )]
     Inspect(inspect::InspectArgs),
 }

@@ -1,16 +1,20 @@
-//! `portcullis validate`: loads and compiles, says everything that was found, binds nothing, asks nobody.
+//! `portcullis validate`: loads and compiles, says everything that was found, binds nothing, and asks nobody unless
+//! `--online` wants that.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::load::{self, Broken};
+use super::online::{Asked, What};
 use super::output::{self, Paint, finish, finish_json};
 use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, say};
+use crate::auth::jwks::Sources;
 use crate::compile;
-use crate::config::{Diagnostic, Source};
+use crate::config::{Code, Diagnostic, Severity, Source};
 
 /// What `validate` is asked for.
 #[derive(Debug, Args)]
@@ -24,6 +28,9 @@ pub(super) struct ValidateArgs {
     /// Fail on warnings too: exit 1.
     #[arg(long)]
     strict: bool,
+    /// Ask the network too: names, backends and their TLS, discovery, keys, clocks. Exit 1 when something is not there.
+    #[arg(long)]
+    online: bool,
     /// How findings are written.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -35,8 +42,8 @@ enum Format {
     /// For people.
     #[default]
     Text,
-    /// An object for each file: `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`, `path`,
-    /// `message`, `hint`).
+    /// `files`, an object for each: `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`, `path`,
+    /// `message`, `hint`), `online` (with `--online`: `target`, `ok`, `millis`, `found`).
     Json,
     /// Annotations in a GitHub workflow.
     Github,
@@ -47,7 +54,7 @@ impl ValidateArgs {
     pub(super) fn only(config: &ConfigArgs) -> Self {
         let ConfigArgs { file, config } = config;
         let file = file.iter().cloned().collect();
-        Self { file, config: config.clone(), strict: false, output: Format::Text }
+        Self { file, config: config.clone(), strict: false, online: false, output: Format::Text }
     }
 }
 
@@ -58,6 +65,14 @@ struct Checked {
     findings: Vec<Diagnostic>,
     /// Of a config without errors.
     summary: Option<Summary>,
+    /// What was asked, with `--online`.
+    asked: Option<Vec<Asked>>,
+}
+
+impl Checked {
+    fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
 }
 
 pub(super) fn main(args: &ValidateArgs) -> ExitCode {
@@ -65,10 +80,10 @@ pub(super) fn main(args: &ValidateArgs) -> ExitCode {
         [] => vec![ConfigArgs { file: None, config: args.config.clone() }],
         files => files.iter().map(|file| ConfigArgs { file: Some(file.clone()), config: None }).collect(),
     };
-    let all: Vec<Checked> = files.iter().map(check).collect();
+    let all: Vec<Checked> = files.iter().map(|file| check(file, args.online)).collect();
     let code = if all.iter().any(|one| one.summary.is_none()) {
         ExitCode::from(BAD_CONFIG)
-    } else if args.strict && all.iter().any(|one| !one.findings.is_empty()) {
+    } else if all.iter().any(|one| one.errors() > 0 || args.strict && !one.findings.is_empty()) {
         ExitCode::from(FAILED)
     } else {
         ExitCode::SUCCESS
@@ -80,34 +95,57 @@ pub(super) fn main(args: &ValidateArgs) -> ExitCode {
     }
 }
 
-fn check(args: &ConfigArgs) -> Checked {
-    match load::compiled(args) {
-        Ok((loaded, snapshot)) => Checked {
-            name: loaded.source.name().to_string(),
-            findings: compile::warnings(&loaded, &snapshot),
-            source: Some(loaded.source),
-            summary: Some(Summary::of(&snapshot)),
-        },
-        Err(Broken { name, source, findings }) => Checked { name, source, findings, summary: None },
+fn check(args: &ConfigArgs, online: bool) -> Checked {
+    let sources = Arc::new(Sources::new(None));
+    let (loaded, snapshot) = match load::compiled_with(args, &sources) {
+        Ok(compiled) => compiled,
+        Err(Broken { name, source, findings }) => {
+            return Checked { name, source, findings, summary: None, asked: None };
+        }
+    };
+    let mut told = Vec::new();
+    let asked = online.then(|| {
+        super::online::ask(&loaded, &snapshot, &sources, What::Everything).unwrap_or_else(|error| {
+            let why = format!("nobody can be asked: {error}");
+            told.push(Diagnostic::error(loaded.source.place(0, 0, ""), why).code(Code::Unreachable));
+            Vec::new()
+        })
+    });
+    told.extend(asked.iter().flatten().flat_map(|one| one.findings().iter().cloned()));
+    // keys that were fetched have something to tell as well
+    let mut findings = compile::warnings(&loaded, &snapshot);
+    findings.extend(told);
+    findings.sort_by_key(|finding| finding.place.start);
+    Checked {
+        name: loaded.source.name().to_string(),
+        findings,
+        source: Some(loaded.source),
+        summary: Some(Summary::of(&snapshot)),
+        asked,
     }
 }
 
 fn text(all: &[Checked], code: ExitCode) -> ExitCode {
+    let paint = Paint::stdout();
     let mut result = String::new();
-    for Checked { name, source, findings, summary } in all {
-        let told = output::findings(findings, source.as_ref(), Paint::stderr());
+    for checked in all {
+        let told = output::findings(&checked.findings, checked.source.as_ref(), Paint::stderr());
         if !told.is_empty() {
             say(told.trim_end());
         }
-        if let Some(summary) = summary {
-            let ok = Paint::stdout().good("ok");
-            result.push_str(&format!(
-                "{name}: {ok}: {summary}{}\n",
-                match findings.len() {
-                    0 => String::new(),
-                    some => format!("; {}", output::counted(some, "warning")),
-                }
-            ));
+        let Some(summary) = &checked.summary else { continue };
+        let (errors, word) = match checked.errors() {
+            0 => (String::new(), paint.good("ok")),
+            some => (format!("; {}", output::counted(some, "error")), paint.bad("FAIL")),
+        };
+        let warnings = match checked.findings.len() - checked.errors() {
+            0 => String::new(),
+            some => format!("; {}", output::counted(some, "warning")),
+        };
+        result.push_str(&format!("{}: {word}: {summary}{errors}{warnings}\n", checked.name));
+        for one in checked.asked.iter().flatten() {
+            let mark = if one.is_good() { paint.good("ok  ") } else { paint.bad("FAIL") };
+            result.push_str(&format!("  {mark} {}\n", one.text()));
         }
     }
     finish(&result, code)
@@ -115,12 +153,16 @@ fn text(all: &[Checked], code: ExitCode) -> ExitCode {
 
 impl Checked {
     fn json(&self) -> Value {
-        json!({
+        let mut all = json!({
             "file": self.name,
-            "ok": self.summary.is_some(),
+            "ok": self.summary.is_some() && self.errors() == 0,
             "summary": self.summary.as_ref().map(Summary::json),
             "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
-        })
+        });
+        if let (Some(asked), Some(all)) = (&self.asked, all.as_object_mut()) {
+            all.insert("online".to_owned(), asked.iter().map(Asked::json).collect());
+        }
+        all
     }
 }
 

@@ -1,6 +1,6 @@
 //! What compiles, and is probably not meant: what only the compiled keys and rules can tell.
 
-use crate::authz::{Kind, Rule, RuleSet};
+use crate::authz::{Kind, Rule, RuleSet, with_big_stack};
 use crate::config::place::{Located, Place};
 use crate::config::policy::{Authorization, JwtAuth as JwtAuthConfig, Policies as PoliciesConfig};
 use crate::config::{Code, Diagnostic, Listener as ListenerConfig, Loaded};
@@ -9,6 +9,11 @@ use crate::snapshot::{Policies, Snapshot};
 /// What is worth a second look in a config that compiled to `snapshot`, together with what its text alone told, in the
 /// order of the file.
 pub fn warnings(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Diagnostic> {
+    // the expressions' parser needs a deep stack; without one, what the text alone told must do
+    with_big_stack(|| all(loaded, snapshot)).unwrap_or_else(|_| loaded.warnings.clone())
+}
+
+fn all(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut found = loaded.warnings.clone();
     for (bind, compiled) in loaded.config.binds.iter().zip(&snapshot.binds) {
         for (listener, compiled) in bind.listeners.iter().zip(&compiled.listeners) {

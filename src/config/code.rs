@@ -63,6 +63,12 @@ codes! {
     Variable = "E011" "an environment variable is not set",
     /// The address is taken, not this machine's, or needs a right that the process lacks.
     Address = "E012" "an address can't be listened on",
+    /// Only with `--online`: the backend's name has no address, nobody answers there, or TLS does not come about. The
+    /// gateway would start, and answer 502 or 503.
+    Unreachable = "E013" "a backend can't be reached",
+    /// Only with `--online`: the key server or its discovery document can't be reached, or gives no usable keys. The
+    /// gateway would start, and answer 503 to whoever brings a token of this provider.
+    NoKeys = "E014" "keys can't be fetched",
 
     /// `jwtAuth` without `mode` is `optional`: a request without a token goes on as anonymous. Write the mode.
     NoMode = "W001" "the mode is not written",
@@ -102,6 +108,9 @@ codes! {
     RefusesNobody = "W016" "a policy that refuses nobody",
     /// The rule reads `jwt` on a route without `jwtAuth`, where no token is ever accepted.
     NoToken = "W017" "a rule reads a token where none is accepted",
+    /// Only with `--online`: by its `Date` header, the key server's clock differs from this machine's by more than half
+    /// of the provider's `leeway`. New tokens are refused as not yet valid, or old ones accepted too long.
+    Clocks = "W018" "clocks that differ",
 }
 
 impl Code {

@@ -74,6 +74,12 @@ impl Diagnostic {
     /// The same, with another word for how bad it is: one with the code, or in colour.
     pub fn render_as(&self, severity: &str, source: Option<&Source>) -> String {
         let Place { line, column, start, end, path, file, .. } = &self.place;
+        if self.code == Code::File {
+            // of a file that can't be read there is nothing to show: one line says it all
+            let at: &dyn std::fmt::Display = if *start == 0 { file } else { &self.place };
+            let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+            return format!("{severity}: {at}: {}\n", printable(&format!("{}{hint}", self.message)));
+        }
         let mut out = format!("{severity}: {}", self.place);
         if !path.is_empty() {
             let _ = write!(out, ": {}", printable(path));
@@ -143,6 +149,14 @@ mod tests {
     fn a_finding_about_a_whole_file_has_no_line() {
         let finding = Diagnostic::warning(Code::NoRules, Place::start_of(&"gw.yaml".into()), "the file is odd");
         assert_eq!(finding.render(None), "warning: gw.yaml:1:1\n  the file is odd\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_takes_one_line() {
+        let finding = Diagnostic::error(Place::start_of(&"gw.yaml".into()), "there is no such file").code(Code::File);
+        assert_eq!(finding.hint("look again").render(None), "error: gw.yaml: there is no such file; look again\n");
+        let latin = Source::from_bytes("gw.yaml", b"a: \xe9".to_vec()).unwrap_err();
+        assert_eq!(latin.render(None), "error: gw.yaml:1:4: not UTF-8 text; save the file in UTF-8\n");
     }
 
     #[test]

@@ -14,11 +14,60 @@ use super::value::Size;
 
 pub use walk::{Field, Spot};
 
+/// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
+const SPELLINGS: [(&str, &str, &str); 11] = [
+    ("JwtMode", "Strict", "strict"),
+    ("JwtMode", "Optional", "optional"),
+    ("JwtMode", "Permissive", "permissive"),
+    ("JwtMode", "Shadow", "shadow"),
+    ("AuthorizationMode", "Enforce", "enforce"),
+    ("AuthorizationMode", "Shadow", "shadow"),
+    ("AuthMode", "Strict", "strict"),
+    ("AuthMode", "Optional", "optional"),
+    ("Algorithm", "Ed25519", "EdDSA"),
+    ("Timeout", "requestTimeout", "request"),
+    ("Timeout", "backendRequestTimeout", "backend"),
+];
+
+/// The keyword that marks another spelling: explanations pass over it.
+const ANOTHER_SPELLING: &str = "$comment";
+
 /// The schema of a whole file (JSON Schema 2020-12).
 pub fn schema() -> serde_json::Value {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<ConfigWritten>();
     schema.insert("title".to_owned(), "Portcullis config".into());
-    schema.to_value()
+    let mut schema = schema.to_value();
+    for (name, spelling, own) in SPELLINGS {
+        if let Some(node) = schema.pointer_mut(&format!("/$defs/{name}")) {
+            spell(node, spelling, own);
+        }
+    }
+    schema
+}
+
+/// Adds a spelling of a key, or of a word in a choice.
+fn spell(node: &mut serde_json::Value, spelling: &str, own: &str) {
+    let set = |node: &mut serde_json::Value, key: &str, value: String| {
+        if let Some(map) = node.as_object_mut() {
+            map.insert(key.to_owned(), value.into());
+        }
+    };
+    let marked = |node: &serde_json::Value| {
+        let mut copy = node.clone();
+        set(&mut copy, ANOTHER_SPELLING, format!("the same as `{own}`"));
+        copy
+    };
+    if let Some(words) = node.get_mut("oneOf").and_then(|words| words.as_array_mut())
+        && let Some(mut copy) = words.iter().find(|word| word.get("const").is_some_and(|word| word == own)).map(marked)
+    {
+        set(&mut copy, "const", spelling.to_owned());
+        words.push(copy);
+    }
+    if let Some(keys) = node.get_mut("properties").and_then(|keys| keys.as_object_mut())
+        && let Some(copy) = keys.get(own).map(marked)
+    {
+        keys.insert(spelling.to_owned(), copy);
+    }
 }
 
 /// A place is no part of what is written.
@@ -130,32 +179,4 @@ impl JsonSchema for Size {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    /// Whether every field says what it is for.
-    fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
-        match schema {
-            Value::Object(members) => {
-                for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                    // a key of a choice is told of beside it
-                    if property.get("description").or(members.get("description")).is_none() {
-                        found.push(format!("{path}.{name}"));
-                    }
-                }
-                for (name, member) in members {
-                    undocumented(member, &format!("{path}/{name}"), found);
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| undocumented(item, path, found)),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_field_is_documented() {
-        let mut found = Vec::new();
-        undocumented(&super::schema(), "", &mut found);
-        assert_eq!(found, [""; 0]);
-    }
-}
+mod tests;

@@ -30,14 +30,14 @@ impl Source {
     /// The bytes of a file, which must be UTF-8 and not too long.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         if bytes.len() as u64 > MAX_BYTES {
-            let message = format!("the config is longer than {} MiB", MAX_BYTES >> 20);
+            let message = format!("longer than {} MiB", MAX_BYTES >> 20);
             return Err(Diagnostic::error(Place::start_of(&name.into()), message).code(Code::File));
         }
         String::from_utf8(bytes).map(|text| Self::new(name, text)).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
             let place = Self::new(name, text).place(good, good, "");
-            Diagnostic::error(place, "the config is not UTF-8 text").hint("save the file in UTF-8").code(Code::File)
+            Diagnostic::error(place, "not UTF-8 text").hint("save the file in UTF-8").code(Code::File)
         })
     }
 
@@ -47,9 +47,11 @@ impl Source {
         let fail = |error: std::io::Error| {
             let tried = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             let message = match error.kind() {
-                std::io::ErrorKind::NotFound => format!("there is no config file: {}", tried.display()),
-                _ => format!("the config file can't be read: {}: {error}", tried.display()),
+                std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => format!("it can't be read: {error}"),
             };
+            // where a relative path leads depends on where one stands
+            let message = if path.is_absolute() { message } else { format!("{message} ({})", tried.display()) };
             Diagnostic::error(Place::start_of(&name.as_str().into()), message).code(Code::File)
         };
         let file = std::fs::File::open(path).map_err(fail)?;

@@ -40,11 +40,14 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
         "unsupported_algorithm" => {
             "name the algorithm in `algorithms` if the key is meant to be used with it".to_owned()
         }
-        "keys_unavailable" => {
-            "keys by URL are not fetched here: explain works offline. A running gateway tells of its \
-             fetches in its log"
-                .to_owned()
-        }
+        "keys_unavailable" => match told.authentication.as_ref().and_then(|step| step.keys_error.as_ref()) {
+            Some(error) => format!("the keys could not be fetched: {error}"),
+            None => {
+                "keys by URL are not here yet. On the command line `--online` fetches them; a running gateway does \
+                     so by itself, and tells of it in its log and on its admin page"
+                    .to_owned()
+            }
+        },
         "denied" => denied(told)?,
         "no_route" if told.listener.is_none() => {
             let names: Vec<String> = bind.listeners.iter().map(|listener| listener.name.to_string()).collect();

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::auth::Outcome;
 use crate::config::{Source as Text, load};
 use crate::telemetry::metrics::Metrics;
 
@@ -35,11 +36,16 @@ fn config() -> InForce {
     InForce { loaded, snapshot }
 }
 
+fn read(token: &str) -> String {
+    let path = format!("{}/manifests/jwt/{token}.jwt", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
 fn ask(config: &InForce, url: &str, token: &str) -> Explanation {
-    let token = (!token.is_empty()).then(|| {
-        let path = format!("{}/manifests/jwt/{token}.jwt", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(path).unwrap().trim().to_owned()
-    });
+    ask_with(config, url, (!token.is_empty()).then(|| read(token)))
+}
+
+fn ask_with(config: &InForce, url: &str, token: Option<String>) -> Explanation {
     let (headers, now) = (Vec::new(), UnixTime(1_800_000_000.0));
     let question = Question { method: Method::GET, url: url.to_owned(), headers, token, client: None, now };
     explain(config, &question).unwrap()
@@ -69,13 +75,56 @@ fn each_step_is_told_with_its_origin() {
     assert_eq!(told.authorization[0].rules.iter().map(|r| r.result).collect::<Vec<_>>(), ["false", "false"]);
 }
 
+/// Explanations hold the judge's own list, and their text has a line for each check that was made.
+#[test]
+fn the_checks_are_those_of_the_judge() {
+    let config = config();
+    let listener = &config.snapshot.binds[0].listeners[0];
+    for (route, url) in [(0, "/x"), (1, "/open/x")] {
+        let policy = listener.routes[route].policies.jwt.as_ref().unwrap();
+        for token in ["alice", "bob", "expired", "tampered", ""] {
+            let told = match token {
+                "tampered" => ask_with(&config, url, Some(read("alice").replacen("eyJ", "eyK", 1))),
+                token => ask(&config, url, token),
+            };
+            let step = told.authentication.as_ref().unwrap();
+            let text = told.to_string();
+            let sent = match token {
+                "" => None,
+                "tampered" => Some(read("alice").replacen("eyJ", "eyK", 1)),
+                token => Some(read(token)),
+            };
+            if let Some(sent) = sent {
+                let judged = policy.judge_alone(sent.as_bytes(), UnixTime(1_800_000_000.0));
+                assert_eq!(step.checks, policy.checks(&judged), "{url} {token}");
+            }
+            for check in &step.checks {
+                // those of the form share a line
+                let line = |mark: &str| {
+                    text.contains(&format!("  {mark} {:<9} ", check.name))
+                        || text.lines().any(|line| {
+                            line.strip_prefix(&format!("  {mark} "))
+                                .is_some_and(|names| names.split(", ").any(|name| name == check.name))
+                        })
+                };
+                match check.outcome {
+                    Outcome::Ok => assert!(line("ok  "), "{}: {text}", check.name),
+                    Outcome::Failed => assert!(line("FAIL") && text.contains(&check.found), "{}: {text}", check.name),
+                    Outcome::NotReached => assert!(!line("ok  ") && !line("FAIL"), "{}: {text}", check.name),
+                    Outcome::NotChecked => assert!(!line("ok  "), "{}: {text}", check.name),
+                }
+            }
+            assert_eq!(step.checks.is_empty(), token.is_empty() && route == 1, "{url} {token}");
+        }
+    }
+}
+
 #[test]
 fn the_text_never_shows_the_token() {
     let config = config();
     for token in ["alice", "bob", "expired"] {
         let told = ask(&config, "/admin", token);
-        let path = format!("{}/manifests/jwt/{token}.jwt", env!("CARGO_MANIFEST_DIR"));
-        let signature = std::fs::read_to_string(path).unwrap().trim().rsplit('.').next().unwrap().to_owned();
+        let signature = read(token).rsplit('.').next().unwrap().to_owned();
         let all = told.to_string() + &serde_json::to_string(&told).unwrap();
         assert!(!all.contains(&signature));
     }

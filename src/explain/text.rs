@@ -3,10 +3,14 @@
 use std::fmt;
 
 use super::{AuthenticationStep, Explanation, SetStep};
+use crate::auth::{Check, Outcome};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {} on {}", self.method, self.path.escape_debug(), self.host.escape_debug())?;
+        if let Some(note) = &self.note {
+            writeln!(f, "note           {note}")?;
+        }
         match &self.listener {
             Some(listener) => {
                 writeln!(f, "listener       {} ({}) on {}", listener.name, listener.origin, self.bind)?;
@@ -53,7 +57,7 @@ impl fmt::Display for Explanation {
             writeln!(f, "   {sentence}")?;
         }
         match &self.hint {
-            Some(hint) => writeln!(f, "hint: {}", hint.escape_debug()),
+            Some(hint) => writeln!(f, "hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -84,11 +88,32 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
             }
         }
     }
-    for check in step.checks.iter().filter(|check| check.result != "notReached") {
-        let mark = if check.result == "ok" { "ok  " } else { "FAIL" };
-        writeln!(f, "{}", format!("  {mark} {:<9} {}", check.name, printable(&check.detail)).trim_end())?;
+    // how a token is made up is told in one line, as far as it is good
+    let of_form = |check: &&Check| check.outcome == Outcome::Ok && FORM.contains(&check.name);
+    let form: Vec<_> = step.checks.iter().take_while(of_form).map(|check| check.name).collect();
+    if !form.is_empty() {
+        writeln!(f, "  ok   {}", form.join(", "))?;
     }
-    Ok(())
+    step.checks.iter().skip(form.len()).try_for_each(|one| check(f, one))
+}
+
+/// The checks of a token's form, which come first.
+const FORM: [&str; 5] = ["token", "size", "parts", "header", "payload"];
+
+/// A line for each check that tells something: not for those behind the one that failed, and of those that nobody asked
+/// for only the two whose absence opens a door.
+fn check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
+    let (mark, text) = match check.outcome {
+        Outcome::NotReached => return Ok(()),
+        Outcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
+        Outcome::NotChecked if check.found.is_empty() => ("-   ", "not checked".to_owned()),
+        Outcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
+        // the failure itself says what was wanted
+        Outcome::Failed => ("FAIL", check.found.clone()),
+        Outcome::Ok if check.found.is_empty() => ("ok  ", format!("wanted: {}", check.expected)),
+        Outcome::Ok => ("ok  ", format!("{}; wanted: {}", check.found, check.expected)),
+    };
+    writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }
 
 fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
@@ -106,7 +131,7 @@ fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
             writeln!(f, "               {name}: {value}")?;
         }
         if let Some(why) = &rule.why {
-            writeln!(f, "               {}", why.escape_debug())?;
+            writeln!(f, "               {}", printable(why))?;
         }
     }
     Ok(())

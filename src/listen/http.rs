@@ -108,13 +108,15 @@ impl Serving {
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
         let mut seen = Seen::nothing();
         let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
+        // one wait for all turns: to begin it anew at each is dearer than all else here
+        let mut begun = pin!(drain.begun());
         let mut draining = false;
         loop {
             let turn = tokio::select! {
                 biased;
                 over = connection.as_mut() => Turn::Over(over),
                 () = timer.as_mut() => Turn::Look,
-                () = drain.begun(), if !draining => Turn::Drain,
+                () = begun.as_mut(), if !draining => Turn::Drain,
                 () = over.over(), if draining => return,
             };
             match turn {
@@ -142,7 +144,8 @@ impl Serving {
             let cx = self.cx();
             async move {
                 match cx {
-                    Some(cx) => Ok(serve(cx, request).await),
+                    // in a box: hyper moves a stream's future several times
+                    Some(cx) => Ok(Box::pin(serve(cx, request)).await),
                     None => Err(Gone),
                 }
             }
@@ -163,6 +166,7 @@ impl Serving {
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
         let mut seen = Seen::nothing();
         let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
+        let mut begun = pin!(drain.begun());
         let (mut draining, mut leaving) = (false, false);
         let mut told = Instant::now();
         loop {
@@ -170,7 +174,7 @@ impl Serving {
                 biased;
                 over = connection.as_mut() => Turn::Over(over),
                 () = timer.as_mut() => Turn::Look,
-                () = drain.begun(), if !draining => Turn::Drain,
+                () = begun.as_mut(), if !draining => Turn::Drain,
                 () = over.over(), if draining => return,
             };
             match turn {

@@ -280,7 +280,9 @@ fn write_number(out: &mut Vec<u8>, mut number: u64, at_least: usize) {
 
 /// Whether a value can stand in a text line as it is.
 fn is_bare(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|b| (0x21..0x7f).contains(&b) && !matches!(b, b'"' | b'=' | b'\\'))
+    // without a way out in the middle, the whole loop is a few wide instructions
+    let odd = |b: u8| !(0x21..0x7f).contains(&b) | (b == b'"') | (b == b'=') | (b == b'\\');
+    !value.is_empty() && !value.bytes().fold(false, |found, b| found | odd(b))
 }
 
 /// Whether a character could end a line, or change how the rest of it is shown.
@@ -291,6 +293,16 @@ fn is_unprintable(c: char) -> bool {
 /// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
 fn write_quoted(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
+    let odd = |b: u8| !(0x20..0x7f).contains(&b) | (b == b'"') | (b == b'\\');
+    if value.bytes().fold(false, |found, b| found | odd(b)) {
+        write_escaped(out, value);
+    } else {
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(out: &mut Vec<u8>, value: &str) {
     for character in value.chars() {
         match character {
             '"' => out.extend_from_slice(b"\\\""),
@@ -302,7 +314,6 @@ fn write_quoted(out: &mut Vec<u8>, value: &str) {
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::access::Record;
 use crate::body::{BodyError, Stall};
 use crate::proxy::watch::Watch;
 use crate::reason::Reason;
-use crate::upstream::pool::UpstreamBody;
+use crate::upstream::line::UpstreamBody;
 
 /// Where an answer's body comes from.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use crate::authz::Permit;
 use crate::body::{Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Settings, Timeouts};
-use crate::upstream::pool::{Failed, Pool, UpstreamBody};
+use crate::upstream::line::UpstreamBody;
+use crate::upstream::pool::{Failed, Pool};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
 
 /// An idle connection of this age may be about to be closed by its backend.

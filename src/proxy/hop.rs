@@ -5,23 +5,32 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+/// The fields themselves. Their places in the list are their bits in [`Found`].
+const FIELDS: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::TE,
+    header::UPGRADE,
+    header::EXPECT,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
 /// Removes what ends at this hop from a request. `is_identity` tells the names that carry identity.
 ///
 /// Returns whether the client asks for a WebSocket: the one upgrade that is forwarded.
 pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
-    let Some(found) = Found::among(headers) else { return false };
-    let websocket = found.upgrade && asks_for_websocket(headers);
+    let found = Found::among(headers);
+    let websocket = found.has(&header::UPGRADE) && asks_for_websocket(headers);
     // `TE` has to be named in `Connection`, so it is read before what is named there goes
-    let wants_trailers = found.te && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
-    if found.connection {
-        for name in named_in_connection(headers) {
-            if !is_protected(name.as_str()) && !is_identity(name.as_str()) {
-                headers.remove(name);
-            }
-        }
+    let wants_trailers = found.has(&header::TE) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
+    if found.has(&header::CONNECTION) {
+        remove_named(headers, |name| !is_protected(name) && !is_identity(name));
     }
-    remove_all(headers);
-    headers.remove(header::EXPECT);
+    found.remove(headers);
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -30,16 +39,11 @@ pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool
 
 /// Removes what ends at this hop from an answer.
 pub fn strip_response(headers: &mut HeaderMap) {
-    if let Some(found) = Found::among(headers) {
-        if found.connection {
-            for name in named_in_connection(headers) {
-                if name != header::CONTENT_LENGTH {
-                    headers.remove(name);
-                }
-            }
-        }
-        remove_all(headers);
+    let found = Found::among(headers).without(&header::EXPECT);
+    if found.has(&header::CONNECTION) {
+        remove_named(headers, |name| name != "content-length");
     }
+    found.remove(headers);
 }
 
 /// Whether `value`, a comma-separated list, holds `token`, ignoring case.
@@ -52,61 +56,62 @@ pub fn begins_with(value: &HeaderValue, text: &[u8]) -> bool {
     value.as_bytes().get(..text.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(text))
 }
 
-/// What a quick look at the names shows, so that an ordinary message costs one pass and no lookups.
-#[derive(Default)]
-struct Found {
-    connection: bool,
-    upgrade: bool,
-    te: bool,
-}
+/// Which of [`FIELDS`] a message has, a bit each: an ordinary message costs one pass over its names and few lookups.
+#[derive(Clone, Copy)]
+struct Found(u16);
 
 impl Found {
-    fn among(headers: &HeaderMap) -> Option<Self> {
-        let mut found = Self::default();
-        let mut any = false;
-        for name in headers.keys() {
-            match name.as_str() {
-                "connection" => found.connection = true,
-                "upgrade" => found.upgrade = true,
-                "te" => found.te = true,
-                "keep-alive"
-                | "proxy-connection"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "transfer-encoding"
-                | "http2-settings"
-                | "expect" => {}
-                _ => continue,
+    fn among(headers: &HeaderMap) -> Self {
+        Self(headers.keys().filter_map(place).fold(0, |found, at| found | 1 << at))
+    }
+
+    fn has(self, name: &HeaderName) -> bool {
+        place(name).is_some_and(|at| self.0 & 1 << at != 0)
+    }
+
+    fn without(self, name: &HeaderName) -> Self {
+        Self(place(name).map_or(self.0, |at| self.0 & !(1 << at)))
+    }
+
+    fn remove(self, headers: &mut HeaderMap) {
+        for (at, name) in FIELDS.iter().enumerate() {
+            if self.0 & 1 << at != 0 {
+                headers.remove(name);
             }
-            any = true;
         }
-        any.then_some(found)
     }
 }
 
-fn remove_all(headers: &mut HeaderMap) {
-    for name in [
-        header::CONNECTION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
-        headers.remove(name);
+/// Where in [`FIELDS`] a name stands.
+fn place(name: &HeaderName) -> Option<usize> {
+    match name.as_str() {
+        "connection" => Some(0),
+        "te" => Some(1),
+        "upgrade" => Some(2),
+        "expect" => Some(3),
+        "transfer-encoding" => Some(4),
+        "proxy-authenticate" => Some(5),
+        "proxy-authorization" => Some(6),
+        "keep-alive" => Some(7),
+        "proxy-connection" => Some(8),
+        "http2-settings" => Some(9),
+        _ => None,
     }
 }
 
-fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|v| v.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
+/// Removes those fields that `Connection` names and that `may_go`.
+fn remove_named(headers: &mut HeaderMap, may_go: impl Fn(&str) -> bool) {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    // these two are options of the connection, and by far the most frequent
+    let names = lines
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok());
+    let named: Vec<HeaderName> = names.filter(|name| may_go(name.as_str())).collect();
+    for name in named {
+        headers.remove(name);
+    }
 }
 
 /// Fields that say who asks for what, or how long the body is: a client must not be able to make them vanish.
@@ -142,6 +147,13 @@ mod tests {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn each_field_is_found_in_its_place() {
+        for (at, name) in FIELDS.iter().enumerate() {
+            assert_eq!(place(name), Some(at), "{name}");
+        }
     }
 
     #[test]

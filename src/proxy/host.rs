@@ -38,19 +38,12 @@ impl<'a> Host<'a> {
                 }
             }
             None => {
-                let (name, port) = match authority.split_once(':') {
+                let (name, port) = match split_once(authority, b':') {
                     Some((name, port)) => (name, Some(port)),
                     None => (authority, None),
                 };
                 let name = name.strip_suffix('.').unwrap_or(name);
-                let label = |label: &str| {
-                    !label.is_empty()
-                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
-                };
-                if !name.split('.').all(label) {
-                    return None;
-                }
-                (name, port)
+                is_name(name).then_some((name, port))?
             }
         };
         let port = match port {
@@ -65,6 +58,26 @@ impl<'a> Host<'a> {
         };
         Some(Self { name, port })
     }
+}
+
+/// `str::split_once` by a byte: names are too short for the standard one's search to pay.
+fn split_once(text: &str, at: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == at)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// Labels between dots, none of them empty.
+fn is_name(name: &str) -> bool {
+    let mut before = b'.';
+    for byte in name.bytes() {
+        let fits =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && before != b'.');
+        if !fits {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
 }
 
 #[cfg(test)]

@@ -107,17 +107,34 @@ impl Request {
         Ok(())
     }
 
+    /// The host in lower case, without port and trailing dot.
+    pub fn host(&self) -> &str {
+        match &self.name {
+            HostName::Prefix(length) => {
+                let host = self.authority.as_bytes().get(..*length).unwrap_or_default();
+                std::str::from_utf8(host).unwrap_or_default()
+            }
+            HostName::Folded(name) => name,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
     /// What may be judged.
     pub fn head(&self) -> Head<'_> {
-        let authority = self.authority.to_str().unwrap_or_default();
         Head {
             method: &self.parts.method,
             scheme: self.scheme,
-            authority,
-            host: match &self.name {
-                HostName::Prefix(length) => authority.get(..*length).unwrap_or_default(),
-                HostName::Folded(name) => name,
-            },
+            authority: self.authority.to_str().unwrap_or_default(),
+            host: self.host(),
             port: self.port,
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
@@ -234,10 +251,11 @@ fn settle_http2_fields(headers: &mut HeaderMap, most: usize) -> Result<(), Rejec
 }
 
 fn drop_underscore_names(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().contains('_')) {
+    let odd = |name: &&HeaderName| name.as_str().bytes().fold(false, |found, b| found | (b == b'_'));
+    if !headers.keys().any(|name| odd(&name)) {
         return;
     }
-    let dropped: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let dropped: Vec<HeaderName> = headers.keys().filter(odd).cloned().collect();
     for name in dropped {
         headers.remove(name);
     }

@@ -15,13 +15,14 @@ use crate::request::{Head, UnixTime};
 use crate::snapshot::Route;
 
 /// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
-pub(super) fn cors(story: &mut Story, choice: &Choice, head: &Head<'_>) -> Option<Response<Content>> {
-    if cors::is_preflight(head.method, head.headers) {
-        let policy = for_preflight(choice, head, story.now)?;
-        return Some(policy.judge(head.headers).preflight::<Bytes>(head.headers).map(Content::Ready));
+pub(super) fn cors(story: &mut Story, choice: &Choice, request: &Request) -> Option<Response<Content>> {
+    let headers = request.headers();
+    if cors::is_preflight(request.method(), headers) {
+        let policy = for_preflight(choice, &request.head(), story.now)?;
+        return Some(policy.judge(headers).preflight::<Bytes>(headers).map(Content::Ready));
     }
     if let Some(policy) = &choice.policies().cors {
-        story.extras().cors = Some(policy.judge(head.headers));
+        story.extras().cors = Some(policy.judge(headers));
     }
     None
 }
@@ -140,7 +141,7 @@ impl Begun<'_> {
 }
 
 /// The answer of a route that asks no backend.
-pub(super) fn answer(route: &Route, head: &Head<'_>, matched: usize) -> Option<Result<Response<Content>, Rejection>> {
+pub(super) fn answer(route: &Route, request: &Request, matched: usize) -> Option<Result<Response<Content>, Rejection>> {
     let answer = route.answer.as_ref()?;
-    Some(answer.response(head, matched).map(|response| response.map(Content::Ready)).map_err(Rejection::new))
+    Some(answer.response(&request.head(), matched).map(|response| response.map(Content::Ready)).map_err(Rejection::new))
 }

@@ -31,6 +31,10 @@ impl Form {
             return Self::Grpc;
         }
         let (mut json, mut text) = (0.0_f32, 0.0_f32);
+        let names_json = |value: &HeaderValue| value.as_bytes().windows(4).any(|w| w.eq_ignore_ascii_case(b"json"));
+        if !headers.get_all(header::ACCEPT).iter().any(names_json) {
+            return Self::Text; // what nearly every request asks for
+        }
         for value in headers.get_all(header::ACCEPT) {
             for range in value.to_str().unwrap_or_default().split(',') {
                 let mut parts = range.split(';').map(str::trim);

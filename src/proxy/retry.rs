@@ -10,7 +10,7 @@ use super::forward::{Outbound, copy, is_repeatable};
 use crate::body::RequestBody;
 use crate::policy::retry::Retry;
 use crate::upstream::Error;
-use crate::upstream::pool::UpstreamBody;
+use crate::upstream::line::UpstreamBody;
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.
 const DRAWINGS: usize = 4;

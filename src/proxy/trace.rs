@@ -20,13 +20,18 @@ const FLAGS: std::ops::Range<usize> = 53..55;
 
 /// The gateway's own span in a trace, as the backend is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceParent([u8; LENGTH]);
+pub struct TraceParent {
+    text: [u8; LENGTH],
+    /// The client's trace goes on, and its `tracestate` with it.
+    goes_on: bool,
+}
 
 impl TraceParent {
     /// The span for a request with these headers. `id` is random enough to name a span, and a trace if need be.
     pub fn of(headers: &HeaderMap, id: u128) -> Self {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-        match received(headers) {
+        let parent = received(headers);
+        match parent {
             Some(parent) => {
                 copy(&mut text, TRACE, parent.get(TRACE));
                 copy(&mut text, FLAGS, parent.get(FLAGS));
@@ -37,7 +42,7 @@ impl TraceParent {
         // a span's id differs from the trace's bits by more than its place
         let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
         hex(&mut text, SPAN, u128::from(span.max(1)));
-        Self(text)
+        Self { text, goes_on: parent.is_some() }
     }
 
     /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
@@ -46,7 +51,7 @@ impl TraceParent {
         let mut span = Self::of(headers, id);
         let Some(parent) = received(headers) else {
             if !chosen(number(span.trace())) {
-                copy(&mut span.0, FLAGS, Some(b"00"));
+                copy(&mut span.text, FLAGS, Some(b"00"));
             }
             return (span, None);
         };
@@ -68,10 +73,10 @@ impl TraceParent {
 
     /// Tells the backend.
     pub fn write(&self, headers: &mut HeaderMap) {
-        if received(headers).is_none() {
+        if !self.goes_on && headers.keys().any(|name| name == TRACESTATE) {
             headers.remove(TRACESTATE);
         }
-        if let Ok(value) = HeaderValue::from_bytes(&self.0) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.text) {
             headers.insert(TRACEPARENT, value);
         }
     }
@@ -87,7 +92,7 @@ impl TraceParent {
     }
 
     fn part(&self, range: std::ops::Range<usize>) -> &str {
-        self.0.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
+        self.text.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::authz::Permit;
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::Route;
 use crate::upstream::connect::dial;
-use crate::upstream::pool::UpstreamBody;
+use crate::upstream::line::UpstreamBody;
 use crate::upstream::{Error, Protocol, framing};
 
 /// Asks a backend for a WebSocket and ties the two connections together when it agrees; when it does not, its answer is

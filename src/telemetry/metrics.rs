@@ -1,10 +1,14 @@
 //! Metrics in Prometheus' text format. Series are named when the config is compiled; a request only adds to numbers in
 //! its worker's own shard, so workers never meet. No label ever comes from a claim or a raw path.
 
+mod gauge;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use gauge::Gauge;
 
 use crate::reason::Reason;
 
@@ -211,8 +215,8 @@ impl Metrics {
         total
     }
 
-    /// All series in Prometheus' text format. `gauges` are numbers that others hold: name, help, labels, value.
-    pub fn render(&self, gauges: &[(&str, &str, String, f64)]) -> String {
+    /// All series in Prometheus' text format. `gauges` are numbers that others hold: what, labels, value.
+    pub fn render(&self, gauges: &[(Gauge, String, f64)]) -> String {
         let total = self.total();
         let names = lock(&self.names);
         let mut out = String::with_capacity(8 << 10);
@@ -253,11 +257,11 @@ impl Metrics {
         for (name, help, value) in fixed {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
-        let mut last = "";
-        for (name, help, labels, value) in gauges {
-            if last != *name {
+        let mut last = None;
+        for (gauge, labels, value) in gauges {
+            let (name, help) = gauge.describe();
+            if last.replace(*gauge) != Some(*gauge) {
                 let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
-                last = name;
             }
             let _ = writeln!(out, "{name}{labels} {value}");
         }
@@ -471,7 +475,7 @@ mod tests {
             shard.connections(1);
         }
         shards[0].connections(-1);
-        let gauge = ("portcullis_build_info", "The build.", render_labels(&[("version", "1")]), 1.0);
+        let gauge = (Gauge::Build, render_labels(&[("version", "1")]), 1.0);
         let text = metrics.render(&[gauge]);
         for line in [
             r#"portcullis_requests_total{listener="default",route="api \"x\"",status="200",reason=""} 4"#,

@@ -1,29 +1,23 @@
 //! A worker's connections to backends.
 //!
-//! An HTTP/1 connection has no task of its own: whoever uses it drives it, first while waiting for the head of the
-//! answer, then from the answer's body. That saves two task switches a request, and a client that hangs up drops the
-//! connection to the backend with it. An HTTP/2 connection is shared and has a task.
+//! An HTTP/1 connection is whose request is on it, and idle otherwise; an HTTP/2 connection is shared and has a task.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use http_body::Body;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 
 use super::connect::dial;
-use super::load::Ticket;
+use super::line::{Lease, Line, UpstreamBody};
 use super::stream::Stream;
 use super::{Endpoint, Error, Protocol, framing};
 use crate::body::{BodyError, RequestBody};
@@ -32,9 +26,6 @@ use crate::body::{BodyError, RequestBody};
 const MAX_IDLE: usize = 512;
 /// How long an idle connection is kept: below the usual keep-alive of backends.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
-/// An HTTP/1 head from a backend may be this large, and so much is read at a time: what a client does not take for now
-/// lies in memory.
-const MAX_HEAD: usize = 64 << 10;
 
 /// A worker's connections.
 #[derive(Debug, Default)]
@@ -55,13 +46,6 @@ struct Http2 {
 struct Idle {
     line: Box<Line>,
     since: Instant,
-}
-
-/// An HTTP/1 connection and the way to put requests on it.
-#[derive(Debug)]
-struct Line {
-    sender: http1::SendRequest<RequestBody>,
-    connection: http1::Connection<TokioIo<Stream>, RequestBody>,
 }
 
 /// Why an exchange failed, with the request when not a byte of it was written.
@@ -137,7 +121,7 @@ impl Pool {
             });
         }
         match &mut answer {
-            Ok(response) => response.body_mut().ticket = ticket,
+            Ok(response) => response.body_mut().hold(ticket),
             // the request may go to another endpoint, which this one's credential is none of the business of
             Err(failed) => {
                 let unsent = failed.unsent.as_mut().or(request.as_mut()).map(Request::headers_mut);
@@ -165,7 +149,7 @@ impl Pool {
                     true => Box::pin(self.seat(endpoint)).await?,
                     false => None,
                 };
-                if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
+                if let Some(line) = self.checkout(endpoint.key) {
                     return self.exchange_http1(endpoint, line, seat, request, true).await;
                 }
                 // dialling is rare and its future large: it stays out of every request's own
@@ -186,7 +170,7 @@ impl Pool {
             return exchange_on(sender, request).await;
         }
         let seat = self.seat(endpoint).await?;
-        if let Some(line) = poll_fn(|cx| Poll::Ready(self.checkout(endpoint.key, cx))).await {
+        if let Some(line) = self.checkout(endpoint.key) {
             prepare(request, for_http1);
             return self.exchange_http1(endpoint, line, seat, request, true).await;
         }
@@ -210,27 +194,14 @@ impl Pool {
         reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
         prepare(request, mark_body);
-        let answer = {
-            let mut answer = pin!(line.sender.try_send_request(take(request)));
-            let connection = &mut line.connection;
-            let mut open = true;
-            poll_fn(|cx| {
-                if open && Pin::new(&mut *connection).poll(cx).is_ready() {
-                    open = false; // the answer tells how it ended
-                }
-                answer.as_mut().poll(cx)
-            })
-            .await
-        };
-        match answer {
+        let mut answer = pin!(line.send(take(request)));
+        match poll_fn(|cx| line.drive(cx, |quiet| answer.as_mut().poll(quiet))).await {
             Ok(mut response) => {
                 if let Err(error) = framing::settle(&mut response) {
                     return Err(error.into()); // and the connection is closed
                 }
-                Ok(response.map(|incoming| {
-                    let lease = Lease { line: Some(line), pool: Arc::clone(self), key: endpoint.key, _seat: seat };
-                    UpstreamBody { incoming, lease: Held::Line(lease), ticket: None }
-                }))
+                let lease = Lease::new(line, self, endpoint.key, seat);
+                Ok(response.map(|incoming| UpstreamBody::on(lease, incoming)))
             }
             Err(mut error) => {
                 let unsent = error.take_message();
@@ -296,18 +267,20 @@ impl Pool {
     }
 
     /// The connection that was used last and is still open.
-    fn checkout(&self, key: u64, cx: &mut Context<'_>) -> Option<Box<Line>> {
+    fn checkout(&self, key: u64) -> Option<Box<Line>> {
         let mut idle = lock(&self.idle);
         let lines = idle.get_mut(&key)?;
         while let Some(Idle { mut line, since }) = lines.pop() {
-            if since.elapsed() < MAX_IDLE_TIME && line.is_usable(cx) {
+            if since.elapsed() < MAX_IDLE_TIME && line.is_usable() {
                 return Some(line);
             }
         }
         None
     }
 
-    fn checkin(&self, key: u64, line: Box<Line>) {
+    /// Takes back a connection whose answer was read to its end. Whether it can be used again is looked at when it is
+    /// wanted.
+    pub(super) fn checkin(&self, key: u64, line: Box<Line>) {
         let mut idle = lock(&self.idle);
         let lines = idle.entry(key).or_default();
         if lines.len() < MAX_IDLE {
@@ -317,9 +290,8 @@ impl Pool {
 
     /// Closes what has been idle for too long or was closed by the backend, so that nothing piles up.
     pub fn sweep(&self) {
-        let mut cx = Context::from_waker(Waker::noop());
         lock(&self.idle).retain(|_, lines| {
-            lines.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE_TIME && idle.line.is_usable(&mut cx));
+            lines.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE_TIME && idle.line.is_usable());
             !lines.is_empty()
         });
         // a semaphore that only the map holds has all its permits, and is made anew when it is needed
@@ -379,7 +351,7 @@ async fn exchange_on(
     match sender.try_send_request(take(request)).await {
         Ok(mut response) => {
             framing::settle(&mut response)?;
-            Ok(response.map(|incoming| UpstreamBody { incoming, lease: Held::Nothing, ticket: None }))
+            Ok(response.map(UpstreamBody::shared))
         }
         Err(mut error) => {
             let unsent = error.take_message();
@@ -391,108 +363,6 @@ async fn exchange_on(
 /// The request, which is there until it is sent once.
 fn take(request: &mut Option<Request<RequestBody>>) -> Request<RequestBody> {
     request.take().unwrap_or_else(|| Request::new(RequestBody::Empty))
-}
-
-impl Line {
-    async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, Error> {
-        Self::begin(dial(endpoint, Protocol::Http1).await?.stream).await
-    }
-
-    async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
-        // one flat write is cheaper for the system than a gathered one; large bodies pay a copy for it
-        let (sender, connection) = http1::Builder::new()
-            .writev(false)
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(MAX_HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(Error::Reset)?;
-        Ok(Box::new(Self { sender, connection }))
-    }
-
-    /// Whether the backend keeps the connection open and it is ready for a request.
-    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        Pin::new(&mut self.connection).poll(cx).is_pending() && self.sender.is_ready()
-    }
-}
-
-/// An answer's body, which drives its connection and gives it back at its end.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    lease: Held,
-    ticket: Option<Ticket>,
-}
-
-/// What an answer has of its connection. One type, since it is moved with every answer.
-#[derive(Debug)]
-enum Held {
-    /// Nothing: others use it too, and it has a task.
-    Nothing,
-    /// All of it, until it goes back to the pool.
-    Line(Lease),
-    /// All of it, with the task that drives it and ends with the answer.
-    Task(#[expect(dead_code, reason = "held to be dropped")] JoinSet<()>),
-}
-
-impl UpstreamBody {
-    /// The body of an answer on a connection of its own, which ends with it.
-    pub fn driven_by(driver: JoinSet<()>, incoming: Incoming, ticket: Option<Ticket>) -> Self {
-        Self { incoming, lease: Held::Task(driver), ticket }
-    }
-}
-
-/// A connection in use.
-#[derive(Debug)]
-struct Lease {
-    line: Option<Box<Line>>,
-    pool: Arc<Pool>,
-    key: u64,
-    _seat: Option<OwnedSemaphorePermit>,
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        // asking first tells the connection that there is room for more
-        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
-        if frame.is_pending()
-            && let Held::Line(lease) = &mut this.lease
-            && let Some(line) = &mut lease.line
-        {
-            if Pin::new(&mut line.connection).poll(cx).is_ready() {
-                lease.line = None; // over: what is left of the body has been handed on
-            }
-            frame = Pin::new(&mut this.incoming).poll_frame(cx);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Drop for UpstreamBody {
-    /// A connection whose answer was read to its end goes back to the pool; any other is closed.
-    fn drop(&mut self) {
-        self.ticket = None;
-        let Held::Line(mut lease) = std::mem::replace(&mut self.lease, Held::Nothing) else { return };
-        let Some(mut line) = lease.line.take() else { return };
-        let mut cx = Context::from_waker(Waker::noop());
-        let ended = self.incoming.is_end_stream()
-            || matches!(Pin::new(&mut self.incoming).poll_frame(&mut cx), Poll::Ready(None));
-        if ended && line.is_usable(&mut cx) {
-            lease.pool.checkin(lease.key, line);
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

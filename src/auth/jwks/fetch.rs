@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, HOST, LOCATION};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, DATE, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
@@ -114,6 +114,16 @@ pub(super) struct Fetched {
     /// How long `Cache-Control` says that it is fresh.
     pub(super) max_age: Option<Duration>,
     pub(super) url: String,
+    /// By how many seconds the server's clock is ahead of this one, as far as it tells the time.
+    pub(super) clock_ahead: Option<f64>,
+}
+
+/// A document that came.
+struct Document {
+    body: Vec<u8>,
+    headers: HeaderMap,
+    /// When its head came.
+    at: SystemTime,
 }
 
 /// Settings that are ready to fetch with.
@@ -189,7 +199,7 @@ impl Fetcher {
             KeyLocation::Url(_) => self.base.clone(),
             KeyLocation::Discover { issuer } => self.discover(issuer).await?,
         };
-        let (body, headers) = self.get(&url).await?;
+        let Document { body, headers, at } = self.get(&url).await?;
         let fail = |fault| FetchError { url: shown(&url), fault };
         let keys = KeySet::parse_at_most(&body, Origin::Fetched, self.settings.algorithms, self.settings.max_keys)
             .map_err(|error| fail(error.into()))?;
@@ -197,7 +207,7 @@ impl Fetcher {
             let why = keys.skipped().first().map_or_else(String::new, |first| format!(" ({first})"));
             return Err(fail(FetchFault::NoUsableKey(why)));
         }
-        Ok(Fetched { keys, max_age: max_age(&headers), url: shown(&url) })
+        Ok(Fetched { keys, max_age: max_age(&headers), url: shown(&url), clock_ahead: clock_ahead(&headers, at) })
     }
 
     /// The URL of the keys, out of the issuer's metadata.
@@ -218,7 +228,7 @@ impl Fetcher {
             }
             other => other,
         };
-        let (body, _) = document?;
+        let Document { body, .. } = document?;
         let fail = |text: String| FetchError { url: shown(&url), fault: FetchFault::Discovery(text) };
         let document: Value = serde_json::from_slice(&body).map_err(|error| fail(format!("not JSON: {error}")))?;
         match document.get("issuer").and_then(Value::as_str) {
@@ -240,11 +250,12 @@ impl Fetcher {
     }
 
     /// A document, with redirects followed within its origin.
-    async fn get(&self, first: &Url) -> Result<(Vec<u8>, HeaderMap), FetchError> {
+    async fn get(&self, first: &Url) -> Result<Document, FetchError> {
         let mut url = first.clone();
         for _ in 0..=MOST_REDIRECTS {
             let fail = |fault| FetchError { url: shown(&url), fault };
             let mut response = self.send(&url).await.map_err(|error| fail(self.fault(&error)))?;
+            let at = SystemTime::now();
             let status = response.status();
             if is_redirect(status) {
                 let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -268,7 +279,7 @@ impl Fetcher {
                 }
                 body.extend_from_slice(&chunk);
             }
-            return Ok((body, response.headers().clone()));
+            return Ok(Document { body, headers: response.headers().clone(), at });
         }
         Err(FetchError { url: shown(&url), fault: FetchFault::Redirect })
     }
@@ -360,6 +371,15 @@ fn shown(url: &Url) -> String {
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.last().unwrap_or(error).to_string()
+}
+
+/// How far the server's clock is ahead, by `Date`, and by `Age` for what a cache has kept (RFC 9110 §6.6.1, RFC 9111 §5.1).
+fn clock_ahead(headers: &HeaderMap, at: SystemTime) -> Option<f64> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let date = httpdate::parse_http_date(text(DATE)?).ok()?;
+    let age = text(AGE).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);
+    let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    Some(since(date) + f64::from(age) - since(at))
 }
 
 /// `max-age` of `Cache-Control` (RFC 9111 §5.2.2.1), unless the response is not to be kept at all.

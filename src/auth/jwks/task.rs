@@ -129,7 +129,7 @@ where
 }
 
 impl KeySource {
-    fn succeeded(&self, fetched: Fetched) {
+    pub(super) fn succeeded(&self, fetched: Fetched) {
         let Some(remote) = self.remote() else { return };
         let changed = self.current().as_deref().is_none_or(|old| old.fingerprint() != fetched.keys.fingerprint());
         let skipped: Vec<String> = fetched.keys.skipped().iter().map(ToString::to_string).collect();
@@ -154,9 +154,7 @@ impl KeySource {
         let Some(remote) = self.remote() else { return };
         let usable = self.current().is_some();
         tracing::warn!(target: "portcullis::jwks", %error, usable, "keys could not be fetched, next try in {:.0?}", wait);
-        let mut record = remote.record();
-        record.last_error = Some(error.to_string());
-        record.failed += 1;
+        remote.failed(error);
     }
 
     fn expired(&self) {

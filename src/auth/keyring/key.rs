@@ -38,6 +38,8 @@ pub enum Unusable {
     RsaExponent,
     /// An RSA modulus from the broken generator of CVE-2017-15361.
     Roca,
+    /// An Ed25519 point of small order, under which anybody can sign.
+    SmallOrder,
     /// The numbers are no key of this type, such as a point that is not on the curve.
     Rejected,
     /// A shared secret in a fetched set.
@@ -68,6 +70,7 @@ impl fmt::Display for Unusable {
             Self::RsaSize(bits) => write!(f, "the RSA modulus has {bits} bits, expected 2048 to 8192"),
             Self::RsaExponent => f.write_str("the RSA exponent must be odd, at least 3 and below 2^33"),
             Self::Roca => f.write_str("the RSA modulus has the ROCA weakness (CVE-2017-15361)"),
+            Self::SmallOrder => f.write_str("the Ed25519 point has a small order, so anybody can sign with it"),
             Self::Rejected => f.write_str("its numbers are not a valid key of its type"),
             Self::FetchedSecret => f.write_str("a shared secret in a fetched set is public, and never used"),
             Self::SecretNotNamed => {
@@ -76,6 +79,32 @@ impl fmt::Display for Unusable {
             Self::ShortSecret(bytes) => write!(f, "the secret has {bytes} bytes, less than the hash (32, 48 or 64)"),
             Self::FetchedPrivate => f.write_str("its private half stands in a fetched set, so anybody may have it"),
             Self::TooMany => f.write_str("the set has more keys than are taken from one (`limits.jwksKeys`)"),
+        }
+    }
+}
+
+impl Unusable {
+    /// One word for the reason, as the metric's label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnObject => "not_an_object",
+            Self::Member(_) => "member",
+            Self::Type(_) => "kty",
+            Self::Curve(_) => "crv",
+            Self::Use(_) => "use",
+            Self::Operations => "key_ops",
+            Self::Algorithm(_) => "alg",
+            Self::NotAllowed => "algorithms",
+            Self::RsaSize(_) => "rsa_size",
+            Self::RsaExponent => "rsa_exponent",
+            Self::Roca => "roca",
+            Self::SmallOrder => "small_order",
+            Self::Rejected => "rejected",
+            Self::FetchedSecret => "fetched_secret",
+            Self::SecretNotNamed => "secret_not_named",
+            Self::ShortSecret(_) => "short_secret",
+            Self::FetchedPrivate => "fetched_private",
+            Self::TooMany => "too_many",
         }
     }
 }
@@ -200,10 +229,9 @@ impl Key {
                 let len = point.len() - 1;
                 (len, Box::new(move |_| ParsedPublicKey::new(curve_parameters(algorithm)?, &point).ok()))
             }
-            Public::Ed25519(x) if x.len() == 32 => {
-                (64, Box::new(move |_| ParsedPublicKey::new(&sig::ED25519, &x).ok()))
-            }
-            Public::Ed25519(_) => return Err(Unusable::Member("x")),
+            Public::Ed25519(x) if x.len() != 32 => return Err(Unusable::Member("x")),
+            Public::Ed25519(x) if has_small_order(&x) => return Err(Unusable::SmallOrder),
+            Public::Ed25519(x) => (64, Box::new(move |_| ParsedPublicKey::new(&sig::ED25519, &x).ok())),
         };
         let verifiers = algorithms
             .iter()
@@ -329,6 +357,29 @@ pub(super) fn has_roca(n: &[u8]) -> bool {
         std::iter::successors(Some(1), |power| Some(power * (65537 % prime) % prime).filter(|next| *next != 1))
             .any(|power| power == rest)
     })
+}
+
+/// Whether an encoded Ed25519 point is one of those whose order divides 8 (RFC 8032 §5.1): signatures are made for such
+/// a key without any secret. They are known by their y, in both encodings where it has two; the sign of x is the top bit.
+fn has_small_order(point: &[u8]) -> bool {
+    const ORDER_8: [[u8; 31]; 2] = [
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+            0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+            0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03,
+        ],
+    ];
+    let Some((last, low)) = point.split_last() else { return false };
+    match (low, last & 0x7f) {
+        // y = 0 and y = 1
+        ([0 | 1, middle @ ..], 0) if middle.iter().all(|byte| *byte == 0) => true,
+        // y = -1, and 0 and 1 with the field's prime added
+        ([0xec..=0xee, middle @ ..], 0x7f) if middle.iter().all(|byte| *byte == 0xff) => true,
+        (low, last) => ORDER_8.iter().zip([0x05, 0x7a]).any(|(known, end)| low == known && last == end),
+    }
 }
 
 fn rsa_parameters(algorithm: Algorithm) -> Option<&'static sig::RsaParameters> {

@@ -110,6 +110,36 @@ fn unusable_keys_are_skipped_with_a_reason() {
 }
 
 #[test]
+fn ed25519_keys_of_small_order_are_refused() {
+    // every point whose order divides 8, in every encoding, with and without the sign of x
+    let mut keys: Vec<[u8; 32]> = Vec::new();
+    for (first, rest, last) in [(0, 0, 0), (1, 0, 0), (0xec, 0xff, 0x7f), (0xed, 0xff, 0x7f), (0xee, 0xff, 0x7f)] {
+        let mut y = [rest; 32];
+        (y[0], y[31]) = (first, last);
+        keys.push(y);
+    }
+    for y in [
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ] {
+        keys.push(std::array::from_fn(|at| u8::from_str_radix(&y[2 * at..2 * at + 2], 16).unwrap()));
+    }
+    for mut y in keys {
+        for sign in [0, 0x80] {
+            y[31] |= sign;
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": b64(y), "kid": "small"});
+            // with y = 1 this signature is good for every text
+            let mut signature = [0; 64];
+            signature[0] = 1;
+            let set = KeySet::parse(jwk.to_string().as_bytes(), Origin::Local, None).unwrap();
+            let forged = set.keys().iter().any(|key| key.verify(Algorithm::EdDSA, b"any text", &signature));
+            assert!(!forged, "{jwk}");
+            assert_eq!(judged(&jwk, Origin::Fetched, None), Err(Unusable::SmallOrder), "{jwk}");
+        }
+    }
+}
+
+#[test]
 fn secrets_count_only_in_local_sets_and_when_named() {
     let secret = |len: usize| json!({"kty": "oct", "k": b64(vec![7; len])});
     assert_eq!(judged(&secret(64), Origin::Fetched, HMAC), Err(Unusable::FetchedSecret));

@@ -171,6 +171,8 @@ fn signatures(cases: &mut Cases) {
     with("signature untouched", bytes.clone(), Ok(()));
     with("signature stripped", Vec::new(), bad);
     with("signature all zero", vec![0; 256], bad);
+    with("signature 1", [vec![0; 255], vec![1]].concat(), bad);
+    with("signature n", RSA.rsa_numbers().0, bad);
     with("signature cut", bytes[..255].to_vec(), bad);
     with("signature with a zero before", [&[0], &bytes[..]].concat(), bad);
     with("signature with a zero behind", [&bytes[..], &[0]].concat(), bad);
@@ -339,6 +341,7 @@ fn header_parameters(cases: &mut Cases) {
         ("typ list", r#""typ":["JWT"]"#),
         ("alg twice", r#""alg":"RS256""#),
         ("kid twice", r#""kid":"rsa","kid":"rsa""#),
+        ("kid with a lone surrogate", r#""kid":"\udfff""#),
         ("unknown name twice", r#""x":1,"x":2"#),
         ("nested name twice", r#""x":{"a":1,"a":2}"#),
         ("trailing comma", r#""x":1,"#),
@@ -419,6 +422,11 @@ fn encoding(cases: &mut Cases) {
         [claims(json!({})).trim_end_matches('}').as_bytes(), b",\"x\":\"\xc3\x28\"}"].concat(),
         bad,
     );
+    cases.payload(
+        "payload with a surrogate in UTF-8",
+        [claims(json!({})).trim_end_matches('}').as_bytes(), b",\"x\":\"\xed\xa0\x80\"}"].concat(),
+        bad,
+    );
     let text = claims(json!({}));
     let open = text.trim_end_matches('}');
     for twice in [
@@ -455,6 +463,11 @@ fn encoding(cases: &mut Cases) {
         cases.add(name, token, want);
     }
     cases.payload("lone surrogate", format!(r#"{open},"x":"\ud800"}}"#), bad);
+    cases.payload("lone surrogate in a name", format!(r#"{open},"\ud800":1}}"#), bad);
+    cases.payload("NUL behind the payload", format!("{text}\0"), bad);
+    cases.payload("white space behind the payload", format!("{text} \n"), Ok(()));
+    cases.payload("NUL, escaped, in another claim", format!(r#"{open},"x":"a\u0000"}}"#), Ok(()));
+    cases.payload("fraction of 9000 digits", format!("{open},\"x\":0.{}}}", "1".repeat(9_000)), Ok(()));
     cases.payload("nested too deep", format!("{open},\"x\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000)), bad);
     cases.payload("integer of 5000 digits", format!("{open},\"x\":{}}}", "9".repeat(5_000)), bad);
     cases.payload("3000 audiences", claims(json!({"aud": vec!["x"; 2_500]})), Err(R::AudienceMismatch));
@@ -496,6 +509,10 @@ fn dates(cases: &mut Cases) {
         ("253402300799", Ok(())),
         ("253402300800", bad),
         ("18446744073709551616", bad),
+        ("123456789012345678901234567890", bad),
+        ("1e308", bad),
+        ("-1e308", bad),
+        ("1e-400", late),
         ("1e400", Err(R::MalformedToken)),
         ("-0", late),
         ("01900000000", Err(R::MalformedToken)),

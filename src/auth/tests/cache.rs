@@ -37,7 +37,7 @@ fn equal_settings_share_entries_and_others_do_not() {
     ask(&strict(), &bearer(&token), None, &cache);
     assert!(ask(&strict(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
     type Change = fn(&mut Settings);
-    let changes: [(&str, Change, Result<(), R>); 8] = [
+    let changes: [(&str, Change, Result<(), R>); 9] = [
         ("audience", |s| s.providers[0].audiences = vec!["other".into()], Err(R::AudienceMismatch)),
         ("issuer", |s| s.providers[0].issuers = vec!["other".into()], Err(R::IssuerMismatch)),
         ("required claims", |s| s.providers[0].required_claims = vec!["jti".into()], Err(R::MissingClaim)),
@@ -45,6 +45,15 @@ fn equal_settings_share_entries_and_others_do_not() {
         ("lifetime", |s| s.providers[0].max_lifetime = Some(std::time::Duration::from_secs(5)), Err(R::InvalidClaim)),
         ("token size", |s| s.max_token_size = 100, Err(R::TokenTooLarge)),
         ("keys", |s| s.providers[0].keys = local(&json!({"keys": []})), Err(R::UnknownKey)),
+        (
+            "keys of one set",
+            |s| {
+                let text = key_set().to_string();
+                let none = KeySet::parse_at_most(text.as_bytes(), Origin::Local, None, 0).unwrap();
+                s.providers[0].keys = KeySource::fixed(none);
+            },
+            Err(R::UnknownKey),
+        ),
         (
             "algorithms",
             |s| s.providers[0].algorithms = Some(Algorithms::of(&[Algorithm::ES256])),

@@ -16,31 +16,47 @@ fn policy() -> JwtAuth {
 }
 
 fn checks(token: &str) -> Vec<Check> {
-    let policy = policy();
-    policy.checks(&ask(&policy, &bearer(token), None, &TokenCache::off()))
+    checks_of(&policy(), &bearer(token))
+}
+
+fn checks_of(policy: &JwtAuth, headers: &http::HeaderMap) -> Vec<Check> {
+    policy.checks(&ask(policy, headers, None, &TokenCache::off()))
+}
+
+/// The check that failed. Those before it are good or not wanted, those behind it were not reached.
+#[track_caller]
+fn failed(all: &[Check]) -> &Check {
+    let at = all.iter().position(|check| check.outcome == Outcome::Failed).expect("one that failed");
+    assert!(all[..at].iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::NotChecked)), "{all:?}");
+    assert!(all[at + 1..].iter().all(|check| check.outcome == Outcome::NotReached && check.found.is_empty()));
+    &all[at]
 }
 
 #[test]
 fn a_good_token_passes_every_check_and_shows_what_was_found() {
     let all = checks(&signed(claims(json!({}))));
     assert!(all.iter().all(|check| check.outcome == Outcome::Ok), "{all:?}");
+    assert!(checks_of(&strict(), &bearer(&signed(claims(json!({}))))).iter().all(|check| match check.name {
+        "lifetime" | "typ" | "headers" => check.outcome == Outcome::NotChecked && check.expected == "anything",
+        _ => check.outcome == Outcome::Ok,
+    }));
     let row = |name: &str| all.iter().find(|check| check.name == name).map(|c| (c.expected.as_str(), c.found.as_str()));
     assert_eq!(row("iss"), Some(("`https://idp.example/realms/a`", "\"https://idp.example/realms/a\"")));
     assert_eq!(row("aud"), Some(("`my-app`", "\"my-app\"")));
     assert_eq!(row("nbf"), Some(("not later than now, leeway 60s", "absent")));
     assert_eq!(row("lifetime"), Some(("`exp` - `iat` of at most 3600s", "610s")));
-    assert_eq!(row("identity headers"), Some(("`x-user`", "`x-user`")));
+    assert_eq!(row("headers"), Some(("`x-user`", "`x-user`")));
     let order: Vec<&str> = all.iter().map(|check| check.name).collect();
-    assert_eq!(order[..8], ["token", "size", "parts", "header", "iss", "key", "signature", "payload"]);
-    assert_eq!(order[8..], ["aud", "exp", "nbf", "iat", "required claims", "lifetime", "typ", "identity headers"]);
+    assert_eq!(order[..8], ["token", "size", "parts", "header", "payload", "iss", "key", "signature"]);
+    assert_eq!(order[8..], ["types", "aud", "exp", "nbf", "iat", "required", "lifetime", "typ", "headers"]);
 }
 
 #[test]
 fn a_refused_token_shows_where_it_failed() {
     let with = |more: Value| signed(claims(more));
     let without_exp = json!({"iss": ISSUER, "aud": AUDIENCE, "iat": NOW}).to_string();
-    for (token, failed) in [
-        (String::new(), "parts"),
+    for (token, wanted) in [
+        (String::new(), "token"),
         ("x".repeat(20_000), "size"),
         ("a.b".to_owned(), "parts"),
         (RSA.token(Algorithm::RS256, "{}", "{}"), "header"),
@@ -51,35 +67,105 @@ fn a_refused_token_shows_where_it_failed() {
         (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, claims(json!({}))), "key"),
         (RSA.token(Algorithm::RS256, r#"{"alg":"HS256","kid":"rsa"}"#, claims(json!({}))), "key"),
         (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({}))), "signature"),
-        (with(json!({"sub": 7})), "payload"),
+        (with(json!({"sub": 7})), "types"),
         (with(json!({"aud": "other"})), "aud"),
-        (with(json!({"aud": 7})), "aud"),
+        (with(json!({"aud": 7})), "types"),
         (with(json!({"exp": NOW - 100.0})), "exp"),
         (with(json!({"nbf": NOW + 100.0})), "nbf"),
-        (with(json!({"iat": "now"})), "iat"),
-        (signed(without_exp), "required claims"),
+        (with(json!({"iat": "now"})), "types"),
+        (signed(without_exp), "required"),
         (with(json!({"exp": NOW + 10_000.0})), "lifetime"),
         (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"rsa","typ":"at+jwt"}"#, claims(json!({}))), "typ"),
-        (with(json!({"sub": "é"})), "identity headers"),
+        (with(json!({"sub": "é"})), "headers"),
     ] {
         let all = checks(&token);
-        let at = all.iter().position(|check| check.name == failed).unwrap();
-        assert_eq!(all[at].outcome, Outcome::Failed, "{failed}: {all:?}");
-        assert!(!all[at].found.is_empty());
-        assert_eq!(all.iter().filter(|check| check.outcome == Outcome::Failed).count(), 1, "{failed}: {all:?}");
-        assert!(all[at + 1..].iter().all(|check| check.outcome == Outcome::NotReached && check.found.is_empty()));
-        let reached =
-            |check: &&Check| check.outcome == Outcome::Ok && ["iss", "key", "signature"].contains(&check.name);
-        assert_eq!(
-            all[..at].iter().filter(reached).count(),
-            match failed {
-                "payload" | "iss" | "header" | "parts" | "size" => 0,
-                "key" => 1,
-                "signature" => 2,
-                _ => 3,
-            },
-            "{failed}: {all:?}"
-        );
+        assert_eq!((failed(&all).name, failed(&all).found.is_empty()), (wanted, false), "{wanted}: {all:?}");
+    }
+}
+
+/// Tokens with two things wrong, and policies with several providers: the one list follows the order of the judge.
+#[test]
+fn the_first_fault_is_the_one_that_failed() {
+    let with = |more: Value| signed(claims(more));
+    let past = NOW - 1000.0;
+    for (token, wanted) in [
+        (with(json!({"exp": past, "aud": "other"})), "aud"),
+        (with(json!({"exp": past, "nbf": "soon"})), "types"),
+        (with(json!({"aud": "other", "iat": "now"})), "types"),
+        (with(json!({"exp": past, "sub": 7})), "types"),
+        (with(json!({"nbf": NOW + 500.0, "iat": NOW + 500.0})), "nbf"),
+        (with(json!({"exp": past, "nbf": NOW + 500.0})), "exp"),
+        (with(json!({"exp": NOW + 10_000.0, "sub": "é"})), "lifetime"),
+        (with(json!({"iss": 7, "exp": past})), "iss"),
+        (
+            RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"rsa","crit":["exp"]}"#, claims(json!({"exp": 1}))),
+            "header",
+        ),
+        (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, "[]"), "payload"),
+        // the key is known, and may not be used so
+        (RSA.token(Algorithm::RS384, r#"{"alg":"RS384","kid":"rsa"}"#, claims(json!({"exp": past}))), "key"),
+        (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({"exp": past, "aud": "other"}))), "signature"),
+        (format!("{}:{}", "x".repeat(20_000), "y"), "size"),
+    ] {
+        let all = checks(&token);
+        assert_eq!(failed(&all).name, wanted, "{all:?}");
+    }
+    // what stands wrong in its place is told before its size
+    let glued = headers(&[("authorization", &format!("Bearer:{}", "x".repeat(20_000)))]);
+    assert_eq!(failed(&checks_of(&policy(), &glued)).name, "token");
+    let token = signed(claims(json!({})));
+    let two = headers(&[("authorization", &format!("Bearer {token}")), ("authorization", "Basic YTpi")]);
+    assert_eq!(failed(&checks_of(&policy(), &two)).name, "token");
+}
+
+#[test]
+fn of_several_providers_the_one_that_had_the_last_word_is_told() {
+    let several = |second: &[&str]| {
+        let mut other = provider(local(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "s"}))]})));
+        other.name = "other".into();
+        other.issuers = second.iter().map(|issuer| (*issuer).to_owned()).collect();
+        other.audiences = vec!["other-app".into()];
+        JwtAuth::new(settings(vec![provider(local(&key_set())), other])).unwrap()
+    };
+    let header = r#"{"alg":"RS256","kid":"s"}"#;
+    let by_other = |more: Value| bearer(&STRANGER.token(Algorithm::RS256, header, claims(more)));
+    let row = |all: &[Check], name: &str| all.iter().find(|check| check.name == name).cloned().unwrap();
+
+    // both providers are of one issuer, and the key is the second's: its audiences count
+    let all = checks_of(&several(&[ISSUER]), &by_other(json!({"exp": 1})));
+    assert_eq!((failed(&all).name, row(&all, "aud").expected.as_str()), ("aud", "`other-app`"));
+    // no provider is of this issuer: all of theirs are told, and what each would have wanted besides
+    let all = checks_of(&several(&["https://other.example"]), &by_other(json!({"iss": "x"})));
+    assert_eq!(failed(&all).name, "iss");
+    assert_eq!(failed(&all).expected, "`https://idp.example/realms/a` or `https://other.example`");
+    assert_eq!(row(&all, "aud").expected, "provider `idp`: `my-app`; provider `other`: `other-app`");
+    // one that asks for no issuer takes the token, and its type is looked at with the other claims
+    let all = checks_of(&several(&[]), &by_other(json!({"iss": 7})));
+    assert_eq!((failed(&all).name, row(&all, "iss").outcome), ("types", Outcome::NotChecked));
+    let all = checks_of(&several(&[]), &by_other(json!({"aud": "other-app"})));
+    assert_eq!((row(&all, "iss").outcome, row(&all, "aud").outcome), (Outcome::NotChecked, Outcome::Ok));
+}
+
+#[test]
+fn memory_and_mode_change_nothing_in_the_list() {
+    let (cache, good) = (TokenCache::new(1 << 20), bearer(&signed(claims(json!({})))));
+    let policy = policy();
+    let cold = ask(&policy, &good, None, &cache);
+    let warm = ask(&policy, &good, None, &cache);
+    assert!(!cold.cached() && warm.cached());
+    assert_eq!(policy.checks(&cold), policy.checks(&warm));
+    // long after: what the cache remembers is judged again, and so is told
+    let late = ask_at(&policy, &good, None, &cache, NOW + 5000.0);
+    assert_eq!(failed(&policy.checks(&late)).name, "exp");
+
+    let bad = bearer(&signed(claims(json!({"exp": NOW - 1000.0, "aud": "other"}))));
+    let lists = [(Mode::Strict, false), (Mode::Optional, false), (Mode::Permissive, false), (Mode::Strict, true)];
+    for (mode, shadow) in lists {
+        let mut settings = settings(vec![provider(local(&key_set()))]);
+        (settings.mode, settings.shadow) = (mode, shadow);
+        let all = checks_of(&JwtAuth::new(settings).unwrap(), &bad);
+        assert_eq!(all, checks_of(&strict(), &bad), "{mode:?} {shadow}");
+        assert_eq!(failed(&all).name, "aud");
     }
 }
 

@@ -377,6 +377,102 @@ fn claims_become_headers_or_the_request_is_refused() {
 }
 
 #[test]
+fn numbers_become_headers_as_they_are_or_the_request_is_refused() {
+    let names = ["x-text", "x-json", "x-list", "x-deep"].map(http::HeaderName::from_static);
+    let paths = [&["n"][..], &["n"], &["list"], &["deep"]];
+    for (literal, written) in [
+        ("0", Ok("0")),
+        ("-0", Ok("0")),
+        ("-0.0", Ok("0")),
+        ("-1", Ok("-1")),
+        ("9007199254740993", Ok("9007199254740993")),
+        ("9223372036854775807", Ok("9223372036854775807")),
+        ("-9223372036854775808", Ok("-9223372036854775808")),
+        ("9223372036854775808", Ok("9223372036854775808")),
+        ("18446744073709551615", Ok("18446744073709551615")),
+        ("18446744073709551616", Err(R::InvalidClaim)),
+        ("-9223372036854775809", Err(R::InvalidClaim)),
+        ("170141183460469231731687303715884105727", Err(R::InvalidClaim)),
+        ("1.0", Ok("1.0")),
+        ("1.5", Ok("1.5")),
+        ("-2.25e3", Ok("-2250.0")),
+        ("1e2", Ok("100.0")),
+        ("0.1", Ok("0.1")),
+        ("0.30000000000000004", Ok("0.30000000000000004")),
+        ("123456.78901234567", Ok("123456.78901234567")),
+        ("1e-7", Ok("1e-7")),
+        ("9007199254740991.0", Ok("9007199254740991.0")),
+        ("9007199254740993.0", Err(R::InvalidClaim)),
+        ("-9007199254740992.0", Err(R::InvalidClaim)),
+        ("1e300", Err(R::InvalidClaim)),
+        ("1e400", Err(R::MalformedToken)),
+        ("-1e400", Err(R::MalformedToken)),
+    ] {
+        let good = claims(json!({}));
+        let open = good.trim_end_matches('}');
+        let payload = format!(r#"{open},"n":{literal},"list":["a",{literal}],"deep":{{"a":[{{"b":{literal}}}]}}}}"#);
+        for (at, (path, name)) in paths.iter().zip(&names).enumerate() {
+            let policy = with(|s| {
+                let path = path.iter().map(ToString::to_string).collect();
+                s.claims_to_headers = vec![ClaimHeader { path, header: name.clone(), json: at == 1 }];
+            });
+            let result = ask(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
+            let found = match result.identity().verified() {
+                Some(verified) => Ok(verified.headers()[0].1.to_str().unwrap().to_owned()),
+                None => Err(result.failure().unwrap().reason()),
+            };
+            let wanted = written.map(|text| match at {
+                2 => format!("a,{text}"),
+                3 => format!(r#"{{"a":[{{"b":{text}}}]}}"#),
+                _ => text.to_owned(),
+            });
+            assert_eq!(found, wanted, "{literal} as {name}");
+        }
+        let unwritten = verdict(&strict(), &signed(&payload));
+        assert_eq!(unwritten.is_err(), written == Err(R::MalformedToken), "{literal}: a number that is not written");
+    }
+}
+
+#[test]
+fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
+    for (literal, rule) in [
+        ("0", "type(jwt.n) == int && jwt.n == 0"),
+        ("-0", "type(jwt.n) == int && jwt.n == 0"),
+        ("9007199254740993", "type(jwt.n) == int && jwt.n != 9007199254740992"),
+        ("9223372036854775807", "type(jwt.n) == int && jwt.n == 9223372036854775807"),
+        ("-9223372036854775808", "type(jwt.n) == int && jwt.n < -9223372036854775807"),
+        ("9223372036854775808", "type(jwt.n) == uint && jwt.n == 9223372036854775808u && jwt.n > 9223372036854775807"),
+        ("18446744073709551615", "type(jwt.n) == uint && jwt.n == 18446744073709551615u"),
+        ("18446744073709551616", "type(jwt.n) == double && jwt.n == 18446744073709551616.0"),
+        ("-9223372036854775809", "type(jwt.n) == double && jwt.n == -9223372036854775808.0"),
+        ("1.0", "type(jwt.n) == double && jwt.n == 1"),
+        ("1e2", "type(jwt.n) == double && jwt.n == 100"),
+        ("0.30000000000000004", "jwt.n == 0.30000000000000004 && jwt.n != 0.3"),
+    ] {
+        let open = claims(json!({}));
+        let token = signed(format!(r#"{},"n":{literal}}}"#, open.trim_end_matches('}')));
+        let result = ask(&strict(), &bearer(&token), None, &TokenCache::off());
+        let rule = crate::authz::Expression::compile(rule, crate::authz::Scope::Rule).unwrap();
+        let holds = with_head(&headers(&[]), None, |head| {
+            let subject = crate::authz::Subject {
+                claims: result.identity().verified().unwrap().claims(),
+                provider: "idp",
+                kid: None,
+                alg: "RS256",
+                issued_at: None,
+                expires_at: None,
+                split_claims: &[],
+            };
+            rule.test(&crate::authz::Vars {
+                subject: Some(subject),
+                ..crate::authz::Vars::of(head, crate::request::UnixTime(NOW))
+            })
+        });
+        assert_eq!(holds, Ok(true), "{literal}");
+    }
+}
+
+#[test]
 fn details_are_for_operators() {
     let policy = with(|_| {});
     for (token, parts) in [
@@ -385,7 +481,7 @@ fn details_are_for_operators() {
             ["`https://idp.example/realms/a/`", "only by a trailing slash"],
         ),
         (signed(claims(json!({"aud": ["x", "y"]}))), ["`aud` is `x`, `y`", "expected one of `my-app`"]),
-        (signed(claims(json!({"exp": NOW - 100.0}))), ["`exp` is 1699999900", "100s in the past, leeway 60s"]),
+        (signed(claims(json!({"exp": NOW - 100.0}))), ["`exp` is 1699999900", ", 100s in the past, leeway 60s"]),
         (
             RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, claims(json!({}))),
             ["no key `new`", "`rsa`, `any`, `p256`"],

@@ -81,7 +81,8 @@ fn rfc_appendices() {
     let suite = read(folder.join("rfc/rfc_appendix.json"));
     let all = Some(Algorithms::ASYMMETRIC.union(Algorithms::HMAC));
     let empty = json!({"keys": []});
-    for case in suite["cases"].as_array().unwrap() {
+    let cases = suite["cases"].as_array().unwrap();
+    for case in cases {
         let name = case["rfc"].as_str().unwrap();
         let compact = case["compact"].as_str().map_or_else(|| case["compact"].to_string(), str::to_owned);
         let key = if case["jwk"].is_null() { &empty } else { &case["jwk"] };
@@ -103,13 +104,14 @@ fn rfc_appendices() {
     assert_eq!((parsed.len(), parsed.skipped().len()), (1, 1), "the first key is for encryption");
     let parsed = KeySet::parse(suite["x5c_rfc7517_B"].to_string().as_bytes(), Origin::Fetched, None).unwrap();
     assert_eq!(parsed.kids().collect::<Vec<_>>(), ["1b94c"]);
+    println!("RFC 7515, 7516, 7517 and 7519 appendices: {} tokens and 2 key sets hold", cases.len());
 }
 
 #[test]
 fn jose_cookbook() {
     let Some(folder) = folder("JOSE cookbook") else { return };
     let folder = folder.join("jose-cookbook");
-    for (file, want) in [
+    let tokens = [
         ("jws/4_1.rsa_v15_signature.json", true),
         ("jws/4_2.rsa-pss_signature.json", true),
         ("jws/4_3.ecdsa_signature.json", true),
@@ -122,13 +124,14 @@ fn jose_cookbook() {
         ("rfc7797/4.2.hmac-sha2_b64_false.json", false),
         ("rfc7797/hmac-sha2_b64_false.json", false),
         ("curve25519/ecdh-es.json", false),
-    ] {
+    ];
+    for (file, want) in tokens {
         let case = read(folder.join(file));
         let output = &case["output"];
         let jws = output["compact"].as_str().map_or_else(|| output.to_string(), str::to_owned);
         assert_eq!(signature_holds(&jws, &case["input"]["key"]), want, "{file}");
     }
-    for (file, origin, usable) in [
+    let keys = [
         ("jwk/3_1.ec_public_key.json", Origin::Fetched, true),
         ("jwk/3_2.ec_private_key.json", Origin::Fetched, false),
         ("jwk/3_2.ec_private_key.json", Origin::Local, true),
@@ -137,11 +140,13 @@ fn jose_cookbook() {
         ("jwk/3_5.symmetric_key_mac_computation.json", Origin::Fetched, false),
         ("jwk/3_5.symmetric_key_mac_computation.json", Origin::Local, true),
         ("jwk/3_6.symmetric_key_encryption.json", Origin::Local, false),
-    ] {
+    ];
+    for (file, origin, usable) in keys {
         let all = Some(Algorithms::ASYMMETRIC.union(Algorithms::HMAC));
         let set = KeySet::parse(read(folder.join(file)).to_string().as_bytes(), origin, all).unwrap();
         assert_eq!(!set.is_empty(), usable, "{file} {origin:?} {:?}", set.skipped());
     }
+    println!("JOSE cookbook: {} tokens and {} keys hold", tokens.len(), keys.len());
 }
 
 #[test]
@@ -165,4 +170,5 @@ fn examples_of_other_gateways() {
         let result = ask_at(&policy, &bearer(token.trim()), None, &TokenCache::off(), 1_800_000_000.0);
         assert_eq!(outcome(&result), Ok(()), "{file}");
     }
+    println!("Envoy Gateway's example: 2 verdicts hold; agentgateway's: 2 hold");
 }

@@ -1,11 +1,13 @@
 //! What came of the tests, and how much of the config they met.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use super::super::output::{Paint, counted};
+use crate::auth::{self, Check};
+use crate::authz::Kind;
 use crate::explain::Explanation;
 use crate::snapshot::{Policies, Snapshot};
 
@@ -18,6 +20,14 @@ pub(super) struct Outcome {
     pub(super) told: Explanation,
 }
 
+impl Outcome {
+    /// The check of its token that failed, whether or not the test wants that.
+    fn failed_check(&self) -> Option<&Check> {
+        let step = self.told.authentication.as_ref()?;
+        step.checks.iter().find(|check| check.outcome == auth::Outcome::Failed)
+    }
+}
+
 /// All results.
 #[derive(Default)]
 pub(super) struct Report {
@@ -25,12 +35,14 @@ pub(super) struct Report {
     pub(super) coverage: Coverage,
 }
 
-/// Which routes took a request, and which rules were true.
+/// Which routes took a request, and which rules did what they are for.
 #[derive(Default)]
 pub(super) struct Coverage {
     routes: BTreeMap<(String, String), bool>,
     /// By origin and name.
     rules: BTreeMap<(String, String), bool>,
+    /// Those that are for refusing what does not hold; of all others it is seen when they are true.
+    requires: BTreeSet<(String, String)>,
 }
 
 impl Coverage {
@@ -47,7 +59,11 @@ impl Coverage {
 
     fn expect_rules(&mut self, policies: &Policies) {
         for rule in policies.rules.iter().flat_map(|set| &set.rules) {
-            self.rules.entry((rule.origin.to_string(), rule.name.to_string())).or_insert(false);
+            let key = (rule.origin.to_string(), rule.name.to_string());
+            if rule.kind == Kind::Require {
+                self.requires.insert(key.clone());
+            }
+            self.rules.entry(key).or_insert(false);
         }
     }
 
@@ -56,8 +72,11 @@ impl Coverage {
         if let (Some(listener), Some(route)) = (&told.listener, &told.route) {
             self.routes.insert((listener.name.clone(), route.name.clone()), true);
         }
-        for rule in told.authorization.iter().flat_map(|set| &set.rules).filter(|rule| rule.result == "true") {
-            self.rules.insert((rule.origin.clone(), rule.name.clone()), true);
+        for rule in told.authorization.iter().flat_map(|set| &set.rules) {
+            let key = (rule.origin.clone(), rule.name.clone());
+            if (rule.result == "true") != self.requires.contains(&key) {
+                self.rules.insert(key, true);
+            }
         }
     }
 
@@ -101,8 +120,8 @@ impl Report {
             for (what, expected, got) in &outcome.differences {
                 let _ = writeln!(out, "      {what}: expected {expected}, got {got}");
             }
-            if let Some(detail) = outcome.told.authentication.as_ref().and_then(|step| step.detail.as_ref()) {
-                let _ = writeln!(out, "      {}", detail.escape_debug());
+            if let Some(check) = outcome.failed_check() {
+                let _ = writeln!(out, "      FAIL {}: {}", check.name, check.found.escape_debug());
             }
         }
         let (all, failed) = (self.outcomes().count(), self.failed());
@@ -117,8 +136,9 @@ impl Report {
         for (listener, route) in Coverage::missing(&self.coverage.routes) {
             let _ = writeln!(out, "  never asked: route {route} of listener {listener}");
         }
-        for (origin, rule) in Coverage::missing(&self.coverage.rules) {
-            let _ = writeln!(out, "  never true: rule {rule} ({origin})");
+        for key @ (origin, rule) in Coverage::missing(&self.coverage.rules) {
+            let never = if self.coverage.requires.contains(key) { "never refused by" } else { "never true" };
+            let _ = writeln!(out, "  {never}: rule {rule} ({origin})");
         }
         out
     }
@@ -132,7 +152,13 @@ impl Report {
                 .map(|(what, expected, got)| json!({"what": what, "expected": expected, "got": got}))
                 .collect();
             let ok = differences.is_empty();
-            json!({"name": outcome.name, "place": outcome.place, "ok": ok, "differences": differences})
+            json!({
+                "name": outcome.name,
+                "place": outcome.place,
+                "ok": ok,
+                "differences": differences,
+                "failedCheck": outcome.failed_check(),
+            })
         };
         let files: Vec<Value> = self
             .files

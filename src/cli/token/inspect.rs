@@ -26,6 +26,9 @@ pub(super) struct InspectArgs {
     /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::moment)]
     at: Option<UnixTime>,
+    /// Fetch the keys of the config that have a URL, once.
+    #[arg(long, requires = "file")]
+    online: bool,
     /// How the result is written: JSON is `verified`, `header`, `claims`, `verdicts`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -54,7 +57,7 @@ pub(super) fn main(args: &InspectArgs) -> Done {
         None => None,
         Some(file) => {
             let config = ConfigArgs { file: Some(file.clone()), config: None };
-            match load::compiled(&config) {
+            match load::compiled_online(&config, args.online) {
                 Ok((_, snapshot)) => Some(verdicts(&snapshot, &token, now)),
                 Err(broken) => return Ok(broken.tell()),
             }
@@ -167,7 +170,7 @@ fn rows(text: &mut String, members: &Map<String, Value>, now: UnixTime) {
             "exp" | "nbf" | "iat" | "auth_time" => value.as_f64(),
             _ => None,
         };
-        let date = date.and_then(|at| Some(format!("  {}, {}", input::calendar(at)?, input::distance(at, now))));
+        let date = date.and_then(|at| Some(format!("  {}, {}", UnixTime(at).calendar()?, input::distance(at, now))));
         let name = name.escape_debug().to_string();
         let value = value.to_string();
         text.push_str(&format!("  {name:width$}  {}{}\n", printable(&value), date.unwrap_or_default()));

@@ -160,7 +160,8 @@ pub struct ClaimToHeader {
     pub claim: ClaimPath,
     /// The header's name.
     pub header: HeaderName,
-    /// How the value is written; default `text`.
+    /// How the value is written; default `text`. What can't be written as it is refuses the request with
+    /// `invalid_claim`: text that is no legal header value, an integer of more than 64 bits, a double of 2^53 or more.
     #[serde(default)]
     pub encoding: ClaimEncoding,
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::ANOTHER_SPELLING;
+
 /// A field of a map in the config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
@@ -100,7 +102,7 @@ impl<'s> Spot<'s> {
                 part.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one == name))
             };
             for (name, node) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                if fields.iter().any(|known| known.name == *name) {
+                if fields.iter().any(|known| known.name == *name) || node.get(ANOTHER_SPELLING).is_some() {
                     continue;
                 }
                 // of a choice among keys, what stands beside the key tells of it
@@ -135,6 +137,9 @@ impl<'s> Spot<'s> {
             }
         };
         for part in self.parts() {
+            if part.get(ANOTHER_SPELLING).is_some() && !std::ptr::eq(part, self.node) {
+                continue;
+            }
             for word in part.get("enum").and_then(Value::as_array).into_iter().flatten() {
                 add(word.as_str().map_or_else(|| word.to_string(), str::to_owned));
             }

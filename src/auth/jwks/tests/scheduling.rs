@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::server::{Server, ok};
+use super::server::{Server, ok, with};
 use crate::auth::jwks::fetch::{FetchError, FetchFault, Fetched};
 use crate::auth::jwks::task::{self, Schedule};
 use crate::auth::jwks::{FetchSettings, KeyLocation, Remote, Sources, State};
@@ -52,6 +52,7 @@ impl Idp {
                         keys: KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap(),
                         max_age: None,
                         url: "http://idp/keys".into(),
+                        clock_ahead: None,
                     }),
                     Err(fault) => Err(FetchError { url: "http://idp/keys".into(), fault }),
                 }
@@ -378,7 +379,28 @@ async fn equal_settings_share_a_source_and_an_unused_one_ends() {
     let gone = Arc::downgrade(&first);
     drop(first);
     assert!(gone.upgrade().is_none(), "the task does not keep its source");
-    let idle = Sources::new(None).get(settings("/a")).unwrap();
-    assert!(idle.current().is_none());
-    assert_eq!(crate::auth::jwks::fetch_once(settings("/a")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_runtime_keys_are_fetched_when_somebody_says_so() {
+    let keys = set_of(&["1"]).to_string();
+    let in_1994 = with("200 OK", "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nage: 60\r\n", &keys);
+    let server = Server::start(vec![with("503 X", "", ""), in_1994], None).await;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let url = format!("http://127.0.0.1:{}/keys", server.port);
+    let sources = Sources::new(None);
+    let source = sources.get(FetchSettings::new(KeyLocation::Url(url.clone()))).unwrap();
+    assert_eq!((source.current().is_none(), server.asked().len()), (true, 0), "nothing is fetched by itself");
+
+    let failed = sources.fetch_now(&source).await.unwrap().unwrap_err();
+    assert_eq!((failed.fault, server.asked().len()), (FetchFault::Status(503), 1), "tried once");
+    assert!(source.status().unwrap().last_error.unwrap().ends_with("status 503, expected 2xx"));
+    let answer = sources.fetch_now(&source).await.unwrap().unwrap();
+    assert_eq!((answer.keys, answer.url), (1, url));
+    let now = crate::request::UnixTime::now().0;
+    assert!((answer.clock_ahead.unwrap() + now - 784_111_777.0 - 60.0).abs() < 60.0, "{:?}", answer.clock_ahead);
+    assert_eq!(asked(&policy_of(&source), "1").await, Ok(()));
+
+    assert!(Sources::new(None).fetch_now(&source).await.is_none(), "another's source");
+    assert!(sources.fetch_now(&local(&set_of(&["1"]))).await.is_none(), "keys without a URL");
 }

@@ -1,0 +1,115 @@
+//! What a request costs besides its token and its route: its one meaning, and the edits of its head.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+use std::time::Duration;
+
+use divan::{Bencher, black_box};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request as HttpRequest};
+use portcullis::drain;
+use portcullis::proxy::normalize::{Connection, Request};
+use portcullis::proxy::path::PathRules;
+use portcullis::proxy::trace::TraceParent;
+use portcullis::proxy::watch::Patience;
+use portcullis::proxy::{forwarded, hop};
+use portcullis::request::{Scheme, Source};
+use portcullis::snapshot::Limits;
+
+fn main() {
+    divan::main();
+}
+
+/// What a browser sends.
+const HEAD: [(&str, &str); 12] = [
+    ("host", "api.example.com"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("accept-language", "en-US,en;q=0.5"),
+    ("accept-encoding", "gzip, deflate, br, zstd"),
+    ("referer", "https://www.example.com/orders"),
+    ("connection", "keep-alive"),
+    ("cookie", "theme=dark; lang=en; seen=1"),
+    ("sec-fetch-dest", "document"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-site", "same-site"),
+    ("te", "trailers"),
+];
+
+fn head(path: &str) -> Box<Parts> {
+    let request = HEAD.iter().fold(HttpRequest::get(path), |request, (name, value)| request.header(*name, *value));
+    Box::new(request.body(()).unwrap().into_parts().0)
+}
+
+fn connection() -> Connection {
+    let source = Source::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
+    let peer = HeaderValue::from_static("192.0.2.1");
+    Connection { scheme: Scheme::Http, source, tls: None, peer, drain: drain::new().drain(), slot: None }
+}
+
+fn limits() -> Limits {
+    let seconds = Duration::from_secs;
+    Limits {
+        head: 64 << 10,
+        headers: 100,
+        body: None,
+        connections: 10_000,
+        http2_streams: 100,
+        handshake_timeout: seconds(10),
+        patience: Patience { head: seconds(10), idle: seconds(60), stall: seconds(60) },
+        drop_underscores: true,
+    }
+}
+
+/// A plain path costs a look; one with dots and escapes costs a new path.
+#[divan::bench(args = ["/orders/12?page=2", "/a/../orders//%7e12/./items?page=2"])]
+fn normalise(bencher: Bencher<'_, '_>, path: &str) {
+    let (connection, limits) = (connection(), limits());
+    let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+    bencher.with_inputs(|| head(path)).bench_local_values(|parts| {
+        let source = connection.source.clone();
+        let mut request = Request::read(parts, &connection, source, id.clone(), &limits).unwrap();
+        request.settle_path(&PathRules::default()).unwrap();
+        request
+    });
+}
+
+/// What is edited of every request's head on its way to a backend.
+#[divan::bench]
+fn edit_in_place(bencher: Bencher<'_, '_>) {
+    let peer = HeaderValue::from_static("192.0.2.1");
+    bencher.with_inputs(|| head("/").headers).bench_local_values(|mut headers: HeaderMap| {
+        hop::strip_request(&mut headers, |_| false);
+        forwarded::write(&mut headers, false, &peer, Scheme::Http, HeaderValue::from_static("api.example.com"));
+        TraceParent::of(&headers, black_box(7)).write(&mut headers);
+        headers
+    });
+}
+
+/// What a copy of that head would cost on top.
+#[divan::bench]
+fn copy(bencher: Bencher<'_, '_>) {
+    let headers = head("/").headers;
+    bencher.bench_local(|| black_box(&headers).clone());
+}
+
+/// What is edited of an answer's head.
+#[divan::bench]
+fn answer(bencher: Bencher<'_, '_>) {
+    let headers = || {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("server", "nginx"),
+            ("date", "Sun, 22 Nov 2026 02:25:52 GMT"),
+            ("content-type", "text/plain"),
+            ("content-length", "23"),
+            ("connection", "keep-alive"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers
+    };
+    bencher.with_inputs(headers).bench_local_values(|mut headers| {
+        hop::strip_response(&mut headers);
+        headers
+    });
+}

@@ -1,0 +1,188 @@
+use serde_json::Value;
+
+use super::{SPELLINGS, schema};
+use crate::config::{Source, document, load};
+
+/// Whether every field says what it is for.
+fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(members) => {
+            for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                // a key of a choice is told of beside it
+                if property.get("description").or(members.get("description")).is_none() {
+                    found.push(format!("{path}.{name}"));
+                }
+            }
+            for (name, member) in members {
+                undocumented(member, &format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| undocumented(item, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    let mut found = Vec::new();
+    undocumented(&schema(), "", &mut found);
+    assert_eq!(found, [""; 0]);
+}
+
+/// What the schema has against a value. Knows every keyword that the schema uses, and no other.
+fn faults(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    let Value::Object(keywords) = schema else {
+        if schema == &Value::Bool(false) {
+            found.push(format!("{path}: nothing may stand here"));
+        }
+        return;
+    };
+    let list = |keyword: &'static str| keywords[keyword].as_array().expect(keyword);
+    let holds = |schema: &Value| {
+        let mut inner = Vec::new();
+        faults(root, schema, value, path, &mut inner);
+        inner.is_empty()
+    };
+    for (keyword, wanted) in keywords {
+        let good = match keyword.as_str() {
+            "$ref" => {
+                let target = root.pointer(wanted.as_str().unwrap().strip_prefix('#').unwrap()).expect("a definition");
+                faults(root, target, value, path, found);
+                true
+            }
+            "type" => match wanted {
+                Value::Array(kinds) => kinds.iter().any(|kind| is(value, kind)),
+                kind => is(value, kind),
+            },
+            "const" => value == wanted,
+            "enum" => list("enum").contains(value),
+            "oneOf" => list("oneOf").iter().filter(|one| holds(one)).count() == 1,
+            "anyOf" => list("anyOf").iter().any(holds),
+            "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
+            "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
+            "items" => {
+                for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+                    faults(root, wanted, item, &format!("{path}[{at}]"), found);
+                }
+                true
+            }
+            "required" => value
+                .as_object()
+                .is_none_or(|object| list("required").iter().all(|name| object.contains_key(name.as_str().unwrap()))),
+            "properties" => {
+                for (name, member) in value.as_object().into_iter().flatten() {
+                    if let Some(property) = wanted.get(name) {
+                        faults(root, property, member, &format!("{path}.{name}"), found);
+                    }
+                }
+                true
+            }
+            "additionalProperties" => {
+                let known = keywords.get("properties").and_then(Value::as_object);
+                for (name, member) in value.as_object().into_iter().flatten() {
+                    if !known.is_some_and(|known| known.contains_key(name)) {
+                        faults(root, wanted, member, &format!("{path}.{name}"), found);
+                    }
+                }
+                true
+            }
+            "$schema" | "$defs" | "$comment" | "title" | "description" | "default" | "format" => true,
+            other => panic!("the schema has a keyword that this test does not know: {other}"),
+        };
+        if !good {
+            found.push(format!("{path}: {keyword} {wanted}"));
+        }
+    }
+}
+
+fn is(value: &Value, kind: &Value) -> bool {
+    match kind.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "null" => value.is_null(),
+        other => panic!("no such type: {other}"),
+    }
+}
+
+/// By the loader, and by the schema.
+fn accepted(yaml: &str) -> (bool, Vec<String>) {
+    let source = Source::new("x.yaml", yaml.to_owned());
+    let value: Value = document(&source, &|_| Some("x".to_owned())).expect("YAML");
+    let (root, mut found) = (schema(), Vec::new());
+    faults(&root, &root, &value, "", &mut found);
+    (load(source, &|_| Some("x".to_owned())).is_ok(), found)
+}
+
+#[test]
+fn what_the_loader_takes_the_schema_takes_too() {
+    let mut files = vec![("everything.yaml".to_owned(), include_str!("../tests/everything.yaml").to_owned())];
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            files.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+        }
+    }
+    assert!(files.len() > 5);
+    let policies = |inner: &str| format!("binds: [{{port: 1, listeners: [{{routes: [{{policies: {{{inner}}}}}]}}]}}]");
+    for inner in [
+        "jwtAuth: {mode: Strict, issuer: a, algorithms: [Ed25519, EdDSA], jwks: {file: x}}",
+        "jwtAuth: {mode: Optional, issuer: [a, b], audiences: c, jwks: '{}', location: {cookie: {name: x}}}",
+        "jwtAuth: {mode: Permissive, providers: [{issuer: a, jwks: {url: 'https://a'}}]}",
+        "jwtAuth: {mode: Shadow, issuer: 'https://a', jwtValidationOptions: {requiredClaims: [exp]}}",
+        "authorization: {mode: Enforce, rules: ['true', {allow: 'true'}, {name: x, require: 'true'}]}",
+        "authorization: {mode: Shadow, rules: []}",
+        "timeout: {requestTimeout: 1s, backendRequestTimeout: 1500ms}",
+        "localRateLimit: {maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}",
+        "localRateLimit: [{maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}]",
+        "apiKey: {mode: Strict, keys: [{key: abc}]}",
+        "apiKey: {mode: Optional, keys: [{key: abc}]}",
+        "requestMirror: [{backend: {host: 'a:1'}, percentage: 0.5}]",
+    ] {
+        files.push((inner.to_owned(), policies(inner)));
+    }
+    for (name, yaml) in files {
+        assert_eq!(accepted(&yaml), (true, Vec::new()), "{name}");
+    }
+    // the schema is one that refuses
+    for inner in ["jwtAuth: {mode: STRICT}", "timeouts: {}", "timeout: {request: [1s]}"] {
+        let (loads, found) = accepted(&policies(inner));
+        assert!(!loads && !found.is_empty(), "{inner}: {found:?}");
+    }
+}
+
+/// Whoever gives serde another spelling gives it to the schema as well.
+#[test]
+fn no_spelling_is_forgotten() {
+    fn walk(folder: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if !path.ends_with("schema/tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let parts = text.split("(alias = \"").skip(1);
+                found.extend(parts.map(|rest| rest.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config").as_ref(), &mut found);
+    found.sort();
+    let mut known = SPELLINGS.map(|(_, spelling, _)| spelling);
+    known.sort();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn explanations_pass_over_other_spellings() {
+    let schema = schema();
+    let takes = |path: &str| super::Spot::root(&schema).find(path).unwrap().takes();
+    assert_eq!(takes("jwtAuth.mode"), "strict | optional | permissive | shadow");
+    let timeout = super::Spot::root(&schema).find("timeout").unwrap();
+    assert!(timeout.fields().iter().all(|field| field.name != "requestTimeout"));
+    assert!(timeout.find("requestTimeout").is_ok());
+}

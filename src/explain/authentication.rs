@@ -1,0 +1,63 @@
+//! What came of a request's credentials. The checks are the judge's own list; here they only find their place.
+
+use serde_json::{Map, Value};
+
+use super::told::{AuthenticationStep, Credential};
+use super::written::Written;
+use crate::auth::{Authentication, Failure, Mode};
+use crate::reason::Reason;
+use crate::request::Head;
+use crate::snapshot::Policies;
+
+/// What is told of the credentials of a request.
+pub(super) fn step(
+    policies: &Policies,
+    found: &Authentication,
+    head: &Head<'_>,
+    written: &Written<'_>,
+) -> AuthenticationStep {
+    let token = found.identity().verified();
+    let jwt = policies.jwt.as_ref();
+    AuthenticationStep {
+        origin: written.jwt_origin.clone(),
+        mode: match jwt {
+            None => "none",
+            Some(jwt) if jwt.shadow() => "shadow",
+            Some(jwt) => match jwt.mode() {
+                Mode::Strict => "strict",
+                Mode::Optional => "optional",
+                Mode::Permissive => "permissive",
+            },
+        },
+        result: match token {
+            Some(_) => "verified",
+            None if found.rejection().is_some() => "refused",
+            None => "anonymous",
+        },
+        reason: found.failure().map(|failure| failure.reason().as_str()),
+        detail: found.failure().map(|failure| failure.detail().to_string()),
+        keys_error: found.failure().and_then(keys_error),
+        provider: found.provider().map(str::to_owned),
+        kid: token.and_then(|token| token.kid()).map(str::to_owned),
+        algorithm: token.map(|token| token.algorithm().as_str().to_owned()),
+        claims: token.map(|token| token.claims().clone()),
+        replaces: written.jwt_replaced.clone(),
+        credential: jwt.and_then(|jwt| jwt.glance(head)).map(|glance| Credential {
+            unverified_header: pick(&glance.header, &["alg", "kid", "typ"]),
+            unverified_claims: pick(&glance.claims, &["iss", "sub", "aud", "exp", "nbf", "iat"]),
+            places: glance.places,
+            bytes: glance.bytes,
+        }),
+        checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(found)),
+    }
+}
+
+/// What became of the last attempt to fetch the keys that are not there.
+fn keys_error(failure: &Failure) -> Option<String> {
+    let provider = failure.judge().filter(|_| failure.reason() == Reason::KeysUnavailable)?;
+    provider.keys().status()?.last_error
+}
+
+fn pick(from: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), from.get(*name)?.clone()))).collect()
+}

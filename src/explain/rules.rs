@@ -1,0 +1,57 @@
+//! What the rules say, one by one.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::told::{RuleStep, SetStep};
+use crate::authz::{Cause, Mode, Rule, RuleSet, Vars};
+
+/// What is told of one set.
+pub(super) fn step(set: &RuleSet, vars: &Vars<'_>) -> SetStep {
+    let trace = set.trace(vars);
+    let because = match (trace.cause, set.rule(trace.cause)) {
+        (Cause::NothingObjects, _) => "nothing objects".to_owned(),
+        (Cause::NoneAllows, _) => "there are allow rules, and none is true".to_owned(),
+        (Cause::Allowed(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
+        (Cause::Denied(_), rule) => format!("{} denies", rule.map_or("a rule", |rule| &rule.name)),
+        (Cause::Required(_), rule) => format!("{} is required and not true", rule.map_or("a rule", |rule| &rule.name)),
+    };
+    let steps = set.rules.iter().zip(&trace.results).enumerate().map(|(at, (rule, result))| RuleStep {
+        name: rule.name.to_string(),
+        kind: rule.kind.as_str(),
+        origin: rule.origin.to_string(),
+        expression: rule.expression.source().to_owned(),
+        result: match result {
+            Ok(true) => "true",
+            Ok(false) => "false",
+            Err(_) => "failed",
+        },
+        why: result.as_ref().err().map(ToString::to_string),
+        decides: trace.cause.rule() == Some(at),
+        reads: claims_read(rule, vars),
+    });
+    SetStep {
+        level: set.level.as_str(),
+        origin: set.origin.to_string(),
+        mode: if set.mode == Mode::Shadow { "shadow" } else { "enforce" },
+        allows: trace.cause.allows(),
+        because,
+        rules: steps.collect(),
+    }
+}
+
+/// What a rule reads of the claims of a verified token, by the names that it uses.
+fn claims_read(rule: &Rule, vars: &Vars<'_>) -> BTreeMap<String, Value> {
+    let Some(subject) = &vars.subject else { return BTreeMap::new() };
+    let value = |path: &str| {
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let mut value = subject.claims.get(first)?;
+        for name in rest.into_iter().flat_map(|rest| rest.split('.')) {
+            value = value.get(name)?;
+        }
+        Some(value.clone())
+    };
+    let names = rule.expression.reads().into_iter().filter_map(|name| Some((name, name.strip_prefix("jwt.")?)));
+    names.map(|(name, path)| (name.to_owned(), value(path).unwrap_or(Value::Null))).collect()
+}

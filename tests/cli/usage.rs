@@ -1,0 +1,190 @@
+//! What every command has in common: how it takes what is not there or not what it should be, and how it writes its
+//! results.
+
+use serde_json::Value;
+
+use super::support::TempDir;
+use super::{ALICE, BOB, Ended, GOOD, run, run_with};
+
+/// The commands that read a config, with `CONFIG` where it stands.
+const READ_A_CONFIG: [&[&str]; 8] = [
+    &["-f", "CONFIG"],
+    &["run", "-f", "CONFIG"],
+    &["validate", "-f", "CONFIG"],
+    &["explain", "-f", "CONFIG", "GET", "/"],
+    &["test", "-f", "CONFIG", "examples/tests/quickstart.yaml"],
+    &["token", "inspect", ALICE, "-f", "CONFIG"],
+    &["config", "print", "-f", "CONFIG"],
+    &["health", "-f", "CONFIG"],
+];
+
+/// Those that read other files.
+const READ_YAML: [&[&str]; 2] = [&["test", "-f", GOOD, "CONFIG"], &["import", "istio", "CONFIG"]];
+const READ_TEXT: [&[&str]; 4] = [
+    &["token", "jwks", "CONFIG"],
+    &["token", "mint", "--key", "CONFIG"],
+    &["token", "inspect", "@CONFIG"],
+    &["explain", "-f", GOOD, "--token", "@CONFIG", "GET", "/"],
+];
+
+fn with(arguments: &[&str], file: &str) -> Ended {
+    let arguments: Vec<String> = arguments.iter().map(|one| one.replace("CONFIG", file)).collect();
+    run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_clear_line_for_every_command() {
+    let folder = TempDir::new();
+    let large = folder.write("large.yaml", vec![b'#'; (4 << 20) + 1]);
+    let latin = folder.write("latin.yaml", b"binds: [\xe9]");
+    for (file, says) in [
+        ("no/such.yaml", "there is no such file"),
+        (large.to_str().unwrap(), "longer than 4 MiB"),
+        (latin.to_str().unwrap(), "not UTF-8 text"),
+        ("src", "it can't be read: Is a directory"),
+    ] {
+        for arguments in READ_A_CONFIG.iter().chain(&READ_YAML) {
+            let ended = with(arguments, file);
+            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
+            assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
+            assert!(ended.err.starts_with("error") && ended.err.contains(&format!("{file}:")), "{}", ended.err);
+            assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
+        }
+        for arguments in READ_TEXT {
+            let ended = with(arguments, file);
+            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
+            assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
+            assert!(ended.err.starts_with(&format!("error: {file} ")), "{arguments:?}: {}", ended.err);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_shown_where_it_is_wrong() {
+    let folder = TempDir::new();
+    for text in ["binds: [", "{", "a: 'b"] {
+        let file = folder.write("broken.yaml", text);
+        for arguments in READ_A_CONFIG.iter().chain(&READ_YAML) {
+            let ended = with(arguments, file.to_str().unwrap());
+            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
+            let first = ended.err.lines().next().unwrap_or_default();
+            assert!(first.starts_with("error") && first.contains("broken.yaml:1:"), "{arguments:?} {first}");
+            assert!(ended.err.contains("not YAML: "), "{arguments:?} {}", ended.err);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_url_token_or_key_is_one_clear_line() {
+    for (arguments, code, says) in [
+        (&["explain", "-f", GOOD, "GET", "http://"][..], 2, "error: not a URL or path: `http://`"),
+        (&["explain", "-f", GOOD, "GET", "a b"], 2, "error: not a URL or path: `a b`"),
+        (&["explain", "-f", GOOD, "--token", "", "GET", "/"], 2, "error: there is no token: it is empty"),
+        (&["explain", "-f", GOOD, "--token", "a\nb", "GET", "/"], 2, "error: the token holds characters"),
+        (&["health", "--url", "nonsense"], 2, "error: not a URL: nonsense"),
+        (&["health", "--url", "https://localhost"], 2, "error: not a URL: https://localhost"),
+        (&["token", "inspect", ""], 2, "error: there is no token: it is empty"),
+        (&["token", "inspect", "abc"], 1, "error: not a JWT: "),
+        (&["token", "inspect", "a.b.c"], 1, "error: "),
+        (&["token", "mint", "--key", "README.md"], 2, "error: README.md: neither JSON nor PEM"),
+        (&["token", "jwks", "README.md"], 2, "error: README.md: neither JSON nor PEM"),
+        (&["validate"], 2, "error[E001]: <config>: no config was named; name one with `-f FILE`"),
+        (&["run"], 2, "error[E001]: <config>: no config was named; name one with `-f FILE`"),
+        (&["schema", "--explain", "nonsense"], 2, "error: there is no field `nonsense`"),
+        (&["config", "print", "-f", GOOD, "--route", "nonsense"], 2, "error: there is no route `nonsense`"),
+    ] {
+        let ended = run(arguments);
+        assert_eq!((ended.code, ended.out.as_str()), (code, ""), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
+        assert!(ended.err.starts_with(says), "{arguments:?}: {}", ended.err);
+    }
+    // a token that is none is judged as the gateway would
+    let ended = run(&["explain", "-f", GOOD, "--token", "abc", "GET", "/"]);
+    assert!(ended.code == 3 && ended.err.is_empty() && ended.out.contains("=> 401 malformed_token"), "{ended:?}");
+}
+
+/// Every command, what it is called in the help, and how it ends.
+fn commands(folder: &TempDir) -> Vec<(Vec<String>, &'static [&'static str], i32)> {
+    let key = folder.path().join("key").to_str().unwrap().to_owned();
+    let private = format!("{key}.private.json");
+    let all: [(&str, &'static [&'static str], i32); 13] = [
+        ("validate -f GOOD", &["validate"], 0),
+        ("explain -f GOOD -t BOB GET /admin", &["explain"], 4),
+        ("test examples/tests/quickstart.yaml", &["test"], 0),
+        ("token keygen --force --out KEY", &["token", "keygen"], 0),
+        ("token jwks PRIVATE", &["token", "jwks"], 0),
+        ("token mint --key PRIVATE --sub a", &["token", "mint"], 0),
+        ("token inspect ALICE -f GOOD", &["token", "inspect"], 0),
+        ("config print --effective -f GOOD", &["config", "print"], 0),
+        ("schema --explain jwtAuth", &["schema"], 0),
+        ("completion bash", &["completion"], 0),
+        ("version", &["version"], 0),
+        ("health --url http://127.0.0.1:1", &["health"], 1),
+        ("schema", &["schema"], 0),
+    ];
+    let word = |word: &str| match word {
+        "GOOD" => GOOD.to_owned(),
+        "ALICE" => ALICE.to_owned(),
+        "BOB" => BOB.to_owned(),
+        "KEY" => key.clone(),
+        "PRIVATE" => private.clone(),
+        other => other.to_owned(),
+    };
+    all.into_iter().map(|(line, name, code)| (line.split(' ').map(word).collect(), name, code)).collect()
+}
+
+#[test]
+fn every_command_writes_text_and_json_and_its_help_names_each_member() {
+    let folder = TempDir::new();
+    for (arguments, name, code) in commands(&folder) {
+        let output = |format: &str| {
+            let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            all.extend(["--output", format]);
+            run(&all)
+        };
+        let (text, json) = (output("text"), output("json"));
+        assert_eq!((text.code, json.code), (code, code), "{arguments:?}: {text:?} {json:?}");
+        assert!(json.err.is_empty(), "{arguments:?}: {json:?}");
+        let Value::Object(members) = json.json() else { panic!("{arguments:?}: no object") };
+        let help = run(&[name, &["--help"]].concat()).out;
+        assert!(help.contains("Examples:"), "{name:?} teaches by example:\n{help}");
+        for member in members.keys() {
+            // a key set and a schema are formats of their own
+            let own = arguments[..] == ["schema"] || name == ["token", "jwks"];
+            assert!(own || help.contains(&format!("`{member}`")), "{name:?}: `{member}` is not in its help");
+        }
+    }
+    let manifest = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n";
+    let imported = run_with(&["import", "istio", "-", "--output", "text"], manifest);
+    assert_eq!(imported.code, 1, "{imported:?}");
+    for name in ["run", "import"] {
+        assert!(run(&[name, "--help"]).out.contains("Examples:"), "{name}");
+    }
+}
+
+#[test]
+fn the_help_of_explain_names_everything_in_its_json() {
+    fn names(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    found.push(name.clone());
+                    // these hold names of the token's and the rules' own
+                    if !matches!(name.as_str(), "claims" | "credential" | "reads") {
+                        names(member, found);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+            _ => {}
+        }
+    }
+    let help = run(&["explain", "--help"]).out;
+    let told = run(&["explain", "-f", GOOD, "-t", BOB, "--output", "json", "GET", "/admin"]).json();
+    let mut found = Vec::new();
+    names(&told, &mut found);
+    assert!(found.len() > 40);
+    for name in found {
+        assert!(help.contains(&format!("`{name}`")), "`{name}` is not in the help of explain");
+    }
+}
