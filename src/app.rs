@@ -89,8 +89,8 @@ impl Gateway {
             );
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
-        let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
         reload::log_warnings(&loaded, &snapshot);
+        let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
         let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines(), tally);
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();

@@ -18,7 +18,7 @@ use crate::upstream::load::Load;
 /// What is handed on from one config to the next.
 #[derive(Debug)]
 pub struct Kept {
-    pub(super) sources: Arc<Sources>,
+    pub(super) sources: Sources,
     pub(super) limits: Known<RateLimit>,
     pub(super) logins: Known<BasicAuth>,
     pub(super) loads: Known<Load>,
@@ -27,13 +27,13 @@ pub struct Kept {
 impl Kept {
     /// Nothing yet. Keys are fetched and backends checked on `runtime`; `None`: never, as when a config is only checked.
     pub fn new(runtime: Option<Handle>) -> Self {
-        Self::of(Arc::new(Sources::new(runtime)))
+        let (limits, logins, loads) = Default::default();
+        Self { sources: Sources::new(runtime), limits, logins, loads }
     }
 
-    /// Nothing yet but sources of keys.
-    pub fn of(sources: Arc<Sources>) -> Self {
-        let (limits, logins, loads) = Default::default();
-        Self { sources, limits, logins, loads }
+    /// The keys that are fetched.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 }
 
