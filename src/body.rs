@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -102,12 +102,14 @@ pub struct Progress {
     moved: AtomicU64,
     /// The client is to bring the next piece.
     awaits_client: AtomicBool,
+    /// The last four bytes.
+    tail: AtomicU32,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        let (bytes, failure, moved, awaits_client) = Default::default();
-        Self { bytes, failure, born: Instant::now(), moved, awaits_client }
+        let (bytes, failure, moved, awaits_client, tail) = Default::default();
+        Self { bytes, failure, born: Instant::now(), moved, awaits_client, tail }
     }
 }
 
@@ -115,6 +117,13 @@ impl Progress {
     /// Bytes that arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection whose last four bytes are these has brought nothing behind the body, as far as that can be
+    /// told from them. What frames a chunked body is not known here.
+    pub fn ends_in(&self, tail: u32) -> bool {
+        let missing = 4_u64.saturating_sub(self.bytes()) as u32;
+        missing < 4 && (tail ^ self.tail.load(Ordering::Relaxed)) << (8 * missing) == 0
     }
 
     /// Why the body failed, if it did: then the backend is not to blame for a broken exchange.
@@ -134,6 +143,12 @@ impl Progress {
             return Duration::ZERO;
         }
         self.born.elapsed().saturating_sub(Duration::from_micros(self.moved.load(Ordering::Relaxed)))
+    }
+
+    fn arrived(&self, data: &[u8]) {
+        let last = data.get(data.len().saturating_sub(4)..).unwrap_or_default();
+        let tail = last.iter().fold(self.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
+        self.tail.store(tail, Ordering::Relaxed);
     }
 
     fn moved(&self) {
@@ -186,8 +201,15 @@ fn is_forbidden_trailer(name: &str) -> bool {
         "authorization"
             | "cookie"
             | "host"
+            | "set-cookie"
             | "content-length"
             | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "cache-control"
+            | "expect"
+            | "max-forwards"
+            | "range"
             | "forwarded"
             | "via"
             | "traceparent"
@@ -202,6 +224,7 @@ fn is_forbidden_trailer(name: &str) -> bool {
             | "proxy-authorization"
             | "proxy-authenticate"
     ) || name.starts_with("x-")
+        || name.starts_with("if-")
         || name.contains('_')
 }
 
@@ -364,6 +387,7 @@ impl ClientBody {
                 self.stall.moved();
                 self.progress.moved();
                 if let Some(data) = frame.data_ref() {
+                    self.progress.arrived(data);
                     let so_far =
                         self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
                     if self.limit.is_some_and(|limit| so_far > limit) {
@@ -478,6 +502,28 @@ impl Stall {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+
+    #[test]
+    fn the_end_of_a_body_is_told_from_what_follows_it() {
+        for (pieces, tail, expected) in [
+            (&["hello"][..], b"ello", true),
+            (&["he", "l", "lo"], b"ello", true),
+            (&["hello"], b"lo\r\n", false),
+            (&["hello"], b"lloG", false),
+            (&["hi"], b"\r\nhi", true),
+            (&["hi"], b"\n\nhi", true),
+            (&["hi"], b"hiGE", false),
+            (&["\0"], b"abc\0", true),
+            (&[], b"\r\n\r\n", false),
+        ] {
+            let progress = Progress::default();
+            for piece in pieces {
+                progress.arrived(piece.as_bytes());
+                progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+            assert_eq!(progress.ends_in(u32::from_be_bytes(*tail)), expected, "{pieces:?} {tail:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stall_is_time_without_movement() {

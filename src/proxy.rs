@@ -9,6 +9,7 @@ pub mod audit;
 mod ext_authz;
 pub mod forward;
 pub mod forwarded;
+mod grpc;
 pub mod hop;
 pub mod host;
 mod mirror;
@@ -217,7 +218,12 @@ async fn respond(
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
             let client = Arc::clone(&cx.connection);
-            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await
+            let tunnel = upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record);
+            let answer = Box::pin(tunnel).await;
+            if answer.as_ref().is_ok_and(|answer| answer.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
+                cx.watch.becomes_tunnel();
+            }
+            answer
         } else {
             let settings = &cx.snapshot.settings;
             match forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record) {

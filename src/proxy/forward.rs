@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 use super::access::Record;
 use super::answer::Content;
 use super::reply::is_grpc;
-use super::{hop, mirror, retry};
+use super::{grpc, hop, mirror, retry};
 use crate::authz::Permit;
 use crate::body::{Inbound, Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
@@ -37,6 +37,10 @@ pub struct Outbound<'a> {
     progress: Option<Arc<Progress>>,
     /// When the whole exchange must be over.
     pub(super) end: Option<Instant>,
+    /// The client wants it over before the route does, so that it says nothing of a backend to be late.
+    hurried: bool,
+    /// A gRPC client that reads trailers, and so learns there what broke its answer off.
+    pub(super) reads_trailers: bool,
 }
 
 /// Chooses a backend and gives the request the form that goes there.
@@ -77,11 +81,15 @@ pub fn prepare<'a>(
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
     }
+    let own = if grpc { grpc::timeout(&parts.headers) } else { None };
+    let hurried = own.is_some_and(|own| route.timeouts.request.is_none_or(|whole| own < whole));
+    let whole = if hurried { own } else { route.timeouts.request };
+    let end = whole.and_then(|whole| record.started().checked_add(whole));
+    let reads_trailers = grpc && parts.version == Version::HTTP_2;
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
-    let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
-    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end })
+    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end, hurried, reads_trailers })
 }
 
 impl<'a> Outbound<'a> {
@@ -103,7 +111,7 @@ impl<'a> Outbound<'a> {
             Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
                 Err(Reason::UpstreamReset.into()) // nobody asked for that
             }
-            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
+            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end, self.reads_trailers)),
             Err(error) => {
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
@@ -164,7 +172,7 @@ impl<'a> Outbound<'a> {
 
     /// The exchange was given up, and could not count that itself.
     fn timed_out(&self) -> Error {
-        if let Some(load) = &self.endpoint.load {
+        if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.hurried) {
             load.ended(false);
         }
         Error::Timeout
@@ -282,11 +290,18 @@ fn unaddress(parts: &mut Parts) {
 }
 
 /// The answer as the client is to see it.
-pub(super) fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
+pub(super) fn settle(
+    response: Response<UpstreamBody>,
+    timeouts: &Timeouts,
+    end: Option<Instant>,
+    reads_trailers: bool,
+) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let streams = kind.is_some_and(|kind| is_grpc(kind) || hop::begins_with(kind, b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
-    Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
+    let reads_trailers = reads_trailers && kind.is_some_and(is_grpc);
+    let end = end.map(tokio::time::Instant::from_std);
+    Response::from_parts(parts, Content::backend(body, stall, end, reads_trailers))
 }

@@ -84,8 +84,7 @@ pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> 
         }
         Form::Grpc => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
-            headers.insert("grpc-message", grpc_message(reason.sentence()));
+            headers.extend(grpc_trailers(reason));
         }
     }
     if let Some(challenge) = challenge(rejection, realm) {
@@ -129,6 +128,14 @@ fn problem(reason: Reason, id: &str) -> Bytes {
         "instance": id,
     });
     Bytes::from(document.to_string())
+}
+
+/// How a gRPC call ends that failed for `reason`.
+pub fn grpc_trailers(reason: Reason) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
+    trailers.insert("grpc-message", grpc_message(reason.sentence()));
+    trailers
 }
 
 /// The gRPC specification's percent encoding of a message.
