@@ -83,7 +83,9 @@ impl Watched {
 
     /// The same for HTTP/2, with a budget for control frames.
     pub fn with_frames(transport: Transport, watch: Arc<Watch>, connection: Arc<Connection>) -> Self {
-        Self { frames: Some(Frames::new()), ..Self::new(transport, watch, connection) }
+        let mut watched = Self::new(transport, watch, connection);
+        watched.frames = Some(Frames::new());
+        watched
     }
 
     /// Our side is closed. If the client may still be sending, what comes is thrown away until it has noticed.
@@ -93,8 +95,10 @@ impl Watched {
             Transport::Tls(stream) => has_unread(stream.get_ref().0),
             Transport::Gone => false,
         };
-        if self.watch.is_tunnel() || !(self.watch.expects_more() || self.farewell.is_some() || unread(&self.transport))
-        {
+        if self.watch.is_tunnel() || self.watch.is_to_reset() {
+            return;
+        }
+        if !(self.watch.expects_more() || self.farewell.is_some() || unread(&self.transport)) {
             return;
         }
         let Some(stream) = std::mem::replace(&mut self.transport, Transport::Gone).into_tcp() else { return };
@@ -121,6 +125,19 @@ async fn throw_away(mut stream: TcpStream, connection: Arc<Connection>, limit: D
     tokio::select! {
         _ = tokio::time::timeout(limit, all) => {}
         () = async { drain.begun().await; tokio::time::sleep(LAST_MOMENT).await } => {}
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.watch.is_to_reset() {
+            let socket = match &self.transport {
+                Transport::Tcp(stream) => stream,
+                Transport::Tls(stream) => stream.get_ref().0,
+                Transport::Gone => return,
+            };
+            let _ = socket.set_zero_linger();
+        }
     }
 }
 
