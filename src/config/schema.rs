@@ -15,7 +15,7 @@ use super::value::Size;
 pub use walk::{Field, Spot};
 
 /// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
-const SPELLINGS: [(&str, &str, &str); 11] = [
+const SPELLINGS: [(&str, &str, &str); 12] = [
     ("JwtMode", "Strict", "strict"),
     ("JwtMode", "Optional", "optional"),
     ("JwtMode", "Permissive", "permissive"),
@@ -24,6 +24,7 @@ const SPELLINGS: [(&str, &str, &str); 11] = [
     ("AuthorizationMode", "Shadow", "shadow"),
     ("AuthMode", "Strict", "strict"),
     ("AuthMode", "Optional", "optional"),
+    ("AuthMode", "Permissive", "permissive"),
     ("Algorithm", "Ed25519", "EdDSA"),
     ("Timeout", "requestTimeout", "request"),
     ("Timeout", "backendRequestTimeout", "backend"),
@@ -47,21 +48,21 @@ pub fn schema() -> serde_json::Value {
 
 /// Adds a spelling of a key, or of a word in a choice.
 fn spell(node: &mut serde_json::Value, spelling: &str, own: &str) {
-    let marked = |node: &serde_json::Value| {
-        let mut copy = node.clone();
-        copy[ANOTHER_SPELLING] = format!("the same as `{own}`").into();
+    let copy = |node: &serde_json::Value| {
+        let mut copy = node.as_object().cloned().unwrap_or_default();
+        copy.insert(ANOTHER_SPELLING.to_owned(), format!("the same as `{own}`").into());
         copy
     };
     if let Some(words) = node.get_mut("oneOf").and_then(|words| words.as_array_mut())
-        && let Some(mut copy) = words.iter().find(|word| word.get("const").is_some_and(|word| word == own)).map(marked)
+        && let Some(mut word) = words.iter().find(|word| word.get("const").is_some_and(|word| word == own)).map(copy)
     {
-        copy["const"] = spelling.into();
-        words.push(copy);
+        word.insert("const".to_owned(), spelling.into());
+        words.push(word.into());
     }
     if let Some(keys) = node.get_mut("properties").and_then(|keys| keys.as_object_mut())
-        && let Some(copy) = keys.get(own).map(marked)
+        && let Some(key) = keys.get(own).map(copy)
     {
-        keys.insert(spelling.to_owned(), copy);
+        keys.insert(spelling.to_owned(), key.into());
     }
 }
 

@@ -8,14 +8,14 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Response, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::access::Record;
 use super::answer::Content;
 use super::reply::is_grpc;
 use super::{grpc, hop, mirror, retry};
 use crate::authz::Permit;
-use crate::body::{Progress, RequestBody};
+use crate::body::{Inbound, Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::line::UpstreamBody;
@@ -50,7 +50,7 @@ pub struct Outbound<'a> {
 pub fn prepare<'a>(
     _permit: Permit,
     mut parts: Box<Parts>,
-    body: Incoming,
+    body: Inbound,
     route: &'a Route,
     settings: &Settings,
     record: &mut Record,
@@ -59,19 +59,21 @@ pub fn prepare<'a>(
     record.text("backend", &endpoint.label);
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
-    let bodiless = body.is_end_stream();
     let body_limit = settings.limits.body;
-    if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
-        return Err(Rejection::closing(Reason::BodyTooLarge));
-    }
-    let progress = (!bodiless).then(Arc::<Progress>::default);
-    let mut body = match &progress {
-        Some(progress) => {
-            record.watch(Arc::clone(progress));
+    let (progress, mut body) = match body {
+        Inbound::Untouched(body) if !body.is_end_stream() => {
+            if body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+                return Err(Rejection::closing(Reason::BodyTooLarge));
+            }
+            let progress = Arc::<Progress>::default();
+            record.watch(Arc::clone(&progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
+            let identity = Arc::clone(&settings.identity_headers);
+            let body = RequestBody::new(body, Arc::clone(&progress), body_limit, stall, identity);
+            (Some(progress), body)
         }
-        None => RequestBody::Empty,
+        Inbound::Begun(body) => (Some(Arc::clone(body.progress())), RequestBody::Client(body)),
+        Inbound::Untouched(_) | Inbound::Gone => (None, RequestBody::Empty),
     };
     if !route.mirrors.is_empty() {
         mirror::begin(route, record.worker(), &parts, &mut body, grpc);
@@ -225,7 +227,7 @@ pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
 }
 
 /// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
-fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
     let Address::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
