@@ -83,9 +83,7 @@ impl Watched {
 
     /// The same for HTTP/2, with a budget for control frames.
     pub fn with_frames(transport: Transport, watch: Arc<Watch>, connection: Arc<Connection>) -> Self {
-        let mut watched = Self::new(transport, watch, connection);
-        watched.frames = Some(Frames::new());
-        watched
+        Self { transport, watch, connection, frames: Some(Frames::new()), farewell: None }
     }
 
     /// Our side is closed. If the client may still be sending, what comes is thrown away until it has noticed.
@@ -95,10 +93,8 @@ impl Watched {
             Transport::Tls(stream) => has_unread(stream.get_ref().0),
             Transport::Gone => false,
         };
-        if self.watch.is_tunnel() || self.watch.is_to_reset() {
-            return;
-        }
-        if !(self.watch.expects_more() || self.farewell.is_some() || unread(&self.transport)) {
+        if self.watch.is_tunnel() || !(self.watch.expects_more() || self.farewell.is_some() || unread(&self.transport))
+        {
             return;
         }
         let Some(stream) = std::mem::replace(&mut self.transport, Transport::Gone).into_tcp() else { return };

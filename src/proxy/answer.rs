@@ -63,13 +63,13 @@ impl AnswerBody {
 
     fn break_off(&mut self, reason: Reason, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.record.broke_off(reason);
+        if self.until_close {
+            self.watch.must_reset();
+        }
         if matches!(self.content, Content::Backend { reads_trailers: true, .. }) {
             // the end of this stream, which says that it failed; the backend's is dropped
             self.content = Content::Ready(Bytes::new());
             return Poll::Ready(Some(Ok(Frame::trailers(reply::grpc_trailers(reason)))));
-        }
-        if self.until_close {
-            self.watch.must_reset();
         }
         self.broken = Some(BodyError(reason));
         cx.waker().wake_by_ref();

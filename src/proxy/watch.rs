@@ -62,10 +62,10 @@ pub struct Watch {
     tail: AtomicU32,
     /// The request that is being answered has a body, whose end they may be.
     has_body: AtomicBool,
-    /// It has become a WebSocket's.
-    tunnel: AtomicBool,
     /// A close would look like the end of an answer that has none.
     reset: AtomicBool,
+    /// It has become a WebSocket's.
+    tunnel: AtomicBool,
 }
 
 /// What the last look saw, and when that began.
@@ -85,8 +85,8 @@ impl Seen {
 impl Watch {
     /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
     pub fn new(patience: Patience, serial: bool) -> Arc<Self> {
-        let (begun, in_head, active, blocked, events, tail, has_body, tunnel, reset) = Default::default();
-        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body, tunnel, reset })
+        let (begun, in_head, active, blocked, events, tail, has_body, reset, tunnel) = Default::default();
+        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body, reset, tunnel })
     }
 
     /// How long the client may take.
