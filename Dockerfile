@@ -9,7 +9,7 @@ COPY . .
 # The explicit target keeps crt-static away from build scripts and proc macros.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" \
- && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --bin portcullis --target "$target" \
+ && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features otlp --bin portcullis --target "$target" \
  && cp "target/$target/release/portcullis" /portcullis
 
 FROM scratch

@@ -5,6 +5,7 @@
 //! hosts that are names other than `localhost` (a page of another site could otherwise ask under a name of its own) and
 //! writes that come from another site.
 
+mod html;
 mod pages;
 mod ready;
 mod stats;
@@ -12,8 +13,8 @@ mod text;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -33,9 +34,14 @@ use crate::config::value::Address;
 use crate::control::Control;
 use crate::listen::socket;
 use crate::proxy::host::Host;
+use crate::telemetry::refusals;
 
 /// Connections to one of these addresses at a time.
 const MOST_CONNECTIONS: usize = 64;
+/// Descriptors that each of these addresses holds back.
+const SPARE_DESCRIPTORS: usize = 4;
+/// How long it rests when there are none left.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// Bytes of a request's body: a token and some headers.
 const LARGEST_BODY: usize = 256 << 10;
 /// For a request's head.
@@ -138,22 +144,36 @@ pub fn serve(sockets: Sockets, control: &Arc<Control>, runtime: &Handle) -> Endp
         }
         runtime.spawn(accept(kind, listener, Arc::clone(control)));
     }
+    runtime.spawn(remember(Arc::clone(control)));
     endpoints
+}
+
+/// Notes now and then how often requests were refused, for what happened lately.
+async fn remember(control: Arc<Control>) {
+    let mut tick = tokio::time::interval(refusals::EVERY);
+    loop {
+        tick.tick().await;
+        control.refusals.note(Instant::now(), &control.metrics);
+    }
 }
 
 async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Control>) {
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let spare = Arc::new(Spare::default());
+    spare.fill();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, ?kind, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if !spare.give() {
+                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                }
                 continue;
             }
         };
-        let control = Arc::clone(&control);
+        let (control, spare) = (Arc::clone(&control), Arc::clone(&spare));
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let control = Arc::clone(&control);
@@ -163,8 +183,30 @@ async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Cont
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            spare.fill(); // at once, before clients have what this connection leaves
             drop(slot);
         });
+    }
+}
+
+/// Descriptors that are held for these endpoints: when clients have taken all others, probes are still answered, and
+/// whoever runs the gateway can see why.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<std::fs::File>>);
+
+impl Spare {
+    /// Takes what is missing, if there is any to be had.
+    fn fill(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while held.len() < SPARE_DESCRIPTORS {
+            let Ok(file) = std::fs::File::open("/dev/null") else { return };
+            held.push(file);
+        }
+    }
+
+    /// Sets one free; whether there was one.
+    fn give(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
     }
 }
 

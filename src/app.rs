@@ -5,6 +5,7 @@
 //! watches the files and reloads.
 
 mod changes;
+mod export;
 mod reload;
 mod signals;
 mod sockets;
@@ -19,13 +20,13 @@ use std::time::Duration;
 
 use crate::admin::Endpoints;
 use crate::auth::TokenCache;
-use crate::auth::jwks::Sources;
-use crate::compile::compile_with;
+use crate::compile::{Kept, compile_with};
 use crate::config::{Diagnostic, Loaded};
 use crate::control::{Control, InForce};
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
+use export::Export;
 use reload::Service;
 pub use signals::{Signal, signals};
 use watch::Watch;
@@ -52,6 +53,7 @@ pub struct Gateway {
     workers: Vec<WorkerThread>,
     watch: Mutex<Option<Watch>>,
     log: Log,
+    export: Option<Export>,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -69,27 +71,34 @@ impl Gateway {
             vec![Diagnostic::error(whole.clone(), format!("no thread for {what}: {error}"))]
         };
         let control = ControlThread::start().map_err(|e| failed("control", e))?;
-        let sources = Sources::new(Some(control.handle().clone()));
-        let snapshot = Arc::new(compile_with(&loaded, &metrics, &sources, 1)?);
+        let kept = Kept::new(Some(control.handle().clone()));
+        let snapshot = Arc::new(compile_with(&loaded, &metrics, &kept, 1)?);
         let count = workers::count(&loaded.config);
         let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
         let own = crate::admin::bind(&process)?;
         let log = Log::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
         let tokens = TokenCache::new(process.token_cache.max_size.0);
+        let export = export::start(&process)?;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(&tokens, log.lines(), metrics.shard());
+            let worker = workers::worker(
+                &tokens,
+                log.lines(),
+                metrics.shard(),
+                export.as_ref().map(|export| export.spans().clone()),
+            );
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         reload::log_warnings(&loaded, &snapshot);
-        let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines());
+        let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
+        let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines(), tally);
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
         let posts = workers.iter().map(WorkerThread::post).collect();
-        let service = Service::start(state, sources, control.handle().clone(), posts, sockets, drain_timeout);
+        let service = Service::start(state, kept, control.handle().clone(), posts, sockets, drain_timeout);
         let drain_delay = process.drain_delay.get();
         let watch = Mutex::default();
-        Ok(Self { service, control, endpoints, workers, watch, log, drain_delay, drain_timeout })
+        Ok(Self { service, control, endpoints, workers, watch, log, export, drain_delay, drain_timeout })
     }
 
     /// Reloads the config whenever `file`, or a file that it names, changes.
@@ -160,7 +169,7 @@ impl Gateway {
     /// Stops being ready, accepts for `drainDelay` more, then lets what is in flight finish within `drainTimeout`, and
     /// ends. Whether all finished.
     pub fn shutdown(self) -> bool {
-        let Self { service, control, workers, watch, log, drain_delay, drain_timeout, .. } = self;
+        let Self { service, control, workers, watch, log, export, drain_delay, drain_timeout, .. } = self;
         service.control().begin_drain();
         if let Some(watch) = watch.into_inner().unwrap_or_else(PoisonError::into_inner) {
             watch.stop();
@@ -176,6 +185,9 @@ impl Gateway {
             worker.end();
         }
         control.end();
+        if let Some(export) = export {
+            export.close();
+        }
         log.close();
         finished
     }

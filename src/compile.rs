@@ -6,19 +6,22 @@
 mod auth;
 mod backend;
 mod health;
+mod kept;
 mod keys;
 mod lint;
 mod policy;
 mod rules;
 mod tls;
+mod tracing;
 
+pub use kept::Kept;
 pub use lint::warnings;
+pub use tracing::collector;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::auth::jwks::Sources;
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
 use crate::config::bind::{Errors, EscapedSlashes, Listener as ListenerConfig, PathNormalization};
@@ -42,20 +45,20 @@ use crate::upstream::balance::Balance;
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
 pub fn compile(loaded: &Loaded, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
-    compile_with(loaded, metrics, &Sources::new(None), generation)
+    compile_with(loaded, metrics, &Kept::new(None), generation)
 }
 
-/// The same for serving: `sources` fetch the keys that have a URL.
+/// The same for serving: keys that have a URL are fetched, and what `kept` has of configs before this one goes on.
 ///
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
 pub fn compile_with(
     loaded: &Loaded,
     metrics: &Arc<Metrics>,
-    sources: &Sources,
+    kept: &Kept,
     generation: u64,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
-    let compiler = Compiler::new(&loaded.source, &loaded.config.process, metrics, sources);
+    let compiler = Compiler::new(&loaded.source, &loaded.config.process, metrics, kept);
     // the expressions' parser needs a deep stack; one thread serves for all of them
     match with_big_stack(|| compiler.snapshot(loaded, generation)) {
         Ok(result) => result,
@@ -68,26 +71,32 @@ struct Compiler<'a> {
     source: &'a Source,
     process: &'a Process,
     metrics: &'a Arc<Metrics>,
-    sources: &'a Sources,
+    kept: &'a Kept,
     errors: Vec<Diagnostic>,
     /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
     jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
     rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
+    /// What is being compiled.
+    scope: Scopes,
     made: policy::Made,
     tls: tls::Made,
 }
 
+/// Names of the levels that a policy can stand at: gateway, listener, route. A bind's address is a part of its listeners'.
+type Scopes = [String; 3];
+
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, sources: &'a Sources) -> Self {
+    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, kept: &'a Kept) -> Self {
         let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
         Self {
             source,
             process,
             metrics,
-            sources,
+            kept,
             errors,
             jwt,
             rules,
+            scope: Scopes::default(),
             made: policy::Made::default(),
             tls: tls::Made::default(),
         }
@@ -96,8 +105,8 @@ impl<'a> Compiler<'a> {
     fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
         let mut binds = Vec::new();
         for bind in &loaded.config.binds {
-            let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(listener))).collect();
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
+            let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(address, listener))).collect();
             binds.push(Arc::new(Bind { address, listeners, series: self.metrics.route("", "") }));
         }
         let settings = self.settings();
@@ -114,7 +123,8 @@ impl<'a> Compiler<'a> {
         self.errors.push(Diagnostic::error(place.clone(), message));
     }
 
-    fn listener(&mut self, listener: &ListenerConfig) -> Listener {
+    fn listener(&mut self, bind: SocketAddr, listener: &ListenerConfig) -> Listener {
+        self.scope = [listener.gateway.clone(), format!("{bind} {}", listener.name), String::new()];
         let name: Arc<str> = listener.name.as_str().into();
         let levels = [&listener.gateway_policies, &listener.policies];
         let mut router = Router::default();
@@ -144,6 +154,7 @@ impl<'a> Compiler<'a> {
     ) -> Arc<Route> {
         let [gateway, own] = *levels;
         let levels = [gateway, own, &route.policies];
+        self.scope[2].clone_from(&route.name);
         let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
@@ -251,6 +262,7 @@ impl<'a> Compiler<'a> {
 
     fn settings(&mut self) -> Settings {
         let process = self.process;
+        self.errors.extend(collector(&process.tracing).err());
         let limits = &process.limits;
         let identity = self.jwt.values().flatten().flat_map(|policy| policy.identity_header_names()).cloned();
         let identity: Vec<_> = identity.collect();

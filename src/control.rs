@@ -12,6 +12,8 @@ use crate::config::Loaded;
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::Lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
+use crate::telemetry::spans::Tally;
 
 /// A config, as it was written and as it runs.
 #[derive(Debug)]
@@ -44,13 +46,17 @@ pub struct Control {
     reloads: AtomicU64,
     draining: AtomicBool,
     access_log: Lines,
+    /// How often requests were refused.
+    pub refusals: Refusals,
+    /// What became of spans, when they are exported.
+    pub spans: Option<Arc<Tally>>,
     /// When the process began to serve.
     pub started: Instant,
 }
 
 impl Control {
     /// The first config is in force.
-    pub fn new(first: InForce, metrics: Arc<Metrics>, access_log: Lines) -> Arc<Self> {
+    pub fn new(first: InForce, metrics: Arc<Metrics>, access_log: Lines, spans: Option<Arc<Tally>>) -> Arc<Self> {
         Arc::new(Self {
             current: Arc::new(ArcSwap::new(Arc::clone(&first.snapshot))),
             in_force: ArcSwap::from_pointee(first),
@@ -59,6 +65,8 @@ impl Control {
             reloads: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             access_log,
+            refusals: Refusals::default(),
+            spans,
             started: Instant::now(),
         })
     }

@@ -146,7 +146,8 @@ pub fn import(dialect: Dialect, sources: &[Source], options: &Options) -> Result
         Dialect::Agentgateway => agentgateway::apply(&cluster, &mut plan),
     }
     for document in &documents {
-        if !other_object(dialect, document.root(&report)) {
+        let root = document.root(&report);
+        if !known_parts(root) | !other_object(dialect, root) {
             plan.listeners.iter_mut().for_each(|listener| listener.closed = true);
         }
     }
@@ -167,6 +168,18 @@ pub fn import(dialect: Dialect, sources: &[Source], options: &Options) -> Result
         Config { value: plan.config(), head, files }
     });
     Ok(Imported { findings, config })
+}
+
+/// Refuses what stands beside an object's `spec`, where a slip of the pen would hide it; false if something does. What
+/// describes the cluster has other parts.
+fn known_parts(root: Field<'_>) -> bool {
+    let parts = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let ours = root.doc.group.contains("istio.io") || root.doc.group == gateway_api::GROUP;
+    if !ours && root.doc.group != envoy_gateway::GROUP && root.doc.group != agentgateway::GROUP {
+        return true;
+    }
+    root.only(&parts);
+    root.entries().all(|(key, field)| parts.contains(&key) || manifest::is_null(field.node))
 }
 
 /// What an object means that no translation reads; false when leaving it out could let somebody in.

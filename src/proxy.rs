@@ -23,6 +23,7 @@ pub mod upgrade;
 pub mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -37,10 +38,11 @@ use crate::policy::ext_authz::Granted;
 use crate::policy::limit::Quota;
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, UnixTime};
+use crate::request::{Head, Source, UnixTime};
 use crate::snapshot::{Bind, Listener, Policies, Route, Settings, Snapshot};
+use crate::telemetry::spans::{Span, Spans};
 use crate::worker::Worker;
-use access::Record;
+use access::{Record, Traced};
 use answer::{AnswerBody, Content};
 use normalize::{Connection, Request};
 use reply::{Form, Realm};
@@ -91,6 +93,8 @@ struct Extras {
     granted: Option<Granted>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
+    /// What Envoy would say about the token, where it has more words than there are reasons.
+    envoy: Option<&'static str>,
 }
 
 impl Story {
@@ -147,6 +151,9 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         choice: None,
         extras: None,
     };
+    if let Some(spans) = &cx.worker.spans {
+        story.record.trace(begin_span(spans, &cx, &parts, now));
+    }
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
@@ -167,7 +174,8 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
             let length = std::mem::take(bytes).len();
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
-        response.map(|content| AnswerBody::new(content, story.record, cx.watch))
+        let until_close = story.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
+        response.map(|content| AnswerBody::new(content, story.record, cx.watch, until_close))
     }
 }
 
@@ -286,6 +294,9 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
     Request::read(parts, &cx.connection, source, story.id.clone(), &settings.limits).map_err(|(rejection, parts)| {
         story.record.text("method", parts.method.as_str());
         story.record.text("path", parts.uri.path());
+        if let Some(span) = story.record.span() {
+            parts.uri.path().clone_into(&mut span.path);
+        }
         rejection
     })
 }
@@ -309,6 +320,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     }
     let found = listener.router.find(&head, story.now);
     let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
+    if let Some(span) = story.record.span() {
+        span.listener = Some(Arc::clone(&listener.name));
+        span.route = route.as_ref().map(|route| Arc::clone(&route.name));
+    }
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
         story.record.text("route", &route.name);
@@ -322,6 +337,11 @@ fn describe(record: &mut Record, head: &Head<'_>) {
     record.text("method", head.method.as_str());
     record.text("host", head.authority);
     record.text("path", head.path);
+    if let Some(span) = record.span() {
+        span.client = head.source.address;
+        span.server = Some((head.host.to_owned(), head.port));
+        head.path.clone_into(&mut span.path);
+    }
     if let Some(query) = head.query {
         let mut names = String::new();
         for (name, _) in route::query_pairs(query).take(MOST_LOGGED_NAMES) {
@@ -359,7 +379,14 @@ fn record_decision(
         let (head, now) = (request.head(), story.now);
         audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
     }
-    decision.permit()
+    let permit = decision.permit();
+    if let Err(rejection) = &permit
+        && choice.listener.envoy_errors
+        && let Some(failure) = decision.authentication.failure().filter(|one| one.reason() == rejection.reason)
+    {
+        story.extras().envoy = reply::envoy::closer(failure);
+    }
+    permit
 }
 
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
@@ -412,10 +439,41 @@ fn edit_for(
 /// A span of this hop's own in the client's trace, or in a new one.
 fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
     let headers = request.headers_mut();
-    let span = TraceParent::of(headers, cx.worker.new_number());
+    let span = record.traced().unwrap_or_else(|| {
+        let span = TraceParent::of(headers, cx.worker.new_number());
+        record.tell_trace(&span);
+        span
+    });
     span.write(headers);
-    record.text("trace.id", span.trace());
-    record.text("span.id", span.span());
+}
+
+/// The same where spans are exported: then a request that is refused has one, too.
+fn begin_span(spans: &Spans, cx: &Cx, parts: &Parts, now: UnixTime) -> Box<Traced> {
+    let (own, parent) = TraceParent::sampled(&parts.headers, cx.worker.new_number(), |trace| spans.chooses(trace));
+    let (trace, id) = own.ids();
+    let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.state));
+    let Source { address: peer, .. } = cx.connection.source;
+    let span = || Span {
+        trace,
+        id,
+        parent,
+        state,
+        began: now,
+        took: Duration::ZERO,
+        method: parts.method.clone(),
+        scheme: cx.connection.scheme,
+        version: parts.version,
+        client: peer,
+        peer,
+        server: None,
+        path: String::new(),
+        listener: None,
+        route: None,
+        status: 0,
+        error: None,
+        failed: false,
+    };
+    Box::new(Traced { own, span: own.is_sampled().then(span).map(Box::new) })
 }
 
 /// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
@@ -461,7 +519,10 @@ fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
     };
     let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
     let mut response = envoy
-        .then(|| reply::envoy::refuse(rejection, story.form, Realm(realm)))
+        .then(|| {
+            let closer = story.extras.as_ref().and_then(|extras| extras.envoy);
+            reply::envoy::refuse(rejection, closer, story.form, Realm(realm))
+        })
         .flatten()
         .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
     if rejection.close && story.version != Version::HTTP_2 {

@@ -41,11 +41,12 @@ pub fn pages() -> [(&'static str, String); 6] {
 }
 
 /// The sections of the config page: a title, and the path that it tells of.
-const SECTIONS: [(&str, &str); 30] = [
+const SECTIONS: [(&str, &str); 31] = [
     ("The file", ""),
     ("`config`", "config"),
     ("`config.logging`", "config.logging"),
     ("`config.limits`", "config.limits"),
+    ("`config.tracing`", "config.tracing"),
     ("`binds`", "binds"),
     ("A listener", "binds.listeners"),
     ("`tls` of a listener", "binds.listeners.tls"),

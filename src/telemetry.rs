@@ -6,3 +6,7 @@
 pub mod level;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod refusals;
+pub mod spans;

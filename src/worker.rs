@@ -10,6 +10,7 @@ use crate::auth::TokenCache;
 use crate::request::UnixTime;
 use crate::telemetry::log::Lines;
 use crate::telemetry::metrics::Shard;
+use crate::telemetry::spans::Spans;
 use crate::upstream::pool::Pool;
 
 /// One worker's own things.
@@ -23,6 +24,8 @@ pub struct Worker {
     pub log: Lines,
     /// Numbers.
     pub metrics: Arc<Shard>,
+    /// The way into traces, when spans are exported.
+    pub spans: Option<Spans>,
     ids: Ids,
     calendar: Mutex<Calendar>,
 }
@@ -66,7 +69,7 @@ struct Calendar {
 
 impl Worker {
     /// A worker with empty pools and caches.
-    pub fn new(tokens: TokenCache, log: Lines, metrics: Arc<Shard>) -> Self {
+    pub fn new(tokens: TokenCache, log: Lines, metrics: Arc<Shard>, spans: Option<Spans>) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let random = || std::hash::RandomState::new().build_hasher().finish();
         Self {
@@ -74,6 +77,7 @@ impl Worker {
             tokens,
             log,
             metrics,
+            spans,
             ids: Ids { prefix: random(), next: AtomicU64::new(random()) },
             calendar: Mutex::default(),
         }

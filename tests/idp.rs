@@ -19,6 +19,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use portcullis::config::Source;
+use portcullis::import::{Dialect, Options, import};
 use support::{Backend, InProcess, RawClient, TempDir, eventually};
 
 const START: Duration = Duration::from_secs(30);
@@ -233,4 +235,100 @@ fn keys_that_change_while_the_provider_runs_are_followed() {
             assert_eq!(get(&gateway, "/", token), good());
         }
     }
+}
+
+/// Imports what agentgateway's page on JWT has applied to a cluster, with these fields in `jwtAuthentication`, and serves
+/// it. The provider stands in for Keycloak: as the service `keycloak/keycloak`.
+#[track_caller]
+fn imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcess {
+    let manifests = format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: agentgateway-proxy, namespace: agentgateway-system}}
+spec:
+  gatewayClassName: agentgateway
+  listeners: [{{name: http, protocol: HTTP, port: 80, allowedRoutes: {{namespaces: {{from: All}}}}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: httpbin, namespace: httpbin}}
+spec:
+  parentRefs: [{{name: agentgateway-proxy, namespace: agentgateway-system}}]
+  hostnames: [localhost]
+  rules: [{{backendRefs: [{{name: httpbin, port: 8000}}]}}]
+---
+apiVersion: agentgateway.dev/v1alpha1
+kind: AgentgatewayPolicy
+metadata: {{name: jwt-auth-policy, namespace: agentgateway-system}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: agentgateway-proxy}}]
+  traffic: {{jwtAuthentication: {{{authentication}}}}}
+"
+    );
+    let mapped = services.iter().map(|(service, port)| format!("{service}=127.0.0.1:{port}").parse().unwrap());
+    let own = format!("httpbin/httpbin={}", backend.address()).parse().unwrap();
+    let options = Options { map: mapped.chain([own]).collect(), ..Options::default() };
+    let imported = import(Dialect::Agentgateway, &[Source::new("in.yaml", manifests)], &options).unwrap();
+    let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let config = imported.config.unwrap_or_else(|| panic!("{report}"));
+    InProcess::start(&config.yaml().replace("- port: 80\n", "- port: 0\n"))
+}
+
+/// The page's walk-through: 401 with its 45 bytes, then 200; several providers; keys inline; the laxer modes.
+#[test]
+fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
+    let folder = TempDir::new();
+    let Some(idp) = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]) else {
+        return;
+    };
+    let (backend, issuer, token) = (Backend::ok(), idp.issuer.as_str(), idp.token("RS256"));
+    let keycloak = [("keycloak/keycloak", idp.port)];
+    let remote = "jwks: {remote: {jwksPath: /jwks, cacheDuration: 5m, backendRef: {group: '', kind: Service, name: keycloak, \
+                  namespace: keycloak, port: 8080}}}";
+    let one = format!("providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}]");
+    let ask = |gateway: &InProcess, token: Option<&str>| {
+        let header = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
+        eventually(START, "the keys are there", || {
+            let answer = gateway.client().get("/headers", &headers);
+            (answer.status() != 503).then(|| (answer.status(), answer.text().to_owned()))
+        })
+    };
+    let missing = (401, "authentication failure: no bearer token found".to_owned());
+    assert_eq!(missing.1.len(), 45);
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    for (mode, none, bad) in [("Strict", 401, 401), ("Optional", 200, 401), ("Permissive", 200, 200)] {
+        let gateway = imported(&format!("mode: {mode}, {one}"), &keycloak, &backend);
+        let answer = ask(&gateway, None);
+        assert!(answer.0 == none && (none == 200 || answer == missing), "{mode}: {answer:?}");
+        assert_eq!(ask(&gateway, Some(&token)).0, 200, "{mode}");
+        assert_eq!(ask(&gateway, Some(&forged)).0, bad, "{mode}");
+    }
+    // two providers of two makers, each with its own audience
+    let mut other = Idp::start("mock-server.mjs", free_port(), &[]).unwrap();
+    let second = format!(
+        "{{issuer: '{}', audiences: [api], jwks: {{remote: {{jwksPath: jwks, backendRef: {{kind: Service, name: auth0-proxy, \
+         namespace: auth-system, port: 443}}}}}}}}",
+        other.issuer
+    );
+    let two = format!("mode: Strict, providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}, {second}]");
+    let both = [("keycloak/keycloak", idp.port), ("auth-system/auth0-proxy", other.port)];
+    let gateway = imported(&two, &both, &backend);
+    let theirs = other.ask("token");
+    for token in [&token, &theirs] {
+        assert_eq!(ask(&gateway, Some(token)).0, 200);
+    }
+    // keys that were copied into the policy need no provider
+    let keys = RawClient::connect(([127, 0, 0, 1], idp.port).into())
+        .send(format!("GET /jwks HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n\r\n", idp.port))
+        .response()
+        .text()
+        .to_owned();
+    let inline =
+        format!("mode: Strict, providers: [{{issuer: '{issuer}', audiences: [api], jwks: {{inline: '{keys}'}}}}]");
+    let gateway = imported(&inline, &[], &backend);
+    idp.stop();
+    assert_eq!(ask(&gateway, None), missing);
+    assert_eq!(ask(&gateway, Some(&token)).0, 200);
+    assert_eq!(ask(&gateway, Some(&theirs)).0, 401);
 }

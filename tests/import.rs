@@ -168,6 +168,70 @@ fn the_envoy_gateway_page_over_http() {
     assert_eq!(ask(&gateway, "/foo", Some(&forged)), (401, "Jwt verification fails".to_owned()));
 }
 
+/// Every failure of a token in Envoy's words and with Envoy's status, over HTTP and over gRPC.
+#[test]
+fn refusals_have_envoys_words() {
+    let key = Key::new(Alg::Rs256, "k");
+    let (keys, backend) = (key_server(&key), Backend::ok());
+    let policy = |kind: &str, name: &str| {
+        security_policy(kind, name, keys.address())
+            .replace("name: jwt-example", &format!("name: {name}"))
+            .replace("- name: example", "- name: example\n      issuer: i\n      audiences: [a]")
+    };
+    let rule = "  authorization: {rules: [{action: Allow, principal: {jwt: {provider: example, claims: [{name: sub, values: [x]}]}}}]}\n---\n";
+    let manifests = format!(
+        "{ENVOY_GATEWAY}{}{}",
+        policy("HTTPRoute", "foo").replace("---\n", rule),
+        policy("GRPCRoute", "yages").replace("---\n", rule)
+    );
+    let map = [("default/backend", backend.address()), ("default/yages", grpc_backend())];
+    let gateway = serve(Dialect::EnvoyGateway, &manifests, &map, None);
+    let part = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    let with = |claims: serde_json::Value| {
+        let mut all = json!({"iss": "i", "aud": "a", "sub": "x"});
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        key.token(&all)
+    };
+    let raw = |header: &str, payload: &str| format!("{}.{}.AAAA", part(header), part(payload));
+    let header = r#"{"alg":"RS256","kid":"k"}"#;
+    let form = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
+    let mismatch = "Jwks doesn't have key to match kid or alg from Jwt";
+    let cases = [
+        (String::new(), 401, "Jwt is missing"),
+        ("opaque".to_owned(), 401, form),
+        ("a.b.c.d".to_owned(), 401, form),
+        (raw("{", "{}"), 401, "Jwt header is an invalid JSON"),
+        (raw("{}", "{}"), 401, "Jwt header [alg] field is required and must be a string"),
+        (raw(r#"{"alg":"none"}"#, "{}"), 401, "Jwt header [alg] is not supported"),
+        (raw(r#"{"alg":"XS256"}"#, "{}"), 401, "Jwt header [alg] is not supported"),
+        (raw(header, "["), 401, "Jwt payload is an invalid JSON"),
+        (raw(header, r#"{"iss":7}"#), 401, "Jwt payload [iss] field is not a string"),
+        (with(json!({"iss": "other"})), 401, "Jwt issuer is not configured"),
+        (with(json!({"aud": "other"})), 403, "Audiences in Jwt are not allowed"),
+        (with(json!({"exp": 1})), 401, "Jwt is expired"),
+        (with(json!({"exp": "soon"})), 401, "Jwt payload [exp] field is not an integer"),
+        (with(json!({"nbf": FAR})), 401, "Jwt not yet valid"),
+        (with(json!({"aud": 7})), 401, "Jwt payload [aud] field is not a string or string list"),
+        (Key::new(Alg::Rs256, "k").token(&json!({"iss": "i", "aud": "a"})), 401, "Jwt verification fails"),
+        (Key::new(Alg::Rs256, "other").token(&json!({"iss": "i", "aud": "a"})), 401, mismatch),
+        (Key::new(Alg::Es256, "k").token(&json!({"iss": "i", "aud": "a"})), 401, mismatch),
+        (with(json!({"sub": "y"})), 403, "RBAC: access denied"),
+    ];
+    ask(&gateway, "/foo", Some(&with(json!({}))));
+    for (token, status, words) in cases {
+        let token = Some(token.as_str()).filter(|token| !token.is_empty());
+        assert_eq!(ask(&gateway, "/foo", token), (status, words.to_owned()), "{token:?}");
+        let (headers, body, _) = eventually(PATIENCE, "the keys are there", || {
+            Some(call(gateway.address(), token))
+                .filter(|(headers, ..)| headers["grpc-message"] != "Jwks remote fetch is failed")
+        });
+        let grpc = if status == 403 { "7" } else { "16" };
+        assert_eq!((headers["grpc-status"].to_str().unwrap(), body.len()), (grpc, 0), "{words}");
+        let told = headers["grpc-message"].to_str().unwrap().replace("%20", " ");
+        assert_eq!(told, words);
+    }
+}
+
 /// A gRPC server that answers every call with `pong`.
 fn grpc_backend() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -432,5 +496,37 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
     let other = folder.write("other.yaml", "a: 1");
     assert_eq!(portcullis(&["import", "istio", other.to_str().unwrap()]).status.code(), Some(2));
     assert_eq!(portcullis(&["import", "istio", "/nowhere/at/all.yaml"]).status.code(), Some(2));
-    assert_eq!(portcullis(&["import", "istio", other.to_str().unwrap(), "--map", "x"]).status.code(), Some(2));
+    let other = other.to_str().unwrap();
+    assert_eq!(portcullis(&["import", "istio", other, "--map", "x"]).status.code(), Some(2));
+    let bytes = folder.write("bytes.yaml", b"kind: A\nmetadata: {name: \xff}\n");
+    let huge = folder.write("huge.yaml", "# ".repeat(3 << 20));
+    let twice = ["--map", "a/b=c:1", "--map", "a/b=d:1"];
+    for (arguments, words) in [
+        (&["-", "-"][..], "`-` is given twice"),
+        (&[files[0], twice[0], twice[1], twice[2], twice[3]], "two addresses for a/b"),
+        (&[bytes.to_str().unwrap()], "UTF-8"),
+        (&[huge.to_str().unwrap()], "longer than 4 MiB"),
+        (&[files[0], files[0]], "a second Gateway default/eg; the first is at"),
+    ] {
+        let output = portcullis(&[&["import", "envoy-gateway"], arguments].concat());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(words), "{words}: {}", text(&output.stderr));
+    }
+}
+
+/// What stands in a walk-through as `kubectl apply -f -` may come by standard input.
+#[test]
+fn manifests_come_by_standard_input() {
+    let mut child = Command::new(PORTCULLIS)
+        .args(["import", "envoy-gateway", "-", "--map", "default/backend=127.0.0.1:1"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), ENVOY_GATEWAY.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && out.starts_with("# Imported from <stdin>.\n"), "{out}\n{err}");
+    assert!(err.contains("<stdin>:7: Gateway default/eg spec.listeners[0].port: exact: bind port"), "{err}");
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
@@ -48,7 +49,7 @@ pub(super) fn render(control: &Control) -> String {
         }
         for (reason, count) in reasons {
             let labels = render_labels(&[("provider", provider.name()), ("reason", reason)]);
-            skipped.push((Gauge::SkippedKeys, labels, count));
+            skipped.push((Gauge::KeysSkipped, labels, count));
         }
         keys.push((Gauge::Keys, labels.clone(), count as f64));
         let Some(status) = provider.keys().status() else { continue };
@@ -71,5 +72,12 @@ pub(super) fn render(control: &Control) -> String {
     let (name, help) = Family::DroppedLines.describe();
     let dropped = control.dropped_lines();
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {dropped}");
+    if let Some(tally) = &control.spans {
+        let (name, help) = Family::Spans.describe();
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (result, count) in [("exported", &tally.exported), ("dropped", &tally.dropped)] {
+            let _ = writeln!(out, "{name}{} {}", render_labels(&[("result", result)]), count.load(Ordering::Relaxed));
+        }
+    }
     out
 }

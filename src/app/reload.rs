@@ -14,8 +14,7 @@ use tokio::runtime::Handle;
 use super::changes;
 use super::sockets::{self, Bound};
 use super::workers::Post;
-use crate::auth::jwks::Sources;
-use crate::compile::{compile, compile_with, warnings};
+use crate::compile::{Kept, compile, compile_with, warnings};
 use crate::config::{Diagnostic, Loaded};
 use crate::control::{Attempt, Control, InForce};
 use crate::drain::{self, Trigger};
@@ -26,7 +25,7 @@ use crate::snapshot::Snapshot;
 #[derive(Debug)]
 pub(super) struct Service {
     control: Arc<Control>,
-    sources: Sources,
+    kept: Kept,
     handle: Handle,
     posts: Vec<Post>,
     drain_timeout: Duration,
@@ -47,13 +46,13 @@ impl Service {
     /// Takes the first sockets into service.
     pub(super) fn start(
         control: Arc<Control>,
-        sources: Sources,
+        kept: Kept,
         handle: Handle,
         posts: Vec<Post>,
         sockets: Vec<Bound>,
         drain_timeout: Duration,
     ) -> Arc<Self> {
-        let service = Self { control, sources, handle, posts, drain_timeout, running: Mutex::default() };
+        let service = Self { control, kept, handle, posts, drain_timeout, running: Mutex::default() };
         let running = sockets.into_iter().map(|bound| service.serve(bound)).collect();
         Arc::new(Self { running: Mutex::new(running), ..service })
     }
@@ -122,7 +121,7 @@ impl Service {
         loaded.config.process = old.loaded.config.process.clone();
         let failed = |errors: Vec<Diagnostic>| render(&errors);
         let generation = old.snapshot.generation + 1;
-        let snapshot = compile_with(&loaded, &self.control.metrics, &self.sources, generation).map_err(failed)?;
+        let snapshot = compile_with(&loaded, &self.control.metrics, &self.kept, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
         log_warnings(&loaded, &snapshot);
         let new = sockets::bind_all(&loaded.config, &snapshot, self.posts.len(), &addresses).map_err(failed)?;

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::listen::Acceptor;
 use crate::telemetry::log::Lines;
 use crate::telemetry::metrics::Shard;
+use crate::telemetry::spans::Spans;
 use crate::worker::Worker;
 
 /// How often a worker looks after its idle connections.
@@ -118,8 +119,8 @@ impl ControlThread {
 }
 
 /// What a new worker has of its own, and the tokens that all of them share.
-pub(super) fn worker(tokens: &TokenCache, log: Lines, metrics: Arc<Shard>) -> Arc<Worker> {
-    Arc::new(Worker::new(tokens.clone(), log, metrics))
+pub(super) fn worker(tokens: &TokenCache, log: Lines, metrics: Arc<Shard>, spans: Option<Spans>) -> Arc<Worker> {
+    Arc::new(Worker::new(tokens.clone(), log, metrics, spans))
 }
 
 /// Threads that serve requests: what the config says, or the CPUs that this process may use.

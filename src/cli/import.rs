@@ -60,6 +60,14 @@ enum Output {
 
 pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut sources = Vec::new();
+    if args.files.iter().filter(|file| *file == "-").count() > 1 {
+        say("error: `-` is given twice, and standard input can be read once");
+        return ExitCode::from(BAD_CONFIG);
+    }
+    if let Some(twice) = mapped_twice(&args.map) {
+        say(format_args!("error: `--map` has two addresses for {twice}"));
+        return ExitCode::from(BAD_CONFIG);
+    }
     for file in &args.files {
         match source(file) {
             Ok(source) => sources.push(source),
@@ -122,6 +130,16 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         }
     }
     super::output::finish(&text, ExitCode::SUCCESS)
+}
+
+/// A service that is mapped to two addresses.
+fn mapped_twice(map: &[Mapping]) -> Option<String> {
+    let same = |one: &Mapping, other: &Mapping| {
+        (&one.namespace, &one.service, one.port) == (&other.namespace, &other.service, other.port)
+    };
+    let (_, twice) = map.iter().enumerate().find(|(at, one)| map.iter().take(*at).any(|other| same(one, other)))?;
+    let port = twice.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}/{}{port}", twice.namespace, twice.service))
 }
 
 fn source(file: &str) -> Result<Source, String> {

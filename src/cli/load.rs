@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::online::What;
 use super::output::{self, Paint};
 use super::{BAD_CONFIG, ConfigArgs, online, say};
-use crate::auth::jwks::Sources;
-use crate::compile::{compile, compile_with};
+use crate::compile::{Kept, compile, compile_with};
 use crate::config::{Code, Diagnostic, Loaded, Place, Source, load, salvage};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
@@ -94,13 +93,13 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Loaded, Broken> {
 
 /// Reads and compiles it. Nothing is bound, nobody is asked.
 pub(super) fn compiled(args: &ConfigArgs) -> Result<(Loaded, Snapshot), Broken> {
-    compiled_with(args, &Sources::new(None))
+    compiled_with(args, &Kept::new(None))
 }
 
-/// The same; the keys that have a URL are those of `sources`.
-pub(super) fn compiled_with(args: &ConfigArgs, sources: &Sources) -> Result<(Loaded, Snapshot), Broken> {
+/// The same; the keys that have a URL are those of `kept`.
+pub(super) fn compiled_with(args: &ConfigArgs, kept: &Kept) -> Result<(Loaded, Snapshot), Broken> {
     let loaded = config(args)?;
-    match compile_with(&loaded, &Arc::new(Metrics::default()), sources, 1) {
+    match compile_with(&loaded, &Arc::new(Metrics::default()), kept, 1) {
         Ok(snapshot) => Ok((loaded, snapshot)),
         Err(findings) => Err(Broken { name: name(args).to_owned(), source: Some(loaded.source), findings }),
     }
@@ -109,10 +108,10 @@ pub(super) fn compiled_with(args: &ConfigArgs, sources: &Sources) -> Result<(Loa
 /// The same with `online`: every key that has a URL is fetched, once, in the foreground. What can't be fetched is said,
 /// and is no failure: what follows from it shows in the result.
 pub(super) fn compiled_online(args: &ConfigArgs, online: bool) -> Result<(Loaded, Snapshot), Broken> {
-    let sources = Arc::new(Sources::new(None));
-    let (loaded, snapshot) = compiled_with(args, &sources)?;
+    let kept = Arc::new(Kept::new(None));
+    let (loaded, snapshot) = compiled_with(args, &kept)?;
     if online {
-        match online::ask(&loaded, &snapshot, &sources, What::Keys) {
+        match online::ask(&loaded, &snapshot, &kept, What::Keys) {
             Ok(asked) => {
                 let findings: Vec<Diagnostic> = asked.iter().flat_map(|one| one.findings().to_vec()).collect();
                 let told = output::findings(&findings, Some(&loaded.source), Paint::stderr());

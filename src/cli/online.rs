@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::output::counted;
 use super::say;
-use crate::auth::jwks::{Answer, FetchError, FetchFault, Sources};
+use crate::auth::jwks::{Answer, FetchError, FetchFault};
 use crate::auth::{JwtAuth, KeySource};
+use crate::compile::Kept;
 use crate::config::policy::{JwtAuth as JwtAuthConfig, Policies as PoliciesConfig};
 use crate::config::{Code, Diagnostic, Listener as ListenerConfig, Loaded, Place, Route as RouteConfig};
 use crate::snapshot::{Policies, Route, Snapshot};
@@ -71,36 +72,31 @@ enum Of {
 ///
 /// # Errors
 /// When nothing could be asked at all.
-pub(super) fn ask(
-    loaded: &Loaded,
-    snapshot: &Snapshot,
-    sources: &Arc<Sources>,
-    what: What,
-) -> std::io::Result<Vec<Asked>> {
+pub(super) fn ask(loaded: &Loaded, snapshot: &Snapshot, kept: &Arc<Kept>, what: What) -> std::io::Result<Vec<Asked>> {
     let probes = probes(loaded, snapshot, what);
     if probes.is_empty() {
         return Ok(Vec::new());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(all(probes, sources));
+    let asked = runtime.block_on(all(probes, kept));
     // a lookup of the system's resolver can't be broken off, only left alone
     runtime.shutdown_background();
     Ok(asked)
 }
 
-async fn all(probes: Vec<Probe>, sources: &Arc<Sources>) -> Vec<Asked> {
+async fn all(probes: Vec<Probe>, kept: &Arc<Kept>) -> Vec<Asked> {
     let began = Instant::now();
     let until = began + LONGEST;
     let seats = Arc::new(Semaphore::new(AT_A_TIME));
     let mut waiting: Vec<(usize, String)> = probes.iter().map(|probe| probe.target.clone()).enumerate().collect();
     let mut tasks = JoinSet::new();
     for (at, probe) in probes.into_iter().enumerate() {
-        let (seats, sources) = (Arc::clone(&seats), Arc::clone(sources));
+        let (seats, kept) = (Arc::clone(&seats), Arc::clone(kept));
         tasks.spawn(async move {
             let work = async {
                 let _seat = seats.acquire().await;
                 let began = Instant::now();
-                let found = probe.ask(&sources).await;
+                let found = probe.ask(&kept).await;
                 (found, began.elapsed())
             };
             let (found, took) = match tokio::time::timeout_at(until, work).await {
@@ -156,7 +152,7 @@ impl Probe {
     }
 
     /// What was found, and what is still worth a word; or what is wrong.
-    async fn ask(&self, sources: &Sources) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
+    async fn ask(&self, kept: &Kept) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
         match &self.of {
             Of::Endpoint(endpoint) => match reach(endpoint).await {
                 Ok(found) => Ok((found, Vec::new())),
@@ -166,7 +162,7 @@ impl Probe {
                     Err(vec![finding])
                 }
             },
-            Of::Keys { source, leeway, .. } => match sources.fetch_now(source).await {
+            Of::Keys { source, leeway, .. } => match kept.sources().fetch_now(source).await {
                 None => Ok(("not fetched".to_owned(), Vec::new())),
                 Some(Ok(answer)) => Ok((fetched(&answer), self.clocks(&answer, *leeway))),
                 Some(Err(error)) => {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::output::{Format, finish, finish_json};
 use super::{BAD_CONFIG, ConfigArgs, load, say};
 use crate::config::policy::{JwtMode, Policies};
-use crate::config::route::{PathMatch, RouteMatch};
 use crate::config::{Bind, Config, Listener, Place, Route};
 
 /// What to do with the config.
@@ -127,21 +126,8 @@ fn address(bind: &Bind) -> String {
 
 fn takes(route: &Route) -> String {
     let hosts = route.hostnames.iter().map(|host| host.to_string()).collect::<Vec<_>>().join(", ");
-    let ways: Vec<String> = route.matches.iter().map(one_match).collect();
+    let ways: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
     format!("{hosts}{}{}", if hosts.is_empty() { "" } else { " " }, ways.join(" | "))
-}
-
-fn one_match(one: &RouteMatch) -> String {
-    let path = match &one.path {
-        PathMatch::Exact(path) => format!("={path}"),
-        PathMatch::PathPrefix(path) if path == "/" => "/*".to_owned(),
-        PathMatch::PathPrefix(path) => format!("{path}[/*]"),
-        PathMatch::Regex(regex) => format!("~{}", regex.as_str()),
-    };
-    let method = one.method.as_ref().map_or_else(String::new, |method| format!("{} ", method.0));
-    let more = one.headers.len() + one.query.len() + usize::from(one.cel.is_some());
-    let more = if more == 0 { String::new() } else { format!(" (+{})", super::output::counted(more, "condition")) };
-    format!("{method}{path}{more}")
 }
 
 fn text(config: &Config, args: &PrintArgs) -> String {

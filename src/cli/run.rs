@@ -27,6 +27,7 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    descriptors(&loaded);
     let signals = match signals() {
         Ok(signals) => signals,
         Err(error) => {
@@ -57,6 +58,26 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     gateway.shutdown();
     log.close();
     ExitCode::SUCCESS
+}
+
+/// Raises the limit on open descriptors as far as the system lets it: service managers leave it at 1024 for the sake of
+/// old programs. Says so when even that does not go with the limit on connections.
+fn descriptors(loaded: &Loaded) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit on open files can't be raised");
+        }
+    }
+    let connections = loaded.config.process.limits.connections as u64;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < connections) {
+        tracing::warn!(
+            "the system lets this process open {most} files, and `limits.connections` allows {connections} connections; \
+             raise the one (`ulimit -n`, `LimitNOFILE`) or lower the other"
+        );
+    }
 }
 
 /// The application log goes to standard error, through a thread of its own.

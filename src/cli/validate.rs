@@ -12,8 +12,7 @@ use super::online::{Asked, What};
 use super::output::{self, Paint, finish, finish_json};
 use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, say};
-use crate::auth::jwks::Sources;
-use crate::compile;
+use crate::compile::{self, Kept};
 use crate::config::{Code, Diagnostic, Severity, Source};
 
 /// What `validate` is asked for.
@@ -96,8 +95,8 @@ pub(super) fn main(args: &ValidateArgs) -> ExitCode {
 }
 
 fn check(args: &ConfigArgs, online: bool) -> Checked {
-    let sources = Arc::new(Sources::new(None));
-    let (loaded, snapshot) = match load::compiled_with(args, &sources) {
+    let kept = Arc::new(Kept::new(None));
+    let (loaded, snapshot) = match load::compiled_with(args, &kept) {
         Ok(compiled) => compiled,
         Err(Broken { name, source, findings }) => {
             return Checked { name, source, findings, summary: None, asked: None };
@@ -105,7 +104,7 @@ fn check(args: &ConfigArgs, online: bool) -> Checked {
     };
     let mut told = Vec::new();
     let asked = online.then(|| {
-        super::online::ask(&loaded, &snapshot, &sources, What::Everything).unwrap_or_else(|error| {
+        super::online::ask(&loaded, &snapshot, &kept, What::Everything).unwrap_or_else(|error| {
             let why = format!("nobody can be asked: {error}");
             told.push(Diagnostic::error(loaded.source.place(0, 0, ""), why).code(Code::Unreachable));
             Vec::new()

@@ -1,12 +1,12 @@
 //! Which endpoints are kept an eye on, and how: several of one backend, and those with `health` or `maxConnections`.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 
-use super::Compiler;
+use super::{Compiler, kept};
 use crate::config::place::{Located, Place};
 use crate::config::route::{Backend, Health};
 use crate::config::value::{BackendHost, Endpoint as Target};
@@ -33,16 +33,16 @@ impl Compiler<'_> {
         let default = Health::default();
         let (health, place) = policies.health.as_ref().map_or((&default, &host.place), |h| (&h.value, &h.place));
         let check = health.path.as_ref().map(|path| self.check(path, health, place, host)).transpose()?;
-        let mut key = DefaultHasher::new();
-        (endpoint.key, format!("{health:?}")).hash(&mut key);
-        let (load, new) = health::shared(key.finish(), || {
-            Load::new(Limits {
+        let name = kept::name(&[&endpoint.key.to_be_bytes(), format!("{health:?}").as_bytes()]);
+        let made: Result<_, Infallible> = self.kept.loads.get(name, || {
+            Ok(Load::new(Limits {
                 max_connections: policies.max_connections.map(|most| most.get()),
                 consecutive_failures: health.consecutive_failures,
                 ejection_time: health.ejection_time.get(),
-            })
+            }))
         });
-        if let (true, Some(check), Some(runtime)) = (new, check, self.sources.runtime()) {
+        let Ok((load, new)) = made;
+        if let (true, Some(check), Some(runtime)) = (new, check, self.kept.sources.runtime()) {
             let (address, timeout) = (endpoint.address.clone(), endpoint.connect_timeout);
             let way = Endpoint::new(&endpoint.label, address, endpoint.protocol, timeout);
             let way = Endpoint { tls: endpoint.tls.clone(), ..way };

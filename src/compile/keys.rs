@@ -55,7 +55,7 @@ impl Compiler<'_> {
     fn fetched(&mut self, place: &Place, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
         settings.max_size = settings.max_size.min(self.process.limits.jwks_size.get());
         settings.max_keys = self.process.limits.jwks_keys;
-        match self.sources.get(settings) {
+        match self.kept.sources.get(settings) {
             Ok(source) => Some(source),
             Err(error) => {
                 self.error(place, error.to_string());

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
+use super::kept::Name;
 use crate::config::place::Located;
 use crate::config::policy::{Cors as CorsConfig, Origin as OriginConfig, Policies};
 use crate::policy::cors::{self, Cors, Origin};
@@ -23,6 +24,8 @@ pub(super) struct Made {
     credentials: HashMap<[Option<usize>; 2], Arc<Credentials>>,
     gates: HashMap<[Option<usize>; 2], Arc<Gates>>,
     limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
+    /// Rate limits at one level with the same settings: each has buckets of its own.
+    same_limits: HashMap<Name, usize>,
     edits: HashMap<[Option<usize>; 4], Arc<Edits>>,
 }
 

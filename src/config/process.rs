@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::Located;
+use super::policy::Share;
 use super::shape::{Entries, OneOrMany};
-use super::value::{Address, Cidr, Duration, Size};
+use super::value::{Address, Cidr, Duration, HeaderName, HeaderValue, Size};
 
 /// Process-wide settings.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -108,12 +109,46 @@ impl TryFrom<OneOrMany<String>> for ClaimPath {
     }
 }
 
-/// Where spans are sent.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+/// Where spans are sent: one for each request, by OTLP.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tracing {
-    /// The URL of an OTLP collector; absent: spans are not exported.
+    /// The URL of an OTLP collector, such as `http://collector:4318`; without a path of its own spans go to `/v1/traces`.
+    /// Absent: spans are not exported. Takes a binary that was built with the feature `otlp`, as the image is.
     pub endpoint: Option<Located<String>>,
+    /// How the collector is spoken to; `http/protobuf` is the default and the only one.
+    pub protocol: TracingProtocol,
+    /// Headers that are sent to the collector.
+    pub headers: Entries<HeaderName, HeaderValue>,
+    /// How long the collector may take for one batch of spans; default `10s`.
+    pub timeout: Duration,
+    /// The share of traces that is exported, of those that begin here, from 0 to 1; default 1. Of a trace that a client
+    /// began, the client's `traceparent` says whether it is.
+    pub sampling_ratio: Share,
+    /// What the gateway calls itself in traces (`service.name`); default `portcullis`.
+    pub service_name: String,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            protocol: TracingProtocol::default(),
+            headers: Entries::default(),
+            timeout: Duration::secs(10),
+            sampling_ratio: Share::default(),
+            service_name: "portcullis".to_owned(),
+        }
+    }
+}
+
+/// How a trace collector is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TracingProtocol {
+    /// OTLP over HTTP, in protobuf.
+    #[default]
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
 }
 
 /// The cache of verified tokens.

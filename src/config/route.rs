@@ -1,5 +1,6 @@
 //! Routes: which requests they take, and the backends that these go to.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -48,6 +49,25 @@ impl Default for RouteMatch {
     fn default() -> Self {
         let path = PathMatch::PathPrefix("/".to_owned());
         Self { path, method: None, headers: Vec::new(), query: Vec::new(), cel: None }
+    }
+}
+
+impl fmt::Display for RouteMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(method) = &self.method {
+            write!(f, "{} ", method.0)?;
+        }
+        match &self.path {
+            PathMatch::Exact(path) => write!(f, "={path}")?,
+            PathMatch::PathPrefix(path) if path == "/" => f.write_str("/*")?,
+            PathMatch::PathPrefix(path) => write!(f, "{path}[/*]")?,
+            PathMatch::Regex(regex) => write!(f, "~{}", regex.as_str())?,
+        }
+        match self.headers.len() + self.query.len() + usize::from(self.cel.is_some()) {
+            0 => Ok(()),
+            1 => f.write_str(" (+1 condition)"),
+            more => write!(f, " (+{more} conditions)"),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ struct Policy<'a> {
     closed: bool,
     /// What it is for is not understood, so it could be for anything.
     lost: bool,
+    /// It comes before the choice of a route.
+    before: bool,
 }
 
 /// Puts the policies of the files where they hold.
@@ -38,6 +40,13 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
             let mut holding: Vec<(Level, &Policy<'_>)> =
                 policies.iter().filter_map(|policy| Some((level(policy)?, policy))).collect();
             holding.sort_by_key(|(level, _)| *level);
+            if let Some((one, another)) = rivals(&holding) {
+                another.object.refused(format!(
+                    "{} checks tokens for the route {} too: which of the two holds is not settled",
+                    one.object.doc.label, route.name
+                ));
+                route.closed = true;
+            }
             let mut rules = Vec::new();
             for (_, policy) in &holding {
                 route.closed |= policy.closed;
@@ -62,6 +71,22 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
     }
 }
 
+/// Two policies of which it is not clear what they make together: they check tokens differently on the most specific
+/// level that has any, or one of them before the choice of the route and one after it, which then finds no token.
+fn rivals<'p, 'a>(holding: &[(Level, &'p Policy<'a>)]) -> Option<(&'p Policy<'a>, &'p Policy<'a>)> {
+    let mut checking = holding.iter().rev().filter(|(_, policy)| policy.jwt.is_some());
+    let of = |before| checking.clone().find(|(_, policy)| policy.before == before);
+    if let (Some((_, first)), Some((_, second))) = (of(true), of(false)) {
+        return Some((*first, *second));
+    }
+    let ((level, last), (below, other)) = (checking.next()?, checking.next()?);
+    let same = |one: &Policy<'_>, another: &Policy<'_>| match (&one.jwt, &another.jwt) {
+        (Some(one), Some(another)) => one.accepts_the_same(another) && one.mode == another.mode,
+        _ => true,
+    };
+    (level == below && !same(last, other)).then_some((*other, *last))
+}
+
 /// What an object of agentgateway's means that no translation reads; false when leaving it out could let somebody in.
 pub(super) fn other_object(root: Field<'_>) -> bool {
     match &*root.doc.kind {
@@ -83,6 +108,7 @@ fn policy<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Policy<'a> {
         cors: Map::default(),
         closed: false,
         lost: false,
+        before: false,
     };
     let Some(spec) = object.get("spec") else { return made };
     made.attachments = attachments(cluster, spec);
@@ -90,10 +116,11 @@ fn policy<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Policy<'a> {
         if let Some(phase) = traffic.get("phase") {
             match phase.text() {
                 Some("PostRouting") => phase.exact("after the route was chosen"),
-                Some("PreRouting") if traffic.get("jwtAuthentication").is_none() => {
-                    phase.approximate("rules are looked at after the route was chosen");
+                Some("PreRouting") if made.attachments.iter().all(Attachment::is_gateway) => {
+                    phase.approximate("looked at when the route was chosen, also when there is none");
+                    made.before = true;
                 }
-                _ => phase.refused("tokens are judged after the route was chosen here"),
+                _ => phase.refused("only a policy of a Gateway comes before the choice of a route"),
             }
         }
         made.jwt = traffic.get("jwtAuthentication").map(|field| authentication(cluster, field));
@@ -258,7 +285,8 @@ fn authorization(field: Field<'_>) -> Vec<Commented> {
     let several = kind == "allow" && expressions.len() > 1;
     let mut rules = Vec::new();
     for (index, one) in expressions.iter().enumerate() {
-        let text = one.text().unwrap_or_default().trim();
+        let text = with_authority(one.text().unwrap_or_default().trim());
+        let text = text.as_str();
         match check(text) {
             Ok(()) if kind == "deny" => one.narrower("a deny that fails to evaluate refuses here"),
             Ok(()) if several => one.approximate("one of them is enough, as the controller has it"),
@@ -275,8 +303,45 @@ fn authorization(field: Field<'_>) -> Vec<Commented> {
     rules
 }
 
+/// The expression with `request.authority` for `request.host`, which there is the authority as it was sent.
+fn with_authority(text: &str) -> String {
+    const NAME: &str = "request.host";
+    let goes_on = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut made, mut rest, mut quoted, mut raw) = (String::new(), text, None::<&str>, false);
+    while let Some(first) = rest.chars().next() {
+        let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| rest.starts_with(quote));
+        let alone = !made.ends_with(|c: char| goes_on(c) || c == '.')
+            && rest.strip_prefix(NAME).is_some_and(|more| !more.starts_with(goes_on));
+        let taken = match (quoted, quote) {
+            (None, _) if alone => {
+                made.push_str("request.authority");
+                rest = rest.get(NAME.len()..).unwrap_or_default();
+                continue;
+            }
+            (None, Some(quote)) => {
+                quoted = Some(quote);
+                raw = made.ends_with(['r', 'R']);
+                quote.len()
+            }
+            (Some(open), _) if rest.starts_with(open) => {
+                quoted = None;
+                open.len()
+            }
+            (Some(_), _) if first == '\\' && !raw => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+            _ => first.len_utf8(),
+        };
+        made.push_str(rest.get(..taken).unwrap_or_default());
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    made
+}
+
 /// Whether an expression means something here.
 fn check(text: &str) -> Result<(), String> {
+    let packed: String = text.split_whitespace().collect();
+    if packed.contains("request[") || packed.matches("request.host").count() != text.matches("request.host").count() {
+        return Err("write `request.host` in one word".to_owned());
+    }
     let compiled = with_big_stack(|| Expression::compile(text, Scope::Rule).map(|_| ()));
     match compiled {
         Ok(Ok(())) => Ok(()),

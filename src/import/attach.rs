@@ -27,6 +27,11 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
+    /// Whether it names a gateway or a listener.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.kind == "Gateway"
+    }
+
     /// How specifically it names what happens on a listener, or on a route of it.
     pub(super) fn level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
         if self.kind == "Gateway" {
@@ -53,8 +58,11 @@ pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachm
         field.only(&["group", "kind", "name", "namespace", "sectionName"]);
         let (kind, name) = (field.text_of("kind"), field.text_of("name"));
         match (kind, name) {
+            _ if field.text_of("namespace").is_some_and(|other| other != field.doc.namespace) => {
+                field.refused("a policy holds for objects of its own namespace only");
+            }
             (Some(kind @ ("Gateway" | "HTTPRoute" | "GRPCRoute")), Some(name)) => {
-                let namespace = field.text_of("namespace").unwrap_or(&field.doc.namespace);
+                let namespace = &field.doc.namespace;
                 if cluster.find(super::gateway_api::GROUP, kind, namespace, name).is_none() {
                     field.dropped(format!("the {kind} {namespace}/{name} is not among the files"));
                 } else {
@@ -62,7 +70,7 @@ pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachm
                 }
                 all.push(Attachment {
                     kind: kind.to_owned(),
-                    namespace: namespace.to_owned(),
+                    namespace: namespace.clone(),
                     name: name.to_owned(),
                     section: field.text_of("sectionName").map(str::to_owned),
                 });
@@ -79,10 +87,14 @@ pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachm
     all
 }
 
-/// Whether a part of what a policy is for was refused.
+/// Whether a part of what a policy is for was refused, or may have been written under a name that is not understood.
 pub(super) fn lost(cluster: &Cluster<'_>, spec: Field<'_>) -> bool {
-    let parts = ["targetRef", "targetRefs", "targetSelectors"];
-    parts.into_iter().filter_map(|key| spec.get(key)).any(|field| cluster.report.tainted(field))
+    let mut parts =
+        ["targetRef", "targetRefs", "targetSelectors"].into_iter().filter_map(|key| spec.get(key)).peekable();
+    match parts.peek() {
+        Some(_) => parts.any(|field| cluster.report.tainted(field)),
+        None => cluster.report.tainted(spec),
+    }
 }
 
 /// The objects that labels select.

@@ -141,10 +141,11 @@ pub(super) enum Pattern<'v> {
 impl<'v> Pattern<'v> {
     /// Reads a value of Istio's.
     pub(super) fn of(value: &'v str) -> Self {
-        match (value, value.strip_suffix('*'), value.strip_prefix('*')) {
+        // a star in front counts before one at the end, which then is a star
+        match (value, value.strip_prefix('*'), value.strip_suffix('*')) {
             ("*", ..) => Self::Some,
-            (_, Some(prefix), _) => Self::Prefix(prefix),
-            (_, _, Some(suffix)) => Self::Suffix(suffix),
+            (_, Some(suffix), _) => Self::Suffix(suffix),
+            (_, _, Some(prefix)) => Self::Prefix(prefix),
             _ => Self::Exact(value),
         }
     }
@@ -196,13 +197,24 @@ pub(super) fn claim_words(path: &[&str], patterns: &[Pattern<'_>]) -> Cond {
     Cond::test(format!("[{}].exists(c, ({guard}) && {words}.exists(e, {element}))", claim(path)))
 }
 
-/// Whether a header is there and its value is one of the values.
+/// Whether a header is there and its value is one of the values; for `*` it may be empty.
 pub(super) fn header(name: &str, patterns: &[Pattern<'_>]) -> Cond {
     let name = quote(&name.to_ascii_lowercase());
-    Cond::all([
-        Cond::test(format!("{name} in request.headers")),
-        string_in(&format!("request.headers[{name}]"), patterns),
-    ])
+    let there = Cond::test(format!("{name} in request.headers"));
+    match patterns.contains(&Pattern::Some) {
+        true => there,
+        false => Cond::all([there, string_in(&format!("request.headers[{name}]"), patterns)]),
+    }
+}
+
+/// Whether a request is a preflight as Envoy sees it: `OPTIONS` with both headers, none of them empty.
+pub(super) fn preflight() -> Cond {
+    let names = ["origin", "access-control-request-method"];
+    let headers = names.iter().flat_map(|name| {
+        let name = quote(name);
+        [format!("{name} in request.headers"), format!("request.headers[{name}] != \"\"")]
+    });
+    Cond::all(std::iter::once("request.method == \"OPTIONS\"".to_owned()).chain(headers).map(Cond::test))
 }
 
 /// Whether an expression with a network address lies in a range; `None` for what is no address or range.

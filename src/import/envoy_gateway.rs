@@ -4,9 +4,10 @@
 mod authorization;
 mod client;
 mod jwt;
+mod merge;
 mod order;
 
-use super::attach::{Attachment, attachments};
+use super::attach::{Attachment, Level, attachments};
 use super::cluster::Cluster;
 use super::jwt::Jwt;
 use super::manifest::Field;
@@ -17,6 +18,7 @@ use super::plan::{Plan, Route};
 pub(super) const GROUP: &str = "gateway.envoyproxy.io";
 
 /// A policy, translated.
+#[derive(Clone)]
 struct Security<'a> {
     object: Field<'a>,
     attachments: Vec<Attachment>,
@@ -26,6 +28,8 @@ struct Security<'a> {
     closed: bool,
     /// What it is for is not understood, so it could be for anything.
     lost: bool,
+    /// It is laid over the policy of a broader level.
+    merges: bool,
 }
 
 /// Puts the policies of the files where they hold.
@@ -40,16 +44,20 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
     for listener in &mut plan.listeners {
         let mut routes = std::mem::take(&mut listener.routes);
         for route in &mut routes {
-            let levels = policies.iter().filter_map(|policy| {
-                let level = |one: &Attachment| one.level(listener, Some(&route.id));
-                Some((policy.attachments.iter().filter_map(level).max()?, policy))
-            });
-            let effective = levels.fold(None, |best: Option<(_, &Security<'_>)>, (level, policy)| match best {
-                Some((known, _)) if known >= level => best,
-                _ => Some((level, policy)),
-            });
-            if let Some((_, policy)) = effective {
-                put(policy, route);
+            let level = |policy: &Security<'_>| {
+                policy.attachments.iter().filter_map(|one| one.level(listener, Some(&route.id))).max()
+            };
+            // the most specific level first; on one level the order above
+            let mut holding: Vec<(Level, &Security<'_>)> =
+                policies.iter().filter_map(|policy| Some((level(policy)?, policy))).collect();
+            holding.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+            match holding.split_first() {
+                Some(((level, policy), broader)) if policy.merges => {
+                    let parent = broader.iter().find(|(other, _)| other < level && *other <= Level::Listener);
+                    put(&merge::over(policy, parent.map(|(_, policy)| *policy)), route);
+                }
+                Some(((_, policy), _)) => put(policy, route),
+                None => {}
             }
         }
         listener.routes = routes;
@@ -106,6 +114,7 @@ fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
         cors: Map::default(),
         closed: false,
         lost: false,
+        merges: false,
     };
     let Some(spec) = object.get("spec") else { return made };
     made.attachments = attachments(cluster, spec);
@@ -115,12 +124,12 @@ fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
         ("basicAuth", "passwords are not imported"),
         ("apiKeyAuth", "API keys are not imported"),
         ("csrf", "the check of origins is not supported here"),
-        ("mergeType", "merging with a broader policy is not supported here; write the merged policy"),
     ] {
         if let Some(field) = spec.get(kind) {
             field.refused(why);
         }
     }
+    made.merges = spec.get("mergeType").is_some_and(merge::announced);
     super::gateway_api::cors(spec, &mut made.cors);
     made.jwt = spec.get("jwt").map(|field| jwt::translate(cluster, field));
     made.authorization = spec.get("authorization").map(authorization::translate);

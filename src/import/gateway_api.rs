@@ -92,6 +92,7 @@ fn listener(cluster: &Cluster<'_>, gateway: Field<'_>, field: Field<'_>) -> Opti
         envoy_errors: cluster.dialect.is_envoy(),
         merge_slashes: cluster.dialect.merges_slashes(),
         authorization: None,
+        shadow: Vec::new(),
         closed: false,
         routes: Vec::new(),
         origin: field.origin(),
@@ -240,6 +241,7 @@ fn rule(cluster: &Cluster<'_>, route: Field<'_>, field: Field<'_>, index: usize)
         backends,
         jwt: None,
         authorization: None,
+        shadow: Vec::new(),
         closed: false,
         origin: field.origin(),
     }

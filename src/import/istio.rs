@@ -6,16 +6,18 @@
 
 mod authentication;
 mod authorization;
+mod paths;
 mod principal;
 mod virtual_service;
 mod workload;
 
+use super::cel::{Cond, preflight};
 use super::cluster::Cluster;
 use super::jwt::Jwt;
 use super::manifest::Field;
 use super::out::{Commented, Map, Value};
 use super::plan::{Backend, Listener, Match, Plan, Route, RouteId};
-use authorization::Context;
+use authorization::{Context, Rules};
 use workload::Workload;
 
 /// The group of `RequestAuthentication` and `AuthorizationPolicy`.
@@ -28,22 +30,27 @@ const ROOT: &str = "istio-system";
 /// Puts the policies of the files where they hold.
 pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
     virtual_service::apply(cluster, plan);
-    if plan.listeners.is_empty() {
+    // without a gateway in the files, requests go to the services at once
+    let direct = plan.listeners.is_empty();
+    if direct {
         plan.listeners.extend(without_gateway(cluster));
     }
     for listener in &mut plan.listeners {
-        let gateway = Workload::gateway(cluster, &listener.gateway);
-        let at_gateway = Checks::of(cluster, &gateway, &Context::gateway(listener.port));
-        listener.authorization = at_gateway.authorization.clone();
+        let at_gateway = match direct {
+            true => Checks::default(),
+            false => {
+                let gateway = Workload::gateway(cluster, &listener.gateway);
+                Checks::of(cluster, &gateway, &Context::gateway(gateway.port(cluster, listener.port)))
+            }
+        };
+        listener.authorization = at_gateway.rules.enforced.clone();
+        listener.shadow = at_gateway.rules.shadow.clone();
         listener.closed |= at_gateway.closed;
-        let mut preflights = Vec::new();
         for route in &mut listener.routes {
             route_checks(cluster, route, &at_gateway);
-            if route.jwt.is_some() {
-                preflights.extend(preflight(route));
-            }
         }
-        listener.routes.extend(preflights);
+        let routes = std::mem::take(&mut listener.routes);
+        listener.routes = routes.into_iter().flat_map(with_preflight).collect();
     }
     for kind in ["RequestAuthentication", "AuthorizationPolicy"] {
         for object in cluster.all(SECURITY, kind).into_iter().filter(|object| !cluster.report.mentions(object.doc)) {
@@ -53,9 +60,10 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
 }
 
 /// What one workload checks.
+#[derive(Default)]
 struct Checks {
     jwt: Option<(Jwt, String)>,
-    authorization: Option<Commented>,
+    rules: Rules,
     closed: bool,
 }
 
@@ -63,11 +71,12 @@ impl Checks {
     fn of(cluster: &Cluster<'_>, workload: &Workload, context: &Context) -> Self {
         let (authentications, unclear) = workload.policies(cluster, "RequestAuthentication");
         let jwt = authentication::translate(cluster, &authentications);
-        let context = Context { tokens: jwt.is_some(), split: split(&jwt), ..context.clone() };
+        let proxies = !cluster.options.trusted_proxies.is_empty();
+        let context = Context { tokens: jwt.is_some(), split: split(&jwt), proxies, ..context.clone() };
         let (policies, unclear_too) = workload.policies(cluster, "AuthorizationPolicy");
-        let authorization = authorization::translate(cluster, &policies, &context);
+        let rules = authorization::translate(cluster, &policies, &context);
         let tainted = authentications.iter().chain(&policies).any(|object| cluster.report.tainted(*object));
-        Self { jwt, authorization, closed: unclear || unclear_too || tainted }
+        Self { jwt, rules, closed: unclear || unclear_too || tainted }
     }
 }
 
@@ -96,7 +105,7 @@ fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
     };
     let Some((_, first)) = inner.first() else { return };
     route.closed |= inner.iter().any(|(_, checks)| checks.closed);
-    if inner.iter().any(|(_, other)| other.jwt != first.jwt || other.authorization != first.authorization) {
+    if inner.iter().any(|(_, other)| other.jwt != first.jwt || other.rules.enforced != first.rules.enforced) {
         let why = format!("the route {} leads to several services, and this holds for some of them only", route.name);
         refuse(&["RequestAuthentication", "AuthorizationPolicy"], &why);
         route.closed = true;
@@ -111,33 +120,35 @@ fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
         route.closed = true;
     }
     route.jwt = route.jwt.take().or_else(|| first.jwt.clone());
-    route.authorization = first.authorization.clone();
+    route.authorization = first.rules.enforced.clone();
+    route.shadow = first.rules.shadow.clone();
 }
 
-/// The copy of a route for preflights, which Istio does not check for tokens.
-fn preflight(route: &Route) -> Option<Route> {
-    if route.id.kind == "GRPCRoute" {
-        return None;
-    }
+/// A route behind its copy for preflights, which Istio does not check for tokens. The copy has the route's own
+/// conditions and one in CEL, which does not count in the choice between routes, so that it takes requests from no
+/// other route.
+fn with_preflight(route: Route) -> Vec<Route> {
     let any = [Match::default()];
     let matches: &[Match] = if route.matches.is_empty() { &any } else { &route.matches };
-    let asked = |name: &str| (name.to_owned(), "regex", ".+".to_owned());
     let matches: Vec<Match> = matches
         .iter()
         .filter(|one| one.method.as_deref().is_none_or(|method| method == "OPTIONS"))
         .map(|one| {
-            let mut made = Match { method: Some("OPTIONS".to_owned()), ..one.clone() };
-            made.headers.extend([asked("origin"), asked("access-control-request-method")]);
-            made
+            let own = one.cel.as_ref().map_or(Cond::Always, |cel| Cond::test(format!("({cel})")));
+            Match { cel: Some(Cond::all([own, preflight()]).to_string()), ..one.clone() }
         })
         .collect();
-    (!matches.is_empty()).then(|| Route {
+    if route.jwt.is_none() || route.id.kind == "GRPCRoute" || matches.is_empty() {
+        return vec![route];
+    }
+    let copy = Route {
         name: format!("{}/preflight", route.name),
         matches,
         jwt: None,
         origin: format!("{}: Istio lets CORS preflights pass without looking at tokens", route.origin),
         ..route.clone()
-    })
+    };
+    vec![copy, route]
 }
 
 /// Without a gateway in the files: one listener for the services that were mapped.
@@ -163,6 +174,7 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
                 }],
                 jwt: None,
                 authorization: None,
+                shadow: Vec::new(),
                 closed: false,
                 origin: "--map".to_owned(),
             }
@@ -178,6 +190,7 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
         envoy_errors: true,
         merge_slashes: false,
         authorization: None,
+        shadow: Vec::new(),
         closed: false,
         routes,
         origin: "--map: the files hold no gateway".to_owned(),

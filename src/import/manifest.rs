@@ -1,8 +1,9 @@
 //! Kubernetes manifests: files in, objects out, with a way to read their fields that knows where each stands.
 //!
-//! What it refuses: what is not YAML, what has no `kind` or no name, keys that are written twice, and two objects of
-//! one kind and name.
+//! What it refuses: what is not YAML, what has no `kind` or no name, keys that are written twice, YAML's merge keys, and
+//! two objects of one kind and name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::node::{Kind, Node, parse_all};
@@ -45,9 +46,10 @@ pub(super) fn read(sources: &[Source]) -> Result<Vec<Document>, Vec<Diagnostic>>
             Err(error) => errors.push(error),
         }
     }
-    for (at, one) in documents.iter().enumerate() {
-        let same = |other: &&Document| other.label == one.label && other.group == one.group;
-        if let Some(first) = documents.iter().take(at).find(same) {
+    let mut known: HashMap<(&str, &str), &Document> = HashMap::new();
+    for one in &documents {
+        let first = *known.entry((&one.group, &one.label)).or_insert(one);
+        if !std::ptr::eq(first, one) {
             let place = first.source.place(first.root.start, first.root.start, "");
             let message = format!("a second {}; the first is at {place}", one.label);
             errors.push(Diagnostic::error(one.source.place(one.root.start, one.root.start, ""), message));
@@ -60,6 +62,11 @@ fn collect(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Do
     if is_null(&root) {
         return;
     }
+    if let Some(merged) = merge_key(&root) {
+        let place = source.place(merged.start, merged.end, "");
+        errors.push(Diagnostic::error(place, "merge keys (`<<`) are not read here; write the fields themselves"));
+        return;
+    }
     let text =
         |path: &[&str]| path.iter().try_fold(&root, |node, key| child(node, key)).and_then(scalar).map(str::to_owned);
     let fault = |message: &str| Diagnostic::error(source.place(root.start, root.start, ""), message);
@@ -68,10 +75,15 @@ fn collect(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Do
         return;
     };
     if kind.ends_with("List") && child(&root, "items").is_some() {
-        if let Kind::Map(entries) = root.kind
-            && let Some(Kind::List(items)) = entries.into_iter().find(|e| e.key == "items").map(|e| e.value.kind)
-        {
-            items.into_iter().for_each(|item| collect(file, source, item, documents, errors));
+        let items = match root.kind {
+            Kind::Map(entries) => entries.into_iter().find(|e| e.key == "items").map(|e| e.value.kind),
+            _ => None,
+        };
+        match items {
+            Some(Kind::List(items)) => {
+                items.into_iter().for_each(|item| collect(file, source, item, documents, errors))
+            }
+            _ => errors.push(Diagnostic::error(source.place(root.start, root.start, ""), "`items` must be a list")),
         }
         return;
     }
@@ -84,6 +96,17 @@ fn collect(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Do
     let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
     let label = format!("{kind} {namespace}/{name}");
     documents.push(Document { file, source: Arc::clone(source), group, kind, namespace, name, label, root });
+}
+
+/// The first merge key in a tree: what it brings would be missed.
+fn merge_key(node: &Node) -> Option<&crate::config::node::Entry> {
+    match &node.kind {
+        Kind::Scalar { .. } => None,
+        Kind::List(items) => items.iter().find_map(merge_key),
+        Kind::Map(entries) => {
+            entries.iter().find_map(|entry| if entry.key == "<<" { Some(entry) } else { merge_key(&entry.value) })
+        }
+    }
 }
 
 /// Whether nothing is written there.
@@ -160,14 +183,26 @@ impl<'a> Field<'a> {
         items.iter().map(move |node| Field { node, ..self })
     }
 
-    /// The items of the list of that name.
+    /// The items of the list of that name; what is no list is refused.
     pub(super) fn list(self, key: &str) -> impl Iterator<Item = Field<'a>> {
-        self.get(key).into_iter().flat_map(Field::items)
+        let list = self.get(key);
+        if let Some(other) = list.filter(|field| !matches!(field.node.kind, Kind::List(_))) {
+            other.refused("expected a list");
+        }
+        list.into_iter().flat_map(Field::items)
     }
 
-    /// The texts of the list of that name; what is no text is left unspoken for.
+    /// The texts of the list of that name; what is no text is refused.
     pub(super) fn texts(self, key: &str) -> Vec<&'a str> {
-        self.list(key).filter_map(Field::text).collect()
+        self.list(key).filter_map(Field::string).collect()
+    }
+
+    /// The text of an item of a list; anything else is refused.
+    pub(super) fn string(self) -> Option<&'a str> {
+        if self.text().is_none() {
+            self.refused("expected a string");
+        }
+        self.text()
     }
 
     /// The entries of a map.

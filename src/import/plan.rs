@@ -36,6 +36,8 @@ pub(super) struct Listener {
     pub merge_slashes: bool,
     /// Rules for everything on it, apart from those of the routes.
     pub authorization: Option<Commented>,
+    /// Rules that are only logged and counted, for everything on it.
+    pub shadow: Vec<Commented>,
     /// Nobody gets in: a part of the source was refused.
     pub closed: bool,
     /// Its routes.
@@ -76,6 +78,8 @@ pub(super) struct Route {
     pub jwt: Option<(Jwt, String)>,
     /// The check of rules.
     pub authorization: Option<Commented>,
+    /// Rules that are only logged and counted.
+    pub shadow: Vec<Commented>,
     /// Nobody gets in: a part of its source was refused.
     pub closed: bool,
     /// What it was made from.
@@ -234,6 +238,34 @@ impl Listener {
 }
 
 impl Plan {
+    /// The rules that are only logged and counted. A level has one set of its own, so these are written as policies that
+    /// target it.
+    fn observed(&self) -> Vec<Commented> {
+        let mut all: Vec<(Map, &Commented)> = Vec::new();
+        for listener in self.listeners.iter().filter(|listener| !listener.closed) {
+            let gateway = Map::default()
+                .with("gatewayName", format!("{}/{}", listener.gateway.0, listener.gateway.1))
+                .with("listenerName", listener.name.as_str());
+            all.extend(listener.shadow.iter().map(|set| (Map::default().with("gateway", gateway.clone()), set)));
+            for route in listener.routes.iter().filter(|route| !route.closed) {
+                all.extend(route.shadow.iter().map(|set| (Map::default().with("route", route.name.as_str()), set)));
+            }
+        }
+        let mut known: Vec<&(Map, &Commented)> = Vec::new();
+        for one in &all {
+            // a route of several listeners has one name
+            if !known.contains(&one) {
+                known.push(one);
+            }
+        }
+        let written = known.into_iter().map(|(target, set)| {
+            let mut policy = Map::default();
+            policy.put_commented("authorization", Commented::from(set.value.clone()));
+            Commented::new(set.comment.as_str(), Map::default().with("target", target.clone()).with("policy", policy))
+        });
+        written.collect()
+    }
+
     /// The whole config.
     pub(super) fn config(&self) -> Value {
         let mut ports: Vec<u16> = self.listeners.iter().map(|listener| listener.port).collect();
@@ -246,6 +278,11 @@ impl Plan {
         });
         let process = (!self.trusted_proxies.is_empty())
             .then(|| Map::default().with("trustedProxies", self.trusted_proxies.clone()));
-        Map::default().with_some("config", process).with("binds", Value::List(binds.collect())).into()
+        let observed = self.observed();
+        Map::default()
+            .with_some("config", process)
+            .with("binds", Value::List(binds.collect()))
+            .with_some("gatewayPolicies", (!observed.is_empty()).then_some(Value::List(observed)))
+            .into()
     }
 }

@@ -79,9 +79,14 @@ pub(super) struct Report {
 impl Report {
     /// Notes what became of a field and everything below it. Refusals are never taken back.
     pub(super) fn note(&self, field: Field<'_>, verdict: Verdict, text: impl Into<String>) {
+        self.settle(field);
+        self.remark(field, verdict, text);
+    }
+
+    /// Asks for no more words about a field and everything below it.
+    pub(super) fn settle(&self, field: Field<'_>) {
         let all = (field.node.id..=field.node.last).map(|id| (field.doc.file, id));
         self.settled.borrow_mut().extend(all);
-        self.remark(field, verdict, text);
     }
 
     /// Notes something about a field, and leaves it open what becomes of the fields in it.

@@ -4,6 +4,8 @@ mod agentgateway;
 mod envoy_gateway;
 mod gateway_api;
 mod istio;
+mod models;
+mod pairs;
 mod refusals;
 
 use std::sync::Arc;
@@ -68,6 +70,12 @@ impl Gateway {
 
     /// What becomes of a request whose token, if it has one, was accepted: the name of its route, or a status.
     pub(super) fn decide(&self, request: &Request) -> String {
+        self.judge(request).answer
+    }
+
+    /// The same, with what else came out on the way.
+    pub(super) fn judge(&self, request: &Request) -> Judged {
+        let early = |answer: &str| Judged { answer: answer.to_owned(), failed: 0, shadow: Vec::new() };
         let host = request.authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let peer = Peer::from(std::net::SocketAddr::new(request.peer.parse().unwrap(), 4567));
         let head = Head {
@@ -84,8 +92,8 @@ impl Gateway {
             source: &peer,
         };
         let port = |bind: &&Arc<crate::snapshot::Bind>| bind.address.port() == request.port;
-        let Some(bind) = self.snapshot.binds.iter().find(port) else { return "no bind".to_owned() };
-        let Some(listener) = bind.listener(&host) else { return "404".to_owned() };
+        let Some(bind) = self.snapshot.binds.iter().find(port) else { return early("no bind") };
+        let Some(listener) = bind.listener(&host) else { return early("404") };
         let now = UnixTime(1_700_000_000.0);
         let route = listener.router.choose(&head, now);
         let policies = route.map_or(&listener.policies, |route| &route.policies);
@@ -102,21 +110,35 @@ impl Gateway {
         });
         let strict = jwt.is_some_and(|jwt| jwt.mode() == crate::auth::Mode::Strict);
         if strict && subject.is_none() {
-            return "401".to_owned();
+            return early("401");
         }
         let name = route.map_or("", |route| &*route.name);
         let vars = Vars { subject, route: name, listener: &listener.name, ..Vars::of(&head, now) };
-        match (authorize(&policies.rules, &vars).permit(), route) {
+        let decision = authorize(&policies.rules, &vars);
+        let answer = match (decision.permit(), route) {
             (None, _) => "403".to_owned(),
             (Some(_), None) => "404".to_owned(),
             (Some(_), Some(route)) => route.name.to_string(),
-        }
+        };
+        let rule = |set: &crate::authz::RuleSet, cause| set.rule(cause).map_or("none", |rule| &rule.name).to_owned();
+        let shadow = decision.shadow_refusals(&policies.rules).map(|(set, cause)| rule(set, cause)).collect();
+        Judged { answer, failed: decision.failures().len(), shadow }
     }
 
     /// Whether a request is let through.
     pub(super) fn allows(&self, request: &Request) -> bool {
         !matches!(&*self.decide(request), "401" | "403" | "404" | "no bind")
     }
+}
+
+/// What came of a request.
+pub(super) struct Judged {
+    /// The name of its route, or a status.
+    pub(super) answer: String,
+    /// How many rules failed to evaluate.
+    pub(super) failed: usize,
+    /// The rules in shadow mode that would have refused it; `none` where no allow rule holds.
+    pub(super) shadow: Vec<String>,
 }
 
 /// A request.

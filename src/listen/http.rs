@@ -168,6 +168,7 @@ impl Serving {
         let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
         let mut begun = pin!(drain.begun());
         let (mut draining, mut leaving) = (false, false);
+        let mut told = Instant::now();
         loop {
             let turn = tokio::select! {
                 biased;
@@ -180,6 +181,8 @@ impl Serving {
                 Turn::Over(Ok(())) => return,
                 Turn::Over(Err(error)) => return self.ended(&error),
                 Turn::Look if leaving => return,
+                // asked to go and with nothing under way, but it does not say that it has heard
+                Turn::Look if draining && self.watch.is_quiet() && told.elapsed() >= FAREWELL => return,
                 Turn::Look => match self.watch.look(&mut seen) {
                     Some(Expired::Idle | Expired::Head) => {
                         leaving = true;
@@ -190,7 +193,7 @@ impl Serving {
                     None => timer.as_mut().reset(Instant::now() + patience.interval()),
                 },
                 Turn::Drain => {
-                    draining = true;
+                    (draining, told) = (true, Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }
             }

@@ -42,6 +42,18 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.watch.is_to_reset() {
+            let socket = match &self.transport {
+                Transport::Tcp(stream) => stream,
+                Transport::Tls(stream) => stream.get_ref().0,
+            };
+            let _ = socket.set_zero_linger();
+        }
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();

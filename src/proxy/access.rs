@@ -7,10 +7,12 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::trace::TraceParent;
 use crate::body::Progress;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 use crate::telemetry::metrics::{Finished, RouteSeries};
+use crate::telemetry::spans::Span;
 use crate::worker::Worker;
 
 /// How lines look.
@@ -37,6 +39,16 @@ pub struct Record {
     response_bytes: u64,
     upstream: Option<Duration>,
     complete: bool,
+    traced: Option<Box<Traced>>,
+}
+
+/// A request's part in a trace, where spans are exported.
+#[derive(Debug)]
+pub struct Traced {
+    /// What the backend is told.
+    pub own: TraceParent,
+    /// What the collector is told, if the trace is exported.
+    pub span: Option<Box<Span>>,
 }
 
 impl Record {
@@ -58,6 +70,7 @@ impl Record {
             response_bytes: 0,
             upstream: None,
             complete: false,
+            traced: None,
         }
     }
 
@@ -118,6 +131,28 @@ impl Record {
                 self.line.push(b'=');
             }
         }
+    }
+
+    /// The request's part in a trace.
+    pub fn trace(&mut self, traced: Box<Traced>) {
+        self.tell_trace(&traced.own);
+        self.traced = Some(traced);
+    }
+
+    /// Writes down which span it is.
+    pub fn tell_trace(&mut self, own: &TraceParent) {
+        self.text("trace.id", own.trace());
+        self.text("span.id", own.span());
+    }
+
+    /// What the backend is told of the trace, if that is settled.
+    pub fn traced(&self) -> Option<TraceParent> {
+        self.traced.as_ref().map(|traced| traced.own)
+    }
+
+    /// The span to be filled in, when one is exported.
+    pub fn span(&mut self) -> Option<&mut Span> {
+        self.traced.as_mut()?.span.as_deref_mut()
     }
 
     /// The route that was chosen counts the request.
@@ -188,12 +223,32 @@ impl Drop for Record {
         }
         self.line.extend_from_slice(if self.format == LogFormat::Json { b"}\n" } else { b"\n" });
         self.worker.log.write(&self.line);
+        if let Some(span) = self.traced.take().and_then(|traced| traced.span) {
+            self.export(span, status, duration);
+        }
         let (route, reason, upstream) = (self.series, self.reason, self.upstream);
         self.worker.metrics.finish(&Finished { route, status, reason, duration, upstream });
     }
 }
 
 impl Record {
+    /// Finishes the span, and hands it over.
+    fn export(&self, mut span: Box<Span>, status: u16, took: Duration) {
+        let Some(spans) = &self.worker.spans else { return };
+        let aborted = (self.status.is_none() || !self.complete).then_some("aborted");
+        let error = self.reason.map(Reason::as_str).or(aborted).or(match status {
+            500 => Some("500"),
+            502 => Some("502"),
+            503 => Some("503"),
+            504 => Some("504"),
+            501 | 505..=599 => Some("5xx"),
+            _ => None,
+        });
+        let failed = status >= 500 || aborted.is_some();
+        (span.status, span.took, span.error, span.failed) = (status, took, error, failed);
+        spans.push(span);
+    }
+
     /// Seconds in JSON, milliseconds for people.
     fn duration(&mut self, name: &str, duration: Duration) {
         let micros = duration.as_micros() as u64;

@@ -41,17 +41,23 @@ pub struct AnswerBody {
     given: bool,
     /// What broke the answer off. It is told at the second asking, so that the pieces before it get out.
     broken: Option<BodyError>,
+    /// Only the end of the connection tells the client where the body ends.
+    until_close: bool,
     done: bool,
 }
 
 impl AnswerBody {
     /// `content`, recorded by `record`, on the connection that `watch` looks after.
-    pub fn new(content: Content, record: Record, watch: Arc<Watch>) -> Self {
-        Self { content, record, watch, given: false, broken: None, done: false }
+    /// With `until_close` the end of the connection will be the end of the body.
+    pub fn new(content: Content, record: Record, watch: Arc<Watch>, until_close: bool) -> Self {
+        Self { content, record, watch, given: false, broken: None, until_close, done: false }
     }
 
     fn break_off(&mut self, reason: Reason, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.record.broke_off(reason);
+        if self.until_close {
+            self.watch.must_reset();
+        }
         self.broken = Some(BodyError(reason));
         cx.waker().wake_by_ref();
         Poll::Pending

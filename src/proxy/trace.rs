@@ -12,6 +12,8 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Bytes of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
 const LENGTH: usize = 55;
+/// Bytes of a `tracestate` that tracers have to pass on; a longer one is passed on, and not exported.
+const LONGEST_STATE: usize = 512;
 const TRACE: std::ops::Range<usize> = 3..35;
 const SPAN: std::ops::Range<usize> = 36..52;
 const FLAGS: std::ops::Range<usize> = 53..55;
@@ -43,6 +45,32 @@ impl TraceParent {
         Self { text, goes_on: parent.is_some() }
     }
 
+    /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
+    /// trace. With it, the client's own span and its `tracestate`, if the trace is the client's.
+    pub fn sampled(headers: &HeaderMap, id: u128, chosen: impl FnOnce(u128) -> bool) -> (Self, Option<Parent>) {
+        let mut span = Self::of(headers, id);
+        let Some(parent) = received(headers) else {
+            if !chosen(number(span.trace())) {
+                copy(&mut span.text, FLAGS, Some(b"00"));
+            }
+            return (span, None);
+        };
+        let id = parent.get(SPAN).and_then(|part| std::str::from_utf8(part).ok()).map_or(0, number);
+        let states = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok());
+        let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= LONGEST_STATE);
+        (span, Some(Parent { span: id as u64, state: state.unwrap_or_default() }))
+    }
+
+    /// Whether the trace is exported, by whoever exports any.
+    pub fn is_sampled(&self) -> bool {
+        number(self.part(FLAGS)) & 1 == 1
+    }
+
+    /// The trace's and the span's ids as numbers.
+    pub fn ids(&self) -> (u128, u64) {
+        (number(self.trace()), number(self.span()) as u64)
+    }
+
     /// Tells the backend.
     pub fn write(&self, headers: &mut HeaderMap) {
         if !self.goes_on && headers.keys().any(|name| name == TRACESTATE) {
@@ -66,6 +94,19 @@ impl TraceParent {
     fn part(&self, range: std::ops::Range<usize>) -> &str {
         self.text.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
     }
+}
+
+/// What a client says of its own span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The span's id.
+    pub span: u64,
+    /// What other tracers have noted.
+    pub state: String,
+}
+
+fn number(hex: &str) -> u128 {
+    u128::from_str_radix(hex, 16).unwrap_or_default()
 }
 
 /// The one `traceparent` of a request, if it is one.

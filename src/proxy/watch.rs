@@ -60,6 +60,8 @@ pub struct Watch {
     tail: AtomicU32,
     /// The request that is being answered has a body, whose end they may be.
     has_body: AtomicBool,
+    /// A close would look like the end of an answer that has none.
+    reset: AtomicBool,
 }
 
 /// What the last look saw, and when that began.
@@ -79,8 +81,8 @@ impl Seen {
 impl Watch {
     /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
     pub fn new(patience: Patience, serial: bool) -> Arc<Self> {
-        let (begun, in_head, active, blocked, events, tail, has_body) = Default::default();
-        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body })
+        let (begun, in_head, active, blocked, events, tail, has_body, reset) = Default::default();
+        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body, reset })
     }
 
     /// Bytes came from the client.
@@ -133,6 +135,21 @@ impl Watch {
     pub fn piece_taken(&self) {
         change(&self.blocked, -1);
         self.happened();
+    }
+
+    /// Whether no request is being answered.
+    pub fn is_quiet(&self) -> bool {
+        self.active.load(Relaxed) == 0
+    }
+
+    /// An answer broke off whose end is the connection's: the connection must not end as if all were well.
+    pub fn must_reset(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    /// Whether the connection must end with a reset.
+    pub fn is_to_reset(&self) -> bool {
+        self.reset.load(Relaxed)
     }
 
     fn happened(&self) {

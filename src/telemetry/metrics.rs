@@ -35,11 +35,13 @@ pub enum Family {
     Mirrored,
     /// Log lines lost since their reader stalled.
     DroppedLines,
+    /// Spans by what became of them.
+    Spans,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Requests,
         Self::Verifications,
         Self::CacheHits,
@@ -48,6 +50,7 @@ impl Family {
         Self::Retries,
         Self::Mirrored,
         Self::DroppedLines,
+        Self::Spans,
     ];
 
     /// Name and help text.
@@ -72,6 +75,9 @@ impl Family {
                 "Copies of requests for mirrors, by route and what became of them.",
             ),
             Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
+            Self::Spans => {
+                ("portcullis_spans_total", "Spans of requests, by result (exported, dropped), when they are exported.")
+            }
         }
     }
 }
@@ -187,13 +193,31 @@ impl Metrics {
         RouteSeries { durations, requests, decisions }
     }
 
-    /// All series in Prometheus' text format. `gauges` are numbers that others hold: what, labels, value.
-    pub fn render(&self, gauges: &[(Gauge, String, f64)]) -> String {
+    /// The series of one family: labels and number, in no order.
+    pub fn rows(&self, family: Family) -> Vec<(String, u64)> {
+        let total = self.total();
+        let names = lock(&self.names);
+        let named = names.counters.iter().enumerate().filter(|(_, (of, _))| *of == family);
+        named.map(|(at, (_, labels))| (labels.clone(), total.counters.get(at).copied().unwrap_or(0))).collect()
+    }
+
+    /// Client connections that are open.
+    pub fn connections(&self) -> u64 {
+        u64::try_from(self.total().connections).unwrap_or(0)
+    }
+
+    fn total(&self) -> Numbers {
         let mut total = Numbers::default();
         let shards = lock(&self.shards).clone();
         for shard in &shards {
             total.add(&lock(&shard.numbers));
         }
+        total
+    }
+
+    /// All series in Prometheus' text format. `gauges` are numbers that others hold: what, labels, value.
+    pub fn render(&self, gauges: &[(Gauge, String, f64)]) -> String {
+        let total = self.total();
         let names = lock(&self.names);
         let mut out = String::with_capacity(8 << 10);
         for family in Family::ALL {

@@ -2,7 +2,7 @@
 //!
 //! One task an endpoint, beside the workers. It ends by itself when no config uses the endpoint any more.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -91,27 +91,12 @@ impl Drop for Driver {
     }
 }
 
-/// The load of the endpoint with this key, shared by all who use it, also from one config to the next; and whether it
-/// is new, so that its checks have to be started.
-pub fn shared(key: u64, make: impl FnOnce() -> Arc<Load>) -> (Arc<Load>, bool) {
-    use std::collections::HashMap;
-    use std::sync::{Mutex, OnceLock, PoisonError};
-    static KNOWN: OnceLock<Mutex<HashMap<u64, Weak<Load>>>> = OnceLock::new();
-    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|_, load| load.strong_count() > 0);
-    if let Some(load) = known.get(&key).and_then(Weak::upgrade) {
-        return (load, false);
-    }
-    let load = make();
-    known.insert(key, Arc::downgrade(&load));
-    (load, true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::upstream::Address;
     use crate::upstream::load::Limits;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -164,16 +149,5 @@ mod tests {
         tokio::time::timeout(patience, until(false)).await.expect("nobody listens");
         drop(load);
         tokio::time::timeout(patience, watching).await.expect("nobody is interested any more").unwrap();
-    }
-
-    #[test]
-    fn equal_endpoints_share_what_is_known_of_them() {
-        let key = 0x5eed_0001;
-        let (one, new) = shared(key, load);
-        assert!(new);
-        let (other, again) = shared(key, load);
-        assert!(Arc::ptr_eq(&one, &other) && !again);
-        drop((one, other));
-        assert!(shared(key, load).1, "forgotten with its last user");
     }
 }

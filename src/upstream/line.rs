@@ -24,8 +24,9 @@ use super::stream::Stream;
 use super::{Endpoint, Error, Protocol};
 use crate::body::RequestBody;
 
-/// An HTTP/1 head from a backend may be this large.
-const MAX_HEAD: usize = 256 << 10;
+/// An HTTP/1 head from a backend may be this large, and so much is read at a time: what a client does not take for now
+/// lies in memory.
+const MAX_HEAD: usize = 64 << 10;
 
 /// An HTTP/1 connection and the way to put requests on it.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Line {
         let (sender, connection) = http1::Builder::new()
             .writev(false)
             .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Reset)?;

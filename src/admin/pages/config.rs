@@ -23,7 +23,7 @@ pub(super) fn effective(config: &InForce) -> Value {
                     "name": route.name,
                     "origin": origin(&route.place),
                     "hostnames": route.hostnames.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
-                    "matches": route.matches.iter().map(|m| format!("{:?}", m.path)).collect::<Vec<_>>(),
+                    "matches": route.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "policies": policies(&levels, &runs.policies),
                     "backends": runs.backends.endpoints().map(|e| e.label.to_string()).collect::<Vec<_>>(),
                 })

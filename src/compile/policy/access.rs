@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 
 use super::effective;
 use crate::auth::Location;
-use crate::compile::{Compiler, auth};
+use crate::compile::{Compiler, auth, kept};
 use crate::config::place::Located;
 use crate::config::policy::{
     ApiKeyAuth, AuthMode, BasicAuth as BasicAuthConfig, ExtAuthz as ExtAuthzConfig, ExtAuthzProtocol, FailureMode,
@@ -36,18 +36,20 @@ impl Compiler<'_> {
             return Some(Arc::clone(made));
         }
         let made = Arc::new(Credentials {
-            basic: basic.and_then(|written| self.basic_auth(written)).map(Arc::new),
+            basic: basic.and_then(|written| self.basic_auth(written)),
             api_key: keys.and_then(|written| self.api_keys(written)).map(Arc::new),
         });
         self.made.credentials.insert(key, Arc::clone(&made));
         Some(made)
     }
 
-    fn basic_auth(&mut self, written: &Located<BasicAuthConfig>) -> Option<BasicAuth> {
+    /// Users with the same passwords, which an earlier config may have found good.
+    fn basic_auth(&mut self, written: &Located<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
         let text = self.text_or_file(&written.htpasswd)?;
-        let realm = written.realm.as_deref().unwrap_or("portcullis");
-        match BasicAuth::new(&text, realm, written.mode == AuthMode::Strict) {
-            Ok(policy) => Some(policy),
+        let (realm, strict) = (written.realm.as_deref().unwrap_or("portcullis"), written.mode == AuthMode::Strict);
+        let name = kept::name(&[text.as_bytes(), realm.as_bytes(), &[u8::from(strict)]]);
+        match self.kept.logins.get(name, || BasicAuth::new(&text, realm, strict).map(Arc::new)) {
+            Ok((policy, _)) => Some(policy),
             Err(why) => {
                 self.error(&written.htpasswd.place, why);
                 None

@@ -1,10 +1,11 @@
 //! `localRateLimit`, `requestMirror` and `retry`, compiled.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::effective;
 use crate::authz::Scope;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, kept};
 use crate::config::place::Located;
 use crate::config::policy::{Mirror as MirrorConfig, Policies, RateLimit as RateLimitConfig};
 use crate::config::route::Route;
@@ -19,6 +20,7 @@ impl Compiler<'_> {
     /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
     pub(in crate::compile) fn gates(&mut self, levels: &[&Policies]) -> Option<Arc<Gates>> {
         let limits = effective(levels, |level| &level.local_rate_limit);
+        let level = levels.iter().rposition(|level| level.local_rate_limit.is_some()).unwrap_or_default();
         let service = effective(levels, |level| &level.ext_authz);
         let key = [limits.map(|p| p.place.start), service.map(|p| p.place.start)];
         if key == [None, None] {
@@ -28,26 +30,39 @@ impl Compiler<'_> {
             return Some(Arc::clone(made));
         }
         let made = Arc::new(Gates {
-            limits: limits.map(|written| self.rate_limits(written)).unwrap_or_default(),
+            limits: limits.map(|written| self.rate_limits(level, written)).unwrap_or_default(),
             ext_authz: service.and_then(|written| self.ext_authz(written)),
         });
         self.made.gates.insert(key, Arc::clone(&made));
         Some(made)
     }
 
-    fn rate_limits(&mut self, written: &Located<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
+    fn rate_limits(&mut self, level: usize, written: &Located<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
         if let Some(made) = self.made.limits.get(&written.place.start) {
             return made.clone();
         }
-        let made: Box<[_]> = written.0.iter().map(|limit| self.rate_limit(limit)).collect();
+        let made: Box<[_]> = written.0.iter().map(|limit| self.rate_limit(level, limit)).collect();
         self.made.limits.insert(written.place.start, made.clone());
         made
     }
 
-    fn rate_limit(&mut self, written: &RateLimitConfig) -> Arc<RateLimit> {
+    /// The buckets of a limit: those that the same limit at the same place of an earlier config has had.
+    fn rate_limit(&mut self, level: usize, written: &RateLimitConfig) -> Arc<RateLimit> {
         let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
-        let (size, tokens) = (written.max_tokens.get(), written.tokens_per_fill.get());
-        Arc::new(RateLimit::new(size, tokens, written.fill_interval.0, key))
+        let (size, tokens, interval) =
+            (written.max_tokens.get(), written.tokens_per_fill.get(), written.fill_interval.0);
+        let settings = format!("{size} {tokens} {interval:?} {:?}", written.key.as_ref().map(|key| &key.value));
+        // where it holds: the gateway alone, or the listener, or the route of the listener
+        let scope = self.scope.get(level.min(1)..=level).unwrap_or_default().join("\n");
+        let parts = [scope.as_bytes(), &[u8::try_from(level).unwrap_or(u8::MAX)], settings.as_bytes()];
+        let same = self.made.same_limits.entry(kept::name(&parts)).or_default();
+        *same += 1;
+        let [scope, level, settings] = parts;
+        let name = kept::name(&[scope, level, settings, &same.to_be_bytes()]);
+        let made: Result<_, Infallible> =
+            self.kept.limits.get(name, || Ok(Arc::new(RateLimit::new(size, tokens, interval, key))));
+        let Ok((limit, _)) = made;
+        limit
     }
 
     /// Who gets copies of a route's requests.

@@ -1,6 +1,8 @@
 //! `spec.authorization` of a `SecurityPolicy`: rules in order, the first that matches decides.
 
-use super::super::cel::{Cond, Pattern, address_in, claim_list, claim_string, claim_words, header, quote, whole_match};
+use super::super::cel::{
+    Cond, Pattern, address_in, claim_list, claim_string, claim_words, header, quote, string_in, whole_match,
+};
 use super::super::manifest::Field;
 use super::super::out::{Commented, Map, Value};
 
@@ -75,16 +77,21 @@ fn condition(rule: Field<'_>, action: Action) -> Cond {
     if let Some(operation) = rule.get("operation") {
         let methods = operation.texts("methods");
         if let Some(list) = operation.get("methods").filter(|_| !methods.is_empty()) {
-            list.exact("request.method");
-            let methods: Vec<_> = methods.iter().map(|method| Pattern::Exact(method)).collect();
-            parts.push(super::super::cel::string_in("request.method", &methods));
+            list.exact("request.method, whatever its case");
+            let upper: Vec<String> = methods.iter().map(|method| method.to_ascii_uppercase()).collect();
+            let methods: Vec<_> = upper.iter().map(|method| Pattern::Exact(method)).collect();
+            parts.push(string_in("request.method.upperAscii()", &methods));
         }
         if let Some(path) = operation.get("path") {
             parts.push(self::path(path, action));
         }
     }
     if let Some(principal) = rule.get("principal") {
-        parts.extend(self::principal(principal));
+        let conds = self::principal(principal);
+        if conds.is_empty() {
+            principal.refused("a `principal` says who: nothing here does");
+        }
+        parts.extend(conds);
     }
     if let Some(cel) = rule.get("cel") {
         cel.refused("Envoy's CEL names other things; write the rule in CEL of this gateway");
@@ -95,7 +102,7 @@ fn condition(rule: Field<'_>, action: Action) -> Cond {
     Cond::all(parts)
 }
 
-/// The path, without its query. Where a prefix ends inside a segment the stricter reading is taken.
+/// The path. Where versions of Envoy Gateway differ about what follows it, the stricter reading is taken.
 fn path(field: Field<'_>, action: Action) -> Cond {
     field.only(&["type", "value", "invert"]);
     let invert = field.get("invert").is_some_and(|flag| flag.truth() == Some(true));
@@ -103,43 +110,41 @@ fn path(field: Field<'_>, action: Action) -> Cond {
         field.refused("a path needs a `value`");
         return Cond::Never;
     };
-    let cond = match field.text_of("type").unwrap_or("Exact") {
+    // a wider match lets fewer in where it denies
+    let wider = (action == Action::Deny) != invert;
+    let starts = |text: String| Cond::test(format!("request.path.startsWith({})", quote(&text)));
+    let is = |text: &str| Cond::test(format!("request.path == {}", quote(text)));
+    let cond = match field.text_of("type").unwrap_or("PathPrefix") {
         "Exact" => {
             field.exact("request.path");
-            Cond::test(format!("request.path == {}", quote(value)))
+            let parameters = if wider { starts(format!("{value};")) } else { Cond::Never };
+            Cond::any([is(value), parameters])
+        }
+        "PathPrefix" if value == "/" => {
+            field.exact("every path");
+            Cond::Always
         }
         "PathPrefix" => {
-            let bare = value.trim_end_matches('/');
-            let by_segment = (action == Action::Allow) != invert;
-            let characters = Cond::test(format!("request.path.startsWith({})", quote(value)));
-            match (bare.is_empty(), by_segment) {
-                (true, _) => {
-                    field.exact("every path");
-                    Cond::Always
+            field.exact("request.path below the prefix, by whole segments");
+            let bare = value.strip_suffix('/').unwrap_or(value);
+            Cond::any([is(bare), starts(format!("{bare}/")), starts(format!("{bare};"))])
+        }
+        "RegularExpression" => {
+            let whole = format!("[^:]+://[^/?]*(?:{value})");
+            let both = whole_match("request.path", value).zip(whole_match("request.uri", &whole));
+            match both {
+                Some((without, with)) => {
+                    field.narrower(
+                        "request.path, with its query and without: where they differ, the request is refused",
+                    );
+                    if wider { Cond::any([without, with]) } else { Cond::all([without, with]) }
                 }
-                (false, true) => {
-                    field.narrower("request.path below the prefix, by whole segments");
-                    Cond::any([
-                        Cond::test(format!("request.path == {}", quote(bare))),
-                        Cond::test(format!("request.path.startsWith({})", quote(&format!("{bare}/")))),
-                    ])
-                }
-                (false, false) => {
-                    field.narrower("request.path starts with the prefix, also inside a segment");
-                    Cond::any([Cond::test(format!("request.path == {}", quote(bare))), characters])
+                None => {
+                    field.refused("this regular expression is not understood here");
+                    Cond::Never
                 }
             }
         }
-        "RegularExpression" => match whole_match("request.path", value) {
-            Some(cond) => {
-                field.exact("request.path");
-                cond
-            }
-            None => {
-                field.refused("this regular expression is not understood here");
-                Cond::Never
-            }
-        },
         _ => {
             field.refused("this kind of path is not understood");
             Cond::Never
@@ -150,9 +155,10 @@ fn path(field: Field<'_>, action: Action) -> Cond {
 
 fn principal(field: Field<'_>) -> Vec<Cond> {
     let mut parts = Vec::new();
-    if let Some(ranges) = field.get("clientCIDRs") {
+    let ranges: Vec<_> = field.list("clientCIDRs").collect();
+    if !ranges.is_empty() {
         let mut any = Vec::new();
-        for range in ranges.items() {
+        for range in ranges {
             match range.text().and_then(|text| address_in("source.address", text)) {
                 Some(cond) => {
                     range.exact("source.address");
@@ -169,13 +175,13 @@ fn principal(field: Field<'_>) -> Vec<Cond> {
     for one in field.list("headers") {
         one.only(&["name", "values"]);
         let values = one.texts("values");
-        match one.text_of("name") {
+        match one.text_of("name").filter(|_| !values.is_empty()) {
             Some(name) => {
                 one.exact("request.headers");
                 let values: Vec<_> = values.iter().map(|value| Pattern::Exact(value)).collect();
                 parts.push(header(name, &values));
             }
-            None => one.refused("a header needs a `name`"),
+            None => one.refused("a header needs a `name` and `values`"),
         }
     }
     if let Some(places) = field.get("clientIPGeoLocations") {
@@ -192,14 +198,17 @@ fn token(field: Field<'_>) -> Vec<Cond> {
     }
     for one in field.list("claims") {
         one.only(&["name", "valueType", "values"]);
-        let Some(name) = one.text_of("name") else {
-            one.refused("a claim needs a `name`");
+        let values = one.texts("values");
+        let Some(name) = one.text_of("name").filter(|_| !values.is_empty()) else {
+            one.refused("a claim needs a `name` and `values`");
             continue;
         };
         let path: Vec<&str> = name.split('.').collect();
-        let values = one.texts("values");
         let values: Vec<_> = values.iter().map(|value| Pattern::Exact(value)).collect();
         match one.text_of("valueType").unwrap_or("String") {
+            // these two are split into a list before they are compared
+            "String" if matches!(path.as_slice(), ["scope" | "scp"]) => parts.push(Cond::Never),
+            "StringArray" if matches!(path.as_slice(), ["scope" | "scp"]) => parts.push(claim_words(&path, &values)),
             "String" => parts.push(claim_string(&path, &values)),
             "StringArray" => parts.push(claim_list(&path, &values)),
             _ => {
@@ -210,11 +219,14 @@ fn token(field: Field<'_>) -> Vec<Cond> {
         one.exact("the claim");
     }
     for scope in field.list("scopes") {
-        if let Some(text) = scope.text() {
+        if let Some(text) = scope.string() {
             scope.exact("a word of `scope` or `scp`");
             let word = [Pattern::Exact(text)];
             parts.push(Cond::any([claim_words(&["scope"], &word), claim_words(&["scp"], &word)]));
         }
+    }
+    if field.get("claims").is_none() && field.get("scopes").is_none() {
+        field.refused("`claims` or `scopes` are needed");
     }
     parts
 }

@@ -10,32 +10,21 @@ pub(super) fn claim(path: &[&str], patterns: &[Pattern<'_>], split: &[String]) -
     }
 }
 
-/// `issuer/subject`, divided at the last slash; `None` for forms whose meaning is not settled.
-pub(super) fn principal(value: &str) -> Option<Cond> {
-    let iss = |pattern| claim_string(&["iss"], &[pattern]);
-    let sub = |pattern| claim_string(&["sub"], &[pattern]);
-    if value == "*" {
-        return Some(Cond::all([iss(Pattern::Some), sub(Pattern::Some)]));
-    }
-    let Some((issuer, subject)) = value.rsplit_once('/') else {
-        return match Pattern::of(value) {
-            prefix @ Pattern::Prefix(_) => Some(iss(prefix)),
-            suffix @ Pattern::Suffix(_) => Some(sub(suffix)),
-            _ => None,
-        };
+/// `issuer/subject`, divided at the last slash. A star stands at one end only; at the other it is a star.
+pub(super) fn principal(value: &str) -> Cond {
+    let (issuer, subject) = match (value.rsplit_once('/'), value) {
+        (_, "*") => (Pattern::Some, Pattern::Some),
+        (Some((issuer, subject)), _) if value.starts_with('*') => (Pattern::of(issuer), Pattern::Exact(subject)),
+        (None, _) if value.starts_with('*') => (Pattern::Some, Pattern::of(value)),
+        (Some((issuer, subject)), _) => match subject.strip_suffix('*') {
+            Some("") => (Pattern::Exact(issuer), Pattern::Some),
+            Some(prefix) => (Pattern::Exact(issuer), Pattern::Prefix(prefix)),
+            None => (Pattern::Exact(issuer), Pattern::Exact(subject)),
+        },
+        (None, _) => match value.strip_suffix('*') {
+            Some(prefix) => (Pattern::Prefix(prefix), Pattern::Some),
+            None => (Pattern::Exact(value), Pattern::Exact("")),
+        },
     };
-    let issuer = match Pattern::of(issuer) {
-        Pattern::Prefix(_) => return None,
-        Pattern::Exact("") => return None,
-        other => other,
-    };
-    let subject = match Pattern::of(subject) {
-        Pattern::Suffix(_) | Pattern::Exact("") => return None,
-        other => other,
-    };
-    // with a wildcard at one end, the other end is compared as it is
-    match (issuer, subject) {
-        (Pattern::Suffix(_), Pattern::Prefix(_)) | (Pattern::Some, Pattern::Prefix(_)) => None,
-        (issuer, subject) => Some(Cond::all([iss(issuer), sub(subject)])),
-    }
+    Cond::all([claim_string(&["iss"], &[issuer]), claim_string(&["sub"], &[subject])])
 }

@@ -93,6 +93,7 @@ fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: 
             envoy_errors: true,
             merge_slashes: false,
             authorization: None,
+            shadow: Vec::new(),
             closed: false,
             routes: Vec::new(),
             origin: server.origin(),
@@ -191,6 +192,7 @@ fn route(cluster: &Cluster<'_>, object: Field<'_>, rule: Field<'_>, index: usize
         backends,
         jwt: None,
         authorization: None,
+        shadow: Vec::new(),
         closed: false,
         origin: rule.origin(),
     }

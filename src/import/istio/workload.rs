@@ -2,6 +2,7 @@
 
 use super::super::cluster::Cluster;
 use super::super::manifest::Field;
+use super::authorization::{observes, target_port};
 use super::{NETWORKING, ROOT, SECURITY};
 
 /// The label that the pods of a Gateway API gateway have.
@@ -84,6 +85,19 @@ impl Workload {
         made
     }
 
+    /// The port of a gateway's pods where requests for a port of its listeners come in: that of a gateway of the
+    /// Gateway API is the same, one of Istio's own has a Service in front.
+    pub(super) fn port(&self, cluster: &Cluster<'_>, port: u16) -> Option<u16> {
+        if self.labels.iter().any(|(key, _)| key == GATEWAY_NAME) {
+            return Some(port);
+        }
+        let services = cluster.all("", "Service").into_iter().filter(|service| {
+            let selector = pairs(service.at(&["spec", "selector"]));
+            !selector.is_empty() && selector.iter().all(|label| self.labels.contains(label))
+        });
+        services.filter_map(|service| target_port(service, port)).next()
+    }
+
     /// The policies of a kind that hold for it, in Istio's order, and whether that is unclear for one of them.
     pub(super) fn policies<'a>(&self, cluster: &Cluster<'a>, kind: &str) -> (Vec<Field<'a>>, bool) {
         let (mut found, mut unclear) = (Vec::new(), false);
@@ -148,6 +162,10 @@ impl Workload {
         let of_a_gateway = wanted.iter().any(|(key, _)| key == GATEWAY_NAME)
             || self.others.iter().any(|gateway| wanted.iter().all(|label| gateway.contains(label)));
         if !self.open || of_a_gateway {
+            return Some(false);
+        }
+        if observes(object) {
+            selector.dropped("which pods this selects is not known, and the policy decides nothing");
             return Some(false);
         }
         selector.refused(format!(

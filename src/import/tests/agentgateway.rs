@@ -47,6 +47,48 @@ fn a_routes_token_check_replaces_the_gateways() {
 }
 
 #[test]
+fn two_token_checks_on_one_level_are_refused() {
+    let gateway = |name: &str, mode: &str| policy(name, "kind: Gateway, name: eg", &jwt(mode));
+    let two = format!("{ROUTES}{}{}", gateway("p", ""), gateway("q", "mode: Permissive,"));
+    let imported = run(Dialect::Agentgateway, &two, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+    let partial = Gateway::of(Dialect::Agentgateway, &two, &Options { allow_partial: true, ..mapped() });
+    assert_eq!(partial.decide(&get("/foo")), "403");
+    // the same twice is no question, nor is a broader level
+    assert_eq!(with(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get("/foo")), "401");
+    let listener = policy("l", "kind: Gateway, name: eg, sectionName: http", &jwt("mode: Optional,"));
+    assert_eq!(with(&format!("{}{listener}", gateway("p", ""))).decide(&get("/foo")), "default/foo/main");
+    let rule = policy("r", "kind: HTTPRoute, name: foo, sectionName: other", &jwt(""));
+    let both = with(&format!("{listener}{rule}"));
+    assert_eq!([both.decide(&get("/foo")), both.decide(&get("/foo/other"))], ["default/foo/main", "401"]);
+}
+
+#[test]
+fn a_check_before_the_choice_of_the_route_is_the_gateways() {
+    let before = |more: &str| policy("p", "kind: Gateway, name: eg", &format!("phase: PreRouting, {more}"));
+    let gateway = with(&before(&jwt("")));
+    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/elsewhere"))], ["401", "401"], "{}", gateway.yaml);
+    // the second would never find the token that the first took away
+    let manifests = format!("{ROUTES}{}{}", before(&jwt("")), policy("q", "kind: HTTPRoute, name: foo", &jwt("")));
+    let imported = run(Dialect::Agentgateway, &manifests, &mapped());
+    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+}
+
+#[test]
+fn the_host_is_the_authority_with_its_port() {
+    for (expression, asked, written) in [
+        ("request.host == 'a.example:8080'", "a.example:8080", "request.authority == "),
+        ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
+    ] {
+        let rule = format!("authorization: {{policy: {{matchExpressions: [{}]}}}}", json!(expression));
+        let gateway = with(&policy("p", "kind: Gateway, name: eg", &rule));
+        assert!(gateway.allows(&get("/foo").host(asked)), "{expression}\n{}", gateway.yaml);
+        assert!(!gateway.allows(&get("/foo").host("other")), "{expression}\n{}", gateway.yaml);
+        assert!(gateway.yaml.replace("''", "'").contains(written), "{written}\n{}", gateway.yaml);
+    }
+}
+
+#[test]
 fn rules_of_all_levels_count_together() {
     let rules = |action: &str, expressions: &str| {
         format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")
@@ -84,6 +126,13 @@ fn keys_come_from_a_service_or_a_url() {
     let yaml = remote("jwksPath: keys, cacheDuration: 10m, backendRef: {kind: Service, name: web, port: 8080}");
     assert!(yaml.contains("url: 'http://web.default.svc.cluster.local:8080/keys'"), "{yaml}");
     assert!(yaml.contains("connectTo: '127.0.0.1:8001'") && yaml.contains("cacheDuration: '10m'"), "{yaml}");
+    // TLS as its policy says
+    let tls = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: t}\nspec: {targetRefs: [{group: \
+               '', kind: Service, name: web}], validation: {hostname: idp.example, wellKnownCACertificates: System}}\n---\n";
+    let traffic = "jwtAuthentication: {providers: [{issuer: i, jwks: {remote: {jwksPath: /k, backendRef: {name: web, port: 8443}}}}]}";
+    let yaml = with(&format!("{tls}{}", policy("p", "kind: Gateway, name: eg", traffic))).yaml;
+    assert!(yaml.contains("url: 'https://web.default.svc.cluster.local:8443/k'"), "{yaml}");
+    assert!(yaml.contains("hostname: idp.example"), "{yaml}");
     let yaml = remote("url: 'https://idp.example/keys'");
     assert!(yaml.contains("url: 'https://idp.example/keys'") && yaml.contains("cacheDuration: '5m'"), "{yaml}");
 }

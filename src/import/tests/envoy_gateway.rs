@@ -218,6 +218,74 @@ fn scopes_are_words_of_scope_or_scp_and_all_are_needed() {
 }
 
 #[test]
+fn scope_and_scp_are_lists_of_words_for_claims_too() {
+    let claim = |name: &str, kind: &str| {
+        format!(
+            "rules:\n- {{action: Allow, principal: {{jwt: {{provider: p1, claims: [{{name: {name}, valueType: {kind}, values: [read]}}]}}}}}}"
+        )
+    };
+    for name in ["scope", "scp"] {
+        table(&claim(name, "String"), &[(token(json!({name: "read"})), false)]);
+        table(
+            &claim(name, "StringArray"),
+            &[
+                (token(json!({name: "read write"})), true),
+                (token(json!({name: ["read"]})), true),
+                (token(json!({name: "reader"})), false),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_policy_that_merges_is_laid_over_the_gateways() {
+    let merged = |spec: &str| format!("mergeType: StrategicMerge\n{spec}");
+    let on_gateway = |spec: &str| policy("above", "kind: Gateway, name: eg", spec);
+    let on_route = |spec: &str| policy("own", "kind: HTTPRoute, name: foo", spec);
+    let deny = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [above]}]}}]}";
+    let own = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [own]}]}}]}";
+    // what the route's policy lacks is the gateway's
+    let gateway = with(&format!("{}{}", on_gateway(JWT), on_route(&merged(own))));
+    assert_eq!(gateway.decide(&get("/foo")), "401", "{}", gateway.yaml);
+    assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
+    assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
+    // without `mergeType` it replaces; what both have is the route's
+    let gateway = with(&format!("{}{}", on_gateway(JWT), on_route(own)));
+    assert_eq!(gateway.decide(&get("/foo")), "default/foo/main");
+    let gateway = with(&format!("{}{}", on_gateway(&format!("{JWT}\n{deny}")), on_route(&merged(own))));
+    assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
+    assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
+    // lists replace lists, and `optional` stays
+    let other = JWT.replace("name: p1", "name: q1").replace("name: p2", "name: q2");
+    let optional = JWT.replace("jwt:\n", "jwt:\n  optional: true\n");
+    let gateway = with(&format!("{}{}", on_gateway(&optional), on_route(&merged(&other))));
+    assert_eq!(gateway.decide(&get("/foo")), "default/foo/main");
+    assert!(gateway.yaml.contains("name: q1") && gateway.yaml.contains("mode: optional"), "{}", gateway.yaml);
+    // the gateway's rules and no others where there is nothing to merge with
+    assert_eq!(with(&on_route(&merged("authorization: {}"))).decide(&get("/foo")), "403");
+    for (above, own, words) in [
+        (deny, "authorization: {defaultAction: Allow}", "without rules"),
+        (
+            &*optional,
+            "jwt: {failOpen: true, providers: [{name: a, localJWKS: {inline: '{\"keys\":[]}'}}]}",
+            "of both policies",
+        ),
+        (JWT, "jwt: {optional: true}", "without providers"),
+        ("cors: {allowMethods: [GET]}", "cors: {allowOrigins: ['https://a.example']}", "field by field"),
+    ] {
+        let manifests = format!("{ROUTES}{}{}", on_gateway(above), on_route(&merged(own)));
+        let imported = run(Dialect::EnvoyGateway, &manifests, &mapped());
+        assert!(imported.config.is_none() && report(&imported).contains(words), "{words}\n{}", report(&imported));
+        let partial = Gateway::of(Dialect::EnvoyGateway, &manifests, &Options { allow_partial: true, ..mapped() });
+        assert_eq!(partial.decide(&token(json!({}))), "403");
+    }
+    // a refused part of the gateway's closes the route too
+    let manifests = format!("{ROUTES}{}{}", on_gateway("basicAuth: {}"), on_route(&merged(own)));
+    let partial = Gateway::of(Dialect::EnvoyGateway, &manifests, &Options { allow_partial: true, ..mapped() });
+    assert_eq!(partial.decide(&get("/foo")), "403");
+}
+
+#[test]
 fn operations_addresses_and_headers_are_compared() {
     let allow = |rule: &str| format!("rules:\n- {{action: Allow, {rule}}}");
     let anyone = "principal: {clientCIDRs: [0.0.0.0/0, '::/0']}";
@@ -240,12 +308,22 @@ fn operations_addresses_and_headers_are_compared() {
         &[(at("/foo"), true), (at("/foo").method("PUT"), true), (at("/foo").method("POST"), false)],
     );
     table(&allow(&path("Exact", "/foo/a")), &[(at("/foo/a?x=1"), true), (at("/foo/a/"), false)]);
-    table(&allow(&path("RegularExpression", "'/foo/[0-9]+'")), &[(at("/foo/12"), true), (at("/foo/12/x"), false)]);
+    let digits = path("RegularExpression", "'/foo/[0-9]+'");
+    table(&allow(&digits), &[(at("/foo/12"), true), (at("/foo/12/x"), false), (at("/foo/12?x=1"), false)]);
+    // with the query or without, what could be meant is denied
+    let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {digits}}}");
+    table(&deny, &[(at("/foo/12"), false), (at("/foo/12?x=1"), false), (at("/foo/12/x"), true)]);
+    // the method's case does not count
+    let delete = "principal: {clientCIDRs: [0.0.0.0/0]}, operation: {methods: [DELETE]}";
+    let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {delete}}}");
+    table(&deny, &[(at("/foo").method("delete"), false), (at("/foo").method("PUT"), true)]);
     table(
         &allow(&path("PathPrefix", "/foo/a")),
         &[(at("/foo/a"), true), (at("/foo/a/b"), true), (at("/foo/ab"), false)],
     );
-    // whatever Envoy makes of a prefix that ends inside a segment, a deny takes the wider reading
+    // a path without a type is a prefix
+    let untyped = format!("{anyone}, operation: {{path: {{value: /foo/a}}}}");
+    table(&allow(&untyped), &[(at("/foo/a/b"), true), (at("/foo/a;v=1"), true), (at("/foo/ab"), false)]);
     table(
         &format!("defaultAction: Allow\nrules:\n- {{action: Deny, {}}}", path("PathPrefix", "/foo/a/")),
         &[(at("/foo/a"), false), (at("/foo/a/b"), false), (at("/foo/b"), true)],

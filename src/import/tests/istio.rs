@@ -110,6 +110,15 @@ fn principals_are_issuer_and_subject() {
         ("issuer*", "other", "x", false),
         ("*suffix", "x", "my-suffix", true),
         ("*suffix", "x", "other", false),
+        ("*suffix", "", "my-suffix", false),
+        ("issuer*", "issuer-1", "", false),
+        // without a slash it is the issuer, and no subject
+        ("noslash", "noslash", "", true),
+        ("noslash", "noslash", "x", false),
+        // a star counts at one end: at the other it is a star
+        ("*/al*", "i", "al*", true),
+        ("*/al*", "i", "alice", false),
+        ("*", "", "", false),
     ];
     for (value, iss, sub, matches) in cases {
         let rule = format!("from: [{{source: {{requestPrincipals: ['{value}']}}}}]");
@@ -334,14 +343,39 @@ fn policies_without_rules_allow_nothing_or_deny_nothing() {
 }
 
 #[test]
-fn audit_and_trial_policies_decide_nothing() {
-    let gateway = policies(&policy("p", "action: AUDIT\nrules:\n- {}"));
-    assert!(gateway.allows(&get("/")));
-    let trial = policy("p", "action: DENY\nrules:\n- {}")
-        .replace("{name: p}", "{name: p, annotations: {istio.io/dry-run: 'true'}}");
-    let gateway = policies(&trial);
-    assert!(gateway.allows(&get("/")), "{}", gateway.report);
-    assert!(gateway.report.contains("on trial"), "{}", gateway.report);
+fn audit_and_trial_policies_decide_nothing_and_are_told() {
+    let trial = |name: &str, spec: &str| {
+        policy(name, spec).replace(
+            &format!("{{name: {name}}}"),
+            &format!("{{name: {name}, annotations: {{istio.io/dry-run: 'true'}}}}"),
+        )
+    };
+    let path = |path: &str| format!("rules:\n- to: [{{operation: {{paths: ['{path}']}}}}]");
+    let audit = policy("a", &format!("action: AUDIT\n{}", path("/a")));
+    let gateway = policies(&audit);
+    for (target, told) in [("/a", &["default/a"][..]), ("/b", &[])] {
+        let judged = gateway.judge(&get(target));
+        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{}", gateway.yaml);
+    }
+    let deny = trial("d", &format!("action: DENY\n{}", path("/d")));
+    let allow = trial("l", &path("/l"));
+    let enforced = policy("e", &path("/*"));
+    let gateway = policies(&format!("{audit}{deny}{allow}{enforced}"));
+    for (target, told) in [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])] {
+        let judged = gateway.judge(&get(target));
+        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{target}");
+    }
+    assert!(gateway.report.contains("on trial there and here"), "{}", gateway.report);
+    // what they can't say is lost, and refuses nothing
+    let lost =
+        trial("d", "action: DENY\nrules:\n- from: [{source: {principals: [x], newField: [y]}}]\n  newField: 1\n- {}");
+    let gateway = policies(&format!("{lost}{}", audit.replace("action: AUDIT\n", "action: AUDIT\n  newField: 1\n")));
+    assert_eq!(gateway.judge(&get("/")).shadow, ["default/d[1]"], "{}", gateway.yaml);
+    // a dry-run that is off is none
+    let off = trial("d", "action: DENY\nrules:\n- {}").replace("'true'", "'false'");
+    assert!(!policies(&off).allows(&get("/")));
 }
 
 #[test]
@@ -373,9 +407,18 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
         assert!(gateway.allows(&get("/").peer("2001:db8::5")));
         assert!(!gateway.allows(&get("/").peer("192.0.2.2")));
     }
-    assert!(at_gateway("to: [{operation: {ports: ['80']}}]").allows(&get("/")));
-    assert!(!at_gateway("to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
-    assert!(!at_gateway("to: [{operation: {notPorts: ['80']}}]").allows(&get("/")));
+    // at the gateway too the pods' port counts, which its Service tells
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ingress, namespace: istio-system}\nspec: {selector: {istio: \
+                   ingressgateway}, ports: [{port: 443, targetPort: 8443}, {port: 80, targetPort: 8080}]}\n---\n";
+    let at_gateway = |operation: &str| {
+        let policy = policy("p", &format!("rules:\n- to: [{{operation: {{{operation}}}}}]"))
+            .replace("{name: p}", "{name: p, namespace: istio-system}")
+            .replace("app: web", "istio: ingressgateway");
+        policies(&format!("{service}{policy}"))
+    };
+    assert!(at_gateway("ports: ['8080']").allows(&get("/")));
+    assert!(!at_gateway("ports: ['80']").allows(&get("/")));
+    assert!(!at_gateway("notPorts: ['8080']").allows(&get("/")));
     // the pods listen at the service's target port
     assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
     assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get("/")));
@@ -412,6 +455,59 @@ fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
     // no token is looked at, so there is no principal
     assert!(!gateway.allows(&preflight.clone().token(json!({"iss": "i", "sub": "s"}))));
     assert!(one("ALLOW", "to: [{operation: {methods: [OPTIONS]}}]").allows(&preflight));
+}
+
+#[test]
+fn a_preflight_takes_the_route_of_its_request() {
+    // the first route leads to a service that looks at no tokens
+    let manifests = GATEWAY.replace(
+        "  http:\n  - route:",
+        "  http:\n  - name: open\n    match: [{uri: {prefix: /open}}]\n    route: [{destination: {host: api, port: {number: 80}}}]\n  - name: rest\n    route:",
+    );
+    let api = "apiVersion: v1\nkind: Service\nmetadata: {name: api}\nspec: {selector: {app: api}, ports: [{port: 80}]}\n---\n";
+    let gateway = Gateway::of(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped());
+    let preflight = |path: &str| {
+        get(path).method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT")
+    };
+    for (request, route) in [
+        (preflight("/open/x"), "default/web/open"),
+        (get("/open/x"), "default/web/open"),
+        (preflight("/x"), "default/web/rest/preflight"),
+        (get("/x"), "default/web/rest"),
+    ] {
+        assert_eq!(gateway.decide(&request), route, "{request:?}\n{}", gateway.yaml);
+    }
+    // of the Gateway API's routes the more specific one wins, for a preflight too
+    let routes = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
+                  istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
+                  gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
+                  [{name: open, matches: [{headers: [{name: x-open, value: y}]}], backendRefs: [{name: api, port: 80}]}, {name: \
+                  rest, backendRefs: [{name: web, port: 80}]}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: \
+                  {selector: {app: web}, ports: [{port: 80}]}\n---\n";
+    let gateway = Gateway::of(Dialect::Istio, &format!("{routes}{api}{AUTHENTICATION}"), &mapped());
+    assert_eq!(gateway.decide(&preflight("/x").header("x-open", "y")), "default/r/open", "{}", gateway.yaml);
+    assert_eq!(gateway.decide(&preflight("/x")), "default/r/rest/preflight");
+}
+
+#[test]
+fn a_request_that_goes_to_a_service_at_once_meets_no_gateway() {
+    let everywhere = AUTHENTICATION.replace("  selector: {matchLabels: {app: web}}\n", "");
+    let options = Options { map: vec!["default/web=127.0.0.1:1".parse().unwrap()], ..Options::default() };
+    let gateway = Gateway::of(Dialect::Istio, &everywhere, &options);
+    assert_eq!(gateway.decide(&get("/").port(8080)), "default/web", "{}", gateway.yaml);
+}
+
+#[test]
+fn with_trusted_proxies_the_direct_peer_is_not_known() {
+    let manifest = policy("p", "rules:\n- from: [{source: {ipBlocks: [10.0.0.0/8]}}]")
+        .replace("{name: p}", "{name: p, namespace: istio-system}")
+        .replace("app: web", "istio: ingressgateway");
+    let options = Options { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..mapped() };
+    let manifests = format!("{GATEWAY}{AUTHENTICATION}{manifest}");
+    let imported = run(Dialect::Istio, &manifests, &options);
+    assert!(imported.config.is_none() && report(&imported).contains("not the direct peer"), "{}", report(&imported));
+    let client = Gateway::of(Dialect::Istio, &manifests.replace("ipBlocks", "remoteIpBlocks"), &options);
+    assert!(client.allows(&get("/").peer("10.0.0.1")) && !client.allows(&get("/")));
 }
 
 #[test]
@@ -500,4 +596,90 @@ fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
     assert!(Gateway::of(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped()).allows(&get("/")));
     let imported = run(Dialect::Istio, &both(""), &mapped());
     assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
+}
+
+#[test]
+fn what_request_authentication_says_becomes_jwt_auth() {
+    let with = |rules: &str| {
+        let manifest = format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: web}}\nspec: {{selector: \
+             {{matchLabels: {{app: web}}}}, jwtRules: [{rules}]}}\n"
+        );
+        Gateway::of(Dialect::Istio, &format!("{GATEWAY}{manifest}"), &mapped()).yaml
+    };
+    let yaml = with(
+        "{issuer: 'https://a.example', audiences: [api], jwksUri: 'http://keys.default.svc/keys', fromHeaders: [{name: \
+         X-Token, prefix: 'JWT '}], fromParams: [t], fromCookies: [c], forwardOriginalToken: true, outputPayloadToHeader: \
+         x-payload, outputClaimToHeaders: [{header: x-sub, claim: realm.sub}], spaceDelimitedClaims: [words], timeout: 3s}",
+    );
+    for part in [
+        "mode: optional",
+        "issuer: 'https://a.example'",
+        "'https://api/'",
+        "url: 'http://keys.default.svc/keys'",
+        "cacheDuration: '20m'",
+        "staleFor: '168h'",
+        "timeout: '3s'",
+        "name: x-token",
+        "prefix: 'JWT '",
+        "cookie:",
+        "queryParameter:",
+        "forward: true",
+        "payloadHeader: x-payload",
+        "claim: [realm, sub]",
+        "header: x-sub",
+        "splitClaims: [scope, permission, words]",
+        "leeway: '60s'",
+        "requiredClaims: []",
+    ] {
+        assert!(yaml.contains(part), "{part}\n{yaml}");
+    }
+    // keys are found at the issuer where none are named; the same issuer may stand there twice
+    assert!(!with("{issuer: 'https://a.example'}").contains("jwks:"));
+    let twice = with(&format!("{{issuer: i, jwks: '{KEYS}'}}, {{issuer: i, jwks: '{KEYS}'}}"));
+    assert!(twice.contains("'i#2'") && twice.contains("name: access_token"), "{twice}");
+}
+
+#[test]
+fn what_a_virtual_service_does_besides_choosing_becomes_policies() {
+    let to =
+        |name: &str, weight: u8| format!("{{destination: {{host: {name}, port: {{number: 80}}}}, weight: {weight}}}");
+    let rules = format!(
+        "  http:\n  - {{match: [{{uri: {{exact: /a}}}}], rewrite: {{uri: /c, authority: h.example}}, route: [{}]}}\n  - {{match: \
+         [{{uri: {{exact: /r}}}}], redirect: {{uri: /x, authority: y.example, redirectCode: 308}}}}\n  - {{match: [{{uri: \
+         {{exact: /d}}}}], directResponse: {{status: 418, body: {{string: hi}}}}}}\n  - timeout: 3s\n    retries: {{attempts: \
+         4}}\n    corsPolicy: {{allowOrigins: [{{exact: 'https://x.example'}}], allowMethods: [GET], allowCredentials: true, \
+         maxAge: 5s}}\n    headers: {{request: {{set: {{a: b}}, add: {{c: d}}, remove: [e]}}, response: {{set: {{f: g}}}}}}\n    \
+         route: [{}, {}]\n---\n",
+        to("web", 1),
+        to("web", 3),
+        to("api", 1)
+    );
+    let (head, tail) = GATEWAY.split_once("  http:\n").unwrap();
+    let (_, tail) = tail.split_once("---\n").unwrap();
+    let yaml = {
+        let imported = run(Dialect::Istio, &format!("{head}{rules}{tail}"), &mapped());
+        let text = report(&imported);
+        imported.config.unwrap_or_else(|| panic!("{text}")).yaml()
+    };
+    load(Source::new("out.yaml", yaml.clone()), &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{yaml}"));
+    for part in [
+        "full: /c",
+        "full: h.example",
+        "full: /x",
+        "full: y.example",
+        "status: 308",
+        "status: 418",
+        "body: hi",
+        "request: '3s'",
+        "attempts: 4",
+        "allowOrigins: ['https://x.example']",
+        "allowCredentials: true",
+        "maxAge: '5s'",
+        "remove: [e]",
+        "weight: 3",
+        "responseHeaderModifier:",
+    ] {
+        assert!(yaml.contains(part), "{part}\n{yaml}");
+    }
 }

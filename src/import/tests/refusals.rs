@@ -36,7 +36,7 @@ fn policies_of_envoy_gateway() {
         ("basicAuth: {users: {}}".to_owned(), "passwords"),
         ("apiKeyAuth: {extractFrom: []}".to_owned(), "API keys"),
         ("csrf: {}".to_owned(), "origins"),
-        ("mergeType: StrategicMerge".to_owned(), "merging"),
+        ("mergeType: Odd".to_owned(), "kind of merge"),
         ("somethingNew: {a: 1}".to_owned(), "not understood"),
         (jwt("issuer: i"), "`remoteJWKS` and `localJWKS`"),
         (jwt(&format!("{keys}, newField: 1")), "not understood"),
@@ -58,10 +58,17 @@ fn policies_of_envoy_gateway() {
         ),
         (rule("{action: Deny, principal: {clientIPGeoLocations: [{country: XX}]}}"), "on earth"),
         (rule("{action: Deny, principal: {clientCIDRs: [nonsense]}}"), "not a network range"),
-        (rule("{action: Deny, principal: {jwt: {provider: p, newThing: 1}}}"), "not understood"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, scopes: [a], newThing: 1}}}"), "not understood"),
         (rule("{action: Deny, cel: 'request.path == \"/\"'}"), "Envoy's CEL"),
         (rule("{action: Maybe, principal: {clientCIDRs: [0.0.0.0/0]}}"), "Allow or Deny"),
         (rule("{action: Deny}"), "needs a `principal`"),
+        (rule("{action: Deny, principal: {}}"), "says who"),
+        (rule("{action: Deny, principal: {clientCIDRs: []}}"), "says who"),
+        (rule("{action: Deny, principal: {jwt: {provider: p}}}"), "`claims` or `scopes`"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, claims: [{name: a}]}}}"), "`name` and `values`"),
+        (rule("{action: Deny, principal: {headers: [{name: a}]}}"), "`name` and `values`"),
+        (rule("{action: Deny, principal: {headers: [{name: a, values: [{b: c}]}]}}"), "expected a string"),
+        (rule("{action: Deny, principal: {clientCIDRs: [0.0.0.0/0], clientCert: {}}}"), "not understood"),
         (
             rule(
                 "{action: Deny, operation: {path: {type: RegularExpression, value: '('}}, principal: {clientCIDRs: [0.0.0.0/0]}}",
@@ -169,6 +176,15 @@ fn policies_of_istio() {
         (deny("{when: [{key: 'experimental.envoy.filters.a[b]', values: [x]}]}"), "a DENY must not lose"),
         (deny("{to: [{operation: {newField: [x]}}]}"), "a DENY must not lose"),
         (deny("{newField: [x]}"), "not understood"),
+        (deny("{when: [{key: 'request.headers[x]'}]}"), "`values` or `notValues`"),
+        (deny("{to: [{operation: {paths: ['{**}/a']}}]}"), "not a template"),
+        (deny("{to: [{operation: {paths: ['/{**}/{*}']}}]}"), "not a template"),
+        (deny("{to: [{operation: {paths: ['/a{*}']}}]}"), "not a template"),
+        (deny("{to: [{operation: {methods: GET}}]}"), "not understood"),
+        (deny("{to: [{operation: {methods: [GET, {a: b}]}}]}"), "expected a string"),
+        (policy("AuthorizationPolicy", "{action: DENY, rules: {a: b}}"), "expected a list"),
+        (policy("AuthorizationPolicy", "{action: DENY, rules: text}"), "expected a list"),
+        (policy("AuthorizationPolicy", "{}\nSpec: {action: DENY, rules: [{}]}"), "`Spec` is not understood"),
         (deny("{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}"), "the direct peer is the gateway"),
         (deny("{from: [{source: {remoteIpBlocks: [nonsense]}}]}"), "not a network range"),
         (deny("{to: [{operation: {ports: ['80']}}]}"), "the port of the pods is not known"),
@@ -193,12 +209,6 @@ fn policies_of_istio() {
         let manifests = format!("{ISTIO}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{}}\n");
         refused(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
     }
-    let with_token = policy("RequestAuthentication", &format!("{{jwtRules: [{{issuer: i, jwks: '{KEYS}'}}]}}"));
-    let slashless = format!(
-        "{with_token}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: q}}\nspec: {{rules: \
-         [{{from: [{{source: {{requestPrincipals: [noslash]}}}}]}}]}}\n"
-    );
-    refused(Dialect::Istio, &slashless, "issuer/subject", &["/"], &[]);
 }
 
 #[test]
@@ -213,6 +223,11 @@ fn routes_of_istio() {
         ("{route:", "{match: [{withoutHeaders: {x: {exact: a}}}], route:", "not understood"),
         ("{route:", "{match: [{ignoreUriCase: true, uri: {exact: /a}}], route:", "not understood"),
         ("{route:", "{match: [{uri: {prefix: /a}}], rewrite: {uri: /}, route:", "matched exactly"),
+        ("{route:", "{match: [{queryParams: {a: {exact: b}}}], route:", "not understood"),
+        ("{route:", "{match: [{sourceLabels: {a: b}}], route:", "not understood"),
+        ("{route:", "{mirror: {host: api}, route:", "not understood"),
+        ("{route:", "{rewrite: {uriRegexRewrite: {match: a, rewrite: b}}, route:", "not understood"),
+        ("{route:", "{corsPolicy: {allowOrigins: [{regex: 'a.*'}]}, route:", "only exact origins"),
         ("{host: web,", "{host: web, subset: v1,", "subset"),
         ("{host: web,", "{host: web.example.com,", "only a Kubernetes service"),
         ("hosts: ['*']}]}", "hosts: ['*'], tls: {httpsRedirect: true}}]}", "requestRedirect"),
@@ -240,7 +255,7 @@ fn policies_of_agentgateway() {
             format!("jwtAuthentication: {{location: {{expression: 'x'}}, providers: [{{issuer: i, {keys}}}]}}"),
             "expression",
         ),
-        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "after the route"),
+        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "before the choice"),
         (
             "jwtAuthentication: {providers: [{issuer: 'https://i', jwks: {remote: {jwksPath: /k, backendRef: {kind: \
              AgentgatewayBackend, group: agentgateway.dev, name: gone}}}}]}"
@@ -252,6 +267,14 @@ fn policies_of_agentgateway() {
         ("authorization: {action: Odd, policy: {matchExpressions: ['true']}}".to_owned(), "`action`"),
         ("authorization: {policy: {matchExpressions: ['request.body == \"x\"']}}".to_owned(), "body"),
         ("authorization: {action: Deny, policy: {matchExpressions: ['(']}}".to_owned(), ""),
+        (
+            "authorization: {action: Deny, policy: {matchExpressions: ['request . host == \"a\"']}}".to_owned(),
+            "in one word",
+        ),
+        (
+            "authorization: {action: Deny, policy: {matchExpressions: ['request[\"host\"] == \"a\"']}}".to_owned(),
+            "in one word",
+        ),
     ] {
         refused(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
     }
@@ -268,6 +291,15 @@ fn what_is_no_manifest() {
         ("kind: Gateway", "no `metadata.name`"),
         ("kind: A\nmetadata: {name: x}\nkind: B", "written twice"),
         ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "a second A default/x"),
+        ("kind: List\nitems: [{kind: A, metadata: {name: x}}, {kind: A, metadata: {name: x}}]", "a second A default/x"),
+        ("kind: List\nitems: {a: b}", "`items` must be a list"),
+        ("kind: List\nitems: [text]", "no `kind`"),
+        ("kind: A\nmetadata: {name: [x]}", "no `metadata.name`"),
+        ("x: &x {spec: {a: b}}\nkind: A\nmetadata: {name: x}\n<<: *x", "merge keys"),
+        ("kind: A\nmetadata: {name: x}\nspec: {a: [{<<: {b: c}}]}", "merge keys"),
+        ("kind: A\nmetadata: {name: x}\nspec: !tag {}", "tags"),
+        ("- kind: A", "no `kind`"),
+        ("text", "no `kind`"),
     ] {
         let errors =
             import(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &Options::default()).unwrap_err();
@@ -289,4 +321,79 @@ fn two_gateways_on_one_port() {
     );
     let imported = run(Dialect::EnvoyGateway, &twice, &mapped());
     assert!(imported.config.is_none() && report(&imported).contains("import one at a time"), "{}", report(&imported));
+}
+
+#[test]
+fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
+    let manifests = format!(
+        "{ROUTES}{}",
+        policy("p", "kind: HTTPRoute, name: foo", "authorization: {}").replace("targetRefs", "targetrefs")
+    );
+    refused(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
+    let elsewhere =
+        policy("p", "kind: HTTPRoute, name: foo, namespace: other", "authorization: {defaultAction: Allow}");
+    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{elsewhere}"), "its own namespace", &["/foo", "/bar"], &[]);
+}
+
+#[test]
+fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
+    let list = |text: &str| -> String {
+        let objects = text.split("---\n").filter(|one| !one.trim().is_empty());
+        let items = objects.map(|one| one.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
+        let items: String = items.map(|item| format!("  -\n{item}")).collect();
+        format!("---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n{items}---\n~\n")
+    };
+    let deny = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
+    let anchored = deny.replace("authorization: {}", "authorization: &none {}");
+    for manifests in [list(&format!("{ROUTES}{deny}")), format!("{ROUTES}{anchored}")] {
+        let gateway = Gateway::of(Dialect::EnvoyGateway, &manifests, &mapped());
+        assert_eq!(
+            [gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))],
+            ["403", "default/bar/0"],
+            "{manifests}"
+        );
+    }
+    // an alias stands for what it names, with its own refusals
+    let aliased = deny.replace("authorization: {}", "authorization: {rules: [&r {action: Deny, cel: 'x'}, *r]}");
+    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{aliased}"), "Envoy's CEL", &["/foo"], &["/bar"]);
+}
+
+#[test]
+fn a_file_with_very_many_objects_is_read_in_time() {
+    let start = std::time::Instant::now();
+    let many: String = (0..10_000).map(|n| format!("kind: ConfigMap\nmetadata: {{name: c{n}}}\n---\n")).collect();
+    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped());
+    assert!(gateway.allows(&get("/bar")));
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
+    let with = |spec: &str| {
+        let routes =
+            ROUTES.replacen("{name: web, port: 80}", "{group: gateway.envoyproxy.io, kind: Backend, name: b}", 1);
+        let backend = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {name: b}\n";
+        run(Dialect::EnvoyGateway, &format!("{routes}{backend}spec: {{{spec}}}\n"), &mapped())
+    };
+    for (spec, host) in [
+        ("endpoints: [{fqdn: {hostname: a.example, port: 81}}]", "host: 'a.example:81'"),
+        ("endpoints: [{ip: {address: 10.0.0.1, port: 81}}], type: Endpoints", "host: '10.0.0.1:81'"),
+        ("endpoints: [{ip: {address: '2001:db8::1', port: 81}}]", "host: '[2001:db8::1]:81'"),
+        ("endpoints: [{fqdn: {hostname: a, port: 81}}], appProtocols: [gateway.envoyproxy.io/h2c]", "protocol: http2"),
+    ] {
+        let imported = with(spec);
+        let text = report(&imported);
+        let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).yaml();
+        assert!(yaml.contains(host), "{yaml}");
+    }
+    for (spec, words) in [
+        ("endpoints: [{unix: {path: /s}}]", "`fqdn` or `ip`"),
+        ("type: DynamicResolver", "one endpoint"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}, {fqdn: {hostname: b, port: 1}}]", "one endpoint"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], tls: {insecureSkipVerify: true}", "not understood"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], fallback: true", "not understood"),
+    ] {
+        let imported = with(spec);
+        assert!(imported.config.is_none() && report(&imported).contains(words), "{spec}\n{}", report(&imported));
+    }
 }

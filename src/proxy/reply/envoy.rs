@@ -8,11 +8,18 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::{Form, Realm};
+use crate::auth::{ClaimFault, Detail, Failure, Malformed};
 use crate::reason::{Reason as R, Rejection};
 
-/// The response for `rejection`, if Envoy has one.
-pub fn refuse(rejection: &Rejection, form: Form, Realm(realm): Realm<'_>) -> Option<Response<Bytes>> {
+/// The response for `rejection`, if Envoy has one. `closer` is what [`closer`] has to say.
+pub fn refuse(
+    rejection: &Rejection,
+    closer: Option<&'static str>,
+    form: Form,
+    Realm(realm): Realm<'_>,
+) -> Option<Response<Bytes>> {
     let (status, text) = words(rejection.reason)?;
+    let text = closer.unwrap_or(text);
     let grpc = form == Form::Grpc;
     let mut response = Response::new(if grpc { Bytes::new() } else { Bytes::from_static(text.as_bytes()) });
     *response.status_mut() = if grpc { StatusCode::OK } else { status };
@@ -61,6 +68,34 @@ const fn words(reason: R) -> Option<(StatusCode, &'static str)> {
     })
 }
 
+/// Where Envoy tells failures of one reason apart, its words for this one.
+pub fn closer(failure: &Failure) -> Option<&'static str> {
+    Some(match failure.detail() {
+        Detail::Malformed(Malformed::Header) => "Jwt header is an invalid JSON",
+        Detail::Malformed(Malformed::NoAlgorithm) => "Jwt header [alg] field is required and must be a string",
+        Detail::Malformed(Malformed::Critical | Malformed::Nested) => "Jwt verification fails",
+        Detail::Malformed(Malformed::Payload) => "Jwt payload is an invalid JSON",
+        Detail::Algorithm(Some(_)) => "Jwks doesn't have key to match kid or alg from Jwt",
+        Detail::Claim { name, fault: ClaimFault::Type(_), .. } => match name.as_str() {
+            "iss" => "Jwt payload [iss] field is not a string",
+            "sub" => "Jwt payload [sub] field is not a string",
+            "jti" => "Jwt payload [jti] field is not a string",
+            "iat" => "Jwt payload [iat] field is not an integer",
+            "nbf" => "Jwt payload [nbf] field is not an integer",
+            "exp" => "Jwt payload [exp] field is not an integer",
+            "aud" => "Jwt payload [aud] field is not a string or string list",
+            _ => return None,
+        },
+        Detail::Claim { name, fault: ClaimFault::Absurd, .. } => match name.as_str() {
+            "iat" => "Jwt payload [iat] field is not a positive 64 bit integer",
+            "nbf" => "Jwt payload [nbf] field is not a positive 64 bit integer",
+            "exp" => "Jwt payload [exp] field is not a positive 64 bit integer",
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
 /// Envoy's gRPC status for an HTTP status.
 const fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
@@ -80,22 +115,35 @@ mod tests {
     #[test]
     fn the_words_statuses_and_challenges_are_envoys() {
         let invalid = Some("Bearer realm=\"api\", error=\"invalid_token\"");
+        let form = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
         for (reason, status, text, challenge, grpc) in [
             (R::MissingToken, 401, "Jwt is missing", Some("Bearer realm=\"api\""), "16"),
+            (R::MalformedToken, 401, form, invalid, "16"),
+            (R::TokenTooLarge, 401, form, invalid, "16"),
+            (R::UnsupportedAlgorithm, 401, "Jwt header [alg] is not supported", invalid, "16"),
+            (R::MultipleTokens, 401, "Found multiple Jwt tokens", invalid, "16"),
+            (R::UnknownKey, 401, "Jwks doesn't have key to match kid or alg from Jwt", invalid, "16"),
+            (R::InvalidSignature, 401, "Jwt verification fails", invalid, "16"),
+            (R::MissingClaim, 401, "Jwt verification fails", invalid, "16"),
+            (R::InvalidClaim, 401, "Jwt verification fails", invalid, "16"),
             (R::Expired, 401, "Jwt is expired", invalid, "16"),
+            (R::NotYetValid, 401, "Jwt not yet valid", invalid, "16"),
             (R::IssuerMismatch, 401, "Jwt issuer is not configured", invalid, "16"),
             (R::AudienceMismatch, 403, "Audiences in Jwt are not allowed", invalid, "7"),
             (R::KeysUnavailable, 401, "Jwks remote fetch is failed", invalid, "16"),
             (R::Denied, 403, "RBAC: access denied", None, "7"),
             (R::NoRoute, 404, "", None, "12"),
+            (R::NoBackend, 500, "", None, "2"),
             (R::RateLimited, 429, "local_rate_limited", None, "14"),
+            (R::UpstreamConnect, 503, "upstream connect error or disconnect/reset before headers", None, "14"),
+            (R::UpstreamReset, 503, "upstream connect error or disconnect/reset before headers", None, "14"),
             (R::UpstreamTimeout, 504, "upstream request timeout", None, "14"),
         ] {
-            let response = refuse(&Rejection::new(reason), Form::Problem, Realm("api")).unwrap();
+            let response = refuse(&Rejection::new(reason), None, Form::Problem, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), &**response.body()), (status, text.as_bytes()), "{reason}");
             let got = response.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
             assert_eq!(got, challenge, "{reason}");
-            let response = refuse(&Rejection::new(reason), Form::Grpc, Realm("api")).unwrap();
+            let response = refuse(&Rejection::new(reason), None, Form::Grpc, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
             assert_eq!(response.headers()["grpc-status"], grpc, "{reason}");
             assert_eq!(response.headers()["grpc-message"], text, "{reason}");

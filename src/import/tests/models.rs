@@ -1,0 +1,714 @@
+//! Slow models of Istio's and Envoy Gateway's rules, written from what these say and not from the import, against what the
+//! import decides: for random policies and requests they agree, and no rule fails to evaluate. The words of the policies
+//! hold what CEL and YAML could trip over.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// Words that meet each other often, and any text.
+fn word() -> impl Strategy<Value = String> {
+    let odd = [
+        "\"",
+        "\\",
+        "'",
+        "'''",
+        "${A}",
+        "$$",
+        "a\nb",
+        "\t",
+        "é\u{1f600}",
+        "true",
+        "1",
+        "~",
+        "# c",
+        "a: b",
+        "{{x}}",
+        "\\n",
+        "a,b",
+        "\u{7f}",
+        "\u{2028}",
+        "\") || true || (\"",
+        "%",
+        "(",
+        "[",
+        "a*b",
+        "a b",
+        " ",
+    ];
+    prop_oneof![6 => select(vec!["a", "b", "ab", "ba", "a/b", "b/a"]), 2 => select(odd.to_vec())]
+        .prop_map(str::to_owned)
+}
+
+/// A word with a star before or behind it, or a star alone.
+fn pattern() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => word(),
+        2 => word().prop_map(|word| format!("{word}*")),
+        2 => word().prop_map(|word| format!("*{word}")),
+        1 => word().prop_map(|word| format!("*{word}*")),
+        2 => Just("*".to_owned()),
+    ]
+}
+
+fn some<T: std::fmt::Debug>(of: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
+    prop::collection::vec(of, 1..3)
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => word().prop_map(Value::from),
+        1 => (word(), word()).prop_map(|(a, b)| Value::from(format!("{a} {b}"))),
+        1 => select(vec![json!(null), json!(true), json!(1), json!(1.5), json!(""), json!({}), json!(-0.0)]),
+    ]
+}
+
+fn claim() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        3 => scalar(),
+        2 => prop::collection::vec(scalar(), 0..3).prop_map(Value::from),
+        1 => (select(vec!["a", "roles", "x.y"]), scalar()).prop_map(|(key, value)| json!({key: value})),
+    ]
+}
+
+fn token() -> impl Strategy<Value = Option<Value>> {
+    let names = vec!["aud", "azp", "scope", "scp", "groups", "a.b", "a"];
+    let claims = prop::collection::vec((select(names), claim()), 0..5);
+    // these two matter most together
+    let who = || prop_oneof![3 => word().prop_map(Value::from), 1 => Just(json!("")), 1 => claim()];
+    let who = (prop::option::weighted(0.8, who()), prop::option::weighted(0.8, who()));
+    let token = (claims, who).prop_map(|(claims, (iss, sub))| {
+        let who = [("iss", iss), ("sub", sub)].into_iter().filter_map(|(name, value)| Some((name, value?)));
+        claims.into_iter().chain(who).map(|(name, value)| (name.to_owned(), value)).collect::<Value>()
+    });
+    prop::option::weighted(0.85, token)
+}
+
+/// A header's value: what HTTP lets stand there.
+fn header_value(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    method: &'static str,
+    path: String,
+    query: Option<&'static str>,
+    host: &'static str,
+    env: Vec<String>,
+    peer: &'static str,
+    token: Option<Value>,
+    provider: &'static str,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let methods = select(vec!["GET", "PUT", "POST", "get", "OPTIONS"]);
+    let paths = vec![
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "/ab",
+        "/a/b/c",
+        "/a/x*y/c",
+        "/a/b=c",
+        "/a;v=1",
+        "/b/a.html",
+        "/A",
+        "/a//b",
+        "/a/%22",
+        "/a/'",
+    ];
+    let query = select(vec![None, Some("x=1"), Some("/a"), Some("")]);
+    let host = select(vec!["a.test", "A.test", "a.test:80", "b.example"]);
+    let env = prop::collection::vec(word().prop_map(|w| header_value(&w)), 0..3);
+    let peer = select(vec!["192.0.2.1", "10.1.2.3", "2001:db8::1"]);
+    let target = (methods, select(paths), query, host);
+    (target, env, peer, token(), select(vec!["p1", "p2"])).prop_map(
+        |((method, path, query, host), env, peer, token, provider)| Asked {
+            method,
+            path: path.to_owned(),
+            query,
+            host,
+            env,
+            peer,
+            token,
+            provider,
+        },
+    )
+}
+
+impl Asked {
+    fn request(&self, base: &str) -> Request {
+        let target = match self.query {
+            Some(query) => format!("{base}{}?{query}", self.path),
+            None => format!("{base}{}", self.path),
+        };
+        let request = get(&target).method(self.method).host(self.host).peer(self.peer).provider(self.provider);
+        let request = self.env.iter().fold(request, |request, value| request.header("x-env", value));
+        request.token(self.token.clone().unwrap_or(Value::Null))
+    }
+
+    /// The value of a header with several lines.
+    fn env(&self) -> Option<String> {
+        (!self.env.is_empty()).then(|| self.env.join(","))
+    }
+
+    fn claims(&self) -> Option<&Map<String, Value>> {
+        self.token.as_ref().and_then(Value::as_object)
+    }
+}
+
+/// JSON, which is YAML, with nothing in it that a reader of YAML would take for the end of a line.
+fn yaml(value: &Value) -> String {
+    value.to_string().replace('\u{7f}', "\\u007f").replace('\u{2028}', "\\u2028")
+}
+
+mod istio {
+    use super::*;
+
+    const KINDS: [&str; 4] = ["ALLOW", "DENY", "AUDIT", "ALLOW"];
+
+    /// A field of a source or an operation, or a condition: its name, its values, and whether it is negated.
+    type Field = (&'static str, Vec<String>, bool);
+
+    fn paths() -> impl Strategy<Value = String> {
+        let templates =
+            vec!["/a/{*}", "/{*}/b", "/a/{**}", "/a/{*}/c", "/{**}", "/{*}.html", "/b/{*}.html", "/a/{*}/{**}"];
+        let plain = vec!["/a", "/a*", "*/b", "*", "/a/b", "*.html", "*a*", "/"];
+        prop_oneof![select(templates), select(plain)].prop_map(str::to_owned)
+    }
+
+    fn source() -> impl Strategy<Value = Vec<Field>> {
+        let principal = prop_oneof![pattern(), (pattern(), pattern()).prop_map(|(iss, sub)| format!("{iss}/{sub}")),];
+        let range = select(vec!["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]).prop_map(str::to_owned);
+        let one = prop_oneof![
+            3 => some(principal).prop_map(|values| ("requestPrincipals", values)),
+            1 => some(range).prop_map(|values| ("remoteIpBlocks", values)),
+            1 => some(pattern()).prop_map(|values| ("principals", values)),
+        ];
+        parts(one)
+    }
+
+    fn operation() -> impl Strategy<Value = Vec<Field>> {
+        let methods = select(vec!["GET", "P*", "*T", "*", "OPTIONS"]).prop_map(str::to_owned);
+        let hosts = select(vec!["a.test", "A.TEST", "*.test", "a.*", "*", "b.example"]).prop_map(str::to_owned);
+        let ports = select(vec!["80", "8080"]).prop_map(str::to_owned);
+        let one = prop_oneof![
+            some(methods).prop_map(|values| ("methods", values)),
+            some(paths()).prop_map(|values| ("paths", values)),
+            some(hosts).prop_map(|values| ("hosts", values)),
+            some(ports).prop_map(|values| ("ports", values)),
+        ];
+        parts(one)
+    }
+
+    fn when() -> impl Strategy<Value = Field> {
+        let keys = vec![
+            "request.headers[X-Env]",
+            "request.auth.principal",
+            "request.auth.audiences",
+            "request.auth.presenter",
+            "request.auth.claims[groups]",
+            "request.auth.claims[a.b]",
+            "request.auth.claims[a][roles]",
+            "request.auth.claims[a][x.y]",
+            "request.auth.claims[scope]",
+            "request.auth.claims[iss]",
+        ];
+        (select(keys), some(pattern()), any::<bool>())
+    }
+
+    /// Each field once.
+    fn parts(one: impl Strategy<Value = (&'static str, Vec<String>)>) -> impl Strategy<Value = Vec<Field>> {
+        prop::collection::vec((one, any::<bool>()), 1..3).prop_map(|all| {
+            let mut made: Vec<Field> = Vec::new();
+            for ((name, values), negative) in all {
+                if !made.iter().any(|(known, _, sign)| (*known, *sign) == (name, negative)) {
+                    made.push((name, values, negative));
+                }
+            }
+            made
+        })
+    }
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Rule {
+        from: Vec<Vec<Field>>,
+        to: Vec<Vec<Field>>,
+        when: Vec<Field>,
+    }
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Policy {
+        action: &'static str,
+        trial: bool,
+        rules: Vec<Rule>,
+    }
+
+    pub(super) fn policies() -> impl Strategy<Value = Vec<Policy>> {
+        let few = |one| prop::collection::vec(one, 0..2);
+        let rule = (few(source().boxed()), few(operation().boxed()), prop::collection::vec(when(), 0..2))
+            .prop_map(|(from, to, when)| Rule { from, to, when });
+        // with one condition it alone decides
+        let simple = prop_oneof![
+            source().prop_map(|mut one| Rule { from: vec![one.split_off(one.len() - 1)], to: vec![], when: vec![] }),
+            operation().prop_map(|mut one| Rule { from: vec![], to: vec![one.split_off(one.len() - 1)], when: vec![] }),
+            when().prop_map(|one| Rule { from: vec![], to: vec![], when: vec![one] }),
+        ];
+        let simple = (select(vec!["ALLOW", "DENY"]), simple)
+            .prop_map(|(action, rule)| vec![Policy { action, trial: false, rules: vec![rule] }]);
+        let policy = (select(KINDS.to_vec()), prop::bool::weighted(0.2), prop::collection::vec(rule, 0..3))
+            .prop_map(|(action, trial, rules)| Policy { action, trial, rules });
+        prop_oneof![2 => simple, 1 => prop::collection::vec(policy, 1..4)]
+    }
+
+    impl Policy {
+        /// Whether a mesh identity is asked for where a DENY would lose it, which is refused.
+        pub(super) fn is_refused(&self) -> bool {
+            let asks = |rule: &Rule| rule.from.iter().flatten().any(|(name, ..)| *name == "principals");
+            self.action == "DENY" && !self.trial && self.rules.iter().any(asks)
+        }
+
+        pub(super) fn manifest(&self, name: usize) -> String {
+            let map = |fields: &Vec<Field>| -> Value {
+                let name = |name: &str, negative: bool| match negative {
+                    true => format!("not{}{}", name[..1].to_uppercase(), &name[1..]),
+                    false => name.to_owned(),
+                };
+                fields
+                    .iter()
+                    .map(|(n, values, negative)| (name(n, *negative), json!(values)))
+                    .collect::<Map<_, _>>()
+                    .into()
+            };
+            let rules: Vec<Value> = self
+                .rules
+                .iter()
+                .map(|rule| {
+                    let mut made = Map::new();
+                    if !rule.from.is_empty() {
+                        let all: Vec<Value> = rule.from.iter().map(|one| json!({"source": map(one)})).collect();
+                        made.insert("from".into(), all.into());
+                    }
+                    if !rule.to.is_empty() {
+                        let all: Vec<Value> = rule.to.iter().map(|one| json!({"operation": map(one)})).collect();
+                        made.insert("to".into(), all.into());
+                    }
+                    let when = rule.when.iter().map(|(key, values, negative)| {
+                        json!({"key": key, if *negative { "notValues" } else { "values" }: values})
+                    });
+                    if !rule.when.is_empty() {
+                        made.insert("when".into(), when.collect::<Vec<_>>().into());
+                    }
+                    made.into()
+                })
+                .collect();
+            yaml(&json!({
+                "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+                "metadata": {"name": format!("p{name}"), "annotations": {"istio.io/dry-run": self.trial.to_string()}},
+                "spec": {"selector": {"matchLabels": {"app": "web"}}, "action": self.action, "rules": rules},
+            }))
+        }
+    }
+
+    fn text(value: &str, text: &str) -> bool {
+        if value == "*" {
+            return !text.is_empty();
+        }
+        match (value.strip_prefix('*'), value.strip_suffix('*')) {
+            (Some(end), _) => text.ends_with(end),
+            (None, Some(start)) => text.starts_with(start),
+            (None, None) => text == value,
+        }
+    }
+
+    fn principal(value: &str, asked: &Asked) -> bool {
+        let string = |name: &str| asked.claims().and_then(|claims| claims.get(name)).and_then(Value::as_str);
+        let (Some(iss), Some(sub)) = (string("iss"), string("sub")) else { return false };
+        let slash = value.rfind('/');
+        if value == "*" {
+            return !iss.is_empty() && !sub.is_empty();
+        }
+        if let Some(rest) = value.strip_prefix('*') {
+            return match slash {
+                Some(1) => !iss.is_empty() && sub == &value[2..],
+                Some(at) => iss.ends_with(&value[1..at]) && sub == &value[at + 1..],
+                None => !iss.is_empty() && sub.ends_with(rest),
+            };
+        }
+        if let Some(rest) = value.strip_suffix('*') {
+            return match slash {
+                Some(at) if at + 1 == rest.len() => iss == &value[..at] && !sub.is_empty(),
+                Some(at) => iss == &value[..at] && sub.starts_with(&rest[at + 1..]),
+                None => iss.starts_with(rest) && !sub.is_empty(),
+            };
+        }
+        match slash {
+            Some(at) => iss == &value[..at] && sub == &value[at + 1..],
+            None => iss == value && sub.is_empty(),
+        }
+    }
+
+    /// A string or a list of strings; a claim of words is a list of them.
+    fn claim(values: &[String], path: &[&str], asked: &Asked) -> bool {
+        let mut found = asked.token.as_ref();
+        for name in path {
+            found = found.and_then(Value::as_object).and_then(|map| map.get(*name));
+        }
+        let strings: Vec<&str> = match found {
+            Some(Value::String(one)) if *path == ["scope"] => one.split(' ').collect(),
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        strings.iter().any(|one| values.iter().any(|value| text(value, one)))
+    }
+
+    /// Templates by trying every way, segment by segment and letter by letter.
+    fn path(value: &str, path: &str) -> bool {
+        fn template(template: &str, path: &str) -> bool {
+            let may = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@".contains(c);
+            if let Some(rest) = template.strip_prefix("{**}") {
+                let ends =
+                    path.char_indices().take_while(|(_, c)| may(*c) || *c == '/').map(|(at, c)| at + c.len_utf8());
+                return std::iter::once(0).chain(ends).any(|at| self::path_rest(rest, &path[at..]));
+            }
+            if let Some(rest) = template.strip_prefix("{*}") {
+                let ends = path.char_indices().take_while(|(_, c)| may(*c)).map(|(at, c)| at + c.len_utf8());
+                return ends.into_iter().any(|at| self::path_rest(rest, &path[at..]));
+            }
+            match (template.chars().next(), path.chars().next()) {
+                (None, None) => true,
+                (Some(a), Some(b)) if a == b => template_from(&template[a.len_utf8()..], &path[b.len_utf8()..]),
+                _ => false,
+            }
+        }
+        fn template_from(rest: &str, path: &str) -> bool {
+            template(rest, path)
+        }
+        match value.contains("{*}") || value.contains("{**}") {
+            true => template(value, path),
+            false => text(value, path),
+        }
+    }
+
+    fn path_rest(rest: &str, path: &str) -> bool {
+        match rest.is_empty() {
+            true => path.is_empty(),
+            false => self::path_template(rest, path),
+        }
+    }
+
+    fn path_template(rest: &str, path: &str) -> bool {
+        // a rest without a wildcard is compared as it is
+        match rest.contains("{*}") || rest.contains("{**}") {
+            true => self::path(rest, path),
+            false => rest == path,
+        }
+    }
+
+    fn holds((name, values, negative): &Field, asked: &Asked) -> bool {
+        let any = |test: &dyn Fn(&str) -> bool| values.iter().any(|value| test(value));
+        let claims = |path: &[&str]| claim(values, path, asked);
+        let found = match *name {
+            "requestPrincipals" | "request.auth.principal" => any(&|value| principal(value, asked)),
+            "principals" => false,
+            "remoteIpBlocks" => any(&|value| match value {
+                "10.0.0.0/8" => asked.peer.starts_with("10."),
+                "192.0.2.1" => asked.peer == "192.0.2.1",
+                _ => asked.peer.starts_with("2001:db8:"),
+            }),
+            "methods" => any(&|value| text(value, asked.method)),
+            "hosts" => any(&|value| text(&value.to_lowercase(), &asked.host.to_lowercase())),
+            "paths" => any(&|value| path(value, &asked.path)),
+            "ports" => values.iter().any(|value| value == "8080"),
+            "request.headers[X-Env]" => asked.env().is_some_and(|env| any(&|value| value == "*" || text(value, &env))),
+            "request.auth.audiences" => claims(&["aud"]),
+            "request.auth.presenter" => claims(&["azp"]),
+            "request.auth.claims[groups]" => claims(&["groups"]),
+            "request.auth.claims[a.b]" => claims(&["a.b"]),
+            "request.auth.claims[a][roles]" => claims(&["a", "roles"]),
+            "request.auth.claims[a][x.y]" => claims(&["a", "x.y"]),
+            "request.auth.claims[scope]" => claims(&["scope"]),
+            "request.auth.claims[iss]" => claims(&["iss"]),
+            other => unreachable!("{other}"),
+        };
+        found != *negative
+    }
+
+    fn matches(rule: &Rule, asked: &Asked) -> bool {
+        let all = |fields: &Vec<Field>| fields.iter().all(|field| holds(field, asked));
+        (rule.from.is_empty() || rule.from.iter().any(all))
+            && (rule.to.is_empty() || rule.to.iter().any(all))
+            && rule.when.iter().all(|field| holds(field, asked))
+    }
+
+    pub(super) fn allows(policies: &[Policy], asked: &Asked) -> bool {
+        let of = |action| policies.iter().filter(move |one| one.action == action && !one.trial);
+        let any = |policy: &Policy| policy.rules.iter().any(|rule| matches(rule, asked));
+        !of("DENY").any(any) && (of("ALLOW").next().is_none() || of("ALLOW").any(any))
+    }
+}
+
+mod envoy_gateway {
+    use super::*;
+
+    const EVERYONE: [&str; 3] = ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"];
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Rule {
+        allow: bool,
+        methods: Vec<&'static str>,
+        path: Option<(&'static str, &'static str, bool)>,
+        ranges: Vec<&'static str>,
+        env: Vec<String>,
+        jwt: Option<Jwt>,
+    }
+
+    #[derive(Debug, Clone)]
+    struct Jwt {
+        provider: &'static str,
+        claims: Vec<(&'static str, bool, Vec<String>)>,
+        scopes: Vec<String>,
+    }
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Policy {
+        default: Option<bool>,
+        rules: Vec<Rule>,
+    }
+
+    fn few<T: std::fmt::Debug + Clone + 'static>(of: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+        prop::collection::vec(select(of), 0..3)
+    }
+
+    fn jwt() -> impl Strategy<Value = Jwt> {
+        let names = vec!["groups", "sub", "a.roles", "a.a", "scope", "iss"];
+        let claim = (select(names), any::<bool>(), some(word()));
+        let (claims, scopes) = (prop::collection::vec(claim, 0..2), prop::collection::vec(word(), 0..2));
+        (select(vec!["p1", "p2"]), claims, scopes)
+            .prop_filter("one of them is there", |(_, claims, scopes)| !claims.is_empty() || !scopes.is_empty())
+            .prop_map(|(provider, claims, scopes)| Jwt { provider, claims, scopes })
+    }
+
+    pub(super) fn policy() -> impl Strategy<Value = Policy> {
+        let kinds = select(vec!["Exact", "PathPrefix", "RegularExpression"]);
+        let values = select(vec!["/foo/a", "/foo/a/", "/foo/a/b", "/foo/.*", "/foo/a/[a-z]+"]);
+        let path = prop::option::of((kinds, values, any::<bool>()));
+        let env = prop::collection::vec(word(), 0..3);
+        let ranges = few(EVERYONE.to_vec());
+        let principal = (ranges, env, prop::option::of(jwt()));
+        let principal = principal.prop_filter("a principal says who", |(ranges, env, jwt)| {
+            !ranges.is_empty() || !env.is_empty() || jwt.is_some()
+        });
+        let rule = (any::<bool>(), few(vec!["GET", "PUT", "OPTIONS"]), path.clone(), principal)
+            .prop_map(|(allow, methods, path, (ranges, env, jwt))| Rule { allow, methods, path, ranges, env, jwt });
+        // with one condition it alone decides
+        let anyone =
+            Rule { allow: true, methods: vec![], path: None, ranges: EVERYONE.to_vec(), env: vec![], jwt: None };
+        let (with_path, with_jwt) = (anyone.clone(), Rule { ranges: vec![], ..anyone });
+        let simple = prop_oneof![
+            path.prop_map(move |path| Rule { path, ..with_path.clone() }),
+            jwt().prop_map(move |jwt| Rule { jwt: Some(jwt), ..with_jwt.clone() }),
+        ];
+        let simple = (any::<bool>(), simple).prop_map(|(allow, rule)| vec![Rule { allow, ..rule }]);
+        let rules = prop_oneof![simple, prop::collection::vec(rule, 0..4)];
+        (prop::option::of(any::<bool>()), rules).prop_map(|(default, rules)| Policy { default, rules })
+    }
+
+    fn word_of(allow: bool) -> &'static str {
+        if allow { "Allow" } else { "Deny" }
+    }
+
+    impl Policy {
+        pub(super) fn spec(&self) -> Value {
+            let mut authorization = Map::new();
+            if let Some(default) = self.default {
+                authorization.insert("defaultAction".into(), word_of(default).into());
+            }
+            let rules: Vec<Value> = self.rules.iter().map(rule).collect();
+            if !rules.is_empty() {
+                authorization.insert("rules".into(), rules.into());
+            }
+            authorization.into()
+        }
+    }
+
+    fn rule(rule: &Rule) -> Value {
+        let (mut made, mut principal, mut operation) = (Map::new(), Map::new(), Map::new());
+        made.insert("action".into(), word_of(rule.allow).into());
+        if !rule.methods.is_empty() {
+            operation.insert("methods".into(), json!(rule.methods));
+        }
+        if let Some((kind, value, invert)) = rule.path {
+            operation.insert("path".into(), json!({"type": kind, "value": value, "invert": invert}));
+        }
+        if !rule.ranges.is_empty() {
+            principal.insert("clientCIDRs".into(), json!(rule.ranges));
+        }
+        if !rule.env.is_empty() {
+            principal.insert("headers".into(), json!([{"name": "X-Env", "values": rule.env}]));
+        }
+        if let Some(jwt) = &rule.jwt {
+            let claims: Vec<Value> = jwt
+                .claims
+                .iter()
+                .map(|(name, list, values)| {
+                    json!({"name": name, "valueType": if *list { "StringArray" } else { "String" }, "values": values})
+                })
+                .collect();
+            let mut one = Map::from_iter([("provider".to_owned(), json!(jwt.provider))]);
+            if !claims.is_empty() {
+                one.insert("claims".into(), claims.into());
+            }
+            if !jwt.scopes.is_empty() {
+                one.insert("scopes".into(), json!(jwt.scopes));
+            }
+            principal.insert("jwt".into(), one.into());
+        }
+        if !operation.is_empty() {
+            made.insert("operation".into(), operation.into());
+        }
+        made.insert("principal".into(), principal.into());
+        made.into()
+    }
+
+    /// A claim as Envoy Gateway has Envoy keep it: `scope` and `scp` as lists of words.
+    fn kept(name: &str, asked: &Asked) -> Option<Value> {
+        let mut found = asked.token.clone()?;
+        for step in name.split('.') {
+            found = found.as_object()?.get(step)?.clone();
+        }
+        match found {
+            Value::String(words) if matches!(name, "scope" | "scp") => {
+                Some(words.split(' ').map(Value::from).collect::<Vec<_>>().into())
+            }
+            other => Some(other),
+        }
+    }
+
+    fn in_list(value: Option<Value>, words: &[String]) -> bool {
+        let Some(Value::Array(all)) = value else { return false };
+        all.iter().any(|one| words.iter().any(|word| one.as_str() == Some(word)))
+    }
+
+    fn matches(rule: &Rule, asked: &Asked) -> bool {
+        let path = format!("/foo{}", asked.path);
+        let whole = match asked.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        let methods = rule.methods.is_empty() || rule.methods.iter().any(|one| one.eq_ignore_ascii_case(asked.method));
+        let by_path = rule.path.is_none_or(|(kind, value, invert)| {
+            let found = match kind {
+                "Exact" => path == value,
+                "PathPrefix" => {
+                    let bare = value.strip_suffix('/').unwrap_or(value);
+                    let rest = whole.strip_prefix(bare);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#', ';']))
+                }
+                _ => regex::Regex::new(&format!("^(?:{value})$")).unwrap().is_match(&whole),
+            };
+            found != invert
+        });
+        let ranges = rule.ranges.is_empty()
+            || rule.ranges.iter().any(|range| match *range {
+                "10.0.0.0/8" => asked.peer.starts_with("10."),
+                "192.0.2.0/24" => asked.peer.starts_with("192.0.2."),
+                _ => asked.peer.starts_with("2001:db8:"),
+            });
+        let env = rule.env.is_empty() || asked.env().is_some_and(|env| rule.env.contains(&env));
+        let jwt = rule.jwt.as_ref().is_none_or(|jwt| {
+            asked.token.is_some()
+                && jwt.provider == asked.provider
+                && jwt.claims.iter().all(|(name, list, values)| match list {
+                    true => in_list(kept(name, asked), values),
+                    false => kept(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word))),
+                })
+                && jwt.scopes.iter().all(|word| {
+                    let word = std::slice::from_ref(word);
+                    in_list(kept("scope", asked), word) || in_list(kept("scp", asked), word)
+                })
+        });
+        methods && by_path && ranges && env && jwt
+    }
+
+    pub(super) fn allows(policy: &Policy, asked: &Asked) -> bool {
+        let decided = policy.rules.iter().find(|rule| matches(rule, asked)).map(|rule| rule.allow);
+        decided.or(policy.default).unwrap_or(false)
+    }
+
+    /// Whether a path is compared by a regular expression or exactly: there the import takes the stricter reading.
+    pub(super) fn may_be_stricter(policy: &Policy) -> bool {
+        policy.rules.iter().any(|rule| matches!(rule.path, Some(("RegularExpression" | "Exact", ..))))
+    }
+}
+
+const ISTIO: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: istio-system}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec: {hosts: ["*"], gateways: [istio-system/gw], http: [{route: [{destination: {host: web, port: {number: 80}}}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  jwtRules:
+  - issuer: i
+    jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+"#;
+
+proptest! {
+    #[test]
+    fn istio_agrees(policies in istio::policies(), all in prop::collection::vec(asked(), 40)) {
+        prop_assume!(!policies.iter().any(istio::Policy::is_refused));
+        let manifests: String =
+            policies.iter().enumerate().map(|(at, one)| format!("---\n{}\n", one.manifest(at))).collect();
+        let gateway = Gateway::of(Dialect::Istio, &format!("{ISTIO}{manifests}"), &mapped());
+        for asked in &all {
+            // a preflight meets no token
+            let judged = gateway.judge(&asked.request(""));
+            prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
+            let allowed = !matches!(&*judged.answer, "401" | "403" | "404");
+            prop_assert_eq!(allowed, istio::allows(&policies, asked), "{:?}\n{}", asked, gateway.yaml);
+        }
+    }
+
+    #[test]
+    fn envoy_gateway_agrees(policy in envoy_gateway::policy(), all in prop::collection::vec(asked(), 40)) {
+        let provider = |name: &str| json!({"name": name, "localJWKS": {"inline": KEYS}});
+        let spec = json!({
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "foo"}],
+            "jwt": {"optional": true, "providers": [provider("p1"), provider("p2")]},
+            "authorization": policy.spec(),
+        });
+        let object = json!({
+            "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy", "metadata": {"name": "p"}, "spec": spec,
+        });
+        let manifests = format!("{}\n{}\n", super::envoy_gateway::ROUTES, yaml(&object));
+        let gateway = Gateway::of(Dialect::EnvoyGateway, &manifests, &mapped());
+        for asked in &all {
+            let judged = gateway.judge(&asked.request("/foo"));
+            prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
+            let (allowed, wanted) =
+                (!matches!(&*judged.answer, "401" | "403" | "404"), envoy_gateway::allows(&policy, asked));
+            let stricter = envoy_gateway::may_be_stricter(&policy) && !allowed;
+            prop_assert!(allowed == wanted || stricter, "{:?}\n{:?}\n{}", asked, policy, gateway.yaml);
+        }
+    }
+}

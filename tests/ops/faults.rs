@@ -1,0 +1,304 @@
+//! What it must survive.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::child::Gateway;
+use super::{Ops, load, yaml};
+use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, eventually};
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn without_descriptors_it_rests_answers_probes_and_recovers() {
+    let backend = Backend::ok();
+    let gateway =
+        Gateway::start_by(&yaml(backend.address(), ""), &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"], |_| {});
+    let warned = "the system lets this process open 128 files";
+    eventually(PATIENCE, "the warning", || gateway.said().contains(warned).then_some(()));
+    let base = gateway.descriptors();
+    // the system takes these in; the gateway has room for some
+    let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.http()).unwrap()).collect();
+    eventually(PATIENCE, "no descriptor is left", || (gateway.descriptors() >= 128).then_some(()));
+    let before = gateway.ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let busy = gateway.ticks() - before;
+    assert!(busy < 30, "it spins: {busy} hundredths of a second in one");
+    for round in 0..20 {
+        for (endpoint, path) in
+            [("readiness", "/healthz/live"), ("readiness", "/healthz/ready"), ("metrics", "/metrics"), ("admin", "/")]
+        {
+            assert_eq!(gateway.ask(endpoint, path).status(), 200, "{path} {round}");
+        }
+    }
+    drop(crowd);
+    let begun = Instant::now();
+    eventually(PATIENCE, "requests are served again", || {
+        let mut stream = TcpStream::connect(gateway.http()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        (stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 200").then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    eventually(PATIENCE, "nothing is left behind", || (gateway.descriptors() <= base + 4).then_some(()));
+}
+
+#[test]
+fn the_limit_on_descriptors_is_raised_as_far_as_it_goes() {
+    let backend = Backend::ok();
+    let launcher = ["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh"];
+    let gateway = Gateway::start_by(&yaml(backend.address(), ""), &launcher, |_| {});
+    let mut crowd: Vec<_> = (0..100).map(|_| gateway.client()).collect();
+    for client in &mut crowd {
+        assert_eq!(client.get("/", &[]).status(), 200);
+    }
+}
+
+#[test]
+fn logs_that_nobody_reads_hold_up_nobody() {
+    let backend = Backend::ok();
+    let text = yaml(backend.address(), "").replace("format: json", "format: json, level: trace");
+    let gateway = Gateway::start(&text);
+    drop(gateway);
+    // both logs into pipes that are not read
+    let (_unread, out) = std::io::pipe().unwrap();
+    let mut gateway = Gateway::start_by(&text, &[], |command| {
+        command.stdout(out);
+    });
+    let long = "x".repeat(30_000);
+    let mut client = gateway.client();
+    let begun = Instant::now();
+    let mut asked = 0;
+    while gateway.metric("portcullis_log_lines_dropped_total").unwrap() == 0.0 {
+        for _ in 0..50 {
+            assert_eq!(client.get(&format!("/{long}"), &[]).status(), 200);
+        }
+        asked += 50;
+        assert!(asked < 2000, "no line was dropped");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // nor does it hold up the end
+    let begun = Instant::now();
+    drop(client);
+    gateway.signal("-TERM");
+    let status = eventually(PATIENCE, "the end", || gateway.ended());
+    assert!(status.success() && begun.elapsed() < Duration::from_secs(5));
+}
+
+/// A body that a backend does not finish must never look finished.
+#[test]
+fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
+    let backend = Backend::start(|request| match request.target() {
+        "/length" => Answer::head(200, &[("content-length", "10")]).send("12345").closing(),
+        "/chunked" => Answer::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").closing(),
+        "/half-chunk" => Answer::head(200, &[("transfer-encoding", "chunked")]).send("a\r\n12345").closing(),
+        "/no-last-line" => {
+            Answer::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").send("0\r\n").closing()
+        }
+        _ => Answer::ok(),
+    });
+    let ops = Ops::start(&yaml(backend.address(), ""));
+    for path in ["/length", "/chunked", "/half-chunk", "/no-last-line"] {
+        let mut client = ops.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let head = client.response_head();
+        assert_eq!(head.status(), 200, "{path}");
+        let rest = client.read_to_close();
+        match head.header("content-length") {
+            Some(length) => assert!(rest.len() < length.parse().unwrap(), "{path}: {rest:?}"),
+            None => assert!(!rest.ends_with(b"0\r\n\r\n"), "{path}: {:?}", String::from_utf8_lossy(&rest)),
+        }
+        // over HTTP/1.0 the end of the connection is the end of the body: only a reset tells them apart
+        let mut old = TcpStream::connect(ops.address()).unwrap();
+        old.set_read_timeout(Some(PATIENCE)).unwrap();
+        old.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        let mut all = Vec::new();
+        let ended = old.read_to_end(&mut all);
+        let told = String::from_utf8_lossy(&all).to_lowercase();
+        let clean = ended.is_ok() && !told.contains("content-length: 10");
+        assert!(!clean, "{path}: {told}");
+        assert_eq!(ops.status("/"), 200, "{path}: the next request");
+    }
+    let lines = ops.lines(12);
+    let broken: Vec<_> = lines.iter().filter(|line| line["end"] == "aborted").collect();
+    assert!(broken.len() == 8 && broken.iter().all(|line| line["reason"] == "upstream_reset"), "{broken:?}");
+}
+
+#[test]
+fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
+    let backend = Backend::start(|request| match request.target() {
+        "/large" => Answer::new(200, &[], vec![b'x'; 4 << 20]),
+        _ => Answer::ok(),
+    });
+    let limits = "limits: {headTimeout: 1s, stallTimeout: 1s, idleTimeout: 1s}, drainTimeout";
+    let gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout", limits));
+    gateway.client().get("/", &[]);
+    let (memory, descriptors) = (gateway.memory(), gateway.descriptors());
+    let count: usize = std::env::var("PORTCULLIS_CROWD").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let begun = Instant::now();
+    let mut slow: Vec<TcpStream> = Vec::new();
+    for at in 0..count {
+        let mut stream = TcpStream::connect(gateway.http()).unwrap();
+        let begin = match at % 3 {
+            0 => "GET / HTTP/1.1\r\nHo",
+            1 => "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n1",
+            _ => "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        };
+        stream.write_all(begin.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        slow.push(stream);
+    }
+    let mut worst = Duration::ZERO;
+    let mut good = gateway.client();
+    for _ in 0..50 {
+        let asked = Instant::now();
+        assert_eq!(good.get("/", &[]).status(), 200);
+        worst = worst.max(asked.elapsed());
+    }
+    let grown = gateway.memory().saturating_sub(memory);
+    for stream in &mut slow {
+        let _ = std::io::copy(&mut Read::take(&mut *stream, 8 << 20), &mut std::io::sink());
+    }
+    assert!(worst < Duration::from_secs(5), "{worst:?}");
+    assert!(grown < (200 << 20), "{} MiB", grown >> 20);
+    drop((slow, good));
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    eventually(PATIENCE * 2, "all is given back", || (gateway.descriptors() <= descriptors + 8).then_some(()));
+    println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", grown >> 10);
+}
+
+/// R15: 200 requests under way, idle connections, and a tunnel.
+#[test]
+fn a_signal_lets_two_hundred_requests_finish() {
+    let gate = Gate::new();
+    let backend = Backend::start({
+        let gate = gate.clone();
+        move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
+    });
+    let mut gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
+    let mut idle = gateway.client();
+    idle.send("GET /% HTTP/1.1\r\nHost: localhost\r\n\r\n").response();
+    let mut idle = gateway.client();
+    let mut clients: Vec<_> = (0..200).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(REQUEST);
+    }
+    backend.wait_for(200);
+    gateway.signal("-TERM");
+    eventually(PATIENCE, "not ready", || (gateway.ask("readiness", "/healthz/ready").status() == 503).then_some(()));
+    eventually(PATIENCE, "nothing listens", || TcpStream::connect(gateway.http()).is_err().then_some(()));
+    assert!(idle.is_closed());
+    assert!(gateway.ended().is_none());
+    gate.open();
+    for client in &mut clients {
+        let answer = client.response();
+        assert_eq!((answer.status(), answer.text(), answer.header("connection")), (200, "done", Some("close")));
+    }
+    let status = eventually(PATIENCE, "the end", || gateway.ended());
+    assert_eq!(status.code(), Some(0), "{}", gateway.said());
+}
+
+/// As PID 1 the system delivers only signals that a process has handlers for.
+#[test]
+fn as_the_first_process_it_heeds_signals_too() {
+    let launcher = ["unshare", "--pid", "--fork"];
+    let allowed = Command::new(launcher[0]).args(&launcher[1..]).arg("true").stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("skipped: this system gives no process namespace");
+        return;
+    }
+    let backend = Backend::ok();
+    for signal in ["-TERM", "-INT"] {
+        let mut gateway = Gateway::start_by(&yaml(backend.address(), ""), &launcher, |_| {});
+        assert_eq!(gateway.client().get("/", &[]).status(), 200);
+        std::fs::write(gateway.config(), yaml(backend.address(), "      name: other\n")).unwrap();
+        gateway.signal("-HUP");
+        eventually(PATIENCE, "the reload", || {
+            (gateway.metric("portcullis_config_generation") >= Some(2.0)).then_some(())
+        });
+        gateway.signal(signal);
+        let status = eventually(PATIENCE, "the end", || gateway.ended());
+        assert_eq!(status.code(), Some(0), "{signal}: {}", gateway.said());
+    }
+}
+
+#[test]
+fn endpoints_answer_while_every_worker_computes() {
+    let backend = Backend::ok();
+    // dear enough to keep the one worker busy with computing
+    let list = (0..60).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let rule = format!("[{list}].all(a, [{list}].all(b, a + b >= 0))");
+    let text = yaml(backend.address(), &format!("      policies: {{authorization: {{rules: ['{rule}']}}}}\n"));
+    let ops = Ops::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
+    let (address, stop) = (ops.address(), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = RawClient::connect(address);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    client.get("/", &[]).status();
+                }
+            });
+        }
+        let mut worst = Duration::ZERO;
+        for _ in 0..20 {
+            let asked = Instant::now();
+            assert_eq!(ops.ready("/healthz/ready").status(), 200);
+            assert_eq!(RawClient::connect(ops.gateway().endpoints().admin[0]).get("/", &[]).status(), 200);
+            assert!(ops.metrics().contains("portcullis_build_info"));
+            worst = worst.max(asked.elapsed());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(worst < Duration::from_secs(2), "{worst:?}");
+    });
+}
+
+#[test]
+fn a_bad_file_signal_or_request_takes_nothing_down() {
+    let backend = Backend::ok();
+    let mut gateway = Gateway::start(&yaml(backend.address(), ""));
+    let mut client = gateway.client();
+    for (at, bad) in ["", "\0\0", "binds: [", "&a [*a]", "config: {workerThreads: 0}", "\u{feff}{"].iter().enumerate() {
+        std::fs::write(gateway.config(), bad).unwrap();
+        gateway.signal("-HUP");
+        let refused = |text: &str| text.matches("the config was not reloaded").count();
+        eventually(PATIENCE, "the refusal", || (refused(&gateway.said()) > at).then_some(()));
+        assert_eq!(client.get("/", &[]).status(), 200, "{bad:?}");
+    }
+    std::fs::remove_file(gateway.config()).unwrap();
+    gateway.signal("-HUP");
+    for signal in ["-PIPE", "-HUP"] {
+        gateway.signal(signal);
+        assert_eq!(client.get("/", &[]).status(), 200, "{signal}");
+    }
+    assert_eq!(gateway.metric("portcullis_config_last_reload_successful"), Some(0.0));
+    for request in ["\r\n\r\n", "GET", "BREW / HTTP/9\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"] {
+        for endpoint in ["admin", "metrics", "readiness"] {
+            let mut odd = gateway.connect(endpoint);
+            odd.send(request).finish();
+            odd.read_to_close();
+            assert_eq!(gateway.ask("readiness", "/healthz/live").status(), 200, "{request:?}");
+        }
+    }
+    assert_eq!(client.get("/", &[]).status(), 200);
+    assert!(gateway.ended().is_none());
+}
+
+#[test]
+fn a_reload_says_what_it_would_take_a_restart_for_and_does_the_rest() {
+    let backend = Backend::ok();
+    let text = yaml(backend.address(), "");
+    let ops = Ops::start(&text);
+    let other = text.replace("drainTimeout: 5s", "drainTimeout: 6s, limits: {head: 1KiB}") + "    - name: more\n";
+    let changes = ops.gateway().replace(load(&other).unwrap()).unwrap();
+    let told = |what: &str| changes.iter().filter(|change| change.contains(what)).count();
+    assert_eq!((told("`config.drainTimeout` has changed: that takes a restart"), told("`config.limits`")), (1, 1));
+    assert_eq!(told("route more of listener listener0 on 127.0.0.1:0: added, open"), 1, "{changes:?}");
+    let large = "x".repeat(2000);
+    assert_eq!(ops.client().get("/", &[("x-large", &large)]).status(), 200, "the old limit stays");
+    let without = ops.gateway().replace(load(&text).unwrap()).unwrap();
+    assert_eq!(without, ["route more of listener listener0 on 127.0.0.1:0: removed"]);
+}

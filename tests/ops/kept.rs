@@ -1,0 +1,138 @@
+//! What a reload hands on.
+
+use std::time::Duration;
+
+use super::{Ops, load, named, yaml};
+use crate::support::mint::{self, Alg, Key};
+use crate::support::{Answer, Backend, PATIENCE, RawClient, eventually, nobody};
+
+/// A reload that changes a route beside the others, and moves every line.
+fn reload(ops: &Ops, text: &str) {
+    let generation = ops.generation();
+    let other = format!(
+        "# generation {generation}\n{text}    - name: more{generation}\n      matches: [{{path: {{exact: /more}}}}]\n"
+    );
+    ops.gateway().replace(load(&other).unwrap()).unwrap();
+    assert_eq!(ops.generation(), generation + 1);
+}
+
+#[test]
+fn buckets_keep_their_level_for_as_long_as_their_limit_stands() {
+    let backend = Backend::ok();
+    let limit = "localRateLimit: {maxTokens: 2, tokensPerFill: 1, fillInterval: 1h";
+    let text = yaml(
+        backend.address(),
+        &format!(
+            "      name: one\n      matches: [{{path: {{pathPrefix: /one}}}}]\n      policies: {{{limit}}}}}\n\
+             \x20   - name: two\n      backends: [{{host: '{0}'}}]\n      matches: [{{path: {{pathPrefix: /two}}}}]\n      policies: {{{limit}}}}}\n\
+             \x20   - name: key\n      backends: [{{host: '{0}'}}]\n      matches: [{{path: {{pathPrefix: /key}}}}]\n      policies: {{{limit}, key: 'request.headers[\"x-user\"]'}}}}\n",
+            backend.address()
+        ),
+    );
+    let ops = Ops::start(&text);
+    let user = |name: &str| ops.client().get("/key", &[("x-user", name)]).status();
+    assert_eq!((ops.status("/one"), ops.status("/one"), ops.status("/one")), (200, 200, 429));
+    assert_eq!((user("a"), user("a"), user("a"), user("b")), (200, 200, 429, 200));
+    reload(&ops, &text);
+    assert_eq!((ops.status("/one"), user("a")), (429, 429), "no new tokens for a reload");
+    assert_eq!((ops.status("/two"), user("b"), user("b")), (200, 200, 429), "the others have what they had");
+    // another limit is another bucket
+    let wider = text.replacen("maxTokens: 2", "maxTokens: 3", 1);
+    reload(&ops, &wider);
+    assert_eq!((ops.status("/one"), ops.status("/two"), ops.status("/two")), (200, 200, 429));
+}
+
+#[test]
+fn a_password_that_was_accepted_is_not_computed_again() {
+    let backend = Backend::ok();
+    // dear enough that the second time is told apart from the first
+    let hash = bcrypt::hash("secret", 11).unwrap();
+    let text = yaml(backend.address(), &format!("      policies: {{basicAuth: {{htpasswd: 'alice:{hash}'}}}}\n"));
+    let ops = Ops::start(&text);
+    let login = |text: &str| {
+        let begun = std::time::Instant::now();
+        let headers = [("authorization", text)];
+        (ops.client().get("/", &headers).status(), begun.elapsed())
+    };
+    let good = "Basic YWxpY2U6c2VjcmV0";
+    let (status, first) = login(good);
+    assert_eq!(status, 200);
+    reload(&ops, &text);
+    let (status, second) = login(good);
+    assert!(status == 200 && second < first / 2, "{status}: {first:?} before, {second:?} after");
+    assert_eq!(login("Basic YWxpY2U6d3Jvbmc=").0, 401);
+    // another password: nothing that was accepted before counts
+    let other = text.replace(&hash, &bcrypt::hash("other", 4).unwrap());
+    ops.gateway().replace(load(&other).unwrap()).unwrap();
+    assert_eq!((login(good).0, login("Basic YWxpY2U6b3RoZXI=").0), (401, 200));
+}
+
+#[test]
+fn connections_to_backends_and_verified_tokens_stay() {
+    let key = Key::new(Alg::Es256, "k");
+    let backend = Backend::ok();
+    let text = yaml(
+        backend.address(),
+        &format!(
+            "      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}}}\n",
+            mint::jwks([&key])
+        ),
+    );
+    let ops = Ops::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
+    let bearer = format!("Bearer {}", key.token(&mint::claims()));
+    let mut client = ops.client();
+    let mut ask = || client.get("/", &[("authorization", &bearer)]).status();
+    assert_eq!((ask(), ask()), (200, 200));
+    assert!(ops.metric("portcullis_jwt_cache_hits_total 1"), "{}", ops.metrics());
+    reload(&ops, &text.replace("workerThreads: 2", "workerThreads: 1"));
+    assert_eq!(ask(), 200);
+    assert!(ops.metric("portcullis_jwt_cache_hits_total 2"), "{}", ops.metrics());
+    assert_eq!(backend.connections(), 1);
+    // what the token was verified for has changed: it is judged anew
+    let other = text.replace("workerThreads: 2", "workerThreads: 1").replace("agentgateway.dev", "elsewhere");
+    ops.gateway().replace(load(&other).unwrap()).unwrap();
+    assert_eq!(ask(), 401);
+}
+
+#[test]
+fn a_backend_that_rests_goes_on_resting() {
+    let good = named("good");
+    let hosts = format!(
+        "hosts: ['{}', '{}'], policies: {{health: {{consecutiveFailures: 1, ejectionTime: 1h}}}}",
+        nobody(),
+        good.address()
+    );
+    let text = yaml(good.address(), "").replace(&format!("host: '{}'", good.address()), &hosts);
+    let ops = Ops::start(&text);
+    eventually(PATIENCE, "the one that is not there is asked once", || (ops.status("/") != 200).then_some(()));
+    for round in 0..40 {
+        if round % 10 == 0 {
+            reload(&ops, &text);
+        }
+        assert_eq!(ops.status("/"), 200, "round {round}");
+    }
+}
+
+#[test]
+fn fetched_keys_stay_and_are_not_fetched_again() {
+    let key = Key::new(Alg::Es256, "k");
+    let set = mint::jwks([&key]);
+    let idp = Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &set));
+    let backend = Backend::ok();
+    let url = format!("http://{}/keys", idp.address());
+    let text = yaml(
+        backend.address(),
+        &format!("      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{url: '{url}'}}}}}}\n"),
+    );
+    let ops = Ops::start(&text);
+    let bearer = format!("Bearer {}", key.token(&mint::claims()));
+    let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
+    eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));
+    drop(idp);
+    for _ in 0..5 {
+        reload(&ops, &text);
+        assert_eq!(ask(), 200);
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(ops.metric("portcullis_jwks_keys{provider=\"agentgateway.dev\"} 1"));
+}

@@ -1,0 +1,263 @@
+//! Long runs. They are left out unless they are asked for, with the seconds that the longest may take:
+//! `PORTCULLIS_SOAK=1200 cargo test --release --test ops -- --ignored --nocapture soak::`
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::child::Gateway;
+use super::yaml;
+use crate::support::mint::{self, Alg, Key};
+use crate::support::{PATIENCE, Process, RawClient, eventually};
+
+fn seconds() -> u64 {
+    std::env::var("PORTCULLIS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(1200)
+}
+
+/// Tells when it is over, also when a thread of the test fails.
+#[derive(Default)]
+struct Stop(AtomicBool);
+
+impl Stop {
+    fn asked(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+struct StopOnDrop<'a>(&'a Stop);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Relaxed);
+    }
+}
+
+/// R3: 200 reloads in a minute under load, and not one request that fails.
+#[test]
+#[ignore = "takes a minute"]
+fn two_hundred_reloads_in_a_minute_lose_no_request() {
+    let backend = Process::echo();
+    let text = yaml(backend.address(), "");
+    let gateway = Gateway::start(&text);
+    gateway.client().get("/", &[]);
+    let length = Duration::from_secs(seconds().min(60));
+    let (stop, asked) = (Stop::default(), AtomicU64::new(0));
+    let base = std::thread::scope(|scope| {
+        let _stops = StopOnDrop(&stop);
+        // connections that stay, each used again and again, and connections that come and go
+        for worker in 0..4 {
+            let (gateway, stop, asked) = (&gateway, &stop, &asked);
+            scope.spawn(move || {
+                let mut staying: Vec<_> = (0..125).map(|_| gateway.client()).collect();
+                while !stop.asked() {
+                    for client in &mut staying {
+                        assert_eq!(client.get("/", &[]).status(), 200);
+                        asked.fetch_add(1, Relaxed);
+                        if stop.asked() {
+                            return;
+                        }
+                    }
+                    assert_eq!(gateway.client().get("/", &[]).status(), 200, "{worker}");
+                }
+            });
+        }
+        eventually(PATIENCE, "load", || (asked.load(Relaxed) > 500).then_some(()));
+        let base = gateway.memory();
+        let begun = Instant::now();
+        for round in 1..=200_u32 {
+            let more = format!("      policies: {{timeout: {{request: {}s}}}}\n", 60 + round);
+            std::fs::write(gateway.config(), yaml(backend.address(), &more)).unwrap();
+            gateway.signal("-HUP");
+            let wanted = f64::from(round + 1);
+            eventually(PATIENCE, "the reload", || {
+                assert!(!stop.asked());
+                (gateway.metric("portcullis_config_generation") >= Some(wanted)).then_some(())
+            });
+            std::thread::sleep((begun + length / 200 * round).saturating_duration_since(Instant::now()));
+        }
+        base
+    });
+    assert_eq!(gateway.metric("portcullis_config_last_reload_successful"), Some(1.0));
+    let (grown, asked) = (gateway.memory() as f64 / base as f64 - 1.0, asked.load(Relaxed));
+    println!("200 reloads, {asked} requests, none failed, {:.1} % more memory", grown * 100.0);
+    assert!(grown < 0.25, "{grown}");
+}
+
+/// R1: as many idle connections as a listener takes by default.
+#[test]
+#[ignore = "takes ten thousand sockets"]
+fn ten_thousand_idle_connections_take_little_memory() {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files: usize = files.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX);
+    let count = 10_000.min(files.saturating_sub(200));
+    let backend = Process::echo();
+    let roomy = "limits: {connections: 20000, idleTimeout: 10m}, drainTimeout";
+    let gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout", roomy));
+    for _ in 0..20 {
+        gateway.client().get("/", &[]);
+    }
+    let base = gateway.memory();
+    let crowd: Vec<_> = (0..count)
+        .map(|_| {
+            let mut client = gateway.client();
+            assert_eq!(client.get("/", &[]).status(), 200);
+            client
+        })
+        .collect();
+    let each = gateway.memory().saturating_sub(base) / count as u64;
+    let mut worst = Duration::ZERO;
+    for _ in 0..100 {
+        let asked = Instant::now();
+        assert_eq!(gateway.client().get("/", &[]).status(), 200);
+        worst = worst.max(asked.elapsed());
+    }
+    println!("{count} idle connections of {each} bytes each; the slowest of 100 new requests took {worst:?}");
+    assert!(each <= 25 * 1024, "{each} bytes each");
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    drop(crowd);
+    eventually(PATIENCE, "all are gone", || {
+        (gateway.metric("portcullis_connections_active") <= Some(1.0)).then_some(())
+    });
+}
+
+/// R19: a mix of all that happens, with reloads; memory and descriptors stay where they are.
+#[test]
+#[ignore = "takes as long as PORTCULLIS_SOAK says, in seconds; 20 minutes without"]
+fn a_mix_of_everything_runs_flat() {
+    let key = Key::new(Alg::Es256, "k1");
+    let backend = Process::echo();
+    let policies = |name: &str| {
+        format!(
+            "      name: {name}\n      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}, \
+             authorization: {{rules: ['jwt.sub == \"alice\"']}}, localRateLimit: {{maxTokens: 1000000000, tokensPerFill: 1, fillInterval: 1s}}}}\n",
+            mint::jwks([&key])
+        )
+    };
+    let text = |name: &str| {
+        yaml(backend.address(), &policies(name)).replace("drainTimeout", "limits: {headTimeout: 1s}, drainTimeout")
+    };
+    let gateway = Gateway::start(&text("one"));
+    let http = gateway.http();
+    let bearer = |sub: &str| format!("Bearer {}", key.token(&mint::claims_with(serde_json::json!({"sub": sub}))));
+    let (good, denied) = (bearer("alice"), bearer("bob"));
+    let length = Duration::from_secs(seconds());
+    let (stop, asked) = (Stop::default(), AtomicU64::new(0));
+    let run = |act: &mut dyn FnMut(u64)| {
+        for round in 0.. {
+            if stop.asked() {
+                return;
+            }
+            act(round);
+            asked.fetch_add(1, Relaxed);
+        }
+    };
+    let samples = std::thread::scope(|scope| {
+        let _stops = StopOnDrop(&stop);
+        scope.spawn(|| {
+            let mut client = RawClient::connect(http);
+            run(&mut |round| {
+                if round % 1000 == 0 {
+                    client = RawClient::connect(http);
+                }
+                assert_eq!(client.get("/a?b=c", &[("authorization", &good)]).status(), 200);
+            });
+        });
+        scope.spawn(|| run(&mut |round| refused(http, round, &denied)));
+        scope.spawn(|| run(&mut |_| fresh(http, &key)));
+        scope.spawn(|| run(&mut |round| rude(http, round, &good)));
+        scope.spawn(|| run(&mut |_| bodies(http, &good)));
+        watch(&gateway, length, &[text("one"), text("two"), "binds: [".to_owned()])
+    });
+    println!("{} rounds in {length:?}", asked.load(Relaxed));
+    judge(&samples, length);
+    let said = gateway.said();
+    assert!(!said.contains("panicked"), "{said}");
+    let metrics = gateway.ask("metrics", "/metrics").text().to_owned();
+    for line in metrics.lines().filter(|line| line.starts_with("portcullis_requests_total")) {
+        let known = ["\"200\",reason=\"\"", "missing_token", "denied", "invalid_signature", "malformed_token"];
+        let known =
+            known.iter().chain(&["malformed_request", "request_timeout", "bad_path", "\"499\"", "head_too_large"]);
+        assert!(known.clone().any(|known| line.contains(known)), "not explained: {line}");
+        println!("{line}");
+    }
+    assert_eq!(gateway.metric("portcullis_log_lines_dropped_total"), Some(0.0));
+}
+
+/// No token, a good one that is not allowed, and ones that are no good.
+fn refused(http: SocketAddr, round: u64, denied: &str) {
+    let mut client = RawClient::connect(http);
+    assert_eq!(client.get("/", &[]).status(), 401);
+    assert_eq!(client.get("/", &[("authorization", denied)]).status(), 403);
+    let forged = format!("{}{round}", denied.trim_end_matches(char::is_alphanumeric));
+    assert_eq!(client.get("/", &[("authorization", &forged)]).status(), 401);
+    assert_eq!(client.get("/%zz", &[]).status(), 400);
+}
+
+/// A token that was never seen before, so that the cache turns over.
+fn fresh(http: SocketAddr, key: &Key) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let changes = serde_json::json!({"sub": "alice", "jti": NEXT.fetch_add(1, Relaxed), "pad": "x".repeat(500)});
+    let bearer = format!("Bearer {}", key.token(&mint::claims_with(changes)));
+    assert_eq!(RawClient::connect(http).get("/", &[("authorization", &bearer)]).status(), 200);
+}
+
+/// Half a head, garbage, a body that is not sent, an answer that is not taken; HTTP/2 that goes away at once.
+fn rude(http: SocketAddr, round: u64, good: &str) {
+    let mut stream = TcpStream::connect(http).unwrap();
+    let head = format!("Host: localhost\r\nAuthorization: {good}\r\n");
+    let text = match round % 5 {
+        0 => "GET / HTTP/1.1\r\nHo".to_owned(),
+        1 => "\0\u{1}garbage\r\n\r\n".to_owned(),
+        2 => format!("POST / HTTP/1.1\r\n{head}Content-Length: 1000\r\n\r\nxx"),
+        3 => format!("GET / HTTP/1.1\r\n{head}\r\n").repeat(20),
+        _ => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0".to_owned(),
+    };
+    let _ = stream.write_all(text.as_bytes());
+    if round.is_multiple_of(2) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A large body there, which comes back.
+fn bodies(http: SocketAddr, good: &str) {
+    let body = "x".repeat(256 << 10);
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {good}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = RawClient::connect(http).send(head).send(body).response();
+    assert_eq!(answer.status(), 200);
+}
+
+/// Samples every second, and reloads now and then: another name for the route, and every third time a broken file.
+fn watch(gateway: &Gateway, length: Duration, texts: &[String]) -> Vec<(u64, usize)> {
+    let (begun, mut samples) = (Instant::now(), Vec::new());
+    let every = if length < Duration::from_secs(300) { 2 } else { 10 };
+    while begun.elapsed() < length {
+        if samples.len() % every == every - 1 {
+            std::fs::write(gateway.config(), &texts[samples.len() / every % texts.len()]).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        samples.push((gateway.memory(), gateway.descriptors()));
+        assert_eq!(gateway.ask("readiness", "/healthz/ready").status(), 200);
+    }
+    samples
+}
+
+/// After the first quarter memory may not grow by more than a MiB a minute, or by 16 in all in a short run, in which
+/// caches still fill; descriptors not at all, but for what is open at one moment or another.
+fn judge(samples: &[(u64, usize)], length: Duration) {
+    let warm = &samples[samples.len() / 4..];
+    let (early, late) = warm.split_at(warm.len() / 2);
+    let mean =
+        |part: &[(u64, usize)], of: fn(&(u64, usize)) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
+    let grown = mean(late, |sample| sample.0 as f64) - mean(early, |sample| sample.0 as f64);
+    let (before, after) = (mean(early, |sample| sample.1 as f64), mean(late, |sample| sample.1 as f64));
+    let minutes = length.as_secs_f64() / 60.0 * 3.0 / 8.0;
+    let mib = grown / f64::from(1 << 20);
+    println!("memory {:+.1} MiB in {minutes:.1} minutes, descriptors {before:.0} before and {after:.0} after", mib);
+    assert!(mib < f64::max(16.0, minutes), "{mib} MiB more in {minutes} minutes: {samples:?}");
+    assert!(after < before * 1.2 + 10.0, "{before} descriptors before, {after} after: {samples:?}");
+}
