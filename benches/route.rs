@@ -45,6 +45,29 @@ fn by_prefix(bencher: Bencher<'_, '_>, count: usize) {
 }
 
 #[divan::bench(args = SIZES)]
+fn by_regex(bencher: Bencher<'_, '_>, count: usize) {
+    let mut router = Router::default();
+    for at in 0..count {
+        let path = PathMatch::Regex(format!("/tenant/{at}/[^/]+/[0-9]+").try_into().unwrap());
+        router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
+    }
+    router.seal();
+    choose(bencher, &router, "api.example.com", "/tenant/7/orders/12");
+}
+
+/// Nothing that the paths begin with tells the expressions apart.
+#[divan::bench(args = SIZES)]
+fn by_loose_regex(bencher: Bencher<'_, '_>, count: usize) {
+    let mut router = Router::default();
+    for at in 0..count {
+        let path = PathMatch::Regex(format!("/[^/]+/{at}/[0-9]+").try_into().unwrap());
+        router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
+    }
+    router.seal();
+    choose(bencher, &router, "api.example.com", "/orders/7/12");
+}
+
+#[divan::bench(args = SIZES)]
 fn by_host(bencher: Bencher<'_, '_>, count: usize) {
     let mut router = Router::default();
     for at in 0..count {

@@ -1,12 +1,15 @@
-//! Bodies on their way through: streamed, never gathered. Each counts its bytes, and gives up when nothing moves.
+//! Bodies on their way through: streamed, never gathered, but for the beginning that a policy has to see first. Each
+//! counts its bytes, and gives up when nothing moves.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -40,6 +43,36 @@ pub struct ClientBody {
     stall: Stall,
     identity: Arc<IdentityHeaders>,
     tee: Option<Tee>,
+    held: Held,
+}
+
+/// What was received of a body before anybody was there to take it.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+    /// There is no more to come.
+    ended: bool,
+}
+
+/// A client's body before it goes anywhere.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Nobody has asked for it.
+    Untouched(Incoming),
+    /// Its beginning was received, and is held.
+    Begun(Box<ClientBody>),
+    /// It was taken.
+    Gone,
+}
+
+/// The beginning of a body that is held.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Whether that is all of it.
+    pub whole: bool,
 }
 
 /// Copies a body as it passes, if it is short enough.
@@ -69,12 +102,14 @@ pub struct Progress {
     moved: AtomicU64,
     /// The client is to bring the next piece.
     awaits_client: AtomicBool,
+    /// The last four bytes.
+    tail: AtomicU32,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        let (bytes, failure, moved, awaits_client) = Default::default();
-        Self { bytes, failure, born: Instant::now(), moved, awaits_client }
+        let (bytes, failure, moved, awaits_client, tail) = Default::default();
+        Self { bytes, failure, born: Instant::now(), moved, awaits_client, tail }
     }
 }
 
@@ -82,6 +117,13 @@ impl Progress {
     /// Bytes that arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection whose last four bytes are these has brought nothing behind the body, as far as that can be
+    /// told from them. What frames a chunked body is not known here.
+    pub fn ends_in(&self, tail: u32) -> bool {
+        let missing = 4_u64.saturating_sub(self.bytes()) as u32;
+        missing < 4 && (tail ^ self.tail.load(Ordering::Relaxed)) << (8 * missing) == 0
     }
 
     /// Why the body failed, if it did: then the backend is not to blame for a broken exchange.
@@ -101,6 +143,12 @@ impl Progress {
             return Duration::ZERO;
         }
         self.born.elapsed().saturating_sub(Duration::from_micros(self.moved.load(Ordering::Relaxed)))
+    }
+
+    fn arrived(&self, data: &[u8]) {
+        let last = data.get(data.len().saturating_sub(4)..).unwrap_or_default();
+        let tail = last.iter().fold(self.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
+        self.tail.store(tail, Ordering::Relaxed);
     }
 
     fn moved(&self) {
@@ -133,8 +181,7 @@ impl RequestBody {
         if inner.is_end_stream() {
             return Self::Empty;
         }
-        let stall = Stall::new(stall);
-        Self::Client(Box::new(ClientBody { inner, progress, limit, stall, identity, tee: None }))
+        Self::Client(Box::new(ClientBody::new(inner, progress, limit, stall, identity)))
     }
 
     /// Has a copy made of a body of at most `longest` bytes; it is there when the body has passed. None without a body.
@@ -154,8 +201,15 @@ fn is_forbidden_trailer(name: &str) -> bool {
         "authorization"
             | "cookie"
             | "host"
+            | "set-cookie"
             | "content-length"
             | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "cache-control"
+            | "expect"
+            | "max-forwards"
+            | "range"
             | "forwarded"
             | "via"
             | "traceparent"
@@ -170,6 +224,7 @@ fn is_forbidden_trailer(name: &str) -> bool {
             | "proxy-authorization"
             | "proxy-authenticate"
     ) || name.starts_with("x-")
+        || name.starts_with("if-")
         || name.contains('_')
 }
 
@@ -185,23 +240,163 @@ impl Body for RequestBody {
             }
             Self::Empty | Self::Whole(_) => return Poll::Ready(None),
         };
-        match Pin::new(&mut body.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(mut frame))) => {
-                body.stall.moved();
+        let next = match body.held.take() {
+            Some(frame) => {
                 body.progress.moved();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => body.poll_received(cx),
+        };
+        match &next {
+            Poll::Ready(Some(Ok(frame))) if body.tee.is_some() => {
+                let data = frame.data_ref().cloned();
+                body.copy(&data.unwrap_or_default());
+            }
+            Poll::Ready(None) => body.copied(),
+            _ => {}
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_over(),
+            Self::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+impl Inbound {
+    /// Whether there is nothing of it.
+    pub fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Untouched(body) => body.is_end_stream(),
+            Self::Begun(body) => body.is_over(),
+            Self::Gone => true,
+        }
+    }
+
+    /// Receives and holds its beginning: all of it, if that is at most `most` bytes, or else `most` of them and what came
+    /// with the last. `make` turns one that nobody has asked for into one that is counted and bounded.
+    ///
+    /// # Errors
+    /// What is wrong with the body; too large when it is longer and not `partial`.
+    pub async fn hold(
+        &mut self,
+        most: usize,
+        partial: bool,
+        make: impl FnOnce(Incoming) -> ClientBody,
+    ) -> Result<Beginning, BodyError> {
+        let too_large = BodyError(Reason::BodyTooLarge);
+        let mut body = match std::mem::replace(self, Self::Gone) {
+            Self::Untouched(body) if body.size_hint().lower() > most as u64 && !partial => return Err(too_large),
+            Self::Untouched(body) => Box::new(make(body)),
+            Self::Begun(body) => {
+                let (bytes, whole) = (body.held.bytes.clone(), body.has_ended());
+                *self = Self::Begun(body);
+                return Ok(Beginning { bytes, whole });
+            }
+            Self::Gone => return Ok(Beginning { bytes: Bytes::new(), whole: true }),
+        };
+        // in one piece: a body that comes byte by byte costs no more than one that comes at once
+        let mut bytes = Vec::new();
+        while !body.has_ended() && bytes.len() <= most && !(partial && bytes.len() == most) {
+            let Some(frame) = poll_fn(|cx| body.poll_received(cx)).await else { break };
+            match frame?.into_data() {
+                Ok(data) => bytes.extend_from_slice(&data),
+                Err(frame) => body.held.trailers = frame.into_trailers().ok().map(Box::new),
+            }
+        }
+        let whole = bytes.len() <= most && body.has_ended();
+        if !whole && !partial {
+            return Err(too_large);
+        }
+        body.held.bytes = bytes.into();
+        let bytes = body.held.bytes.slice(..most.min(body.held.bytes.len()));
+        *self = Self::Begun(body);
+        Ok(Beginning { bytes, whole })
+    }
+}
+
+impl Held {
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        match self.bytes.is_empty() {
+            false => Some(Frame::data(std::mem::take(&mut self.bytes))),
+            true => self.trailers.take().map(|trailers| Frame::trailers(*trailers)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.trailers.is_none()
+    }
+}
+
+impl ClientBody {
+    /// A client's body, counted in `progress`; `limit` and `stall` bound it as in [`RequestBody::new`].
+    pub fn new(
+        inner: Incoming,
+        progress: Arc<Progress>,
+        limit: Option<u64>,
+        stall: Duration,
+        identity: Arc<IdentityHeaders>,
+    ) -> Self {
+        Self { inner, progress, limit, stall: Stall::new(stall), identity, tee: None, held: Held::default() }
+    }
+
+    /// How far it came.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Whether nothing more comes from the client.
+    fn has_ended(&self) -> bool {
+        self.held.ended || self.inner.is_end_stream()
+    }
+
+    fn is_over(&self) -> bool {
+        self.held.is_empty() && self.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.held.bytes.len() as u64;
+        let mut hint = self.inner.size_hint();
+        match hint.exact() {
+            Some(rest) => hint.set_exact(held + rest),
+            None => hint.set_lower(held + hint.lower()),
+        }
+        hint
+    }
+
+    /// The next piece from the client.
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.held.ended {
+            self.progress.moved();
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.stall.moved();
+                self.progress.moved();
                 if let Some(data) = frame.data_ref() {
+                    self.progress.arrived(data);
                     let so_far =
-                        body.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
-                    if body.limit.is_some_and(|limit| so_far > limit) {
-                        return Poll::Ready(Some(Err(body.progress.fail(Reason::BodyTooLarge))));
-                    }
-                    if body.tee.is_some() {
-                        body.copy(frame.data_ref().map_or(&[][..], |data| data));
+                        self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+                    if self.limit.is_some_and(|limit| so_far > limit) {
+                        return Poll::Ready(Some(Err(self.progress.fail(Reason::BodyTooLarge))));
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     let names: Vec<_> = trailers
                         .keys()
-                        .filter(|n| is_forbidden_trailer(n.as_str()) || body.identity.contains(n.as_str()))
+                        .filter(|n| is_forbidden_trailer(n.as_str()) || self.identity.contains(n.as_str()))
                         .cloned()
                         .collect();
                     for name in names {
@@ -210,40 +405,22 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(body.progress.fail(Reason::MalformedRequest)))),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.progress.fail(Reason::MalformedRequest)))),
             Poll::Ready(None) => {
-                body.progress.moved();
-                body.copied();
+                self.progress.moved();
+                self.held.ended = true;
                 Poll::Ready(None)
             }
-            Poll::Pending if body.stall.poll_stalled(cx) => {
-                Poll::Ready(Some(Err(body.progress.fail(Reason::RequestTimeout))))
+            Poll::Pending if self.stall.poll_stalled(cx) => {
+                Poll::Ready(Some(Err(self.progress.fail(Reason::RequestTimeout))))
             }
             Poll::Pending => {
-                body.progress.awaits_client.store(true, Ordering::Relaxed);
+                self.progress.awaits_client.store(true, Ordering::Relaxed);
                 Poll::Pending
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body) => body.inner.is_end_stream(),
-            Self::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.inner.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-        }
-    }
-}
-
-impl ClientBody {
     /// A piece has passed.
     fn copy(&mut self, piece: &[u8]) {
         if self.tee.as_ref().is_some_and(|tee| tee.copy.len() + piece.len() > tee.longest) {
@@ -267,7 +444,7 @@ impl Drop for ClientBody {
     /// A body of known length is not asked again once its last byte is there; nor is one that nobody wants any more.
     fn drop(&mut self) {
         self.progress.awaits_client.store(false, Ordering::Relaxed);
-        if self.tee.is_some() && self.inner.is_end_stream() {
+        if self.tee.is_some() && self.is_over() {
             self.copied();
         }
     }
@@ -325,6 +502,28 @@ impl Stall {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+
+    #[test]
+    fn the_end_of_a_body_is_told_from_what_follows_it() {
+        for (pieces, tail, expected) in [
+            (&["hello"][..], b"ello", true),
+            (&["he", "l", "lo"], b"ello", true),
+            (&["hello"], b"lo\r\n", false),
+            (&["hello"], b"lloG", false),
+            (&["hi"], b"\r\nhi", true),
+            (&["hi"], b"\n\nhi", true),
+            (&["hi"], b"hiGE", false),
+            (&["\0"], b"abc\0", true),
+            (&[], b"\r\n\r\n", false),
+        ] {
+            let progress = Progress::default();
+            for piece in pieces {
+                progress.arrived(piece.as_bytes());
+                progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+            assert_eq!(progress.ends_in(u32::from_be_bytes(*tail)), expected, "{pieces:?} {tail:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stall_is_time_without_movement() {

@@ -131,6 +131,7 @@ impl<'a> Compiler<'a> {
         let paths = path_rules(listener.path_normalization);
         let mut route = |route| self.route(&mut router, &name, &paths, &levels, route);
         let routes = listener.routes.iter().map(&mut route).collect();
+        router.seal();
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
             envoy_errors: listener.errors == Errors::Envoy,

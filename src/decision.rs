@@ -3,6 +3,7 @@
 
 use crate::auth::{Authentication, TokenCache};
 use crate::authz::{self, Authorization, Permit, Subject, Vars};
+use crate::policy::credentials::Caller;
 use crate::reason::{Reason, Rejection};
 use crate::request::{Head, UnixTime};
 use crate::snapshot::Policies;
@@ -12,6 +13,8 @@ use crate::snapshot::Policies;
 pub struct Decision {
     /// What came of its credentials.
     pub authentication: Authentication,
+    /// Who it speaks for by a name and password or an API key.
+    pub caller: Caller,
     /// Why a name and password or an API key was not accepted; then nothing else was asked.
     pub credentials: Option<Reason>,
     /// What the rules said; `None` when authentication already refused.
@@ -36,10 +39,12 @@ pub async fn decide(
     mut now: UnixTime,
     tokens: &TokenCache,
 ) -> Decision {
-    if let Some(credentials) = &policies.credentials
-        && let Err(reason) = Box::pin(credentials.check(head)).await
-    {
-        return Decision::refused(reason);
+    let mut caller = Caller::default();
+    if let Some(credentials) = &policies.credentials {
+        match Box::pin(credentials.check(head)).await {
+            Ok(known) => caller = known,
+            Err(reason) => return Decision::refused(reason),
+        }
     }
     let mut authentication = authenticate(policies, head, now, tokens);
     if let Some(pending) = authentication.pending() {
@@ -47,7 +52,7 @@ pub async fn decide(
         now = UnixTime::now();
         authentication = authenticate(policies, head, now, tokens);
     }
-    authorize(policies, head, place, now, authentication)
+    authorize(policies, head, place, now, authentication, caller)
 }
 
 /// The same at one moment, with the keys that are there: for `explain` and `test`.
@@ -58,10 +63,13 @@ pub fn decide_at(
     now: UnixTime,
     tokens: &TokenCache,
 ) -> Decision {
-    if let Some(Err(reason)) = policies.credentials.as_ref().map(|credentials| credentials.check_now(head)) {
-        return Decision::refused(reason);
+    match policies.credentials.as_ref().map(|credentials| credentials.check_now(head)) {
+        Some(Err(reason)) => Decision::refused(reason),
+        caller => {
+            let caller = caller.and_then(Result::ok).unwrap_or_default();
+            authorize(policies, head, place, now, authenticate(policies, head, now, tokens), caller)
+        }
     }
-    authorize(policies, head, place, now, authenticate(policies, head, now, tokens))
 }
 
 fn authenticate(policies: &Policies, head: &Head<'_>, now: UnixTime, tokens: &TokenCache) -> Authentication {
@@ -77,13 +85,15 @@ fn authorize(
     place: Place<'_>,
     now: UnixTime,
     authentication: Authentication,
+    caller: Caller,
 ) -> Decision {
-    if authentication.rejection().is_some() {
-        return Decision { authentication, credentials: None, authorization: None };
+    let refused = authentication.rejection().is_some();
+    let mut decision = Decision { authentication, caller, credentials: None, authorization: None };
+    if !refused {
+        let authorization = authz::authorize(&policies.rules, &vars(policies, head, place, now, &decision));
+        decision.authorization = Some(authorization);
     }
-    let vars = vars(policies, head, place, now, &authentication);
-    let authorization = authz::authorize(&policies.rules, &vars);
-    Decision { authentication, credentials: None, authorization: Some(authorization) }
+    decision
 }
 
 /// What expressions may see of a request whose credentials were judged.
@@ -92,8 +102,9 @@ pub fn vars<'a>(
     head: &'a Head<'a>,
     place: Place<'a>,
     now: UnixTime,
-    authentication: &'a Authentication,
+    decision: &'a Decision,
 ) -> Vars<'a> {
+    let Decision { authentication, caller, .. } = decision;
     let subject = authentication.identity().verified().map(|token| Subject {
         claims: token.claims(),
         provider: token.provider(),
@@ -103,12 +114,14 @@ pub fn vars<'a>(
         expires_at: token.expires_at().map(|t| t.0),
         split_claims: policies.jwt.as_ref().map_or(&[], |policy| policy.split_claims()),
     });
-    Vars { subject, route: place.route, listener: place.listener, ..Vars::of(head, now) }
+    let (user, api_key) = (caller.user.as_deref(), caller.key.as_deref());
+    Vars { subject, user, api_key, route: place.route, listener: place.listener, ..Vars::of(head, now) }
 }
 
 impl Decision {
     fn refused(reason: Reason) -> Self {
-        Self { authentication: Authentication::anonymous(), credentials: Some(reason), authorization: None }
+        let authentication = Authentication::anonymous();
+        Self { authentication, caller: Caller::default(), credentials: Some(reason), authorization: None }
     }
 
     /// The permission to forward, or why there is none.

@@ -174,7 +174,7 @@ fn walk<'c>(
     if decision.credentials.is_none() {
         told.authentication = Some(authentication::step(policies, &decision.authentication, &head, &written));
     }
-    let vars = decision::vars(policies, &head, place, question.now, &decision.authentication);
+    let vars = decision::vars(policies, &head, place, question.now, &decision);
     if decision.authorization.is_some() {
         told.authorization = policies.rules.iter().map(|set| rules::step(set, &vars)).collect();
     }

@@ -9,6 +9,7 @@ mod attach;
 mod cel;
 mod cluster;
 mod envoy_gateway;
+mod expression;
 mod gateway_api;
 mod istio;
 mod jwt;

@@ -9,6 +9,7 @@ pub mod audit;
 mod ext_authz;
 pub mod forward;
 pub mod forwarded;
+mod grpc;
 pub mod hop;
 pub mod host;
 mod mirror;
@@ -32,6 +33,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
+use crate::body::Inbound;
 use crate::decision::{self, Decision, Place};
 use crate::policy::cors;
 use crate::policy::ext_authz::Granted;
@@ -90,7 +92,9 @@ struct Extras {
     /// How the client's rate limit stands.
     quota: Option<Quota>,
     /// What another service gave the request.
-    granted: Option<Granted>,
+    granted: Option<Box<Granted>>,
+    /// The same, as far as expressions see it.
+    told: Option<policies::Told>,
     /// Why another service refused, whose answer is passed on.
     refusal: Option<Reason>,
     /// What Envoy would say about the token, where it has more words than there are reasons.
@@ -105,7 +109,10 @@ impl Story {
 
 impl Extras {
     /// Writes what an answer, or a refusal, has to say of them.
-    fn write(&self, refused: bool, headers: &mut HeaderMap) {
+    fn write(&mut self, refused: bool, headers: &mut HeaderMap) {
+        for line in self.granted.iter_mut().flat_map(|granted| granted.answer.drain(..)) {
+            line.write(headers);
+        }
         if let Some(quota) = &self.quota {
             quota.write(headers);
         }
@@ -157,7 +164,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
     async move {
-        let result = respond(&cx, &mut story, parts, body).await;
+        let result = respond(&cx, &mut story, parts, Inbound::Untouched(body)).await;
         let refused = result.is_err();
         let mut response = match result {
             Ok(response) => {
@@ -167,7 +174,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
             }
             Err(rejection) => refuse(&mut story, &rejection),
         };
-        if let Some(extras) = story.extras.take() {
+        if let Some(mut extras) = story.extras.take() {
             extras.write(refused, response.headers_mut());
         }
         if head_only && let Content::Ready(bytes) = response.body_mut() {
@@ -184,23 +191,23 @@ async fn respond(
     cx: &Cx,
     story: &mut Story,
     parts: Box<Parts>,
-    body: Incoming,
+    mut body: Inbound,
 ) -> Result<Response<Content>, Rejection> {
     let mut request = normalize(cx, story, parts)?;
     let choice = choose(cx, story, &mut request)?;
     if let Some(preflight) = policies::cors(story, &choice, &request) {
         return Ok(preflight);
     }
-    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request).await? {
+    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request, &mut body).await? {
         Judged::MayPass { route, permit, edits, websocket } => (route, permit, edits, websocket),
         Judged::Answered(response) => return Ok(*response),
     };
     trace(cx, &mut story.record, &mut request);
-    let mut response = if let Some(answer) = policies::answer(route, &request, choice.matched) {
-        answer?
+    let answered = if let Some(answer) = policies::answer(route, &request, choice.matched, story.form) {
+        answer
     } else {
-        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.take()) {
-            granted.write(&mut request.parts_mut().headers);
+        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.as_mut()) {
+            granted.write(request.parts_mut());
         }
         if let Some(edits) = &mut edits {
             edits.on_request(&mut request, choice.matched)?;
@@ -211,12 +218,29 @@ async fn respond(
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
             let client = Arc::clone(&cx.connection);
-            Box::pin(upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record)).await?
+            let tunnel = upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record);
+            let answer = Box::pin(tunnel).await;
+            if answer.as_ref().is_ok_and(|answer| answer.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
+                cx.watch.becomes_tunnel();
+            }
+            answer
         } else {
             let settings = &cx.snapshot.settings;
-            let mut outbound =
-                forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record)?;
-            outbound.send(&mut story.record).await?
+            match forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record) {
+                Ok(mut outbound) => outbound.send(&mut story.record).await,
+                Err(rejection) => Err(rejection),
+            }
+        }
+    };
+    let mut response = match (answered, &edits) {
+        (Ok(response), _) => response,
+        (Err(rejection), None) => return Err(rejection),
+        // who came so far gets the route's answer, also when a backend has none to give
+        (Err(rejection), Some(edits)) => {
+            let mut response = refuse(story, &rejection);
+            story.extras().refusal = Some(rejection.reason);
+            edits.on_response(&choice, response.status().as_u16(), response.headers_mut());
+            return Ok(response);
         }
     };
     if let Some(edits) = &edits {
@@ -246,18 +270,20 @@ async fn judge<'a>(
     story: &mut Story,
     choice: &'a Choice,
     request: &mut Request,
+    body: &mut Inbound,
 ) -> Result<Judged<'a>, Rejection> {
     let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
     let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
     let permit = record_decision(cx, story, choice, &decision, request)?;
     if let Some(gates) = &policies.gates {
-        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request);
+        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request, body);
         if let Some(answer) = Box::pin(passing).await? {
             return Ok(Judged::Answered(Box::new(answer)));
         }
     }
     let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let mut edits = policies::begin_edits(choice, &decision, request);
+    let told = story.extras.as_ref().and_then(|extras| extras.told.as_ref());
+    let mut edits = policies::begin_edits(choice, &decision, told, request);
     let websocket = edit(cx, policies, route, &decision.authentication, request);
     policies::keep(edits.as_deref_mut(), decision);
     Ok(Judged::MayPass { route, permit, edits, websocket })
@@ -486,9 +512,9 @@ pub(crate) fn foresee(
     request: &mut Request,
 ) -> Result<Option<http::StatusCode>, Rejection> {
     let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
-    let mut edits = policies::begin_edits(&choice, decision, request);
+    let mut edits = policies::begin_edits(&choice, decision, None, request);
     edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, request, matched) {
+    if let Some(answer) = policies::answer(route, request, matched, Form::Text) {
         return answer.map(|answer| Some(answer.status()));
     }
     if let Some(edits) = &mut edits {

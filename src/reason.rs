@@ -236,16 +236,21 @@ impl Reason {
 
     /// The `grpc-status` of the refusal (SPEC §7; codes of the gRPC specification).
     pub fn grpc_status(self) -> u8 {
-        match self.status().as_u16() {
-            400 => 13,                  // INTERNAL
-            401 => 16,                  // UNAUTHENTICATED
-            403 => 7,                   // PERMISSION_DENIED
-            404 | 405 | 501 => 12,      // UNIMPLEMENTED
-            408 | 504 => 4,             // DEADLINE_EXCEEDED
-            413 | 414 | 429 | 431 => 8, // RESOURCE_EXHAUSTED
-            421 | 502 | 503 => 14,      // UNAVAILABLE
-            _ => 2,                     // UNKNOWN
-        }
+        grpc_status(self.status())
+    }
+}
+
+/// The gRPC status that tells the same as a refusal's HTTP status.
+pub fn grpc_status(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,                  // INTERNAL
+        401 => 16,                  // UNAUTHENTICATED
+        403 => 7,                   // PERMISSION_DENIED
+        404 | 405 | 501 => 12,      // UNIMPLEMENTED
+        408 | 504 => 4,             // DEADLINE_EXCEEDED
+        413 | 414 | 429 | 431 => 8, // RESOURCE_EXHAUSTED
+        421 | 502 | 503 => 14,      // UNAVAILABLE
+        _ => 2,                     // UNKNOWN
     }
 }
 

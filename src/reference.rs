@@ -41,7 +41,7 @@ pub fn pages() -> [(&'static str, String); 6] {
 }
 
 /// The sections of the config page: a title, and the path that it tells of.
-const SECTIONS: [(&str, &str); 31] = [
+const SECTIONS: [(&str, &str); 38] = [
     ("The file", ""),
     ("`config`", "config"),
     ("`config.logging`", "config.logging"),
@@ -73,6 +73,13 @@ const SECTIONS: [(&str, &str); 31] = [
     ("`urlRewrite`", "urlRewrite"),
     ("`requestRedirect`", "requestRedirect"),
     ("`directResponse`", "directResponse"),
+    ("`basicAuth`", "basicAuth"),
+    ("`apiKey`", "apiKey"),
+    ("`keys` of `apiKey`", "apiKey.keys"),
+    ("`extAuthz`", "extAuthz"),
+    ("`protocol.grpc` of `extAuthz`", "extAuthz.protocol.grpc"),
+    ("`protocol.http` of `extAuthz`", "extAuthz.protocol.http"),
+    ("`includeRequestBody` of `extAuthz`", "extAuthz.includeRequestBody"),
 ];
 
 fn config_page() -> String {

@@ -16,6 +16,8 @@ mod support;
 mod answers;
 #[path = "wire/corpus.rs"]
 mod corpus;
+#[path = "wire/h2spec.rs"]
+mod h2spec;
 #[path = "wire/http2.rs"]
 mod http2;
 #[path = "wire/meaning.rs"]

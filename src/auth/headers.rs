@@ -154,7 +154,7 @@ impl IdentityHeaders {
         self.names.is_empty()
     }
 
-    /// Whether a name is in the set, in any spelling with `-` or `_` and any case.
+    /// Whether a name is in the set, in any spelling with `-`, `_` or `.` and any case.
     pub fn contains(&self, name: &str) -> bool {
         self.names.iter().any(|own| own.len() == name.len() && own.iter().copied().eq(name.bytes().map(fold)))
     }
@@ -172,10 +172,11 @@ impl IdentityHeaders {
     }
 }
 
-/// Backends that make environment variables of headers read `-` and `_` as the same (RFC 3875 §4.1.18).
+/// Backends that make environment variables of headers read `-` and `_` as the same (RFC 3875 §4.1.18), and some also
+/// `.`, which is in no such name.
 fn fold(byte: u8) -> u8 {
     match byte {
-        b'_' => b'-',
+        b'_' | b'.' => b'-',
         _ => byte.to_ascii_lowercase(),
     }
 }
@@ -236,13 +237,22 @@ mod tests {
     fn identity_headers_go_in_every_spelling() {
         let set = IdentityHeaders::new([&HeaderName::from_static("x-user_id"), &HeaderName::from_static("x-roles")]);
         let mut headers = HeaderMap::new();
-        for name in
-            ["x-user-id", "X_User_Id", "x_user-id", "x-user_id", "X-ROLES", "x-role", "x-roles2", "xroles", "accept"]
-        {
+        for name in [
+            "x-user-id",
+            "X_User_Id",
+            "x_user-id",
+            "x-user_id",
+            "x.user.id",
+            "X-ROLES",
+            "x-role",
+            "x-roles2",
+            "xroles",
+            "accept",
+        ] {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
         }
         headers.append("x-roles", HeaderValue::from_static("2"));
-        assert_eq!(set.strip(&mut headers), 5);
+        assert_eq!(set.strip(&mut headers), 6);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "x-role", "x-roles2", "xroles"]);

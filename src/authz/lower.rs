@@ -231,7 +231,9 @@ impl Walk<'_> {
         }
         let expr = ident(&name);
         match names::find(&name).filter(|_| !name.contains('.')) {
-            Some((_, ty, sight)) if self.scope.sees(sight) => Node { expr, ty, claim: name == "jwt", name: Some(name) },
+            Some((_, ty, sight)) if self.scope.sees(sight) => {
+                Node { expr, ty, claim: names::is_open(&name), name: Some(name) }
+            }
             Some(_) => {
                 self.fault(&expr, format!("`{name}` can't be used here"), Some(self.scope.why_unseen().to_owned()));
                 Node::new(expr, Ty::Dyn)
@@ -264,7 +266,7 @@ impl Walk<'_> {
 
     /// The declared record that a node is, if it is one.
     fn record(node: &Node) -> Option<&'static str> {
-        names::record(node.name.as_deref()?).filter(|name| *name != "jwt")
+        names::record(node.name.as_deref()?).filter(|name| !names::is_open(name))
     }
 
     /// `operand.field`, where the operand is already lowered.

@@ -51,6 +51,9 @@ const NAMES: &[(&str, Ty, Sight)] = &[
     ("jwtAuth.token", Ty::Jwt, Sight::Judged),
     ("jwtAuth.token.issuedAt", Ty::Timestamp, Sight::Judged),
     ("jwtAuth.token.expiresAt", Ty::Timestamp, Sight::Judged),
+    ("basicAuth", Ty::Jwt, Sight::Judged),
+    ("basicAuth.username", Ty::String, Sight::Judged),
+    ("apiKey", Ty::Jwt, Sight::Judged),
     ("route", Ty::Record, Sight::Judged),
     ("route.name", Ty::String, Sight::Judged),
     ("listener", Ty::Record, Sight::Judged),
@@ -75,6 +78,11 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Ty, Sight)> {
 /// A name that has fields.
 pub(super) fn record(name: &str) -> Option<&'static str> {
     find(name).filter(|(_, ty, _)| matches!(ty, Ty::Record | Ty::Jwt)).map(|(name, ..)| name)
+}
+
+/// Whether a variable's fields are whatever a token or the config brings.
+pub(super) fn is_open(name: &str) -> bool {
+    matches!(name, "jwt" | "apiKey")
 }
 
 /// Whether `record` has a field of that name. `jwt` has whatever the token brings.

@@ -87,6 +87,8 @@ impl Sample {
             listener: "default",
             now: UnixTime(1_700_000_100.5),
             response: None,
+            user: None,
+            api_key: None,
             extra: &[],
         })
     }

@@ -9,7 +9,7 @@ pub(super) enum Ty {
     Dyn,
     /// Anything that JSON has: a claim.
     Claim,
-    /// `jwt`, `jwtAuth`: a map, or null without a token.
+    /// `jwt`, `jwtAuth`, `basicAuth`, `apiKey`: a map, or null without an accepted credential of that kind.
     Jwt,
     /// A variable with declared fields.
     Record,

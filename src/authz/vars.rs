@@ -51,6 +51,10 @@ pub struct Vars<'a> {
     pub head: &'a Head<'a>,
     /// The accepted token, or `None` for an anonymous request: `jwt`, `jwtAuth`.
     pub subject: Option<Subject<'a>>,
+    /// The name that came with the right password: `basicAuth.username`.
+    pub user: Option<&'a str>,
+    /// What the config says of the API key that was shown: `apiKey`.
+    pub api_key: Option<&'a Map<String, Value>>,
     /// The name of the route: `route.name`.
     pub route: &'a str,
     /// The name of the listener: `listener.name`.
@@ -66,7 +70,17 @@ pub struct Vars<'a> {
 impl<'a> Vars<'a> {
     /// The request alone: what a route's match sees, and the start of everything else.
     pub fn of(head: &'a Head<'a>, now: UnixTime) -> Self {
-        Self { head, subject: None, route: "", listener: "", now, response: None, extra: &[] }
+        Self {
+            head,
+            subject: None,
+            user: None,
+            api_key: None,
+            route: "",
+            listener: "",
+            now,
+            response: None,
+            extra: &[],
+        }
     }
 }
 
@@ -122,6 +136,12 @@ impl<'a> View<'a> {
             "jwtAuth.token.issuedAt" => functions::timestamp(subject.as_ref()?.issued_at?)?,
             "jwtAuth.token.expiresAt" => functions::timestamp(subject.as_ref()?.expires_at?)?,
             "jwtAuth" | "jwtAuth.token" if subject.is_none() => CowVal::owned(Anonymous),
+            "basicAuth.username" => text(self.vars.user?),
+            "basicAuth" if self.vars.user.is_none() => CowVal::owned(Anonymous),
+            "apiKey" => match self.vars.api_key {
+                Some(metadata) => CowVal::owned(JsonMap::new(metadata)),
+                None => CowVal::owned(Anonymous),
+            },
             "route.name" => text(self.vars.route),
             "listener.name" => text(self.vars.listener),
             "now" => functions::timestamp(self.vars.now.0)?,
@@ -130,9 +150,10 @@ impl<'a> View<'a> {
             names::RESPONSE_LINES => CowVal::owned(Headers::new(response.as_ref()?.headers, true)),
             "source.tls" if tls.is_none() => return None,
             "response" if response.is_none() => return None,
-            _ => match names::record(name) {
-                Some(name) => CowVal::owned(Record { view: self, name }),
-                None => CowVal::Owned(json::borrowed(
+            _ => match (names::record(name), name.strip_prefix("apiKey.")) {
+                (Some(name), _) => CowVal::owned(Record { view: self, name }),
+                (None, Some(path)) => return claim(self.vars.api_key?, path).map(|v| CowVal::Owned(json::borrowed(v))),
+                (None, None) => CowVal::Owned(json::borrowed(
                     self.vars.extra.iter().find(|(extra, _)| *extra == name).map(|(_, value)| value)?,
                 )),
             },
@@ -141,6 +162,9 @@ impl<'a> View<'a> {
 
     /// Why [`View::get`] has nothing under a name, in words for the rule's author.
     pub(super) fn why_missing(&self, name: &str) -> String {
+        if name.starts_with("apiKey.") && self.vars.api_key.is_none() {
+            return format!("`{name}` needs an API key, and this request came without an accepted one");
+        }
         let Some(path) = name.strip_prefix("jwt.") else { return format!("this request has no `{name}`") };
         let Some(subject) = &self.vars.subject else {
             return format!("`{name}` needs a token, and this request came without an accepted one");

@@ -139,7 +139,7 @@ fn unstripped(listener: &ListenerConfig, snapshot: &Snapshot, found: &mut Vec<Di
         let request = &transformations.request;
         for (header, cel) in request.set.0.iter().chain(&request.add.0) {
             let name = header.0.as_str();
-            let from_token = crate::authz::Expression::compile(cel, crate::authz::Scope::Value { extra: &[] })
+            let from_token = crate::authz::Expression::compile(cel, super::policy::TOLD)
                 .is_ok_and(|expression| expression.reads_token());
             if from_token && !snapshot.settings.identity_headers.contains(name) {
                 let message = format!("`{name}` is made from the token, and clients can send it as well");

@@ -10,12 +10,17 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::kept::Name;
+use crate::authz::Scope;
 use crate::config::place::Located;
 use crate::config::policy::{Cors as CorsConfig, Origin as OriginConfig, Policies};
 use crate::policy::cors::{self, Cors, Origin};
 use crate::policy::credentials::Credentials;
+use crate::policy::ext_authz::METADATA;
 use crate::policy::limit::RateLimit;
 use crate::policy::{Edits, Gates};
+
+/// What the expressions of policies behind `extAuthz` see: its answer, too.
+pub(super) const TOLD: Scope<'_> = Scope::Value { extra: &[METADATA] };
 
 /// What was made so far, by where it stands in the file. `None` after an error.
 #[derive(Debug, Default)]

@@ -184,7 +184,7 @@ impl<'a> De<'a> {
 }
 
 /// Policies of the dialect that are not there. They must never be skipped: that would open a door.
-const ABSENT_POLICIES: [&str; 10] = [
+const ABSENT_POLICIES: [&str; 14] = [
     "oidc",
     "csrf",
     "extProc",
@@ -193,19 +193,49 @@ const ABSENT_POLICIES: [&str; 10] = [
     "delay",
     "mcpAuthentication",
     "mcpAuthorization",
-    "ai",
+    "mcpGuardrails",
     "a2a",
+    "ipAccessControl",
+    "networkAuthorization",
+    "sessionAffinity",
+    "concurrencyLimit",
+];
+
+/// Other parts of the dialect that are not there: what else it serves than HTTP, and how it finds that.
+const ABSENT_PARTS: [&str; 17] = [
+    "mcp",
+    "llm",
+    "ai",
+    "aws",
+    "ui",
+    "dynamic",
+    "internal",
+    "service",
+    "services",
+    "workloads",
+    "routeGroup",
+    "routeGroups",
+    "tcpRoutes",
+    "tunnelProtocol",
+    "frontendPolicies",
+    "accessLog",
+    "customFunctions",
 ];
 
 fn advice(key: &str, known: &[&'static str]) -> Option<String> {
     if key == "<<" {
         return Some("merge keys are not part of YAML 1.2; write the keys out".to_owned());
     }
-    if let Some(word) = nearest(key, known.iter().copied()) {
-        return Some(format!("did you mean `{word}`?"));
-    }
     if ABSENT_POLICIES.contains(&key) {
         return Some("this policy is not supported, and leaving it out silently would not be safe".to_owned());
+    }
+    if ABSENT_PARTS.contains(&key) {
+        return Some(
+            "agentgateway knows this; this gateway is for HTTP between clients and backends, and does not".to_owned(),
+        );
+    }
+    if let Some(word) = nearest(key, known.iter().copied()) {
+        return Some(format!("did you mean `{word}`?"));
     }
     let list: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
     (1..=8).contains(&list.len()).then(|| format!("known here: {}", list.join(", ")))

@@ -38,7 +38,7 @@ fn of_policies<'c>(policies: &'c Policies, files: &mut Vec<&'c Located<PathBuf>>
     }
     if let Some(ApiKeyAuth { keys, .. }) = policies.api_key.as_deref() {
         for key in keys {
-            if let TextOr::Other(file) = &key.key.value {
+            if let Some(TextOr::Other(file)) = key.key.as_ref().map(|key| &key.value) {
                 files.push(&file.file);
             }
         }

@@ -40,7 +40,8 @@ pub struct Policies {
     pub cors: Option<Located<Cors>>,
     /// Headers that are set, added and removed on requests.
     pub request_header_modifier: Option<Located<HeaderEdits>>,
-    /// The same on responses.
+    /// The same on responses: a backend's, the route's own, and the gateway's when a backend gave none. Refusals by
+    /// authentication, rules and limits stay as they are; `cors` is on those, too.
     pub response_header_modifier: Option<Located<HeaderEdits>>,
     /// Headers that CEL expressions make.
     pub transformations: Option<Located<Transformations>>,
@@ -54,7 +55,8 @@ pub struct Policies {
     pub basic_auth: Option<Located<BasicAuth>>,
     /// Who the client is, by an API key.
     pub api_key: Option<Located<ApiKeyAuth>>,
-    /// Another service that decides.
+    /// Another service that decides, after the rules have. What it tells (Envoy's dynamic metadata) is `extauthz` for the
+    /// keys of rate limits and for transformations.
     pub ext_authz: Option<Located<ExtAuthz>>,
     /// Routes only: the answer is a redirect.
     pub request_redirect: Option<Located<Redirect>>,

@@ -183,7 +183,8 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a token; default `16KiB`.
     pub token: Size,
-    /// How long a request's head may take to arrive; default `10s`.
+    /// How long a request's head may take to arrive; default `10s`. A client that goes on sending after its last
+    /// answer is listened to as long, so that it can read it.
     pub head_timeout: Duration,
     /// How long a TLS handshake may take; default `10s`.
     pub handshake_timeout: Duration,

@@ -15,7 +15,7 @@ use super::value::Size;
 pub use walk::{Field, Spot};
 
 /// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
-const SPELLINGS: [(&str, &str, &str); 11] = [
+const SPELLINGS: [(&str, &str, &str); 12] = [
     ("JwtMode", "Strict", "strict"),
     ("JwtMode", "Optional", "optional"),
     ("JwtMode", "Permissive", "permissive"),
@@ -24,6 +24,7 @@ const SPELLINGS: [(&str, &str, &str); 11] = [
     ("AuthorizationMode", "Shadow", "shadow"),
     ("AuthMode", "Strict", "strict"),
     ("AuthMode", "Optional", "optional"),
+    ("AuthMode", "Permissive", "permissive"),
     ("Algorithm", "Ed25519", "EdDSA"),
     ("Timeout", "requestTimeout", "request"),
     ("Timeout", "backendRequestTimeout", "backend"),

@@ -3,11 +3,11 @@
 
 use super::attach::{Attachment, Level, attachments};
 use super::cluster::Cluster;
+use super::expression::{check, with_request};
 use super::jwt::{Jwt, Location, Provider, unique};
 use super::manifest::Field;
 use super::out::{Commented, Map, Value};
 use super::plan::Plan;
-use crate::authz::{Expression, Scope, with_big_stack};
 
 /// The group of agentgateway's own kinds.
 pub(super) const GROUP: &str = "agentgateway.dev";
@@ -285,9 +285,11 @@ fn authorization(field: Field<'_>) -> Vec<Commented> {
     let several = kind == "allow" && expressions.len() > 1;
     let mut rules = Vec::new();
     for (index, one) in expressions.iter().enumerate() {
-        let text = with_authority(one.text().unwrap_or_default().trim());
-        let text = text.as_str();
-        match check(text) {
+        // there the host is the authority as it was sent
+        let ours = |name: &str| Some(format!("request.{}", if name == "host" { "authority" } else { name }));
+        let text = with_request(one.text().unwrap_or_default().trim(), ours);
+        let checked = text.as_ref().map_or_else(|| Err("name the fields of `request`".to_owned()), |text| check(text));
+        match checked {
             Ok(()) if kind == "deny" => one.narrower("a deny that fails to evaluate refuses here"),
             Ok(()) if several => one.approximate("one of them is enough, as the controller has it"),
             Ok(()) => one.exact(format!("{kind} rule")),
@@ -297,55 +299,10 @@ fn authorization(field: Field<'_>) -> Vec<Commented> {
             1 => field.doc.name.clone(),
             _ => format!("{}[{index}]", field.doc.name),
         };
-        let rule = Map::default().with("name", format!("{}/{name}", field.doc.namespace)).with(kind, text);
+        let rule = Map::default()
+            .with("name", format!("{}/{name}", field.doc.namespace))
+            .with(kind, text.unwrap_or_else(|| "false".to_owned()));
         rules.push(Commented::new(format!("from {}", one.origin()), rule));
     }
     rules
-}
-
-/// The expression with `request.authority` for `request.host`, which there is the authority as it was sent.
-fn with_authority(text: &str) -> String {
-    const NAME: &str = "request.host";
-    let goes_on = |c: char| c.is_alphanumeric() || c == '_';
-    let (mut made, mut rest, mut quoted, mut raw) = (String::new(), text, None::<&str>, false);
-    while let Some(first) = rest.chars().next() {
-        let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| rest.starts_with(quote));
-        let alone = !made.ends_with(|c: char| goes_on(c) || c == '.')
-            && rest.strip_prefix(NAME).is_some_and(|more| !more.starts_with(goes_on));
-        let taken = match (quoted, quote) {
-            (None, _) if alone => {
-                made.push_str("request.authority");
-                rest = rest.get(NAME.len()..).unwrap_or_default();
-                continue;
-            }
-            (None, Some(quote)) => {
-                quoted = Some(quote);
-                raw = made.ends_with(['r', 'R']);
-                quote.len()
-            }
-            (Some(open), _) if rest.starts_with(open) => {
-                quoted = None;
-                open.len()
-            }
-            (Some(_), _) if first == '\\' && !raw => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
-            _ => first.len_utf8(),
-        };
-        made.push_str(rest.get(..taken).unwrap_or_default());
-        rest = rest.get(taken..).unwrap_or_default();
-    }
-    made
-}
-
-/// Whether an expression means something here.
-fn check(text: &str) -> Result<(), String> {
-    let packed: String = text.split_whitespace().collect();
-    if packed.contains("request[") || packed.matches("request.host").count() != text.matches("request.host").count() {
-        return Err("write `request.host` in one word".to_owned());
-    }
-    let compiled = with_big_stack(|| Expression::compile(text, Scope::Rule).map(|_| ()));
-    match compiled {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(faults)) => Err(faults.first().map_or_else(|| "not CEL".to_owned(), |fault| fault.message.clone())),
-        Err(why) => Err(why.to_owned()),
-    }
 }

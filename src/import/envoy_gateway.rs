@@ -2,6 +2,7 @@
 //! holds for it.
 
 mod authorization;
+mod cel;
 mod client;
 mod jwt;
 mod merge;

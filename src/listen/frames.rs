@@ -32,7 +32,14 @@ pub struct Frames {
 
 /// The client has spent its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spent;
+pub struct Spent {
+    /// Bytes of the last piece that stand before the frame that was one too many; `None` when an earlier piece had the
+    /// beginning of it.
+    pub before: Option<usize>,
+}
+
+/// GOAWAY with ENHANCE_YOUR_CALM, for any stream (RFC 9113 §6.8): what such a client is told.
+pub const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
 impl Frames {
     /// A new connection, before its preface.
@@ -45,6 +52,7 @@ impl Frames {
     /// # Errors
     /// When they hold more control frames than are left.
     pub fn arrived(&mut self, mut bytes: &[u8]) -> Result<(), Spent> {
+        let all = bytes.len();
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -59,24 +67,24 @@ impl Frames {
                 self.have = 0;
                 let [high, middle, low, kind, ..] = self.header;
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                if matches!(kind, PRIORITY | SETTINGS | PING) || kind > LAST_KNOWN {
-                    self.spend()?;
+                if (matches!(kind, PRIORITY | SETTINGS | PING) || kind > LAST_KNOWN) && !self.spend() {
+                    return Err(Spent { before: (all - bytes.len()).checked_sub(HEADER) });
                 }
             }
         }
     }
 
     /// The clock is asked only when the budget is used up: whoever took longer gets a new one.
-    fn spend(&mut self) -> Result<(), Spent> {
+    fn spend(&mut self) -> bool {
         self.spent += 1;
         if self.spent <= MOST {
-            return Ok(());
+            return true;
         }
         if self.since.elapsed() < PERIOD {
-            return Err(Spent);
+            return false;
         }
         (self.spent, self.since) = (1, Instant::now());
-        Ok(())
+        true
     }
 }
 
@@ -116,7 +124,9 @@ mod tests {
             let many = frame(kind, length).repeat(MOST as usize);
             assert_eq!(frames.arrived(&[0; PREFACE]), Ok(()));
             assert_eq!(frames.arrived(&many), Ok(()));
-            assert_eq!(frames.arrived(&frame(kind, length)), if counted { Err(Spent) } else { Ok(()) }, "{kind}");
+            let one_more = [&frame(3, 4)[..], &frame(kind, length)].concat();
+            let expected = if counted { Err(Spent { before: Some(13) }) } else { Ok(()) };
+            assert_eq!(frames.arrived(&one_more), expected, "{kind}");
             let mut patient = Frames::new();
             patient.since = Instant::now().checked_sub(PERIOD).unwrap();
             patient.arrived(&[0; PREFACE]).unwrap();

@@ -89,7 +89,7 @@ impl Serving {
         let Some((snapshot, _)) = self.view.now() else { return };
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
-        let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch)));
+        let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
         let service = service_fn(|request: ::http::Request<Incoming>| {
             let cx = self.cx();
             async move {
@@ -139,7 +139,7 @@ impl Serving {
         let Some((snapshot, _)) = self.view.now() else { return };
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
-        let io = TokioIo::new(Watched::with_frames(transport, Arc::clone(&self.watch)));
+        let io = TokioIo::new(Watched::with_frames(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
         let service = service_fn(|request: ::http::Request<Incoming>| {
             let cx = self.cx();
             async move {

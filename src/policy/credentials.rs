@@ -3,7 +3,7 @@
 //! Checked before `jwtAuth`, which may stand beside them: each must pass. A credential that was accepted is removed from
 //! the request, unknown names cost as much as wrong passwords, and what is remembered of a password is a keyed digest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -11,6 +11,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderMap;
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::auth::{Location, Presented, find, remove_from_headers, remove_from_query};
@@ -29,10 +30,45 @@ pub struct Credentials {
     pub api_key: Option<Arc<ApiKeys>>,
 }
 
+/// What becomes of a request without a good credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is refused.
+    Strict,
+    /// It goes on without one, and is refused with a bad one.
+    Optional,
+    /// It goes on, and speaks for nobody.
+    Permissive,
+}
+
+impl Mode {
+    /// What follows from a credential that was looked at.
+    fn settle<T>(self, found: Result<Option<T>, Reason>, missing: Reason) -> Result<Option<T>, Reason> {
+        match (found, self) {
+            (Ok(None), Self::Strict) => Err(missing),
+            (Err(reason), Self::Permissive) => {
+                tracing::debug!(%reason, "a bad credential, which `mode: permissive` lets pass for none");
+                Ok(None)
+            }
+            (found, _) => found,
+        }
+    }
+}
+
+/// Who a request speaks for by these credentials, as expressions see it.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The name that came with the right password: `basicAuth.username`.
+    pub user: Option<Arc<str>>,
+    /// What the config says of the key that was shown: `apiKey`.
+    pub key: Option<Arc<Map<String, Value>>>,
+}
+
 impl Credentials {
     /// Whether every request must show a credential.
     pub fn is_strict(&self) -> bool {
-        self.basic.as_ref().is_some_and(|policy| policy.strict) || self.api_key.as_ref().is_some_and(|keys| keys.strict)
+        let basic = self.basic.as_ref().map(|policy| policy.mode);
+        [basic, self.api_key.as_ref().map(|keys| keys.mode)].contains(&Some(Mode::Strict))
     }
 
     /// Every place where a credential may stand.
@@ -45,33 +81,44 @@ impl Credentials {
     ///
     /// # Errors
     /// The reason for a 401.
-    pub async fn check(&self, head: &Head<'_>) -> Result<(), Reason> {
-        if let Some(keys) = &self.api_key {
-            keys.check(head)?;
-        }
-        let Some(basic) = &self.basic else { return Ok(()) };
-        let Some((login, hash)) = basic.begin(head)? else { return Ok(()) };
-        let turn = Arc::clone(&basic.turns).acquire_owned().await;
-        let policy = Arc::clone(basic);
-        let checked = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            policy.finish(&login, hash.as_deref())
-        });
-        checked.await.unwrap_or(Err(Reason::Internal))
+    pub async fn check(&self, head: &Head<'_>) -> Result<Caller, Reason> {
+        let key = self.key(head)?;
+        let Some(basic) = &self.basic else { return Ok(Caller { key, user: None }) };
+        let user = match basic.begin(head) {
+            Ok(Begun::Slow(login)) => {
+                let turn = Arc::clone(&basic.turns).acquire_owned().await;
+                let policy = Arc::clone(basic);
+                let checked = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    policy.finish(login)
+                });
+                checked.await.unwrap_or(Err(Reason::Internal)).map(Some)
+            }
+            Ok(Begun::Done(user)) => Ok(user),
+            Err(reason) => Err(reason),
+        };
+        Ok(Caller { key, user: basic.mode.settle(user, Reason::MissingCredentials)? })
     }
 
     /// The same at once, for `explain` and `test`.
     ///
     /// # Errors
     /// The reason for a 401.
-    pub fn check_now(&self, head: &Head<'_>) -> Result<(), Reason> {
-        if let Some(keys) = &self.api_key {
-            keys.check(head)?;
-        }
-        let Some(basic) = &self.basic else { return Ok(()) };
-        match basic.begin(head)? {
-            Some((login, hash)) => basic.finish(&login, hash.as_deref()),
-            None => Ok(()),
+    pub fn check_now(&self, head: &Head<'_>) -> Result<Caller, Reason> {
+        let key = self.key(head)?;
+        let Some(basic) = &self.basic else { return Ok(Caller { key, user: None }) };
+        let user = match basic.begin(head) {
+            Ok(Begun::Slow(login)) => basic.finish(login).map(Some),
+            Ok(Begun::Done(user)) => Ok(user),
+            Err(reason) => Err(reason),
+        };
+        Ok(Caller { key, user: basic.mode.settle(user, Reason::MissingCredentials)? })
+    }
+
+    fn key(&self, head: &Head<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
+        match &self.api_key {
+            Some(keys) => keys.mode.settle(keys.check(head), Reason::MissingApiKey),
+            None => Ok(None),
         }
     }
 
@@ -94,8 +141,10 @@ impl Credentials {
         let basic = self.basic.iter().map(|policy| &policy.locations);
         let keys = self.api_key.iter().map(|policy| &policy.locations);
         let shown = basic.chain(keys).filter_map(|locations| match find(&locations[..], head) {
-            Presented::Token(_, places) => Some((Arc::clone(locations), places)),
-            _ => None,
+            Presented::Token(_, places) | Presented::Malformed(_, places) | Presented::Several(places) => {
+                Some((Arc::clone(locations), places))
+            }
+            Presented::Nothing => None,
         });
         Shown { accepted: shown.collect() }
     }
@@ -111,22 +160,26 @@ pub struct Shown {
 #[derive(Debug)]
 pub struct ApiKeys {
     /// Keys are compared by their digests, which tell nothing to who measures time.
-    digests: HashSet<[u8; 32]>,
+    digests: HashMap<[u8; 32], Arc<Map<String, Value>>>,
     locations: Arc<[Location]>,
-    strict: bool,
+    mode: Mode,
 }
 
 impl ApiKeys {
-    /// The keys, where one stands on a request, and whether each request needs one.
-    pub fn new<'k>(keys: impl IntoIterator<Item = &'k [u8]>, location: Location, strict: bool) -> Self {
-        Self { digests: keys.into_iter().map(sha256).collect(), locations: [location].into(), strict }
+    /// The SHA-256 digests of the keys with what expressions see of each, where one stands on a request, and whether
+    /// each request needs one.
+    pub fn new(keys: impl IntoIterator<Item = ([u8; 32], Map<String, Value>)>, location: Location, mode: Mode) -> Self {
+        let digests = keys.into_iter().map(|(digest, metadata)| (digest, Arc::new(metadata))).collect();
+        Self { digests, locations: [location].into(), mode }
     }
 
-    fn check(&self, head: &Head<'_>) -> Result<(), Reason> {
+    fn check(&self, head: &Head<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
         match find(&self.locations, head) {
-            Presented::Token(key, _) if self.digests.contains(&sha256(&key)) => Ok(()),
-            Presented::Nothing if self.strict => Err(Reason::MissingApiKey),
-            Presented::Nothing => Ok(()),
+            Presented::Token(key, _) => match self.digests.get(&sha256(&key)) {
+                Some(metadata) => Ok(Some(Arc::clone(metadata))),
+                None => Err(Reason::InvalidApiKey),
+            },
+            Presented::Nothing => Ok(None),
             _ => Err(Reason::InvalidApiKey),
         }
     }
@@ -135,11 +188,11 @@ impl ApiKeys {
 /// Names and password hashes.
 #[derive(Debug)]
 pub struct BasicAuth {
-    users: HashMap<Box<[u8]>, Hash>,
+    users: HashMap<Arc<str>, Hash>,
     /// What is computed for a name that is not there.
     decoy: Option<Box<str>>,
     realm: Box<str>,
-    strict: bool,
+    mode: Mode,
     locations: Arc<[Location]>,
     /// Of this process alone.
     secret: hmac::Key,
@@ -154,10 +207,19 @@ enum Hash {
     Sha1([u8; 20]),
 }
 
-/// A name and a password.
+/// A name and a password whose slow hash is still to be computed.
 struct Login {
+    /// Who that is, and the hash that the password must have; none for an unknown name.
+    user: Option<(Arc<str>, Box<str>)>,
     password: Vec<u8>,
     digest: [u8; 32],
+}
+
+/// What came of a login before anything slow.
+enum Begun {
+    /// Who it is, or that there was no login.
+    Done(Option<Arc<str>>),
+    Slow(Login),
 }
 
 impl BasicAuth {
@@ -165,7 +227,7 @@ impl BasicAuth {
     ///
     /// # Errors
     /// What is wrong, and in which line.
-    pub fn new(htpasswd: &str, realm: &str, strict: bool) -> Result<Self, String> {
+    pub fn new(htpasswd: &str, realm: &str, mode: Mode) -> Result<Self, String> {
         if !realm.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
             return Err("the `realm` holds a character that can't stand between quotes in a header".to_owned());
         }
@@ -178,7 +240,7 @@ impl BasicAuth {
             let hash = Hash::read(hash).ok_or_else(|| {
                 format!("line {number}: the hash of `{name}` is of a kind that is not supported; make one with `htpasswd -B`")
             })?;
-            if users.insert(name.as_bytes().into(), hash).is_some() {
+            if users.insert(name.into(), hash).is_some() {
                 return Err(format!("line {number}: the name `{name}` stands there twice"));
             }
         }
@@ -197,7 +259,7 @@ impl BasicAuth {
             users,
             decoy,
             realm: realm.into(),
-            strict,
+            mode,
             locations: [basic].into(),
             secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             accepted: quick_cache::sync::Cache::new(REMEMBERED),
@@ -210,13 +272,11 @@ impl BasicAuth {
         &self.realm
     }
 
-    /// All but a slow hash: nothing to do any more, or a login and the hash that it must have; none for an unknown name.
-    #[allow(clippy::type_complexity, reason = "a pair")]
-    fn begin(&self, head: &Head<'_>) -> Result<Option<(Login, Option<Box<str>>)>, Reason> {
+    /// All but a slow hash.
+    fn begin(&self, head: &Head<'_>) -> Result<Begun, Reason> {
         let wrong = Reason::InvalidCredentials;
         let token = match find(&self.locations, head) {
-            Presented::Nothing if self.strict => return Err(Reason::MissingCredentials),
-            Presented::Nothing => return Ok(None),
+            Presented::Nothing => return Ok(Begun::Done(None)),
             Presented::Token(token, _) => token,
             _ => return Err(wrong),
         };
@@ -226,28 +286,30 @@ impl BasicAuth {
         let mut digest = [0; 32];
         let tag = hmac::sign(&self.secret, &pair);
         digest.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
-        let hash = match self.users.get(name) {
-            Some(Hash::Sha1(hash)) => {
+        let known = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
+        let user = match known {
+            Some((name, Hash::Sha1(hash))) => {
                 let found = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, password);
-                return verify_slices_are_equal(found.as_ref(), hash).map(|()| None).map_err(|_| wrong);
+                verify_slices_are_equal(found.as_ref(), hash).map_err(|_| wrong)?;
+                return Ok(Begun::Done(Some(Arc::clone(name))));
             }
-            Some(Hash::Bcrypt(_)) if self.accepted.get(&digest).is_some() => return Ok(None),
-            Some(Hash::Bcrypt(hash)) => Some(hash.clone()),
+            Some((name, Hash::Bcrypt(_))) if self.accepted.get(&digest).is_some() => {
+                return Ok(Begun::Done(Some(Arc::clone(name))));
+            }
+            Some((name, Hash::Bcrypt(hash))) => Some((Arc::clone(name), hash.clone())),
             None if self.decoy.is_some() => None,
             None => return Err(wrong),
         };
-        Ok(Some((Login { password: password.to_vec(), digest }, hash)))
+        Ok(Begun::Slow(Login { user, password: password.to_vec(), digest }))
     }
 
-    /// The slow part. Without a hash the answer is no, and takes as long.
-    fn finish(&self, login: &Login, hash: Option<&str>) -> Result<(), Reason> {
-        let known = hash.is_some();
-        let Some(hash) = hash.or(self.decoy.as_deref()) else { return Err(Reason::InvalidCredentials) };
-        if bcrypt::verify(&login.password, hash).unwrap_or(false) && known {
-            self.accepted.insert(login.digest, ());
-            return Ok(());
-        }
-        Err(Reason::InvalidCredentials)
+    /// The slow part. Without a user the answer is no, and takes as long.
+    fn finish(&self, login: Login) -> Result<Arc<str>, Reason> {
+        let hash = login.user.as_ref().map(|(_, hash)| &**hash).or(self.decoy.as_deref());
+        let good = hash.is_some_and(|hash| bcrypt::verify(&login.password, hash).unwrap_or(false));
+        let (user, _) = login.user.filter(|_| good).ok_or(Reason::InvalidCredentials)?;
+        self.accepted.insert(login.digest, ());
+        Ok(user)
     }
 }
 
@@ -261,7 +323,8 @@ impl Hash {
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// The digest that a key is known by.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     let found = digest::digest(&digest::SHA256, bytes);
     digest.iter_mut().zip(found.as_ref()).for_each(|(to, from)| *to = *from);
@@ -274,13 +337,17 @@ mod tests {
     use crate::request::{Scheme, Source};
     use http::{Method, Version};
 
-    fn check(credentials: &Credentials, lines: &[&str], query: Option<&str>) -> Result<(), Reason> {
+    fn check(
+        credentials: &Credentials,
+        lines: &[&str],
+        query: Option<&str>,
+    ) -> Result<(Option<Arc<str>>, Option<Value>), Reason> {
         let mut headers = HeaderMap::new();
         for line in lines {
             let (name, value) = line.split_once(": ").unwrap();
             headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         }
-        credentials.check_now(&Head {
+        let head = Head {
             method: &Method::GET,
             scheme: Scheme::Http,
             authority: "h",
@@ -292,7 +359,9 @@ mod tests {
             headers: &headers,
             id: "",
             source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
-        })
+        };
+        let caller = credentials.check_now(&head)?;
+        Ok((caller.user, caller.key.map(|key| Value::Object((*key).clone()))))
     }
 
     fn basic(pair: &str) -> String {
@@ -304,26 +373,28 @@ mod tests {
         let hash = bcrypt::hash("secret", 4).unwrap();
         let sha = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, b"old:er"));
         let file = format!("# people\nalice:{hash}\n\nbob:{{SHA}}{sha}\n");
-        for strict in [true, false] {
-            let policy = BasicAuth::new(&file, "r", strict).unwrap();
+        for mode in [Mode::Strict, Mode::Optional, Mode::Permissive] {
+            let policy = BasicAuth::new(&file, "r", mode).unwrap();
             let credentials = Credentials { basic: Some(Arc::new(policy)), api_key: None };
-            let wrong = Err(Reason::InvalidCredentials);
-            let missing = if strict { Err(Reason::MissingCredentials) } else { Ok(()) };
+            let user = |name: &str| Ok((Some(name.into()), None));
+            let nobody = Ok((None, None));
+            let wrong = if mode == Mode::Permissive { nobody.clone() } else { Err(Reason::InvalidCredentials) };
+            let missing = if mode == Mode::Strict { Err(Reason::MissingCredentials) } else { nobody };
             for (line, result) in [
-                (basic("alice:secret"), Ok(())),
-                (basic("alice:secret"), Ok(())), // remembered
-                (basic("alice:wrong"), wrong),
-                (basic("bob:old:er"), Ok(())),
-                (basic("bob:old"), wrong),
-                (basic("mallory:secret"), wrong),
-                (basic("alice"), wrong),
-                (basic(":"), wrong),
-                ("authorization: Basic !!!".to_owned(), wrong),
-                ("authorization: basic".to_owned(), wrong),
-                ("authorization: Bearer x".to_owned(), missing),
-                ("x: y".to_owned(), missing),
+                (basic("alice:secret"), &user("alice")),
+                (basic("alice:secret"), &user("alice")), // remembered
+                (basic("alice:wrong"), &wrong),
+                (basic("bob:old:er"), &user("bob")),
+                (basic("bob:old"), &wrong),
+                (basic("mallory:secret"), &wrong),
+                (basic("alice"), &wrong),
+                (basic(":"), &wrong),
+                ("authorization: Basic !!!".to_owned(), &wrong),
+                ("authorization: basic".to_owned(), &wrong),
+                ("authorization: Bearer x".to_owned(), &missing),
+                ("x: y".to_owned(), &missing),
             ] {
-                assert_eq!(check(&credentials, &[&line], None), result, "{line} {strict}");
+                assert_eq!(check(&credentials, &[&line], None), *result, "{line} {mode:?}");
             }
             let (good, other) = (basic("alice:secret"), basic("bob:old:er"));
             assert_eq!(check(&credentials, &[&good, &other], None), wrong);
@@ -340,29 +411,40 @@ mod tests {
             ("alice:$2y$05$short", "htpasswd -B"),
             ("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\na:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "twice"),
         ] {
-            let error = BasicAuth::new(file, "r", true).unwrap_err();
+            let error = BasicAuth::new(file, "r", Mode::Strict).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
-        assert!(BasicAuth::new("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "a\"b", true).is_err());
+        assert!(BasicAuth::new("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "a\"b", Mode::Strict).is_err());
     }
 
     #[test]
     fn keys_are_found_where_they_should_stand() {
-        let keys = [&b"k1"[..], b"k2"];
+        let keys = || [("k1", Map::new()), ("k2", Map::from_iter([("team".to_owned(), Value::from("a"))]))];
         let header = Location::Header { name: "x-api-key".parse().unwrap(), prefix: String::new() };
         let query = Location::Query { name: "key".to_owned() };
+        let (none, a_team) = (Some(serde_json::json!({})), Some(serde_json::json!({"team": "a"})));
+        let (missing, invalid) = (Reason::MissingApiKey, Reason::InvalidApiKey);
         for (location, lines, asked, result) in [
-            (Location::bearer(), &["authorization: Bearer k1"][..], None, Ok(())),
-            (Location::bearer(), &["authorization: Bearer k3"], None, Err(Reason::InvalidApiKey)),
-            (Location::bearer(), &["x-api-key: k1"], None, Err(Reason::MissingApiKey)),
-            (header.clone(), &["x-api-key: k2"], None, Ok(())),
-            (header.clone(), &["x-api-key: k2", "x-api-key: k1"], None, Err(Reason::InvalidApiKey)),
-            (header, &["x-api-key: k"], None, Err(Reason::InvalidApiKey)),
-            (query, &[], Some("a=1&key=k1"), Ok(())),
+            (Location::bearer(), &["authorization: Bearer k1"][..], None, Ok(none.clone())),
+            (Location::bearer(), &["authorization: Bearer k3"], None, Err(invalid)),
+            (Location::bearer(), &["x-api-key: k1"], None, Err(missing)),
+            (header.clone(), &["x-api-key: k2"], None, Ok(a_team)),
+            (header.clone(), &["x-api-key: k2", "x-api-key: k1"], None, Err(invalid)),
+            (header, &["x-api-key: k"], None, Err(invalid)),
+            (query, &[], Some("a=1&key=k1"), Ok(none)),
         ] {
-            let policy = ApiKeys::new(keys, location, true);
-            let credentials = Credentials { basic: None, api_key: Some(Arc::new(policy)) };
-            assert_eq!(check(&credentials, lines, asked), result, "{lines:?} {asked:?}");
+            for mode in [Mode::Strict, Mode::Optional, Mode::Permissive] {
+                let keys = keys().map(|(key, metadata)| (sha256(key.as_bytes()), metadata));
+                let policy = ApiKeys::new(keys, location.clone(), mode);
+                let credentials = Credentials { basic: None, api_key: Some(Arc::new(policy)) };
+                let expected = match (&result, mode) {
+                    (Ok(metadata), _) => Ok((None, metadata.clone())),
+                    (Err(reason), Mode::Optional) if *reason == invalid => Err(invalid),
+                    (Err(reason), Mode::Strict) => Err(*reason),
+                    (Err(_), _) => Ok((None, None)),
+                };
+                assert_eq!(check(&credentials, lines, asked), expected, "{lines:?} {asked:?} {mode:?}");
+            }
         }
     }
 }

@@ -229,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_back_gives_nothing_away() {
+        let limit = RateLimit::new(1, 1, Duration::from_secs(10), None);
+        let at = |seconds: u64| limit.began + Duration::from_secs(seconds);
+        with_head("", |vars| {
+            assert!(limit.take_at(vars, at(100)).is_ok());
+            let back = limit.take_at(vars, at(50)).unwrap_err();
+            assert_eq!((back.quota.remaining, back.retry_after), (0, 60));
+            let before = limit.began.checked_sub(Duration::from_secs(5)).unwrap_or(limit.began);
+            assert!(limit.take_at(vars, before).is_err());
+            assert!(limit.take_at(vars, at(109)).is_err());
+            assert!(limit.take_at(vars, at(110)).is_ok());
+        });
+    }
+
+    #[test]
     fn every_key_has_a_bucket_and_the_nameless_share_one() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(60), by_user());
         for (user, good) in [("a", true), ("b", true), ("a", false), ("", true), ("", false), ("b", false)] {

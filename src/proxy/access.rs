@@ -176,6 +176,11 @@ impl Record {
         self.request_body = Some(body);
     }
 
+    /// The request's body, if it has one that was looked at.
+    pub fn request_body(&self) -> Option<&Progress> {
+        self.request_body.as_deref()
+    }
+
     /// How long the backend took to begin its answer.
     pub fn upstream_took(&mut self, duration: Duration) {
         self.upstream = Some(duration);

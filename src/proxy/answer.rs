@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::access::Record;
+use super::reply;
 use crate::body::{BodyError, Stall};
 use crate::proxy::watch::Watch;
 use crate::reason::Reason;
@@ -21,13 +22,20 @@ pub enum Content {
     /// The gateway itself.
     Ready(Bytes),
     /// A backend, which may let at most so much time pass between two pieces.
-    Backend(UpstreamBody, Stall),
+    Backend {
+        /// Its answer.
+        body: UpstreamBody,
+        /// When it is given up.
+        stall: Stall,
+        /// The client is a gRPC one that reads in trailers why an answer ended early.
+        reads_trailers: bool,
+    },
 }
 
 impl Content {
     /// A backend's body, which must be through at `end`.
-    pub fn backend(body: UpstreamBody, stall: Duration, end: Option<Instant>) -> Self {
-        Self::Backend(body, Stall::new(stall).ending(end))
+    pub fn backend(body: UpstreamBody, stall: Duration, end: Option<Instant>, reads_trailers: bool) -> Self {
+        Self::Backend { body, stall: Stall::new(stall).ending(end), reads_trailers }
     }
 }
 
@@ -58,6 +66,11 @@ impl AnswerBody {
         if self.until_close {
             self.watch.must_reset();
         }
+        if matches!(self.content, Content::Backend { reads_trailers: true, .. }) {
+            // the end of this stream, which says that it failed; the backend's is dropped
+            self.content = Content::Ready(Bytes::new());
+            return Poll::Ready(Some(Ok(Frame::trailers(reply::grpc_trailers(reason)))));
+        }
         self.broken = Some(BodyError(reason));
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -84,7 +97,7 @@ impl Body for AnswerBody {
         let frame = match &mut this.content {
             Content::Ready(bytes) if bytes.is_empty() => None,
             Content::Ready(bytes) => Some(Frame::data(std::mem::take(bytes))),
-            Content::Backend(body, stall) => match Pin::new(body).poll_frame(cx) {
+            Content::Backend { body, stall, .. } => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) if stall.is_over() => {
                     return this.break_off(Reason::UpstreamTimeout, cx);
                 }
@@ -119,14 +132,14 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Ready(bytes) => bytes.is_empty(),
-            Content::Backend(body, _) => body.is_end_stream(),
+            Content::Backend { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Ready(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Backend(body, _) => body.size_hint(),
+            Content::Backend { body, .. } => body.size_hint(),
         }
     }
 }
@@ -139,6 +152,6 @@ impl Drop for AnswerBody {
         if !self.done && self.is_end_stream() {
             self.finish();
         }
-        self.watch.request_ended();
+        self.watch.request_ended(self.record.request_body());
     }
 }

@@ -75,7 +75,7 @@ pub fn fields(
         }
     }
     let head = Head { headers: &headers, query, ..*head };
-    let vars = decision::vars(policies, &head, place, now, &decision.authentication);
+    let vars = decision::vars(policies, &head, place, now, decision);
     for (name, expression) in fields {
         match expression.value(&vars) {
             Ok(value) => record.json(name, &value),

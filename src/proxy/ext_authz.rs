@@ -1,108 +1,117 @@
 //! Asking the service of an `extAuthz` policy.
 
+mod grpc;
+mod http;
+
 use std::sync::Arc;
 
+use ::http::header::{self, HeaderMap, HeaderValue};
+use ::http::{Response, Version};
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Response, Uri, Version};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 
-use super::forward::address;
 use super::hop;
-use crate::body::RequestBody;
-use crate::policy::ext_authz::{ExtAuthz, Granted, OnFailure};
-use crate::reason::Reason;
-use crate::request::Head;
-use crate::upstream::Protocol;
+use super::reply::{self, Form};
+use crate::authz::Vars;
+use crate::body::{Beginning, RequestBody};
+use crate::policy::ext_authz::{ExtAuthz, Granted, OnFailure, Protocol};
+use crate::reason::{Reason, Rejection};
 use crate::upstream::pool::Pool;
+use crate::upstream::{self, Endpoint};
 
-/// The most that the service's answer may carry to the client.
+/// The most that the service's answer may hold.
 const MOST_OF_AN_ANSWER: usize = 64 << 10;
 
 /// What the service said.
 pub(super) enum Answer {
-    /// The request may pass, with these headers.
-    Pass(Granted),
+    /// The request may pass, with what it is given.
+    Pass(Box<Granted>),
     /// The client gets this.
     Refuse(Box<Response<Bytes>>, Reason),
 }
 
+/// What the service is asked about.
+pub(super) struct Question<'a> {
+    pub(super) vars: &'a Vars<'a>,
+    /// What it sees of the body, if it sees it.
+    pub(super) body: Option<Beginning>,
+    /// How the client wants to read a refusal.
+    pub(super) form: Form,
+}
+
 /// Asks the service.
-pub(super) async fn ask(policy: &ExtAuthz, pool: &Arc<Pool>, head: &Head<'_>) -> Answer {
-    let asked = tokio::time::timeout(policy.timeout, exchange(policy, pool, head)).await;
-    let why = match asked {
-        Ok(Ok(response)) if response.status().is_success() => return Answer::Pass(policy.granted(response.headers())),
-        Ok(Ok(response)) if !response.status().is_server_error() && !response.status().is_informational() => {
-            return Answer::Refuse(Box::new(as_refusal(response)), Reason::ExtAuthzDenied);
+///
+/// # Errors
+/// A refusal that is the gateway's own answer.
+pub(super) async fn ask(policy: &ExtAuthz, pool: &Arc<Pool>, question: Question<'_>) -> Result<Answer, Rejection> {
+    let form = question.form;
+    let asking = async {
+        match &policy.protocol {
+            Protocol::Grpc { context, metadata } => {
+                grpc::ask(policy, (context, metadata.as_deref()), pool, question).await
+            }
+            Protocol::Http(http) => http::ask(policy, http, pool, question).await,
         }
-        Ok(Ok(response)) => format!("it answered {}", response.status()),
-        Ok(Err(error)) => error,
+    };
+    let why = match tokio::time::timeout(policy.timeout, asking).await {
+        Ok(Ok(Some(Answer::Refuse(response, reason)))) => {
+            return Ok(Answer::Refuse(Box::new(as_refusal(*response, form)), reason));
+        }
+        Ok(Ok(Some(pass))) => return Ok(pass),
+        Ok(Ok(None)) => return Err(Reason::ExtAuthzDenied.into()),
+        Ok(Err(why)) => why,
         Err(_) => "it did not answer in time".to_owned(),
     };
-    tracing::warn!(service = %policy.endpoint.label, why, "extAuthz: the service can't be asked");
+    tracing::warn!(service = %policy.endpoint.label, why, "extAuthz: the service gave no answer that could be followed");
     let status = match policy.on_failure {
-        OnFailure::Allow => return Answer::Pass(policy.granted(&http::HeaderMap::new())),
-        OnFailure::Deny => Reason::ExtAuthzUnavailable.status(),
+        OnFailure::Allow => return Ok(Answer::Pass(Box::new(without_answer(policy)))),
+        OnFailure::Deny => return Err(Reason::ExtAuthzUnavailable.into()),
         OnFailure::Status(status) => status,
     };
     let mut response = Response::new(Bytes::from_static(Reason::ExtAuthzUnavailable.sentence().as_bytes()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    Answer::Refuse(Box::new(response), Reason::ExtAuthzUnavailable)
+    Ok(Answer::Refuse(Box::new(as_refusal(response, form)), Reason::ExtAuthzUnavailable))
 }
 
-async fn exchange(policy: &ExtAuthz, pool: &Arc<Pool>, head: &Head<'_>) -> Result<Response<Bytes>, String> {
-    let endpoint = &policy.endpoint;
-    let protocol = match endpoint.protocol {
-        Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
-        protocol => protocol,
-    };
-    let mut request = Some(http::Request::from_parts(question(policy, protocol, head)?, RequestBody::Empty));
+/// What a request is given that nobody decided about: nobody else may say what was the service's to say.
+fn without_answer(policy: &ExtAuthz) -> Granted {
+    match &policy.protocol {
+        Protocol::Grpc { .. } => Granted::default(),
+        Protocol::Http(http) => Granted::of_headers(&http.response_headers, &HeaderMap::new()),
+    }
+}
+
+/// One exchange with the service: the head of its answer, and its body with the trailers.
+async fn exchange(
+    pool: &Arc<Pool>,
+    endpoint: &Endpoint,
+    protocol: upstream::Protocol,
+    request: ::http::Request<RequestBody>,
+) -> Result<Response<Collected<Bytes>>, String> {
+    let mut request = Some(request);
     let response = pool.exchange(endpoint, protocol, &mut request).await.map_err(|failed| failed.error.to_string())?;
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, MOST_OF_AN_ANSWER).collect().await.map_err(|error| error.to_string())?;
-    Ok(Response::from_parts(parts, body.to_bytes()))
+    Ok(Response::from_parts(parts, body))
 }
 
-/// The request's method, path and host, and who asks.
-fn question(policy: &ExtAuthz, protocol: Protocol, head: &Head<'_>) -> Result<http::request::Parts, String> {
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = head.method.clone();
-    parts.version = Version::HTTP_11;
-    let uri = match head.query {
+/// The path with its query, as the client asked for it.
+fn target(head: &crate::request::Head<'_>) -> String {
+    match head.query {
         Some(query) => format!("{}?{query}", head.path),
         None => head.path.to_owned(),
-    };
-    parts.uri = Uri::try_from(format!("{}{uri}", policy.path_prefix)).map_err(|error| error.to_string())?;
-    for name in &policy.request_headers {
-        for value in head.headers.get_all(name) {
-            parts.headers.append(name, value.clone());
-        }
     }
-    let client = head.source.address.to_string();
-    for (name, text) in [
-        ("host", head.authority),
-        ("x-forwarded-for", &client),
-        ("x-forwarded-proto", head.scheme.as_str()),
-        ("x-forwarded-host", head.authority),
-        ("x-forwarded-method", head.method.as_str()),
-        ("x-forwarded-uri", &uri),
-        ("x-request-id", head.id),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            parts.headers.insert(name, value);
-        }
-    }
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    address(&mut parts, &policy.endpoint, protocol);
-    Ok(parts)
 }
 
-/// The service's answer, without what belongs to its connection.
-fn as_refusal(mut response: Response<Bytes>) -> Response<Bytes> {
+/// The service's answer, without what belongs to its connection, in the form that the client reads.
+fn as_refusal(mut response: Response<Bytes>, form: Form) -> Response<Bytes> {
     hop::strip_response(response.headers_mut());
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.extensions_mut().clear();
     *response.version_mut() = Version::HTTP_11;
-    response
+    match form {
+        Form::Grpc => reply::as_grpc(response),
+        Form::Text | Form::Problem => response,
+    }
 }

@@ -8,14 +8,14 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Response, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::access::Record;
 use super::answer::Content;
 use super::reply::is_grpc;
-use super::{hop, mirror, retry};
+use super::{grpc, hop, mirror, retry};
 use crate::authz::Permit;
-use crate::body::{Progress, RequestBody};
+use crate::body::{Inbound, Progress, RequestBody};
 use crate::reason::{Reason, Rejection};
 use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::line::UpstreamBody;
@@ -37,6 +37,10 @@ pub struct Outbound<'a> {
     progress: Option<Arc<Progress>>,
     /// When the whole exchange must be over.
     pub(super) end: Option<Instant>,
+    /// The client wants it over before the route does, so that it says nothing of a backend to be late.
+    hurried: bool,
+    /// A gRPC client that reads trailers, and so learns there what broke its answer off.
+    pub(super) reads_trailers: bool,
 }
 
 /// Chooses a backend and gives the request the form that goes there.
@@ -46,7 +50,7 @@ pub struct Outbound<'a> {
 pub fn prepare<'a>(
     _permit: Permit,
     mut parts: Box<Parts>,
-    body: Incoming,
+    body: Inbound,
     route: &'a Route,
     settings: &Settings,
     record: &mut Record,
@@ -55,19 +59,21 @@ pub fn prepare<'a>(
     record.text("backend", &endpoint.label);
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
-    let bodiless = body.is_end_stream();
     let body_limit = settings.limits.body;
-    if !bodiless && body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
-        return Err(Rejection::closing(Reason::BodyTooLarge));
-    }
-    let progress = (!bodiless).then(Arc::<Progress>::default);
-    let mut body = match &progress {
-        Some(progress) => {
-            record.watch(Arc::clone(progress));
+    let (progress, mut body) = match body {
+        Inbound::Untouched(body) if !body.is_end_stream() => {
+            if body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+                return Err(Rejection::closing(Reason::BodyTooLarge));
+            }
+            let progress = Arc::<Progress>::default();
+            record.watch(Arc::clone(&progress));
             let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
-            RequestBody::new(body, Arc::clone(progress), body_limit, stall, Arc::clone(&settings.identity_headers))
+            let identity = Arc::clone(&settings.identity_headers);
+            let body = RequestBody::new(body, Arc::clone(&progress), body_limit, stall, identity);
+            (Some(progress), body)
         }
-        None => RequestBody::Empty,
+        Inbound::Begun(body) => (Some(Arc::clone(body.progress())), RequestBody::Client(body)),
+        Inbound::Untouched(_) | Inbound::Gone => (None, RequestBody::Empty),
     };
     if !route.mirrors.is_empty() {
         mirror::begin(route, record.worker(), &parts, &mut body, grpc);
@@ -75,11 +81,15 @@ pub fn prepare<'a>(
     if route.own_authority() {
         write_own_authority(&mut parts.headers, endpoint);
     }
+    let own = if grpc { grpc::timeout(&parts.headers) } else { None };
+    let hurried = own.is_some_and(|own| route.timeouts.request.is_none_or(|whole| own < whole));
+    let whole = if hurried { own } else { route.timeouts.request };
+    let end = whole.and_then(|whole| record.started().checked_add(whole));
+    let reads_trailers = grpc && parts.version == Version::HTTP_2;
     address(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
-    let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
-    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end })
+    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end, hurried, reads_trailers })
 }
 
 impl<'a> Outbound<'a> {
@@ -101,7 +111,7 @@ impl<'a> Outbound<'a> {
             Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
                 Err(Reason::UpstreamReset.into()) // nobody asked for that
             }
-            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end)),
+            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end, self.reads_trailers)),
             Err(error) => {
                 // a body that the client broke is the client's fault, whatever the backend made of it
                 let failure = self.progress.as_ref().and_then(|progress| progress.failure());
@@ -162,7 +172,7 @@ impl<'a> Outbound<'a> {
 
     /// The exchange was given up, and could not count that itself.
     fn timed_out(&self) -> Error {
-        if let Some(load) = &self.endpoint.load {
+        if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.hurried) {
             load.ended(false);
         }
         Error::Timeout
@@ -217,7 +227,7 @@ pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
 }
 
 /// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
-fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
     let Address::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
@@ -280,11 +290,18 @@ fn unaddress(parts: &mut Parts) {
 }
 
 /// The answer as the client is to see it.
-pub(super) fn settle(response: Response<UpstreamBody>, timeouts: &Timeouts, end: Option<Instant>) -> Response<Content> {
+pub(super) fn settle(
+    response: Response<UpstreamBody>,
+    timeouts: &Timeouts,
+    end: Option<Instant>,
+    reads_trailers: bool,
+) -> Response<Content> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let streams = kind.is_some_and(|kind| is_grpc(kind) || hop::begins_with(kind, b"text/event-stream"));
     let stall = if streams { timeouts.stream } else { timeouts.stall };
-    Response::from_parts(parts, Content::backend(body, stall, end.map(tokio::time::Instant::from_std)))
+    let reads_trailers = reads_trailers && kind.is_some_and(is_grpc);
+    let end = end.map(tokio::time::Instant::from_std);
+    Response::from_parts(parts, Content::backend(body, stall, end, reads_trailers))
 }

@@ -87,9 +87,9 @@ impl Request {
         if self.parts.uri.path() == "*" && self.parts.method == Method::OPTIONS {
             return Ok(());
         }
-        // HTTP/2 carries any byte, and the backend may speak HTTP/1
+        // RFC 3986 has no such bytes, and what is raw UTF-8 to one may be Latin-1 to another
         let odd = |query: &str| !query.bytes().all(|b| (0x21..0x7f).contains(&b));
-        if self.parts.version == Version::HTTP_2 && self.parts.uri.query().is_some_and(odd) {
+        if self.parts.uri.query().is_some_and(odd) {
             return Err(bad);
         }
         let path = rules.canonical(self.parts.uri.path()).map_err(|_| bad)?;
@@ -277,7 +277,12 @@ fn settle_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Re
     if parts.uri.path().is_empty() && parts.uri.scheme().is_none() {
         return Err(Rejection::closing(Reason::MalformedRequest)); // authority-form without CONNECT
     }
-    if parts.uri.scheme_str().is_some_and(|s| parts.version != Version::HTTP_2 && s != scheme.as_str()) {
+    // on HTTP/2 it tells what the client's own end speaks, which may be TLS that ends before this gateway
+    let fits = match parts.version {
+        Version::HTTP_2 => matches!(parts.uri.scheme_str(), Some("http" | "https")),
+        _ => parts.uri.scheme_str().is_none_or(|s| s == scheme.as_str()),
+    };
+    if !fits {
         return Err(Rejection::closing(Reason::MalformedRequest));
     }
     let value = HeaderValue::from_str(target.as_str()).map_err(|_| bad)?;

@@ -1,13 +1,20 @@
 //! Where the policies of `crate::policy` have their turn on a request's way.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, Uri};
 
 use super::answer::Content;
 use super::normalize::Request;
-use super::{Choice, Cx, Story, ext_authz};
+use super::{Choice, Cx, Story, ext_authz, reply};
+use crate::authz::Vars;
+use crate::body::{Beginning, ClientBody, Inbound, Progress};
 use crate::decision::{self, Decision};
+use crate::policy::answer::Answer;
 use crate::policy::credentials::Credentials;
+use crate::policy::ext_authz::{ExtAuthz, METADATA, Portion};
 use crate::policy::transform::Made;
 use crate::policy::{Edits, Gates, cors, limit};
 use crate::reason::{Reason, Rejection};
@@ -28,11 +35,7 @@ pub(super) fn cors(story: &mut Story, choice: &Choice, request: &Request) -> Opt
 }
 
 /// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
-pub(super) fn for_preflight<'a>(
-    choice: &'a Choice,
-    head: &Head<'_>,
-    now: UnixTime,
-) -> Option<&'a std::sync::Arc<cors::Cors>> {
+pub(super) fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a Arc<cors::Cors>> {
     let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
     let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let route = wanted.and_then(|method| {
@@ -42,6 +45,9 @@ pub(super) fn for_preflight<'a>(
     route.and_then(|route| route.policies.cors.as_ref()).or(choice.policies().cors.as_ref())
 }
 
+/// What another service told of a request, for expressions.
+pub(super) type Told = Arc<[(&'static str, serde_json::Value)]>;
+
 /// What must be passed between the decision and the backend. `Some` is an answer that ends the request's way.
 pub(super) async fn pass_gates(
     cx: &Cx,
@@ -50,18 +56,26 @@ pub(super) async fn pass_gates(
     choice: &Choice,
     decision: &Decision,
     request: &Request,
+    body: &mut Inbound,
 ) -> Result<Option<Response<Content>>, Rejection> {
     let head = &request.head();
+    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
+    let mut told = None;
     if let Some(policy) = &gates.ext_authz {
-        match ext_authz::ask(policy, &cx.worker.pool, head).await {
-            ext_authz::Answer::Pass(granted) => story.extras().granted = Some(granted),
+        match ask(policy, cx, story, choice, &vars, body).await? {
+            ext_authz::Answer::Pass(mut granted) => {
+                let metadata = std::mem::take(&mut granted.metadata);
+                told = Some(Told::from([(METADATA, serde_json::Value::Object(metadata))]));
+                story.extras().granted = Some(granted);
+                story.extras().told.clone_from(&told);
+            }
             ext_authz::Answer::Refuse(response, reason) => {
                 story.extras().refusal = Some(reason);
                 return Ok(Some(response.map(Content::Ready)));
             }
         }
     }
-    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, &decision.authentication);
+    let vars = Vars { extra: told.as_deref().unwrap_or_default(), ..vars };
     match limit::take_all(&gates.limits, &vars) {
         Ok(quota) => {
             story.extras().quota = quota;
@@ -73,6 +87,57 @@ pub(super) async fn pass_gates(
             Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
         }
     }
+}
+
+/// Asks the service of an `extAuthz`, with as much of the body as it is to see.
+async fn ask(
+    policy: &ExtAuthz,
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    vars: &Vars<'_>,
+    body: &mut Inbound,
+) -> Result<ext_authz::Answer, Rejection> {
+    let form = story.form;
+    let body = match policy.body {
+        Some(portion) if !body.is_end_stream() => Some(begin(portion, cx, story, choice, body).await?),
+        Some(_) => Some(Beginning { bytes: Bytes::new(), whole: true }),
+        None => None,
+    };
+    ext_authz::ask(policy, &cx.worker.pool, ext_authz::Question { vars, body, form }).await
+}
+
+/// Receives the beginning of the body, within the time that the whole exchange has.
+async fn begin(
+    portion: Portion,
+    cx: &Cx,
+    story: &mut Story,
+    choice: &Choice,
+    body: &mut Inbound,
+) -> Result<Beginning, Rejection> {
+    let settings = &cx.snapshot.settings;
+    let timeouts = choice.route.as_ref().map(|route| &route.timeouts);
+    let stall = match (timeouts, story.form) {
+        (Some(timeouts), reply::Form::Grpc) => timeouts.stream,
+        (Some(timeouts), _) => timeouts.stall,
+        (None, _) => settings.limits.patience.stall,
+    };
+    let end =
+        timeouts.and_then(|timeouts| timeouts.request).and_then(|whole| story.record.started().checked_add(whole));
+    let progress = Arc::<Progress>::default();
+    let make = |incoming| {
+        story.record.watch(Arc::clone(&progress));
+        ClientBody::new(incoming, progress, settings.limits.body, stall, Arc::clone(&settings.identity_headers))
+    };
+    let holding = body.hold(portion.most, portion.partial, make);
+    let held = match end {
+        Some(end) => match tokio::time::timeout_at(end.into(), holding).await {
+            Ok(held) => held,
+            Err(_) => return Err(Rejection::closing(Reason::RequestTimeout)),
+        },
+        None => holding.await,
+    };
+    held.map_err(|error| Rejection::closing(error.0))
 }
 
 /// Removes a name and password or an API key that was accepted: the backend has no use for it.
@@ -92,19 +157,28 @@ pub(super) struct Begun<'a> {
     made: Option<Made>,
     /// The request as it was judged, for expressions that see it beside the answer.
     judged: Option<(Request, Option<Decision>)>,
+    /// What another service told of it.
+    told: Option<Told>,
 }
 
 /// Evaluates what the request's edits need to know of it before anything of it is taken away.
-pub(super) fn begin_edits<'a>(choice: &'a Choice, decision: &Decision, request: &Request) -> Option<Box<Begun<'a>>> {
+pub(super) fn begin_edits<'a>(
+    choice: &'a Choice,
+    decision: &Decision,
+    told: Option<&Told>,
+    request: &Request,
+) -> Option<Box<Begun<'a>>> {
     let policies = choice.policies();
     let edits = policies.edits.as_deref()?;
     let made = edits.transform_request.as_ref().map(|transformation| {
         let head = request.head();
         let now = UnixTime::now();
-        transformation.evaluate(&decision::vars(policies, &head, choice.place(), now, &decision.authentication))
+        let vars = decision::vars(policies, &head, choice.place(), now, decision);
+        let extra = told.map(|told| &**told).unwrap_or_default();
+        transformation.evaluate(&Vars { extra, ..vars })
     });
     let judged = edits.transform_response.is_some().then(|| (request.clone(), None));
-    Some(Box::new(Begun { edits, made, judged }))
+    Some(Box::new(Begun { edits, made, judged, told: told.cloned() }))
 }
 
 /// Keeps the decision for expressions that see it beside the answer; for all others it ends here.
@@ -134,14 +208,26 @@ impl Begun<'_> {
     pub(super) fn on_response(&self, choice: &Choice, status: u16, headers: &mut HeaderMap) {
         let judged = self.judged.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
         let vars = judged.as_ref().map(|(head, decision)| {
-            decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), &decision.authentication)
+            let vars = decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), decision);
+            Vars { extra: self.told.as_deref().unwrap_or_default(), ..vars }
         });
         self.edits.on_response(vars.as_ref(), status, headers);
     }
 }
 
-/// The answer of a route that asks no backend.
-pub(super) fn answer(route: &Route, request: &Request, matched: usize) -> Option<Result<Response<Content>, Rejection>> {
+/// The answer of a route that asks no backend. One that is a text is told to a gRPC client in gRPC's terms.
+pub(super) fn answer(
+    route: &Route,
+    request: &Request,
+    matched: usize,
+    form: reply::Form,
+) -> Option<Result<Response<Content>, Rejection>> {
     let answer = route.answer.as_ref()?;
-    Some(answer.response(&request.head(), matched).map(|response| response.map(Content::Ready)).map_err(Rejection::new))
+    let response = answer.response(&request.head(), matched).map(|response| match (answer, form) {
+        (Answer::Direct(_), reply::Form::Grpc) if !response.headers().get(CONTENT_TYPE).is_some_and(reply::is_grpc) => {
+            reply::as_grpc(response)
+        }
+        _ => response,
+    });
+    Some(response.map(|response| response.map(Content::Ready)).map_err(Rejection::new))
 }

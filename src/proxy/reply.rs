@@ -10,7 +10,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::hop::begins_with;
-use crate::reason::{Reason, Rejection};
+use crate::reason::{Reason, Rejection, grpc_status};
+
+/// Bytes of another service's text that a gRPC client is told.
+const LONGEST_GRPC_MESSAGE: usize = 1024;
 
 /// How the client wants to read a refusal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,8 +84,7 @@ pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> 
         }
         Form::Grpc => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
-            headers.insert("grpc-message", grpc_message(reason.sentence()));
+            headers.extend(grpc_trailers(reason));
         }
     }
     if let Some(challenge) = challenge(rejection, realm) {
@@ -128,17 +130,36 @@ fn problem(reason: Reason, id: &str) -> Bytes {
     Bytes::from(document.to_string())
 }
 
-/// The gRPC specification's percent encoding of a message. Our sentences are ASCII.
+/// How a gRPC call ends that failed for `reason`.
+pub fn grpc_trailers(reason: Reason) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
+    trailers.insert("grpc-message", grpc_message(reason.sentence()));
+    trailers
+}
+
+/// The gRPC specification's percent encoding of a message.
 fn grpc_message(sentence: &str) -> HeaderValue {
     let mut out = String::with_capacity(sentence.len() + 16);
-    for character in sentence.chars() {
-        match character {
-            ' ' => out.push_str("%20"),
-            '%' => out.push_str("%25"),
-            other => out.push(other),
+    for byte in sentence.bytes() {
+        match byte {
+            b'%' | ..=b' ' | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
+            other => out.push(char::from(other)),
         }
     }
     HeaderValue::try_from(out).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Another service's refusal as a gRPC client reads it: its status becomes one of gRPC's, and its text the message.
+pub fn as_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
+    let (mut parts, body) = refusal.into_parts();
+    let status = u16::from(grpc_status(parts.status));
+    let text = String::from_utf8_lossy(body.get(..LONGEST_GRPC_MESSAGE).unwrap_or(&body)).into_owned();
+    parts.status = StatusCode::OK;
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    parts.headers.insert("grpc-status", HeaderValue::from(status));
+    parts.headers.insert("grpc-message", grpc_message(&text));
+    Response::from_parts(parts, Bytes::new())
 }
 
 #[cfg(test)]
@@ -219,5 +240,17 @@ mod tests {
         assert_eq!(response.headers()["grpc-status"], "7");
         assert_eq!(response.headers()["grpc-message"], "authorization%20failed");
         assert!(response.body().is_empty());
+    }
+
+    #[test]
+    fn anothers_refusal_is_told_in_grpcs_terms() {
+        for (status, grpc) in [(401, "16"), (403, "7"), (302, "2"), (429, "8"), (503, "14")] {
+            let refusal = Response::builder().status(status).header("x-why", "1").header("content-type", "text/html");
+            let response = as_grpc(refusal.body(Bytes::from_static("ein Gru\u{df}\n100%".as_bytes())).unwrap());
+            assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
+            let header = |name: &str| response.headers()[name].to_str().unwrap();
+            assert_eq!((header("grpc-status"), header("content-type")), (grpc, "application/grpc"));
+            assert_eq!((header("grpc-message"), header("x-why")), ("ein%20Gru%C3%9F%0A100%25", "1"));
+        }
     }
 }

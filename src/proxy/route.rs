@@ -4,12 +4,15 @@
 //!
 //! Settled at compile time into hash maps, so that ten thousand routes cost what ten do.
 
+mod regexes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::value::Regex;
 use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
+use regexes::Regexes;
 
 use crate::authz::{Expression, Vars};
 use crate::request::{Head, UnixTime};
@@ -83,7 +86,7 @@ struct Paths<T> {
     prefix: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
     longest_prefix: usize,
-    regex: Vec<(Regex, Candidate<T>)>,
+    regex: Regexes<T>,
 }
 
 #[derive(Debug)]
@@ -95,7 +98,7 @@ struct Candidate<T> {
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: Vec::new() }
+        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: Regexes::default() }
     }
 }
 
@@ -122,13 +125,14 @@ impl<T> Router<T> {
                 paths.longest_prefix = paths.longest_prefix.max(path.len());
                 insert(paths.prefix.entry(path.clone()).or_default(), candidate);
             }
-            PathMatch::Regex(regex) => {
-                let rank = |r: &Regex, c: &Candidate<T>| (std::cmp::Reverse(r.as_str().len()), c.rank());
-                let mine = rank(regex, &candidate);
-                let at = paths.regex.partition_point(|(r, c)| rank(r, c) < mine);
-                paths.regex.insert(at, (regex.clone(), candidate));
-            }
+            PathMatch::Regex(regex) => paths.regex.add(regex.clone(), candidate),
         }
+    }
+
+    /// Says that all ways are there. Without it the same ones are found, only slower.
+    pub fn seal(&mut self) {
+        let all = self.exact.values_mut().chain(self.wildcard.values_mut()).chain(std::iter::once(&mut self.any));
+        all.for_each(|paths| paths.regex.seal());
     }
 
     /// The route that the request takes, or `None`.
@@ -191,8 +195,7 @@ impl<T> Paths<T> {
                 }
             }
         }
-        let fits = |(regex, c): &&(Regex, Candidate<T>)| regex.is_match(head.path) && c.conditions.hold(head, now);
-        self.regex.iter().find(fits).map(|(_, c)| found(&c.target, head.path.len()))
+        self.regex.choose(head, now).map(|c| found(&c.target, head.path.len()))
     }
 }
 

@@ -67,7 +67,10 @@ pub async fn tunnel(
         framing::settle(&mut response)?;
         Ok(response)
     };
-    let answer = match tokio::time::timeout(route.timeouts.response, ask).await {
+    let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
+    let limit =
+        end.map_or(route.timeouts.response, |end| end.saturating_duration_since(begun).min(route.timeouts.response));
+    let answer = match tokio::time::timeout(limit, ask).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::Timeout),
     };
@@ -82,9 +85,8 @@ pub async fn tunnel(
         if response.status().is_informational() {
             return Err(Reason::UpstreamReset.into());
         }
-        let end = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
         let response = response.map(|incoming| UpstreamBody::driven_by(driver, incoming, ticket));
-        return Ok(settle(response, &route.timeouts, end));
+        return Ok(settle(response, &route.timeouts, end, false));
     }
     let backend = hyper::upgrade::on(&mut response);
     let idle = route.timeouts.stream;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::body::Progress;
+
 /// How long a client may take, for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -62,6 +64,8 @@ pub struct Watch {
     has_body: AtomicBool,
     /// A close would look like the end of an answer that has none.
     reset: AtomicBool,
+    /// It has become a WebSocket's.
+    tunnel: AtomicBool,
 }
 
 /// What the last look saw, and when that began.
@@ -81,8 +85,28 @@ impl Seen {
 impl Watch {
     /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
     pub fn new(patience: Patience, serial: bool) -> Arc<Self> {
-        let (begun, in_head, active, blocked, events, tail, has_body, reset) = Default::default();
-        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body, reset })
+        let (begun, in_head, active, blocked, events, tail, has_body, reset, tunnel) = Default::default();
+        Arc::new(Self { patience, serial, begun, in_head, active, blocked, events, tail, has_body, reset, tunnel })
+    }
+
+    /// How long the client may take.
+    pub fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// The connection carries no more requests, but a WebSocket.
+    pub fn becomes_tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+    }
+
+    /// Whether it does.
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Relaxed)
+    }
+
+    /// Whether the client may be in the middle of a head or a body, when the connection ends.
+    pub fn expects_more(&self) -> bool {
+        self.serial && (self.in_head.load(Relaxed) || self.has_body.load(Relaxed))
     }
 
     /// Bytes came from the client.
@@ -116,10 +140,14 @@ impl Watch {
         self.happened();
     }
 
-    /// A request's answer is complete, or given up.
-    pub fn request_ended(&self) {
+    /// A request's answer is complete, or given up. `body` is how its body ended, if that was seen.
+    pub fn request_ended(&self, body: Option<&Progress>) {
         change(&self.active, -1);
-        if self.serial && !self.has_body.load(Relaxed) && !ends_head(self.tail.load(Relaxed)) {
+        let tail = self.tail.load(Relaxed);
+        // so do chunked bodies
+        let ended =
+            ends_head(tail) || if self.has_body.load(Relaxed) { body.is_none_or(|b| b.ends_in(tail)) } else { false };
+        if self.serial && !ended {
             self.in_head.store(true, Relaxed); // the beginning of the next head came with or behind this one
         }
         self.happened();
@@ -217,7 +245,7 @@ mod tests {
         assert_eq!(given_up(&watch).await, Some((30, Expired::Stalled)));
         watch.piece_taken();
         assert_eq!(given_up(&watch).await, None, "the backend is to bring more");
-        watch.request_ended();
+        watch.request_ended(None);
         assert_eq!(given_up(&watch).await, Some((60, Expired::Idle)));
     }
 
@@ -250,7 +278,7 @@ mod tests {
             watch.bytes_arrived(reads[0].as_bytes());
             watch.request_began(has_body);
             reads[1..].iter().for_each(|read| watch.bytes_arrived(read.as_bytes()));
-            watch.request_ended();
+            watch.request_ended(None);
             assert_eq!(given_up(&watch).await, Some(expected), "{reads:?}");
         }
     }
@@ -273,7 +301,7 @@ mod tests {
     async fn on_http2_bytes_between_requests_begin_no_head_and_keep_nothing_alive() {
         let watch = Watch::new(PATIENCE, false);
         watch.request_began(false);
-        watch.request_ended();
+        watch.request_ended(None);
         let mut seen = Seen::nothing();
         for second in 0..120 {
             watch.bytes_arrived(b"x");

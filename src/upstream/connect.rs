@@ -64,3 +64,27 @@ async fn first_that_answers(addresses: &[IpAddr], port: u16, limit: Duration) ->
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried_and_each_gets_its_share() {
+        let listen = |address: &'static str, port: u16| tokio::net::TcpListener::bind((address, port));
+        let one = listen("127.0.0.1", 0).await.unwrap();
+        let port = one.local_addr().unwrap().port();
+        let two = listen("127.0.0.2", port).await.unwrap();
+        let all: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
+        let mut met = BTreeSet::new();
+        for _ in 0..64 {
+            let stream = first_that_answers(&all, port, Duration::from_secs(30)).await.expect("two of three answer");
+            met.insert(stream.peer_addr().unwrap().ip());
+        }
+        assert_eq!(met.into_iter().collect::<Vec<_>>(), all[..2]);
+        drop((one, two));
+        assert!(first_that_answers(&all, port, Duration::from_secs(30)).await.is_err());
+        assert!(first_that_answers(&[], port, Duration::from_secs(30)).await.is_err());
+    }
+}

@@ -14,6 +14,7 @@
 mod backend;
 mod client;
 mod gateway;
+pub mod grpc;
 pub mod mint;
 mod process;
 mod temp;

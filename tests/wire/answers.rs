@@ -53,6 +53,79 @@ fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
 }
 
 #[test]
+fn what_a_backend_should_not_send_harms_nobody() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
+    for (answer, expected) in [
+        // in front of an answer
+        (format!("HTTP/1.1 100 Continue\r\n\r\n{ok}"), Some((200, "ok"))),
+        (format!("{}{ok}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20_000)), Some((200, "ok"))),
+        (
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n{evil}"),
+            Some((502, "")),
+        ),
+        // behind one
+        (format!("{ok}{evil}"), Some((200, "ok"))),
+        (format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()), Some((204, ""))),
+        (format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()), Some((304, ""))),
+        // a head that is none
+        (format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)), Some((502, ""))),
+        (format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(5000)), Some((502, ""))),
+        ("HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: evil\r\nContent-Length: 0\r\n\r\n".to_owned(), Some((502, ""))),
+        ("HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n".to_owned(), Some((502, ""))),
+        ("HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 0\r\n\r\n".to_owned(), Some((502, ""))),
+        ("HTTP/1.1 2000 OK\r\n\r\n".to_owned(), Some((502, ""))),
+        ("HTTP/1.1 200 OK\r\nContent-Le".to_owned(), Some((502, ""))),
+        ("\x16\x03\x01\x02\0\x01".to_owned(), Some((502, ""))),
+        ("<html>no head</html>".to_owned(), Some((502, ""))),
+        (String::new(), Some((502, ""))),
+        // a body that ends early: the client must be able to tell
+        ("HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf".to_owned(), None),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_owned(), None),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n".to_owned(), None),
+    ] {
+        let short: String = answer.chars().take(90).collect();
+        let bad = Answer::raw(&answer);
+        // where more follows than an answer, the connection stays open: it is the gateway's to close
+        let bad = if answer.ends_with("EVIL") { bad } else { bad.closing() };
+        let backend = Backend::answers([bad, Answer::ok()]);
+        let gateway = gateway(&backend);
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        match expected {
+            Some((status, text)) => {
+                let response = client.response();
+                let body = if text.is_empty() && status == 502 { "the backend broke off the exchange" } else { text };
+                assert_eq!((response.status(), response.text()), (status, body), "{short}");
+            }
+            None => {
+                let all = client.read_to_close();
+                let all = String::from_utf8(all).unwrap();
+                assert!(all.starts_with("HTTP/1.1 200") && all.contains("half"), "{short}: {all}");
+                assert!(!all.ends_with("0\r\n\r\n"), "{short}: no clean end");
+                assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{short}");
+            }
+        }
+        assert_eq!(gateway.client().get("/", &[]).text(), "ok", "after {short}");
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_whatever_the_backend_sends() {
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
+    let backend = Backend::answers([
+        Answer::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{evil}", evil.len())),
+        Answer::ok(),
+    ]);
+    let gateway = gateway(&backend);
+    let mut client = gateway.client();
+    let head = client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
+    assert_eq!((head.status(), head.header("content-length")), (200, Some(evil.len().to_string().as_str())));
+    assert_eq!(client.get("/", &[]).text(), "ok");
+    assert_eq!(backend.connections(), 2, "what came behind the head is nobody's answer");
+}
+
+#[test]
 fn the_backends_version_is_not_the_gateways() {
     let backend = Backend::start(|_| Answer::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi").closing());
     let gateway = gateway(&backend);
@@ -88,6 +161,34 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     let head = gateway.client().send(format!("{ask}Content-Length: 0\r\n\r\n")).response_head();
     assert_eq!(head.status(), 101);
     assert_eq!(backend.requests()[0].header("content-length"), None);
+}
+
+#[test]
+fn a_switch_to_something_else_is_no_websocket() {
+    for lines in ["", "Upgrade: websocket2\r\n", "Upgrade: h2c\r\n", "Connection: upgrade\r\n"] {
+        let switch = Answer::raw(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nbytes of another protocol"));
+        let backend = Backend::answers([switch]);
+        let gateway = gateway(&backend);
+        let mut client = gateway.client();
+        let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(client.send(ask).response().status(), 502, "{lines}");
+        assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
+        assert_eq!(client.get("/", &[]).status(), 500, "the connection goes on, and the script is at its end");
+    }
+}
+
+#[test]
+fn a_websocket_has_the_requests_time_to_begin() {
+    let backend = Backend::start(|_| Answer::hang());
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{policies: {{timeout: {{request: 200ms}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let mut client = gateway.client();
+    let begun = std::time::Instant::now();
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(client.send(ask).response().status(), 504);
+    assert!(begun.elapsed() < crate::support::PATIENCE / 2);
 }
 
 #[test]

@@ -258,6 +258,81 @@ fn a_grpc_refusal_is_trailers_only() {
 }
 
 #[test]
+fn a_grpc_clients_deadline_is_the_calls_end() {
+    let grpc = [("content-type", "application/grpc"), ("transfer-encoding", "chunked")];
+    let plain = Backend::start_on_head(move |request| match request.target() {
+        "/s/Hangs" => crate::support::Answer::hang(),
+        "/s/Stalls" => crate::support::Answer::head(200, &grpc).chunk("x").stall(),
+        "/s/Breaks" => crate::support::Answer::head(200, &grpc).chunk("x").closing(),
+        _ => crate::support::Answer::ok(),
+    });
+    for (policies, path, own, statuses, piece) in [
+        ("", "/s/Hangs", Some("300m"), "4", false),
+        ("timeout: {request: 10s}", "/s/Hangs", Some("300000u"), "4", false),
+        ("timeout: {request: 300ms}", "/s/Hangs", Some("10S"), "4", false),
+        ("timeout: {request: 300ms}", "/s/Hangs", Some("soon"), "4", false),
+        ("timeout: {request: 300ms}", "/s/Hangs", None, "4", false),
+        ("", "/s/Stalls", Some("300m"), "4", true),
+        ("", "/s/Breaks", Some("10S"), "14", true),
+    ] {
+        let gateway = gateway(
+            &format!("policies: {{{policies}}},"),
+            &format!("{{host: '{}', policies: {{protocol: http1}}}}", plain.address()),
+        );
+        let begun = Instant::now();
+        run(async {
+            let mut sender = h2c(gateway.address()).await;
+            let mut request = post("x", &[("content-type", "application/grpc"), ("te", "trailers")]);
+            *request.uri_mut() = format!("http://api.example{path}").parse().unwrap();
+            if let Some(own) = own {
+                request.headers_mut().insert("grpc-timeout", own.parse().unwrap());
+            }
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.unwrap();
+            let end = if piece { body.trailers().unwrap() } else { &head.headers };
+            assert_eq!(
+                (&end["grpc-status"], end.contains_key("grpc-message")),
+                (&statuses.parse().unwrap(), true),
+                "{path}"
+            );
+            assert_eq!(body.to_bytes(), if piece { "x" } else { "" });
+            if own != Some("10S") || !piece {
+                let took = begun.elapsed();
+                assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{own:?}: {took:?}");
+            }
+        });
+        let line = &gateway.lines(1)[0];
+        assert_eq!(line["reason"], if statuses == "4" { "upstream_timeout" } else { "upstream_reset" });
+        let seen = plain.requests();
+        let call = seen.iter().rev().find(|request| request.target() == path).unwrap();
+        assert_eq!(call.header("grpc-timeout"), own, "passed on as it is");
+    }
+}
+
+#[test]
+fn a_client_in_a_hurry_says_nothing_of_the_backend() {
+    let (slow, good) = (Backend::start_on_head(|_| crate::support::Answer::hang()), Backend::ok());
+    let health = "policies: {protocol: http1, balance: roundRobin, health: {consecutiveFailures: 1, ejectionTime: 1h}}";
+    for (policies, own, late) in [("", "100m", 3), ("timeout: {request: 100ms}", "10S", 1)] {
+        let backend = format!("{{hosts: ['{}', '{}'], {health}}}", slow.address(), good.address());
+        let gateway = gateway(&format!("policies: {{{policies}}},"), &backend);
+        let answers = run(async {
+            let mut sender = h2c(gateway.address()).await;
+            let mut answers = Vec::new();
+            for _ in 0..6 {
+                let request = post("x", &[("content-type", "application/grpc"), ("grpc-timeout", own)]);
+                answers.push(sender.send_request(request).await.unwrap());
+            }
+            answers
+        });
+        let failed = answers.iter().filter(|answer| answer.headers().get("grpc-status").is_some_and(|s| s == "4"));
+        assert_eq!(failed.count(), late, "{policies}: only the route's own limit makes an endpoint rest");
+    }
+}
+
+#[test]
 fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
@@ -337,6 +412,22 @@ fn exchange(address: SocketAddr, bytes: Vec<u8>, patience: Duration) -> Option<V
     }
 }
 
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// The code of the last GOAWAY among these frames.
+fn goaway(mut bytes: &[u8]) -> Option<u32> {
+    let mut code = None;
+    while bytes.len() >= 9 {
+        let length = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
+        let payload = bytes.get(9..9 + length)?;
+        if bytes[3] == 7 {
+            code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+        bytes = &bytes[9 + length..];
+    }
+    code
+}
+
 #[test]
 fn floods_of_frames_end_the_connection_and_nothing_else() {
     let plain = Backend::ok();
@@ -365,7 +456,8 @@ fn floods_of_frames_end_the_connection_and_nothing_else() {
             // refused as a request; the connection may go on
             assert!(answer.is_none_or(|bytes| !bytes.is_empty()), "{name}");
         } else {
-            assert!(answer.is_some(), "{name} was endured for {:?}", begun.elapsed());
+            let answer = answer.unwrap_or_else(|| panic!("{name} was endured for {:?}", begun.elapsed()));
+            assert_eq!(goaway(&answer), Some(ENHANCE_YOUR_CALM), "{name}: the client is told why");
         }
         assert_eq!(gateway.client().get("/", &[]).status(), 200, "after {name}");
     }

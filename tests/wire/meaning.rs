@@ -1,7 +1,11 @@
 //! One meaning for every request: what is judged is what the backend gets, and what could be read in two ways is
 //! refused with the connection closed. Raw bytes in, raw bytes out.
 
-use crate::support::{Answer, Backend, Gate, InProcess, Message};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Backend, Gate, InProcess, Message, PATIENCE};
 
 fn gateway(policies: &str, backend: &Backend) -> InProcess {
     InProcess::start(&format!(
@@ -31,6 +35,8 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         ("GET /a\\b HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
         ("GET /a%zz HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
         ("GET /..;/a HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /?q=\u{e9} HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+        ("GET /?q=\u{7f} HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request"),
         ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405, "method_not_allowed"),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n", 405, "method_not_allowed"),
         ("! / HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request"),
@@ -311,7 +317,9 @@ fn trailers_pass_both_ways_without_names_that_say_who_asks() {
     });
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
-    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: sum, authorization, x-user\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsum: 2\r\nauthorization: Bearer x\r\nx-user: root\r\n\r\n";
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: sum, authorization, x-user, host, range, content-encoding, set-cookie, if-match\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsum: 2\r\nauthorization: Bearer x\r\nx-user: root\r\nhost: b\r\n\
+                   range: bytes=0-1\r\ncontent-encoding: gzip\r\nset-cookie: a=b\r\nif-match: x\r\nundeclared: 1\r\n\r\n";
     let response: Message = client.send(request).response();
     assert_eq!((response.text(), response.trailers.get("x-sum")), ("hi", Some("1")));
     let seen = &backend.requests()[0];
@@ -335,6 +343,65 @@ fn a_head_that_is_too_large_is_refused_and_logged() {
         let answer = String::from_utf8(client.read_to_close()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         assert_eq!(gateway.lines(row + 1)[row]["reason"], "head_too_large");
+    }
+    assert!(backend.requests().is_empty());
+}
+
+#[test]
+fn who_goes_on_sending_after_a_refusal_can_still_read_it() {
+    const LENGTH: usize = 10 << 20;
+    let backend = Backend::ok();
+    let gateway = InProcess::start(&format!(
+        "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 2s, body: 1MiB}}}}
+binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.path == \"/open\"']}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
+        backend.address()
+    ));
+    let known = format!("HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let chunked = format!("HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n");
+    for (head, status) in [
+        (format!("POST /closed {known}"), 403),
+        (format!("POST /closed {chunked}"), 403),
+        (format!("POST /open {known}"), 413),
+        (format!("POST /open {chunked}"), 413),
+        ("what is this\r\n\r\n".to_owned(), 400),
+        ("POST / HTTP/1.1\r\nx: ".to_owned(), 431),
+    ] {
+        let mut client = TcpStream::connect(gateway.address()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(head.as_bytes()).unwrap();
+        // slow enough for the answer to be under way long before the end
+        for piece in vec![b'x'; LENGTH].chunks(LENGTH / 8) {
+            client.write_all(piece).unwrap_or_else(|error| panic!("{head:?}: {error}"));
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{head:?}: {error}"));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+    // but not for ever
+    let mut client = TcpStream::connect(gateway.address()).unwrap();
+    client.write_all(format!("POST /closed {known}").as_bytes()).unwrap();
+    let begun = Instant::now();
+    while client.write_all(b"x").is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it listens for ever");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1));
+}
+
+#[test]
+fn options_for_the_server_as_a_whole_is_no_routes_business() {
+    let backend = Backend::ok();
+    let gateway = gateway("authorization: {rules: ['\"x-good\" in request.headers']}", &backend);
+    for (header, status, reason) in [("", 403, "denied"), ("X-Good: 1\r\n", 404, "no_route")] {
+        let mut client = gateway.client();
+        let response = client.send(format!("OPTIONS * HTTP/1.1\r\nHost: a\r\n{header}\r\n")).response();
+        assert_eq!(response.status(), status, "judged like any request");
+        let lines = gateway.lines(if header.is_empty() { 1 } else { 2 });
+        assert_eq!(lines.last().unwrap()["reason"], reason);
     }
     assert!(backend.requests().is_empty());
 }

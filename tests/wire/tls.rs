@@ -102,6 +102,14 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
                 false => assert!(client.is_closed(), "{version:?}{bounds}"),
             }
         }
+        for alpn in [&[][..], &["http/1.0"], &["http/1.1"], &["spdy/3", "http/1.1"]] {
+            let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, alpn));
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.response().status(), 200, "{alpn:?}");
+        }
+        let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, &["spdy/3"]));
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.is_closed(), "a protocol that is not spoken here");
         let mut plain = gateway.client();
         plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(!String::from_utf8_lossy(&plain.read_to_close()).contains("HTTP/"));

@@ -170,12 +170,30 @@ fn the_beginning_of_a_pipelined_request_has_the_time_of_a_head() {
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ));
-    let begun = Instant::now();
-    let mut client = gateway.client();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
-    assert_eq!(client.response().status(), 200);
-    closed_in_time(&mut client, begun);
-    assert_eq!(gateway.lines(2)[1]["reason"], "request_timeout");
+    let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+    for (row, first) in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        format!("{post}Content-Length: 5\r\n\r\nhello"),
+        format!("{post}Content-Length: 2\r\n\r\nhi"),
+        format!("{post}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let begun = Instant::now();
+        let mut client = gateway.client();
+        client.send(format!("{first}GET / HT"));
+        assert_eq!(client.response().status(), 200);
+        closed_in_time(&mut client, begun);
+        assert_eq!(gateway.lines(3 * row + 2)[3 * row + 1]["reason"], "request_timeout", "{first:?}");
+        // with nothing behind it, it is an idle connection
+        let mut client = gateway.client();
+        assert_eq!(client.send(&first).response().status(), 200);
+        std::thread::park_timeout(LIMIT * 2);
+        assert!(client.is_silent(), "{first:?}");
+        drop(client);
+        gateway.lines(3 * row + 3);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ const REFUSED: &[(&str, usize, &str)] = &[
     (
         "true || nonsense",
         8,
-        "unknown variable `nonsense`; there are `request`, `source`, `jwt`, `jwtAuth`, `route`, `listener`, `now`",
+        "unknown variable `nonsense`; there are `request`, `source`, `jwt`, `jwtAuth`, `basicAuth`, `apiKey`, `route`, `listener`, `now`",
     ),
     ("request.pth == '/'", 0, "`request.pth` is not a field of request; did you mean `request.path`?"),
     (
@@ -128,7 +128,7 @@ const REFUSED: &[(&str, usize, &str)] = &[
     (
         "math.greatest(1, 2) == 2",
         0,
-        "unknown variable `math`; there are `request`, `source`, `jwt`, `jwtAuth`, `route`, `listener`, `now`",
+        "unknown variable `math`; there are `request`, `source`, `jwt`, `jwtAuth`, `basicAuth`, `apiKey`, `route`, `listener`, `now`",
     ),
 ];
 

@@ -13,7 +13,7 @@ use super::super::json::{self, Elements, NULL};
 use super::super::names;
 use super::View;
 
-/// `jwt` and `jwtAuth` of a request without an accepted token: equal to null, with no field, and no field to read.
+/// `jwt`, `jwtAuth`, `basicAuth` and `apiKey` of a request without an accepted credential of that kind: equal to null, with no field, and no field to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Anonymous;
 
@@ -57,7 +57,7 @@ impl Indexer for Anonymous {
         Self: 'v,
     {
         let key = json::key(idx)?.unwrap_or_default();
-        Err(ExecutionError::no_such_key(&format!("{key}, since the request came without an accepted token")))
+        Err(ExecutionError::no_such_key(&format!("{key}, since the request came without an accepted credential")))
     }
 
     fn steal<'v>(self: Box<Self>, idx: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::effective;
-use crate::authz::{Expression, Scope};
+use crate::authz::Expression;
 use crate::compile::Compiler;
 use crate::config::place::{Located, Place};
 use crate::config::policy::{
@@ -78,7 +78,7 @@ impl Compiler<'_> {
         let names = set.0.iter().chain(&add.0).map(|(name, _)| &name.0).chain(remove.0.iter().map(|name| &name.0));
         self.check_names(names, place);
         let mut lines = |entries: &[(crate::config::value::HeaderName, Located<String>)]| {
-            let scope = Scope::Value { extra: &[] };
+            let scope = super::TOLD;
             let line = |(name, cel): &(crate::config::value::HeaderName, Located<String>)| {
                 Some((name.0.clone(), self.expression(cel, scope)?))
             };

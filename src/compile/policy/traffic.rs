@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::effective;
-use crate::authz::Scope;
 use crate::compile::{Compiler, kept};
 use crate::config::place::Located;
 use crate::config::policy::{Mirror as MirrorConfig, Policies, RateLimit as RateLimitConfig};
@@ -48,7 +47,7 @@ impl Compiler<'_> {
 
     /// The buckets of a limit: those that the same limit at the same place of an earlier config has had.
     fn rate_limit(&mut self, level: usize, written: &RateLimitConfig) -> Arc<RateLimit> {
-        let key = written.key.as_ref().and_then(|key| self.expression(key, Scope::Value { extra: &[] }));
+        let key = written.key.as_ref().and_then(|key| self.expression(key, super::TOLD));
         let (size, tokens, interval) =
             (written.max_tokens.get(), written.tokens_per_fill.get(), written.fill_interval.0);
         let settings = format!("{size} {tokens} {interval:?} {:?}", written.key.as_ref().map(|key| &key.value));

@@ -171,13 +171,18 @@ pub enum AuthMode {
     /// It must be good if there is one.
     #[serde(alias = "Optional")]
     Optional,
+    /// Nobody is refused: a bad one is removed, and the request speaks for nobody.
+    #[serde(alias = "Permissive")]
+    Permissive,
 }
 
 /// Authentication by name and password (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BasicAuth {
-    /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`.
+    /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`. Hashes are bcrypt's
+    /// (`htpasswd -B`) or SHA-1's (`-s`); Apache's MD5 (`$apr1$`) and `crypt` protect no password any more and are refused.
+    /// Rules see the name as `basicAuth.username`.
     pub htpasswd: Located<TextOr<KeyFile>>,
     /// The realm of the challenge; default `portcullis`.
     pub realm: Option<String>,
@@ -199,18 +204,21 @@ pub struct ApiKeyAuth {
     pub mode: AuthMode,
 }
 
-/// One API key.
+/// One API key: `key`, or only its digest as `keyHash`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ApiKey {
     /// The key: a string, or `{file: path}`.
-    pub key: Located<TextOr<KeyFile>>,
-    /// What CEL sees as `apiKey`.
+    pub key: Option<Located<TextOr<KeyFile>>>,
+    /// The key's SHA-256 digest: `sha256:` and 64 hexadecimal digits.
+    pub key_hash: Option<Located<String>>,
+    /// What CEL sees as `apiKey`, such as `apiKey.team`.
     #[serde(default)]
-    pub metadata: Option<serde_json::Value>,
+    pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Another service that decides.
+/// Another service that decides, after the rules have. What it says of the request (Envoy's dynamic metadata) is seen as
+/// `extauthz` by the keys of rate limits and by transformations.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExtAuthz {
@@ -236,15 +244,18 @@ pub enum ExtAuthzProtocol {
     /// Envoy's gRPC protocol (`envoy.service.auth.v3.Authorization`).
     Grpc(GrpcAuthz),
     /// A plain request, whose status decides.
-    Http(HttpAuthz),
+    Http(Box<HttpAuthz>),
 }
 
 /// Envoy's gRPC protocol.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcAuthz {
-    /// Extra values that the service sees.
+    /// Values that the service is told as they stand (`context_extensions`).
     pub context: Entries<String, String>,
+    /// Maps that CEL expressions make and the service is told (`metadata_context`); absent: the claims of the verified
+    /// token, as `jwt_payload` under `envoy.filters.http.jwt_authn`.
+    pub metadata: Option<Entries<String, Located<String>>>,
 }
 
 /// A plain request, whose status decides.
@@ -253,8 +264,16 @@ pub struct GrpcAuthz {
 pub struct HttpAuthz {
     /// What stands before the request's own path.
     pub path_prefix: Option<String>,
+    /// A CEL expression for the path and query that are asked for, in place of the request's own.
+    pub path: Option<Located<String>>,
+    /// Headers that CEL expressions make for the service.
+    pub add_request_headers: Entries<HeaderName, Located<String>>,
     /// Headers of the service's answer that are set on the request.
     pub include_response_headers: Vec<HeaderName>,
+    /// A CEL expression for where the client is sent (302) in place of the service's 401 or 403.
+    pub redirect: Option<Located<String>>,
+    /// Values that CEL expressions make of the service's answer (`response`), seen as `extauthz`.
+    pub metadata: Entries<String, Located<String>>,
 }
 
 /// What happens when the service can't be asked.
@@ -270,13 +289,14 @@ pub enum FailureMode {
     DenyWithStatus(Status),
 }
 
-/// How much of the body the service sees.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+/// How much of the body the service sees. It is held until the service has answered, and then forwarded as it came.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct IncludeBody {
-    /// At most so much.
-    pub max_request_bytes: Size,
-    /// Whether a longer body is cut; default false: it is refused with 413.
-    #[serde(default)]
+    /// At most so much; default `8KiB`.
+    pub max_request_bytes: Option<Size>,
+    /// Whether it sees the beginning of a longer body; default false: that is refused with 413.
     pub allow_partial_message: bool,
+    /// Over gRPC: as bytes (`raw_body`), and not as text (`body`); default false.
+    pub pack_as_bytes: bool,
 }

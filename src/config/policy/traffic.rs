@@ -13,7 +13,7 @@ use super::super::value::{Duration, Status};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
-    /// The whole exchange; default: no limit.
+    /// The whole exchange; default: no limit. A gRPC client's `grpc-timeout` counts when it is shorter.
     #[serde(alias = "requestTimeout")]
     pub request: Option<Duration>,
     /// Until the backend begins its answer, for each try; default: `limits.responseTimeout`.

@@ -140,6 +140,10 @@ fn what_the_loader_takes_the_schema_takes_too() {
         "localRateLimit: [{maxTokens: 1, tokensPerFill: 1, fillInterval: 1s}]",
         "apiKey: {mode: Strict, keys: [{key: abc}]}",
         "apiKey: {mode: Optional, keys: [{key: abc}]}",
+        "apiKey: {mode: Permissive, keys: [{keyHash: 'sha256:00', metadata: {team: a, seats: 3}}]}",
+        "extAuthz: {host: 'a:1', includeRequestBody: {}}",
+        "extAuthz: {host: 'a:1', protocol: {grpc: {context: {a: b}, metadata: {c: jwt}}}, failureMode: {denyWithStatus: 503}}",
+        "extAuthz: {host: 'a:1', protocol: {http: {path: '\"/x\"', redirect: '\"/y\"', addRequestHeaders: {x: request.id}}}}",
         "requestMirror: [{backend: {host: 'a:1'}, percentage: 0.5}]",
     ] {
         files.push((inner.to_owned(), policies(inner)));

@@ -696,7 +696,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "1:28 config.logging.format: expected one of `text`, `json`, found `xml`",
             "1:41 config.logging.fields: expected a map, found a list (remove the `- ` at the start of its lines)",
-            "2:1 frontendPolicies: unknown key `frontendPolicies` (known here: `config`, `binds`, `gatewayPolicies`, `policies`, `gateways`, `routes`, `backends`)",
+            "2:1 frontendPolicies: unknown key `frontendPolicies` (agentgateway knows this; this gateway is for HTTP between clients and backends, and does not)",
         ],
     ),
 ];

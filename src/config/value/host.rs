@@ -83,6 +83,11 @@ impl Regex {
         self.compiled.is_match(text)
     }
 
+    /// The expression with the anchors that it works with.
+    pub fn anchored(&self) -> &str {
+        self.compiled.as_str()
+    }
+
     /// The expression as written, without the anchors that it works with.
     pub fn as_str(&self) -> &str {
         &self.written

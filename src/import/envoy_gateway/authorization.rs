@@ -5,6 +5,7 @@ use super::super::cel::{
 };
 use super::super::manifest::Field;
 use super::super::out::{Commented, Map, Value};
+use super::cel;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Action {
@@ -15,12 +16,14 @@ enum Action {
 /// The policy's rules as one `authorization`.
 pub(super) fn translate(field: Field<'_>) -> Commented {
     let default = field.get("defaultAction").map_or(Action::Deny, |action| self::action(action));
+    let allows = |rule: Field<'_>| rule.text_of("action") == Some("Allow");
+    let only_allows = default == Action::Deny && field.list("rules").all(allows);
     let mut rules = Vec::new();
     for (index, rule) in field.list("rules").enumerate() {
         let action = rule.get("action").map_or(Action::Deny, |action| self::action(action));
         let name = rule.get("name").inspect(|name| name.exact("rule name")).and_then(Field::text);
         let name = name.map_or_else(|| format!("rule-{index}"), str::to_owned);
-        rules.push((name, action, condition(rule, action), rule.origin()));
+        rules.push((name, action, condition(rule, action, only_allows), rule.origin()));
     }
     if field.entries().next().is_none() {
         field.exact("no rules: everything is denied");
@@ -72,7 +75,7 @@ fn action(field: Field<'_>) -> Action {
     }
 }
 
-fn condition(rule: Field<'_>, action: Action) -> Cond {
+fn condition(rule: Field<'_>, action: Action, only_allows: bool) -> Cond {
     let mut parts = Vec::new();
     if let Some(operation) = rule.get("operation") {
         let methods = operation.texts("methods");
@@ -93,13 +96,29 @@ fn condition(rule: Field<'_>, action: Action) -> Cond {
         }
         parts.extend(conds);
     }
-    if let Some(cel) = rule.get("cel") {
-        cel.refused("Envoy's CEL names other things; write the rule in CEL of this gateway");
-    }
+    parts.extend(rule.get("cel").map(|cel| expression(cel, only_allows)));
     if rule.get("principal").is_none() && rule.get("cel").is_none() {
         rule.refused("a rule needs a `principal`");
     }
     Cond::all(parts)
+}
+
+/// `cel`. One that fails to evaluate matches nothing there; here that is so in an allow and nowhere else.
+fn expression(field: Field<'_>, only_allows: bool) -> Cond {
+    let translated = match field.text().filter(|_| only_allows) {
+        Some(text) => cel::translate(text),
+        None => Err("Envoy's CEL is taken over where all rules allow and the default is Deny".to_owned()),
+    };
+    match translated {
+        Ok(text) => {
+            field.exact("the expression, with this gateway's names");
+            Cond::test(format!("({text})"))
+        }
+        Err(why) => {
+            field.refused(why);
+            Cond::Never
+        }
+    }
 }
 
 /// The path. Where versions of Envoy Gateway differ about what follows it, the stricter reading is taken.

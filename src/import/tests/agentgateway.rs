@@ -77,7 +77,7 @@ fn a_check_before_the_choice_of_the_route_is_the_gateways() {
 #[test]
 fn the_host_is_the_authority_with_its_port() {
     for (expression, asked, written) in [
-        ("request.host == 'a.example:8080'", "a.example:8080", "request.authority == "),
+        ("request . host == 'a.example:8080'", "a.example:8080", "request.authority == "),
         ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
     ] {
         let rule = format!("authorization: {{policy: {{matchExpressions: [{}]}}}}", json!(expression));

@@ -445,3 +445,47 @@ fn trusted_proxies_come_from_the_client_traffic_policy() {
     let gateway = with(policy);
     assert!(gateway.yaml.contains("trustedProxies: ['10.0.0.0/8']"), "{}", gateway.yaml);
 }
+
+#[test]
+fn cel_keeps_its_meaning_where_all_rules_allow() {
+    let rule = |cel: &str| format!("rules: [{{action: Allow, cel: {}}}]", json!(cel));
+    let at = |target: &str| get(target).token(json!({}));
+    for (cel, requests) in [
+        ("request.path == '/foo?a=1'", vec![(at("/foo?a=1"), true), (at("/foo"), false)]),
+        ("request.path == '/foo'", vec![(at("/foo?a=1"), false), (at("/foo"), true)]),
+        (
+            "request.url_path == '/foo' && request.query.contains('a=')",
+            vec![(at("/foo?a=1"), true), (at("/foo"), false)],
+        ),
+        ("request.host == 'a.example:80'", vec![(at("/foo").host("a.example:80"), true), (at("/foo"), false)]),
+        ("request.method in ['PUT', \"POST\"]", vec![(at("/foo").method("PUT"), true), (at("/foo"), false)]),
+        // what fails there matches nothing, and so it is here
+        ("request.headers['x'].startsWith('a')", vec![(at("/foo").header("x", "ab"), true), (at("/foo"), false)]),
+        (
+            "request.headers['x'] == 'a' || request.method == 'GET'",
+            vec![(at("/foo"), true), (at("/foo").method("PUT"), false)],
+        ),
+    ] {
+        table(&rule(cel), &requests);
+    }
+    let both = "rules: [{action: Allow, cel: \"request.method == 'GET' || false\", principal: {headers: [{name: x, values: [a]}]}}]";
+    let with = |method: &str| at("/foo").header("x", "a").method(method);
+    table(both, &[(with("GET"), true), (at("/foo"), false), (with("PUT"), false)]);
+    for (cel, words) in [
+        ("jwt == null", "`jwt` is not known"),
+        ("source.address == 'a'", "`source` is not known"),
+        ("metadata.filter_metadata['a'] == 'b'", "`metadata` is not known"),
+        ("request.headers.x == 'a'", "`x` is not known"),
+        ("request.time == 'a'", "only method, headers"),
+        ("request == 'a'", "only method, headers"),
+        ("request.method.matches('(')", ""),
+        ("request.method ==", ""),
+    ] {
+        let spec = format!("authorization: {{{}}}", rule(cel));
+        let manifests = format!("{ROUTES}{}", policy("p", "kind: HTTPRoute, name: foo", &spec));
+        let imported = run(Dialect::EnvoyGateway, &manifests, &mapped());
+        let told = report(&imported);
+        let said = told.lines().any(|line| line.contains("cel: refused") && line.contains(words));
+        assert!(imported.config.is_none() && said, "{cel}\n{told}");
+    }
+}

@@ -85,6 +85,7 @@ fn router(ways: &[Way]) -> Router<usize> {
     for way in ways {
         router.add(&way.host, &way.path, way.conditions.clone(), Arc::new(way.target));
     }
+    router.seal();
     router
 }
 
@@ -320,7 +321,12 @@ fn any_way() -> impl Strategy<Value = String> {
         "(/[ab]){0,3}/?".prop_map(|p| format!("{p}*")),
         "(/[ab]){1,3}",
         Just("~/a.*".to_owned()),
+        Just("~/a/b.*".to_owned()),
         Just("~/[ab]/b".to_owned()),
+        Just("~.*/b".to_owned()),
+        Just("~.*a.*".to_owned()),
+        Just("~/(a|b)(/.*)?".to_owned()),
+        Just("~(?i)/A/?b?".to_owned()),
     ]
     .prop_map(|p| if p == "*" { "/*".to_owned() } else { p });
     let conditions = prop_oneof![
@@ -337,11 +343,39 @@ fn any_asked() -> impl Strategy<Value = String> {
     (host, "(/[ab]){1,4}/?|/", query, rest).prop_map(|(host, path, query, rest)| format!("{host} {path}{query} {rest}"))
 }
 
+#[test]
+fn many_regular_expressions_keep_their_order() {
+    let mut ways = Vec::new();
+    for at in 0..300 {
+        ways.push(format!("- ~/known/{at}/.*"));
+        ways.push(format!("- ~.*/loose/{at}"));
+    }
+    // of the same length as others, and later in the file
+    ways.extend(["- ~.*/l..se/7".to_owned(), "- ~/kn.wn/7/.*".to_owned(), "- ~.*/loose/299 POST".to_owned()]);
+    let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at)).collect();
+    let (sealed, mut unsealed) = (router(&ways), Router::default());
+    ways.iter().for_each(|way| unsealed.add(&way.host, &way.path, way.conditions.clone(), Arc::new(way.target)));
+    for (request, target) in [
+        ("h /known/7/x", Some(14)),
+        ("h /x/loose/7", Some(15)),
+        ("h /known/299/loose/299", Some(598)),
+        ("h /loose/299 POST", Some(602)),
+        ("h /known/300/x", None),
+        ("h /kn\u{f6}wn/7/x", Some(601)),
+        ("h /x/looose/7", None),
+    ] {
+        let asked = asked(request);
+        assert_eq!(choose(&sealed, &asked), target, "{request}");
+        assert_eq!(choose(&unsealed, &asked), target, "{request}");
+        assert_eq!(model(&ways, &asked), target, "{request}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn the_router_chooses_as_the_contract_says(
-        ways in proptest::collection::vec(any_way(), 1..12), requests in proptest::collection::vec(any_asked(), 1..8),
+        ways in proptest::collection::vec(any_way(), 1..24), requests in proptest::collection::vec(any_asked(), 1..8),
     ) {
         let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at)).collect();
         let router = router(&ways);

@@ -4,12 +4,13 @@
 mod parsers;
 mod slow;
 mod tokens;
+mod wire;
 
 /// What is done with one input.
 pub type Body = fn(&[u8]);
 
 /// Every target: its name, which is also its corpus's, and its body.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("token", tokens::token),
     ("claims", tokens::claims),
     ("authorization", tokens::authorization),
@@ -18,6 +19,8 @@ pub const TARGETS: [(&str, Body); 8] = [
     ("config", parsers::config),
     ("path_host", parsers::path_host),
     ("cel", parsers::cel),
+    ("head", wire::head),
+    ("http1", wire::http1),
 ];
 
 /// The body of a target.

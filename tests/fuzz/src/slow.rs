@@ -1,6 +1,6 @@
 //! An independent judgement of a token: slow, plain, and by other code than the gateway's.
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::tokens::{AUDIENCE, ISSUER, LEEWAY, LIFETIME, NOW, SECRET};
@@ -22,12 +22,11 @@ pub fn accepts(token: &str) -> bool {
     good_header && signed(token) && good_claims(&claims)
 }
 
+/// The signature alone: a whole decoding would also read parameters of the header that are to be ignored.
 fn signed(token: &str) -> bool {
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_secret(SECRET), &validation).is_ok()
+    let Some((input, signature)) = token.rsplit_once('.') else { return false };
+    let key = DecodingKey::from_secret(SECRET);
+    jsonwebtoken::crypto::verify(signature, input.as_bytes(), &key, Algorithm::HS256).unwrap_or(false)
 }
 
 fn good_claims(claims: &Map<String, Value>) -> bool {

@@ -98,7 +98,6 @@ fn judged(policy: &JwtAuth, token: &[u8]) -> Option<Authentication> {
     );
     let checks = policy.checks(&first);
     assert!(checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::NotChecked)) == accepted);
-    assert_eq!(checks.iter().filter(|check| check.outcome == Outcome::Failed).count(), usize::from(!accepted));
     Some(first)
 }
 
@@ -148,12 +147,15 @@ pub fn authorization(data: &[u8]) {
 
 /// The input as a claim that becomes a header: it arrives as it is, or the request is refused.
 pub fn claim_headers(data: &[u8]) {
-    let claim: Value = serde_json::from_slice(data).unwrap_or_else(|_| String::from_utf8_lossy(data).into());
+    let read: Option<Value> = serde_json::from_slice(data).ok();
+    let literal = match &read {
+        Some(_) => String::from_utf8_lossy(data).trim().to_owned(),
+        None => Value::from(String::from_utf8_lossy(data)).to_string(),
+    };
+    let claim = without_minus_zero(read.unwrap_or_else(|| serde_json::from_str(&literal).expect("JSON")));
     let entry =
         |name: &'static str, json| ClaimHeader { path: vec!["c".into()], header: HeaderName::from_static(name), json };
-    let mut claims: Value = serde_json::from_str(CLAIMS).expect("JSON");
-    claims["c"] = claim.clone();
-    let payload = claims.to_string();
+    let payload = format!("{},\"c\":{literal}}}", CLAIMS.trim_end_matches('}'));
     let token = signed(HEADER.as_bytes(), payload.as_bytes());
     let written = |entries| {
         let result = judged(&policy(Mode::Strict, Vec::new(), entries), token.as_bytes())?;
@@ -175,6 +177,9 @@ pub fn claim_headers(data: &[u8]) {
         match &claim {
             Value::Null => assert_eq!(text, None),
             Value::String(own) => assert_eq!(text, Some(own.as_str())),
+            Value::Number(_) if literal.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) => {
+                assert_eq!(text, Some(if literal == "-0" { "0" } else { literal.as_str() }), "every digit");
+            }
             Value::Bool(_) | Value::Number(_) => assert_eq!(text, Some(claim.to_string().as_str())),
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
                 let own: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
@@ -182,5 +187,15 @@ pub fn claim_headers(data: &[u8]) {
             }
             Value::Array(_) | Value::Object(_) => assert!(text.is_some()),
         }
+    }
+}
+
+/// JSON has one zero.
+fn without_minus_zero(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.as_f64() == Some(0.0) && number.to_string().starts_with('-') => 0.into(),
+        Value::Array(items) => items.into_iter().map(without_minus_zero).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, own)| (name, without_minus_zero(own))).collect(),
+        other => other,
     }
 }

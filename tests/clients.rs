@@ -1,0 +1,398 @@
+//! The gateway among programs that others wrote: curl, h2load, nginx, gRPC's own library and grpcurl, a browser, and
+//! frames put together with PyPI's `h2`. A test whose program is missing says that it was skipped, unless
+//! `PORTCULLIS_CLIENTS` names the folder of a Python environment that has what `tests/clients/requirements.txt` says:
+//! then nothing may be missing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "what is skipped should be seen")]
+
+mod support;
+
+use std::fmt::Display;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::mint::{self, Alg, Key};
+use support::{Answer, Backend, InProcess, PATIENCE, TempDir, eventually, nobody};
+
+/// How long a program may take.
+const LIMIT: Duration = Duration::from_secs(50);
+
+/// Where the Python environment is, if everything must be there.
+fn environment() -> Option<PathBuf> {
+    std::env::var_os("PORTCULLIS_CLIENTS").map(PathBuf::from)
+}
+
+/// A program by its name, or a word on why there is none.
+#[track_caller]
+fn program(name: &str) -> Option<PathBuf> {
+    let own = environment().map(|folder| folder.join("bin"));
+    let mut folders: Vec<PathBuf> = own.into_iter().collect();
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    folders.extend(["/usr/sbin".into(), "/sbin".into()]);
+    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        assert!(environment().is_none(), "{name} is missing");
+        eprintln!("skipped: there is no {name}");
+    }
+    found
+}
+
+/// A Python that has these modules.
+#[track_caller]
+fn python(modules: &str) -> Option<Command> {
+    let path = program(if environment().is_some() { "python" } else { "python3" })?;
+    let probe = Command::new(&path).args(["-c", &format!("import {modules}")]).output().expect("python");
+    if !probe.status.success() {
+        assert!(environment().is_none(), "{}", String::from_utf8_lossy(&probe.stderr));
+        eprintln!("skipped: Python has not all of {modules}");
+        return None;
+    }
+    let mut command = Command::new(path);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("GRPC_VERBOSITY", "ERROR");
+    Some(command)
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(support::ROOT).join("tests/clients").join(name)
+}
+
+/// Runs a program to its end; what it wrote.
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program");
+    let id = child.id();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIMIT).is_err() {
+            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("its output");
+    let _ = done.send(());
+    output
+}
+
+/// The same for one that must succeed.
+#[track_caller]
+fn text(command: &mut Command) -> String {
+    let output = run(command);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// A program that serves until this is dropped.
+struct Peer(Child);
+
+impl Peer {
+    /// One that prints its port as its first line.
+    #[track_caller]
+    fn start(command: &mut Command) -> (Self, SocketAddr) {
+        let mut peer = Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a program"));
+        let mut line = String::new();
+        BufReader::new(peer.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (peer, SocketAddr::from(([127, 0, 0, 1], line.trim().parse().expect("a port"))))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A certificate for `localhost`, which is its own authority.
+struct Tls {
+    folder: TempDir,
+    listener: String,
+}
+
+impl Tls {
+    fn new() -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let own = rcgen::generate_simple_self_signed(names).unwrap();
+        let folder = TempDir::new();
+        let (cert, key) =
+            (folder.write("cert.pem", own.cert.pem()), folder.write("key.pem", own.signing_key.serialize_pem()));
+        let listener = format!("tls: {{cert: '{}', key: '{}'}},", cert.display(), key.display());
+        Self { folder, listener }
+    }
+
+    fn cert(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+}
+
+fn strict(key: &Key, more: &str) -> String {
+    let keys = mint::jwks([key]);
+    format!(
+        "jwtAuth: {{mode: strict, issuer: agentgateway.dev, audiences: [test.agentgateway.dev], jwks: '{keys}'{more}}}"
+    )
+}
+
+/// A gateway with this listener and these policies, which sends all to one backend.
+fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) -> InProcess {
+    InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{{listener} routes: [{{policies: {{{policies}}}, backends: [{{host: '{backend}'{more}}}]}}]}}]}}]"
+    ))
+}
+
+#[test]
+fn curl_is_served_by_each_version_with_and_without_tls() {
+    let Some(curl) = program("curl") else { return };
+    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let backend = Backend::start(|request| {
+        Answer::new(200, &[("content-type", "text/plain")], format!("{} {}", request.method(), request.body.len()))
+    });
+    let upload = tls.folder.write("upload", vec![b'x'; 3 << 20]);
+    let bearer = format!("Authorization: Bearer {}", key.token(&mint::claims()));
+    for (scheme, listener) in [("http", ""), ("https", tls.listener.as_str())] {
+        let gateway = gateway(listener, &strict(&key, ""), backend.address(), "");
+        let url = format!("{scheme}://localhost:{}/a", gateway.address().port());
+        for (version, expected) in [
+            ("--http1.0", "1"),
+            ("--http1.1", "1.1"),
+            // curl asks for HTTP/2 by an upgrade in cleartext, which is not granted, and by ALPN in TLS
+            ("--http2", if scheme == "https" { "2" } else { "1.1" }),
+            ("--http2-prior-knowledge", "2"),
+        ] {
+            let curl = || {
+                let mut command = Command::new(&curl);
+                command.args(["-sS", "-m", "20", version, "-w", "|%{http_code}|%{http_version}", "--cacert"]);
+                command.arg(tls.cert());
+                command
+            };
+            let whole = |status: &str, body: &str| format!("{body}|{status}|{expected}");
+            let refused = text(curl().arg(&url));
+            let sentence = "authentication failure: no bearer token found";
+            assert_eq!(refused.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
+            let good = text(curl().args(["-H", &bearer, &url]));
+            assert_eq!(good.replace("|1.0", "|1"), whole("200", "GET 0"), "{scheme} {version}");
+            let sent = text(curl().args(["-H", &bearer, "-T"]).arg(&upload).arg(&url));
+            assert_eq!(sent.replace("|1.0", "|1"), whole("200", &format!("PUT {}", 3 << 20)), "{scheme} {version}");
+            // curl waits for `100 Continue` before it sends so much, and must see the refusal instead; on HTTP/2, where
+            // it does not wait, older ones take the end of the stream that RFC 9113 §8.1 asks for as an error
+            if expected != "2" {
+                let kept = text(curl().arg("-T").arg(&upload).arg(&url));
+                assert_eq!(kept.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
+            }
+        }
+    }
+    assert!(backend.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn h2load_gets_an_answer_to_every_request() {
+    let Some(h2load) = program("h2load") else { return };
+    let (tls, backend) = (Tls::new(), Backend::start(|_| Answer::new(200, &[], "x".repeat(2000))));
+    for (scheme, listener, version) in
+        [("http", "", "-ph2c"), ("http", "", "--h1"), ("https", tls.listener.as_str(), "-ph2c")]
+    {
+        let gateway = gateway(listener, "", backend.address(), "");
+        let url = format!("{scheme}://localhost:{}/", gateway.address().port());
+        let said = text(Command::new(&h2load).args(["-n", "2000", "-c", "20", "-m", "20", version, &url]));
+        let good = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert!(said.contains(good) && said.contains("status codes: 2000 2xx"), "{scheme} {version}: {said}");
+    }
+}
+
+#[test]
+fn nginx_is_a_backend_like_any_other() {
+    let Some(nginx) = program("nginx") else { return };
+    let folder = TempDir::new();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    folder.write("large", &large);
+    folder.write("small.txt", "small");
+    let here = folder.path().display();
+    let config = folder.write(
+        "nginx.conf",
+        format!(
+            "daemon off; master_process off; worker_processes 1; pid {here}/pid; error_log {here}/error.log;
+             events {{}}
+             http {{
+               access_log off; client_body_temp_path {here}; proxy_temp_path {here}; fastcgi_temp_path {here};
+               uwsgi_temp_path {here}; scgi_temp_path {here}; root {here}; keepalive_requests 3; client_max_body_size 1m;
+               gzip on; gzip_min_length 1000; gzip_types *; gzip_proxied any;
+               server {{ listen unix:{here}/h1; location /echo {{ return 200 $request_method:$http_host:$request_uri; }} }}
+               server {{ listen unix:{here}/h2 http2; }}
+             }}"
+        ),
+    );
+    let child = Command::new(nginx).arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg("stderr").spawn();
+    let _peer = Peer(child.expect("nginx"));
+    for (socket, more) in [("h1", ""), ("h2", ", policies: {protocol: http2}")] {
+        let path = folder.path().join(socket);
+        eventually(PATIENCE, "nginx listens", || UnixStream::connect(&path).ok());
+        let gateway = gateway("", "", format!("unix:{}", path.display()), more);
+        let mut client = gateway.client();
+        // nginx closes each connection after three requests; nobody notices
+        for _ in 0..10 {
+            assert_eq!(client.get("/small.txt", &[]).text(), "small");
+        }
+        assert!(client.get("/large", &[]).body == large, "byte for byte");
+        let part = client.get("/large", &[("range", "bytes=1000-1999")]);
+        assert_eq!((part.status(), part.body == large[1000..2000]), (206, true));
+        let etag = client.get("/small.txt", &[]).header("etag").unwrap().to_owned();
+        assert_eq!(client.get("/small.txt", &[("if-none-match", &etag)]).status(), 304);
+        let zipped = client.get("/large", &[("accept-encoding", "gzip")]);
+        assert_eq!((zipped.status(), zipped.header("content-encoding")), (200, Some("gzip")));
+        assert_eq!(zipped.body.get(..2), Some(&[0x1f, 0x8b][..]), "as nginx made it");
+        let head = client.send("HEAD /large HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
+        assert_eq!(head.header("content-length"), Some(large.len().to_string().as_str()));
+        assert_eq!(client.get("/nothing", &[]).status(), 404);
+        let posted = client.send("POST /small.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").response();
+        assert_eq!(posted.status(), 405);
+        // more than nginx takes: its refusal comes while the body is under way
+        let mut client = gateway.client();
+        client.send(format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 8 << 20));
+        client.send(vec![b'x'; 8 << 20]);
+        assert_eq!(client.response().status(), 413);
+        assert_eq!(gateway.client().get("/small.txt", &[]).text(), "small");
+    }
+    let gateway = gateway("", "", format!("unix:{here}/h1"), "");
+    let target = gateway.client().get("/./echo//%61?q=%2f", &[]);
+    assert_eq!(target.text(), "GET:localhost:/echo/a?q=%2f", "what was judged is what nginx reads");
+}
+
+/// A gateway that lets tokens of the key call `test.Peer`, but for one method, and knows a dead backend.
+fn before_grpc(listener: &str, key: &Key, peer: SocketAddr) -> InProcess {
+    let policies = strict(key, ", claimsToHeaders: [{claim: sub, header: x-user}]");
+    let rules = r#"authorization: {rules: [{deny: 'request.path == "/test.Peer/Denied"'}]}"#;
+    let dead = nobody();
+    InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{{listener} policies: {{{policies}, {rules}}}, routes: [
+          {{matches: [{{path: {{pathPrefix: /test.Peer}}}}], backends: [{{host: '{peer}'}}]}},
+          {{matches: [{{path: {{pathPrefix: /dead.Peer}}}}], backends: [{{host: '{dead}'}}]}}]}}]}}]"
+    ))
+}
+
+#[test]
+fn grpcs_own_library_calls_through() {
+    let Some(mut serve) = python("grpc") else { return };
+    let (_peer, address) = Peer::start(serve.arg(script("grpc_peer.py")).arg("serve"));
+    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    for listener in ["", tls.listener.as_str()] {
+        let gateway = before_grpc(listener, &key, address);
+        let mut call = python("grpc").unwrap();
+        call.arg(script("grpc_peer.py")).arg("call").arg(gateway.address().port().to_string());
+        call.arg(key.token(&mint::claims()));
+        if !listener.is_empty() {
+            call.arg(tls.cert());
+        }
+        assert_eq!(text(&mut call), "ok\n", "{}", gateway.log());
+    }
+}
+
+#[test]
+fn grpcurl_calls_through() {
+    let (Some(grpcurl), Some(mut serve)) = (program("grpcurl"), python("grpc")) else { return };
+    let (_peer, address) = Peer::start(serve.arg(script("grpc_peer.py")).arg("serve"));
+    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let bearer = format!("authorization: Bearer {}", key.token(&mint::claims()));
+    for listener in ["", tls.listener.as_str()] {
+        let gateway = before_grpc(listener, &key, address);
+        let at = format!("localhost:{}", gateway.address().port());
+        let grpcurl = |arguments: &[&str]| {
+            let mut command = Command::new(&grpcurl);
+            command.arg("-import-path").arg(script("")).args(["-proto", "peer.proto", "-max-time", "20"]);
+            match listener {
+                "" => command.arg("-plaintext"),
+                _ => command.arg("-cacert").arg(tls.cert()),
+            };
+            let (method, options) = arguments.split_last().unwrap();
+            run(command.args(options).arg(&at).arg(method))
+        };
+        let good = grpcurl(&["-H", &bearer, "-d", r#"{"text":"hello"}"#, "test.Peer/Unary"]);
+        let said = String::from_utf8_lossy(&good.stdout);
+        assert!(good.status.success() && said.contains(r#""text": "hello""#), "{said}{good:?}");
+        let many = r#"{"text":"a"}{"text":"b"}{"text":"c"}"#;
+        let streamed = grpcurl(&["-H", &bearer, "-d", many, "test.Peer/Echoed"]);
+        assert_eq!(String::from_utf8_lossy(&streamed.stdout).matches("text").count(), 3, "{streamed:?}");
+        for (options, code) in [(&[][..], "Unauthenticated"), (&["-H", &bearer], "PermissionDenied")] {
+            let refused = grpcurl(&[options, &["test.Peer/Denied"]].concat());
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains(&format!("Code: {code}")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_websocket_library_talks_through() {
+    let Some(mut serve) = python("websockets") else { return };
+    let (_peer, address) = Peer::start(serve.arg(script("ws_peer.py")));
+    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    for (scheme, listener) in [("ws", ""), ("wss", tls.listener.as_str())] {
+        let gateway = gateway(listener, &strict(&key, ""), address, "");
+        let mut client = python("websockets").unwrap();
+        client.arg(script("ws_client.py")).arg(format!("{scheme}://localhost:{}/", gateway.address().port()));
+        client.arg(key.token(&mint::claims()));
+        if !listener.is_empty() {
+            client.arg(tls.cert());
+        }
+        assert_eq!(text(&mut client), "ok\n", "{}", gateway.log());
+    }
+}
+
+/// What the browser does: a WebSocket without a token, then one with the token as a cookie.
+const PAGE: &str = r#"<!doctype html><script>
+const talk = () => new Promise(done => {
+  const socket = new WebSocket(`ws://${location.host}/ws`), got = [];
+  socket.onopen = () => { socket.send("hello"); socket.send("x".repeat(100000)); };
+  socket.onmessage = event => { got.push(event.data.length); if (got.length == 2) socket.close(4000, "enough"); };
+  socket.onclose = event => done(`${got.join("-")}.${event.code}`);
+});
+(async () => {
+  const without = await talk();
+  document.cookie = "session=TOKEN";
+  const withToken = await talk();
+  await fetch(`/done/${without}/${withToken}`);
+})();
+</script>"#;
+
+#[test]
+fn a_browser_opens_a_websocket_with_its_cookie() {
+    let (Some(chromium), Some(mut serve)) = (program("chromium"), python("websockets")) else { return };
+    let (_peer, sockets) = Peer::start(serve.arg(script("ws_peer.py")));
+    let key = Key::new(Alg::Es256, "k1");
+    let page = PAGE.replace("TOKEN", &key.token(&mint::claims()));
+    let pages = Backend::start(move |_| Answer::new(200, &[("content-type", "text/html")], &page));
+    let policies = strict(&key, ", locations: [{cookie: {name: session}}]");
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{routes: [
+          {{matches: [{{path: {{exact: /ws}}}}], policies: {{{policies}}}, backends: [{{host: '{sockets}'}}]}},
+          {{backends: [{{host: '{}'}}]}}]}}]}}]",
+        pages.address()
+    ));
+    let profile = TempDir::new();
+    let mut command = Command::new(chromium);
+    command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    command.arg(format!("http://127.0.0.1:{}/", gateway.address().port()));
+    let _browser = Peer(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("chromium"));
+    let begun = Instant::now();
+    let told = eventually(LIMIT, "the browser's word", || {
+        pages.requests().iter().find_map(|request| Some(request.target().strip_prefix("/done/")?.to_owned()))
+    });
+    assert_eq!(told, ".1006/5-100000.4000", "after {:?}", begun.elapsed());
+}
+
+#[test]
+fn frames_that_no_library_sends_are_refused_and_no_request_comes_of_them() {
+    let Some(mut frames) = python("h2, hpack, hyperframe") else { return };
+    let backend = Backend::start(|request| Answer::new(200, &[], &request.body));
+    let rules = r#"authorization: {rules: [{deny: 'request.path.startsWith("/denied")'}]}"#;
+    let gateway = gateway("", rules, backend.address(), "");
+    let said = text(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));
+    assert_eq!(said, "ok\n");
+    for seen in backend.requests().iter().filter(|request| request.complete) {
+        let target = seen.target();
+        assert!(matches!(target, "/" | "/echo" | "/evil/denied"), "{target}");
+        assert!(seen.trailers.0.is_empty() && matches!(seen.header("host"), Some("a" | "A:80")), "{seen:?}");
+    }
+}

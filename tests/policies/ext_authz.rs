@@ -1,0 +1,469 @@
+//! `extAuthz`, asked by Envoy's gRPC protocol and by plain requests, and what it sees of bodies.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::grpc::{self, GrpcServer, Reply, field, number};
+use crate::support::mint;
+use crate::support::{Answer, Backend, InProcess, ROOT};
+use crate::{dead_end, fault, gateway, with};
+
+/// A `HeaderValueOption`; `append` stands for the deprecated field, `action` for its successor.
+fn header(key: &str, value: &str, append: Option<bool>, action: u64) -> Vec<u8> {
+    let mut option = field(1, [field(1, key), field(2, value)].concat());
+    option.extend(append.map(|append| field(2, number(1, append.into()))).unwrap_or_default());
+    option.extend(number(3, action));
+    option
+}
+
+/// An answer that allows, with this `OkHttpResponse` and these further fields.
+fn allowed(ok: Vec<u8>, more: Vec<u8>) -> Reply {
+    Reply::of([field(1, number(1, 0)), field(3, ok), more].concat())
+}
+
+/// An answer that refuses with `PERMISSION_DENIED` and these further fields.
+fn refused(more: Vec<u8>) -> Reply {
+    Reply::of([field(1, number(1, 7)), more].concat())
+}
+
+fn authorization(call: &grpc::Call) -> String {
+    let headers = grpc::at(&call.message, &[1, 4, 2, 3]);
+    let found = headers.iter().find(|entry| grpc::text(entry, &[1]) == "authorization");
+    found.map(|entry| grpc::text(entry, &[2])).unwrap_or_default()
+}
+
+const PATIENT: &str = "timeout: 5s";
+
+#[test]
+fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
+    let backend = Backend::start(|_| Answer::new(200, &[("x-checked", "no")], "ok"));
+    let service = GrpcServer::start(|_| {
+        let ok = [
+            field(2, header("x-user", "alice", None, 0)),
+            field(2, header("x-role", "reader", Some(true), 0)),
+            field(2, header("x-absent", "new", None, 1)),
+            field(2, header("x-present", "new", None, 1)),
+            field(2, header("x-nobody", "new", None, 3)),
+            field(5, "x-admin"),
+            field(6, header("x-checked", "yes", None, 0)),
+            field(7, [field(1, "tenant"), field(2, "a&b")].concat()),
+            field(8, "debug"),
+        ];
+        // {"plan": "gold", "seats": 3.0}
+        let metadata = [
+            field(1, [field(1, "plan"), field(2, field(3, "gold"))].concat()),
+            field(1, [field(1, "seats"), field(2, [&[0x11][..], &3.0_f64.to_le_bytes()].concat())].concat()),
+        ];
+        allowed(ok.concat(), field(4, metadata.concat()))
+    });
+    let policies = format!(
+        "extAuthz: {{host: '{}', {PATIENT}, protocol: {{grpc: {{context: {{shop: main}}}}}}}}, \
+         localRateLimit: [{{maxTokens: 2, fillInterval: 60s, key: extauthz.plan}}], \
+         transformations: {{request: {{set: {{x-seats: 'extauthz.seats + 1'}}}}, response: {{set: {{x-plan: extauthz.plan}}}}}}, $JWT",
+        service.address()
+    );
+    let (gateway, key) = with(&policies, &backend);
+    let token = format!("Bearer {}", key.token(&mint::claims_with(json!({"sub": "alice"}))));
+    let ask = || {
+        gateway
+            .client()
+            .send(format!(
+                "POST /a/./b?debug=1&q=%2f&tenant=evil HTTP/1.1\r\nHost: Shop.test:80\r\nAuthorization: {token}\r\n\
+                 X-User: mallory\r\nX-Role: admin\r\nX-Admin: 1\r\nX-Present: old\r\nX-Twice: 1\r\nX-Twice: 2\r\n\
+                 Content-Length: 4\r\n\r\nbody"
+            ))
+            .response()
+    };
+    let answer = ask();
+    assert_eq!(
+        (answer.status(), answer.header("x-checked"), answer.header("x-plan")),
+        (200, Some("yes"), Some("gold"))
+    );
+    let seen = &backend.wait_for(1)[0];
+    assert_eq!((seen.target(), seen.text()), ("/a/b?q=%2f&tenant=a%26b", "body"));
+    for (name, lines) in [
+        ("x-user", &["alice"][..]),
+        ("x-role", &["admin", "reader"]),
+        ("x-absent", &["new"]),
+        ("x-present", &["old"]),
+        ("x-nobody", &[]),
+        ("x-admin", &[]),
+        ("x-seats", &["4"]),
+        ("host", &["Shop.test:80"]),
+    ] {
+        assert_eq!(seen.headers.all(name), lines, "{name}");
+    }
+
+    let call = service.calls().remove(0);
+    assert_eq!(
+        (call.head.method.as_str(), call.head.uri.path()),
+        ("POST", "/envoy.service.auth.v3.Authorization/Check")
+    );
+    assert_eq!(call.head.uri.authority().unwrap().as_str(), service.address().to_string());
+    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "5000m")] {
+        assert_eq!(call.head.headers[name], value);
+    }
+    let http = &grpc::at(&call.message, &[1, 4, 2])[0];
+    let told = |number| grpc::text(http, &[number]);
+    assert_eq!(
+        (told(2), told(4), told(5)),
+        ("POST".into(), "/a/b?debug=1&q=%2f&tenant=evil".into(), "Shop.test:80".into())
+    );
+    assert_eq!(
+        (told(6), told(10), told(11), told(12)),
+        ("http".into(), "HTTP/1.1".into(), String::new(), String::new())
+    );
+    let headers: Vec<_> =
+        grpc::at(http, &[3]).iter().map(|entry| (grpc::text(entry, &[1]), grpc::text(entry, &[2]))).collect();
+    let value = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    for (name, expected) in [
+        ("x-twice", Some("1,2")),
+        ("x-user", Some("mallory")),
+        ("authorization", Some(token.as_str())),
+        (":path", Some("/a/b?debug=1&q=%2f&tenant=evil")),
+        (":method", Some("POST")),
+        (":authority", Some("Shop.test:80")),
+        ("x-envoy-auth-partial-body", None),
+    ] {
+        assert_eq!(value(name), expected, "{name}");
+    }
+    assert_eq!(grpc::text(&call.message, &[1, 1, 1, 1, 2]), "127.0.0.1");
+    assert_eq!(grpc::text(&call.message, &[1, 10, 1]) + &grpc::text(&call.message, &[1, 10, 2]), "shopmain");
+    assert_eq!(grpc::text(&call.message, &[1, 11, 1, 1]), "envoy.filters.http.jwt_authn");
+    let claims = grpc::at(&call.message, &[1, 11, 1, 2, 1]);
+    assert_eq!(grpc::text(&claims[0], &[1]), "jwt_payload");
+    let sub = grpc::at(&claims[0], &[2, 5, 1]).into_iter().find(|claim| grpc::text(claim, &[1]) == "sub").unwrap();
+    assert_eq!(grpc::text(&sub, &[2, 3]), "alice");
+
+    assert_eq!((ask().status(), ask().status()), (200, 429), "the bucket is that of what the service said");
+}
+
+#[test]
+fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
+    let backend = Backend::ok();
+    let service = GrpcServer::start(|call| match authorization(call).as_str() {
+        "words" => refused(field(
+            2,
+            [
+                field(1, number(1, 302)),
+                field(2, header("location", "https://login.test/", None, 0)),
+                field(2, header("content-length", "7", None, 0)),
+                field(2, header("set-cookie", "a=1", Some(true), 0)),
+                field(2, header("set-cookie", "b=2", Some(true), 0)),
+                field(3, "log in"),
+            ]
+            .concat(),
+        )),
+        "wordless" => refused(Vec::new()),
+        "odd" => refused(field(3, field(2, header("x-user", "alice", None, 0)))),
+        "empty" => Reply::of(Vec::new()),
+        other => panic!("{other}"),
+    });
+    let policies =
+        format!("extAuthz: {{host: '{}', {PATIENT}}}, cors: {{allowOrigins: ['https://app.test']}}", service.address());
+    let (gateway, _) = with(&policies, &backend);
+    let ask = |credential: &str, more: &[(&str, &str)]| {
+        let headers = [&[("authorization", credential), ("origin", "https://app.test")], more].concat();
+        gateway.client().get("/", &headers)
+    };
+    let words = ask("words", &[]);
+    assert_eq!((words.status(), words.text(), words.header("location")), (302, "log in", Some("https://login.test/")));
+    assert_eq!(words.headers.all("content-length"), ["6"]);
+    assert_eq!(words.headers.all("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(words.header("access-control-allow-origin"), Some("https://app.test"));
+    for credential in ["wordless", "odd"] {
+        let answer = ask(credential, &[("accept", "application/json")]);
+        assert_eq!((answer.status(), &answer.json()["code"]), (403, &json!("ext_authz_denied")), "{credential}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+    }
+    assert_eq!(backend.requests().len(), 0);
+    assert_eq!(ask("empty", &[]).status(), 200, "a status that is not there is OK");
+    let over_grpc = ask("words", &[("content-type", "application/grpc")]);
+    assert_eq!((over_grpc.status(), over_grpc.header("grpc-status"), over_grpc.text()), (200, Some("2"), ""));
+    assert_eq!(over_grpc.header("grpc-message"), Some("log%20in"));
+    let over_grpc = ask("wordless", &[("content-type", "application/grpc")]);
+    assert_eq!((over_grpc.status(), over_grpc.header("grpc-status")), (200, Some("7")));
+    let lines = gateway.lines(6);
+    assert_eq!(lines.iter().filter(|line| line["reason"] == "ext_authz_denied").count(), 5, "{lines:?}");
+}
+
+#[test]
+fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
+    let backend = Backend::ok();
+    let ok = || [field(1, number(1, 0)), field(3, field(2, header("x-user", "alice", None, 0)))].concat();
+    let service = GrpcServer::start(move |call| match authorization(call).as_str() {
+        "failed" => Reply { message: Some(ok()), status: Some("13"), delay: Duration::ZERO },
+        "no status" => Reply { message: Some(ok()), status: None, delay: Duration::ZERO },
+        "no message" => Reply { message: None, status: Some("0"), delay: Duration::ZERO },
+        "garbage" => Reply::of(vec![0xff; 40]),
+        "too long" => Reply::of(field(9, vec![b'x'; 100_000])),
+        "host" => allowed(field(2, header("host", "evil.test", None, 0)), Vec::new()),
+        "path" => allowed(field(2, header(":path", "/admin", None, 0)), Vec::new()),
+        "split" => allowed(field(2, header("x-user", "a\r\nx-admin: 1", None, 0)), Vec::new()),
+        "slow" => Reply { delay: Duration::from_secs(3600), ..Reply::of(ok()) },
+        other => panic!("{other}"),
+    });
+    let cases = ["failed", "no status", "no message", "garbage", "too long", "host", "path", "split", "slow"];
+    let plain = Backend::ok();
+    let dead = dead_end();
+    for (mode, status) in [("deny", 403), ("{denyWithStatus: 503}", 503), ("allow", 200)] {
+        let policy = |host: &str, timeout: &str| {
+            with(&format!("extAuthz: {{host: '{host}', failureMode: {mode}, timeout: {timeout}}}"), &backend).0
+        };
+        let (patient, hasty) =
+            (policy(&service.address().to_string(), "5s"), policy(&service.address().to_string(), "50ms"));
+        for case in cases {
+            let gateway = if case == "slow" { &hasty } else { &patient };
+            assert_eq!(gateway.client().get("/", &[("authorization", case)]).status(), status, "{mode} {case}");
+            assert_eq!(gateway.lines(1)[0]["reason"].is_null(), status == 200, "{mode} {case}");
+        }
+        for host in [&dead, &plain.address().to_string()] {
+            assert_eq!(policy(host, "5s").client().get("/", &[]).status(), status, "{mode} {host}");
+        }
+    }
+    let seen = backend.wait_for(cases.len() + 2);
+    assert!(seen.iter().all(|request| request.header("x-user").is_none() && request.header("x-admin").is_none()));
+}
+
+/// Sends a body in pieces and reads the answer.
+fn post(gateway: &InProcess, framing: &str, pieces: &[&[u8]]) -> crate::support::Message {
+    let mut client = gateway.client();
+    client.send(format!("POST /up HTTP/1.1\r\nHost: h\r\nAuthorization: x\r\n{framing}\r\n\r\n"));
+    for piece in pieces {
+        client.send(piece);
+    }
+    client.response()
+}
+
+#[test]
+fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
+    let backend = Backend::ok();
+    let grpc_service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
+    let http_service = Backend::ok();
+    let large: Vec<u8> = (0..40_000_u32).map(|at| at as u8).collect();
+    let long = format!("Content-Length: {}", large.len());
+    for (include, framing, pieces, shown, partial, size) in [
+        ("{}", "Content-Length: 5", &[&b"he"[..], b"llo"][..], &b"hello"[..], "false", "5"),
+        ("{maxRequestBytes: 5}", "Content-Length: 5", &[b"hello"], b"hello", "false", "5"),
+        (
+            "{maxRequestBytes: 5, allowPartialMessage: true}",
+            "Transfer-Encoding: chunked",
+            &[b"3\r\nhel\r\n", b"2\r\nlo\r\n0\r\n\r\n"],
+            b"hello",
+            "true", // whether more follows is not known before it does
+            "-1",
+        ),
+        (
+            "{}",
+            "Transfer-Encoding: chunked\r\nTrailer: checksum",
+            &[b"3\r\nhel\r\n2\r\nlo\r\n0\r\nchecksum: 1\r\n\r\n"],
+            b"hello",
+            "false",
+            "5",
+        ),
+        ("{maxRequestBytes: 16KiB, allowPartialMessage: true}", &long, &[&large], &large[..16 << 10], "true", "-1"),
+        ("{maxRequestBytes: 64KiB}", &long, &[&large[..9], &large[9..]], &large, "false", "40000"),
+        ("{}", "Transfer-Encoding: chunked", &[b"0\r\n\r\n"], b"", "false", ""),
+        ("{}", "X-No: body", &[], b"", "false", ""),
+    ] {
+        for over_grpc in [true, false] {
+            let (host, protocol) = match over_grpc {
+                true => (grpc_service.address(), ""),
+                false => (http_service.address(), "protocol: {http: {}}, "),
+            };
+            let include =
+                include.replace("}", if include.len() > 2 { ", packAsBytes: true}" } else { "packAsBytes: true}" });
+            let policy = format!("extAuthz: {{host: '{host}', {protocol}includeRequestBody: {include}, {PATIENT}}}");
+            let before = backend.requests().len();
+            let (gateway, _) = with(&policy, &backend);
+            let answer = post(&gateway, framing, pieces);
+            assert_eq!(answer.status(), 200, "{include} {framing}");
+            let seen = backend.wait_for(before + 1).remove(before);
+            let sent = pieces.concat();
+            let whole = if framing.starts_with("Tr") { &b"hello"[..sent.len().min(5)] } else { &sent };
+            let whole = if sent == b"0\r\n\r\n" { b"" } else { whole };
+            assert!(seen.body == whole, "{include} {framing}: {} bytes", seen.body.len());
+            let trailers = String::from_utf8_lossy(&seen.raw_body).contains("checksum: 1");
+            assert_eq!(trailers, framing.contains("checksum"), "{framing}");
+            let chunked = framing.starts_with("Tr") && !whole.is_empty();
+            assert_eq!(seen.header("transfer-encoding").is_some(), chunked, "{framing}");
+            if over_grpc {
+                let call = grpc_service.calls().pop().unwrap();
+                let http = &grpc::at(&call.message, &[1, 4, 2])[0];
+                assert!(grpc::at(http, &[12]).concat() == shown, "{include} {framing}");
+                assert_eq!(
+                    (grpc::text(http, &[9]).as_str(), grpc::text(http, &[11])),
+                    (size, String::new()),
+                    "{include}"
+                );
+                let told = grpc::at(http, &[3]).into_iter().find(|entry| grpc::text(entry, &[1]).contains("partial"));
+                assert_eq!(grpc::text(&told.unwrap(), &[2]), partial, "{include} {framing}");
+            } else {
+                let asked = http_service.requests().pop().unwrap();
+                assert!(asked.body == shown, "{include} {framing}");
+                assert_eq!(asked.header("x-envoy-auth-partial-body"), Some(partial), "{include} {framing}");
+            }
+        }
+    }
+    let policy = format!("extAuthz: {{host: '{}', includeRequestBody: {{}}, {PATIENT}}}", grpc_service.address());
+    let (gateway, _) = with(&policy, &backend);
+    assert_eq!(post(&gateway, "Content-Length: 4", &[b"a\xffb\n"]).status(), 200);
+    let call = grpc_service.calls().pop().unwrap();
+    assert_eq!(grpc::text(&call.message, &[1, 4, 2, 11]), "a\u{fffd}b\n", "as text, unless it is packed as bytes");
+}
+
+#[test]
+fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
+    let backend = Backend::ok();
+    let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
+    let policy = format!(
+        "extAuthz: {{host: '{}', includeRequestBody: {{maxRequestBytes: 5}}, {PATIENT}}}, timeout: {{request: 300ms}}",
+        service.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    for (framing, pieces, status) in [
+        ("Content-Length: 6", &[&b""[..]][..], 413),
+        ("Transfer-Encoding: chunked", &[b"6\r\nhello!\r\n0\r\n\r\n"], 413),
+        ("Transfer-Encoding: chunked", &[b"3\r\nhel\r\n", b"3\r\nlo!\r\n"], 413),
+        ("Transfer-Encoding: chunked", &[b"z\r\n"], 400),
+        ("Content-Length: 5", &[b"hel"], 408),
+    ] {
+        let answer = post(&gateway, framing, pieces);
+        assert_eq!((answer.status(), answer.header("connection")), (status, Some("close")), "{framing}");
+    }
+    assert_eq!((service.calls().len(), backend.requests().len()), (0, 0));
+    let many = "1\r\nx\r\n".repeat(4);
+    let answer = post(&gateway, "Transfer-Encoding: chunked", &[many.as_bytes(), b"0\r\n\r\n"]);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(backend.wait_for(1)[0].text(), "xxxx");
+}
+
+#[test]
+fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
+    let backend = Backend::ok();
+    let service = GrpcServer::start(|_| refused(Vec::new()));
+    let policy = format!(
+        "extAuthz: {{host: '{}', includeRequestBody: {{}}, {PATIENT}}}, authorization: {{rules: ['request.path != \"/no\"']}}",
+        service.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    let head =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(gateway.client().send(head("/no")).response().status(), 403);
+    let mut client = gateway.client();
+    assert_eq!(client.send(head("/yes")).response_head().status(), 100);
+    let answer = client.send("hello").response();
+    assert_eq!((answer.status(), answer.text()), (403, "authorization failed"));
+    assert_eq!(grpc::text(&service.calls()[0].message, &[1, 4, 2, 11]), "hello");
+    assert_eq!((service.calls().len(), backend.requests().len()), (1, 0));
+}
+
+#[test]
+fn a_mirror_gets_a_body_that_was_held_too() {
+    let (backend, mirror) = (Backend::ok(), Backend::ok());
+    let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
+    let policy = format!(
+        "extAuthz: {{host: '{}', includeRequestBody: {{maxRequestBytes: 3, allowPartialMessage: true}}, {PATIENT}}}, \
+         requestMirror: {{backend: {{host: '{}'}}}}",
+        service.address(),
+        mirror.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    assert_eq!(post(&gateway, "Content-Length: 5", &[b"hello"]).status(), 200);
+    assert_eq!((mirror.wait_for(1)[0].text(), backend.wait_for(1)[0].text()), ("hello", "hello"));
+    let lines = gateway.lines(1);
+    assert_eq!(lines[0]["bytes.in"], 5, "counted once");
+}
+
+#[test]
+fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect() {
+    let backend = Backend::ok();
+    let service = Backend::start(|request| match request.header("x-team") {
+        Some("a") => Answer::new(200, &[("x-plan", "gold")], ""),
+        Some("b") => Answer::new(401, &[], "who?"),
+        Some("c") => Answer::new(429, &[("retry-after", "7")], "later"),
+        _ => Answer::new(403, &[], "no"),
+    });
+    let policy = format!(
+        "extAuthz: {{host: '{}', {PATIENT}, protocol: {{http: {{path: '\"/check\" + request.path + \"?of=\" + request.method', \
+         addRequestHeaders: {{x-team: 'request.headers[\"x-key\"]', x-none: 'request.headers[\"x-absent\"]'}}, \
+         redirect: '\"/login?to=\" + request.path', metadata: {{plan: 'response.headers[\"x-plan\"]', status: response.code}}}}}}}}, \
+         transformations: {{request: {{set: {{x-plan: 'extauthz.plan + string(extauthz.status)'}}}}}}",
+        service.address()
+    );
+    let (gateway, _) = with(&policy, &backend);
+    let ask = |team: &str| gateway.client().get("/a/./b?q", &[("x-key", team), ("x-team", "a")]);
+    assert_eq!(ask("a").status(), 200);
+    assert_eq!(backend.wait_for(1)[0].header("x-plan"), Some("gold200"));
+    let asked = &service.wait_for(1)[0];
+    assert_eq!((asked.target(), asked.header("x-none")), ("/check/a/b?of=GET", None));
+    for team in ["b", "d"] {
+        let answer = ask(team);
+        assert_eq!((answer.status(), answer.header("location")), (302, Some("/login?to=/a/b")), "{team}");
+    }
+    let later = ask("c");
+    assert_eq!((later.status(), later.text(), later.header("retry-after")), (429, "later", Some("7")));
+    for (policies, why) in [
+        ("extAuthz: {host: 'a:1', protocol: {http: {path: '\"/x\"', pathPrefix: /y}}}", "`pathPrefix` has no place"),
+        ("extAuthz: {host: 'a:1', protocol: {http: {includeResponseHeaders: [Host]}}}", "`host` can't be taken over"),
+        ("extAuthz: {host: 'a:1', protocol: {http: {addRequestHeaders: {te: '\"x\"'}}}}", "`te` can't be made"),
+        ("extAuthz: {host: 'a:1', protocol: {http: {redirect: 'request.pth'}}}", "did you mean `request.path`"),
+        ("extAuthz: {host: 'a:1', includeRequestBody: {maxRequestBytes: 0}}", "`maxRequestBytes` is 0"),
+        ("authorization: {rules: ['extauthz.plan == \"gold\"']}", "unknown variable `extauthz`"),
+    ] {
+        let fault = fault(policies);
+        assert!(fault.contains(why) && fault.contains("test.yaml:2:"), "{fault}");
+    }
+}
+
+#[test]
+fn a_grpc_service_of_another_make_is_understood() {
+    let Some(python) = std::env::var_os("PORTCULLIS_PYTHON") else {
+        eprintln!("skipped: PORTCULLIS_PYTHON names no Python with grpcio and xds-protos");
+        return;
+    };
+    let script = format!("{ROOT}/tests/support/authz/service.py");
+    let mut service =
+        Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the service");
+    let mut port = String::new();
+    BufReader::new(service.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let backend = Backend::ok();
+    let policy = format!(
+        "extAuthz: {{host: '127.0.0.1:{}', {PATIENT}, includeRequestBody: {{}}, protocol: {{grpc: {{metadata: \
+         {{mine: '{{\"path\": request.path, \"n\": [1, 2.5, true, null]}}'}}}}}}}}, \
+         transformations: {{request: {{set: {{x-plan: 'extauthz.plan + string(extauthz.seats)'}}}}}}",
+        port.trim()
+    );
+    let (gateway, _) = gateway(&format!("[{{policies: {{{policy}}}, backends: [{{host: '@B'}}]}}]"), &backend);
+    let ask = |credential: &str| {
+        let mut client = gateway.client();
+        client.send(format!(
+            "POST /a?q=1 HTTP/1.1\r\nHost: shop.test\r\nAuthorization: {credential}\r\nX-Admin: 1\r\nContent-Length: 5\r\n\r\nhello"
+        ));
+        client.response()
+    };
+    let good = ask("good");
+    assert_eq!((good.status(), good.header("x-checked")), (200, Some("yes")));
+    let seen = &backend.wait_for(1)[0];
+    assert_eq!((seen.target(), seen.text(), seen.header("x-admin")), ("/a?q=1&tenant=a%20b", "hello", None));
+    assert_eq!(seen.header("x-plan"), Some("gold3"));
+    let told: Value = serde_json::from_str(seen.header("x-told").unwrap()).unwrap();
+    let attributes = &told["attributes"];
+    let http = &attributes["request"]["http"];
+    assert_eq!((&http["body"], &http["size"], &http["path"]), (&json!("hello"), &json!("5"), &json!("/a?q=1")));
+    assert_eq!((&http["host"], &http["headers"]["x-admin"]), (&json!("shop.test"), &json!("1")));
+    assert_eq!(
+        attributes["metadataContext"]["filterMetadata"]["mine"],
+        json!({"path": "/a", "n": [1.0, 2.5, true, null]})
+    );
+    assert_eq!(attributes["source"]["address"]["socketAddress"]["address"], "127.0.0.1");
+    assert!(attributes["request"]["time"].as_str().unwrap().starts_with("20"));
+    let bad = ask("bad");
+    assert_eq!((bad.status(), bad.text(), bad.header("www-authenticate")), (401, "not you", Some("Custom")));
+    assert_eq!(ask("broken").status(), 403);
+    drop(service.stdin.take());
+    service.wait().unwrap();
+}

@@ -1,0 +1,170 @@
+//! A scripted gRPC server for unary calls, and just enough protocol buffers to read what it is asked and to write what
+//! it answers: by field numbers, without the declarations that the gateway itself uses.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+/// What the server sends back.
+pub struct Reply {
+    /// The message; none sends none.
+    pub message: Option<Vec<u8>>,
+    /// The call's status; none sends none.
+    pub status: Option<&'static str>,
+    /// How long it takes.
+    pub delay: Duration,
+}
+
+impl Reply {
+    /// A call that ends well with this message.
+    pub fn of(message: Vec<u8>) -> Self {
+        Self { message: Some(message), status: Some("0"), delay: Duration::ZERO }
+    }
+}
+
+/// A call as the server saw it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The head.
+    pub head: Arc<http::request::Parts>,
+    /// The message, without its prefix.
+    pub message: Vec<u8>,
+}
+
+/// A server on a port of its own.
+pub struct GrpcServer {
+    address: SocketAddr,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+impl GrpcServer {
+    /// Answers every call with what the script says.
+    pub fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let (seen, script) = (Arc::clone(&calls), Arc::new(script));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+                    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+                        async move {
+                            let (head, body) = request.into_parts();
+                            let body = body.collect().await?.to_bytes();
+                            let length = u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize;
+                            assert_eq!((body[0], length), (0, body.len() - 5), "one message");
+                            let call = Call { head: Arc::new(head), message: body[5..].to_vec() };
+                            seen.lock().unwrap().push(call.clone());
+                            let Reply { message, status, delay } = script(&call);
+                            tokio::time::sleep(delay).await;
+                            let framed = message.map(|message| {
+                                [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat()
+                            });
+                            let trailers = status.map(|status| {
+                                Ok(http::HeaderMap::from_iter([(
+                                    http::HeaderName::from_static("grpc-status"),
+                                    http::HeaderValue::from_static(status),
+                                )]))
+                            });
+                            let body = Full::new(Bytes::from(framed.unwrap_or_default()));
+                            let body = body.with_trailers(async move { trailers });
+                            let answer =
+                                http::Response::builder().header("content-type", "application/grpc").body(body);
+                            Ok::<_, hyper::Error>(answer.unwrap())
+                        }
+                    });
+                    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+                }
+            });
+        });
+        Self { address, calls }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+/// A field that holds bytes, a text or a message.
+pub fn field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut out = varint(u64::from(number << 3 | 2));
+    out.extend(varint(content.as_ref().len() as u64));
+    out.extend(content.as_ref());
+    out
+}
+
+/// A field that holds a number.
+pub fn number(number: u32, value: u64) -> Vec<u8> {
+    [varint(u64::from(number << 3)), varint(value)].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// Every value at a path of field numbers: the bytes of one that has a length, the number of one that has none.
+pub fn at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
+    let Some((first, rest)) = path.split_first() else { return vec![message.to_vec()] };
+    let (mut found, mut from) = (Vec::new(), message);
+    while !from.is_empty() {
+        let key = take_varint(&mut from);
+        let value = match key & 7 {
+            0 => (take_varint(&mut from) as i64).to_string().into_bytes(),
+            1 => from.split_off(..8).unwrap().to_vec(),
+            2 => {
+                let length = take_varint(&mut from) as usize;
+                from.split_off(..length).unwrap().to_vec()
+            }
+            5 => from.split_off(..4).unwrap().to_vec(),
+            other => panic!("wire type {other}"),
+        };
+        if key >> 3 == u64::from(*first) {
+            match rest.is_empty() {
+                true => found.push(value),
+                false => found.extend(at(&value, rest)),
+            }
+        }
+    }
+    found
+}
+
+/// The only text at a path; empty when there is none, which is how protocol buffers spell an empty one.
+pub fn text(message: &[u8], path: &[u32]) -> String {
+    let found = at(message, path);
+    assert!(found.len() <= 1, "{path:?}: {found:?}");
+    found.into_iter().next().map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default()
+}
+
+fn take_varint(from: &mut &[u8]) -> u64 {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let byte = *from.split_off_first().unwrap();
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return value;
+        }
+    }
+}
