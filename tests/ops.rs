@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a helper that fails fails its test"
 )]
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
