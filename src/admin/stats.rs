@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
@@ -49,7 +48,7 @@ pub(super) fn render(control: &Control) -> String {
         }
         for (reason, count) in reasons {
             let labels = render_labels(&[("provider", provider.name()), ("reason", reason)]);
-            skipped.push((Gauge::KeysSkipped, labels, count));
+            skipped.push((Gauge::SkippedKeys, labels, count));
         }
         keys.push((Gauge::Keys, labels.clone(), count as f64));
         let Some(status) = provider.keys().status() else { continue };
@@ -72,12 +71,5 @@ pub(super) fn render(control: &Control) -> String {
     let (name, help) = Family::DroppedLines.describe();
     let dropped = control.dropped_lines();
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {dropped}");
-    if let Some(tally) = &control.spans {
-        let (name, help) = Family::Spans.describe();
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-        for (result, count) in [("exported", &tally.exported), ("dropped", &tally.dropped)] {
-            let _ = writeln!(out, "{name}{} {}", render_labels(&[("result", result)]), count.load(Ordering::Relaxed));
-        }
-    }
     out
 }
