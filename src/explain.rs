@@ -55,7 +55,9 @@ pub struct Question {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoQuestion {
     /// The URL is none.
-    #[error("not a URL or path: `{0}`")]
+    #[error(
+        "not a URL or path: `{0}`; a URL begins with `http://` or `https://` and has a host, a path begins with `/`"
+    )]
     Url(String),
     /// The token can't stand in a header.
     #[error("the token holds characters that can't stand in a header")]

@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a helper that fails fails its test"
 )]
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
@@ -312,7 +313,27 @@ fn what_a_reload_weakens_is_said() {
     for (policies, told) in [
         (strict, &["strengthened, open before and strict now", "strengthened, rules are enforced now"][..]),
         (&optional, &["weakened, strict before and optional now"]),
-        (&optional.replace("issuer: a", "issuer: b"), &["jwtAuth changed"]),
+        (
+            &optional.replace("issuer: a", "issuer: a, audiences: [x], maxLifetime: 1h, leeway: 1s"),
+            &["strengthened, audiences are checked now", "strengthened, lifetimes are checked now"],
+        ),
+        (
+            &optional.replace("issuer: a", "name: a"),
+            &[
+                "weakened, issuers are no longer checked",
+                "weakened, audiences are no longer checked",
+                "weakened, lifetimes are no longer checked",
+                "weakened, clocks may differ by more",
+            ],
+        ),
+        (
+            &optional.replace("issuer: a", "name: a, algorithms: [ES256, ES384]"),
+            &["provider a: other keys or algorithms, 1 usable before and 1 now", "jwtAuth changed"],
+        ),
+        (
+            &optional.replace("issuer: a", "issuer: b"),
+            &["the provider b is believed now", "the provider a is believed no longer"],
+        ),
         (
             &optional.replace("{rules", "{mode: shadow, rules").replace("issuer: a", "issuer: b"),
             &["weakened, no rules are enforced any more"],
@@ -326,6 +347,54 @@ fn what_a_reload_weakens_is_said() {
     let process = yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 6s, via: true");
     let changes = ops.gateway().replace(load(&process).unwrap()).unwrap();
     assert_eq!(changes.iter().filter(|change| change.contains("takes a restart")).count(), 2, "{changes:?}");
+}
+
+#[test]
+fn what_a_reload_changes_of_listeners_and_keys_is_said() {
+    let (key, other) = (Key::new(Alg::Es256, "k"), Key::new(Alg::Es256, "l"));
+    let folder = TempDir::new();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, pem) = (folder.write("c.pem", own.cert.pem()), folder.write("k.pem", own.signing_key.serialize_pem()));
+    let keys = folder.write("keys.json", mint::jwks([&key]));
+    let with = |listener: &str| {
+        let jwt =
+            format!("      policies: {{jwtAuth: {{name: own, issuer: a, jwks: {{file: '{}'}}}}}}\n", keys.display());
+        let listener = listener.replace("CERT", cert.to_str().unwrap()).replace("KEY", pem.to_str().unwrap());
+        let text = yaml("127.0.0.1:1".parse().unwrap(), &jwt).replace("  - routes:", &format!("  - {listener}routes:"));
+        load(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    };
+    let ops = Ops::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
+    ops.gateway().replace(with("")).unwrap();
+    let tls = "protocol: HTTPS\n    tls: {cert: CERT, key: KEY}\n    ";
+    let told = |listener: &str| ops.gateway().replace(with(listener)).unwrap();
+    let name = "listener listener0 on 127.0.0.1:0:";
+    assert_eq!(told(tls), [format!("{name} strengthened, cleartext before and TLS now")]);
+    let mutual = tls.replace("KEY", "KEY, root: CERT");
+    assert_eq!(told(&mutual), [format!("{name} strengthened, clients need a certificate now")]);
+    let newer = mutual.replace("KEY", "KEY, minTLSVersion: TLS_V1_3");
+    assert_eq!(told(&newer), [format!("{name} strengthened, another oldest version of TLS")]);
+    let weaker = told(tls);
+    assert_eq!(weaker.iter().filter(|change| change.contains(": weakened, ")).count(), 2, "{weaker:?}");
+    assert_eq!(
+        told(&format!("pathNormalization: {{mergeSlashes: false}}\n    {tls}")),
+        [format!("{name} paths are read in another way")]
+    );
+    assert_eq!(
+        told(""),
+        [format!("{name} weakened, TLS before and cleartext now"), format!("{name} paths are read in another way")]
+    );
+    std::fs::write(&keys, mint::jwks([&key, &other])).unwrap();
+    assert_eq!(told(""), ["provider own: other keys or algorithms, 1 usable before and 2 now"]);
+    let renamed = told("name: second\n    ");
+    let name = "route route0 of listener";
+    for change in [
+        "listener second on 127.0.0.1:0: added",
+        "listener listener0 on 127.0.0.1:0: removed",
+        &format!("{name} second on 127.0.0.1:0: added, optional"),
+        &format!("{name} listener0 on 127.0.0.1:0: removed"),
+    ] {
+        assert!(renamed.iter().any(|told| told == change), "{change}: {renamed:?}");
+    }
 }
 
 /// How files are changed by editors, by Kubernetes, and by `echo >`.

@@ -49,7 +49,7 @@ pub(super) fn render(control: &Control) -> String {
         }
         for (reason, count) in reasons {
             let labels = render_labels(&[("provider", provider.name()), ("reason", reason)]);
-            skipped.push((Gauge::KeysSkipped, labels, count));
+            skipped.push((Gauge::SkippedKeys, labels, count));
         }
         keys.push((Gauge::Keys, labels.clone(), count as f64));
         let Some(status) = provider.keys().status() else { continue };

@@ -1,14 +1,16 @@
 //! What a reload changes, in words: above all what became less protected.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::config::bind::TlsVersion;
 use crate::config::policy::{Authorization, JwtAuth};
 use crate::config::process::Process;
 use crate::config::route::BackendPolicies;
 use crate::config::shape::OneOrMany;
 use crate::config::value::BackendHost;
 use crate::config::{Backend, Listener, Located, Place, Policies, Route};
-use crate::control::InForce;
+use crate::control::{InForce, providers};
 use crate::snapshot;
 
 /// Differences that one reload tells at most.
@@ -63,6 +65,18 @@ pub(super) fn between(old: &InForce, new: &InForce) -> Vec<String> {
     let (before, after) = (binds(old), binds(new));
     changes.extend(after.iter().filter(|bind| !before.contains(bind)).map(|bind| format!("bind {bind}: added")));
     changes.extend(before.iter().filter(|bind| !after.contains(bind)).map(|bind| format!("bind {bind}: removed")));
+    let (before, after) = (listeners(old), listeners(new));
+    for (name, listener) in &after {
+        let told = |what: String| format!("listener {} on {}: {what}", name.1, name.0);
+        match before.get(name) {
+            None => changes.push(told("added".to_owned())),
+            Some(was) => changes.extend(listener_changes(was, listener).into_iter().map(told)),
+        }
+    }
+    for (bind, name) in before.keys().filter(|name| !after.contains_key(*name)) {
+        changes.push(format!("listener {name} on {bind}: removed"));
+    }
+    changes.extend(key_changes(old, new));
     let (before, after) = (routes(old), routes(new));
     for (name, route) in &after {
         let told = |what: String| format!("route {} of listener {} on {}: {what}", name.2, name.1, name.0);
@@ -80,6 +94,65 @@ pub(super) fn between(old: &InForce, new: &InForce) -> Vec<String> {
         changes.push(format!("and {more} more"));
     }
     changes
+}
+
+fn listeners(config: &InForce) -> BTreeMap<(String, &str), &Listener> {
+    let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds);
+    let all = binds.flat_map(|(written, runs)| {
+        written.listeners.iter().map(|listener| ((runs.address.to_string(), listener.name.as_str()), listener))
+    });
+    all.collect()
+}
+
+/// What differs between two listeners beside their routes.
+fn listener_changes(old: &Listener, new: &Listener) -> Vec<String> {
+    let mut changes = Vec::new();
+    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.root.is_some());
+    let oldest = |listener: &Listener| listener.tls.as_ref().map(|tls| tls.min_tls_version.unwrap_or(TlsVersion::V1_2));
+    match (old.tls.is_some(), new.tls.is_some()) {
+        (true, false) => changes.push("weakened, TLS before and cleartext now".to_owned()),
+        (false, true) => changes.push("strengthened, cleartext before and TLS now".to_owned()),
+        _ => {}
+    }
+    match (asks(old), asks(new)) {
+        (true, false) => changes.push("weakened, clients need no certificate any more".to_owned()),
+        (false, true) => changes.push("strengthened, clients need a certificate now".to_owned()),
+        _ => {}
+    }
+    if let (Some(before), Some(after)) = (oldest(old), oldest(new))
+        && before != after
+    {
+        changes.push(format!("{}, another oldest version of TLS", direction(before < after)));
+    }
+    if changes.is_empty() && old.tls != new.tls {
+        changes.push("TLS settings changed".to_owned());
+    }
+    if old.path_normalization != new.path_normalization {
+        changes.push("paths are read in another way".to_owned());
+    }
+    if old.hostname != new.hostname {
+        changes.push("it answers for other hosts".to_owned());
+    }
+    changes
+}
+
+/// providers whose keys in files or in the config, or the algorithms that they count for, are others than before. Fetched keys change on their own.
+fn key_changes(old: &InForce, new: &InForce) -> Vec<String> {
+    let local = |config: &InForce| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
+        let providers = providers(&config.snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
+        let keys = providers.filter_map(|provider| {
+            let keys = provider.keys().current().clone()?;
+            Some((Arc::clone(provider.name()), (*keys.fingerprint(), keys.len())))
+        });
+        keys.collect()
+    };
+    let (before, after) = (local(old), local(new));
+    let changed = after.iter().filter_map(|(name, (is, count))| {
+        let (was, earlier) = before.get(name)?;
+        (was != is)
+            .then(|| format!("provider {name}: other keys or algorithms, {earlier} usable before and {count} now"))
+    });
+    changed.collect()
 }
 
 fn routes(config: &InForce) -> BTreeMap<Name<'_>, Pair<'_>> {
@@ -102,8 +175,10 @@ fn route_changes(old: &Pair<'_>, new: &Pair<'_>) -> Vec<String> {
         changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
     }
     let (was, is) = (levels(old), levels(new));
-    if before == after && jwt(&was) != jwt(&is) {
-        changes.push("jwtAuth changed".to_owned());
+    let (jwt_was, jwt_is) = (jwt(&was), jwt(&is));
+    if before == after && jwt_was != jwt_is {
+        let told = jwt_changes(jwt_was.as_ref(), jwt_is.as_ref());
+        changes.extend(if told.is_empty() { vec!["jwtAuth changed".to_owned()] } else { told });
     }
     changes.extend(rule_changes(&was, &is));
     if was.iter().zip(&is).any(|(was, is)| others_differ(was, is)) {
@@ -126,6 +201,40 @@ fn jwt(levels: &[&Policies; 3]) -> Option<JwtAuth> {
         provider.place = Place::start_of(&"".into());
     }
     Some(policy)
+}
+
+/// What each provider that stays checks no longer, or checks now.
+fn jwt_changes(old: Option<&JwtAuth>, new: Option<&JwtAuth>) -> Vec<String> {
+    let (Some(old), Some(new)) = (old, new) else { return Vec::new() };
+    let mut changes = Vec::new();
+    for is in &new.providers {
+        let Some(was) = old.providers.iter().find(|was| was.name == is.name) else {
+            changes.push(format!("the provider {} is believed now", is.name));
+            continue;
+        };
+        let listed = |list: &Option<Located<Vec<String>>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        for (what, was, is) in [
+            ("issuers", listed(&was.issuers), listed(&is.issuers)),
+            ("audiences", listed(&was.audiences), listed(&is.audiences)),
+            ("lifetimes", was.max_lifetime.is_some(), is.max_lifetime.is_some()),
+            ("types of tokens", was.token_types.is_some(), is.token_types.is_some()),
+        ] {
+            match (was, is) {
+                (true, false) => changes.push(format!("weakened, {what} are no longer checked")),
+                (false, true) => changes.push(format!("strengthened, {what} are checked now")),
+                _ => {}
+            }
+        }
+        if was.required_claims.iter().any(|claim| !is.required_claims.contains(claim)) {
+            changes.push("weakened, fewer claims are required".to_owned());
+        }
+        if is.leeway.get() > was.leeway.get() {
+            changes.push("weakened, clocks may differ by more".to_owned());
+        }
+    }
+    let gone = old.providers.iter().filter(|was| new.providers.iter().all(|is| is.name != was.name));
+    changes.extend(gone.map(|was| format!("the provider {} is believed no longer", was.name)));
+    changes
 }
 
 /// What of a backend is more than where it was written.

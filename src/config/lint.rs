@@ -63,11 +63,11 @@ fn provider(provider: &Provider, found: &mut Vec<Diagnostic>) {
     let warn = |code, message: String| Diagnostic::warning(code, provider.place.clone(), message);
     if provider.issuers.is_none() {
         let message = format!("the provider `{name}` has no `issuer`: tokens of any issuer are accepted");
-        found.push(warn(Code::NoIssuer, message));
+        found.push(warn(Code::NoIssuer, message).hint("write `issuer: …`, exactly as the token's `iss` has it"));
     }
     if provider.audiences.is_none() {
         let message = format!("the provider `{name}` has no `audiences`: tokens for other services are accepted");
-        found.push(warn(Code::NoAudiences, message));
+        found.push(warn(Code::NoAudiences, message).hint("write `audiences: […]`, with what the token's `aud` names"));
     }
     let shared = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
     if provider.algorithms.as_ref().is_some_and(|named| named.iter().any(|one| shared.contains(one))) {

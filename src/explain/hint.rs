@@ -1,6 +1,7 @@
 //! What to do about a refusal, where the cause is one that people meet again and again.
 
 use super::{Explanation, Question};
+use crate::proxy::route::Hostname;
 use crate::snapshot::Bind;
 
 /// Advice for this refusal, if there is any.
@@ -50,8 +51,18 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
         },
         "denied" => denied(told)?,
         "no_route" if told.listener.is_none() => {
-            let names: Vec<String> = bind.listeners.iter().map(|listener| listener.name.to_string()).collect();
-            format!("no listener of this bind answers for the host {}; there is: {}", told.host, names.join(", "))
+            let hosts = bind.listeners.iter().map(|listener| match &listener.hostname {
+                Hostname::Exact(name) => format!("{} ({name})", listener.name),
+                Hostname::Suffix(suffix) => format!("{} (*{suffix})", listener.name),
+                Hostname::Any => format!("{} (any host)", listener.name),
+            });
+            let hosts: Vec<String> = hosts.collect();
+            format!(
+                "no listener of this bind answers for the host {}; there is: {}. The host is the URL's, or that of \
+                 `-H 'host: NAME'`",
+                told.host,
+                hosts.join(", ")
+            )
         }
         "no_route" => {
             "no route takes this request; a route with `matches: [{path: {pathPrefix: /}}]` takes everything".to_owned()

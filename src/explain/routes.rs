@@ -88,7 +88,12 @@ fn missing(route: &Route, one: &RouteMatch, head: &Head<'_>) -> Vec<String> {
         _ => missing.extend(["another path".to_owned(), "another path".to_owned()]),
     }
     if let Some(method) = one.method.as_ref().filter(|method| method.0 != *head.method) {
-        missing.push(format!("its method is {}", method.0));
+        let case = if method.0.as_str().eq_ignore_ascii_case(head.method.as_str()) {
+            ", and methods are case-sensitive"
+        } else {
+            ""
+        };
+        missing.push(format!("its method is {}{case}", method.0));
     }
     let fits = |wanted: &ValueMatch, value: &str| match wanted {
         ValueMatch::Exact(exact) => exact == value,

@@ -81,7 +81,8 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
             let members = members.iter().map(|(name, value)| format!("{name} {}", printable(&value.to_string())));
             members.collect::<Vec<_>>().join(", ")
         };
-        writeln!(f, "  UNVERIFIED   {}, {} bytes", credential.places.join(", "), credential.bytes)?;
+        let unit = if credential.bytes == 1 { "byte" } else { "bytes" };
+        writeln!(f, "  UNVERIFIED   {}, {} {unit}", credential.places.join(", "), credential.bytes)?;
         for members in [&credential.unverified_header, &credential.unverified_claims] {
             if !members.is_empty() {
                 writeln!(f, "               {}", of(members))?;

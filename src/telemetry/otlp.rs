@@ -121,7 +121,8 @@ impl Carrier {
                         batch.push(span);
                     }
                 }
-                self.send(&mut batch).await;
+                self.send(&batch).await;
+                batch.clear();
             }
         };
         tokio::select! {
@@ -130,20 +131,24 @@ impl Carrier {
         }
         let last_words = async {
             // what was on its way when the end came is sent again: a span twice is better than none
-            while !batch.is_empty() || self.waiting.spans.try_recv().is_ok_and(|span| batch.push(span) == ()) {
+            loop {
                 while batch.len() < BATCH
                     && let Ok(span) = self.waiting.spans.try_recv()
                 {
                     batch.push(span);
                 }
-                self.send(&mut batch).await;
+                if batch.is_empty() {
+                    return;
+                }
+                self.send(&batch).await;
+                batch.clear();
             }
         };
         let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
     }
 
-    /// Sends a batch, several times if need be, and leaves it empty.
-    async fn send(&self, batch: &mut Vec<Box<Span>>) {
+    /// Sends a batch, several times if need be.
+    async fn send(&self, batch: &[Box<Span>]) {
         let body = encode::request(&self.settings.service, batch);
         let count = batch.len() as u64;
         let mut wait = FIRST_WAIT;
@@ -153,7 +158,6 @@ impl Carrier {
                     let rejected = rejected.min(count);
                     self.waiting.tally.exported.fetch_add(count - rejected, Ordering::Relaxed);
                     self.waiting.tally.dropped.fetch_add(rejected, Ordering::Relaxed);
-                    batch.clear();
                     return;
                 }
                 Err(fault) => fault,
@@ -166,7 +170,6 @@ impl Carrier {
             wait *= 2;
         }
         self.waiting.tally.dropped.fetch_add(count, Ordering::Relaxed);
-        batch.clear();
     }
 
     /// One try: how many spans the collector took and threw away.

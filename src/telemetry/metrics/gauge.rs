@@ -13,8 +13,8 @@ pub enum Gauge {
     Ready,
     /// Usable keys by provider.
     Keys,
-    /// Keys that are left out by provider and reason.
-    KeysSkipped,
+    /// Keys that are left out, by provider and reason.
+    SkippedKeys,
     /// Age of fetched keys by provider.
     KeysAge,
 }
@@ -22,7 +22,7 @@ pub enum Gauge {
 impl Gauge {
     /// Every gauge.
     pub const ALL: [Self; 7] =
-        [Self::LastReload, Self::Generation, Self::Build, Self::Ready, Self::Keys, Self::KeysSkipped, Self::KeysAge];
+        [Self::LastReload, Self::Generation, Self::Build, Self::Ready, Self::Keys, Self::SkippedKeys, Self::KeysAge];
 
     /// Name and help text.
     pub const fn describe(self) -> (&'static str, &'static str) {
@@ -37,7 +37,7 @@ impl Gauge {
             Self::Build => ("portcullis_build_info", "The build that runs: always 1, by version."),
             Self::Ready => ("portcullis_ready", "Whether new traffic should be sent here (1) or not (0)."),
             Self::Keys => ("portcullis_jwks_keys", "Keys that verify tokens, by provider."),
-            Self::KeysSkipped => {
+            Self::SkippedKeys => {
                 ("portcullis_jwks_skipped_keys", "Keys of the set in force that are left out, by provider and reason.")
             }
             Self::KeysAge => ("portcullis_jwks_age_seconds", "Since the keys were last fetched, by provider."),
