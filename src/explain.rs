@@ -27,8 +27,9 @@ use crate::auth::TokenCache;
 use crate::control::InForce;
 use crate::decision::{self, Place};
 use crate::drain;
+use crate::proxy::Met;
 use crate::proxy::normalize::{Connection, Request};
-use crate::proxy::reply::{Form, Realm};
+use crate::proxy::reply::{Form, envoy};
 use crate::reason::{Reason, Rejection};
 use crate::request::{Scheme, Source, UnixTime};
 use crate::snapshot::Bind;
@@ -92,9 +93,9 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     let mut parts = head(&uri, bind, question)?;
     snapshot.settings.identity_headers.strip(&mut parts.headers);
     let form = Form::wanted(&parts.headers);
-    let mut realm = "portcullis";
-    if let Err(rejection) = walk(config, bind, scheme, question, parts, &mut told, &mut realm) {
-        refusal::tell(&mut told, &rejection, form, Realm(realm));
+    let mut met = Met::default();
+    if let Err(rejection) = walk(config, bind, scheme, question, parts, &mut told, &mut met) {
+        refusal::tell(&mut told, &rejection, form, &met);
     }
     told.hint = hint::hint(&told, bind, question);
     Ok(told)
@@ -130,7 +131,7 @@ fn walk<'c>(
     question: &Question,
     parts: Parts,
     told: &mut Explanation,
-    realm: &mut &'c str,
+    met: &mut Met<'c>,
 ) -> Result<(), Rejection> {
     let snapshot = &config.snapshot;
     let address = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -158,7 +159,7 @@ fn walk<'c>(
     }
     told.further = written.further.clone();
     let policies = route.map_or(&listener.policies, |route| &route.policies);
-    *realm = policies.jwt.as_ref().map_or(*realm, |jwt| jwt.realm());
+    (met.policies, met.envoy_errors) = (Some(policies), listener.envoy_errors);
     let place = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
     if crate::proxy::is_answered_preflight(listener, route, &head, question.now) {
@@ -180,7 +181,12 @@ fn walk<'c>(
     }
     let deciding = decision.authorization.as_ref().and_then(|decided| decided.rule_name(&policies.rules));
     told.deciding_rule = deciding.map(str::to_owned);
-    decision.permit()?;
+    let permit = decision.permit();
+    if let Err(rejection) = &permit {
+        let failure = decision.authentication.failure().filter(|one| one.reason() == rejection.reason);
+        met.closer = failure.and_then(envoy::closer);
+    }
+    permit?;
     let route = route.ok_or(Reason::NoRoute)?;
     if route.backends.endpoints().next().is_none() && route.answer.is_none() {
         return Err(Reason::NoBackend.into());

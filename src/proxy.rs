@@ -321,7 +321,7 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
         story.record.text("method", parts.method.as_str());
         story.record.text("path", parts.uri.path());
         if let Some(span) = story.record.span() {
-            parts.uri.path().clone_into(&mut span.path);
+            span.set_path(parts.uri.path());
         }
         rejection
     })
@@ -366,7 +366,7 @@ fn describe(record: &mut Record, head: &Head<'_>) {
     if let Some(span) = record.span() {
         span.client = head.source.address;
         span.server = Some((head.host.to_owned(), head.port));
-        head.path.clone_into(&mut span.path);
+        span.set_path(head.path);
     }
     if let Some(query) = head.query {
         let mut names = String::new();
@@ -534,23 +534,37 @@ pub(crate) fn is_answered_preflight(
     cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
 }
 
-/// The only error exit.
-fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let policies = story.choice.as_ref().map(Choice::policies);
-    let basic = policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
-    let jwt = policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
+/// What a refused request had met, which its answer's words depend on.
+#[derive(Default)]
+pub(crate) struct Met<'a> {
+    /// The policies of its route or listener.
+    pub(crate) policies: Option<&'a Policies>,
+    /// Its listener refuses in Envoy's words.
+    pub(crate) envoy_errors: bool,
+    /// What Envoy says that is closer to the failure than the reason.
+    pub(crate) closer: Option<&'static str>,
+}
+
+/// The answer to a refused request. `id` is the request's.
+pub(crate) fn refusal(rejection: &Rejection, met: &Met<'_>, form: Form, id: &str) -> Response<bytes::Bytes> {
+    let basic = met.policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
+    let jwt = met.policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
     let realm = match rejection.reason {
         Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
         _ => jwt,
     };
-    let envoy = story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors);
-    let mut response = envoy
-        .then(|| {
-            let closer = story.extras.as_ref().and_then(|extras| extras.envoy);
-            reply::envoy::refuse(rejection, closer, story.form, Realm(realm))
-        })
-        .flatten()
-        .unwrap_or_else(|| reply::refuse(rejection, story.form, Realm(realm), story.id.to_str().unwrap_or_default()));
+    let envoys = met.envoy_errors.then(|| reply::envoy::refuse(rejection, met.closer, form, Realm(realm))).flatten();
+    envoys.unwrap_or_else(|| reply::refuse(rejection, form, Realm(realm), id))
+}
+
+/// The only error exit.
+fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
+    let met = Met {
+        policies: story.choice.as_ref().map(Choice::policies),
+        envoy_errors: story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors),
+        closer: story.extras.as_ref().and_then(|extras| extras.envoy),
+    };
+    let mut response = refusal(rejection, &met, story.form, story.id.to_str().unwrap_or_default());
     if rejection.close && story.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -433,6 +433,21 @@ fn every_way_of_changing_a_file_is_noticed() {
     assert_eq!(ops.gateway().control().reloads(), 4);
 }
 
+/// A file that is mounted from elsewhere is written there, and its folder here tells nothing of it.
+#[test]
+fn a_change_without_an_event_is_noticed_too() {
+    let (one, two) = (named("one"), named("two"));
+    let (folder, elsewhere) = (TempDir::new(), TempDir::new());
+    let text = yaml(one.address(), "");
+    let file = elsewhere.write("gw.yaml", &text);
+    std::fs::hard_link(&file, folder.path().join("gw.yaml")).unwrap();
+    let ops = Ops::start(&text);
+    ops.gateway().watch(&folder.path().join("gw.yaml")).unwrap();
+    std::fs::write(&file, yaml(two.address(), "")).unwrap();
+    ops.await_generation(2);
+    assert_eq!(ops.client().get("/", &[]).text(), "two");
+}
+
 #[test]
 fn a_key_file_is_watched_and_may_appear_later() {
     let (old, new) = (Key::new(Alg::Es256, "old"), Key::new(Alg::Es256, "new"));

@@ -599,6 +599,21 @@ fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
 }
 
 #[test]
+fn a_refusal_stays_one_whatever_becomes_of_its_body() {
+    let backend = Backend::ok();
+    let large = vec![b'x'; 100_000];
+    for (status, expected) in [(403, 403), (200, 200)] {
+        let body = large.clone();
+        let service = Backend::start(move |_| Answer::new(status, &[], body.clone()));
+        let policy =
+            format!("extAuthz: {{host: '{}', protocol: {{http: {{}}}}, failureMode: allow}}", service.address());
+        let (gateway, _) = with(&policy, &backend);
+        assert_eq!(gateway.client().get("/", &[]).status(), expected);
+    }
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[test]
 fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
     let (backend, mirror) = (Backend::ok(), Backend::start(|_| Answer::hang()));
     let policy = format!(

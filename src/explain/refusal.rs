@@ -3,15 +3,16 @@
 use http::HeaderMap;
 
 use super::told::Explanation;
-use crate::proxy::reply::{self, Form, Realm};
+use crate::proxy::reply::Form;
+use crate::proxy::{self, Met};
 use crate::reason::Rejection;
 
 /// Adds the answer.
-pub(super) fn tell(told: &mut Explanation, rejection: &Rejection, form: Form, realm: Realm<'_>) {
+pub(super) fn tell(told: &mut Explanation, rejection: &Rejection, form: Form, met: &Met<'_>) {
     let reason = rejection.reason;
     told.reason = Some(reason.as_str());
     told.sentence = Some(reason.sentence());
-    let response = reply::refuse(rejection, form, realm, "explain");
+    let response = proxy::refusal(rejection, met, form, "explain");
     told.status = Some(response.status().as_u16());
     told.response_headers = fields(response.headers());
     told.response_body = Some(String::from_utf8_lossy(response.body()).into_owned());

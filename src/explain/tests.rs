@@ -129,3 +129,12 @@ fn the_text_never_shows_the_token() {
         assert!(!all.contains(&signature));
     }
 }
+
+#[test]
+fn what_is_answered_in_envoys_words_is_told_in_them() {
+    let text = CONFIG.replace("  - name: main\n", "  - name: main\n    errors: envoy\n");
+    let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
+    let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
+    let told = ask(&InForce { loaded, snapshot }, "/x", "");
+    assert_eq!((told.status, told.response_body.as_deref()), (Some(401), Some("Jwt is missing")));
+}

@@ -16,6 +16,7 @@ use crate::authz::Vars;
 use crate::body::{Beginning, RequestBody};
 use crate::policy::ext_authz::{ExtAuthz, Granted, OnFailure, Protocol};
 use crate::reason::{Reason, Rejection};
+use crate::upstream::line::UpstreamBody;
 use crate::upstream::pool::Pool;
 use crate::upstream::{self, Endpoint};
 
@@ -48,19 +49,18 @@ pub(super) async fn ask(policy: &ExtAuthz, pool: &Arc<Pool>, question: Question<
     let asking = async {
         match &policy.protocol {
             Protocol::Grpc { context, metadata } => {
-                grpc::ask(policy, (context, metadata.as_deref()), pool, question).await
+                in_time(policy, grpc::ask(policy, (context, metadata.as_deref()), pool, question)).await?
             }
             Protocol::Http(http) => http::ask(policy, http, pool, question).await,
         }
     };
-    let why = match tokio::time::timeout(policy.timeout, asking).await {
-        Ok(Ok(Some(Answer::Refuse(response, reason)))) => {
+    let why = match asking.await {
+        Ok(Some(Answer::Refuse(response, reason))) => {
             return Ok(Answer::Refuse(Box::new(as_refusal(*response, form)), reason));
         }
-        Ok(Ok(Some(pass))) => return Ok(pass),
-        Ok(Ok(None)) => return Err(Reason::ExtAuthzDenied.into()),
-        Ok(Err(why)) => why,
-        Err(_) => "it did not answer in time".to_owned(),
+        Ok(Some(pass)) => return Ok(pass),
+        Ok(None) => return Err(Reason::ExtAuthzDenied.into()),
+        Err(why) => why,
     };
     tracing::warn!(service = %policy.endpoint.label, why, "extAuthz: the service gave no answer that could be followed");
     let status = match policy.on_failure {
@@ -74,7 +74,8 @@ pub(super) async fn ask(policy: &ExtAuthz, pool: &Arc<Pool>, question: Question<
     Ok(Answer::Refuse(Box::new(as_refusal(response, form)), Reason::ExtAuthzUnavailable))
 }
 
-/// What a request is given that nobody decided about: nobody else may say what was the service's to say.
+/// What a request is given that nobody decided about. Of the fields that a plain service is to write none is left for
+/// the client to write; which ones a gRPC service writes only its answers tell.
 fn without_answer(policy: &ExtAuthz) -> Granted {
     match &policy.protocol {
         Protocol::Grpc { .. } => Granted::default(),
@@ -82,18 +83,42 @@ fn without_answer(policy: &ExtAuthz) -> Granted {
     }
 }
 
-/// One exchange with the service: the head of its answer, and its body with the trailers.
+/// Waits as long as the policy does.
+async fn in_time<T>(policy: &ExtAuthz, what: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(policy.timeout, what).await.map_err(|_| "it did not answer in time".to_owned())
+}
+
+/// One exchange with the service, until the head of its answer. A question may be asked again: once, when it met a
+/// connection that the service had closed meanwhile.
 async fn exchange(
     pool: &Arc<Pool>,
     endpoint: &Endpoint,
     protocol: upstream::Protocol,
-    request: ::http::Request<RequestBody>,
-) -> Result<Response<Collected<Bytes>>, String> {
-    let mut request = Some(request);
-    let response = pool.exchange(endpoint, protocol, &mut request).await.map_err(|failed| failed.error.to_string())?;
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, MOST_OF_AN_ANSWER).collect().await.map_err(|error| error.to_string())?;
-    Ok(Response::from_parts(parts, body))
+    question: ::http::Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, String> {
+    let again = again(&question);
+    let failed = match pool.exchange(endpoint, protocol, &mut Some(question)).await {
+        Ok(response) => return Ok(response),
+        Err(failed) => failed,
+    };
+    if !failed.reused || !matches!(failed.error, upstream::Error::Reset(_)) {
+        return Err(failed.error.to_string());
+    }
+    pool.exchange(endpoint, protocol, &mut Some(again)).await.map_err(|failed| failed.error.to_string())
+}
+
+/// The same question once more.
+fn again(question: &::http::Request<RequestBody>) -> ::http::Request<RequestBody> {
+    let body = match question.body() {
+        RequestBody::Whole(bytes) => RequestBody::Whole(bytes.clone()),
+        RequestBody::Empty | RequestBody::Client(_) => RequestBody::Empty,
+    };
+    super::forward::copy(question).map(|_| body)
+}
+
+/// The body of an answer with its trailers.
+async fn collect(body: UpstreamBody) -> Result<Collected<Bytes>, String> {
+    Limited::new(body, MOST_OF_AN_ANSWER).collect().await.map_err(|error| error.to_string())
 }
 
 /// The path with its query, as the client asked for it.

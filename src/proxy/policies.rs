@@ -7,8 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, Uri};
 
 use super::answer::Content;
-use super::normalize::Request;
-use super::{Choice, Cx, Story, ext_authz, reply};
+use super::normalize::{Connection, Request};
+use super::{Choice, Cx, REQUEST_ID, Story, ext_authz, forwarded, reply};
 use crate::authz::Vars;
 use crate::body::{Beginning, ClientBody, Inbound, Progress};
 use crate::decision::{self, Decision};
@@ -62,6 +62,9 @@ pub(super) async fn pass_gates(
     let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
     let mut told = None;
     if let Some(policy) = &gates.ext_authz {
+        let headers = as_forwarded(cx, request);
+        let head = &Head { headers: &headers, ..*head };
+        let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
         match ask(policy, cx, story, choice, &vars, body).await? {
             ext_authz::Answer::Pass(mut granted) => {
                 let metadata = std::mem::take(&mut granted.metadata);
@@ -87,6 +90,17 @@ pub(super) async fn pass_gates(
             Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
         }
     }
+}
+
+/// The request's fields with this hop's own word about the client, as the backend would get them: a service must not
+/// believe what the client says of its address.
+fn as_forwarded(cx: &Cx, request: &Request) -> HeaderMap {
+    let mut headers = request.headers().clone();
+    let Connection { source, peer, scheme, .. } = &*cx.connection;
+    let trusted = cx.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(source.address));
+    forwarded::write(&mut headers, trusted, peer, *scheme, request.authority().clone());
+    headers.insert(REQUEST_ID, request.id().clone());
+    headers
 }
 
 /// Asks the service of an `extAuthz`, with as much of the body as it is to see.

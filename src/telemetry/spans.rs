@@ -67,6 +67,20 @@ pub struct Tally {
     pub dropped: AtomicU64,
 }
 
+/// Bytes of a path that a span keeps: thousands of spans may wait for a collector that is down.
+const LONGEST_PATH: usize = 1024;
+
+impl Span {
+    /// The path of the request, or the beginning of a very long one.
+    pub fn set_path(&mut self, path: &str) {
+        let mut end = path.len().min(LONGEST_PATH);
+        while !path.is_char_boundary(end) {
+            end -= 1;
+        }
+        path.get(..end).unwrap_or_default().clone_into(&mut self.path);
+    }
+}
+
 /// A worker's way to the one who carries spans away. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Spans {
@@ -137,6 +151,16 @@ pub(crate) mod tests {
             status: 200,
             error: None,
             failed: false,
+        }
+    }
+
+    #[test]
+    fn a_span_keeps_the_beginning_of_a_long_path() {
+        let mut span = span();
+        for (path, kept) in [("/a".to_owned(), 2), (format!("/{}", "x".repeat(60_000)), 1024), ("ü/".repeat(600), 1023)]
+        {
+            span.set_path(&path);
+            assert_eq!(span.path.len(), kept);
         }
     }
 

@@ -24,9 +24,11 @@ use super::stream::Stream;
 use super::{Endpoint, Error, Protocol};
 use crate::body::RequestBody;
 
-/// An HTTP/1 head from a backend may be this large, and so much is read at a time: what a client does not take for now
-/// lies in memory.
+/// An HTTP/1 head from a backend may be this large.
 const MAX_HEAD: usize = 64 << 10;
+/// So much is read from a backend at a time, at most: what a client does not take for now lies in memory, but smaller
+/// pieces make large answers a fifth dearer.
+const MAX_READ: usize = 256 << 10;
 
 /// An HTTP/1 connection and the way to put requests on it.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl Line {
         let (sender, connection) = http1::Builder::new()
             .writev(false)
             .max_header_size(MAX_HEAD)
-            .max_buf_size(MAX_HEAD)
+            .max_buf_size(MAX_READ)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Error::Reset)?;

@@ -142,6 +142,19 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
 }
 
 #[test]
+fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
+    let backend = Backend::ok();
+    let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
+    let (gateway, _) = with(&format!("extAuthz: {{host: '{}', {PATIENT}}}", service.address()), &backend);
+    let forged = [("x-forwarded-for", "10.9.9.9"), ("forwarded", "for=10.9.9.9"), ("x-real-ip", "10.9.9.9")];
+    assert_eq!(gateway.client().get("/", &forged).status(), 200);
+    let headers = grpc::at(&service.calls().remove(0).message, &[1, 4, 2, 3]);
+    let told: Vec<_> = headers.iter().map(|entry| (grpc::text(entry, &[1]), grpc::text(entry, &[2]))).collect();
+    assert!(told.contains(&("x-forwarded-for".to_owned(), "127.0.0.1".to_owned())), "{told:?}");
+    assert!(!told.iter().any(|(_, value)| value.contains("10.9.9.9")), "{told:?}");
+}
+
+#[test]
 fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|call| match authorization(call).as_str() {

@@ -41,6 +41,12 @@ impl Context {
     }
 }
 
+/// Whether a Service has a port of this number.
+pub(super) fn has_port(service: Field<'_>, port: u16) -> bool {
+    let ports = service.get("spec").map(|spec| spec.list("ports"));
+    ports.is_some_and(|mut ports| ports.any(|one| one.text_of("port") == Some(&port.to_string())))
+}
+
 /// The port of the pods behind a port of their service; `None` if the service does not say it as a number.
 pub(super) fn target_port(service: Field<'_>, port: u16) -> Option<u16> {
     let mut ports = service.get("spec")?.list("ports");

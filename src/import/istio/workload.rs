@@ -2,7 +2,7 @@
 
 use super::super::cluster::Cluster;
 use super::super::manifest::Field;
-use super::authorization::{observes, target_port};
+use super::authorization::{has_port, observes, target_port};
 use super::{NETWORKING, ROOT, SECURITY};
 
 /// The label that the pods of a Gateway API gateway have.
@@ -93,9 +93,14 @@ impl Workload {
         }
         let services = cluster.all("", "Service").into_iter().filter(|service| {
             let selector = pairs(service.at(&["spec", "selector"]));
-            !selector.is_empty() && selector.iter().all(|label| self.labels.contains(label))
+            service.doc.namespace == self.namespace
+                && !selector.is_empty()
+                && selector.iter().all(|label| self.labels.contains(label))
         });
-        services.filter_map(|service| target_port(service, port)).next()
+        // several that have the port must agree on the pods' port; one that names it by a word tells nothing
+        let mut targets = services.filter(|service| has_port(*service, port)).map(|service| target_port(service, port));
+        let first = targets.next()??;
+        targets.all(|target| target == Some(first)).then_some(first)
     }
 
     /// The policies of a kind that hold for it, in Istio's order, and whether that is unclear for one of them.

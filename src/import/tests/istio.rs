@@ -417,6 +417,12 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
         policies(&format!("{service}{policy}"))
     };
     assert!(at_gateway("ports: ['8080']").allows(&get("/")));
+    // a Service of another namespace has no say, whatever it selects
+    let stranger = service.replace("namespace: istio-system", "namespace: other").replace("8080", "9999");
+    let deny = policy("p", "action: DENY\nrules:\n- to: [{operation: {ports: ['8080']}}]")
+        .replace("{name: p}", "{name: p, namespace: istio-system}")
+        .replace("app: web", "istio: ingressgateway");
+    assert!(!policies(&format!("{stranger}{service}{deny}")).allows(&get("/")));
     assert!(!at_gateway("ports: ['80']").allows(&get("/")));
     assert!(!at_gateway("notPorts: ['8080']").allows(&get("/")));
     // the pods listen at the service's target port

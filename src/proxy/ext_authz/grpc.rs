@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode, Uri};
 use prost::Message;
 
 use super::super::forward::{address, write_own_authority};
-use super::{Answer, Question, exchange, target};
+use super::{Answer, Question, collect, exchange, target};
 use crate::authz::{Expression, Vars};
 use crate::body::{Beginning, RequestBody};
 use crate::policy::ext_authz::message::{
@@ -43,6 +43,7 @@ pub(super) async fn ask(
 ) -> Result<Option<Answer>, String> {
     let question = CheckRequest { attributes: Some(attributes(policy, told, question)) };
     let (parts, body) = exchange(pool, &policy.endpoint, Protocol::Http2, call(policy, &question)).await?.into_parts();
+    let body = collect(body).await?;
     if parts.status != StatusCode::OK {
         return Err(format!("it answered {}", parts.status));
     }

@@ -1,5 +1,5 @@
 //! The plain form: a request whose answer's status decides. A 2xx lets the request pass, any other answer below 500 is
-//! the client's answer; a 5xx, no answer and an answer too large are failures.
+//! the client's answer; a 5xx and no answer in time are failures.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use http::{Response, StatusCode, Uri, Version};
 use serde_json::{Map, Value};
 
 use super::super::forward::address;
-use super::{Answer, Question, exchange, target};
+use super::{Answer, Question, collect, exchange, in_time, target};
 use crate::authz::{self, Expression, Vars};
 use crate::body::RequestBody;
 use crate::policy::ext_authz::{ExtAuthz, Granted, Http, Target};
@@ -34,9 +34,11 @@ pub(super) async fn ask(
     };
     let vars = question.vars;
     let request = request(policy, http, protocol, question)?;
-    let (parts, body) = exchange(pool, endpoint, protocol, request).await?.into_parts();
+    let (parts, body) = in_time(policy, exchange(pool, endpoint, protocol, request)).await??.into_parts();
     let status = parts.status;
     if status.is_success() {
+        // the status says all; what is there of the body is read, so that the connection can be used again
+        let _ = tokio::time::timeout(std::time::Duration::ZERO, collect(body)).await;
         let answer = authz::Response { status: status.as_u16(), headers: &parts.headers };
         let metadata = metadata(http, &Vars { response: Some(answer), ..*vars });
         let granted = Granted::of_headers(&http.response_headers, &parts.headers);
@@ -48,7 +50,11 @@ pub(super) async fn ask(
     let asks = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let response = match http.redirect.as_ref().filter(|_| asks).and_then(|to| redirect(to, vars)) {
         Some(redirect) => redirect,
-        None => Response::from_parts(parts, body.to_bytes()),
+        // a refusal is one, whatever becomes of its body
+        None => match in_time(policy, collect(body)).await {
+            Ok(Ok(body)) => Response::from_parts(parts, body.to_bytes()),
+            _ => Response::from_parts(parts, Bytes::new()),
+        },
     };
     Ok(Some(Answer::Refuse(Box::new(response), Reason::ExtAuthzDenied)))
 }
