@@ -176,8 +176,9 @@ fn walk<'c>(
         told.authentication = Some(authentication::step(policies, &decision.authentication, &head, &written));
     }
     let vars = decision::vars(policies, &head, place, question.now, &decision);
-    if decision.authorization.is_some() {
-        told.authorization = policies.rules.iter().map(|set| rules::step(set, &vars)).collect();
+    if let Some(decided) = &decision.authorization {
+        let mut causes = decided.causes().map(|(_, cause)| cause);
+        told.authorization = policies.rules.iter().map(|set| rules::step(set, &vars, causes.next())).collect();
     }
     let deciding = decision.authorization.as_ref().and_then(|decided| decided.rule_name(&policies.rules));
     told.deciding_rule = deciding.map(str::to_owned);

@@ -7,10 +7,12 @@ use serde_json::Value;
 use super::told::{RuleStep, SetStep};
 use crate::authz::{Cause, Mode, Rule, RuleSet, Vars};
 
-/// What is told of one set.
-pub(super) fn step(set: &RuleSet, vars: &Vars<'_>) -> SetStep {
+/// What is told of one set: what was `decided`, and what every rule of it comes to, also those that were not needed. A
+/// set that was not asked, since another had refused, is told as it would have decided.
+pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, decided: Option<Cause>) -> SetStep {
     let trace = set.trace(vars);
-    let because = match (trace.cause, set.rule(trace.cause)) {
+    let cause = decided.unwrap_or(trace.cause);
+    let because = match (cause, set.rule(cause)) {
         (Cause::NothingObjects, _) => "nothing objects".to_owned(),
         (Cause::NoneAllows, _) => "there are allow rules, and none is true".to_owned(),
         (Cause::Allowed(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
@@ -28,14 +30,14 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>) -> SetStep {
             Err(_) => "failed",
         },
         why: result.as_ref().err().map(ToString::to_string),
-        decides: trace.cause.rule() == Some(at),
+        decides: cause.rule() == Some(at),
         reads: claims_read(rule, vars),
     });
     SetStep {
         level: set.level.as_str(),
         origin: set.origin.to_string(),
         mode: if set.mode == Mode::Shadow { "shadow" } else { "enforce" },
-        allows: trace.cause.allows(),
+        allows: cause.allows(),
         because,
         rules: steps.collect(),
     }
