@@ -6,7 +6,9 @@
 pub mod access;
 pub mod answer;
 pub mod audit;
+mod edit;
 mod ext_authz;
+mod foresee;
 pub mod forward;
 pub mod forwarded;
 mod grpc;
@@ -16,39 +18,40 @@ mod mirror;
 pub mod normalize;
 pub mod path;
 mod policies;
+mod refusal;
 pub mod reply;
 mod retry;
 pub mod route;
+mod span;
+mod story;
 pub mod trace;
 pub mod upgrade;
 pub mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, Uri, Version};
+use http::{Method, Response, Version};
 use hyper::body::{Body as _, Incoming};
 
-use crate::auth::{Authentication, Identity};
 use crate::authz::Permit;
 use crate::body::Inbound;
-use crate::decision::{self, Decision, Place};
-use crate::policy::cors;
-use crate::policy::ext_authz::Granted;
-use crate::policy::limit::Quota;
+use crate::decision::{self, Decision};
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, Source, UnixTime};
-use crate::snapshot::{Bind, Listener, Policies, Route, Settings, Snapshot};
-use crate::telemetry::spans::{Span, Spans};
+use crate::request::{Head, UnixTime};
+use crate::snapshot::{Bind, Route, Snapshot};
 use crate::worker::Worker;
-use access::{Record, Traced};
+use access::Record;
 use answer::{AnswerBody, Content};
+use edit::{edit, trace, via};
+pub(crate) use foresee::{foresee, is_answered_preflight};
 use normalize::{Connection, Request};
-use reply::{Form, Realm};
-use trace::TraceParent;
+use refusal::refuse;
+pub(crate) use refusal::{Met, refusal};
+use reply::Form;
+use story::{Choice, Story};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -71,78 +74,6 @@ pub struct Cx {
     pub bind: Arc<Bind>,
 }
 
-/// What was found out about a request, for the answer and the record, whatever becomes of it.
-struct Story {
-    /// When it came.
-    now: UnixTime,
-    record: Record,
-    form: Form,
-    id: HeaderValue,
-    version: Version,
-    choice: Option<Choice>,
-    /// What few policies have to say.
-    extras: Option<Box<Extras>>,
-}
-
-/// What a request was given by policies that few routes have.
-#[derive(Default)]
-struct Extras {
-    /// What the answer says to a site's script.
-    cors: Option<cors::Verdict>,
-    /// How the client's rate limit stands.
-    quota: Option<Quota>,
-    /// What another service gave the request.
-    granted: Option<Box<Granted>>,
-    /// The same, as far as expressions see it.
-    told: Option<policies::Told>,
-    /// Why another service refused, whose answer is passed on.
-    refusal: Option<Reason>,
-    /// What Envoy would say about the token, where it has more words than there are reasons.
-    envoy: Option<&'static str>,
-}
-
-impl Story {
-    fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
-    }
-}
-
-impl Extras {
-    /// Writes what an answer, or a refusal, has to say of them.
-    fn write(&mut self, refused: bool, headers: &mut HeaderMap) {
-        for line in self.granted.iter_mut().flat_map(|granted| granted.answer.drain(..)) {
-            line.write(headers);
-        }
-        if let Some(quota) = &self.quota {
-            quota.write(headers);
-        }
-        if let Some(cors) = &self.cors {
-            cors.write(headers, refused || self.refusal.is_some());
-        }
-    }
-}
-
-/// Who serves a request: its listener, and the route if one matches.
-#[derive(Clone)]
-struct Choice {
-    listener: Arc<Listener>,
-    route: Option<Arc<Route>>,
-    /// The bytes of the path that the route's match named.
-    matched: usize,
-}
-
-impl Choice {
-    /// The policies that the request meets: its route's, or else its listener's.
-    fn policies(&self) -> &Policies {
-        self.route.as_ref().map_or(&self.listener.policies, |route| &route.policies)
-    }
-
-    /// What expressions know it by.
-    fn place(&self) -> Place<'_> {
-        Place { route: self.route.as_ref().map_or("", |route| &route.name), listener: &self.listener.name }
-    }
-}
-
 /// Answers one request, and records it.
 pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = Response<AnswerBody>> {
     let (parts, body) = request.into_parts();
@@ -159,7 +90,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
         extras: None,
     };
     if let Some(spans) = &cx.worker.spans {
-        story.record.trace(begin_span(spans, &cx, &parts, now));
+        story.record.trace(span::begin(spans, &cx, &parts, now));
     }
     let head_only = parts.method == Method::HEAD;
     let parts = Box::new(parts);
@@ -289,15 +220,6 @@ async fn judge<'a>(
     Ok(Judged::MayPass { route, permit, edits, websocket })
 }
 
-/// This hop in a message of `version` (RFC 9110 §7.6.3).
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_2 => "2 portcullis",
-        Version::HTTP_10 => "1.0 portcullis",
-        _ => "1.1 portcullis",
-    })
-}
-
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
 fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Request, Rejection> {
     let settings = &cx.snapshot.settings;
@@ -413,163 +335,6 @@ fn record_decision(
         story.extras().envoy = reply::envoy::closer(failure);
     }
     permit
-}
-
-/// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
-///
-/// Returns whether the client asks for a WebSocket.
-fn edit(cx: &Cx, effective: &Policies, route: &Route, authentication: &Authentication, request: &mut Request) -> bool {
-    edit_for(&cx.snapshot.settings, &cx.connection, effective, route, authentication, request)
-}
-
-/// The same, for requests that come from no client, too.
-fn edit_for(
-    settings: &Settings,
-    connection: &Connection,
-    effective: &Policies,
-    route: &Route,
-    authentication: &Authentication,
-    request: &mut Request,
-) -> bool {
-    let (authority, id) = (request.authority().clone(), request.id().clone());
-    if let Some(credentials) = &effective.credentials {
-        policies::remove_credentials(credentials, request);
-    }
-    let parts = request.parts_mut();
-    let passes = route.passes_credential && authentication.identity().verified().is_some();
-    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
-        jwt.remove_from_headers(authentication, &mut parts.headers);
-        if let Some(query) = parts.uri.query() {
-            let kept = jwt.remove_from_query(authentication, query);
-            if kept.as_deref() != Some(query) {
-                let path = parts.uri.path();
-                let target = kept.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-                // what is left of a valid target is one; if it were not, the path alone is
-                parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
-            }
-        }
-    }
-    let websocket = hop::strip_request(&mut parts.headers, |name| settings.identity_headers.contains(name));
-    if let Identity::Verified(token) = authentication.identity() {
-        token.write_headers(&mut parts.headers);
-    }
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
-    forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
-    parts.headers.insert(REQUEST_ID, id);
-    if settings.via {
-        parts.headers.append(header::VIA, via(parts.version));
-    }
-    websocket && parts.method == Method::GET && parts.version == Version::HTTP_11
-}
-
-/// A span of this hop's own in the client's trace, or in a new one.
-fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
-    let headers = request.headers_mut();
-    let span = record.traced().unwrap_or_else(|| {
-        let span = TraceParent::of(headers, cx.worker.new_number());
-        record.tell_trace(&span);
-        span
-    });
-    span.write(headers);
-}
-
-/// The same where spans are exported: then a request that is refused has one, too.
-fn begin_span(spans: &Spans, cx: &Cx, parts: &Parts, now: UnixTime) -> Box<Traced> {
-    let (own, parent) = TraceParent::sampled(&parts.headers, cx.worker.new_number(), |trace| spans.chooses(trace));
-    let (trace, id) = own.ids();
-    let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.state));
-    let Source { address: peer, .. } = cx.connection.source;
-    let span = || Span {
-        trace,
-        id,
-        parent,
-        state,
-        began: now,
-        took: Duration::ZERO,
-        method: parts.method.clone(),
-        scheme: cx.connection.scheme,
-        version: parts.version,
-        client: peer,
-        peer,
-        server: None,
-        path: String::new(),
-        listener: None,
-        route: None,
-        status: 0,
-        error: None,
-        failed: false,
-    };
-    Box::new(Traced { own, span: own.is_sampled().then(span).map(Box::new) })
-}
-
-/// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
-/// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
-pub(crate) fn foresee(
-    settings: &Settings,
-    connection: &Connection,
-    (listener, route, matched): (&Arc<Listener>, &Arc<Route>, usize),
-    decision: &Decision,
-    request: &mut Request,
-) -> Result<Option<http::StatusCode>, Rejection> {
-    let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
-    let mut edits = policies::begin_edits(&choice, decision, None, request);
-    edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, request, matched, Form::Text) {
-        return answer.map(|answer| Some(answer.status()));
-    }
-    if let Some(edits) = &mut edits {
-        edits.on_request(request, matched)?;
-    }
-    Ok(None)
-}
-
-/// Whether a request is a preflight that is answered before any token is looked for.
-pub(crate) fn is_answered_preflight(
-    listener: &Arc<Listener>,
-    route: Option<&Arc<Route>>,
-    head: &Head<'_>,
-    now: UnixTime,
-) -> bool {
-    let choice = Choice { listener: Arc::clone(listener), route: route.cloned(), matched: 0 };
-    cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
-}
-
-/// What a refused request had met, which its answer's words depend on.
-#[derive(Default)]
-pub(crate) struct Met<'a> {
-    /// The policies of its route or listener.
-    pub(crate) policies: Option<&'a Policies>,
-    /// Its listener refuses in Envoy's words.
-    pub(crate) envoy_errors: bool,
-    /// What Envoy says that is closer to the failure than the reason.
-    pub(crate) closer: Option<&'static str>,
-}
-
-/// The answer to a refused request. `id` is the request's.
-pub(crate) fn refusal(rejection: &Rejection, met: &Met<'_>, form: Form, id: &str) -> Response<bytes::Bytes> {
-    let basic = met.policies.and_then(|policies| policies.credentials.as_ref()?.basic.as_ref());
-    let jwt = met.policies.and_then(|policies| policies.jwt.as_ref()).map_or("portcullis", |jwt| jwt.realm());
-    let realm = match rejection.reason {
-        Reason::MissingCredentials | Reason::InvalidCredentials => basic.map_or(jwt, |basic| basic.realm()),
-        _ => jwt,
-    };
-    let envoys = met.envoy_errors.then(|| reply::envoy::refuse(rejection, met.closer, form, Realm(realm))).flatten();
-    envoys.unwrap_or_else(|| reply::refuse(rejection, form, Realm(realm), id))
-}
-
-/// The only error exit.
-fn refuse(story: &mut Story, rejection: &Rejection) -> Response<Content> {
-    let met = Met {
-        policies: story.choice.as_ref().map(Choice::policies),
-        envoy_errors: story.choice.as_ref().is_some_and(|choice| choice.listener.envoy_errors),
-        closer: story.extras.as_ref().and_then(|extras| extras.envoy),
-    };
-    let mut response = refusal(rejection, &met, story.form, story.id.to_str().unwrap_or_default());
-    if rejection.close && story.version != Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    story.record.answered(response.status().as_u16(), Some(rejection.reason));
-    response.map(Content::Ready)
 }
 
 #[cfg(test)]
