@@ -599,6 +599,19 @@ fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
 }
 
 #[test]
+fn a_refusals_status_is_one() {
+    let policy = |status: u16| {
+        let text = format!(
+            "binds:\n- port: 3000\n  listeners:\n  - routes:\n    - policies: {{extAuthz: {{host: 'a:1', protocol: {{http: {{}}}}, \
+             failureMode: {{denyWithStatus: {status}}}}}}}\n      backends: [{{host: 'b:1'}}]\n"
+        );
+        let loaded = portcullis::config::load(portcullis::config::Source::new("gw.yaml", text), &|_| None).unwrap();
+        portcullis::compile::compile(&loaded, &std::sync::Arc::default(), 1).is_ok()
+    };
+    assert_eq!([200, 302, 403, 503].map(policy), [false, false, true, true]);
+}
+
+#[test]
 fn a_refusal_stays_one_whatever_becomes_of_its_body() {
     let backend = Backend::ok();
     let large = vec![b'x'; 100_000];

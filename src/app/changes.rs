@@ -136,7 +136,8 @@ fn listener_changes(old: &Listener, new: &Listener) -> Vec<String> {
     changes
 }
 
-/// providers whose keys in files or in the config, or the algorithms that they count for, are others than before. Fetched keys change on their own.
+/// Providers whose keys in files or in the config, or the algorithms that they count for, are others than before. Fetched
+/// keys change on their own.
 fn key_changes(old: &InForce, new: &InForce) -> Vec<String> {
     let local = |config: &InForce| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
         let providers = providers(&config.snapshot).into_iter().filter(|provider| provider.keys().status().is_none());

@@ -134,6 +134,11 @@ impl Compiler<'_> {
                 "`maxRequestBytes` is 0, so that no body could pass; leave `includeRequestBody` out",
             );
         }
+        if let FailureMode::DenyWithStatus(status) = written.failure_mode
+            && status.0.as_u16() < 400
+        {
+            self.error(&written.place, "`denyWithStatus` is a refusal's status: 400 to 599");
+        }
         Some(ExtAuthz {
             endpoint,
             protocol,

@@ -285,7 +285,7 @@ pub enum FailureMode {
     Deny,
     /// The request goes on.
     Allow,
-    /// The request is refused with this status.
+    /// The request is refused with this status: 400 to 599.
     DenyWithStatus(Status),
 }
 
