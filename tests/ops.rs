@@ -443,8 +443,11 @@ fn a_change_without_an_event_is_noticed_too() {
     std::fs::hard_link(&file, folder.path().join("gw.yaml")).unwrap();
     let ops = Ops::start(&text);
     ops.gateway().watch(&folder.path().join("gw.yaml")).unwrap();
-    std::fs::write(&file, yaml(two.address(), "")).unwrap();
+    // the look that is taken at the start is over
+    ops.gateway().reload();
     ops.await_generation(2);
+    std::fs::write(&file, yaml(two.address(), "")).unwrap();
+    ops.await_generation(3);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
 }
 

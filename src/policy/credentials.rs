@@ -1,7 +1,7 @@
 //! `basicAuth` and `apiKey`: who the client is by name and password (RFC 7617), or by a key.
 //!
-//! Checked before `jwtAuth`, which may stand beside them: each must pass. A credential that was accepted is removed from
-//! the request, unknown names cost as much as wrong passwords, and what is remembered of a password is a keyed digest.
+//! Checked before `jwtAuth`, which may stand beside them: each must pass. A credential is removed from the
+//! request, also one that a permissive policy let pass, unknown names cost as much as wrong passwords, and what is remembered of a password is a keyed digest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,15 +122,15 @@ impl Credentials {
         }
     }
 
-    /// Removes the credentials that were accepted. Returns the query without them, if one stood there and anything is
+    /// Removes the credentials that were shown. Returns the query without them, if one stood there and anything is
     /// left of it; an empty text when nothing is.
     pub fn remove(&self, head: &mut HeaderMap, query: Option<&str>, presented: &Shown) -> Option<String> {
-        for (locations, places) in presented.accepted.iter() {
+        for (locations, places) in presented.places.iter() {
             remove_from_headers(locations, *places, head);
         }
         let before = query?;
         let mut after = before.to_owned();
-        for (locations, places) in presented.accepted.iter() {
+        for (locations, places) in presented.places.iter() {
             after = remove_from_query(locations, *places, &after).map(|kept| kept.into_owned()).unwrap_or_default();
         }
         (after != before).then_some(after)
@@ -146,14 +146,14 @@ impl Credentials {
             }
             Presented::Nothing => None,
         });
-        Shown { accepted: shown.collect() }
+        Shown { places: shown.collect() }
     }
 }
 
 /// Where credentials stand on a request.
 #[derive(Debug)]
 pub struct Shown {
-    accepted: Vec<(Arc<[Location]>, crate::auth::Places)>,
+    places: Vec<(Arc<[Location]>, crate::auth::Places)>,
 }
 
 /// API keys, of which only digests are kept.

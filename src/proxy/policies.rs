@@ -154,7 +154,7 @@ async fn begin(
     held.map_err(|error| Rejection::closing(error.0))
 }
 
-/// Removes a name and password or an API key that was accepted: the backend has no use for it.
+/// Removes a name and password or an API key, good or not: the backend has no use for it.
 pub(super) fn remove_credentials(credentials: &Credentials, request: &mut Request) {
     let shown = credentials.shown(&request.head());
     let parts = request.parts_mut();
