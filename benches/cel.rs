@@ -38,14 +38,14 @@ fn with_vars<T>(work: impl FnOnce(&Vars<'_>) -> T) -> T {
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Https,
-        authority: "www.example.com",
+        authority: &http::HeaderValue::from_static("www.example.com"),
         host: "www.example.com",
         port: 443,
         path: "/admin",
         query: None,
         version: Version::HTTP_11,
         headers: &headers,
-        id: "9f86d081",
+        id: &http::HeaderValue::from_static("9f86d081"),
         source: &source,
     };
     let subject = Subject {

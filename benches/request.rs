@@ -7,6 +7,7 @@ use divan::{Bencher, black_box};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest};
 use portcullis::drain;
+use portcullis::proxy::names::Names;
 use portcullis::proxy::normalize::{Connection, Request};
 use portcullis::proxy::path::PathRules;
 use portcullis::proxy::trace::TraceParent;
@@ -66,8 +67,8 @@ fn normalise(bencher: Bencher<'_, '_>, path: &str) {
     let (connection, limits) = (connection(), limits());
     let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
     bencher.with_inputs(|| head(path)).bench_local_values(|parts| {
-        let source = connection.source.clone();
-        let mut request = Request::read(parts, &connection, source, id.clone(), &limits).unwrap();
+        let (source, names) = (connection.source.clone(), Names::of(&parts.headers));
+        let mut request = Request::read(parts, names, &connection, source, id.clone(), &limits).unwrap();
         request.settle_path(&PathRules::default()).unwrap();
         request
     });
@@ -78,9 +79,10 @@ fn normalise(bencher: Bencher<'_, '_>, path: &str) {
 fn edit_in_place(bencher: Bencher<'_, '_>) {
     let peer = HeaderValue::from_static("192.0.2.1");
     bencher.with_inputs(|| head("/").headers).bench_local_values(|mut headers: HeaderMap| {
-        hop::strip_request(&mut headers, |_| false);
-        forwarded::write(&mut headers, false, &peer, Scheme::Http, HeaderValue::from_static("api.example.com"));
-        TraceParent::of(&headers, black_box(7)).write(&mut headers);
+        let names = Names::of(&headers);
+        hop::strip_request(&mut headers, names, |_| false);
+        forwarded::write(&mut headers, names, false, &peer, Scheme::Http, HeaderValue::from_static("api.example.com"));
+        TraceParent::of(&headers, names, black_box(7)).write(&mut headers);
         headers
     });
 }

@@ -20,14 +20,14 @@ fn choose(bencher: Bencher<'_, '_>, router: &Router<usize>, host: &str, path: &s
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: host,
+        authority: &http::HeaderValue::try_from(host).unwrap(),
         host,
         port: 80,
         path,
         query: None,
         version: Version::HTTP_11,
         headers: &headers,
-        id: "",
+        id: &http::HeaderValue::from_static(""),
         source: &source,
     };
     assert!(router.choose(&head, UnixTime(0.0)).is_some());

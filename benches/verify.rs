@@ -146,14 +146,14 @@ fn judge(fixture: &Fixture, cache: &TokenCache) -> bool {
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: "a",
+        authority: &http::HeaderValue::from_static("a"),
         host: "a",
         port: 80,
         path: "/",
         query: None,
         version: Version::HTTP_11,
         headers: black_box(&fixture.headers),
-        id: "1",
+        id: &http::HeaderValue::from_static("1"),
         source: &source,
     };
     fixture.policy.authenticate(&head, NOW, cache).identity().verified().is_some()

@@ -28,6 +28,7 @@ use crate::control::InForce;
 use crate::decision::{self, Place};
 use crate::drain;
 use crate::proxy::Met;
+use crate::proxy::names::Names;
 use crate::proxy::normalize::{Connection, Request};
 use crate::proxy::reply::{Form, envoy};
 use crate::reason::{Reason, Rejection};
@@ -92,7 +93,7 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
     };
     let mut parts = head(&uri, bind, question)?;
     snapshot.settings.identity_headers.strip(&mut parts.headers);
-    let form = Form::wanted(&parts.headers);
+    let form = Form::wanted(&parts.headers, Names::of(&parts.headers));
     let mut met = Met::default();
     if let Err(rejection) = walk(config, bind, scheme, question, parts, &mut told, &mut met) {
         refusal::tell(&mut told, &rejection, form, &met);
@@ -141,8 +142,9 @@ fn walk<'c>(
     let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain(), slot: None };
     let id = HeaderValue::from_static("explain");
     let limits = &snapshot.settings.limits;
-    let mut request =
-        Request::read(Box::new(parts), &connection, source, id, limits).map_err(|(rejection, _)| rejection)?;
+    let names = Names::of(&parts.headers);
+    let read = Request::read(Box::new(parts), names, &connection, source, id, limits);
+    let mut request = read.map_err(|(rejection, _)| rejection)?;
     let listener = bind.listener(request.head().host);
     let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
     told.host = request.head().host.to_owned();

@@ -33,6 +33,7 @@ pub mod upstream;
 
 pub mod body;
 pub mod drain;
+pub mod hex;
 pub mod reason;
 pub mod reference;
 pub mod request;

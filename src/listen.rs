@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod frames;
 pub mod http;
+mod rarely;
 pub mod socket;
 pub mod stream;
 pub mod tls;

@@ -15,6 +15,7 @@ mod grpc;
 pub mod hop;
 pub mod host;
 mod mirror;
+pub mod names;
 pub mod normalize;
 pub mod path;
 mod policies;
@@ -40,17 +41,16 @@ use crate::body::Inbound;
 use crate::decision::{self, Decision};
 use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, UnixTime};
+use crate::request::Head;
 use crate::snapshot::{Bind, Route, Snapshot};
 use crate::worker::Worker;
-use access::Record;
+use access::{Record, field};
 use answer::{AnswerBody, Content};
 use edit::{edit, trace, via};
 pub(crate) use foresee::{foresee, is_answered_preflight};
 use normalize::{Connection, Request};
 use refusal::refuse;
 pub(crate) use refusal::{Met, refusal};
-use reply::Form;
 use story::{Choice, Story};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -74,28 +74,27 @@ pub struct Cx {
     pub bind: Arc<Bind>,
 }
 
-/// Answers one request, and records it.
-pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = Response<AnswerBody>> {
+/// A request's bind is not in the config any more: its connection ends.
+#[derive(Debug, thiserror::Error)]
+#[error("the bind is gone")]
+pub struct Gone;
+
+/// Answers one request, and records it. Without surroundings there is nothing to answer with.
+///
+/// # Errors
+/// [`Gone`] without `cx`.
+// One future, whose parts are made where they stay: hyper moves it, and every layer around it would be moved with it.
+pub fn serve(
+    cx: Option<Cx>,
+    request: http::Request<Incoming>,
+) -> impl Future<Output = Result<Response<AnswerBody>, Gone>> {
     let (parts, body) = request.into_parts();
-    cx.watch.request_began(!body.is_end_stream());
-    let format = cx.snapshot.settings.log_format;
-    let now = UnixTime::now();
-    let mut story = Story {
-        now,
-        record: Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now),
-        form: Form::wanted(&parts.headers),
-        id: HeaderValue::from_static(""),
-        version: parts.version,
-        choice: None,
-        extras: None,
-    };
-    if let Some(spans) = &cx.worker.spans {
-        story.record.trace(span::begin(spans, &cx, &parts, now));
-    }
     let head_only = parts.method == Method::HEAD;
+    let mut begun = cx.map(|cx| (Story::begin(&cx, &parts, !body.is_end_stream()), cx));
     let parts = Box::new(parts);
     async move {
-        let result = respond(&cx, &mut story, parts, Inbound::Untouched(body)).await;
+        let Some((story, cx)) = &mut begun else { return Err(Gone) };
+        let result = respond(cx, story, parts, Inbound::Untouched(body)).await;
         let refused = result.is_err();
         let mut response = match result {
             Ok(response) => {
@@ -103,7 +102,7 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
                 story.record.answered(response.status().as_u16(), refusal);
                 response
             }
-            Err(rejection) => refuse(&mut story, &rejection),
+            Err(rejection) => refuse(story, &rejection),
         };
         if let Some(mut extras) = story.extras.take() {
             extras.write(refused, response.headers_mut());
@@ -113,7 +112,8 @@ pub fn serve(cx: Cx, request: http::Request<Incoming>) -> impl Future<Output = R
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
         let until_close = story.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
-        response.map(|content| AnswerBody::new(content, story.record, cx.watch, until_close))
+        let Some((story, cx)) = begun else { return Err(Gone) };
+        Ok(response.map(|content| AnswerBody::new(content, story.record, cx.watch, until_close)))
     }
 }
 
@@ -156,11 +156,8 @@ async fn respond(
             }
             answer
         } else {
-            let settings = &cx.snapshot.settings;
-            match forward::prepare(permit, request.into_parts(), body, route, settings, &mut story.record) {
-                Ok(mut outbound) => outbound.send(&mut story.record).await,
-                Err(rejection) => Err(rejection),
-            }
+            let (parts, settings) = (request.into_parts(), &cx.snapshot.settings);
+            forward::forward(permit, parts, body, route, settings, &mut story.record).await
         }
     };
     let mut response = match (answered, &edits) {
@@ -231,17 +228,22 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
         source.address = forwarded::client_address(peer, &parts.headers, trusted);
         id = parts.headers.get(REQUEST_ID).filter(|id| is_plain_id(id)).cloned();
     }
+    let given = id.is_some();
     story.id = id.unwrap_or_else(|| cx.worker.new_id());
-    story.record.text("request.id", story.id.to_str().unwrap_or_default());
-    if source.address == peer {
-        story.record.text("client", cx.connection.peer.to_str().unwrap_or_default());
-    } else {
-        story.record.plain("client", source.address);
+    let line = story.record.line();
+    match given {
+        true => line.text(field::REQUEST_ID, story.id.to_str().unwrap_or_default()),
+        false => line.bare(field::REQUEST_ID, story.id.as_bytes()),
+    }
+    match source.address == peer {
+        true => line.bare(field::CLIENT, cx.connection.peer.as_bytes()),
+        false => line.text(field::CLIENT, &source.address.to_string()),
     }
     settings.identity_headers.strip(&mut parts.headers);
-    Request::read(parts, &cx.connection, source, story.id.clone(), &settings.limits).map_err(|(rejection, parts)| {
-        story.record.text("method", parts.method.as_str());
-        story.record.text("path", parts.uri.path());
+    let read = Request::read(parts, story.names, &cx.connection, source, story.id.clone(), &settings.limits);
+    read.map_err(|(rejection, parts)| {
+        story.record.line().text(field::METHOD, parts.method.as_str());
+        story.record.line().text(field::PATH, parts.uri.path());
         if let Some(span) = story.record.span() {
             span.set_path(parts.uri.path());
         }
@@ -274,7 +276,7 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
     }
     story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
-        story.record.text("route", &route.name);
+        story.record.line().text(field::ROUTE, &route.name);
     }
     let choice = Choice { listener, route, matched };
     story.choice = Some(choice.clone());
@@ -282,9 +284,10 @@ fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, R
 }
 
 fn describe(record: &mut Record, head: &Head<'_>) {
-    record.text("method", head.method.as_str());
-    record.text("host", head.authority);
-    record.text("path", head.path);
+    let line = record.line();
+    line.text(field::METHOD, head.method.as_str());
+    line.text(field::HOST, head.authority());
+    line.text(field::PATH, head.path);
     if let Some(span) = record.span() {
         span.client = head.source.address;
         span.server = Some((head.host.to_owned(), head.port));
@@ -300,14 +303,14 @@ fn describe(record: &mut Record, head: &Head<'_>) {
             let name = name.split('=').next().unwrap_or_default();
             names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
         }
-        record.text("query", &names);
+        record.line().text(field::QUERY, &names);
     }
-    record.text(
-        "version",
+    record.line().bare(
+        field::VERSION,
         match head.version {
-            Version::HTTP_2 => "HTTP/2",
-            Version::HTTP_10 => "HTTP/1.0",
-            _ => "HTTP/1.1",
+            Version::HTTP_2 => b"HTTP/2",
+            Version::HTTP_10 => b"HTTP/1.0",
+            _ => b"HTTP/1.1",
         },
     );
 }
@@ -349,6 +352,6 @@ mod tests {
     /// and large belongs into a box.
     #[test]
     fn a_requests_future_stays_small() {
-        assert!(size_of_future(serve) <= 2304, "{}", size_of_future(serve));
+        assert!(size_of_future(serve) <= 1800, "{}", size_of_future(serve));
     }
 }

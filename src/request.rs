@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 /// Seconds since the Unix epoch. A float, since RFC 7519 §2 lets a NumericDate have a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -89,8 +89,8 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// The scheme of the client's connection.
     pub scheme: Scheme,
-    /// The authority as the client sent it, port included.
-    pub authority: &'a str,
+    /// The authority as the client sent it, port included; see [`Head::authority`].
+    pub authority: &'a HeaderValue,
     /// The host in lower case, without port and trailing dot.
     pub host: &'a str,
     /// The port of the authority, or else the scheme's.
@@ -103,8 +103,20 @@ pub struct Head<'a> {
     pub version: Version,
     /// All header fields.
     pub headers: &'a HeaderMap,
-    /// The request id: taken over from a trusted proxy, or made.
-    pub id: &'a str,
+    /// The request id: taken over from a trusted proxy, or made; see [`Head::id`].
+    pub id: &'a HeaderValue,
     /// Who sent it.
     pub source: &'a Source,
+}
+
+impl<'a> Head<'a> {
+    /// The authority as text.
+    pub fn authority(&self) -> &'a str {
+        self.authority.to_str().unwrap_or_default()
+    }
+
+    /// The request id as text.
+    pub fn id(&self) -> &'a str {
+        self.id.to_str().unwrap_or_default()
+    }
 }

@@ -3,6 +3,7 @@
 //! [`Endpoint`] is one address with its protocol and TLS settings, resolved when the config is compiled. Connections
 //! are pooled per worker (`pool`), so workers never meet.
 
+pub mod again;
 pub mod balance;
 pub mod connect;
 pub mod framing;
@@ -86,9 +87,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether the HTTP/1 connections that may be in use at a time are limited.
-    pub fn has_seats(&self) -> bool {
-        self.load.as_ref().is_some_and(|load| load.max_connections().is_some())
+    /// Whether requests go to it as they are, and nothing is counted.
+    pub fn is_untended(&self) -> bool {
+        self.load.is_none() && self.authorization.is_none()
     }
 }
 

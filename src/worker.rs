@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderValue;
 
 use crate::auth::TokenCache;
+use crate::hex;
 use crate::request::UnixTime;
 use crate::telemetry::log::Lines;
 use crate::telemetry::metrics::Shard;
@@ -85,14 +86,7 @@ impl Worker {
 
     /// An id for a new request: 32 hexadecimal digits.
     pub fn new_id(&self) -> HeaderValue {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let number = self.new_number();
-        let mut text = [b'0'; 32];
-        for (at, digit) in text.iter_mut().enumerate() {
-            let nibble = (number >> (124 - 4 * at)) as usize & 15;
-            *digit = DIGITS.get(nibble).copied().unwrap_or(b'0');
-        }
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+        HeaderValue::from_bytes(&hex::of_u128(self.new_number())).unwrap_or(HeaderValue::from_static("0"))
     }
 
     /// A number for a new request or span.

@@ -165,14 +165,14 @@ fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, S
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: "a",
+        authority: &http::HeaderValue::from_static("a"),
         host: "a",
         port: 80,
         path: "/",
         query: None,
         version: Version::HTTP_11,
         headers: &headers,
-        id: "1",
+        id: &http::HeaderValue::from_static("1"),
         source: &source,
     };
     expression.value(&Vars { extra, ..Vars::of(&head, UnixTime(0.0)) }).map_err(|error| format!("fails: {error}"))

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use cel::common::ast::operators as op;
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel_interpreter as cel;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::expr::Expression;
 use super::names;
@@ -48,14 +48,14 @@ impl Expression {
         let head = Head {
             method: &Method::GET,
             scheme: Scheme::Http,
-            authority: "localhost",
+            authority: &HeaderValue::from_static("localhost"),
             host: "localhost",
             port: 80,
             path: "/",
             query: None,
             version: Version::HTTP_11,
             headers: &headers,
-            id: "",
+            id: &HeaderValue::from_static(""),
             source: &source,
         };
         self.test(&Vars::of(&head, UnixTime(0.0))).ok()

@@ -61,14 +61,14 @@ impl Sample {
         let head = Head {
             method: &self.method,
             scheme: Scheme::Https,
-            authority: "WWW.Example.com:8443",
+            authority: &HeaderValue::from_static("WWW.Example.com:8443"),
             host: "www.example.com",
             port: 8443,
             path: &self.path,
             query: self.query.as_deref(),
             version: Version::HTTP_11,
             headers: &self.headers,
-            id: "req-1",
+            id: &HeaderValue::from_static("req-1"),
             source: &self.source,
         };
         let subject = self.claims.as_ref().map(|claims| Subject {

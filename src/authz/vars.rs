@@ -115,10 +115,10 @@ impl<'a> View<'a> {
             "request.query" => text(head.query.unwrap_or_default()),
             "request.uri" => CowVal::owned(CelString::from(uri(head))),
             "request.port" => CowVal::owned(CelInt::from(i64::from(head.port))),
-            "request.authority" => text(head.authority),
+            "request.authority" => text(head.authority()),
             "request.scheme" => text(head.scheme.as_str()),
             "request.version" => text(version(head.version)),
-            "request.id" => text(head.id),
+            "request.id" => text(head.id()),
             "source.address" => CowVal::owned(CelString::from(head.source.address.to_string())),
             "source.port" => CowVal::owned(CelInt::from(i64::from(head.source.port))),
             "source.tls.sni" => text(tls?.sni.as_deref()?),
@@ -209,7 +209,7 @@ fn scopes<'a>(subject: Option<&Subject<'a>>) -> Vec<&'a str> {
 }
 
 fn uri(head: &Head<'_>) -> String {
-    let mut uri = format!("{}://{}{}", head.scheme.as_str(), head.authority, head.path);
+    let mut uri = format!("{}://{}{}", head.scheme.as_str(), head.authority(), head.path);
     if let Some(query) = head.query {
         uri.push('?');
         uri.push_str(query);

@@ -81,14 +81,14 @@ impl Gateway {
         let head = Head {
             method: &request.method,
             scheme: Scheme::Http,
-            authority: &request.authority,
+            authority: &request.authority.parse().unwrap(),
             host: &host,
             port: 80,
             path: &request.path,
             query: request.query.as_deref(),
             version: Version::HTTP_11,
             headers: &request.headers,
-            id: "id",
+            id: &HeaderValue::from_static("id"),
             source: &peer,
         };
         let port = |bind: &&Arc<crate::snapshot::Bind>| bind.address.port() == request.port;

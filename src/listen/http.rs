@@ -1,6 +1,6 @@
 //! One connection's requests, by HTTP/1 or HTTP/2, with protective settings and an end for every wait.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::View;
+use super::rarely::Rarely;
 use super::stream::{Transport, Watched};
 use crate::drain::Drain;
-use crate::proxy::access::Record;
+use crate::proxy::access::{Record, field};
 use crate::proxy::normalize::Connection;
 use crate::proxy::watch::{Expired, Patience, Seen, Watch};
 use crate::proxy::{Cx, serve};
@@ -66,13 +67,41 @@ pub struct Serving {
 
 /// What ended a connection's wait.
 enum Turn<T> {
+    /// It is over by itself.
     Over(T),
+    /// It is time to look whether the client still moves.
     Look,
+    /// It is to finish.
     Drain,
+    /// It has had its time to finish.
+    Cut,
+}
+
+/// Serves `connection` until it is over, or until there is something else to do with it.
+async fn next_turn<C: Future>(
+    connection: Pin<&mut C>,
+    timer: Pin<&mut Sleep>,
+    begun: Pin<&mut impl Future<Output = ()>>,
+    over: &mut Drain,
+    draining: bool,
+) -> Turn<C::Output> {
+    let rare = pin!(async {
+        tokio::select! {
+            biased;
+            () = timer => Turn::Look,
+            () = begun, if !draining => Turn::Drain,
+            () = over.over(), if draining => Turn::Cut,
+        }
+    });
+    tokio::select! {
+        biased;
+        over = connection => Turn::Over(over),
+        turn = Rarely::new(rare) => turn,
+    }
 }
 
 impl Serving {
-    /// What one request needs: the config as it is now.
+    /// What one request needs: the config as it is now. Nothing when a reload took the bind away.
     fn cx(&self) -> Option<Cx> {
         let (snapshot, bind) = self.view.now()?;
         Some(Cx {
@@ -90,15 +119,7 @@ impl Serving {
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
         let io = TokioIo::new(Watched::new(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
-        let service = service_fn(|request: ::http::Request<Incoming>| {
-            let cx = self.cx();
-            async move {
-                match cx {
-                    Some(cx) => Ok(serve(cx, request).await),
-                    None => Err(Gone), // the bind went with a reload while the request came in
-                }
-            }
-        });
+        let service = service_fn(|request: ::http::Request<Incoming>| serve(self.cx(), request));
         let mut builder = http1::Builder::new();
         builder.writev(false).max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
         if limits.headers != HYPERS_HEADERS {
@@ -108,18 +129,11 @@ impl Serving {
         let mut timer = pin!(tokio::time::sleep(patience.interval()));
         let mut seen = Seen::nothing();
         let (mut drain, mut over) = (self.drain.clone(), self.drain.clone());
-        // one wait for all turns: to begin it anew at each is dearer than all else here
         let mut begun = pin!(drain.begun());
         let mut draining = false;
         loop {
-            let turn = tokio::select! {
-                biased;
-                over = connection.as_mut() => Turn::Over(over),
-                () = timer.as_mut() => Turn::Look,
-                () = begun.as_mut(), if !draining => Turn::Drain,
-                () = over.over(), if draining => return,
-            };
-            match turn {
+            match next_turn(connection.as_mut(), timer.as_mut(), begun.as_mut(), &mut over, draining).await {
+                Turn::Cut => return,
                 Turn::Over(Ok(())) => return,
                 Turn::Over(Err(error)) => return self.ended(&error),
                 Turn::Look => match self.watch.look(&mut seen) {
@@ -140,16 +154,8 @@ impl Serving {
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
         let io = TokioIo::new(Watched::with_frames(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
-        let service = service_fn(|request: ::http::Request<Incoming>| {
-            let cx = self.cx();
-            async move {
-                match cx {
-                    // in a box: hyper moves a stream's future several times
-                    Some(cx) => Ok(Box::pin(serve(cx, request)).await),
-                    None => Err(Gone),
-                }
-            }
-        });
+        // in a box: hyper moves a stream's future several times
+        let service = service_fn(|request: ::http::Request<Incoming>| Box::pin(serve(self.cx(), request)));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -170,14 +176,8 @@ impl Serving {
         let (mut draining, mut leaving) = (false, false);
         let mut told = Instant::now();
         loop {
-            let turn = tokio::select! {
-                biased;
-                over = connection.as_mut() => Turn::Over(over),
-                () = timer.as_mut() => Turn::Look,
-                () = begun.as_mut(), if !draining => Turn::Drain,
-                () = over.over(), if draining => return,
-            };
-            match turn {
+            match next_turn(connection.as_mut(), timer.as_mut(), begun.as_mut(), &mut over, draining).await {
+                Turn::Cut => return,
                 Turn::Over(Ok(())) => return,
                 Turn::Over(Err(error)) => return self.ended(&error),
                 Turn::Look if leaving => return,
@@ -225,7 +225,7 @@ impl Serving {
         let Some(cx) = self.cx() else { return };
         let format = cx.snapshot.settings.log_format;
         let mut record = Record::begin(cx.worker, format, cx.bind.series, UnixTime::now());
-        record.plain("client", self.connection.source.address);
+        record.line().bare(field::CLIENT, self.connection.peer.as_bytes());
         record.answered(reason.status().as_u16(), Some(reason));
     }
 }
@@ -234,8 +234,3 @@ impl Serving {
 const HYPERS_HEADERS: usize = 100;
 /// hyper wants no smaller read buffer.
 const MIN_BUFFER: usize = 64 << 10;
-
-/// A request's bind is not in the config any more; its connection ends.
-#[derive(Debug, thiserror::Error)]
-#[error("the bind is gone")]
-struct Gone;

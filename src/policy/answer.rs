@@ -73,7 +73,7 @@ impl Redirect {
     fn location(&self, head: &Head<'_>, matched: usize) -> String {
         let scheme = self.scheme.unwrap_or(head.scheme);
         // a new scheme comes with its own port, unless another one is written
-        let kept = (self.scheme.is_none() && has_port(head.authority)).then_some(head.port);
+        let kept = (self.scheme.is_none() && has_port(head.authority())).then_some(head.port);
         let authority = match &self.authority {
             Some(NewAuthority::Full(full)) => full.to_str().unwrap_or_default().to_owned(),
             Some(NewAuthority::Host(host)) => with_port(host, kept, scheme),
@@ -138,14 +138,14 @@ mod tests {
             let head = Head {
                 method: &Method::GET,
                 scheme: Scheme::Http,
-                authority: at,
+                authority: &HeaderValue::try_from(at).unwrap(),
                 host: &parsed.name,
                 port: parsed.port.unwrap_or(80),
                 path: "/foo/bar",
                 query: Some("a=1"),
                 version: Version::HTTP_11,
                 headers: &HeaderMap::new(),
-                id: "",
+                id: &HeaderValue::from_static(""),
                 source: &source,
             };
             let redirect = Redirect { scheme, authority, path, status: StatusCode::FOUND };

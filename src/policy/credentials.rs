@@ -335,7 +335,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
     use crate::request::{Scheme, Source};
-    use http::{Method, Version};
+    use http::{HeaderValue, Method, Version};
 
     fn check(
         credentials: &Credentials,
@@ -350,14 +350,14 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             scheme: Scheme::Http,
-            authority: "h",
+            authority: &HeaderValue::from_static("h"),
             host: "h",
             port: 80,
             path: "/",
             query,
             version: Version::HTTP_11,
             headers: &headers,
-            id: "",
+            id: &HeaderValue::from_static(""),
             source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
         };
         let caller = credentials.check_now(&head)?;

@@ -190,14 +190,14 @@ mod tests {
         let head = Head {
             method: &Method::GET,
             scheme: Scheme::Http,
-            authority: "h",
+            authority: &HeaderValue::from_static("h"),
             host: "h",
             port: 80,
             path: "/",
             query: None,
             version: Version::HTTP_11,
             headers: &headers,
-            id: "",
+            id: &HeaderValue::from_static(""),
             source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
         };
         test(&Vars::of(&head, UnixTime(0.0)))

@@ -3,7 +3,8 @@
 //! The line grows in a buffer as facts become known, so that nothing is kept just for the log. Tokens, cookies and
 //! `Authorization` never come near it; of a query only the names do. Every text value is escaped.
 
-use std::io::Write;
+mod line;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,23 +15,49 @@ use crate::request::UnixTime;
 use crate::telemetry::metrics::{Finished, RouteSeries};
 use crate::telemetry::spans::Span;
 use crate::worker::Worker;
+pub use line::{Line, LogFormat};
 
-/// How lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `key=value` pairs.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
+/// The fields that every line may have.
+pub mod field {
+    super::line::fields! {
+        AUTH = "auth"
+        AUTH_DETAIL = "auth.detail"
+        BACKEND = "backend"
+        BYTES_IN = "bytes.in"
+        BYTES_OUT = "bytes.out"
+        CLIENT = "client"
+        DURATION = "duration"
+        END = "end"
+        HOST = "host"
+        JWT_ISS = "jwt.iss"
+        JWT_SUB = "jwt.sub"
+        KID = "kid"
+        METHOD = "method"
+        PATH = "path"
+        QUERY = "query"
+        REASON = "reason"
+        REQUEST_ID = "request.id"
+        RETRY_BACKEND = "retry.backend"
+        ROUTE = "route"
+        RULE = "rule"
+        RULE_LEVEL = "rule.level"
+        RULE_ORIGIN = "rule.origin"
+        SHADOW = "shadow"
+        SHADOW_ORIGIN = "shadow.origin"
+        SHADOW_RULE = "shadow.rule"
+        SPAN_ID = "span.id"
+        STATUS = "status"
+        TRACE_ID = "trace.id"
+        UPSTREAM_DURATION = "upstream.duration"
+        VERSION = "version"
+    }
 }
 
 /// One request's record. Dropping it writes the line and counts the request.
 #[derive(Debug)]
 pub struct Record {
     worker: Arc<Worker>,
-    format: LogFormat,
-    line: Vec<u8>,
+    line: Line,
     started: Instant,
     series: RouteSeries,
     status: Option<u16>,
@@ -54,13 +81,9 @@ pub struct Traced {
 impl Record {
     /// Begins the record of a request that arrived at `now`. `series` counts it until its route is known.
     pub fn begin(worker: Arc<Worker>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
-        let mut line = Vec::with_capacity(512);
-        line.extend_from_slice(if format == LogFormat::Json { b"{\"time\":\"" } else { b"" });
-        worker.write_time(now, &mut line);
-        line.extend_from_slice(if format == LogFormat::Json { b"\"" } else { b"" });
+        let line = Line::begin(format, now, &worker);
         Self {
             worker,
-            format,
             line,
             started: Instant::now(),
             series,
@@ -74,63 +97,9 @@ impl Record {
         }
     }
 
-    /// Adds a text field.
-    pub fn text(&mut self, name: &str, value: &str) {
-        self.name(name);
-        match self.format {
-            LogFormat::Json => write_quoted(&mut self.line, value),
-            LogFormat::Text if is_bare(value) => self.line.extend_from_slice(value.as_bytes()),
-            LogFormat::Text => write_quoted(&mut self.line, value),
-        }
-    }
-
-    /// Adds a field that is anything JSON can hold.
-    pub fn json(&mut self, name: &str, value: &serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) => self.text(name, text),
-            serde_json::Value::Array(_) | serde_json::Value::Object(_) if self.format == LogFormat::Text => {
-                self.text(name, &value.to_string());
-            }
-            other => {
-                self.name(name);
-                for character in other.to_string().chars() {
-                    // outside of its strings JSON has only ASCII, so an escape always stands inside one
-                    match character {
-                        c if is_unprintable(c) => drop(write!(self.line, "\\u{:04x}", u32::from(c))),
-                        c => self.line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds a field whose value is displayed, and needs no escaping: numbers, addresses.
-    pub fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.name(name);
-        let quote: &[u8] = if self.format == LogFormat::Json { b"\"" } else { b"" };
-        self.line.extend_from_slice(quote);
-        let _ = write!(self.line, "{value}");
-        self.line.extend_from_slice(quote);
-    }
-
-    fn number(&mut self, name: &str, value: u64) {
-        self.name(name);
-        write_number(&mut self.line, value, 1);
-    }
-
-    fn name(&mut self, name: &str) {
-        match self.format {
-            LogFormat::Json => {
-                self.line.extend_from_slice(b",\"");
-                self.line.extend_from_slice(name.as_bytes());
-                self.line.extend_from_slice(b"\":");
-            }
-            LogFormat::Text => {
-                self.line.push(b' ');
-                self.line.extend_from_slice(name.as_bytes());
-                self.line.push(b'=');
-            }
-        }
+    /// Its line, to be added to.
+    pub fn line(&mut self) -> &mut Line {
+        &mut self.line
     }
 
     /// The request's part in a trace.
@@ -141,8 +110,8 @@ impl Record {
 
     /// Writes down which span it is.
     pub fn tell_trace(&mut self, own: &TraceParent) {
-        self.text("trace.id", own.trace());
-        self.text("span.id", own.span());
+        self.line.bare(field::TRACE_ID, own.trace());
+        self.line.bare(field::SPAN_ID, own.span());
     }
 
     /// What the backend is told of the trace, if that is settled.
@@ -212,22 +181,21 @@ impl Drop for Record {
         let duration = self.started.elapsed();
         // as nginx has it: the client was gone before there was anything to tell it
         let status = self.status.unwrap_or(499);
-        self.number("status", status.into());
+        self.line.number(field::STATUS, status.into());
         if let Some(reason) = self.reason {
-            self.text("reason", reason.as_str());
+            self.line.bare(field::REASON, reason.as_str().as_bytes());
         }
         if self.status.is_none() || !self.complete {
-            self.text("end", "aborted");
+            self.line.bare(field::END, b"aborted");
         }
         let bytes_in = self.request_body.as_ref().map_or(0, |body| body.bytes());
-        self.number("bytes.in", bytes_in);
-        self.number("bytes.out", self.response_bytes);
-        self.duration("duration", duration);
+        self.line.number(field::BYTES_IN, bytes_in);
+        self.line.number(field::BYTES_OUT, self.response_bytes);
+        self.line.duration(field::DURATION, duration);
         if let Some(upstream) = self.upstream {
-            self.duration("upstream.duration", upstream);
+            self.line.duration(field::UPSTREAM_DURATION, upstream);
         }
-        self.line.extend_from_slice(if self.format == LogFormat::Json { b"}\n" } else { b"\n" });
-        self.worker.log.write(&self.line);
+        self.worker.log.write(self.line.end());
         if let Some(span) = self.traced.take().and_then(|traced| traced.span) {
             self.export(span, status, duration);
         }
@@ -252,100 +220,5 @@ impl Record {
         let failed = status >= 500 || aborted.is_some();
         (span.status, span.took, span.error, span.failed) = (status, took, error, failed);
         spans.push(span);
-    }
-
-    /// Seconds in JSON, milliseconds for people.
-    fn duration(&mut self, name: &str, duration: Duration) {
-        let micros = duration.as_micros() as u64;
-        self.name(name);
-        let (unit, digits) = if self.format == LogFormat::Json { (1_000_000, 6) } else { (1000, 3) };
-        write_number(&mut self.line, micros / unit, 1);
-        self.line.push(b'.');
-        write_number(&mut self.line, micros % unit, digits);
-        if self.format == LogFormat::Text {
-            self.line.extend_from_slice(b"ms");
-        }
-    }
-}
-
-/// A decimal number with at least so many digits. Every request writes several, and formatting machinery is dear.
-fn write_number(out: &mut Vec<u8>, mut number: u64, at_least: usize) {
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        used += 1;
-        if number == 0 && used >= at_least {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
-}
-
-/// Whether a value can stand in a text line as it is.
-fn is_bare(value: &str) -> bool {
-    // without a way out in the middle, the whole loop is a few wide instructions
-    let odd = |b: u8| !(0x21..0x7f).contains(&b) | (b == b'"') | (b == b'=') | (b == b'\\');
-    !value.is_empty() && !value.bytes().fold(false, |found, b| found | odd(b))
-}
-
-/// Whether a character could end a line, or change how the rest of it is shown.
-fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
-fn write_quoted(out: &mut Vec<u8>, value: &str) {
-    out.push(b'"');
-    let odd = |b: u8| !(0x20..0x7f).contains(&b) | (b == b'"') | (b == b'\\');
-    if value.bytes().fold(false, |found, b| found | odd(b)) {
-        write_escaped(out, value);
-    } else {
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.push(b'"');
-}
-
-fn write_escaped(out: &mut Vec<u8>, value: &str) {
-    for character in value.chars() {
-        match character {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            c if is_unprintable(c) => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_they_are() {
-        for (number, at_least, text) in
-            [(0, 1, "0"), (7, 3, "007"), (1234, 3, "1234"), (u64::MAX, 1, "18446744073709551615")]
-        {
-            let mut out = Vec::new();
-            write_number(&mut out, number, at_least);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn no_value_breaks_out_of_its_field() {
-        for value in ["a\nb", "a\" status=200 x=\"", "\u{1b}[31m", "\u{2028}", "\u{202e}abc", "ü", "", "a=b", "\\"] {
-            let mut out = Vec::new();
-            write_quoted(&mut out, value);
-            let text = String::from_utf8(out).unwrap();
-            assert!(!text.chars().any(char::is_control), "{text}");
-            assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
-            assert!(value == "ü" || !is_bare(value));
-        }
-        assert!(is_bare("/a/b?c,d"));
     }
 }

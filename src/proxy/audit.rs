@@ -3,7 +3,7 @@
 
 use http::header;
 
-use super::access::Record;
+use super::access::{Record, field};
 use crate::auth::{Identity, Location};
 use crate::authz::{Cause, Expression, Mode, RuleSet};
 use crate::decision::{self, Decision, Place};
@@ -25,10 +25,10 @@ pub fn decision(
     let sets = &policies.rules;
     if let Some((at, cause)) = authorization.deciding(sets) {
         let rule = authorization.rule_name(sets).unwrap_or("none");
-        record.text("rule", rule);
+        record.line().text(field::RULE, rule);
         if let Some(set) = sets.get(at) {
-            record.text("rule.origin", &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
-            record.text("rule.level", set.level.as_str());
+            record.line().text(field::RULE_ORIGIN, &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+            record.line().text(field::RULE_LEVEL, set.level.as_str());
             count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
         }
     }
@@ -42,9 +42,9 @@ pub fn decision(
         let Some(set) = sets.get(at).filter(|set| set.mode == Mode::Shadow) else { continue };
         count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
         if !cause.allows() {
-            record.text("shadow", "denied");
-            record.text("shadow.rule", set.rule(cause).map_or("none", |rule| &rule.name));
-            record.text("shadow.origin", &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+            record.line().text(field::SHADOW, "denied");
+            record.line().text(field::SHADOW_RULE, set.rule(cause).map_or("none", |rule| &rule.name));
+            record.line().text(field::SHADOW_ORIGIN, &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
         }
     }
 }
@@ -78,7 +78,7 @@ pub fn fields(
     let vars = decision::vars(policies, &head, place, now, decision);
     for (name, expression) in fields {
         match expression.value(&vars) {
-            Ok(value) => record.json(name, &value),
+            Ok(value) => record.line().json(name.as_str(), &value),
             Err(error) => tracing::debug!(field = name, %error, "a log field failed to evaluate"),
         }
     }
@@ -89,13 +89,13 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
     let failure = authentication.failure();
     if let Identity::Verified(token) = authentication.identity() {
         if let Some(issuer) = token.issuer() {
-            record.text("jwt.iss", issuer);
+            record.line().text(field::JWT_ISS, issuer);
         }
         if let Some(subject) = token.subject() {
-            record.text("jwt.sub", subject);
+            record.line().text(field::JWT_SUB, subject);
         }
         if let Some(kid) = token.kid() {
-            record.text("kid", kid);
+            record.line().text(field::KID, kid);
         }
         // issuer and subject stand there already
         let told = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
@@ -103,7 +103,7 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
             let mut names = path.iter();
             let first = names.next().and_then(|name| token.claims().get(name));
             if let Some(value) = names.fold(first, |value, name| value?.get(name)) {
-                record.json(&format!("jwt.{name}"), value);
+                record.line().json(format!("jwt.{name}").as_str(), value);
             }
         }
         if authentication.cached()
@@ -113,8 +113,8 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
         }
     } else if let Some(failure) = failure {
         // also of what is not refused: permissive and shadow modes are told by this alone
-        record.text("auth", failure.reason().as_str());
-        record.text("auth.detail", &failure.detail().to_string());
+        record.line().text(field::AUTH, failure.reason().as_str());
+        record.line().text(field::AUTH_DETAIL, &failure.detail().to_string());
     }
     if authentication.found_credential()
         && let Some(counters) = &policies.counters

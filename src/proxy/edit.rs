@@ -41,7 +41,7 @@ pub(super) fn edit_for(
     authentication: &Authentication,
     request: &mut Request,
 ) -> bool {
-    let (authority, id) = (request.authority().clone(), request.id().clone());
+    let (authority, id, names) = (request.authority().clone(), request.id().clone(), request.names());
     if let Some(credentials) = &effective.credentials {
         policies::remove_credentials(credentials, request);
     }
@@ -59,12 +59,12 @@ pub(super) fn edit_for(
             }
         }
     }
-    let websocket = hop::strip_request(&mut parts.headers, |name| settings.identity_headers.contains(name));
+    let websocket = hop::strip_request(&mut parts.headers, names, |name| settings.identity_headers.contains(name));
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
     }
     let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
-    forwarded::write(&mut parts.headers, trusted, &connection.peer, connection.scheme, authority);
+    forwarded::write(&mut parts.headers, names, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
     if settings.via {
         parts.headers.append(header::VIA, via(parts.version));
@@ -74,11 +74,10 @@ pub(super) fn edit_for(
 
 /// A span of this hop's own in the client's trace, or in a new one.
 pub(super) fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
-    let headers = request.headers_mut();
     let span = record.traced().unwrap_or_else(|| {
-        let span = TraceParent::of(headers, cx.worker.new_number());
+        let span = TraceParent::of(request.headers(), request.names(), cx.worker.new_number());
         record.tell_trace(&span);
         span
     });
-    span.write(headers);
+    span.write(request.headers_mut());
 }

@@ -4,6 +4,7 @@ mod grpc;
 mod http;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ::http::header::{self, HeaderMap, HeaderValue};
 use ::http::{Response, Version};
@@ -16,6 +17,7 @@ use crate::authz::Vars;
 use crate::body::{Beginning, RequestBody};
 use crate::policy::ext_authz::{ExtAuthz, Granted, OnFailure, Protocol};
 use crate::reason::{Reason, Rejection};
+use crate::upstream::again::copy;
 use crate::upstream::line::UpstreamBody;
 use crate::upstream::pool::Pool;
 use crate::upstream::{self, Endpoint};
@@ -97,14 +99,14 @@ async fn exchange(
     question: ::http::Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, String> {
     let again = again(&question);
-    let failed = match pool.exchange(endpoint, protocol, &mut Some(question)).await {
+    let failed = match pool.exchange(endpoint, protocol, &mut Some(question), Instant::now()).await {
         Ok(response) => return Ok(response),
         Err(failed) => failed,
     };
     if !failed.reused || !matches!(failed.error, upstream::Error::Reset(_)) {
         return Err(failed.error.to_string());
     }
-    pool.exchange(endpoint, protocol, &mut Some(again)).await.map_err(|failed| failed.error.to_string())
+    pool.exchange(endpoint, protocol, &mut Some(again), Instant::now()).await.map_err(|failed| failed.error.to_string())
 }
 
 /// The same question once more.
@@ -113,7 +115,7 @@ fn again(question: &::http::Request<RequestBody>) -> ::http::Request<RequestBody
         RequestBody::Whole(bytes) => RequestBody::Whole(bytes.clone()),
         RequestBody::Empty | RequestBody::Client(_) => RequestBody::Empty,
     };
-    super::forward::copy(question).map(|_| body)
+    copy(question).map(|_| body)
 }
 
 /// The body of an answer with its trailers.

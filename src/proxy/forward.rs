@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Response, Uri, Version};
+use http::{Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::access::Record;
+use super::access::{Record, field};
 use super::answer::Content;
 use super::reply::is_grpc;
 use super::{grpc, hop, mirror, retry};
@@ -21,9 +21,6 @@ use crate::snapshot::{Route, Settings, Timeouts};
 use crate::upstream::line::UpstreamBody;
 use crate::upstream::pool::{Failed, Pool};
 use crate::upstream::{Address, Endpoint, Error, Protocol};
-
-/// An idle connection of this age may be about to be closed by its backend.
-const STALE: Duration = Duration::from_secs(1);
 
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
@@ -43,11 +40,47 @@ pub struct Outbound<'a> {
     pub(super) reads_trailers: bool,
 }
 
+/// Sends the request to a backend of its route, and waits for the head of the answer.
+///
+/// # Errors
+/// 500 without a backend, 502 or 504 when it does not answer, or what is wrong with the request's own body.
+pub async fn forward(
+    permit: Permit,
+    parts: Box<Parts>,
+    body: Inbound,
+    route: &Route,
+    settings: &Settings,
+    record: &mut Record,
+) -> Result<Response<Content>, Rejection> {
+    let mut outbound = prepare(permit, parts, body, route, settings, record)?;
+    let begun = Instant::now();
+    let answer = match &route.retry {
+        None => {
+            let pool = &Arc::clone(&record.worker().pool);
+            outbound.exchange(pool, begun).await
+        }
+        Some(policy) => Box::pin(retry::exchange(policy, &mut outbound, record)).await,
+    };
+    record.upstream_took(begun.elapsed());
+    match answer {
+        Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Reason::UpstreamReset.into()) // nobody asked for that
+        }
+        Ok(response) => Ok(settle(response, &route.timeouts, outbound.end, outbound.reads_trailers)),
+        Err(error) => {
+            // a body that the client broke is the client's fault, whatever the backend made of it
+            let failure = outbound.progress.as_ref().and_then(|progress| progress.failure());
+            tracing::debug!(backend = %outbound.endpoint.label, %error, "no answer from the backend");
+            Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
+        }
+    }
+}
+
 /// Chooses a backend and gives the request the form that goes there.
 ///
 /// # Errors
 /// 500 without a backend, 413 for a body that says to be too large.
-pub fn prepare<'a>(
+fn prepare<'a>(
     _permit: Permit,
     mut parts: Box<Parts>,
     body: Inbound,
@@ -56,7 +89,7 @@ pub fn prepare<'a>(
     record: &mut Record,
 ) -> Result<Outbound<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
-    record.text("backend", &endpoint.label);
+    record.line().text(field::BACKEND, &endpoint.label);
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let protocol = protocol_toward(endpoint, grpc);
     let body_limit = settings.limits.body;
@@ -93,41 +126,11 @@ pub fn prepare<'a>(
 }
 
 impl<'a> Outbound<'a> {
-    /// Sends the request and waits for the head of the answer.
-    ///
-    /// # Errors
-    /// 502 or 504, or what is wrong with the request's own body.
-    pub async fn send(&mut self, record: &mut Record) -> Result<Response<Content>, Rejection> {
-        let begun = Instant::now();
-        let answer = match &self.route.retry {
-            None => {
-                let pool = &Arc::clone(&record.worker().pool);
-                self.exchange(pool, begun).await
-            }
-            Some(policy) => Box::pin(retry::exchange(policy, self, record)).await,
-        };
-        record.upstream_took(begun.elapsed());
-        match answer {
-            Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-                Err(Reason::UpstreamReset.into()) // nobody asked for that
-            }
-            Ok(response) => Ok(settle(response, &self.route.timeouts, self.end, self.reads_trailers)),
-            Err(error) => {
-                // a body that the client broke is the client's fault, whatever the backend made of it
-                let failure = self.progress.as_ref().and_then(|progress| progress.failure());
-                tracing::debug!(backend = %self.endpoint.label, %error, "no answer from the backend");
-                Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
-            }
-        }
-    }
-
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
     pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
-        let repeatable = self.request.as_ref().filter(|request| is_repeatable(request) && is_safe(request.method()));
-        let again = repeatable.filter(|_| pool.next_is_older_than(self.endpoint, STALE, now)).map(copy);
         match self.attempt(pool, now).await {
             Some(Ok(response)) => return Ok(response),
-            Some(Err(failed)) => self.take_back(failed, again)?,
+            Some(Err(failed)) => self.may_try_again(failed)?,
             None => return Err(self.timed_out()),
         }
         tracing::debug!(backend = %self.endpoint.label, "a connection had ended; once more");
@@ -139,33 +142,28 @@ impl<'a> Outbound<'a> {
     async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, Failed>> {
         let Self { endpoint, protocol, end, .. } = *self;
         let limit = self.route.timeouts.response;
+        // where it is: to move it would be to copy all that it will ever hold
+        let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request, now));
         match &self.progress {
             None => {
                 let patience = end.map_or(limit, |end| end.saturating_duration_since(now).min(limit));
-                tokio::time::timeout(patience, pool.exchange(endpoint, protocol, &mut self.request)).await.ok()
+                tokio::time::timeout_at((now + patience).into(), exchange).await.ok()
             }
             // in a box, so that requests without a body don't carry it
-            Some(progress) => {
-                let exchange = pool.exchange(endpoint, protocol, &mut self.request);
-                Box::pin(in_time(exchange, limit, end, progress, now)).await
-            }
+            Some(progress) => Box::pin(in_time(exchange, limit, end, progress, now)).await,
         }
     }
 
-    /// Puts the request back if a failure left it whole. `again` is what a broken old connection may be answered with.
-    fn take_back(&mut self, failed: Failed, again: Option<http::Request<RequestBody>>) -> Result<(), Error> {
-        let broken = failed.reused && matches!(failed.error, Error::Reset(_));
-        self.request = failed.unsent.or(self.request.take()).or(again.filter(|_| broken));
-        if broken && self.request.is_some() { Ok(()) } else { Err(failed.error) }
+    /// Whether a failure was the end of an old connection and no more, so that the request can be sent on another.
+    fn may_try_again(&self, failed: Failed) -> Result<(), Error> {
+        let ended = failed.reused && matches!(failed.error, Error::Reset(_));
+        if ended && self.request.is_some() { Ok(()) } else { Err(failed.error) }
     }
 
     async fn exchange_again(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, Error> {
         match self.attempt(pool, Instant::now()).await {
             Some(Ok(response)) => Ok(response),
-            Some(Err(failed)) => {
-                self.request = failed.unsent.or(self.request.take());
-                Err(failed.error)
-            }
+            Some(Err(failed)) => Err(failed.error),
             None => Err(self.timed_out()),
         }
     }
@@ -221,7 +219,8 @@ async fn in_time<T>(
 
 pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
     match endpoint.protocol {
-        Protocol::Auto if grpc && endpoint.tls.is_none() => Protocol::Http2,
+        Protocol::Auto if endpoint.tls.is_none() && grpc => Protocol::Http2,
+        Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
         protocol => protocol,
     }
 }
@@ -235,26 +234,6 @@ pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endp
     if let Ok(authority) = HeaderValue::try_from(authority) {
         headers.insert(header::HOST, authority);
     }
-}
-
-/// A request without a body whose repetition changes nothing (RFC 9110 §9.2.2).
-pub(super) fn is_repeatable(request: &http::Request<RequestBody>) -> bool {
-    matches!(request.body(), RequestBody::Empty)
-        && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// Only what reads may be sent twice without anybody having asked for it (RFC 9110 §9.2.1).
-fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-pub(super) fn copy(request: &http::Request<RequestBody>) -> http::Request<RequestBody> {
-    let mut copy = http::Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 /// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::names::{Name, Names};
 use crate::request::Scheme;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -32,11 +33,21 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpA
     client
 }
 
-/// Writes `X-Forwarded-For`, `-Proto` and `-Host`: appended to or kept when `trusted`, replaced otherwise.
-pub fn write(headers: &mut HeaderMap, trusted: bool, peer: &HeaderValue, scheme: Scheme, authority: HeaderValue) {
+/// Writes `X-Forwarded-For`, `-Proto` and `-Host` of a request that had `names`: appended to or kept when `trusted`,
+/// replaced otherwise.
+pub fn write(
+    headers: &mut HeaderMap,
+    names: Names,
+    trusted: bool,
+    peer: &HeaderValue,
+    scheme: Scheme,
+    authority: HeaderValue,
+) {
     let scheme = HeaderValue::from_static(scheme.as_str());
     if !trusted {
-        remove_claims_of_others(headers);
+        if names.has(Name::Claim) {
+            remove_claims_of_others(headers);
+        }
         headers.insert(FORWARDED_FOR, peer.clone());
         headers.insert(FORWARDED_PROTO, scheme);
         headers.insert(FORWARDED_HOST, authority);
@@ -53,11 +64,9 @@ pub fn write(headers: &mut HeaderMap, trusted: bool, peer: &HeaderValue, scheme:
 /// Every spelling in which a client could claim to be another, or to have come another way.
 fn remove_claims_of_others(headers: &mut HeaderMap) {
     let claims = |name: &str| name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip");
-    if headers.keys().any(|name| claims(name.as_str())) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name.as_str())).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
@@ -118,7 +127,15 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
         ]);
-        write(&mut headers, false, &HeaderValue::from_static("1.2.3.4"), Scheme::Http, HeaderValue::from_static("a:1"));
+        let names = Names::of(&headers);
+        write(
+            &mut headers,
+            names,
+            false,
+            &HeaderValue::from_static("1.2.3.4"),
+            Scheme::Http,
+            HeaderValue::from_static("a:1"),
+        );
         assert_eq!(headers.len(), 3);
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
         assert_eq!(headers["x-forwarded-proto"], "http");
@@ -128,7 +145,15 @@ mod tests {
     #[test]
     fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
         let mut headers = map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")]);
-        write(&mut headers, true, &HeaderValue::from_static("10.0.0.1"), Scheme::Http, HeaderValue::from_static("a"));
+        let names = Names::of(&headers);
+        write(
+            &mut headers,
+            names,
+            true,
+            &HeaderValue::from_static("10.0.0.1"),
+            Scheme::Http,
+            HeaderValue::from_static("a"),
+        );
         assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "a");

@@ -5,32 +5,33 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// The fields themselves. Their places in the list are their bits in [`Found`].
-const FIELDS: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::TE,
-    header::UPGRADE,
-    header::EXPECT,
-    header::TRANSFER_ENCODING,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
+use super::names::{Name, Names};
+
+/// The fields themselves.
+const FIELDS: [(Name, HeaderName); 10] = [
+    (Name::Connection, header::CONNECTION),
+    (Name::Te, header::TE),
+    (Name::Upgrade, header::UPGRADE),
+    (Name::Expect, header::EXPECT),
+    (Name::TransferEncoding, header::TRANSFER_ENCODING),
+    (Name::ProxyAuthenticate, header::PROXY_AUTHENTICATE),
+    (Name::ProxyAuthorization, header::PROXY_AUTHORIZATION),
+    (Name::KeepAlive, HeaderName::from_static("keep-alive")),
+    (Name::ProxyConnection, HeaderName::from_static("proxy-connection")),
+    (Name::Http2Settings, HeaderName::from_static("http2-settings")),
 ];
 
-/// Removes what ends at this hop from a request. `is_identity` tells the names that carry identity.
+/// Removes what ends at this hop from a request that has `names`. `is_identity` tells the names that carry identity.
 ///
 /// Returns whether the client asks for a WebSocket: the one upgrade that is forwarded.
-pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
-    let found = Found::among(headers);
-    let websocket = found.has(&header::UPGRADE) && asks_for_websocket(headers);
+pub fn strip_request(headers: &mut HeaderMap, names: Names, is_identity: impl Fn(&str) -> bool) -> bool {
+    let websocket = names.has(Name::Upgrade) && asks_for_websocket(headers);
     // `TE` has to be named in `Connection`, so it is read before what is named there goes
-    let wants_trailers = found.has(&header::TE) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
-    if found.has(&header::CONNECTION) {
+    let wants_trailers = names.has(Name::Te) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
+    if names.has(Name::Connection) {
         remove_named(headers, |name| !is_protected(name) && !is_identity(name));
     }
-    found.remove(headers);
+    remove_fields(headers, names);
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -39,11 +40,17 @@ pub fn strip_request(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool
 
 /// Removes what ends at this hop from an answer.
 pub fn strip_response(headers: &mut HeaderMap) {
-    let found = Found::among(headers).without(&header::EXPECT);
-    if found.has(&header::CONNECTION) {
+    let names = Names::of(headers);
+    if names.has(Name::Connection) {
         remove_named(headers, |name| name != "content-length");
     }
-    found.remove(headers);
+    remove_fields(headers, names);
+}
+
+fn remove_fields(headers: &mut HeaderMap, names: Names) {
+    for (_, field) in FIELDS.iter().filter(|(name, _)| names.has(*name)) {
+        headers.remove(field);
+    }
 }
 
 /// Whether `value`, a comma-separated list, holds `token`, ignoring case.
@@ -56,57 +63,18 @@ pub fn begins_with(value: &HeaderValue, text: &[u8]) -> bool {
     value.as_bytes().get(..text.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(text))
 }
 
-/// Which of [`FIELDS`] a message has, a bit each: an ordinary message costs one pass over its names and few lookups.
-#[derive(Clone, Copy)]
-struct Found(u16);
-
-impl Found {
-    fn among(headers: &HeaderMap) -> Self {
-        Self(headers.keys().filter_map(place).fold(0, |found, at| found | 1 << at))
-    }
-
-    fn has(self, name: &HeaderName) -> bool {
-        place(name).is_some_and(|at| self.0 & 1 << at != 0)
-    }
-
-    fn without(self, name: &HeaderName) -> Self {
-        Self(place(name).map_or(self.0, |at| self.0 & !(1 << at)))
-    }
-
-    fn remove(self, headers: &mut HeaderMap) {
-        for (at, name) in FIELDS.iter().enumerate() {
-            if self.0 & 1 << at != 0 {
-                headers.remove(name);
-            }
-        }
-    }
-}
-
-/// Where in [`FIELDS`] a name stands.
-fn place(name: &HeaderName) -> Option<usize> {
-    match name.as_str() {
-        "connection" => Some(0),
-        "te" => Some(1),
-        "upgrade" => Some(2),
-        "expect" => Some(3),
-        "transfer-encoding" => Some(4),
-        "proxy-authenticate" => Some(5),
-        "proxy-authorization" => Some(6),
-        "keep-alive" => Some(7),
-        "proxy-connection" => Some(8),
-        "http2-settings" => Some(9),
-        _ => None,
-    }
-}
-
 /// Removes those fields that `Connection` names and that `may_go`.
 fn remove_named(headers: &mut HeaderMap, may_go: impl Fn(&str) -> bool) {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    // these two are options of the connection, and by far the most frequent
-    let names = lines
+    let lines = || headers.get_all(header::CONNECTION).iter();
+    // these two are options of the connection, and all that most messages have
+    let is_option = |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
+    if lines().all(|line| is_option(line.as_bytes())) {
+        return;
+    }
+    let names = lines()
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
+        .filter(|name| !is_option(name))
         .filter_map(|name| HeaderName::from_bytes(name).ok());
     let named: Vec<HeaderName> = names.filter(|name| may_go(name.as_str())).collect();
     for name in named {
@@ -149,11 +117,9 @@ mod tests {
         headers
     }
 
-    #[test]
-    fn each_field_is_found_in_its_place() {
-        for (at, name) in FIELDS.iter().enumerate() {
-            assert_eq!(place(name), Some(at), "{name}");
-        }
+    fn strip(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
+        let names = Names::of(headers);
+        strip_request(headers, names, is_identity)
     }
 
     #[test]
@@ -172,7 +138,7 @@ mod tests {
             ("x-foo", "1"),
             ("x-bar", "2"),
         ]);
-        assert!(!strip_request(&mut headers, |_| false));
+        assert!(!strip(&mut headers, |_| false));
         let names: std::collections::BTreeSet<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["te", "x-bar"]);
         assert_eq!(headers["te"], "trailers");
@@ -192,7 +158,7 @@ mod tests {
         {
             let mut headers = map(&lines);
             headers.insert("connection", HeaderValue::from_static(spelling));
-            strip_request(&mut headers, |name| name == "x-user");
+            strip(&mut headers, |name| name == "x-user");
             assert_eq!(headers.len(), lines.len(), "{spelling}");
         }
     }
@@ -206,7 +172,7 @@ mod tests {
             (&[("connection", "upgrade"), ("upgrade", "h2c")][..], false),
             (&[("connection", "upgrade"), ("upgrade", "websocket, h2c")][..], false),
         ] {
-            assert_eq!(strip_request(&mut map(lines), |_| false), expected, "{lines:?}");
+            assert_eq!(strip(&mut map(lines), |_| false), expected, "{lines:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Sending copies of requests to a route's mirrors.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -58,7 +58,11 @@ async fn send(seat: Seat, worker: Arc<Worker>, mut parts: Parts, body: Option<By
     address(&mut parts, endpoint, protocol);
     let mut request = Some(Request::from_parts(parts, body.map_or(RequestBody::Empty, RequestBody::Whole)));
     let exchange = async {
-        let response = worker.pool.exchange(endpoint, protocol, &mut request).await.map_err(|failed| failed.error)?;
+        let response = worker
+            .pool
+            .exchange(endpoint, protocol, &mut request, Instant::now())
+            .await
+            .map_err(|failed| failed.error)?;
         let _ = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
         Ok::<_, crate::upstream::Error>(())
     };

@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::host::Host;
+use super::names::{Name, Names};
 use super::path::PathRules;
 use crate::drain::Drain;
 use crate::reason::{Reason, Rejection};
@@ -44,35 +45,29 @@ pub struct Request {
     source: Source,
     id: HeaderValue,
     authority: HeaderValue,
-    name: HostName,
+    /// The host in lower case, without port and trailing dot.
+    host: Box<str>,
     port: u16,
-}
-
-/// The host in lower case, without port and trailing dot.
-#[derive(Debug, Clone)]
-enum HostName {
-    /// The first bytes of the authority.
-    Prefix(usize),
-    /// Another spelling than the client's.
-    Folded(Box<str>),
+    names: Names,
 }
 
 impl Request {
-    /// Reads the head that hyper parsed. The path is left for [`Request::settle_path`], since how it is read is the
+    /// Reads the head that hyper parsed, which has `names`. The path is left for [`Request::settle_path`], since how it is read is the
     /// listener's choice, and the listener is found by the host.
     ///
     /// # Errors
     /// A closing rejection for whatever could be read in two ways, with the head as it came, for the log.
     pub fn read(
         mut parts: Box<Parts>,
+        names: Names,
         connection: &Connection,
         source: Source,
         id: HeaderValue,
         limits: &Limits,
     ) -> Result<Self, (Rejection, Box<Parts>)> {
-        match settle(&mut parts, connection.scheme, limits) {
-            Ok((authority, name, port)) => {
-                Ok(Self { scheme: connection.scheme, source, id, authority, name, port, parts })
+        match settle(&mut parts, names, connection.scheme, limits) {
+            Ok((authority, host, port)) => {
+                Ok(Self { scheme: connection.scheme, source, id, authority, host, port, names, parts })
             }
             Err(rejection) => Err((rejection, parts)),
         }
@@ -109,13 +104,7 @@ impl Request {
 
     /// The host in lower case, without port and trailing dot.
     pub fn host(&self) -> &str {
-        match &self.name {
-            HostName::Prefix(length) => {
-                let host = self.authority.as_bytes().get(..*length).unwrap_or_default();
-                std::str::from_utf8(host).unwrap_or_default()
-            }
-            HostName::Folded(name) => name,
-        }
+        &self.host
     }
 
     /// The method.
@@ -128,19 +117,24 @@ impl Request {
         &self.parts.headers
     }
 
+    /// Which fields it came with.
+    pub fn names(&self) -> Names {
+        self.names
+    }
+
     /// What may be judged.
     pub fn head(&self) -> Head<'_> {
         Head {
             method: &self.parts.method,
             scheme: self.scheme,
-            authority: self.authority.to_str().unwrap_or_default(),
+            authority: &self.authority,
             host: self.host(),
             port: self.port,
             path: self.parts.uri.path(),
             query: self.parts.uri.query(),
             version: self.parts.version,
             headers: &self.parts.headers,
-            id: self.id.to_str().unwrap_or_default(),
+            id: &self.id,
             source: &self.source,
         }
     }
@@ -172,25 +166,28 @@ impl Request {
 }
 
 /// Everything but the path: the authority, its host and its port.
-fn settle(parts: &mut Parts, scheme: Scheme, limits: &Limits) -> Result<(HeaderValue, HostName, u16), Rejection> {
+fn settle(
+    parts: &mut Parts,
+    names: Names,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<(HeaderValue, Box<str>, u16), Rejection> {
     refuse_method(&parts.method)?;
     match parts.version {
         Version::HTTP_2 => settle_http2_fields(&mut parts.headers, limits.headers)?,
-        Version::HTTP_11 | Version::HTTP_10 => refuse_codings(&parts.headers)?,
+        Version::HTTP_11 | Version::HTTP_10 if names.has(Name::TransferEncoding) => refuse_codings(&parts.headers)?,
+        Version::HTTP_11 | Version::HTTP_10 => {}
         _ => return Err(Rejection::closing(Reason::MalformedRequest)),
     }
-    if limits.drop_underscores {
+    if limits.drop_underscores && names.has(Name::Underscored) {
         drop_underscore_names(&mut parts.headers);
     }
     let authority = settle_authority(parts, scheme)?;
     let text = authority.to_str().map_err(|_| Rejection::closing(Reason::BadHost))?;
     let host = Host::parse(text).ok_or(Rejection::closing(Reason::BadHost))?;
     let port = host.port.unwrap_or(scheme.default_port());
-    let name = match host.name {
-        std::borrow::Cow::Borrowed(name) => HostName::Prefix(name.len()),
-        std::borrow::Cow::Owned(name) => HostName::Folded(name.into()),
-    };
-    Ok((authority, name, port))
+    let host = host.name.into();
+    Ok((authority, host, port))
 }
 
 fn refuse_method(method: &Method) -> Result<(), Rejection> {
@@ -251,11 +248,7 @@ fn settle_http2_fields(headers: &mut HeaderMap, most: usize) -> Result<(), Rejec
 }
 
 fn drop_underscore_names(headers: &mut HeaderMap) {
-    let odd = |name: &&HeaderName| name.as_str().bytes().fold(false, |found, b| found | (b == b'_'));
-    if !headers.keys().any(|name| odd(&name)) {
-        return;
-    }
-    let dropped: Vec<HeaderName> = headers.keys().filter(odd).cloned().collect();
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     for name in dropped {
         headers.remove(name);
     }

@@ -98,7 +98,7 @@ fn as_forwarded(cx: &Cx, request: &Request) -> HeaderMap {
     let mut headers = request.headers().clone();
     let Connection { source, peer, scheme, .. } = &*cx.connection;
     let trusted = cx.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(source.address));
-    forwarded::write(&mut headers, trusted, peer, *scheme, request.authority().clone());
+    forwarded::write(&mut headers, request.names(), trusted, peer, *scheme, request.authority().clone());
     headers.insert(REQUEST_ID, request.id().clone());
     headers
 }

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::hop::begins_with;
+use super::names::{Name, Names};
 use crate::reason::{Reason, Rejection, grpc_status};
 
 /// Bytes of another service's text that a gRPC client is told.
@@ -28,10 +29,13 @@ pub enum Form {
 }
 
 impl Form {
-    /// What the request's headers ask for: gRPC by its content type, JSON when it is accepted no less than text.
-    pub fn wanted(headers: &HeaderMap) -> Self {
-        if headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+    /// What the headers of a request with `names` ask for: gRPC by its content type, JSON when it is accepted no less than text.
+    pub fn wanted(headers: &HeaderMap, names: Names) -> Self {
+        if names.has(Name::ContentType) && headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
             return Self::Grpc;
+        }
+        if !names.has(Name::Accept) {
+            return Self::Text;
         }
         let (mut json, mut text) = (0.0_f32, 0.0_f32);
         let names_json = |value: &HeaderValue| value.as_bytes().windows(4).any(|w| w.eq_ignore_ascii_case(b"json"));
@@ -170,6 +174,10 @@ mod tests {
         [(header::ACCEPT, HeaderValue::from_static(value))].into_iter().collect()
     }
 
+    fn wanted(headers: &HeaderMap) -> Form {
+        Form::wanted(headers, Names::of(headers))
+    }
+
     #[test]
     fn json_is_given_to_those_who_ask_for_it_no_less_than_for_text() {
         for (value, form) in [
@@ -184,7 +192,7 @@ mod tests {
             ("application/json;q=0", Form::Text),
             ("application/jsonp", Form::Text),
         ] {
-            assert_eq!(Form::wanted(&accept(value)), form, "{value}");
+            assert_eq!(wanted(&accept(value)), form, "{value}");
         }
         for (value, grpc) in [
             ("application/grpc", true),
@@ -195,7 +203,7 @@ mod tests {
             ("application/json", false),
         ] {
             let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(value))].into_iter().collect();
-            assert_eq!(Form::wanted(&headers) == Form::Grpc, grpc, "{value}");
+            assert_eq!(wanted(&headers) == Form::Grpc, grpc, "{value}");
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use http::Response;
 
-use super::access::Record;
-use super::forward::{Outbound, copy, is_repeatable};
+use super::access::{Record, field};
+use super::forward::Outbound;
 use crate::body::RequestBody;
 use crate::policy::retry::Retry;
 use crate::upstream::Error;
+use crate::upstream::again::{copy, is_repeatable};
 use crate::upstream::line::UpstreamBody;
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.
@@ -54,7 +55,7 @@ pub(super) async fn exchange(
         let mut others = (0..DRAWINGS).filter_map(|_| outbound.route.backends.pick());
         let other = others.find(|other| !Arc::ptr_eq(other, outbound.endpoint)).unwrap_or(outbound.endpoint);
         outbound.turn_to(other);
-        record.text("retry.backend", &other.label);
+        record.line().text(field::RETRY_BACKEND, &other.label);
         record.worker().metrics.count(policy.counter);
     }
 }

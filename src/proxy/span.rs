@@ -6,13 +6,15 @@ use http::request::Parts;
 
 use super::Cx;
 use super::access::Traced;
+use super::names::Names;
 use super::trace::TraceParent;
 use crate::request::{Source, UnixTime};
 use crate::telemetry::spans::{Span, Spans};
 
 /// A span of this hop's own, which a request that is refused has, too.
-pub(super) fn begin(spans: &Spans, cx: &Cx, parts: &Parts, now: UnixTime) -> Box<Traced> {
-    let (own, parent) = TraceParent::sampled(&parts.headers, cx.worker.new_number(), |trace| spans.chooses(trace));
+pub(super) fn begin(spans: &Spans, cx: &Cx, parts: &Parts, names: Names, now: UnixTime) -> Box<Traced> {
+    let id = cx.worker.new_number();
+    let (own, parent) = TraceParent::sampled(&parts.headers, names, id, |trace| spans.chooses(trace));
     let (trace, id) = own.ids();
     let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.state));
     let Source { address: peer, .. } = cx.connection.source;

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use http::Version;
 use http::header::{HeaderMap, HeaderValue};
+use http::request::Parts;
 
 use super::access::Record;
+use super::names::Names;
 use super::policies;
 use super::reply::Form;
+use super::{Cx, span};
 use crate::decision::Place;
 use crate::policy::cors;
 use crate::policy::ext_authz::Granted;
@@ -21,6 +24,8 @@ pub(super) struct Story {
     /// When it came.
     pub(super) now: UnixTime,
     pub(super) record: Record,
+    /// Which fields the request came with.
+    pub(super) names: Names,
     pub(super) form: Form,
     pub(super) id: HeaderValue,
     pub(super) version: Version,
@@ -47,6 +52,28 @@ pub(super) struct Extras {
 }
 
 impl Story {
+    /// The story of a request with this head, and with a body or without.
+    pub(super) fn begin(cx: &Cx, parts: &Parts, has_body: bool) -> Self {
+        cx.watch.request_began(has_body);
+        let format = cx.snapshot.settings.log_format;
+        let now = UnixTime::now();
+        let names = Names::of(&parts.headers);
+        let mut record = Record::begin(Arc::clone(&cx.worker), format, cx.bind.series, now);
+        if let Some(spans) = &cx.worker.spans {
+            record.trace(span::begin(spans, cx, parts, names, now));
+        }
+        Self {
+            now,
+            record,
+            names,
+            form: Form::wanted(&parts.headers, names),
+            id: HeaderValue::from_static(""),
+            version: parts.version,
+            choice: None,
+            extras: None,
+        }
+    }
+
     pub(super) fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }

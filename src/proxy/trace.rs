@@ -7,6 +7,9 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use super::names::{Name, Names};
+use crate::hex;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -24,38 +27,46 @@ pub struct TraceParent {
     text: [u8; LENGTH],
     /// The client's trace goes on, and its `tracestate` with it.
     goes_on: bool,
+    /// There is a `tracestate`.
+    has_state: bool,
 }
 
 impl TraceParent {
-    /// The span for a request with these headers. `id` is random enough to name a span, and a trace if need be.
-    pub fn of(headers: &HeaderMap, id: u128) -> Self {
+    /// The span for a request with these headers, which had `names`. `id` is random enough to name a span, and a trace if
+    /// need be.
+    pub fn of(headers: &HeaderMap, names: Names, id: u128) -> Self {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-        let parent = received(headers);
+        let parent = if names.has(Name::TraceParent) { received(headers) } else { None };
         match parent {
             Some(parent) => {
                 copy(&mut text, TRACE, parent.get(TRACE));
                 copy(&mut text, FLAGS, parent.get(FLAGS));
             }
             // sampled: what a backend's own tracing does by default with a request that nobody traces yet
-            None => hex(&mut text, TRACE, id.max(1)),
+            None => copy(&mut text, TRACE, Some(&hex::of_u128(id.max(1)))),
         }
         // a span's id differs from the trace's bits by more than its place
         let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
-        hex(&mut text, SPAN, u128::from(span.max(1)));
-        Self { text, goes_on: parent.is_some() }
+        copy(&mut text, SPAN, Some(&hex::of_u64(span.max(1))));
+        Self { text, goes_on: parent.is_some(), has_state: names.has(Name::TraceState) }
     }
 
     /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
     /// trace. With it, the client's own span and its `tracestate`, if the trace is the client's.
-    pub fn sampled(headers: &HeaderMap, id: u128, chosen: impl FnOnce(u128) -> bool) -> (Self, Option<Parent>) {
-        let mut span = Self::of(headers, id);
+    pub fn sampled(
+        headers: &HeaderMap,
+        names: Names,
+        id: u128,
+        chosen: impl FnOnce(u128) -> bool,
+    ) -> (Self, Option<Parent>) {
+        let mut span = Self::of(headers, names, id);
         let Some(parent) = received(headers) else {
             if !chosen(number(span.trace())) {
                 copy(&mut span.text, FLAGS, Some(b"00"));
             }
             return (span, None);
         };
-        let id = parent.get(SPAN).and_then(|part| std::str::from_utf8(part).ok()).map_or(0, number);
+        let id = parent.get(SPAN).map_or(0, number);
         let states = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok());
         let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= LONGEST_STATE);
         (span, Some(Parent { span: id as u64, state: state.unwrap_or_default() }))
@@ -73,7 +84,7 @@ impl TraceParent {
 
     /// Tells the backend.
     pub fn write(&self, headers: &mut HeaderMap) {
-        if !self.goes_on && headers.keys().any(|name| name == TRACESTATE) {
+        if self.has_state && !self.goes_on {
             headers.remove(TRACESTATE);
         }
         if let Ok(value) = HeaderValue::from_bytes(&self.text) {
@@ -82,17 +93,17 @@ impl TraceParent {
     }
 
     /// The trace's id: 32 hexadecimal digits.
-    pub fn trace(&self) -> &str {
+    pub fn trace(&self) -> &[u8] {
         self.part(TRACE)
     }
 
     /// The gateway's span: 16 hexadecimal digits.
-    pub fn span(&self) -> &str {
+    pub fn span(&self) -> &[u8] {
         self.part(SPAN)
     }
 
-    fn part(&self, range: std::ops::Range<usize>) -> &str {
-        self.text.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
+    fn part(&self, range: std::ops::Range<usize>) -> &[u8] {
+        self.text.get(range).unwrap_or_default()
     }
 }
 
@@ -105,8 +116,8 @@ pub struct Parent {
     pub state: String,
 }
 
-fn number(hex: &str) -> u128 {
-    u128::from_str_radix(hex, 16).unwrap_or_default()
+fn number(hex: &[u8]) -> u128 {
+    std::str::from_utf8(hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
 }
 
 /// The one `traceparent` of a request, if it is one.
@@ -134,14 +145,6 @@ fn copy(text: &mut [u8; LENGTH], range: std::ops::Range<usize>, from: Option<&[u
     }
 }
 
-fn hex(text: &mut [u8; LENGTH], range: std::ops::Range<usize>, number: u128) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let Some(to) = text.get_mut(range) else { return };
-    for (at, digit) in to.iter_mut().rev().enumerate() {
-        *digit = DIGITS.get((number >> (4 * at)) as usize & 15).copied().unwrap_or(b'0');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +155,14 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         map
+    }
+
+    fn of(headers: &HeaderMap, id: u128) -> TraceParent {
+        TraceParent::of(headers, Names::of(headers), id)
+    }
+
+    fn text(part: &[u8]) -> &str {
+        std::str::from_utf8(part).unwrap()
     }
 
     const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -175,13 +186,13 @@ mod tests {
             (String::new(), false),
         ] {
             let mut map = headers(&[("traceparent", &given), ("tracestate", "a=b")]);
-            let span = TraceParent::of(&map, 7 << 64 | 9);
+            let span = of(&map, 7 << 64 | 9);
             span.write(&mut map);
             let sent = map["traceparent"].to_str().unwrap();
-            assert_eq!(span.trace() == TRACE_ID, taken_up, "{given}");
+            assert_eq!(text(span.trace()) == TRACE_ID, taken_up, "{given}");
             assert_eq!(map.contains_key("tracestate"), taken_up, "{given}");
-            assert_eq!(sent, format!("00-{}-{}-{}", span.trace(), span.span(), &sent[53..]));
-            assert_ne!(span.span(), "b7ad6b7169203331");
+            assert_eq!(sent, format!("00-{}-{}-{}", text(span.trace()), text(span.span()), &sent[53..]));
+            assert_ne!(text(span.span()), "b7ad6b7169203331");
             assert_eq!(&sent[53..], if taken_up { &given[53..55] } else { "01" });
         }
     }
@@ -191,13 +202,13 @@ mod tests {
         let one = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
         for lines in [&[][..], &[("traceparent", one.as_str()), ("traceparent", &one)]] {
             let mut map = headers(lines);
-            let span = TraceParent::of(&map, u128::MAX - 5);
-            assert_ne!(span.trace(), TRACE_ID);
+            let span = of(&map, u128::MAX - 5);
+            assert_ne!(text(span.trace()), TRACE_ID);
             span.write(&mut map);
             assert_eq!(map.get_all("traceparent").iter().count(), 1);
             assert_eq!(received(&map).unwrap().len(), LENGTH);
         }
-        let least = TraceParent::of(&HeaderMap::new(), 0);
-        assert!(least.trace().ends_with("01") && least.span().ends_with("01"), "never all zeros");
+        let least = of(&HeaderMap::new(), 0);
+        assert!(least.trace().ends_with(b"01") && least.span().ends_with(b"01"), "never all zeros");
     }
 }

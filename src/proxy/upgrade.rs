@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::access::Record;
+use super::access::{Record, field};
 use super::answer::Content;
 use super::forward::settle;
 use super::hop;
@@ -41,7 +41,7 @@ pub async fn tunnel(
 ) -> Result<Response<Content>, Rejection> {
     let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
-    record.text("backend", &endpoint.label);
+    record.line().text(field::BACKEND, &endpoint.label);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.headers.remove(header::CONTENT_LENGTH); // it has none, but may say so

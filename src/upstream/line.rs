@@ -82,7 +82,9 @@ impl Line {
 
     /// Whether the backend keeps the connection open and it is ready for a request.
     pub(super) fn is_usable(&mut self) -> bool {
-        self.poll();
+        if self.bell.has_rung() {
+            self.poll();
+        }
         self.open && self.sender.is_ready()
     }
 
@@ -129,6 +131,21 @@ impl Bell {
         if self.state.swap(LISTENING, Ordering::SeqCst) == MISSED {
             self.ring();
         }
+    }
+
+    /// Does what rings it without any need: what takes from the connection is what also drives it.
+    fn hush<T>(&self, what: impl FnOnce() -> T) -> T {
+        let before = self.state.load(Ordering::SeqCst);
+        let done = what();
+        if before == MUFFLED {
+            self.state.store(MUFFLED, Ordering::SeqCst);
+        }
+        done
+    }
+
+    /// Whether anything happened since it was muffled.
+    fn has_rung(&self) -> bool {
+        self.state.load(Ordering::SeqCst) != MUFFLED
     }
 
     fn ring(&self) {
@@ -220,7 +237,11 @@ impl Body for UpstreamBody {
         let Self { incoming, held, .. } = self.get_mut();
         let Held::Line(Lease { line, .. }) = held else { return Pin::new(incoming).poll_frame(cx) };
         // asking first tells the connection that there is room for more
-        let frame = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let mut quiet = Context::from_waker(Waker::noop());
+        let frame = match line {
+            Some(line) => line.bell.hush(|| Pin::new(&mut *incoming).poll_frame(&mut quiet)),
+            None => Pin::new(&mut *incoming).poll_frame(&mut quiet),
+        };
         match line {
             Some(driven) if frame.is_pending() => {
                 let frame = driven.drive(cx, |quiet| Pin::new(incoming).poll_frame(quiet));
@@ -249,8 +270,9 @@ impl Drop for UpstreamBody {
         let Held::Line(mut lease) = std::mem::replace(&mut self.held, Held::Nothing) else { return };
         let Some(line) = lease.line.take() else { return };
         let mut quiet = Context::from_waker(Waker::noop());
-        let ended = self.incoming.is_end_stream()
-            || matches!(Pin::new(&mut self.incoming).poll_frame(&mut quiet), Poll::Ready(None));
+        let incoming = &mut self.incoming;
+        let ended = incoming.is_end_stream()
+            || matches!(line.bell.hush(|| Pin::new(incoming).poll_frame(&mut quiet)), Poll::Ready(None));
         if ended {
             line.let_go();
             lease.pool.checkin(lease.key, line);

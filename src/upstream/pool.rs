@@ -16,6 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::again::{copy, is_safe};
 use super::connect::dial;
 use super::line::{Lease, Line, UpstreamBody};
 use super::stream::Stream;
@@ -26,6 +27,8 @@ use crate::body::{BodyError, RequestBody};
 const MAX_IDLE: usize = 512;
 /// How long an idle connection is kept: below the usual keep-alive of backends.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
+/// An idle connection of this age may be about to be closed by its backend.
+const STALE: Duration = Duration::from_secs(1);
 
 /// A worker's connections.
 #[derive(Debug, Default)]
@@ -48,13 +51,24 @@ struct Idle {
     since: Instant,
 }
 
-/// Why an exchange failed, with the request when not a byte of it was written.
+/// A connection for the next request, and for how long it was idle if it was used before.
+#[derive(Debug)]
+struct Drawn {
+    line: Box<Line>,
+    idle: Option<Duration>,
+}
+
+impl Drawn {
+    fn new(line: Box<Line>) -> Self {
+        Self { line, idle: None }
+    }
+}
+
+/// Why an exchange failed.
 #[derive(Debug)]
 pub struct Failed {
     /// What happened.
     pub error: Error,
-    /// The request, to be tried on another connection. Never there when the backend may have seen it.
-    pub unsent: Option<Request<RequestBody>>,
     /// The connection had been used before, so that its end may have been on the way already.
     pub reused: bool,
 }
@@ -72,33 +86,35 @@ impl Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, unsent: None, reused: false }
+        Self { error, reused: false }
     }
 }
 
 impl Pool {
-    /// Whether the next request to `endpoint` would go on a connection that has been idle for at least `age`.
-    pub fn next_is_older_than(&self, endpoint: &Endpoint, age: Duration, now: Instant) -> bool {
-        let idle = lock(&self.idle);
-        let next = idle.get(&endpoint.key).and_then(|lines| lines.last());
-        next.is_some_and(|idle| now.saturating_duration_since(idle.since) >= age)
-    }
-
-    /// Sends `request` to `endpoint` and waits for the head of the answer. The request is taken when it is sent: until
-    /// then it stays where it is, since it is large and would be copied by every future on its way.
+    /// Sends `request` to `endpoint` and waits for the head of the answer; it is `now`.
+    ///
+    /// The request is taken when it is sent: until then it stays where it is, since it is large and would be copied by
+    /// every future on its way.
     ///
     /// # Errors
-    /// [`Failed`], with the request in it if it can safely be sent again.
+    /// [`Failed`]. Then the request is back, if it may be sent once more: when the backend can't have seen it, or when it
+    /// only reads and met a connection that may have ended before.
     pub async fn exchange(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         protocol: Protocol,
         request: &mut Option<Request<RequestBody>>,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        match endpoint.load.is_none() && endpoint.authorization.is_none() {
-            true => self.exchange_by(endpoint, protocol, request).await,
-            false => Box::pin(self.exchange_tended(endpoint, protocol, request)).await,
+        // what most endpoints are, with as few futures around it as can be; the others are in a box
+        if endpoint.is_untended() && protocol == Protocol::Http1 {
+            let line = match self.checkout(endpoint.key, now) {
+                Some(line) => line,
+                None => Drawn::new(Box::pin(Line::dial(endpoint)).await?),
+            };
+            return self.exchange_http1(endpoint, line, None, request).await;
         }
+        Box::pin(self.exchange_tended(endpoint, protocol, request, now)).await
     }
 
     /// The same with an endpoint that has its own credential, or that is watched over.
@@ -107,13 +123,14 @@ impl Pool {
         endpoint: &Endpoint,
         protocol: Protocol,
         request: &mut Option<Request<RequestBody>>,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, Failed> {
         let clients = match (&endpoint.authorization, request.as_mut()) {
             (Some(own), Some(request)) => Some(request.headers_mut().insert(header::AUTHORIZATION, own.clone())),
             _ => None,
         };
         let ticket = endpoint.load.as_ref().map(|load| load.begin());
-        let mut answer = self.exchange_by(endpoint, protocol, request).await;
+        let mut answer = self.exchange_by(endpoint, protocol, request, now).await;
         if let Some(load) = &endpoint.load {
             load.ended(match &answer {
                 Ok(response) => !matches!(response.status().as_u16(), 502..=504),
@@ -123,14 +140,11 @@ impl Pool {
         match &mut answer {
             Ok(response) => response.body_mut().hold(ticket),
             // the request may go to another endpoint, which this one's credential is none of the business of
-            Err(failed) => {
-                let unsent = failed.unsent.as_mut().or(request.as_mut()).map(Request::headers_mut);
-                match (unsent, clients) {
-                    (Some(headers), Some(Some(clients))) => drop(headers.insert(header::AUTHORIZATION, clients)),
-                    (Some(headers), Some(None)) => drop(headers.remove(header::AUTHORIZATION)),
-                    _ => {}
-                }
-            }
+            Err(_) => match (request.as_mut().map(Request::headers_mut), clients) {
+                (Some(headers), Some(Some(clients))) => drop(headers.insert(header::AUTHORIZATION, clients)),
+                (Some(headers), Some(None)) => drop(headers.remove(header::AUTHORIZATION)),
+                _ => {}
+            },
         }
         answer
     }
@@ -140,21 +154,18 @@ impl Pool {
         endpoint: &Endpoint,
         protocol: Protocol,
         request: &mut Option<Request<RequestBody>>,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, Failed> {
         match protocol {
-            Protocol::Http2 => Box::pin(self.exchange_http2(endpoint, request)).await,
-            Protocol::Auto if endpoint.tls.is_some() => Box::pin(self.exchange_by_alpn(endpoint, request)).await,
+            Protocol::Http2 => self.exchange_http2(endpoint, request).await,
+            Protocol::Auto if endpoint.tls.is_some() => self.exchange_by_alpn(endpoint, request, now).await,
             Protocol::Auto | Protocol::Http1 => {
-                let seat = match endpoint.has_seats() {
-                    true => Box::pin(self.seat(endpoint)).await?,
-                    false => None,
+                let seat = self.seat(endpoint).await?;
+                let line = match self.checkout(endpoint.key, now) {
+                    Some(line) => line,
+                    None => Drawn::new(Line::dial(endpoint).await?),
                 };
-                if let Some(line) = self.checkout(endpoint.key) {
-                    return self.exchange_http1(endpoint, line, seat, request, true).await;
-                }
-                // dialling is rare and its future large: it stays out of every request's own
-                let line = Box::pin(Line::dial(endpoint)).await?;
-                self.exchange_http1(endpoint, line, seat, request, false).await
+                self.exchange_http1(endpoint, line, seat, request).await
             }
         }
     }
@@ -164,15 +175,16 @@ impl Pool {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         request: &mut Option<Request<RequestBody>>,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, Failed> {
         if let Some(sender) = self.shared(endpoint.key) {
             prepare(request, for_http2);
             return exchange_on(sender, request).await;
         }
         let seat = self.seat(endpoint).await?;
-        if let Some(line) = self.checkout(endpoint.key) {
+        if let Some(line) = self.checkout(endpoint.key, now) {
             prepare(request, for_http1);
-            return self.exchange_http1(endpoint, line, seat, request, true).await;
+            return self.exchange_http1(endpoint, line, seat, request).await;
         }
         let dialled = dial(endpoint, Protocol::Auto).await?;
         if dialled.http2 {
@@ -180,20 +192,21 @@ impl Pool {
             prepare(request, for_http2);
             return exchange_on(sender, request).await;
         }
-        let line = Line::begin(dialled.stream).await?;
+        let line = Drawn::new(Line::begin(dialled.stream).await?);
         prepare(request, for_http1);
-        self.exchange_http1(endpoint, line, seat, request, false).await
+        self.exchange_http1(endpoint, line, seat, request).await
     }
 
     async fn exchange_http1(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        mut line: Box<Line>,
+        Drawn { mut line, idle }: Drawn,
         seat: Option<OwnedSemaphorePermit>,
         request: &mut Option<Request<RequestBody>>,
-        reused: bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
         prepare(request, mark_body);
+        let stale = idle.is_some_and(|idle| idle >= STALE);
+        let again = request.as_ref().filter(|request| stale && is_safe(request)).map(|request| Box::new(copy(request)));
         let mut answer = pin!(line.send(take(request)));
         match poll_fn(|cx| line.drive(cx, |quiet| answer.as_mut().poll(quiet))).await {
             Ok(mut response) => {
@@ -204,8 +217,8 @@ impl Pool {
                 Ok(response.map(|incoming| UpstreamBody::on(lease, incoming)))
             }
             Err(mut error) => {
-                let unsent = error.take_message();
-                Err(Failed { error: Error::Reset(error.into_error()), unsent, reused })
+                *request = error.take_message().or_else(|| again.map(|again| *again));
+                Err(Failed { error: Error::Reset(error.into_error()), reused: idle.is_some() })
             }
         }
     }
@@ -267,12 +280,13 @@ impl Pool {
     }
 
     /// The connection that was used last and is still open.
-    fn checkout(&self, key: u64) -> Option<Box<Line>> {
+    fn checkout(&self, key: u64, now: Instant) -> Option<Drawn> {
         let mut idle = lock(&self.idle);
         let lines = idle.get_mut(&key)?;
         while let Some(Idle { mut line, since }) = lines.pop() {
-            if since.elapsed() < MAX_IDLE_TIME && line.is_usable() {
-                return Some(line);
+            let idle = now.saturating_duration_since(since);
+            if idle < MAX_IDLE_TIME && line.is_usable() {
+                return Some(Drawn { line, idle: Some(idle) });
             }
         }
         None
@@ -354,8 +368,8 @@ async fn exchange_on(
             Ok(response.map(UpstreamBody::shared))
         }
         Err(mut error) => {
-            let unsent = error.take_message();
-            Err(Failed { error: Error::Reset(error.into_error()), unsent, reused: true })
+            *request = error.take_message();
+            Err(Failed { error: Error::Reset(error.into_error()), reused: true })
         }
     }
 }

@@ -34,6 +34,7 @@ struct Shared {
 struct State {
     requests: Vec<Recorded>,
     streams: Vec<TcpStream>,
+    ended: usize,
     stopping: bool,
 }
 
@@ -216,6 +217,16 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Waits until the backend has closed so many connections.
+    #[track_caller]
+    pub fn wait_for_ended(&self, count: usize) {
+        let missing = |state: &mut State| state.ended < count;
+        let (_state, timeout) = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "not {count} connections ended within {PATIENCE:?}");
+    }
+}
+
 impl Drop for Backend {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
@@ -248,6 +259,8 @@ impl Shared {
             threads.push(std::thread::spawn(move || {
                 let _ = shared.connection(&stream);
                 let _ = stream.shutdown(Shutdown::Both);
+                shared.lock().ended += 1;
+                shared.changed.notify_all();
             }));
         }
         for thread in threads {

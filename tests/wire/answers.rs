@@ -1,6 +1,8 @@
 //! One meaning for every answer too: how long a backend's answer is can be read in one way only, and nothing of how
 //! the gateway and the backend speak to each other reaches the client.
 
+use std::time::Duration;
+
 use crate::support::{Answer, Backend, Gate, InProcess};
 
 fn gateway(backend: &Backend) -> InProcess {
@@ -30,6 +32,37 @@ fn an_answer_whose_length_could_be_read_in_two_ways_is_502_and_its_connection_go
         assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
         assert_eq!(gateway.client().get("/", &[]).status(), 200, "{lines}");
         assert_eq!(backend.connections(), 2, "{lines}");
+    }
+}
+
+#[test]
+fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
+    // by a request that would not be sent twice, behind every kind of end that an answer can have
+    for (method, answer) in [
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"),
+    ] {
+        for halves in [1, 2] {
+            let pieces = answer.as_bytes().chunks(answer.len().div_ceil(halves));
+            let first = pieces.fold(Answer::raw(""), |first, piece| first.send(piece).delay(Duration::from_millis(1)));
+            let backend = Backend::answers([first.closing(), Answer::ok()]);
+            let gateway = gateway(&backend);
+            let mut client = gateway.client();
+            let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let status = match method {
+                "HEAD" => client.send(request).response_head().status(),
+                _ => client.get("/", &[]).status(),
+            };
+            assert!(status < 400, "{answer}");
+            backend.wait_for_ended(1);
+            let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+            assert_eq!(gateway.client().send(post).response().status(), 200, "{answer} in {halves}");
+            assert_eq!(backend.connections(), 2);
+        }
     }
 }
 

@@ -215,14 +215,14 @@ pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl
     judge(&Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: "a",
+        authority: &HeaderValue::from_static("a"),
         host: "a",
         port: 80,
         path: "/",
         query,
         version: Version::HTTP_11,
         headers,
-        id: "1",
+        id: &HeaderValue::from_static("1"),
         source: &source,
     })
 }

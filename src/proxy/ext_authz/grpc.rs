@@ -169,9 +169,12 @@ fn http_request(policy: &ExtAuthz, head: &Head<'_>, body: Option<Beginning>) -> 
     }
     let (path, scheme) = (target(head), head.scheme.as_str().to_owned());
     if policy.request_headers.is_none() {
-        for (name, value) in
-            [(":method", head.method.as_str()), (":path", &path), (":authority", head.authority), (":scheme", &scheme)]
-        {
+        for (name, value) in [
+            (":method", head.method.as_str()),
+            (":path", &path),
+            (":authority", head.authority()),
+            (":scheme", &scheme),
+        ] {
             headers.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -190,11 +193,11 @@ fn http_request(policy: &ExtAuthz, head: &Head<'_>, body: Option<Beginning>) -> 
         _ => "HTTP/1.1",
     };
     HttpRequest {
-        id: head.id.to_owned(),
+        id: head.id().to_owned(),
         method: head.method.as_str().to_owned(),
         headers,
         path,
-        host: head.authority.to_owned(),
+        host: head.authority().to_owned(),
         scheme,
         size,
         protocol: protocol.to_owned(),

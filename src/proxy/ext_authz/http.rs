@@ -88,13 +88,13 @@ fn request(
     }
     let client = head.source.address.to_string();
     for (name, text) in [
-        ("host", head.authority),
+        ("host", head.authority()),
         ("x-forwarded-for", &client),
         ("x-forwarded-proto", head.scheme.as_str()),
-        ("x-forwarded-host", head.authority),
+        ("x-forwarded-host", head.authority()),
         ("x-forwarded-method", head.method.as_str()),
         ("x-forwarded-uri", &uri),
-        ("x-request-id", head.id),
+        ("x-request-id", head.id()),
     ] {
         if let Ok(value) = HeaderValue::from_str(text) {
             parts.headers.insert(name, value);

@@ -1,6 +1,6 @@
 //! Route choice: the behaviour that the Gateway API's conformance cases ask for, and a naive model.
 
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -97,14 +97,14 @@ fn with_head<T>(asked: &Asked, test: impl FnOnce(&Head<'_>) -> T) -> T {
     test(&Head {
         method: &asked.method.parse().unwrap(),
         scheme: Scheme::Http,
-        authority: &asked.host,
+        authority: &asked.host.parse().unwrap(),
         host: &asked.host,
         port: 80,
         path: &asked.path,
         query: asked.query.as_deref(),
         version: Version::HTTP_11,
         headers: &headers,
-        id: "",
+        id: &HeaderValue::from_static(""),
         source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
     })
 }

@@ -82,14 +82,14 @@ pub fn cel(data: &[u8]) {
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: "a.example:80",
+        authority: &http::HeaderValue::from_static("a.example:80"),
         host: "a.example",
         port: 80,
         path: "/admin",
         query: Some("a=b"),
         version: Version::HTTP_11,
         headers: &headers,
-        id: "1",
+        id: &http::HeaderValue::from_static("1"),
         source: &source,
     };
     let subject = Subject {

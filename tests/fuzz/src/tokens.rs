@@ -69,14 +69,14 @@ fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &Token
     let head = Head {
         method: &Method::GET,
         scheme: Scheme::Http,
-        authority: "a",
+        authority: &http::HeaderValue::from_static("a"),
         host: "a",
         port: 80,
         path: "/",
         query,
         version: Version::HTTP_11,
         headers,
-        id: "1",
+        id: &http::HeaderValue::from_static("1"),
         source: &source,
     };
     policy.authenticate(&head, UnixTime(NOW), cache)

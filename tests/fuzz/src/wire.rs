@@ -12,6 +12,7 @@ use portcullis::app::{Gateway, Options};
 use portcullis::auth::IdentityHeaders;
 use portcullis::config::{self, Source as Text};
 use portcullis::drain;
+use portcullis::proxy::names::Names;
 use portcullis::proxy::normalize::{Connection, Request};
 use portcullis::proxy::path::PathRules;
 use portcullis::proxy::watch::Patience;
@@ -46,12 +47,13 @@ pub fn head(data: &[u8]) {
     assert!(first.0.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()), "{first:?}");
     let kept = |headers: &HeaderMap, name: &str| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
     let before = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
-    hop::strip_request(request.headers_mut(), |name| identity.contains(name));
+    let names = request.names();
+    hop::strip_request(request.headers_mut(), names, |name| identity.contains(name));
     let after = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
     assert_eq!(before, after, "no client names these away");
     let authority = request.authority().clone();
     let peer = HeaderValue::from_static("192.0.2.1");
-    forwarded::write(request.headers_mut(), false, &peer, Scheme::Http, authority);
+    forwarded::write(request.headers_mut(), names, false, &peer, Scheme::Http, authority);
     let headers = request.head().headers.clone();
     assert_eq!(kept(&headers, "host").len(), 1);
     assert_eq!(kept(&headers, "x-forwarded-for"), [peer]);
@@ -103,7 +105,8 @@ fn read(parts: http::request::Parts) -> Result<Request, ()> {
         drain: drain::new().drain(),
         slot: None,
     };
-    Request::read(Box::new(parts), &connection, source, HeaderValue::from_static("1"), &limits).map_err(|_| ())
+    let names = Names::of(&parts.headers);
+    Request::read(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits).map_err(|_| ())
 }
 
 /// Bytes on a connection. Each request that the backend sees is one that the gateway judged, with that method and

@@ -1,0 +1,93 @@
+//! What a connection waits for beside its requests, out of their way.
+//!
+//! A connection's task runs for every request, and asking a timer and a drain each time whether they are due costs more
+//! than some of a request's stages. Here they are asked only after they have woken the task themselves.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A future that is polled at first, and then only when what it waits for has woken it.
+#[derive(Debug)]
+pub(super) struct Rarely<F> {
+    future: F,
+    alarm: Option<Arc<Alarm>>,
+}
+
+/// Wakes the task, and remembers having done so.
+#[derive(Debug)]
+struct Alarm {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl<F> Rarely<F> {
+    /// `future`, which has to wake its task by the waker that it was last polled with, as every future should.
+    pub(super) fn new(future: F) -> Self {
+        Self { future, alarm: None }
+    }
+}
+
+impl<F: Future + Unpin> Future for Rarely<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { future, alarm } = self.get_mut();
+        let alarm = match alarm {
+            Some(alarm) if alarm.task.will_wake(cx.waker()) => alarm,
+            // the first time, or in another task than before
+            _ => alarm.insert(Arc::new(Alarm { rung: AtomicBool::new(true), task: cx.waker().clone() })),
+        };
+        if !alarm.rung.load(Ordering::Relaxed) || !alarm.rung.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        Pin::new(future).poll(&mut Context::from_waker(&Waker::from(Arc::clone(alarm))))
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_asked_when_it_has_woken_the_task_and_not_whenever_the_task_runs() {
+        let asked = Arc::new(AtomicU32::new(0));
+        let (mut sleep, count) = (Box::pin(tokio::time::sleep(Duration::from_secs(1))), Arc::clone(&asked));
+        let mut rarely = Rarely::new(poll_fn(move |cx| {
+            count.fetch_add(1, Ordering::Relaxed);
+            sleep.as_mut().poll(cx)
+        }));
+        // in a task, as all connections are: what runs outside of tasks is woken by wakers that look different each time
+        let task = tokio::spawn(async move {
+            for _ in 0..10 {
+                assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut rarely).poll(cx))).await.is_pending());
+            }
+            rarely.await;
+        });
+        task.await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_the_task_that_holds_it_now() {
+        let mut rarely = Rarely::new(Box::pin(tokio::time::sleep(Duration::from_secs(1))));
+        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut rarely).poll(cx))).await.is_pending());
+        let other = tokio::spawn(rarely);
+        assert!(tokio::time::timeout(Duration::from_secs(2), other).await.is_ok());
+    }
+}
