@@ -280,6 +280,32 @@ fn identity_headers_are_removed_on_every_route_and_in_every_mode() {
 }
 
 #[test]
+fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
+    let backend = Backend::ok();
+    let key = Key::new(Alg::Es256, "k1");
+    let gateway = InProcess::start(&format!(
+        "binds: [{{port: 0, listeners: [{{routes: [{{
+          policies: {{jwtAuth: {{mode: strict, jwks: '{}', claimsToHeaders: [{{claim: sub, header: x-forwarded-user}}]}}}},
+          backends: [{{host: '{}'}}]}}]}}]}}]",
+        mint::jwks([&key]),
+        backend.address()
+    ));
+    let token = bearer(&key.token(&mint::claims()));
+    let claims = mint::claims();
+    let subject = claims["sub"].as_str().unwrap();
+    for claimed in
+        [&[][..], &[("X-Forwarded-Port", "1")], &[("X-Forwarded-User", "root"), ("Forwarded", "for=1.1.1.1")]]
+    {
+        let line = [("authorization", token.as_str())];
+        assert_eq!(gateway.client().get("/", &[claimed, &line].concat()).status(), 200, "{claimed:?}");
+    }
+    for seen in backend.requests() {
+        assert_eq!(seen.headers.all("x-forwarded-user"), [subject], "{seen:?}");
+        assert_eq!(seen.header("x-forwarded-port"), None);
+    }
+}
+
+#[test]
 fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
     let gate = Gate::new();
     let hold = gate.clone();

@@ -60,11 +60,12 @@ pub(super) fn edit_for(
         }
     }
     let websocket = hop::strip_request(&mut parts.headers, names, |name| settings.identity_headers.contains(name));
+    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
+    forwarded::write(&mut parts.headers, names, trusted, &connection.peer, connection.scheme, authority);
+    // behind the claims of others, whose removal must not take an `x-forwarded-user` of ours along
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
     }
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
-    forwarded::write(&mut parts.headers, names, trusted, &connection.peer, connection.scheme, authority);
     parts.headers.insert(REQUEST_ID, id);
     if settings.via {
         parts.headers.append(header::VIA, via(parts.version));
