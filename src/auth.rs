@@ -193,7 +193,11 @@ impl JwtAuth {
                 cache.insert(&self.id, token, &verified);
                 Authentication::verified(verified, places, false)
             }
-            Err(refusal) => self.refused(refusal.failure, places, refusal.pending),
+            Err(refusal) => {
+                let checked_signature = refusal.tried > 0;
+                let refused = self.refused(refusal.failure, places, refusal.pending);
+                Authentication { checked_signature, ..refused }
+            }
         }
     }
 
@@ -213,6 +217,7 @@ impl JwtAuth {
             enforced: self.mode != Mode::Permissive && !self.shadow,
             places,
             cached: false,
+            checked_signature: false,
             pending,
         }
     }
@@ -276,19 +281,27 @@ pub struct Authentication {
     enforced: bool,
     places: Places,
     cached: bool,
+    checked_signature: bool,
     pending: Option<Pending>,
 }
 
 impl Authentication {
     /// No credential, and none needed; also what a route without `jwtAuth` has.
     pub fn anonymous() -> Self {
-        let places = Places::default();
-        Self { identity: Identity::Anonymous, failure: None, enforced: false, places, cached: false, pending: None }
+        Self {
+            identity: Identity::Anonymous,
+            failure: None,
+            enforced: false,
+            places: Places::default(),
+            cached: false,
+            checked_signature: false,
+            pending: None,
+        }
     }
 
     fn verified(verified: Arc<Verified>, places: Places, cached: bool) -> Self {
         let identity = Identity::Verified(verified);
-        Self { identity, failure: None, enforced: false, places, cached, pending: None }
+        Self { identity, failure: None, enforced: false, places, cached, checked_signature: !cached, pending: None }
     }
 
     /// Who the request speaks for.
@@ -318,6 +331,11 @@ impl Authentication {
     /// Whether the token was answered from the cache.
     pub fn cached(&self) -> bool {
         self.cached
+    }
+
+    /// Whether a signature was checked, good or bad, which takes longer than all else that is done for a request.
+    pub fn checked_signature(&self) -> bool {
+        self.checked_signature
     }
 
     /// The keys that may yet make this token good. Await it, then authenticate once more; that answer is the last.

@@ -43,7 +43,7 @@ use crate::proxy::watch::Watch;
 use crate::reason::{Reason, Rejection};
 use crate::request::Head;
 use crate::snapshot::{Bind, Route, Snapshot};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use access::{Record, field};
 use answer::{AnswerBody, Content};
 use edit::{edit, trace, via};
@@ -202,6 +202,9 @@ async fn judge<'a>(
 ) -> Result<Judged<'a>, Rejection> {
     let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
     let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+    if decision.authentication.checked_signature() {
+        worker::let_others_go_first().await;
+    }
     let permit = record_decision(cx, story, choice, &decision, request)?;
     if let Some(gates) = &policies.gates {
         let passing = policies::pass_gates(cx, story, gates, choice, &decision, request, body);

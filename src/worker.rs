@@ -1,8 +1,10 @@
 //! What one worker thread has of its own: connections to backends, log lines, numbers. Workers share nothing that is
 //! written on a request's way, but for the memory of verified tokens, where each token is written once.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use http::HeaderValue;
 
@@ -108,5 +110,40 @@ impl Worker {
         drop(calendar);
         let digit = |n: u32| b'0' + (n % 10) as u8;
         out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+    }
+}
+
+/// Goes behind all that is ready on this worker, after something that took long. Who needs less is not held up any
+/// longer, and what was waiting for the worker then goes on together: backends and clients that get their bytes one by
+/// one, with pauses, have to be woken for each, which costs as much as a signature.
+pub async fn let_others_go_first() {
+    let mut went_behind = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut went_behind, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_ready_runs_before_who_lets_it_go_first() {
+        let order = Arc::<Mutex<Vec<&str>>>::default();
+        let note = |order: &Arc<Mutex<Vec<&'static str>>>, what| order.lock().unwrap().push(what);
+        let (first, second) = (Arc::clone(&order), Arc::clone(&order));
+        let long = tokio::spawn(async move {
+            note(&first, "long");
+            let_others_go_first().await;
+            note(&first, "goes on");
+        });
+        let short = tokio::spawn(async move { note(&second, "short") });
+        let _ = tokio::join!(long, short);
+        assert_eq!(*order.lock().unwrap(), ["long", "short", "goes on"]);
     }
 }

@@ -30,11 +30,13 @@ pub(crate) const MAX_TRIES: usize = 8;
 pub(crate) struct Refusal {
     pub(crate) failure: Failure,
     pub(crate) pending: Option<Pending>,
+    /// Signatures that were checked.
+    pub(crate) tried: usize,
 }
 
 impl<F: Into<Failure>> From<F> for Refusal {
     fn from(failure: F) -> Self {
-        Self { failure: failure.into(), pending: None }
+        Self { failure: failure.into(), pending: None, tried: 0 }
     }
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn verify(policy: &JwtAuth, token: &[u8], places: Places, now: UnixTi
         }
     }
     match search.best {
-        Some((_, failure)) if asked => Err(Refusal { failure, pending: search.pending }),
+        Some((_, failure)) if asked => Err(Refusal { failure, pending: search.pending, tried: search.tried }),
         _ => Err(no_candidate(policy, places, &issuer).into()),
     }
 }
