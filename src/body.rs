@@ -149,6 +149,13 @@ impl Progress {
         self.born.elapsed().saturating_sub(Duration::from_micros(self.moved.load(Ordering::Relaxed)))
     }
 
+    /// The time for the whole exchange is over. If the client was to bring the next piece, it is the one who is late.
+    pub fn given_up(&self) {
+        if self.awaits_client.load(Ordering::Relaxed) {
+            self.fail(Reason::RequestTimeout);
+        }
+    }
+
     fn arrived(&self, data: &[u8]) {
         let last = data.get(data.len().saturating_sub(4)..).unwrap_or_default();
         let tail = last.iter().fold(self.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
@@ -197,6 +204,22 @@ impl RequestBody {
     }
 }
 
+/// How names begin by which backends are told who asks, what for, and by which way.
+const WHO_ASKS: [&str; 12] = [
+    "x-forwarded-",
+    "x-real-ip",
+    "x-request-id",
+    "x-original-",
+    "x-rewrite-",
+    "x-http-method",
+    "x-auth",
+    "x-user",
+    "x-remote-",
+    "x-client-",
+    "x-api-key",
+    "x-envoy-",
+];
+
 /// Trailers are never merged into headers, but some backends do that: what says who is asking must not come late
 /// (RFC 9110 §6.5.1).
 fn is_forbidden_trailer(name: &str) -> bool {
@@ -227,7 +250,7 @@ fn is_forbidden_trailer(name: &str) -> bool {
             | "proxy-connection"
             | "proxy-authorization"
             | "proxy-authenticate"
-    ) || name.starts_with("x-")
+    ) || WHO_ASKS.iter().any(|beginning| name.starts_with(beginning))
         || name.starts_with("if-")
         || name.contains('_')
 }

@@ -226,7 +226,7 @@ impl Reason {
                 ("misdirected_request", S::MISDIRECTED_REQUEST, "the host is not served on this connection")
             }
             R::UnsupportedCoding => {
-                ("unsupported_coding", S::NOT_IMPLEMENTED, "the request's transfer coding is not supported")
+                ("unsupported_coding", S::BAD_REQUEST, "the request's transfer coding is not supported")
             }
             R::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "too many requests"),
             R::UpstreamBusy => ("upstream_busy", S::SERVICE_UNAVAILABLE, "the backend has no connection left"),

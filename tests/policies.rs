@@ -43,6 +43,9 @@ fn fault(policies: &str) -> String {
     InProcess::try_start(&yaml).err().expect("a config that does not load")
 }
 
+/// An answer without anything in it.
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
 /// A port on which nothing listens.
 fn dead_end() -> String {
     support::nobody().to_string()
@@ -276,6 +279,31 @@ fn an_exchange_that_takes_too_long_ends() {
 }
 
 #[test]
+fn a_client_that_takes_too_long_is_told_so_and_its_backend_stays_in_service() {
+    let backends = [Backend::ok(), Backend::ok()];
+    let (gateway, _) = gateway(
+        &format!(
+            "[{{policies: {{timeout: {{request: 100ms}}}}, backends: [{{hosts: ['{}', '{}'],
+              policies: {{balance: roundRobin, health: {{consecutiveFailures: 1, ejectionTime: 1h}}}}}}]}}]",
+            backends[0].address(),
+            backends[1].address()
+        ),
+        &backends[0],
+    );
+    for _ in 0..4 {
+        let mut client = gateway.client();
+        let answer = client.send("POST /late HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\na").response();
+        assert_eq!((answer.status(), answer.text()), (408, "the request did not arrive in time"));
+        client.read_to_close();
+    }
+    for _ in 0..4 {
+        assert_eq!(gateway.client().get("/", &[]).status(), 200);
+    }
+    let seen = backends.each_ref().map(|b| b.requests().iter().filter(|request| request.target() == "/").count());
+    assert_eq!(seen, [2, 2], "neither rests");
+}
+
+#[test]
 fn an_exchange_that_never_stops_to_move_ends_too() {
     let endless = Backend::start(|_| {
         (0..400).fold(Answer::head(200, &[("transfer-encoding", "chunked")]), |answer, _| {
@@ -335,6 +363,23 @@ fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
     let seen = backend.requests();
     assert_eq!(seen.len(), good);
     assert!(seen.iter().all(|request| request.body == b"body" && request.header("host") == Some("h")));
+}
+
+#[test]
+fn tries_that_no_backend_has_seen_are_not_too_many() {
+    let backend = Backend::start(|_| Answer::default().delay(Duration::from_millis(50)).send(OK));
+    let routes = format!(
+        "[{{policies: {{retry: {{attempts: 4}}}}, backends: [{{hosts: ['{}', '@B'], policies: {{balance: roundRobin}}}}]}}]",
+        dead_end()
+    );
+    let (gateway, _) = self::gateway(&routes, &backend);
+    let mut clients: Vec<_> = (0..40).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status(), 200);
+    }
 }
 
 #[test]

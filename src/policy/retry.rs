@@ -2,7 +2,7 @@
 //!
 //! A request that a backend may have begun to act on is repeated only when that changes nothing (RFC 9110 §9.2.2), or
 //! when its answer has a status that the config calls worth a new try. When everything fails, tries are not multiplied:
-//! a budget keeps those in flight below a fifth of the route's requests, and three.
+//! a budget keeps those of requests that a backend has seen below a fifth of the route's requests, and three.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

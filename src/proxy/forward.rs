@@ -168,8 +168,12 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// The exchange was given up, and could not count that itself.
+    /// The exchange was given up, and could not count that itself. That says nothing of the backend while it was the
+    /// client that was waited for.
     fn timed_out(&self) -> Error {
+        if let Some(reason) = self.progress.as_ref().and_then(|progress| progress.failure()) {
+            return Error::RequestBody(reason);
+        }
         if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.hurried) {
             load.ended(false);
         }
@@ -212,6 +216,7 @@ async fn in_time<T>(
         now = Instant::now();
         patience = limit.saturating_sub(progress.quiet_for());
         if patience.is_zero() || end.is_some_and(|end| now >= end) {
+            progress.given_up();
             return None;
         }
     }

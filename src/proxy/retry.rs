@@ -9,9 +9,10 @@ use super::access::{Record, field};
 use super::forward::Outbound;
 use crate::body::RequestBody;
 use crate::policy::retry::Retry;
-use crate::upstream::Error;
+use crate::snapshot::Route;
 use crate::upstream::again::{copy, is_repeatable};
 use crate::upstream::line::UpstreamBody;
+use crate::upstream::{Endpoint, Error};
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.
 const DRAWINGS: usize = 4;
@@ -32,19 +33,24 @@ pub(super) async fn exchange(
         let harmless = bodiless.is_some_and(is_repeatable);
         let spare = bodiless.filter(|_| left > 0).map(copy);
         let outcome = outbound.exchange(&pool, Instant::now()).await;
+        let unseen = outbound.request.take().filter(|_| outcome.is_err());
+        let seen = unseen.is_none();
         let again = match &outcome {
             Ok(response) if !policy.codes.contains(&response.status()) => return outcome,
             Ok(_) => spare,
-            Err(_) => outbound.request.take().or(spare.filter(|_| harmless)),
+            Err(_) => unseen.or(spare.filter(|_| harmless)),
         };
         drop(leave.take());
         let Some(again) = again.filter(|_| left > 0) else { return outcome };
         if outbound.end.is_some_and(|end| Instant::now() + policy.backoff >= end) {
             return outcome;
         }
-        leave = policy.budget.retry();
-        if leave.is_none() {
-            return outcome;
+        // one that no backend has seen burdens nobody twice
+        if seen {
+            leave = policy.budget.retry();
+            if leave.is_none() {
+                return outcome;
+            }
         }
         drop(outcome); // and with it the connection, if there is more of the answer
         left -= 1;
@@ -52,10 +58,14 @@ pub(super) async fn exchange(
             tokio::time::sleep(policy.backoff).await;
         }
         outbound.request = Some(again);
-        let mut others = (0..DRAWINGS).filter_map(|_| outbound.route.backends.pick());
-        let other = others.find(|other| !Arc::ptr_eq(other, outbound.endpoint)).unwrap_or(outbound.endpoint);
+        let other = another(outbound.route, outbound.endpoint);
         outbound.turn_to(other);
         record.line().text(field::RETRY_BACKEND, &other.label);
         record.worker().metrics.count(policy.counter);
     }
+}
+
+/// Another of the route's endpoints than `failed`, if it has one.
+pub(super) fn another<'a>(route: &'a Route, failed: &'a Arc<Endpoint>) -> &'a Arc<Endpoint> {
+    (0..DRAWINGS).filter_map(|_| route.backends.pick()).find(|other| !Arc::ptr_eq(other, failed)).unwrap_or(failed)
 }

@@ -225,6 +225,27 @@ fn a_websocket_has_the_requests_time_to_begin() {
 }
 
 #[test]
+fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
+    let backend = Backend::start(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let statuses = |policies: &str| -> Vec<u16> {
+        let gateway = InProcess::start(&format!(
+            "binds: [{{port: 0, listeners: [{{routes: [{{policies: {{{policies} urlRewrite: {{authority: auto}}}}, backends: [{{
+              hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
+            crate::nobody(),
+            backend.address()
+        ));
+        (0..8).map(|_| gateway.client().send(ask).response_head().status()).collect()
+    };
+    assert_eq!(statuses("retry: {attempts: 2},"), [101; 8]);
+    let alone = statuses("");
+    assert_eq!(alone.iter().filter(|status| **status == 502).count(), 2, "{alone:?}");
+    assert!(alone[4..].iter().all(|status| *status == 101), "{alone:?}");
+    let own = backend.address().to_string();
+    assert!(backend.requests().iter().all(|seen| seen.header("host") == Some(&own)));
+}
+
+#[test]
 fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
     let gate = Gate::new();
     let hold = gate.clone();
