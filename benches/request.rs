@@ -81,7 +81,8 @@ fn edit_in_place(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(|| head("/").headers).bench_local_values(|mut headers: HeaderMap| {
         let names = Names::of(&headers);
         hop::strip_request(&mut headers, names, |_| false);
-        forwarded::write(&mut headers, names, false, &peer, Scheme::Http, HeaderValue::from_static("api.example.com"));
+        let (address, host) = (([192, 0, 2, 1].into(), &peer), HeaderValue::from_static("api.example.com"));
+        forwarded::write(&mut headers, names, address, |_| false, Scheme::Http, host);
         TraceParent::of(&headers, names, black_box(7)).write(&mut headers);
         headers
     });

@@ -60,8 +60,9 @@ pub(super) fn edit_for(
         }
     }
     let websocket = hop::strip_request(&mut parts.headers, names, |name| settings.identity_headers.contains(name));
-    let trusted = settings.trusted_proxies.iter().any(|network| network.contains(connection.source.address));
-    forwarded::write(&mut parts.headers, names, trusted, &connection.peer, connection.scheme, authority);
+    let trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let peer = (connection.source.address, &connection.peer);
+    forwarded::write(&mut parts.headers, names, peer, trusted, connection.scheme, authority);
     // behind the claims of others, whose removal must not take an `x-forwarded-user` of ours along
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);

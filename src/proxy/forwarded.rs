@@ -17,48 +17,97 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The client's address as a chain of trusted proxies tells it: the last address in `X-Forwarded-For`, or else in
 /// `Forwarded` (RFC 7239), that is not itself trusted. What can't be read ends the chain.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let mut client = peer;
-    let hops: Vec<Option<IpAddr>> = if headers.contains_key(&FORWARDED_FOR) {
-        list(headers, &FORWARDED_FOR).map(address).collect()
+    let hops: Vec<Hop<'_>> = if headers.contains_key(&FORWARDED_FOR) {
+        list(headers, &FORWARDED_FOR).map(|text| Hop { address: address(text), ..Hop::default() }).collect()
     } else {
-        list(headers, &header::FORWARDED).map(forwarded_for).collect()
+        list(headers, &header::FORWARDED).map(Hop::parse).collect()
     };
-    for hop in hops.into_iter().rev() {
-        let Some(hop) = hop else { break };
-        client = hop;
-        if !is_trusted(hop) {
+    clients(&hops, is_trusted).and_then(|hop| hop.address).unwrap_or(peer)
+}
+
+/// What one proxy tells of the hop before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hop<'a> {
+    address: Option<IpAddr>,
+    proto: Option<&'a str>,
+    host: Option<&'a str>,
+}
+
+impl<'a> Hop<'a> {
+    /// An element of `Forwarded` (RFC 7239 §4).
+    fn parse(element: &'a str) -> Self {
+        let mut hop = Self::default();
+        for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
+            let value = value.trim().trim_matches('"');
+            match name.trim().to_ascii_lowercase().as_str() {
+                "for" => hop.address = address(value),
+                "proto" => hop.proto = Some(value),
+                "host" => hop.host = Some(value),
+                _ => {}
+            }
+        }
+        hop
+    }
+}
+
+/// The hop that the client made: the last one from somebody who is not trusted, or as far back as can be read.
+fn clients<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) -> Option<&'h Hop<'a>> {
+    let mut found = None;
+    for hop in hops.iter().rev() {
+        let Some(address) = hop.address else { break };
+        found = Some(hop);
+        if !is_trusted(address) {
             break;
         }
     }
-    client
+    found
 }
 
-/// Writes `X-Forwarded-For`, `-Proto` and `-Host` of a request that had `names`: appended to or kept when `trusted`,
-/// replaced otherwise.
+/// Writes `X-Forwarded-For`, `-Proto` and `-Host` of a request that had `names`: appended to or kept when the `peer`, here
+/// with its address as text, is trusted, and replaced otherwise. What a trusted peer tells by `Forwarded` alone is taken
+/// over from there.
 pub fn write(
     headers: &mut HeaderMap,
     names: Names,
-    trusted: bool,
-    peer: &HeaderValue,
+    (peer, address): (IpAddr, &HeaderValue),
+    is_trusted: impl Fn(IpAddr) -> bool,
     scheme: Scheme,
     authority: HeaderValue,
 ) {
     let scheme = HeaderValue::from_static(scheme.as_str());
-    if !trusted {
+    if !is_trusted(peer) {
         if names.has(Name::Claim) {
             remove_claims_of_others(headers);
         }
-        headers.insert(FORWARDED_FOR, peer.clone());
+        headers.insert(FORWARDED_FOR, address.clone());
         headers.insert(FORWARDED_PROTO, scheme);
         headers.insert(FORWARDED_HOST, authority);
         return;
     }
+    if headers.contains_key(header::FORWARDED) {
+        take_over(headers, is_trusted);
+    }
     let mut chain: Vec<&[u8]> = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    chain.push(peer.as_bytes());
-    let chain = HeaderValue::from_bytes(&chain.join(&b", "[..])).unwrap_or_else(|_| peer.clone());
+    chain.push(address.as_bytes());
+    let chain = HeaderValue::from_bytes(&chain.join(&b", "[..])).unwrap_or_else(|_| address.clone());
     headers.insert(FORWARDED_FOR, chain);
     headers.entry(FORWARDED_PROTO).or_insert(scheme);
     headers.entry(FORWARDED_HOST).or_insert(authority);
+}
+
+/// Says by `X-Forwarded-…` what trusted proxies said by `Forwarded`, where they did not say both.
+fn take_over(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
+    let hops: Vec<Hop<'_>> = list(headers, &header::FORWARDED).map(Hop::parse).collect();
+    let name = |hop: &Hop<'_>| hop.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+    let chain = hops.iter().map(name).collect::<Vec<_>>().join(", ");
+    let client = clients(&hops, is_trusted).copied().unwrap_or_default();
+    let told = [(FORWARDED_FOR, Some(chain.as_str())), (FORWARDED_PROTO, client.proto), (FORWARDED_HOST, client.host)]
+        .map(|(name, value)| (name, value.and_then(|value| HeaderValue::from_str(value).ok())));
+    for (name, value) in told {
+        if let (Some(value), false) = (value, headers.contains_key(&name)) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// Every spelling in which a client could claim to be another, or to have come another way.
@@ -86,13 +135,6 @@ fn address(text: &str) -> Option<IpAddr> {
     text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok().map(|a| a.to_canonical())
 }
 
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| address(value.trim()))?
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,44 +160,55 @@ mod tests {
         }
     }
 
+    /// What is written of a request from 10.0.0.1 by plain HTTP for the host `a:1`.
+    fn written(lines: &[(&'static str, &'static str)], trusted: &str) -> HeaderMap {
+        let mut headers = map(lines);
+        let names = Names::of(&headers);
+        let peer = ("10.0.0.1".parse().unwrap(), &HeaderValue::from_static("10.0.0.1"));
+        let is_trusted = |ip: IpAddr| !trusted.is_empty() && ip.to_string().starts_with(trusted);
+        write(&mut headers, names, peer, is_trusted, Scheme::Http, HeaderValue::from_static("a:1"));
+        headers
+    }
+
     #[test]
     fn what_a_stranger_says_is_replaced() {
-        let mut headers = map(&[
+        let lines = [
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-port", "443"),
-            ("forwarded", "for=6.6.6.6"),
+            ("forwarded", "for=6.6.6.6;proto=https;host=evil"),
             ("x-real-ip", "6.6.6.6"),
-        ]);
-        let names = Names::of(&headers);
-        write(
-            &mut headers,
-            names,
-            false,
-            &HeaderValue::from_static("1.2.3.4"),
-            Scheme::Http,
-            HeaderValue::from_static("a:1"),
-        );
+        ];
+        let headers = written(&lines, "");
         assert_eq!(headers.len(), 3);
-        assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "a:1");
     }
 
     #[test]
     fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
-        let mut headers = map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")]);
-        let names = Names::of(&headers);
-        write(
-            &mut headers,
-            names,
-            true,
-            &HeaderValue::from_static("10.0.0.1"),
-            Scheme::Http,
-            HeaderValue::from_static("a"),
-        );
-        assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 10.0.0.1");
-        assert_eq!(headers["x-forwarded-proto"], "https");
-        assert_eq!(headers["x-forwarded-host"], "a");
+        for (lines, expected) in [
+            (
+                &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")][..],
+                ["6.6.6.6, 10.0.0.1", "https", "a:1"],
+            ),
+            (&[("forwarded", "for=6.6.6.6;Proto=https;host=x.y")], ["6.6.6.6, 10.0.0.1", "https", "x.y"]),
+            (&[("forwarded", "for=\"[2001:db8::1]:99\"; host=\"x.y:8\"")], ["2001:db8::1, 10.0.0.1", "http", "x.y:8"]),
+            // what the client says before the first trusted proxy's word is not believed
+            (
+                &[("forwarded", "for=7.7.7.7;proto=ws;host=evil, for=6.6.6.6;proto=https, for=10.0.0.2;proto=http")],
+                ["7.7.7.7, 6.6.6.6, 10.0.0.2, 10.0.0.1", "https", "a:1"],
+            ),
+            (&[("forwarded", "for=_hidden;proto=https")], ["unknown, 10.0.0.1", "http", "a:1"]),
+            (
+                &[("forwarded", "for=7.7.7.7;proto=https;host=x"), ("x-forwarded-for", "6.6.6.6")],
+                ["6.6.6.6, 10.0.0.1", "https", "x"],
+            ),
+        ] {
+            let headers = written(lines, "10.");
+            let got = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"].map(|name| &headers[name]);
+            assert_eq!(got, expected, "{lines:?}");
+        }
     }
 }

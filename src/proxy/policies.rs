@@ -97,8 +97,9 @@ pub(super) async fn pass_gates(
 fn as_forwarded(cx: &Cx, request: &Request) -> HeaderMap {
     let mut headers = request.headers().clone();
     let Connection { source, peer, scheme, .. } = &*cx.connection;
-    let trusted = cx.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(source.address));
-    forwarded::write(&mut headers, request.names(), trusted, peer, *scheme, request.authority().clone());
+    let trusted = |address| cx.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let peer = (source.address, peer);
+    forwarded::write(&mut headers, request.names(), peer, trusted, *scheme, request.authority().clone());
     headers.insert(REQUEST_ID, request.id().clone());
     headers
 }

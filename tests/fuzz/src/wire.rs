@@ -53,7 +53,8 @@ pub fn head(data: &[u8]) {
     assert_eq!(before, after, "no client names these away");
     let authority = request.authority().clone();
     let peer = HeaderValue::from_static("192.0.2.1");
-    forwarded::write(request.headers_mut(), names, false, &peer, Scheme::Http, authority);
+    let address = ([192, 0, 2, 1].into(), &peer);
+    forwarded::write(request.headers_mut(), names, address, |_| false, Scheme::Http, authority);
     let headers = request.head().headers.clone();
     assert_eq!(kept(&headers, "host").len(), 1);
     assert_eq!(kept(&headers, "x-forwarded-for"), [peer]);
