@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::auth::{Algorithm, Algorithms, ClaimHeader, JwtAuth, Location, Mode, ProviderSettings, Settings};
-use crate::config::place::Located;
+use crate::config::place::{Located, Place};
 use crate::config::policy::{
     Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuth as JwtAuthConfig, JwtMode, Location as LocationConfig,
     Provider,
 };
+use crate::policy::headers::refusal;
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
@@ -52,10 +53,32 @@ impl Compiler<'_> {
             max_token_size: self.process.limits.token.get(),
         };
         match JwtAuth::new(settings) {
-            Ok(policy) => Some(policy),
+            Ok(made) => {
+                self.check_identity_headers(&made, &policy.place);
+                Some(made)
+            }
             Err(error) => {
                 self.error(&policy.place, error.to_string());
                 None
+            }
+        }
+    }
+
+    /// Identity headers are removed from every request before one is set: they can't be what frames a request, what the
+    /// gateway itself writes, or what a token is read from.
+    fn check_identity_headers(&mut self, policy: &JwtAuth, place: &Place) {
+        for name in policy.identity_header_names() {
+            let read =
+                policy.locations().iter().any(|l| matches!(l, Location::Header { name: own, .. } if own == name));
+            let why = match name.as_str() {
+                _ if read => Some("tokens are read from it"),
+                "authorization" | "cookie" => Some("it carries the client's own credentials"),
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-request-id" | "traceparent"
+                | "tracestate" | "via" => Some("the gateway writes it itself"),
+                _ => refusal(name),
+            };
+            if let Some(why) = why {
+                self.error(place, format!("the header `{name}` can't carry claims: {why}"));
             }
         }
     }

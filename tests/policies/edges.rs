@@ -198,6 +198,32 @@ fn no_edit_changes_who_asks_how_long_a_message_is_or_where_it_goes() {
 }
 
 #[test]
+fn a_claim_goes_into_no_header_that_is_somebody_elses() {
+    for name in [
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "TE",
+        "Authorization",
+        "Cookie",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Request-Id",
+        "traceparent",
+        "Via",
+        "x-token",
+    ] {
+        let places = "locations: [{header: {name: x-token}}, {header: {name: authorization, prefix: 'Bearer '}}]";
+        for header in [format!("claimsToHeaders: [{{claim: sub, header: {name}}}]"), format!("payloadHeader: {name}")] {
+            let fault =
+                fault(&format!("jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"));
+            assert!(fault.contains(&format!("the header `{}` can't carry claims", name.to_lowercase())), "{fault}");
+        }
+    }
+}
+
+#[test]
 fn a_limit_tells_the_same_as_it_does() {
     let backend = Backend::ok();
     let (gateway, _) = with(

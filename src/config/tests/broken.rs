@@ -458,7 +458,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["5:16 binds[0].listeners[0].policies.jwtAuth: `providers` is empty, so no token could be accepted"],
     ),
     (
-        "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {providers: [{issuer: a}, {issuer: a}]}\n",
+        "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {providers: [{name: a, issuer: i}, {name: a, issuer: i}]}\n",
         &[
             "5:16 binds[0].listeners[0].policies.jwtAuth: two providers have the name `a`; give each a `name` of its own",
         ],

@@ -168,6 +168,16 @@ fn everything_that_the_contract_writes_loads() {
 }
 
 #[test]
+fn providers_without_names_have_those_of_their_issuers() {
+    let text = "binds: [{port: 1, listeners: [{policies: {jwtAuth: {providers: [{issuer: a}, {issuer: a}, {name: 'a#2', issuer: b},
+      {issuer: b}, {issuer: a}, {jwks: '{}'}]}}}]}]";
+    let config = loaded(text).config;
+    let jwt = config.binds[0].listeners[0].policies.jwt_auth.as_ref().unwrap();
+    let names: Vec<_> = jwt.providers.iter().map(|provider| &*provider.name).collect();
+    assert_eq!(names, ["a", "a#3", "a#2", "b", "a#4", "provider5"]);
+}
+
+#[test]
 fn a_plain_proxys_config_loads() {
     let base = "config: {adminAddr: 'off', statsAddr: off, readinessAddr: 'off', workerThreads: 1}
 binds:

@@ -1,5 +1,7 @@
 //! `jwtAuth` as it is written: one provider's fields may stand directly in it, and older spellings are taken too.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -137,7 +139,7 @@ impl ProviderWritten {
         .find_map(|(name, there)| there.then_some(name))
     }
 
-    /// The provider; without name and issuer its name is still empty.
+    /// The provider; without a name of its own that is still empty.
     fn finish(self, place: Option<Place>) -> Result<Provider, String> {
         let issuers = self.issuer.map(|l| l.map(|OneOrMany(all)| all));
         if issuers.as_ref().is_some_and(|i| i.is_empty() || i.iter().any(String::is_empty)) {
@@ -179,9 +181,8 @@ impl ProviderWritten {
         if token_types.as_ref().is_some_and(Vec::is_empty) {
             return Err("`tokenTypes` is empty, so no token could be accepted".to_owned());
         }
-        let name = self.name.map(|n| n.value).or_else(|| issuers.as_ref().and_then(|i| i.first().cloned()));
         Ok(Provider {
-            name: name.unwrap_or_default(),
+            name: self.name.map(|name| name.value).unwrap_or_default(),
             issuers,
             audiences: self.audiences.map(|l| l.map(|OneOrMany(all)| all)).filter(|all| !all.is_empty()),
             jwks,
@@ -194,6 +195,23 @@ impl ProviderWritten {
             place,
         })
     }
+}
+
+/// Gives each provider without a name that of its issuer, with a number when it is taken.
+fn name_all(providers: &mut [Provider]) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    for provider in providers.iter().filter(|one| !one.name.is_empty()) {
+        if !taken.insert(provider.name.clone()) {
+            return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
+        }
+    }
+    for (index, provider) in providers.iter_mut().enumerate().filter(|(_, one)| one.name.is_empty()) {
+        let issuer = provider.issuers.as_ref().and_then(|issuers| issuers.first().cloned());
+        let name = issuer.unwrap_or_else(|| format!("provider{index}"));
+        let others = (2..).map(|number| format!("{name}#{number}"));
+        provider.name = std::iter::once(name.clone()).chain(others).find(|n| taken.insert(n.clone())).unwrap_or(name);
+    }
+    Ok(())
 }
 
 impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
@@ -216,14 +234,7 @@ impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
                 vec![direct.finish(None)?]
             }
         };
-        for (index, provider) in providers.iter_mut().enumerate().filter(|(_, one)| one.name.is_empty()) {
-            provider.name = format!("provider{index}");
-        }
-        for (index, provider) in providers.iter().enumerate() {
-            if providers.iter().take(index).any(|earlier| earlier.name == provider.name) {
-                return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
-            }
-        }
+        name_all(&mut providers)?;
         let realm = policy.realm.map_or_else(|| "portcullis".to_owned(), |r| r.value);
         if realm.chars().any(|c| c == '"' || c == '\\' || !(' '..='~').contains(&c)) {
             return Err(
