@@ -26,6 +26,7 @@ pub mod route;
 mod span;
 mod story;
 pub mod trace;
+mod tunnel;
 pub mod upgrade;
 pub mod watch;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::access::Record;
@@ -30,6 +31,8 @@ pub enum Content {
         /// The client is a gRPC one that reads in trailers why an answer ended early.
         reads_trailers: bool,
     },
+    /// Nothing: a tunnel follows, which gets the record, since it tells only at its end how much went through it.
+    Tunnel(oneshot::Sender<Record>),
 }
 
 impl Content {
@@ -43,7 +46,8 @@ impl Content {
 #[derive(Debug)]
 pub struct AnswerBody {
     content: Content,
-    record: Record,
+    /// None when a tunnel has it.
+    record: Option<Record>,
     watch: Arc<Watch>,
     /// The client has been given a piece and has not asked for the next.
     given: bool,
@@ -58,11 +62,17 @@ impl AnswerBody {
     /// `content`, recorded by `record`, on the connection that `watch` looks after.
     /// With `until_close` the end of the connection will be the end of the body.
     pub fn new(content: Content, record: Record, watch: Arc<Watch>, until_close: bool) -> Self {
+        let (content, record) = match content {
+            Content::Tunnel(keeper) => (Content::Ready(Bytes::new()), keeper.send(record).err()),
+            content => (content, Some(record)),
+        };
         Self { content, record, watch, given: false, broken: None, until_close, done: false }
     }
 
     fn break_off(&mut self, reason: Reason, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.record.broke_off(reason);
+        if let Some(record) = &mut self.record {
+            record.broke_off(reason);
+        }
         if self.until_close {
             self.watch.must_reset();
         }
@@ -78,7 +88,9 @@ impl AnswerBody {
 
     fn finish(&mut self) {
         self.done = true;
-        self.record.completed();
+        if let Some(record) = &mut self.record {
+            record.completed();
+        }
     }
 }
 
@@ -95,6 +107,7 @@ impl Body for AnswerBody {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = match &mut this.content {
+            Content::Tunnel(_) => None,
             Content::Ready(bytes) if bytes.is_empty() => None,
             Content::Ready(bytes) => Some(Frame::data(std::mem::take(bytes))),
             Content::Backend { body, stall, .. } => match Pin::new(body).poll_frame(cx) {
@@ -120,7 +133,9 @@ impl Body for AnswerBody {
             this.finish();
             return Poll::Ready(None);
         };
-        this.record.sent(frame.data_ref().map_or(0, Bytes::len));
+        if let Some(record) = &mut this.record {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
         if this.is_end_stream() {
             this.finish();
         }
@@ -133,6 +148,7 @@ impl Body for AnswerBody {
         match &self.content {
             Content::Ready(bytes) => bytes.is_empty(),
             Content::Backend { body, .. } => body.is_end_stream(),
+            Content::Tunnel(_) => true,
         }
     }
 
@@ -140,6 +156,7 @@ impl Body for AnswerBody {
         match &self.content {
             Content::Ready(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Backend { body, .. } => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -152,6 +169,6 @@ impl Drop for AnswerBody {
         if !self.done && self.is_end_stream() {
             self.finish();
         }
-        self.watch.request_ended(self.record.request_body());
+        self.watch.request_ended(self.record.as_ref().and_then(Record::request_body));
     }
 }

@@ -1,10 +1,9 @@
-//! WebSockets: the one upgrade that is forwarded. The handshake is judged like any request; afterwards bytes flow both
-//! ways until one side ends, nothing moves for the stream limit, or the gateway has drained.
+//! WebSockets: the one upgrade that is forwarded. The handshake is judged like any request; what follows is a
+//! [`Tunnel`], which ends when one side does, when nothing moves for the stream limit, or when the gateway has drained.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -12,13 +11,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::access::{Record, field};
 use super::answer::Content;
 use super::forward::{settle, write_own_authority};
 use super::normalize::Connection;
+use super::tunnel::Tunnel;
 use super::{hop, retry};
 use crate::authz::Permit;
 use crate::body::RequestBody;
@@ -63,14 +63,19 @@ pub async fn tunnel(
     }
     let backend = hyper::upgrade::on(&mut response);
     let idle = route.timeouts.stream;
+    let (keeper, kept) = oneshot::channel();
     tokio::spawn(async move {
         let mut drain = connection.drain.clone();
+        let tunnel = Tunnel::default();
         if let (Ok(client), Ok(backend)) = tokio::join!(client, backend) {
             // the end of the process waits for open tunnels, but not for ever
             tokio::select! {
-                () = carry(TokioIo::new(client), TokioIo::new(backend), idle) => {}
+                () = tunnel.carry(TokioIo::new(client), TokioIo::new(backend), idle) => {}
                 () = drain.over() => {}
             }
+        }
+        if let Ok(record) = kept.await {
+            tunnel.tell(record);
         }
         drop((ticket, driver, connection));
     });
@@ -79,7 +84,7 @@ pub async fn tunnel(
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.extensions.clear();
-    Ok(Response::from_parts(parts, Content::Ready(Bytes::new())))
+    Ok(Response::from_parts(parts, Content::Tunnel(keeper)))
 }
 
 /// A backend's answer to the handshake, and what goes on as long as it or the tunnel does.
@@ -160,40 +165,4 @@ async fn ask(
         load.ended(answer.as_ref().is_ok_and(|response| !matches!(response.status().as_u16(), 502..=504)));
     }
     answer.map(|response| Asked { response, driver, ticket })
-}
-
-/// Both directions until one ends; what ends one way is passed on before the other follows.
-async fn carry<A, B>(client: A, backend: B, idle: Duration)
-where
-    A: tokio::io::AsyncRead + tokio::io::AsyncWrite,
-    B: tokio::io::AsyncRead + tokio::io::AsyncWrite,
-{
-    let (client_read, client_write) = tokio::io::split(client);
-    let (backend_read, backend_write) = tokio::io::split(backend);
-    let moved = Arc::new(tokio::sync::Notify::new());
-    let both = async {
-        tokio::join!(one_way(client_read, backend_write, &moved), one_way(backend_read, client_write, &moved))
-    };
-    let quiet = async { while tokio::time::timeout(idle, moved.notified()).await.is_ok() {} };
-    tokio::select! {
-        _ = both => {}
-        () = quiet => tracing::debug!("a WebSocket on which nothing moved was closed"),
-    }
-}
-
-async fn one_way(
-    from: impl tokio::io::AsyncRead,
-    to: impl tokio::io::AsyncWrite,
-    moved: &tokio::sync::Notify,
-) -> std::io::Result<()> {
-    let (mut from, mut to) = (std::pin::pin!(from), std::pin::pin!(to));
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(buffer.get(..read).unwrap_or_default()).await?;
-        moved.notify_one();
-    }
 }

@@ -225,6 +225,25 @@ fn a_websocket_has_the_requests_time_to_begin() {
 }
 
 #[test]
+fn a_websockets_line_tells_at_its_end_how_much_went_through() {
+    let backend =
+        Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let gateway = gateway(&backend);
+    let mut client = gateway.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response_head().status(), 101);
+    for _ in 0..3 {
+        client.send("x".repeat(1000));
+        assert_eq!(client.bytes(1000).len(), 1000);
+    }
+    client.finish();
+    assert!(client.is_closed());
+    let line = &gateway.lines(1)[0];
+    assert_eq!((&line["status"], &line["bytes.in"], &line["bytes.out"]), (&101.into(), &3000.into(), &3000.into()));
+    assert!(line.get("end").is_none(), "{line}");
+}
+
+#[test]
 fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
     let backend = Backend::start(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
     let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";

@@ -1,0 +1,61 @@
+//! Bytes both ways between a client and a backend that have agreed to speak something else, and how many they were.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::access::Record;
+
+/// What moved so far.
+#[derive(Debug, Default)]
+pub(super) struct Tunnel {
+    moved: Notify,
+    from_client: AtomicU64,
+    from_backend: AtomicU64,
+}
+
+impl Tunnel {
+    /// Both directions until one ends, or nothing moves for `idle`; what ends one way is passed on before the other
+    /// follows.
+    pub(super) async fn carry<A, B>(&self, client: A, backend: B, idle: Duration)
+    where
+        A: AsyncRead + AsyncWrite,
+        B: AsyncRead + AsyncWrite,
+    {
+        let (client_read, client_write) = tokio::io::split(client);
+        let (backend_read, backend_write) = tokio::io::split(backend);
+        let both = async {
+            tokio::join!(
+                self.one_way(client_read, backend_write, &self.from_client),
+                self.one_way(backend_read, client_write, &self.from_backend)
+            )
+        };
+        let quiet = async { while tokio::time::timeout(idle, self.moved.notified()).await.is_ok() {} };
+        tokio::select! {
+            _ = both => {}
+            () = quiet => tracing::debug!("a WebSocket on which nothing moved was closed"),
+        }
+    }
+
+    async fn one_way(&self, from: impl AsyncRead, to: impl AsyncWrite, count: &AtomicU64) -> std::io::Result<()> {
+        let (mut from, mut to) = (std::pin::pin!(from), std::pin::pin!(to));
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+            to.write_all(buffer.get(..read).unwrap_or_default()).await?;
+            count.fetch_add(read as u64, Ordering::Relaxed);
+            self.moved.notify_one();
+        }
+    }
+
+    /// Ends the record of the request that the tunnel began with.
+    pub(super) fn tell(self, mut record: Record) {
+        record.tunnelled(self.from_client.into_inner(), self.from_backend.into_inner());
+        record.completed();
+    }
+}
