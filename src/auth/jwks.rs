@@ -12,6 +12,7 @@
 mod demand;
 mod fetch;
 mod task;
+mod unknown;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use super::algorithm::Algorithms;
 use super::keyring::KeySet;
 use super::source::KeySource;
-pub(crate) use demand::Demand;
+pub(crate) use demand::{Demand, Want};
 pub use fetch::{FetchError, FetchFault, FetchSettingsError};
 
 /// Seconds after which a request that was refused for want of keys may be sent again.
@@ -309,16 +310,6 @@ impl Sources {
                 Err(error)
             }
         })
-    }
-}
-
-/// Asks every source for keys and waits for the first answer of each, `patience` at most in all.
-pub(crate) async fn settled(sources: &[Arc<KeySource>], kid: Option<&str>, patience: Duration) {
-    let until = Instant::now() + patience;
-    for source in sources {
-        let Some(remote) = source.remote() else { continue };
-        let has = |set: &KeySet| kid.is_none_or(|kid| set.kids().any(|own| own == kid));
-        remote.demand().settled(kid, until, || source.current().as_deref().is_some_and(has)).await;
     }
 }
 

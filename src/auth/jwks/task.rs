@@ -76,6 +76,7 @@ pub(super) async fn run<F>(
         demand.begins();
         let outcome = one_round(&schedule, &mut fetch).await;
         let Some(strong) = source.upgrade() else { break };
+        let good = outcome.is_ok();
         let wait = match outcome {
             Ok(fetched) => {
                 failures = 0;
@@ -91,8 +92,8 @@ pub(super) async fn run<F>(
                 wait
             }
         };
+        demand.ends(strong.current().as_deref().filter(|_| good));
         drop(strong);
-        demand.ends();
         let next = Instant::now() + wait;
         loop {
             let never = next + LONGEST;
@@ -108,7 +109,7 @@ pub(super) async fn run<F>(
             }
         }
     }
-    demand.ends();
+    demand.ends(None);
 }
 
 /// One fetch, and what is tried again at once.

@@ -3,3 +3,4 @@
 mod fetching;
 mod scheduling;
 mod server;
+mod unknown;

@@ -30,6 +30,14 @@ impl Idp {
         *self.answer.lock().unwrap() = answer;
     }
 
+    fn set_after(&self, time: Duration, answer: Result<serde_json::Value, FetchFault>) {
+        let idp = self.clone();
+        tokio::spawn(async move {
+            sleep(time).await;
+            idp.set(answer);
+        });
+    }
+
     fn count(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
@@ -79,16 +87,16 @@ async fn asked(policy: &JwtAuth, kid: &str) -> Result<(), R> {
     asked_with(policy, &bearer(&token_of(kid)), &TokenCache::off()).await
 }
 
-/// As the pipeline does it: ask, wait if that may help, ask once more.
+/// As the pipeline does it: ask, and as long as waiting may help, wait and ask again.
 async fn asked_with(policy: &JwtAuth, headers: &http::HeaderMap, cache: &TokenCache) -> Result<(), R> {
-    let first = ask(policy, headers, None, cache);
-    match first.pending() {
-        None => outcome(&first),
-        Some(pending) => {
-            pending.settled().await;
-            outcome(&ask(policy, headers, None, cache))
-        }
+    let mut result = ask(policy, headers, None, cache);
+    let mut until = None;
+    while let Some(pending) = result.pending()
+        && pending.fetched(&mut until).await
+    {
+        result = ask(policy, headers, None, cache);
     }
+    outcome(&result)
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,6 +234,51 @@ async fn an_unknown_kid_is_asked_for_once_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_new_just_after_start_up_or_a_refresh_is_fetched_at_once() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(100))));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(1)).await;
+    idp.set(Ok(set_of(&["1", "2"])));
+    assert_eq!((asked(&policy, "2").await, idp.count()), (Ok(()), 2), "after start-up");
+    while idp.count() == 2 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    idp.set(Ok(set_of(&["2", "3"])));
+    assert_eq!((asked(&policy, "3").await, idp.count()), (Ok(()), 4), "after a refresh");
+    idp.set(Ok(set_of(&["3", "4"])));
+    let before = Instant::now();
+    assert_eq!((asked(&policy, "4").await, idp.count()), (Err(R::UnknownKey), 4), "requests had their fetch");
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+/// The first fetch reads the old set at once, and its answer is under way for long.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_under_way_that_read_the_old_set_is_followed_by_one_more() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(100))));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    *idp.delay.lock().unwrap() = Duration::from_millis(500);
+    while idp.count() == 1 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    idp.set_after(Duration::from_millis(600), Ok(set_of(&["1", "2"])));
+    let before = Instant::now();
+    let (one, other) = tokio::join!(asked(&policy, "2"), asked(&policy, "2"));
+    assert_eq!((one, other, idp.count()), (Ok(()), Ok(()), 3), "one is shared, and one more for both");
+    assert!(before.elapsed() <= Pending::PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_new_while_the_first_keys_are_fetched_is_fetched_too() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    *idp.delay.lock().unwrap() = Duration::from_millis(500);
+    let policy = policy_of(&idp.start(|_| ()));
+    idp.set_after(Duration::from_millis(600), Ok(set_of(&["1", "2"])));
+    assert_eq!((asked(&policy, "2").await, idp.count()), (Ok(()), 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rotations_cause_no_false_refusal() {
     let idp = Idp::new(Ok(set_of(&["0"])));
     *idp.delay.lock().unwrap() = Duration::from_millis(50);
@@ -267,7 +320,8 @@ async fn garbage_kids_do_not_drive_the_provider() {
     sleep(Duration::from_secs(3)).await;
     let asked_at = idp.asked.lock().unwrap().clone();
     assert!((3..=8).contains(&asked_at.len()), "{} fetches in a minute", asked_at.len());
-    assert!(asked_at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
+    let driven = &asked_at[1..];
+    assert!(driven.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
     assert!(*worst.lock().unwrap() <= Pending::PATIENCE + Duration::from_millis(10));
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
 }
@@ -340,16 +394,47 @@ async fn rotation_under_load_refuses_no_good_token_and_keeps_no_withdrawn_key() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_unknown_kid_is_remembered() {
+async fn a_kid_that_never_comes_is_asked_for_ever_more_seldom() {
     let idp = Idp::new(Ok(set_of(&["1"])));
-    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(3600))));
+    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(24 * 3600))));
     assert_eq!(asked(&policy, "1").await, Ok(()));
-    sleep(Duration::from_secs(20)).await;
-    for _ in 0..30 {
+    for _ in 0..1800 {
         assert_eq!(asked(&policy, "gone").await, Err(R::UnknownKey));
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(idp.count(), 2, "the first fetch and one for the kid");
+    let driven = idp.asked.lock().unwrap()[1..].to_vec();
+    let gaps: Vec<_> = driven.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64().round()).collect();
+    assert_eq!(gaps, [10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0, 300.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_used_before_it_is_published_is_accepted_ten_seconds_later() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = policy_of(&idp.start(|_| ()));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(asked(&policy, "2").await, Err(R::UnknownKey));
+    idp.set(Ok(set_of(&["1", "2"])));
+    let before = Instant::now();
+    while asked(&policy, "2").await.is_err() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(before.elapsed() <= Duration::from_millis(10_200), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_failed_makes_no_kid_unknown() {
+    let idp = Idp::new(Ok(set_of(&["1"])));
+    let policy = policy_of(&idp.start(|s| s.retry.attempts = 0));
+    assert_eq!(asked(&policy, "1").await, Ok(()));
+    for _ in 0..60 {
+        idp.set(Err(FetchFault::Status(500)));
+        assert_eq!(asked(&policy, "2").await, Err(R::UnknownKey));
+        sleep(Duration::from_secs(1)).await;
+    }
+    idp.set(Ok(set_of(&["1", "2"])));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(asked(&policy, "2").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,6 +447,53 @@ async fn a_provider_that_hangs_delays_no_other() {
     assert_eq!(asked(&policy, "1").await, Ok(()));
     sleep(Duration::from_secs(1200)).await;
     assert_eq!((slow.count(), quick.count() >= 4), (1, true));
+}
+
+/// Two providers of one issuer, in either order: one never answers, the other one's new key is accepted at once.
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_delays_no_other_of_its_issuer() {
+    for hangs_from_the_start in [true, false] {
+        for order in [[0, 1], [1, 0]] {
+            let (slow, quick) = (Idp::new(Ok(set_of(&["a"]))), Idp::new(Ok(set_of(&["1"]))));
+            let hang = || *slow.delay.lock().unwrap() = Duration::from_secs(3600);
+            if hangs_from_the_start {
+                hang();
+            }
+            let sources = [slow.start(|_| ()), quick.start(|_| ())];
+            let policy =
+                JwtAuth::new(settings(order.map(|n: usize| provider(Arc::clone(&sources[n]))).to_vec())).unwrap();
+            assert_eq!(asked(&policy, "1").await, Ok(()));
+            sleep(Duration::from_secs(20)).await;
+            hang();
+            quick.set(Ok(set_of(&["1", "2"])));
+            let before = Instant::now();
+            assert_eq!(asked(&policy, "2").await, Ok(()), "{hangs_from_the_start} {order:?}");
+            assert!(before.elapsed() < Duration::from_millis(50), "{hangs_from_the_start} {order:?}");
+
+            let before = Instant::now();
+            let refused = if hangs_from_the_start { R::KeysUnavailable } else { R::UnknownKey };
+            assert_eq!(asked(&policy, "nobody's").await, Err(refused), "{order:?}");
+            let waited = before.elapsed();
+            assert!(waited.abs_diff(Pending::PATIENCE) <= Duration::from_millis(2), "{waited:?}: the slow one may yet");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_no_longer_than_its_providers_take_to_answer() {
+    let idps = [Duration::from_millis(300), Duration::from_millis(700)].map(|delay| {
+        let idp = Idp::new(Ok(set_of(&["1"])));
+        *idp.delay.lock().unwrap() = delay;
+        idp
+    });
+    let providers = idps.iter().map(|idp| provider(idp.start(|_| ()))).collect();
+    let policy = JwtAuth::new(settings(providers)).unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let before = Instant::now();
+    assert_eq!(asked(&policy, "nobody's").await, Err(R::UnknownKey));
+    let waited = before.elapsed();
+    assert!(waited.abs_diff(Duration::from_millis(700)) <= Duration::from_millis(5), "{waited:?}: both at once");
+    assert_eq!(idps.map(|idp| idp.count()), [2, 2]);
 }
 
 #[tokio::test]
