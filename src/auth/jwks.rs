@@ -10,6 +10,7 @@
 //! discovery document of another issuer. Proxies of the environment are used only when that is asked for.
 
 mod demand;
+mod discovery;
 mod fetch;
 mod task;
 mod unknown;
