@@ -53,7 +53,7 @@ pub struct RemoteJwks {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksRetry {
-    /// Tries after the first; default 3. Afterwards the next refresh tries again, for ever.
+    /// Tries after the first; default 3. Afterwards it goes on for ever, after `maxInterval` each time.
     pub attempts: u32,
     /// The time between tries.
     pub backoff: Backoff,
@@ -74,7 +74,7 @@ impl Default for JwksRetry {
 pub struct Backoff {
     /// Before the second try; default `1s`.
     pub base_interval: Duration,
-    /// The longest; default `5s`.
+    /// The longest, however often it failed; default `5s`.
     pub max_interval: Duration,
 }
 

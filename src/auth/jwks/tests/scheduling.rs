@@ -185,6 +185,26 @@ async fn retries_within_a_round_are_for_what_they_can_help() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_stays_down_is_asked_for_ever_and_never_after_longer_than_the_longest_wait() {
+    for (attempts, fault) in [(0, FetchFault::Status(500)), (3, FetchFault::Status(500)), (3, FetchFault::Status(404))]
+    {
+        let idp = Idp::new(Err(fault.clone()));
+        let _source = idp.start(|s| {
+            s.retry.attempts = attempts;
+            s.retry.base_interval = Duration::from_millis(100);
+            s.retry.max_interval = Duration::from_millis(200);
+        });
+        sleep(Duration::from_secs(600)).await;
+        let gaps: Vec<_> = idp.asked.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // the clock's grain is a millisecond
+        let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+        assert!(*most <= Duration::from_millis(201), "{attempts} {fault:?}: {most:?}");
+        assert!(*least >= Duration::from_millis(75), "{attempts} {fault:?}: {least:?}");
+        assert!(gaps.len() >= 2900, "{attempts} {fault:?}: {}", gaps.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn starting_without_the_provider() {
     let idp = Idp::new(Err(FetchFault::Connect("refused".into())));
     let source = idp.start(|_| ());
