@@ -25,6 +25,11 @@ impl KeySource {
         Arc::new(Self { keys: ArcSwapOption::empty(), remote: Some(remote) })
     }
 
+    /// The same, beginning with these.
+    pub(crate) fn fetched_with(remote: Remote, keys: Arc<KeySet>) -> Arc<Self> {
+        Arc::new(Self { keys: ArcSwapOption::new(Some(keys)), remote: Some(remote) })
+    }
+
     /// The keys that count now; `None` before the first fetch, and when they are too old to count.
     pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
         self.keys.load()

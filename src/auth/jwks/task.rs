@@ -73,7 +73,8 @@ pub(super) async fn run<F>(
 ) where
     F: Future<Output = Result<Fetched, FetchError>>,
 {
-    let mut expires: Option<Instant> = None;
+    let good_at = source.upgrade().and_then(|source| source.good_at());
+    let mut expires: Option<Instant> = good_at.map(|at| at + schedule.stale_for);
     while source.strong_count() > 0 {
         demand.begins();
         let outcome = one_round(&schedule, &mut fetch).await;
