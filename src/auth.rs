@@ -3,7 +3,7 @@
 //! A [`JwtAuth`] is one compiled `jwtAuth` policy. [`JwtAuth::authenticate`] is synchronous and does no I/O: it reads a
 //! request's head and the clock, and its result is a plain value that responses, logs and `explain` only render. Where
 //! newer keys could change the answer, the value carries a [`Pending`] that asynchronous code can await before it asks
-//! once more.
+//! again.
 //!
 //! Refused: more than one token, whatever is not strictly a compact JWS, every signature that no configured key of the
 //! token's own issuer made, and every claim that is not what the provider wants. No library default decides anything.
@@ -20,6 +20,7 @@ mod json;
 pub mod jwks;
 mod keyring;
 mod location;
+mod pending;
 mod provider;
 mod source;
 mod token;
@@ -42,8 +43,9 @@ pub use identity::{Identity, Verified};
 pub use keyring::{KeySet, KeySetError, Origin, Skipped, Unusable};
 pub use location::Location;
 pub(crate) use location::{Places, Presented, find, remove_from_headers, remove_from_query};
+pub use pending::Pending;
 pub use provider::{Provider, ProviderSettings};
-pub use source::{KeySource, Pending};
+pub use source::KeySource;
 pub use token::Malformed;
 
 use crate::reason::{Reason, Rejection};
@@ -338,7 +340,7 @@ impl Authentication {
         self.checked_signature
     }
 
-    /// The keys that may yet make this token good. Await it, then authenticate once more; that answer is the last.
+    /// The keys that may yet make this token good. Await it and authenticate again, as long as it tells of a fetch.
     pub fn pending(&self) -> Option<&Pending> {
         self.pending.as_ref()
     }

@@ -47,8 +47,10 @@ pub async fn decide(
         }
     }
     let mut authentication = authenticate(policies, head, now, tokens);
-    if let Some(pending) = authentication.pending() {
-        Box::pin(pending.settled()).await;
+    let mut until = None;
+    while let Some(pending) = authentication.pending()
+        && Box::pin(pending.fetched(&mut until)).await
+    {
         now = UnixTime::now();
         authentication = authenticate(policies, head, now, tokens);
     }

@@ -10,12 +10,13 @@
 //! discovery document of another issuer. Proxies of the environment are used only when that is asked for.
 
 mod demand;
+mod discovery;
 mod fetch;
+mod sources;
 mod task;
+mod unknown;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -24,8 +25,9 @@ use tokio::time::Instant;
 use super::algorithm::Algorithms;
 use super::keyring::KeySet;
 use super::source::KeySource;
-pub(crate) use demand::Demand;
+pub(crate) use demand::{Demand, Want};
 pub use fetch::{FetchError, FetchFault, FetchSettingsError};
+pub use sources::Sources;
 
 /// Seconds after which a request that was refused for want of keys may be sent again.
 pub const RETRY_AFTER: u32 = 5;
@@ -236,89 +238,19 @@ impl KeySource {
             failed: record.failed,
         })
     }
-}
 
-/// All fetched sources of the process. Equal settings share one source and its task, also from one config to the next,
-/// so that a reload neither fetches anew nor forgets keys. A source that no config uses any more ends its task.
-pub struct Sources {
-    runtime: Option<tokio::runtime::Handle>,
-    known: Mutex<HashMap<FetchSettings, Weak<KeySource>>>,
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").finish_non_exhaustive()
-    }
-}
-
-impl Sources {
-    /// Sources whose tasks run on `runtime`; `None`: nothing is ever fetched, as when a config is only checked.
-    pub fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        Self { runtime, known: Mutex::default() }
+    /// When the last good keys came.
+    fn good_at(&self) -> Option<Instant> {
+        self.remote()?.record().good_at
     }
 
-    /// Where tasks run; `None` when a config is only checked.
-    pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
-        self.runtime.as_ref()
-    }
-
-    /// The source with these settings, which begins to fetch at once if it is new.
-    ///
-    /// # Errors
-    /// The URL, certificates or names in the settings are no good.
-    pub fn get(&self, settings: FetchSettings) -> Result<Arc<KeySource>, FetchSettingsError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = known.get(&settings).and_then(Weak::upgrade) {
-            return Ok(source);
-        }
-        let fetcher = fetch::Fetcher::new(settings.clone())?;
-        let source = KeySource::fetched(Remote::default());
-        if let (Some(runtime), Some(remote)) = (&self.runtime, source.remote()) {
-            let schedule = task::Schedule::of(&settings);
-            let (weak, demand) = (Arc::downgrade(&source), Arc::clone(remote.demand()));
-            runtime.spawn(task::run(weak, demand, schedule, move || {
-                let fetcher = fetcher.clone();
-                async move { fetcher.fetch().await }
-            }));
-        }
-        known.insert(settings, Arc::downgrade(&source));
-        Ok(source)
-    }
-
-    /// Fetches the keys of one of these sources now, once, and gives them to it: for commands that check or explain.
-    /// `None` when they are not fetched, or by others.
-    pub async fn fetch_now(&self, source: &Arc<KeySource>) -> Option<Result<Answer, FetchError>> {
-        let remote = source.remote()?;
-        let settings = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut entries = known.iter();
-            entries.find(|(_, own)| std::ptr::eq(own.as_ptr(), Arc::as_ptr(source))).map(|(own, _)| own.clone())?
-        };
-        // made of the same settings before, when the source was
-        let fetcher = fetch::Fetcher::new(settings).ok()?;
-        Some(match fetcher.fetch().await {
-            Ok(fetched) => {
-                let fetch::Fetched { keys, url, clock_ahead, .. } = &fetched;
-                let answer = Answer { keys: keys.len(), url: url.clone(), clock_ahead: *clock_ahead };
-                source.succeeded(fetched);
-                Ok(answer)
-            }
-            Err(error) => {
-                remote.failed(&error);
-                Err(error)
-            }
-        })
-    }
-}
-
-/// Asks every source for keys and waits for the first answer of each, `patience` at most in all.
-pub(crate) async fn settled(sources: &[Arc<KeySource>], kid: Option<&str>, patience: Duration) {
-    let until = Instant::now() + patience;
-    for source in sources {
-        let Some(remote) = source.remote() else { continue };
-        let has = |set: &KeySet| kid.is_none_or(|kid| set.kids().any(|own| own == kid));
-        remote.demand().settled(kid, until, || source.current().as_deref().is_some_and(has)).await;
+    /// A source that begins with the keys of this one, unless they are older than `stale_for`.
+    fn heir(&self, stale_for: Duration) -> Option<Arc<Self>> {
+        let keys = self.current().clone()?;
+        let record = self.remote()?.record();
+        let good_at = record.good_at.filter(|at| at.elapsed() < stale_for)?;
+        let record = Record { good_at: Some(good_at), skipped: record.skipped.clone(), ..Record::default() };
+        Some(Self::fetched_with(Remote { demand: Arc::default(), record: Mutex::new(record) }, keys))
     }
 }
 

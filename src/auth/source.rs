@@ -1,7 +1,6 @@
 //! Where a provider's keys come from: a fixed set, or one that is fetched and replaced while requests read it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 
@@ -26,6 +25,11 @@ impl KeySource {
         Arc::new(Self { keys: ArcSwapOption::empty(), remote: Some(remote) })
     }
 
+    /// The same, beginning with these.
+    pub(crate) fn fetched_with(remote: Remote, keys: Arc<KeySet>) -> Arc<Self> {
+        Arc::new(Self { keys: ArcSwapOption::new(Some(keys)), remote: Some(remote) })
+    }
+
     /// The keys that count now; `None` before the first fetch, and when they are too old to count.
     pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
         self.keys.load()
@@ -45,31 +49,5 @@ impl KeySource {
         if !same {
             self.keys.store(keys.map(Arc::new));
         }
-    }
-}
-
-/// Keys that may come while a request waits: of providers that have none yet, or lack the token's `kid`.
-#[derive(Debug, Clone)]
-pub struct Pending {
-    sources: Vec<Arc<KeySource>>,
-    kid: Option<Box<str>>,
-}
-
-impl Pending {
-    /// The longest that a request waits for keys.
-    pub const PATIENCE: Duration = Duration::from_secs(2);
-
-    /// Adds a source, if asking it makes sense at this moment.
-    pub(crate) fn add(pending: &mut Option<Self>, source: &Arc<KeySource>, kid: Option<&str>) {
-        if source.remote().is_some_and(|remote| remote.demand().is_worth_asking(kid)) {
-            let all = pending.get_or_insert_with(|| Self { sources: Vec::new(), kid: None });
-            all.sources.push(Arc::clone(source));
-            all.kid = all.kid.take().or_else(|| kid.map(Into::into));
-        }
-    }
-
-    /// Asks for the keys, and waits until they are there, at most [`Self::PATIENCE`] in all.
-    pub async fn settled(&self) {
-        super::jwks::settled(&self.sources, self.kid.as_deref(), Self::PATIENCE).await;
     }
 }

@@ -16,8 +16,8 @@ use super::identity::Verified;
 use super::json::{self, ClaimedIssuer};
 use super::keyring::{Key, KeySet};
 use super::location::Places;
+use super::pending::Pending;
 use super::provider::Provider;
-use super::source::Pending;
 use super::token::{Compact, Header, Malformed};
 use crate::reason::Reason;
 use crate::request::UnixTime;
@@ -153,7 +153,7 @@ impl Search<'_> {
         let kid = self.header.kid.as_deref();
         let keys = provider.keys().current();
         let Some(set) = keys.as_deref() else {
-            Pending::add(&mut self.pending, provider.keys(), None);
+            Pending::add(&mut self.pending, provider.keys(), None, kid);
             let provider = Arc::clone(provider);
             self.note(Stage::Unavailable, || {
                 Failure::new(Reason::KeysUnavailable, Detail::KeysUnavailable { provider })
@@ -174,9 +174,7 @@ impl Search<'_> {
             }
         }
         let known = kid.is_none_or(|_| set.keys().iter().any(|key| named(&key)));
-        if !known {
-            Pending::add(&mut self.pending, provider.keys(), kid);
-        }
+        Pending::add(&mut self.pending, provider.keys(), Some(set), kid);
         let tried = self.tried;
         if tried > before {
             let provider = Arc::clone(provider);

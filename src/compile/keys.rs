@@ -23,7 +23,9 @@ impl Compiler<'_> {
             Jwks::Inline(text) => self.local(place, text.as_bytes(), algorithms),
             Jwks::Discover => {
                 let issuer = provider.issuers.as_ref().and_then(|issuers| issuers.first().cloned()).unwrap_or_default();
-                let settings = FetchSettings { algorithms, ..FetchSettings::new(KeyLocation::Discover { issuer }) };
+                let max_size = self.process.limits.jwks_size.get();
+                let settings = FetchSettings::new(KeyLocation::Discover { issuer });
+                let settings = FetchSettings { algorithms, max_size, ..settings };
                 self.fetched(place, settings)
             }
             Jwks::Url(remote) => {
@@ -53,7 +55,6 @@ impl Compiler<'_> {
     }
 
     fn fetched(&mut self, place: &Place, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
-        settings.max_size = settings.max_size.min(self.process.limits.jwks_size.get());
         settings.max_keys = self.process.limits.jwks_keys;
         match self.kept.sources.get(settings) {
             Ok(source) => Some(source),
@@ -71,7 +72,7 @@ impl Compiler<'_> {
             algorithms,
             cache_duration: remote.cache_duration.map(|duration| duration.get()),
             timeout: remote.timeout.get(),
-            max_size: remote.max_size.map_or(usize::MAX, |size| size.get()),
+            max_size: remote.max_size.unwrap_or(self.process.limits.jwks_size).get(),
             max_keys: KeySet::MAX_KEYS,
             retry: Retry {
                 attempts: remote.retry.attempts,

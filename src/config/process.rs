@@ -196,7 +196,7 @@ pub struct Limits {
     pub connections: usize,
     /// Streams that are open at a time on one HTTP/2 connection; default 100.
     pub http2_streams: u32,
-    /// Bytes of a fetched key set; default `1MiB`.
+    /// Bytes of a fetched key set, unless `maxSize` stands at its URL; default `1MiB`.
     pub jwks_size: Size,
     /// Keys of a key set; default 256.
     pub jwks_keys: usize,

@@ -163,6 +163,36 @@ fn answers_that_are_no_keys_are_told_with_advice() {
 }
 
 #[test]
+fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
+    let big = format!("{{\"x\": \"{}\", {}", "a".repeat(3000), keys().trim_start().strip_prefix('{').unwrap());
+    let large = big.clone();
+    let idp = Backend::start(move |_| Answer::new(200, &[], large.as_str()));
+    let issuer = Backend::start(move |request| {
+        let issuer = format!("http://{}", request.header("host").unwrap());
+        match request.target() {
+            "/keys" => Answer::new(200, &[], big.as_str()),
+            _ => Answer::new(200, &[], format!("{{\"issuer\": \"{issuer}\", \"jwks_uri\": \"{issuer}/keys\"}}")),
+        }
+    });
+    let plain = provider(&idp);
+    let sized = |size: &str| plain.replace("/keys'", &format!("/keys', maxSize: {size}"));
+    let discovered = format!("{{issuer: 'http://{}'}}", issuer.address());
+    for (limit, provider, good) in [
+        ("1KiB", &sized("4KiB"), true),
+        ("4KiB", &sized("1KiB"), false),
+        ("1KiB", &plain, false),
+        ("4KiB", &plain, true),
+        ("1KiB", &discovered, false),
+        ("4KiB", &discovered, true),
+    ] {
+        let yaml = format!("config: {{limits: {{jwksSize: {limit}}}}}\n{}", config(&inline(provider), ""));
+        let ended = validate(&yaml, &["--output", "json"]);
+        assert_eq!(ended.code == 0, good, "{limit} {provider}: {ended:?}");
+        assert!(good || ended.out.contains("more than 1024 bytes"), "{limit} {provider}: {ended:?}");
+    }
+}
+
+#[test]
 fn clocks_that_differ_are_warned_of() {
     for (ahead, leeway, warned) in [(90, "", true), (20, "", false), (20, ", leeway: 30s", true)] {
         let idp = key_server(Duration::from_secs(ahead));

@@ -136,3 +136,31 @@ fn fetched_keys_stay_and_are_not_fetched_again() {
     std::thread::sleep(Duration::from_millis(20));
     assert!(ops.metric("portcullis_jwks_keys{provider=\"agentgateway.dev\"} 1"));
 }
+
+#[test]
+fn fetched_keys_outlive_a_change_of_how_they_are_fetched_while_the_provider_is_down() {
+    let key = Key::new(Alg::Es256, "k");
+    let set = mint::jwks([&key]);
+    let idp = Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &set));
+    let backend = Backend::ok();
+    let with = |more: &str| {
+        let url = format!("http://{}/keys", idp.address());
+        let jwks = format!("{{url: '{url}'{more}}}");
+        let policy = format!("jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {jwks}}}");
+        yaml(backend.address(), &format!("      policies: {{{policy}}}\n"))
+    };
+    let ops = Ops::start(&with(""));
+    let bearer = format!("Bearer {}", key.token(&mint::claims()));
+    let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
+    eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));
+    let changes = [", cacheDuration: 10m", ", timeout: 3s, maxSize: 2MiB", ", staleFor: 1h, retry: {attempts: 0}"];
+    let texts = changes.map(with);
+    let elsewhere = with(&format!(", connectTo: '{}'", nobody()));
+    drop(idp);
+    for text in &texts {
+        reload(&ops, text);
+        assert_eq!(ask(), 200, "{text}");
+    }
+    reload(&ops, &elsewhere);
+    assert_eq!(ask(), 503, "these keys would come from elsewhere");
+}

@@ -1,124 +1,161 @@
 //! Requests that ask for keys ahead of their time: shared by all that wait, rarely, and with a bounded memory.
 //!
-//! What a token claims as its `kid` is chosen by whoever sends it, so asking is bounded three times: the provider is
-//! asked at most once in [`COOL_DOWN`]; a `kid` that a fresh fetch did not bring is not asked for again for
-//! [`REMEMBERED`]; and at most [`MOST_WAITING`] requests wait at a time. Whoever is beyond a bound is answered at once.
+//! What a token claims as its `kid` is chosen by whoever sends it, so asking is bounded three times: requests cause at
+//! most one fetch in [`COOL_DOWN`]; a `kid` that a fetch did not bring is held back ([`Unknown`]); and at most
+//! [`MOST_WAITING`] requests wait at a time. Whoever is beyond a bound is answered at once. Fetches that come by
+//! themselves are shared but not counted: a key that is new just after one of them is as good as any other.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::Pending;
+use super::unknown::Unknown;
+use crate::auth::{KeySet, KeySource};
 
 /// The shortest time from one fetch to another that requests ask for.
-pub(crate) const COOL_DOWN: Duration = Duration::from_secs(10);
-/// How long a `kid` is remembered as unknown.
-const REMEMBERED: Duration = Duration::from_secs(60);
-/// How many unknown `kid`s are remembered.
-const MOST_REMEMBERED: usize = 1024;
+const COOL_DOWN: Duration = Duration::from_secs(10);
 /// How many requests wait for one provider's keys.
 const MOST_WAITING: usize = 1024;
+
+/// What a request lacks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Want<'k> {
+    /// Any keys at all.
+    Keys,
+    /// A key with this `kid`.
+    Kid(&'k str),
+}
+
+impl<'k> Want<'k> {
+    /// What a token that names this `kid` lacks in these keys.
+    pub(crate) fn of(kid: Option<&'k str>, keys: Option<&KeySet>) -> Option<Self> {
+        match keys {
+            None => Some(Self::Keys),
+            Some(set) => kid.filter(|kid| set.kids().all(|own| own != *kid)).map(Self::Kid),
+        }
+    }
+}
 
 /// The meeting point of the requests that want keys and the task that fetches them.
 #[derive(Debug)]
 pub(crate) struct Demand {
     asked: Notify,
-    finished: watch::Sender<u64>,
+    finished: watch::Sender<()>,
     waiting: AtomicUsize,
     memory: Mutex<Memory>,
-    hasher: foldhash::fast::RandomState,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
-    running_since: Option<Instant>,
-    last_start: Option<Instant>,
+    /// A round of fetching is under way; true before the first one, which begins by itself.
+    fetching: bool,
     ever_finished: bool,
-    /// Hashes of unknown `kid`s, and until when they are remembered.
-    unknown: HashMap<u64, Instant, foldhash::fast::RandomState>,
+    /// When the last round began.
+    began: Option<Instant>,
+    /// When the last round began that requests had asked for.
+    driven: Option<Instant>,
+    /// When the round may begin that requests ask for.
+    due: Option<Instant>,
+    unknown: Unknown,
 }
 
 impl Default for Demand {
     fn default() -> Self {
+        let memory = Memory {
+            fetching: true,
+            ever_finished: false,
+            began: None,
+            driven: None,
+            due: None,
+            unknown: Unknown::default(),
+        };
         Self {
             asked: Notify::new(),
-            finished: watch::Sender::new(0),
+            finished: watch::Sender::new(()),
             waiting: AtomicUsize::new(0),
-            memory: Mutex::default(),
-            hasher: foldhash::fast::RandomState::default(),
+            memory: Mutex::new(memory),
         }
     }
 }
 
 impl Demand {
-    /// Whether waiting could help a request at this moment. Without a `kid`, it is any keys at all that are wanted.
-    pub(crate) fn is_worth_asking(&self, kid: Option<&str>) -> bool {
-        let now = Instant::now();
-        let memory = self.memory();
-        let Some(kid) = kid else {
-            // The first fetch may still come; once it failed, the next comes when it comes.
-            return !memory.ever_finished;
-        };
-        if memory.unknown.get(&self.hasher.hash_one(kid)).is_some_and(|until| now < *until) {
-            return false;
-        }
-        memory.running_since.is_some() || memory.allowed_from().is_none_or(|from| from <= now + Pending::PATIENCE)
+    /// Whether waiting until then could help a request.
+    pub(crate) fn is_worth_asking(&self, want: Want<'_>, until: Instant) -> bool {
+        self.memory().is_worth_asking(want, until, Instant::now())
     }
 
-    /// Asks for keys and waits for the end of a fetch. `has_kid` tells afterwards whether it brought the `kid`.
-    pub(crate) async fn settled(&self, kid: Option<&str>, until: Instant, has_kid: impl Fn() -> bool) {
-        let Some(_place) = Place::take(&self.waiting) else { return };
+    /// Asks for keys and waits until a fetch is over, well or not. False: none will be in time.
+    pub(crate) async fn fetched(&self, source: &Arc<KeySource>, kid: Option<&str>, until: Instant) -> bool {
+        let Some(_place) = Place::take(&self.waiting) else { return false };
         let mut finished = self.finished.subscribe();
-        let asked_at = Instant::now();
-        if !self.is_worth_asking(kid) || has_kid() {
-            return;
+        match Want::of(kid, source.current().as_deref()) {
+            Some(want) if !self.ask(want, until) => false,
+            Some(_) => timeout_at(until, finished.changed()).await.is_ok(),
+            // It came before the wait began.
+            None => true,
         }
-        if kid.is_some() && self.memory().running_since.is_none() {
-            self.asked.notify_one();
-        }
-        if timeout_at(until, finished.changed()).await.is_err() {
-            return;
-        }
+    }
+
+    /// Takes a question down. False: it is not worth asking.
+    fn ask(&self, want: Want<'_>, until: Instant) -> bool {
+        let now = Instant::now();
         let mut memory = self.memory();
-        // A fetch that began before the question may have missed a key that was published since.
-        if let Some(kid) = kid.filter(|_| !has_kid() && memory.last_start.is_some_and(|start| start >= asked_at)) {
-            memory.remember(self.hasher.hash_one(kid), Instant::now());
+        let worth = memory.is_worth_asking(want, until, now);
+        if let Want::Kid(kid) = want
+            && worth
+        {
+            memory.unknown.asked(kid, now);
+            if !memory.fetching && memory.due.is_none() {
+                memory.due = Some(memory.allowed_from(now));
+                drop(memory);
+                self.asked.notify_one();
+            }
         }
+        worth
     }
 
     /// Ends the wait of [`Self::asked`] without a question: the source is gone.
     pub(crate) fn wake(&self) {
+        self.memory().due = Some(Instant::now());
         self.asked.notify_one();
     }
 
-    /// Waits until a request asks for keys, and then until the provider may be asked again.
+    /// Waits until a request has asked for keys and the provider may be asked.
     pub(crate) async fn asked(&self) {
-        self.asked.notified().await;
-        let from = self.memory().allowed_from();
-        if let Some(from) = from {
-            tokio::time::sleep_until(from).await;
+        loop {
+            let due = self.memory().due;
+            match due {
+                None => self.asked.notified().await,
+                Some(due) if timeout_at(due, self.asked.notified()).await.is_err() => return,
+                Some(_) => {}
+            }
         }
     }
 
-    /// A fetch begins.
+    /// A round of fetching begins. It serves all who ask, but is their own only when it was due.
     pub(crate) fn begins(&self) {
+        let now = Instant::now();
         let mut memory = self.memory();
-        memory.running_since = Some(Instant::now());
-        memory.last_start = memory.running_since;
+        memory.fetching = true;
+        memory.began = Some(now);
+        if memory.due.take().is_some_and(|due| due <= now) {
+            memory.driven = Some(now);
+        }
     }
 
-    /// The fetch is over, well or not: everybody who waits looks again.
-    pub(crate) fn ends(&self) {
+    /// The round is over, with this set unless it failed: everybody who waits looks again.
+    pub(crate) fn ends(&self, set: Option<&KeySet>) {
         let mut memory = self.memory();
-        memory.running_since = None;
+        memory.fetching = false;
         memory.ever_finished = true;
+        if let (Some(set), Some(began)) = (set, memory.began) {
+            memory.unknown.fetched(set, began, Instant::now());
+        }
         drop(memory);
-        self.finished.send_modify(|count| *count = count.wrapping_add(1));
+        self.finished.send_replace(());
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -127,17 +164,16 @@ impl Demand {
 }
 
 impl Memory {
-    fn allowed_from(&self) -> Option<Instant> {
-        self.last_start.map(|start| start + COOL_DOWN)
+    fn is_worth_asking(&self, want: Want<'_>, until: Instant, now: Instant) -> bool {
+        match want {
+            // The first fetch may still come; once it failed, the next comes when it comes.
+            Want::Keys => !self.ever_finished,
+            Want::Kid(kid) => !self.unknown.holds(kid, now) && (self.fetching || self.allowed_from(now) <= until),
+        }
     }
 
-    fn remember(&mut self, kid: u64, now: Instant) {
-        if self.unknown.len() >= MOST_REMEMBERED {
-            self.unknown.retain(|_, until| now < *until);
-        }
-        if self.unknown.len() < MOST_REMEMBERED {
-            self.unknown.insert(kid, now + REMEMBERED);
-        }
+    fn allowed_from(&self, now: Instant) -> Instant {
+        self.driven.map_or(now, |at| now.max(at + COOL_DOWN))
     }
 }
 

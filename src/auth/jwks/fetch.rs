@@ -9,7 +9,6 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, DATE, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
-use serde_json::Value;
 
 use super::{FetchSettings, KeyLocation, Retry};
 use crate::auth::keyring::{KeySet, KeySetError, Origin};
@@ -119,8 +118,8 @@ pub(super) struct Fetched {
 }
 
 /// A document that came.
-struct Document {
-    body: Vec<u8>,
+pub(super) struct Document {
+    pub(super) body: Vec<u8>,
     headers: HeaderMap,
     /// When its head came.
     at: SystemTime,
@@ -130,7 +129,7 @@ struct Document {
 #[derive(Clone)]
 pub(super) struct Fetcher {
     settings: Arc<FetchSettings>,
-    base: Url,
+    pub(super) base: Url,
     /// The host and port to write into requests to the base's origin, so that they go where they shall.
     host: Option<String>,
     port: Option<u16>,
@@ -210,47 +209,8 @@ impl Fetcher {
         Ok(Fetched { keys, max_age: max_age(&headers), url: shown(&url), clock_ahead: clock_ahead(&headers, at) })
     }
 
-    /// The URL of the keys, out of the issuer's metadata.
-    async fn discover(&self, issuer: &str) -> Result<Url, FetchError> {
-        let path = self.base.path().trim_end_matches('/').to_owned();
-        let at = |path: String| {
-            let mut url = self.base.clone();
-            url.set_path(&path);
-            url.set_query(None);
-            url.set_fragment(None);
-            url
-        };
-        let mut url = at(format!("{path}/.well-known/openid-configuration"));
-        let document = match self.get(&url).await {
-            Err(FetchError { fault: FetchFault::Status(400..=499), .. }) => {
-                url = at(format!("/.well-known/oauth-authorization-server{path}"));
-                self.get(&url).await
-            }
-            other => other,
-        };
-        let Document { body, .. } = document?;
-        let fail = |text: String| FetchError { url: shown(&url), fault: FetchFault::Discovery(text) };
-        let document: Value = serde_json::from_slice(&body).map_err(|error| fail(format!("not JSON: {error}")))?;
-        match document.get("issuer").and_then(Value::as_str) {
-            Some(found) if found == issuer => {}
-            Some(found) => {
-                return Err(fail(format!(
-                    "the document's issuer is `{:.200}`, not `{issuer}`",
-                    found.escape_debug().to_string()
-                )));
-            }
-            None => return Err(fail("the document names no issuer".to_owned())),
-        }
-        let keys = document.get("jwks_uri").and_then(Value::as_str).and_then(http_url);
-        let keys = keys.ok_or_else(|| fail("the document has no `jwks_uri` with an http or https URL".to_owned()))?;
-        if self.base.scheme() == "https" && keys.scheme() != "https" {
-            return Err(fail("the issuer is https, its `jwks_uri` is not".to_owned()));
-        }
-        Ok(keys)
-    }
-
     /// A document, with redirects followed within its origin.
-    async fn get(&self, first: &Url) -> Result<Document, FetchError> {
+    pub(super) async fn get(&self, first: &Url) -> Result<Document, FetchError> {
         let mut url = first.clone();
         for _ in 0..=MOST_REDIRECTS {
             let fail = |fault| FetchError { url: shown(&url), fault };
@@ -331,7 +291,7 @@ impl Resolve for Detour {
     }
 }
 
-fn http_url(text: &str) -> Option<Url> {
+pub(super) fn http_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
 }
 
@@ -363,7 +323,7 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// A URL for a message: without user, password, query and fragment.
-fn shown(url: &Url) -> String {
+pub(super) fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 

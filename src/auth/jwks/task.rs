@@ -17,8 +17,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The bounds of what a provider may ask for by `Cache-Control`.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// The longest wait after rounds that failed.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// The shortest wait after a round that failed, whatever is configured: trying goes on for ever.
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The times of a source.
 #[derive(Debug, Clone)]
@@ -41,14 +41,17 @@ impl Schedule {
 
     /// The wait before try `n` (from 1) of one round.
     fn before_retry(&self, n: u32) -> Duration {
-        let doubled = self.retry.base_interval.saturating_mul(1 << (n - 1).min(16));
-        doubled.min(self.retry.max_interval).mul_f64(0.75 + 0.5 * fraction())
+        self.at_most(self.retry.base_interval.saturating_mul(1 << (n - 1).min(16)))
     }
 
-    /// The wait after `failures` failed rounds in a row.
-    fn after_failures(&self, failures: u32) -> Duration {
-        let doubled = self.retry.max_interval.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.clamp(Duration::from_millis(100), LONGEST_BACKOFF).mul_f64(0.75 + 0.25 * fraction())
+    /// The wait after a round that failed: the tries of it have doubled theirs up to the longest.
+    fn after_failure(&self) -> Duration {
+        self.at_most(Duration::MAX).max(SHORTEST_BACKOFF)
+    }
+
+    /// A wait cut down to the configured maximum, and further by chance.
+    fn at_most(&self, wait: Duration) -> Duration {
+        wait.min(self.retry.max_interval).mul_f64(0.75 + 0.25 * fraction())
     }
 }
 
@@ -70,29 +73,28 @@ pub(super) async fn run<F>(
 ) where
     F: Future<Output = Result<Fetched, FetchError>>,
 {
-    let mut failures = 0;
-    let mut expires: Option<Instant> = None;
+    let good_at = source.upgrade().and_then(|source| source.good_at());
+    let mut expires: Option<Instant> = good_at.map(|at| at + schedule.stale_for);
     while source.strong_count() > 0 {
         demand.begins();
         let outcome = one_round(&schedule, &mut fetch).await;
         let Some(strong) = source.upgrade() else { break };
+        let good = outcome.is_ok();
         let wait = match outcome {
             Ok(fetched) => {
-                failures = 0;
                 expires = Some(Instant::now() + schedule.stale_for);
                 let wait = schedule.refresh_after(fetched.max_age);
                 strong.succeeded(fetched);
                 wait
             }
             Err(error) => {
-                failures += 1;
-                let wait = schedule.after_failures(failures);
+                let wait = schedule.after_failure();
                 strong.failed(&error, wait);
                 wait
             }
         };
+        demand.ends(strong.current().as_deref().filter(|_| good));
         drop(strong);
-        demand.ends();
         let next = Instant::now() + wait;
         loop {
             let never = next + LONGEST;
@@ -108,7 +110,7 @@ pub(super) async fn run<F>(
             }
         }
     }
-    demand.ends();
+    demand.ends(None);
 }
 
 /// One fetch, and what is tried again at once.

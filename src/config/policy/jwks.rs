@@ -33,7 +33,7 @@ pub struct RemoteJwks {
     pub cache_duration: Option<Duration>,
     /// How long one fetch may take.
     pub timeout: Duration,
-    /// Bytes of the answer; none: `limits.jwksSize`.
+    /// Bytes of a document; none: `limits.jwksSize`.
     pub max_size: Option<Size>,
     /// How long the last good keys count while refreshing fails.
     pub stale_for: Duration,
@@ -53,7 +53,7 @@ pub struct RemoteJwks {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksRetry {
-    /// Tries after the first; default 3. Afterwards the next refresh tries again, for ever.
+    /// Tries after the first; default 3. Afterwards it goes on for ever, after `maxInterval` each time.
     pub attempts: u32,
     /// The time between tries.
     pub backoff: Backoff,
@@ -74,7 +74,7 @@ impl Default for JwksRetry {
 pub struct Backoff {
     /// Before the second try; default `1s`.
     pub base_interval: Duration,
-    /// The longest; default `5s`.
+    /// The longest, however often it failed; default `5s`.
     pub max_interval: Duration,
 }
 
@@ -130,7 +130,7 @@ struct JwksWritten {
     cache_duration: Option<Duration>,
     /// With `url`: how long one fetch may take; default `10s`.
     timeout: Option<Duration>,
-    /// With `url`: the largest answer; default: `limits.jwksSize`.
+    /// With `url`: the largest answer, also above `limits.jwksSize`, which is the default.
     max_size: Option<Size>,
     /// With `url`: how long the last good keys count while refreshing fails; default `24h`.
     stale_for: Option<Duration>,

@@ -151,52 +151,93 @@ async fn a_client_certificate_is_shown() {
     fetch(settings).await.unwrap();
 }
 
+/// What comes of discovery when the server of the issuer with this path answers so, and the paths that it was asked for.
+async fn discover(path: &str, answers: &dyn Fn(&str) -> Vec<Answer>) -> (Result<usize, FetchFault>, Vec<String>) {
+    // The port must stand in the answers, so a first server only finds a free one.
+    let probe = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://127.0.0.1:{}", probe.local_addr().unwrap().port());
+    drop(probe);
+    let issuer = format!("{origin}{path}");
+    let listener = Server::start_at(&origin[7..], answers(&issuer)).await;
+    let mut settings = settings(String::new());
+    settings.location = KeyLocation::Discover { issuer };
+    let result = fetch(settings).await.map(|fetched| fetched.keys.len());
+    let paths = listener.asked().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    (result, paths)
+}
+
+fn metadata(issuer: &str, keys: &str) -> Answer {
+    ok(&json!({"issuer": issuer, "jwks_uri": keys}).to_string())
+}
+
 #[tokio::test]
-async fn discovery() {
-    let run = async |path: &str, answers: fn(&str) -> Vec<Answer>| {
-        // The port must stand in the answers, so a first server only finds a free one.
-        let probe = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = format!("http://127.0.0.1:{}", probe.local_addr().unwrap().port());
-        drop(probe);
-        let issuer = format!("{origin}{path}");
-        let listener = Server::start_at(&origin[7..], answers(&issuer)).await;
-        let mut settings = settings(String::new());
-        settings.location = KeyLocation::Discover { issuer };
-        let result = fetch(settings).await.map(|fetched| fetched.keys.len());
-        let paths: Vec<String> =
-            listener.asked().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
-        (result, paths)
-    };
-    fn metadata(issuer: &str, keys: &str) -> Answer {
-        ok(&json!({"issuer": issuer, "jwks_uri": keys}).to_string())
-    }
-    let (result, paths) =
-        run("/realms/a", |issuer| vec![metadata(issuer, &format!("{issuer}/certs")), ok(&keys())]).await;
-    assert_eq!(
-        (result, paths),
-        (Ok(1), vec!["/realms/a/.well-known/openid-configuration".into(), "/realms/a/certs".into()])
-    );
-    let (result, paths) = run("/realms/a", |issuer| {
-        vec![with("404 x", "", ""), metadata(issuer, &format!("{issuer}/certs")), ok(&keys())]
-    })
-    .await;
-    assert_eq!((result, paths[1].as_str()), (Ok(1), "/.well-known/oauth-authorization-server/realms/a"));
-    let (result, paths) = run("/", |issuer| vec![metadata(issuer, &format!("{issuer}certs")), ok(&keys())]).await;
-    assert_eq!((result, paths[0].as_str()), (Ok(1), "/.well-known/openid-configuration"));
-    for wrong in [
-        (|issuer: &str| vec![metadata(&format!("{issuer}/"), &format!("{issuer}/certs"))]) as fn(&str) -> Vec<Answer>,
-        |_| vec![ok("{}")],
-        |_| vec![ok("<html>")],
-        |issuer| vec![ok(&json!({"issuer": issuer}).to_string())],
-        |issuer| vec![metadata(issuer, "/certs")],
-        |issuer| vec![metadata(issuer, "file:///etc/passwd")],
+async fn keys_are_discovered_from_the_issuers_own_document_only() {
+    let good = |issuer: &str| vec![metadata(issuer, &format!("{}/certs", issuer.trim_end_matches('/'))), ok(&keys())];
+    for (path, asked) in [
+        ("/realms/a", ["/realms/a/.well-known/openid-configuration", "/realms/a/certs"]),
+        ("/", ["/.well-known/openid-configuration", "/certs"]),
     ] {
-        let (result, paths) = run("/a", wrong).await;
+        let (result, paths) = discover(path, &good).await;
+        assert!(result == Ok(1) && paths == asked, "{result:?} {paths:?}");
+    }
+    for wrong in [
+        (|issuer: &str| metadata(&format!("{issuer}/"), &format!("{issuer}/certs"))) as fn(&str) -> Answer,
+        |issuer| ok(&json!({"jwks_uri": format!("{issuer}/certs")}).to_string()),
+        |issuer| metadata(issuer, "/certs"),
+        |issuer| metadata(issuer, "file:///etc/passwd"),
+    ] {
+        let (result, paths) = discover("/a", &|issuer| vec![wrong(issuer)]).await;
         assert!(matches!(result, Err(FetchFault::Discovery(_))), "{result:?}");
         assert_eq!(paths.len(), 1, "nothing else was asked");
+        let (result, paths) = discover("/a", &|issuer| vec![with("404 x", "", ""), wrong(issuer)]).await;
+        assert!(matches!(result, Err(FetchFault::Discovery(_))) && paths.len() == 2, "{result:?} {paths:?}");
     }
-    let (result, paths) = run("/a", |_| vec![with("503 x", "", "")]).await;
-    assert_eq!((result, paths.len()), (Err(FetchFault::Status(503)), 1));
+}
+
+#[tokio::test]
+async fn a_document_that_names_no_keys_leads_to_the_next() {
+    let below = [
+        "/a/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/a",
+        "/a/.well-known/oauth-authorization-server",
+    ];
+    let root = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
+    for useless in [
+        (|_: &str| with("404 x", "", "")) as fn(&str) -> Answer,
+        |_| with("501 x", "", ""),
+        |_| with("302 x", "location: http://127.0.0.1:1/login\r\n", ""),
+        |_| ok("<html>"),
+        |_| ok("[]"),
+        |_| ok("{}"),
+        |issuer| ok(&json!({"issuer": issuer, "jwks_uri": null}).to_string()),
+    ] {
+        for (path, asked) in [("/a", below.as_slice()), ("/a/", &below), ("", &root)] {
+            for good in 1..asked.len() {
+                let (result, paths) = discover(path, &|issuer| {
+                    let mut answers = vec![useless(issuer); good];
+                    answers.extend([metadata(issuer, &format!("{issuer}/certs")), ok(&keys())]);
+                    answers
+                })
+                .await;
+                assert!(result == Ok(1) && paths[..=good] == asked[..=good], "{result:?} {paths:?}");
+            }
+            let (result, paths) = discover(path, &|issuer| vec![useless(issuer)]).await;
+            assert!(result.is_err() && paths == asked, "{result:?} {paths:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_several_failures_of_discovery_the_first_that_was_an_answer_is_told() {
+    let (missing, ill) = (|| with("404 x", "", ""), || with("503 x", "", ""));
+    let (result, _) = discover("/a", &|_| vec![missing(), ill(), ok("{}")]).await;
+    assert_eq!(result, Err(FetchFault::Status(503)), "so that it is tried again");
+    let (result, _) = discover("/a", &|_| vec![missing(), ok("{}"), ill()]).await;
+    assert!(matches!(result, Err(FetchFault::Discovery(_))), "{result:?}");
+    for broken in [Answer::Hang(Vec::new()), Answer::Bytes(Vec::new())] {
+        let (result, paths) = discover("/a", &|_| vec![broken.clone()]).await;
+        assert!(result.is_err() && paths.len() == 1, "{result:?}: a host that is down is not asked again");
+    }
 }
 
 #[tokio::test]

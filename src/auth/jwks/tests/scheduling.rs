@@ -1,95 +1,14 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::server::{Server, ok, with};
-use crate::auth::jwks::fetch::{FetchError, FetchFault, Fetched};
-use crate::auth::jwks::task::{self, Schedule};
-use crate::auth::jwks::{FetchSettings, KeyLocation, Remote, Sources, State};
+use super::idp::{Idp, asked, policy_of, set_of};
+use crate::auth::jwks::fetch::FetchFault;
+use crate::auth::jwks::task::Schedule;
+use crate::auth::jwks::{FetchSettings, KeyLocation, State};
 use crate::auth::tests::kit::*;
 use crate::auth::*;
 use crate::reason::Reason as R;
-
-/// A provider in the test's hands: what it publishes now, and when it was asked.
-#[derive(Clone)]
-struct Idp {
-    answer: Arc<Mutex<Result<serde_json::Value, FetchFault>>>,
-    delay: Arc<Mutex<Duration>>,
-    asked: Arc<Mutex<Vec<Instant>>>,
-}
-
-impl Idp {
-    fn new(answer: Result<serde_json::Value, FetchFault>) -> Self {
-        Self { answer: Arc::new(Mutex::new(answer)), delay: Arc::default(), asked: Arc::default() }
-    }
-
-    fn set(&self, answer: Result<serde_json::Value, FetchFault>) {
-        *self.answer.lock().unwrap() = answer;
-    }
-
-    fn count(&self) -> usize {
-        self.asked.lock().unwrap().len()
-    }
-
-    fn start(&self, change: impl FnOnce(&mut FetchSettings)) -> Arc<KeySource> {
-        let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
-        change(&mut settings);
-        let source = KeySource::fetched(Remote::default());
-        let demand = Arc::clone(source.remote().unwrap().demand());
-        let idp = self.clone();
-        let fetch = move || {
-            let idp = idp.clone();
-            async move {
-                idp.asked.lock().unwrap().push(Instant::now());
-                let delay = *idp.delay.lock().unwrap();
-                sleep(delay).await;
-                let answer = idp.answer.lock().unwrap().clone();
-                match answer {
-                    Ok(set) => Ok(Fetched {
-                        keys: KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap(),
-                        max_age: None,
-                        url: "http://idp/keys".into(),
-                        clock_ahead: None,
-                    }),
-                    Err(fault) => Err(FetchError { url: "http://idp/keys".into(), fault }),
-                }
-            }
-        };
-        tokio::spawn(task::run(Arc::downgrade(&source), demand, Schedule::of(&settings), fetch));
-        source
-    }
-}
-
-fn set_of(kids: &[&str]) -> serde_json::Value {
-    json!({"keys": kids.iter().map(|kid| P256.jwk_with(json!({"kid": kid}))).collect::<Vec<_>>()})
-}
-
-fn policy_of(source: &Arc<KeySource>) -> JwtAuth {
-    JwtAuth::new(settings(vec![provider(Arc::clone(source))])).unwrap()
-}
-
-fn token_of(kid: &str) -> String {
-    P256.token(Algorithm::ES256, format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), claims(json!({})))
-}
-
-async fn asked(policy: &JwtAuth, kid: &str) -> Result<(), R> {
-    asked_with(policy, &bearer(&token_of(kid)), &TokenCache::off()).await
-}
-
-/// As the pipeline does it: ask, wait if that may help, ask once more.
-async fn asked_with(policy: &JwtAuth, headers: &http::HeaderMap, cache: &TokenCache) -> Result<(), R> {
-    let first = ask(policy, headers, None, cache);
-    match first.pending() {
-        None => outcome(&first),
-        Some(pending) => {
-            pending.settled().await;
-            outcome(&ask(policy, headers, None, cache))
-        }
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_refreshed_before_their_time_is_over() {
@@ -177,179 +96,23 @@ async fn retries_within_a_round_are_for_what_they_can_help() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn starting_without_the_provider() {
-    let idp = Idp::new(Err(FetchFault::Connect("refused".into())));
-    let source = idp.start(|_| ());
-    let policy = policy_of(&source);
-    let before = Instant::now();
-    assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
-    assert!(before.elapsed() <= Pending::PATIENCE);
-    sleep(Duration::from_secs(30)).await;
-    assert_eq!(source.status().unwrap().state, State::Waiting);
-    let before = Instant::now();
-    assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
-    assert_eq!(before.elapsed(), Duration::ZERO, "once the first round failed, nobody waits");
-    idp.set(Ok(set_of(&["1"])));
-    sleep(Duration::from_secs(61)).await;
-    assert_eq!(asked(&policy, "1").await, Ok(()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_first_fetch_under_way_is_waited_for() {
-    let idp = Idp::new(Ok(set_of(&["1"])));
-    *idp.delay.lock().unwrap() = Duration::from_secs(1);
-    let policy = policy_of(&idp.start(|_| ()));
-    let all: Vec<_> = (0..50).map(|_| asked(&policy, "1")).collect();
-    for one in all {
-        assert_eq!(one.await, Ok(()));
-    }
-    assert_eq!(idp.count(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unknown_kid_is_asked_for_once_for_all() {
-    let idp = Idp::new(Ok(set_of(&["1"])));
-    let policy = Arc::new(policy_of(&idp.start(|_| ())));
-    assert_eq!(asked(&policy, "1").await, Ok(()));
-    sleep(Duration::from_secs(20)).await;
-    idp.set(Ok(set_of(&["1", "2"])));
-    let all: Vec<_> = (0..200)
-        .map(|_| {
-            let policy = Arc::clone(&policy);
-            tokio::spawn(async move { asked(&policy, "2").await })
-        })
-        .collect();
-    for one in all {
-        assert_eq!(one.await.unwrap(), Ok(()));
-    }
-    assert_eq!(idp.count(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn rotations_cause_no_false_refusal() {
-    let idp = Idp::new(Ok(set_of(&["0"])));
-    *idp.delay.lock().unwrap() = Duration::from_millis(50);
-    let policy = policy_of(&idp.start(|_| ()));
-    for round in 1..=20u32 {
-        sleep(Duration::from_secs(12)).await;
-        let (old, new) = ((round - 1).to_string(), round.to_string());
-        idp.set(Ok(set_of(&[&old, &new])));
-        for kid in [&new, &old] {
-            assert_eq!(asked(&policy, kid).await, Ok(()), "round {round}");
-        }
-    }
-    let asked = idp.asked.lock().unwrap().clone();
-    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
-    assert!(asked.len() <= 25, "{}", asked.len());
-}
-
-#[tokio::test(start_paused = true)]
-async fn garbage_kids_do_not_drive_the_provider() {
-    let idp = Idp::new(Ok(set_of(&["1"])));
-    *idp.delay.lock().unwrap() = Duration::from_millis(20);
-    let source = idp.start(|_| ());
-    let policy = Arc::new(policy_of(&source));
-    assert_eq!(asked(&policy, "1").await, Ok(()));
-    let worst = Arc::new(Mutex::new(Duration::ZERO));
-    let wrong = Arc::new(AtomicUsize::new(0));
-    for n in 0..3000 {
-        let (policy, worst, wrong) = (Arc::clone(&policy), Arc::clone(&worst), Arc::clone(&wrong));
-        tokio::spawn(async move {
-            let before = Instant::now();
-            if asked(&policy, &format!("garbage {n}")).await != Err(R::UnknownKey) {
-                wrong.fetch_add(1, Ordering::Relaxed);
-            }
-            let mut worst = worst.lock().unwrap();
-            *worst = before.elapsed().max(*worst);
+async fn a_provider_that_stays_down_is_asked_for_ever_and_never_after_longer_than_the_longest_wait() {
+    for (attempts, fault) in [(0, FetchFault::Status(500)), (3, FetchFault::Status(500)), (3, FetchFault::Status(404))]
+    {
+        let idp = Idp::new(Err(fault.clone()));
+        let _source = idp.start(|s| {
+            s.retry.attempts = attempts;
+            s.retry.base_interval = Duration::from_millis(100);
+            s.retry.max_interval = Duration::from_millis(200);
         });
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_secs(600)).await;
+        let gaps: Vec<_> = idp.asked.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // the clock's grain is a millisecond
+        let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+        assert!(*most <= Duration::from_millis(201), "{attempts} {fault:?}: {most:?}");
+        assert!(*least >= Duration::from_millis(75), "{attempts} {fault:?}: {least:?}");
+        assert!(gaps.len() >= 2900, "{attempts} {fault:?}: {}", gaps.len());
     }
-    sleep(Duration::from_secs(3)).await;
-    let asked_at = idp.asked.lock().unwrap().clone();
-    assert!((3..=8).contains(&asked_at.len()), "{} fetches in a minute", asked_at.len());
-    assert!(asked_at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
-    assert!(*worst.lock().unwrap() <= Pending::PATIENCE + Duration::from_millis(10));
-    assert_eq!(wrong.load(Ordering::Relaxed), 0);
-}
-
-/// 15 000 unknown `kid`s in three seconds, while a good token is sent all the time.
-#[tokio::test(start_paused = true)]
-async fn a_flood_of_unknown_kids_causes_one_fetch_and_delays_no_good_token() {
-    let idp = Idp::new(Ok(set_of(&["1"])));
-    *idp.delay.lock().unwrap() = Duration::from_millis(20);
-    let policy = Arc::new(policy_of(&idp.start(|_| ())));
-    assert_eq!(asked(&policy, "1").await, Ok(()));
-    sleep(Duration::from_secs(20)).await;
-    let before = idp.count();
-    // one signature for all of them: it is never looked at
-    let good = token_of("1");
-    let (_, rest) = good.split_once('.').unwrap();
-    let wrong = Arc::new(AtomicUsize::new(0));
-    let mut all = Vec::new();
-    for n in 0..15_000 {
-        let headers = bearer(&format!("{}.{rest}", b64(format!(r#"{{"alg":"ES256","kid":"flood {n}"}}"#))));
-        let (flooded, wrong) = (Arc::clone(&policy), Arc::clone(&wrong));
-        all.push(tokio::spawn(async move {
-            let start = Instant::now();
-            let result = asked_with(&flooded, &headers, &TokenCache::off()).await;
-            let late = start.elapsed() > Pending::PATIENCE + Duration::from_millis(10);
-            wrong.fetch_add(usize::from(late || result != Err(R::UnknownKey)), Ordering::Relaxed);
-        }));
-        if n % 5 == 4 {
-            sleep(Duration::from_millis(1)).await;
-        }
-        if n % 500 == 0 {
-            let start = Instant::now();
-            assert_eq!(asked(&policy, "1").await, Ok(()));
-            assert_eq!(start.elapsed(), Duration::ZERO, "a good token waits for nobody");
-        }
-    }
-    for one in all {
-        one.await.unwrap();
-    }
-    assert_eq!((idp.count() - before, wrong.load(Ordering::Relaxed)), (1, 0));
-}
-
-/// A key is published, used, and withdrawn, round after round, under a steady load of tokens of every key there is.
-#[tokio::test(start_paused = true)]
-async fn rotation_under_load_refuses_no_good_token_and_keeps_no_withdrawn_key() {
-    const REFRESH: Duration = Duration::from_secs(60);
-    let idp = Idp::new(Ok(set_of(&["0"])));
-    *idp.delay.lock().unwrap() = Duration::from_millis(100);
-    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(REFRESH)));
-    let cache = TokenCache::new(1 << 20);
-    let tokens: Vec<_> = (0..6).map(|n| bearer(&token_of(&n.to_string()))).collect();
-    let judge = async |n: usize| asked_with(&policy, &tokens[n], &cache).await;
-    assert_eq!(judge(0).await, Ok(()));
-    for new in 1..tokens.len() {
-        let old = new - 1;
-        idp.set(Ok(set_of(&[&old.to_string(), &new.to_string()])));
-        // past the cool-down of the last question, as no provider signs with a key in the very moment it publishes it
-        sleep(Duration::from_secs(10)).await;
-        for _ in 0..1000 {
-            assert_eq!((judge(old).await, judge(new).await), (Ok(()), Ok(())), "round {new}");
-            sleep(Duration::from_millis(50)).await;
-        }
-        idp.set(Ok(set_of(&[&new.to_string()])));
-        sleep(REFRESH + Duration::from_secs(1)).await;
-        for _ in 0..200 {
-            assert_eq!((judge(old).await, judge(new).await), (Err(R::UnknownKey), Ok(())), "round {new}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_unknown_kid_is_remembered() {
-    let idp = Idp::new(Ok(set_of(&["1"])));
-    let policy = policy_of(&idp.start(|s| s.cache_duration = Some(Duration::from_secs(3600))));
-    assert_eq!(asked(&policy, "1").await, Ok(()));
-    sleep(Duration::from_secs(20)).await;
-    for _ in 0..30 {
-        assert_eq!(asked(&policy, "gone").await, Err(R::UnknownKey));
-        sleep(Duration::from_secs(1)).await;
-    }
-    assert_eq!(idp.count(), 2, "the first fetch and one for the kid");
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,45 +125,4 @@ async fn a_provider_that_hangs_delays_no_other() {
     assert_eq!(asked(&policy, "1").await, Ok(()));
     sleep(Duration::from_secs(1200)).await;
     assert_eq!((slow.count(), quick.count() >= 4), (1, true));
-}
-
-#[tokio::test]
-async fn equal_settings_share_a_source_and_an_unused_one_ends() {
-    let server = Server::start(vec![ok(&set_of(&["1"]).to_string())], None).await;
-    let settings = |path: &str| {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        FetchSettings::new(KeyLocation::Url(format!("http://127.0.0.1:{}{path}", server.port)))
-    };
-    let sources = Sources::new(Some(tokio::runtime::Handle::current()));
-    let first = sources.get(settings("/a")).unwrap();
-    assert!(Arc::ptr_eq(&first, &sources.get(settings("/a")).unwrap()));
-    assert!(!Arc::ptr_eq(&first, &sources.get(settings("/b")).unwrap()));
-    assert_eq!(asked(&policy_of(&first), "1").await, Ok(()));
-    let gone = Arc::downgrade(&first);
-    drop(first);
-    assert!(gone.upgrade().is_none(), "the task does not keep its source");
-}
-
-#[tokio::test]
-async fn without_a_runtime_keys_are_fetched_when_somebody_says_so() {
-    let keys = set_of(&["1"]).to_string();
-    let in_1994 = with("200 OK", "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nage: 60\r\n", &keys);
-    let server = Server::start(vec![with("503 X", "", ""), in_1994], None).await;
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let url = format!("http://127.0.0.1:{}/keys", server.port);
-    let sources = Sources::new(None);
-    let source = sources.get(FetchSettings::new(KeyLocation::Url(url.clone()))).unwrap();
-    assert_eq!((source.current().is_none(), server.asked().len()), (true, 0), "nothing is fetched by itself");
-
-    let failed = sources.fetch_now(&source).await.unwrap().unwrap_err();
-    assert_eq!((failed.fault, server.asked().len()), (FetchFault::Status(503), 1), "tried once");
-    assert!(source.status().unwrap().last_error.unwrap().ends_with("status 503, expected 2xx"));
-    let answer = sources.fetch_now(&source).await.unwrap().unwrap();
-    assert_eq!((answer.keys, answer.url), (1, url));
-    let now = crate::request::UnixTime::now().0;
-    assert!((answer.clock_ahead.unwrap() + now - 784_111_777.0 - 60.0).abs() < 60.0, "{:?}", answer.clock_ahead);
-    assert_eq!(asked(&policy_of(&source), "1").await, Ok(()));
-
-    assert!(Sources::new(None).fetch_now(&source).await.is_none(), "another's source");
-    assert!(sources.fetch_now(&local(&set_of(&["1"]))).await.is_none(), "keys without a URL");
 }
