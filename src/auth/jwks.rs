@@ -29,6 +29,8 @@ pub(crate) use demand::{Demand, Want};
 pub use fetch::{FetchError, FetchFault, FetchSettingsError};
 pub use sources::Sources;
 
+/// After so long an error that goes on is logged once more.
+const LOGGED_AGAIN: Duration = Duration::from_secs(60);
 /// Seconds after which a request that was refused for want of keys may be sent again.
 pub const RETRY_AFTER: u32 = 5;
 
@@ -185,6 +187,8 @@ struct Record {
     skipped: Vec<String>,
     expired: bool,
     last_error: Option<String>,
+    /// When `last_error` was logged.
+    logged_at: Option<Instant>,
     fetched: u64,
     failed: u64,
 }
@@ -205,10 +209,17 @@ impl Remote {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, error: &FetchError) {
+    /// Notes why keys did not come. Whether that is news: for the log, an error that goes on is one line a minute.
+    fn failed(&self, error: &FetchError) -> bool {
+        let text = Some(error.to_string());
         let mut record = self.record();
-        record.last_error = Some(error.to_string());
+        let known = record.last_error == text && record.logged_at.is_some_and(|at| at.elapsed() < LOGGED_AGAIN);
+        if !known {
+            record.logged_at = Some(Instant::now());
+        }
+        record.last_error = text;
         record.failed += 1;
+        !known
     }
 }
 

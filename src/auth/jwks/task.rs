@@ -155,8 +155,9 @@ impl KeySource {
     fn failed(&self, error: &FetchError, wait: Duration) {
         let Some(remote) = self.remote() else { return };
         let usable = self.current().is_some();
-        tracing::warn!(target: "portcullis::jwks", %error, usable, "keys could not be fetched, next try in {:.0?}", wait);
-        remote.failed(error);
+        if remote.failed(error) {
+            tracing::warn!(target: "portcullis::jwks", %error, usable, "keys could not be fetched, next try in {:.0?}", wait);
+        }
     }
 
     fn expired(&self) {
