@@ -49,7 +49,8 @@ enum Command {
     #[command(after_help = "Exit code: 0 it was told to end, 1 it failed or was told twice, 2 bad usage or config.
 
 SIGTERM and SIGINT let what is in flight finish. SIGHUP, or a change of the config or of a file that
-it names, loads it anew; a config that does not load is refused, and the old one serves on.
+it names, loads it anew; a config that does not load is refused, and the old one serves on. A config
+that came by `-c` or `-f -` stays what it is, and the files that it names are read anew.
 
 Examples:
   portcullis run -f config.yaml

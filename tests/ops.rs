@@ -17,6 +17,8 @@ mod child;
 mod drain;
 #[path = "ops/faults.rs"]
 mod faults;
+#[path = "ops/given.rs"]
+mod given;
 #[path = "ops/kept.rs"]
 mod kept;
 #[path = "ops/pages.rs"]
