@@ -6,6 +6,11 @@ use std::borrow::Cow;
 /// Where values of the environment come from.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
+/// Whether something in the text is put in from the environment.
+pub(super) fn has_variable(text: &str) -> bool {
+    text.contains("${")
+}
+
 /// The text with its variables filled in, or what is wrong with it.
 pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, String> {
     if !text.contains("${") && !text.contains("$$") {

@@ -299,7 +299,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{policies: {timeout: {request: 5}}}]}]\n",
         &[
-            "1:62 binds[0].listeners[0].policies.timeout.request: expected a string, found the number `5` (put it in quotes)",
+            "1:62 binds[0].listeners[0].policies.timeout.request: not a duration: `5`; a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m",
         ],
     ),
     (
