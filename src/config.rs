@@ -32,6 +32,7 @@ pub use bind::{Bind, Listener};
 pub use code::Code;
 pub use error::{Diagnostic, Severity};
 pub use expand::Env;
+pub(crate) use expand::{escape, variables};
 pub use files::named as named_files;
 pub use place::{Located, Place};
 pub use policy::Policies;
