@@ -19,6 +19,7 @@ pub mod route;
 mod scalar;
 pub mod schema;
 pub mod shape;
+mod sockets;
 pub mod source;
 mod suggest;
 pub mod value;

@@ -683,6 +683,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let options = Options { access_log: Box::new(Memory::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
+    assert_eq!(errors[0].code, config::Code::Address);
 }
 
 #[test]

@@ -63,8 +63,7 @@ impl Default for Process {
 }
 
 fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
-    let place = super::place::Place::start_of(&"(default)".into());
-    Located { value: Address::Socket((ip, port).into()), place }
+    Located { value: Address::Socket((ip, port).into()), place: super::place::Place::default_value() }
 }
 
 /// What is logged, and how.
