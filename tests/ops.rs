@@ -820,7 +820,10 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
                 "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'",
                 &format!("adminAddr: off, statsAddr: off, readinessAddr: '{readiness}'"),
             )
-            .replace("format: json", "format: json, level: 'trace'")
+            .replace(
+                "format: json",
+                "format: json, level: 'trace,h2=trace,hyper=trace,hyper_util=trace,rustls=trace,tokio=trace'",
+            )
     };
     let file = folder.write("gw.yaml", text(one.address()));
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));

@@ -71,7 +71,7 @@ fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Logging {
     /// The least important events that are still logged: a level (`info`, the default), or a filter such as
-    /// `warn,portcullis::auth=debug`.
+    /// `warn,portcullis::auth=debug`. Of libraries only errors are logged, unless the filter names them: `info,h2=warn`.
     pub level: Option<Located<String>>,
     /// `text` (the default) or `json`.
     pub format: LogFormat,
