@@ -61,8 +61,8 @@ Examples:
     Validate(validate::ValidateArgs),
     /// Say what would become of a request, and why. Nothing is sent.
     #[command(
-        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403),
-1 refused for another reason, 2 bad usage or config.
+        after_help = "Exit code: 0 it would go on, 3 it would be answered 401, 4 it would be answered 403, 1 it would be
+refused with another status, 2 bad usage or config.
 
 Examples:
   portcullis explain -f config.yaml GET http://localhost:3000/admin
