@@ -91,7 +91,7 @@ impl Gateway {
         }
         reload::log_warnings(&loaded, &snapshot);
         let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
-        let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines(), tally);
+        let state = Control::new(InForce { loaded, snapshot }, metrics, tokens, log.lines(), tally);
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
         let posts = workers.iter().map(WorkerThread::post).collect();

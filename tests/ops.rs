@@ -484,6 +484,17 @@ fn a_key_file_is_watched_and_may_appear_later() {
 }
 
 #[test]
+fn a_remembered_token_shows_in_the_metrics_at_once() {
+    let (key, backend) = (Key::new(Alg::Es256, "k"), Backend::ok());
+    let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}", mint::jwks([&key]));
+    let ops = Ops::start(&yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n")));
+    assert!(ops.metric("portcullis_jwt_cache_entries 0"));
+    let bearer = format!("Bearer {}", key.token(&mint::claims()));
+    assert_eq!(ops.client().get("/", &[("authorization", &bearer)]).status(), 200);
+    assert!(ops.metric("portcullis_jwt_cache_entries 1"));
+}
+
+#[test]
 fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
     let (backend, folder, key) = (Backend::ok(), TempDir::new(), Key::new(Alg::Es256, "good"));
     let mut set: serde_json::Value = serde_json::from_str(&mint::jwks([&key])).unwrap();
