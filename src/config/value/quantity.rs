@@ -116,7 +116,7 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
 }
 
 /// A number of bytes: an integer, or a string with a unit such as `64KiB`, `2MiB`, `1GiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Size(pub u64);
 
 impl Size {
