@@ -6,6 +6,7 @@
 
 mod changes;
 mod export;
+mod refused;
 mod reload;
 mod signals;
 mod sockets;

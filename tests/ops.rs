@@ -23,6 +23,8 @@ mod given;
 mod kept;
 #[path = "ops/pages.rs"]
 mod pages;
+#[path = "ops/said.rs"]
+mod said;
 #[path = "ops/soak.rs"]
 mod soak;
 #[cfg(feature = "otlp")]

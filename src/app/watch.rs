@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::reload::{Service, render};
+use super::refused::Refused;
+use super::reload::Service;
 use crate::config::{self, Config, Loaded, Source};
 
 /// After the last event, how long the writer may still be at it.
@@ -142,12 +143,13 @@ impl Watched {
         self.watch_folders();
     }
 
-    fn load(&self) -> Result<Loaded, String> {
+    fn load(&self) -> Result<Loaded, Refused> {
         let source = match &self.file {
-            Some(file) => Source::read(file).map_err(|error| error.render(None))?,
+            Some(file) => Source::read(file).map_err(|error| Refused::new(&[error], None))?,
             None => self.service.control().in_force().loaded.source.clone(),
         };
-        config::load(source, &|name| std::env::var(name).ok()).map_err(|errors| render(&errors))
+        config::load(source.clone(), &|name| std::env::var(name).ok())
+            .map_err(|errors| Refused::new(&errors, Some(&source)))
     }
 
     /// A mark of all contents, the same as long as they are the same. A file that can't be read is a content too.
