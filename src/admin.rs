@@ -27,10 +27,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::config::Diagnostic;
 use crate::config::place::Located;
 use crate::config::process::Process;
 use crate::config::value::Address;
+use crate::config::{Code, Diagnostic};
 use crate::control::Control;
 use crate::listen::socket;
 use crate::proxy::host::Host;
@@ -101,7 +101,7 @@ pub fn bind(process: &Process) -> Result<Sockets, Vec<Diagnostic>> {
             Err((socket, error)) => {
                 let message = format!("`{name}`: {socket} can't be listened on: {error}");
                 let hint = format!("choose another address with `config.{name}`, or turn it off with `off`");
-                errors.push(Diagnostic::error(address.place.clone(), message).hint(hint));
+                errors.push(Diagnostic::error(address.place.clone(), message).code(Code::Address).hint(hint));
             }
         }
     }

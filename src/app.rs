@@ -6,6 +6,7 @@
 
 mod changes;
 mod export;
+mod refused;
 mod reload;
 mod signals;
 mod sockets;
@@ -91,7 +92,7 @@ impl Gateway {
         }
         reload::log_warnings(&loaded, &snapshot);
         let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
-        let state = Control::new(InForce { loaded, snapshot }, metrics, log.lines(), tally);
+        let state = Control::new(InForce { loaded, snapshot }, metrics, tokens, log.lines(), tally);
         let endpoints = crate::admin::serve(own, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
         let posts = workers.iter().map(WorkerThread::post).collect();
@@ -106,6 +107,18 @@ impl Gateway {
     /// # Errors
     /// When the system gives no thread.
     pub fn watch(&self, file: &Path) -> std::io::Result<()> {
+        self.watch_from(Some(file))
+    }
+
+    /// The same for a config that is in no file: its text stays what it is, and the files that it names are watched.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn watch_named(&self) -> std::io::Result<()> {
+        self.watch_from(None)
+    }
+
+    fn watch_from(&self, file: Option<&Path>) -> std::io::Result<()> {
         let watch = Watch::start(Arc::clone(&self.service), file)?;
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         Ok(())
@@ -115,7 +128,7 @@ impl Gateway {
     pub fn reload(&self) {
         match &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(watch) => watch.reload(),
-            None => tracing::warn!("there is no config file to reload"),
+            None => tracing::warn!("the config is not watched, and can't be reloaded"),
         }
     }
 

@@ -49,7 +49,8 @@ enum Command {
     #[command(after_help = "Exit code: 0 it was told to end, 1 it failed or was told twice, 2 bad usage or config.
 
 SIGTERM and SIGINT let what is in flight finish. SIGHUP, or a change of the config or of a file that
-it names, loads it anew; a config that does not load is refused, and the old one serves on.
+it names, loads it anew; a config that does not load is refused, and the old one serves on. A config
+that came by `-c` or `-f -` stays what it is, and the files that it names are read anew.
 
 Examples:
   portcullis run -f config.yaml
@@ -60,8 +61,8 @@ Examples:
     Validate(validate::ValidateArgs),
     /// Say what would become of a request, and why. Nothing is sent.
     #[command(
-        after_help = "Exit code: 0 it would go on, 3 refused for its credentials (401), 4 refused by the rules (403),
-1 refused for another reason, 2 bad usage or config.
+        after_help = "Exit code: 0 it would go on, 3 it would be answered 401, 4 it would be answered 403, 1 it would be
+refused with another status, 2 bad usage or config.
 
 Examples:
   portcullis explain -f config.yaml GET http://localhost:3000/admin

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use crate::auth::Provider;
+use crate::auth::{Provider, TokenCache};
 use crate::config::Loaded;
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::Lines;
@@ -46,6 +46,8 @@ pub struct Control {
     reloads: AtomicU64,
     draining: AtomicBool,
     access_log: Lines,
+    /// Verified tokens.
+    pub tokens: TokenCache,
     /// How often requests were refused.
     pub refusals: Refusals,
     /// What became of spans, when they are exported.
@@ -56,7 +58,13 @@ pub struct Control {
 
 impl Control {
     /// The first config is in force.
-    pub fn new(first: InForce, metrics: Arc<Metrics>, access_log: Lines, spans: Option<Arc<Tally>>) -> Arc<Self> {
+    pub fn new(
+        first: InForce,
+        metrics: Arc<Metrics>,
+        tokens: TokenCache,
+        access_log: Lines,
+        spans: Option<Arc<Tally>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             current: Arc::new(ArcSwap::new(Arc::clone(&first.snapshot))),
             in_force: ArcSwap::from_pointee(first),
@@ -65,6 +73,7 @@ impl Control {
             reloads: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             access_log,
+            tokens,
             refusals: Refusals::default(),
             spans,
             started: Instant::now(),

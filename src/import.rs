@@ -17,6 +17,7 @@ mod manifest;
 mod out;
 mod plan;
 pub mod report;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -160,13 +161,13 @@ pub fn import(dialect: Dialect, sources: &[Source], options: &Options) -> Result
         root.input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
     }
     let files = cluster.files.take();
+    let value = (!plan.listeners.is_empty()).then(|| variables::settle(plan.config(), &documents, &report));
     let findings = report.finish();
     let refused = findings.iter().any(|finding| finding.verdict == Verdict::Refused);
-    let served = !plan.listeners.is_empty();
-    let config = (served && (!refused || options.allow_partial)).then(|| {
+    let config = value.filter(|_| !refused || options.allow_partial).map(|value| {
         let names: Vec<&str> = sources.iter().map(|source| &**source.name()).collect();
         let head = format!("# Imported from {}.\n", names.join(", ").replace(char::is_control, "?"));
-        Config { value: plan.config(), head, files }
+        Config { value, head, files }
     });
     Ok(Imported { findings, config })
 }

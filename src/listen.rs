@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod frames;
 pub mod http;
 mod rarely;
+mod seldom;
 pub mod socket;
 pub mod stream;
 pub mod tls;
@@ -27,6 +28,7 @@ use crate::request::{Scheme, Source, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
 use crate::worker::{Slot, Worker};
 use http::Serving;
+use seldom::Seldom;
 use stream::Transport;
 
 /// How long an accept loop rests when the system has no descriptors left.
@@ -40,12 +42,15 @@ pub struct View {
     last: ArcSwapOption<Snapshot>,
     /// Where the bind stands in a snapshot: its configured address.
     address: SocketAddr,
+    /// Lines about connections beyond the limit, and about handshakes that failed.
+    beyond: Seldom,
+    handshakes: Seldom,
 }
 
 impl View {
     /// Of the bind at `address`.
     pub fn new(current: Arc<ArcSwap<Snapshot>>, address: SocketAddr) -> Self {
-        Self { current, last: ArcSwapOption::empty(), address }
+        Self { current, last: ArcSwapOption::empty(), address, beyond: Seldom::new(), handshakes: Seldom::new() }
     }
 
     /// The config in force is the last that has this bind.
@@ -105,7 +110,10 @@ impl Acceptor {
         let limit = snapshot.settings.limits.connections;
         let slot = Slot::take(&self.worker, &self.connections);
         if self.connections.load(Ordering::Relaxed) > limit {
-            tracing::debug!(address = %self.view.address, limit, "a connection beyond the limit was closed");
+            if let Some(left_out) = self.view.beyond.now() {
+                let why = "a connection was closed: there are as many as `limits.connections` allows";
+                tracing::warn!(address = %self.view.address, %peer, limit, left_out, "{why}");
+            }
             return;
         }
         let _ = stream.set_nodelay(true);
@@ -149,7 +157,7 @@ impl Acceptor {
                     (Transport::Tls(Box::new(stream)), http2, Scheme::Https)
                 }
                 Err(error) => {
-                    tracing::debug!(%error, %peer, "a TLS handshake failed");
+                    self.handshake_failed(&error, peer);
                     return;
                 }
             },
@@ -170,5 +178,16 @@ impl Acceptor {
             watch: Watch::new(patience, !http2),
         };
         if http2 { serving.http2(transport, patience).await } else { serving.http1(transport, patience).await }
+    }
+
+    /// A client that leaves without a word, as health checks of balancers do, is no news.
+    fn handshake_failed(&self, error: &std::io::Error, peer: SocketAddr) {
+        let address = self.view.address;
+        let silent = error.kind() == std::io::ErrorKind::UnexpectedEof;
+        let due = if silent { None } else { self.view.handshakes.now() };
+        match due {
+            Some(left_out) => tracing::info!(%address, %error, %peer, left_out, "a TLS handshake failed"),
+            None => tracing::debug!(%address, %error, %peer, "a TLS handshake failed"),
+        }
     }
 }

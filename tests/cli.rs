@@ -224,6 +224,8 @@ fn explain_says_why_and_ends_accordingly() {
         (&["--token", "not-a-token", "GET", "/"], 3, "=> 401 malformed_token"),
         (&["-H", "Authorization: Basic YTpi", "GET", "/"], 3, "hint: the Authorization header holds no bearer token"),
         (&["--token", BOB, "GET", "/a%2fb"], 1, "=> 400 bad_path"),
+        (&["--token", ALICE, "-H", "Authorization: Bearer x", "GET", "/"], 1, "=> 400 multiple_tokens"),
+        (&["-H", "content-type: application/grpc", "GET", "/"], 3, "missing_token"),
         (
             &["GET", "http://localhost:9/"],
             3,

@@ -530,3 +530,18 @@ fn manifests_come_by_standard_input() {
     assert!(output.status.success() && out.starts_with("# Imported from <stdin>.\n"), "{out}\n{err}");
     assert!(err.contains("<stdin>:7: Gateway default/eg spec.listeners[0].port: exact: bind port"), "{err}");
 }
+
+/// What a walk-through pipes through a shell, read as it stands in the file.
+#[test]
+fn variables_of_a_manifest_need_not_be_set_to_import_it() {
+    let folder = TempDir::new();
+    let policy = security_policy("HTTPRoute", "foo", "127.0.0.1:1".parse().unwrap());
+    let policy = policy.replace("- name: example", "- name: example\n      issuer: ${ISSUER}");
+    let manifest = format!("{ENVOY_GATEWAY}{policy}");
+    let file = folder.write("m.yaml", manifest);
+    let output =
+        portcullis(&["import", "envoy-gateway", file.to_str().unwrap(), "--map", "default/backend=127.0.0.1:1"]);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && out.contains("issuer: '${ISSUER}'"), "{out}\n{err}");
+    assert!(err.contains("needs input: the environment variable `ISSUER`"), "{err}");
+}

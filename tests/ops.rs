@@ -17,10 +17,14 @@ mod child;
 mod drain;
 #[path = "ops/faults.rs"]
 mod faults;
+#[path = "ops/given.rs"]
+mod given;
 #[path = "ops/kept.rs"]
 mod kept;
 #[path = "ops/pages.rs"]
 mod pages;
+#[path = "ops/said.rs"]
+mod said;
 #[path = "ops/soak.rs"]
 mod soak;
 #[cfg(feature = "otlp")]
@@ -482,6 +486,17 @@ fn a_key_file_is_watched_and_may_appear_later() {
 }
 
 #[test]
+fn a_remembered_token_shows_in_the_metrics_at_once() {
+    let (key, backend) = (Key::new(Alg::Es256, "k"), Backend::ok());
+    let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}", mint::jwks([&key]));
+    let ops = Ops::start(&yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n")));
+    assert!(ops.metric("portcullis_jwt_cache_entries 0"));
+    let bearer = format!("Bearer {}", key.token(&mint::claims()));
+    assert_eq!(ops.client().get("/", &[("authorization", &bearer)]).status(), 200);
+    assert!(ops.metric("portcullis_jwt_cache_entries 1"));
+}
+
+#[test]
 fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
     let (backend, folder, key) = (Backend::ok(), TempDir::new(), Key::new(Alg::Es256, "good"));
     let mut set: serde_json::Value = serde_json::from_str(&mint::jwks([&key])).unwrap();
@@ -681,6 +696,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let options = Options { access_log: Box::new(Memory::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
+    assert_eq!(errors[0].code, config::Code::Address);
 }
 
 #[test]
@@ -817,7 +833,10 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
                 "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'",
                 &format!("adminAddr: off, statsAddr: off, readinessAddr: '{readiness}'"),
             )
-            .replace("format: json", "format: json, level: 'trace'")
+            .replace(
+                "format: json",
+                "format: json, level: 'trace,h2=trace,hyper=trace,hyper_util=trace,rustls=trace,tokio=trace'",
+            )
     };
     let file = folder.write("gw.yaml", text(one.address()));
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));

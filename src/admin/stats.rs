@@ -29,6 +29,7 @@ pub(super) fn render(control: &Control) -> String {
     let good = f64::from(u8::from(control.last_attempt().error.is_none()));
     let ready = f64::from(u8::from(control.unready().is_empty()));
     let mut gauges = vec![
+        (Gauge::CachedTokens, String::new(), control.tokens.len() as f64),
         (Gauge::LastReload, String::new(), good),
         (Gauge::Generation, String::new(), in_force.snapshot.generation as f64),
         (Gauge::Build, build, 1.0),

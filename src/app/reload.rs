@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 
 use super::changes;
+use super::refused::Refused;
 use super::sockets::{self, Bound};
 use super::workers::Post;
 use crate::compile::{Kept, compile, compile_with, warnings};
@@ -89,9 +90,10 @@ impl Service {
 
     /// Puts a config in force, or keeps the old one. What changed in words, or what is wrong as text for people; either
     /// is logged, once.
-    pub(super) fn reload(&self, loaded: Result<Loaded, String>) -> Result<Vec<String>, String> {
+    pub(super) fn reload(&self, loaded: Result<Loaded, Refused>) -> Result<Vec<String>, String> {
         let result = self.try_reload(loaded);
-        let (error, changes) = (result.as_ref().err().cloned(), result.as_ref().ok().cloned().unwrap_or_default());
+        let error = result.as_ref().err().map(|refused| refused.told.clone());
+        let changes = result.as_ref().ok().cloned().unwrap_or_default();
         self.control.reloaded(Attempt { at: SystemTime::now(), error, changes });
         match &result {
             Ok(changes) => {
@@ -101,25 +103,25 @@ impl Service {
                     tracing::info!(generation, "{change}");
                 }
             }
-            Err(errors) => {
-                tracing::error!("the config was not reloaded, the old one serves on:\n{}", errors.trim_end())
+            Err(refused) => {
+                tracing::error!("the config was not reloaded, the old one serves on:\n{}", refused.shown.trim_end())
             }
         }
-        result
+        result.map_err(|refused| refused.told)
     }
 
-    fn try_reload(&self, loaded: Result<Loaded, String>) -> Result<Vec<String>, String> {
+    fn try_reload(&self, loaded: Result<Loaded, Refused>) -> Result<Vec<String>, Refused> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.control.in_force();
         let mut loaded = loaded?;
         let mut changes = changes::of_process(&old.loaded.config.process, &loaded.config.process);
         if !changes.is_empty() {
             // the restart that it takes must not be what finds an error
-            compile(&loaded, &self.control.metrics, 0).map_err(|errors| render(&errors))?;
+            compile(&loaded, &self.control.metrics, 0).map_err(|errors| Refused::new(&errors, Some(&loaded.source)))?;
         }
         // what needs a restart is not half in force before it
         loaded.config.process = old.loaded.config.process.clone();
-        let failed = |errors: Vec<Diagnostic>| render(&errors);
+        let failed = |errors: Vec<Diagnostic>| Refused::new(&errors, Some(&loaded.source));
         let generation = old.snapshot.generation + 1;
         let snapshot = compile_with(&loaded, &self.control.metrics, &self.kept, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
@@ -170,11 +172,6 @@ pub(super) fn log_warnings(loaded: &Loaded, snapshot: &Snapshot) {
     if let Some(more) = found.len().checked_sub(MOST).filter(|more| *more > 0) {
         tracing::warn!(target: "portcullis::config", "and {more} warnings more: `portcullis validate` tells them all");
     }
-}
-
-/// Findings as text. Without the lines that they are about: this goes to logs and probes, and a line may hold a key.
-pub(super) fn render(findings: &[Diagnostic]) -> String {
-    findings.iter().map(|finding| finding.render(None)).collect()
 }
 
 /// How many there are, for people.

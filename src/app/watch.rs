@@ -3,6 +3,9 @@
 //! What is watched is the folder that holds a file, since editors and Kubernetes replace files and links instead of
 //! writing into them. Behind the system's events stands a look at the contents every few seconds, for mounts that send
 //! none. Either way the contents decide: when they are what they were at the last attempt, nothing happens.
+//!
+//! A config that came as text, by an argument or through a pipe, is in no file: it stays what it is, and what it names
+//! is watched and read again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,7 +19,8 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::reload::{Service, render};
+use super::refused::Refused;
+use super::reload::Service;
 use crate::config::{self, Config, Loaded, Source};
 
 /// After the last event, how long the writer may still be at it.
@@ -45,10 +49,10 @@ enum Order {
 }
 
 impl Watch {
-    /// Watches `file` and what it names, and reloads `service`.
-    pub(super) fn start(service: Arc<Service>, file: &Path) -> std::io::Result<Self> {
+    /// Watches the config's file, if it is in one, and what it names, and reloads `service`.
+    pub(super) fn start(service: Arc<Service>, file: Option<&Path>) -> std::io::Result<Self> {
         let (orders, incoming) = mpsc::channel();
-        let mut watched = Watched::new(service, file.to_owned(), orders.clone());
+        let mut watched = Watched::new(service, file.map(Path::to_owned), orders.clone());
         let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || watched.run(&incoming))?;
         Ok(Self { orders, thread })
     }
@@ -67,7 +71,8 @@ impl Watch {
 /// What the thread works with.
 struct Watched {
     service: Arc<Service>,
-    file: PathBuf,
+    /// The config's own; none when it was given as text.
+    file: Option<PathBuf>,
     /// The files that the config in force names, and those that the last attempt named.
     named: BTreeSet<PathBuf>,
     /// The contents at the last attempt.
@@ -77,7 +82,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(service: Arc<Service>, file: PathBuf, orders: mpsc::Sender<Order>) -> Self {
+    fn new(service: Arc<Service>, file: Option<PathBuf>, orders: mpsc::Sender<Order>) -> Self {
         let events = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // reading is an event too, and this thread reads
             let quiet = EventKind::Access(AccessKind::Close(AccessMode::Write));
@@ -119,7 +124,8 @@ impl Watched {
     /// Whether the file holds another text than the one that runs.
     fn differs_from_what_runs(&self) -> bool {
         let running = self.service.control().in_force();
-        std::fs::read(&self.file).is_ok_and(|now| now != running.loaded.source.text().as_bytes())
+        let now = self.file.as_ref().and_then(|file| std::fs::read(file).ok());
+        now.is_some_and(|now| now != running.loaded.source.text().as_bytes())
     }
 
     fn reload(&mut self) {
@@ -137,15 +143,19 @@ impl Watched {
         self.watch_folders();
     }
 
-    fn load(&self) -> Result<Loaded, String> {
-        let source = Source::read(&self.file).map_err(|error| error.render(None))?;
-        config::load(source, &|name| std::env::var(name).ok()).map_err(|errors| render(&errors))
+    fn load(&self) -> Result<Loaded, Refused> {
+        let source = match &self.file {
+            Some(file) => Source::read(file).map_err(|error| Refused::new(&[error], None))?,
+            None => self.service.control().in_force().loaded.source.clone(),
+        };
+        config::load(source.clone(), &|name| std::env::var(name).ok())
+            .map_err(|errors| Refused::new(&errors, Some(&source)))
     }
 
     /// A mark of all contents, the same as long as they are the same. A file that can't be read is a content too.
     fn contents(&self) -> u64 {
         let mut mark = DefaultHasher::new();
-        for path in std::iter::once(&self.file).chain(&self.named) {
+        for path in self.file.iter().chain(&self.named) {
             path.hash(&mut mark);
             match read(path) {
                 Ok(bytes) => bytes.hash(&mut mark),
@@ -159,7 +169,7 @@ impl Watched {
     fn watch_folders(&mut self) {
         let Some(events) = &mut self.events else { return };
         let mut wanted = BTreeSet::new();
-        for path in std::iter::once(&self.file).chain(&self.named) {
+        for path in self.file.iter().chain(&self.named) {
             wanted.extend(folder(path));
             wanted.extend(std::fs::canonicalize(path).ok().as_deref().and_then(folder));
         }

@@ -79,10 +79,7 @@ async fn work(worker: Arc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>) {
                 },
                 Some(Order::End) | None => return,
             },
-            _ = housekeeping.tick() => {
-                worker.pool.sweep();
-                worker.metrics.cache_entries(worker.tokens.len() as u64);
-            }
+            _ = housekeeping.tick() => worker.pool.sweep(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::explain::{Explanation, Question, explain};
 use crate::reason::Reason;
 use crate::request::UnixTime;
 
-/// It would be answered with 401 (or 400 or 503) for its credentials.
+/// It would be answered with 401.
 const UNAUTHENTICATED: u8 = 3;
 /// It would be answered with 403.
 const DENIED: u8 = 4;
@@ -105,11 +105,12 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
 /// 0: it would go on to the backend.
 fn code(told: &Explanation) -> u8 {
     let Some(code) = told.reason else { return 0 };
-    // the reason's own status: a gRPC client is answered 200 whatever happens
-    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == code);
-    match reason.map(|reason| (reason, reason.status().as_u16())) {
-        Some((Reason::MultipleTokens | Reason::KeysUnavailable, _) | (_, 401)) => UNAUTHENTICATED,
-        Some((_, 403)) => DENIED,
+    // a gRPC client is answered 200 whatever happens: there the reason tells
+    let meant =
+        || Reason::ALL.into_iter().find(|reason| reason.as_str() == code).map(|reason| reason.status().as_u16());
+    match told.status.filter(|status| *status != 200).or_else(meant) {
+        Some(401) => UNAUTHENTICATED,
+        Some(403) => DENIED,
         _ => FAILED,
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::{BAD_CONFIG, FAILED, say};
-use crate::config::{Source, load};
+use crate::config::{Code, Source, load};
 use crate::import::{Dialect, Mapping, Options, Verdict, import};
 
 /// What standard input gives at most.
@@ -116,9 +116,12 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         Output::Yaml => config.yaml(),
         Output::Json => config.json(),
     };
-    // what was written must be a config; if it is not, nobody should find out by serving it
+    // what was written must be a config; if it is not, nobody should find out by serving it. Variables that it keeps need
+    // not be set here
     let written = Source::new("(imported)", text.clone());
-    if let Err(errors) = load(written.clone(), &|_| None) {
+    let mut errors = load(written.clone(), &|_| None).err().unwrap_or_default();
+    errors.retain(|error| error.code != Code::Variable);
+    if !errors.is_empty() {
         say(super::output::findings(&errors, Some(&written), super::output::Paint::stderr()).trim_end());
         say("error: not imported: the config that came of it does not load");
         return ExitCode::from(FAILED);

@@ -42,9 +42,11 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    if let Some(file) = args.file.as_deref().filter(|file| *file != "-")
-        && let Err(error) = gateway.watch(Path::new(file))
-    {
+    let watching = match args.file.as_deref().filter(|file| *file != "-") {
+        Some(file) => gateway.watch(Path::new(file)),
+        None => gateway.watch_named(),
+    };
+    if let Err(error) = watching {
         tracing::error!(%error, "the config is not watched for changes");
     }
     banner(&gateway);

@@ -47,7 +47,7 @@ codes! {
     Value = "E004" "a value that can't be",
     /// A key that must be written is not there.
     Missing = "E005" "something is missing",
-    /// The same key, name or policy stands twice where there can be one.
+    /// The same key, name, address or policy stands twice where there can be one.
     Twice = "E006" "written twice",
     /// A name (of a gateway, listener, route, backend) that nothing has. A policy whose target does not exist would
     /// protect nothing.

@@ -19,7 +19,7 @@ use self::fault::Fault;
 use self::plain::Plain;
 use super::code::Code;
 use super::error::Diagnostic;
-use super::expand::{Env, expand};
+use super::expand::{Env, expand, has_variable};
 use super::node::{Entry, Kind, Node, child};
 use super::place::LOCATED;
 use super::shape::{BOTH, LIST, TEXT_OR};
@@ -107,13 +107,23 @@ impl<'a> De<'a> {
 
     /// A value of another kind stands here.
     fn mismatch(&self, wanted: &str) -> Fault<'a> {
-        let fault = self.fault(format!("expected {wanted}, found {}", self.found()));
+        let fault = self.unlike(wanted);
         match (&self.node.kind, wanted) {
             _ if self.is_null() => self.fault("there is no value").hint("write one, or remove the key"),
             (Kind::Scalar { plain: true, .. }, "a string") => fault.hint("put it in quotes"),
             (Kind::Map(_), "a list") => fault.hint("begin each entry of a list with `- `"),
             (Kind::List(_), "a map") => fault.hint("remove the `- ` at the start of its lines"),
             _ => fault,
+        }
+    }
+
+    /// The value is not what is wanted. What a variable stands for may be secret, and is not shown.
+    fn unlike(&self, wanted: &str) -> Fault<'a> {
+        match &self.node.kind {
+            Kind::Scalar { text, .. } if has_variable(text) => {
+                self.fault(format!("expected {wanted}, which the value of `{}` is not", short(text)))
+            }
+            _ => self.fault(format!("expected {wanted}, found {}", self.found())),
         }
     }
 
@@ -150,10 +160,11 @@ impl<'a> De<'a> {
         }
     }
 
-    /// A scalar that is not a string. A plain one may come from a variable (`port: ${PORT}`).
+    /// A scalar that is not a string. It may come from a variable (`port: ${PORT}`), also in quotes: inside braces
+    /// YAML has no other way to write one.
     fn plain(&self) -> Result<Plain, Fault<'a>> {
         match &self.node.kind {
-            Kind::Scalar { text, plain } => Ok(Plain::of(&self.expanded(text)?, *plain)),
+            Kind::Scalar { text, plain } => Ok(Plain::of(&self.expanded(text)?, *plain || has_variable(text))),
             _ => Ok(Plain::Text),
         }
     }
@@ -161,9 +172,7 @@ impl<'a> De<'a> {
     fn integer(&self, least: i128, most: i128) -> Result<i128, Fault<'a>> {
         match self.plain()? {
             Plain::Int(value) if (least..=most).contains(&value) => Ok(value),
-            Plain::Int(_) => {
-                Err(self.fault(format!("expected a whole number from {least} to {most}, found {}", self.found())))
-            }
+            Plain::Int(_) => Err(self.unlike(&format!("a whole number from {least} to {most}"))),
             _ => Err(self.mismatch("a whole number")),
         }
     }
@@ -266,7 +275,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             Kind::List(items) => visitor.visit_seq(ItemAccess::new(items, self.state)),
             Kind::Map(entries) => visitor.visit_map(EntryAccess::new(entries, self.state)),
             Kind::Scalar { text, plain } => match Plain::of(text, *plain) {
-                Plain::Null => visitor.visit_unit(),
+                Plain::Null => Err(self.mismatch("a value")),
                 Plain::Bool(value) => visitor.visit_bool(value),
                 Plain::Float(value) => visitor.visit_f64(value),
                 Plain::Int(value) => match (u64::try_from(value), i64::try_from(value)) {

@@ -17,9 +17,11 @@ use super::code::Code;
 use super::error::Diagnostic;
 use super::place::{Located, Place};
 use super::policy::Policies;
+use super::process::Process;
 use super::route::{Backend, BackendPolicies, Route};
 use super::shape::{Both, OneOrMany};
-use super::value::{BackendHost, BindAddress, HostPattern};
+use super::sockets;
+use super::value::{BackendHost, HostPattern};
 
 /// The one tree of a file, or every name and combination in it that makes no sense.
 pub(super) fn normalise(file: ConfigWritten, whole: Place) -> Result<Config, Vec<Diagnostic>> {
@@ -71,7 +73,7 @@ pub(super) fn normalise(file: ConfigWritten, whole: Place) -> Result<Config, Vec
     for policy in &file.policies {
         attach(policy, true, &mut binds, &unnamed, &mut made.errors);
     }
-    made.check(&binds, whole);
+    made.check(&file.config, &binds, whole);
     match made.errors.is_empty() {
         true => Ok(Config { process: file.config, binds }),
         false => Err(made.errors),
@@ -319,26 +321,13 @@ impl Normaliser {
     }
 
     /// What only shows when everything is in its place.
-    fn check(&mut self, binds: &[Bind], whole: Place) {
+    fn check(&mut self, process: &Process, binds: &[Bind], whole: Place) {
         if binds.is_empty() && self.errors.is_empty() {
             let error = Diagnostic::error(whole, "nothing is served: there are neither `binds` nor `gateways`");
             self.errors.push(error);
         }
-        let mut sockets: HashMap<(Option<std::net::IpAddr>, u16), u32> = HashMap::new();
+        self.errors.extend(sockets::clashes(process, binds));
         for bind in binds {
-            // The default is the dual-stack wildcard, which `[::]` says too.
-            let address = bind.address.map(|BindAddress(ip)| ip).filter(|ip| *ip != std::net::Ipv6Addr::UNSPECIFIED);
-            if bind.port != 0 {
-                match sockets.get(&(address, bind.port)) {
-                    Some(line) => {
-                        let message = format!("port {} is bound twice; first on line {line}", bind.port);
-                        self.twice(&bind.place, message);
-                    }
-                    None => {
-                        sockets.insert((address, bind.port), bind.place.line);
-                    }
-                }
-            }
             self.check_listeners(bind);
         }
     }

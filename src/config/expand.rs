@@ -6,6 +6,62 @@ use std::borrow::Cow;
 /// Where values of the environment come from.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
+/// What stands between the braces.
+struct Variable<'t> {
+    name: &'t str,
+    default: Option<&'t str>,
+}
+
+impl<'t> Variable<'t> {
+    /// None when it names no variable.
+    fn of(written: &'t str) -> Option<Self> {
+        let (name, default) = match written.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (written, None),
+        };
+        let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let good = first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        good.then_some(Self { name, default })
+    }
+}
+
+/// The names of the variables in a text that is not escaped: `$$` means nothing in it.
+pub(crate) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|from| Some(Variable::of(from.split_once('}')?.0)?.name))
+}
+
+/// A text that is expanded to `text`, but for the variables that `keep` wants kept.
+pub(crate) fn escape(text: &str, keep: impl Fn(&str) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let behind = from.get(1..).unwrap_or_default();
+        let braces = behind.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let kept = braces.filter(|(written, _)| Variable::of(written).is_some_and(|variable| keep(variable.name)));
+        rest = match kept {
+            Some((written, after)) => {
+                out.push_str("${");
+                out.push_str(written);
+                out.push('}');
+                after
+            }
+            None => {
+                out.push_str(if behind.starts_with(['$', '{']) { "$$" } else { "$" });
+                behind
+            }
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether something in the text is put in from the environment.
+pub(super) fn has_variable(text: &str) -> bool {
+    text.contains("${")
+}
+
 /// The text with its variables filled in, or what is wrong with it.
 pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, String> {
     if !text.contains("${") && !text.contains("$$") {
@@ -22,16 +78,11 @@ pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, St
         } else if let Some(inner) = from.strip_prefix("${") {
             let (written, after) =
                 inner.split_once('}').ok_or("`${` has no `}`; write `$${` for the characters themselves")?;
-            let (name, default) = match written.split_once(":-") {
-                Some((name, default)) => (name, Some(default)),
-                None => (written, None),
-            };
-            let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-            if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            let Some(Variable { name, default }) = Variable::of(written) else {
                 return Err(format!(
                     "`${{{written}}}` names no variable; write `$${{…}}` for the characters themselves"
                 ));
-            }
+            };
             // As in a shell, `:-` also stands in for a variable that is set to nothing.
             match (env(name), default) {
                 (Some(value), None) => out.push_str(&value),
@@ -90,6 +141,24 @@ mod tests {
     }
 
     #[test]
+    fn only_the_variables_that_are_wanted_stay() {
+        for (text, want) in [
+            ("${A}/x", "${A}/x"),
+            ("${A:-b}", "${A:-b}"),
+            ("${B}", "$${B}"),
+            ("^/a$", "^/a$"),
+            ("^a${2}$", "^a$${2}$"),
+            ("$${A}", "$$${A}"),
+            ("$A $1", "$A $1"),
+            ("${A", "$${A"),
+            ("$$", "$$$"),
+        ] {
+            assert_eq!(escape(text, |name| name == "A"), want, "{text}");
+        }
+        assert_eq!(variables("${A} $${B:-x} ${} ${1} ${C").collect::<Vec<_>>(), ["A", "B"]);
+    }
+
+    #[test]
     fn what_is_no_variable_is_an_error() {
         for text in ["${NONE}", "${HOST", "${}", "${1}", "${a b}", "${HOST:x}", "${:-x}"] {
             assert!(expand(text, &env).is_err(), "{text}");
@@ -100,6 +169,18 @@ mod tests {
         #[test]
         fn text_without_dollars_stays(text in "[^$]*") {
             prop_assert_eq!(expand(&text, &env).unwrap(), text.as_str());
+        }
+
+        #[test]
+        fn an_escaped_text_comes_back(text in "\\PC*|[$${}A:-]*|(\\$\\{A\\}|\\$|\\{|x){0,9}") {
+            let escaped = escape(&text, |_| false);
+            prop_assert_eq!(expand(&escaped, &|_| None).unwrap(), &*text);
+            // with each variable standing for itself, also when they are kept
+            let itself = |name: &str| Some(format!("${{{name}}}"));
+            if !text.contains(":-") {
+                let kept = escape(&text, |_| true);
+                prop_assert_eq!(expand(&kept, &itself).unwrap(), text);
+            }
         }
 
         #[test]

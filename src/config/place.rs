@@ -26,7 +26,20 @@ pub struct Place {
     pub path: Arc<str>,
 }
 
+/// Where the values stand that nobody wrote.
+const DEFAULT: &str = "(default)";
+
 impl Place {
+    /// The place of a value that nobody wrote.
+    pub fn default_value() -> Self {
+        Self::start_of(&DEFAULT.into())
+    }
+
+    /// Whether nobody wrote the value.
+    pub fn is_default(&self) -> bool {
+        *self.file == *DEFAULT
+    }
+
     /// The start of a file.
     pub fn start_of(file: &Arc<str>) -> Self {
         Self { file: file.clone(), line: 1, column: 1, start: 0, end: 0, path: Arc::from("") }

@@ -63,8 +63,7 @@ impl Default for Process {
 }
 
 fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
-    let place = super::place::Place::start_of(&"(default)".into());
-    Located { value: Address::Socket((ip, port).into()), place }
+    Located { value: Address::Socket((ip, port).into()), place: super::place::Place::default_value() }
 }
 
 /// What is logged, and how.
@@ -72,7 +71,7 @@ fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Logging {
     /// The least important events that are still logged: a level (`info`, the default), or a filter such as
-    /// `warn,portcullis::auth=debug`.
+    /// `warn,portcullis::auth=debug`. Of libraries only errors are logged, unless the filter names them: `info,h2=warn`.
     pub level: Option<Located<String>>,
     /// `text` (the default) or `json`.
     pub format: LogFormat,
@@ -178,35 +177,46 @@ pub struct Readiness {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Limits {
     /// Bytes of a request's head; default `64KiB`.
+    #[serde(deserialize_with = "some")]
     pub head: Size,
     /// Header lines of a request; default 100.
+    #[serde(deserialize_with = "some")]
     pub headers: usize,
     /// Bytes of a token; default `16KiB`.
+    #[serde(deserialize_with = "some")]
     pub token: Size,
     /// How long a request's head may take to arrive; default `10s`. A client that goes on sending after its last
     /// answer is listened to as long, so that it can read it.
+    #[serde(deserialize_with = "some")]
     pub head_timeout: Duration,
     /// How long a TLS handshake may take; default `10s`.
+    #[serde(deserialize_with = "some")]
     pub handshake_timeout: Duration,
     /// How long a connection may wait for its next request; default `60s`.
+    #[serde(deserialize_with = "some")]
     pub idle_timeout: Duration,
     /// Bytes of a request's body; default: no limit.
     pub body: Option<Size>,
     /// Connections of a listener; default 10000.
+    #[serde(deserialize_with = "some")]
     pub connections: usize,
     /// Streams that are open at a time on one HTTP/2 connection; default 100.
+    #[serde(deserialize_with = "some")]
     pub http2_streams: u32,
     /// Bytes of a fetched key set, unless `maxSize` stands at its URL; default `1MiB`.
+    #[serde(deserialize_with = "some")]
     pub jwks_size: Size,
     /// Keys of a key set; default 256.
+    #[serde(deserialize_with = "some")]
     pub jwks_keys: usize,
     /// How long connecting to a backend may take; default `5s`.
+    #[serde(deserialize_with = "some")]
     pub connect_timeout: Duration,
-    /// How long a backend may take to begin its answer; default `60s`.
+    /// How long a backend may take to begin its answer; default `60s`, and 0 is no limit.
     pub response_timeout: Duration,
-    /// How long a body may stall, in either direction; default `60s`.
+    /// How long a body may stall, in either direction; default `60s`, and 0 is no limit.
     pub stall_timeout: Duration,
-    /// The same for event streams, upgraded connections and gRPC; default `1h`.
+    /// The same for event streams, upgraded connections and gRPC; default `1h`, and 0 is no limit.
     pub stream_timeout: Duration,
     /// What happens to headers with an underscore in their name; default `drop`.
     pub underscore_headers: UnderscoreHeaders,
@@ -232,6 +242,18 @@ impl Default for Limits {
             stream_timeout: Duration::secs(3600),
             underscore_headers: UnderscoreHeaders::Drop,
         }
+    }
+}
+
+/// A limit that lets something through. Elsewhere 0 means "no limit", and here it would refuse everything.
+fn some<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default + PartialEq>(from: D) -> Result<T, D::Error> {
+    let limit = T::deserialize(from)?;
+    match limit == T::default() {
+        true => Err(serde::de::Error::custom(
+            "0 would let nothing through: it is not \"no limit\"; write a large value for hardly any limit, or remove the key \
+             for the default",
+        )),
+        false => Ok(limit),
     }
 }
 

@@ -3,6 +3,7 @@
 mod broken;
 mod dialects;
 mod values;
+mod variables;
 
 use super::{Diagnostic, Loaded, Source, load};
 

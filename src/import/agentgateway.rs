@@ -251,7 +251,12 @@ fn remote_keys(cluster: &Cluster<'_>, field: Field<'_>) -> Option<Map> {
         field.refused("`backendRef` with `jwksPath`, or `url`, is needed");
         return None;
     };
-    path.exact("the path of the url");
+    match path.text() {
+        Some(text) if text.starts_with("${") => {
+            path.approximate("the path of the url, behind a slash: the variable's value has none of its own in front")
+        }
+        _ => path.exact("the path of the url"),
+    }
     let Some((host, target, port)) = super::gateway_api::address(cluster, reference) else {
         // without keys of its own a provider would look for some at its issuer
         field.refused("it is not known where the keys are");

@@ -7,6 +7,7 @@ mod istio;
 mod models;
 mod pairs;
 mod refusals;
+mod variables;
 
 use std::sync::Arc;
 
@@ -60,7 +61,9 @@ impl Gateway {
             let fail = |errors: Vec<Diagnostic>| -> String {
                 errors.iter().map(|error| error.render(Some(&source))).collect()
             };
-            let loaded = load(source.clone(), &|_| None).map_err(fail).unwrap_or_else(|text| panic!("{text}"));
+            // each variable stands for itself
+            let env = |name: &str| Some(format!("${{{name}}}"));
+            let loaded = load(source.clone(), &env).map_err(fail).unwrap_or_else(|text| panic!("{text}"));
             let metrics = Arc::new(Metrics::default());
             compile(&loaded, &metrics, 1).unwrap_or_else(|errors| panic!("{}\n{}", fail(errors), source.text()))
         };

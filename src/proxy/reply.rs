@@ -37,24 +37,33 @@ impl Form {
         if !names.has(Name::Accept) {
             return Self::Text;
         }
-        let (mut json, mut text) = (0.0_f32, 0.0_f32);
-        let names_json = |value: &HeaderValue| value.as_bytes().windows(4).any(|w| w.eq_ignore_ascii_case(b"json"));
-        if !headers.get_all(header::ACCEPT).iter().any(names_json) {
+        let (mut json, mut any, mut text) = (None, 0.0_f32, 0.0_f32);
+        let takes_json = |value: &HeaderValue| {
+            let holds = |word: &[u8]| value.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+            holds(b"json") || holds(b"application/*")
+        };
+        if !headers.get_all(header::ACCEPT).iter().any(takes_json) {
             return Self::Text; // what nearly every request asks for
         }
         for value in headers.get_all(header::ACCEPT) {
             for range in value.to_str().unwrap_or_default().split(',') {
                 let mut parts = range.split(';').map(str::trim);
                 let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-                let quality = parts.find_map(|p| p.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+                let quality: f32 = parts.find_map(|p| p.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
                 match media.as_str() {
-                    "application/json" | "application/problem+json" => json = json.max(quality),
+                    "application/json" | "application/problem+json" => json = Some(quality.max(json.unwrap_or(0.0))),
+                    "application/*" => any = any.max(quality),
                     "text/plain" | "text/*" => text = text.max(quality),
                     _ => {}
                 }
             }
         }
-        if json > 0.0 && json >= text { Self::Problem } else { Self::Text }
+        let wanted = match json {
+            Some(json) => json > 0.0 && json >= text,
+            // whoever names text and not JSON means text
+            None => any > text,
+        };
+        if wanted { Self::Problem } else { Self::Text }
     }
 }
 
@@ -191,6 +200,14 @@ mod tests {
             ("text/html, application/json;q=0.9", Form::Problem),
             ("application/json;q=0", Form::Text),
             ("application/jsonp", Form::Text),
+            ("application/*", Form::Problem),
+            ("Application/*;q=0.1, */*;q=0.1", Form::Problem),
+            ("application/*;q=0.5, text/*", Form::Text),
+            ("application/*, text/plain", Form::Text),
+            ("application/*, text/plain;q=0.5", Form::Problem),
+            ("application/*, application/json;q=0", Form::Text),
+            ("text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8", Form::Text),
+            ("application/json;q=0, text/plain;q=0.5", Form::Text),
         ] {
             assert_eq!(wanted(&accept(value)), form, "{value}");
         }

@@ -130,7 +130,6 @@ struct Numbers {
     groups: Vec<Vec<(u64, Counter)>>,
     routes: Vec<RouteNumbers>,
     connections: i64,
-    cache_entries: u64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -250,13 +249,8 @@ impl Metrics {
                 pick(numbers).render(&mut out, name, labels);
             }
         }
-        let fixed = [
-            ("portcullis_connections_active", "Client connections that are open.", total.connections.max(0) as f64),
-            ("portcullis_jwt_cache_entries", "Tokens in the verified-token cache.", total.cache_entries as f64),
-        ];
-        for (name, help, value) in fixed {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-        }
+        let (name, help) = ("portcullis_connections_active", "Client connections that are open.");
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", total.connections.max(0));
         let mut last = None;
         for (gauge, labels, value) in gauges {
             let (name, help) = gauge.describe();
@@ -343,11 +337,6 @@ impl Shard {
         lock(&self.numbers).connections += change;
     }
 
-    /// Says how many tokens the cache that all workers share holds.
-    pub fn cache_entries(&self, entries: u64) {
-        lock(&self.numbers).cache_entries = entries;
-    }
-
     /// Gives a counter that this worker meets for the first time its name.
     fn name(&self, group: Group, labels: &str) -> Counter {
         let Some(metrics) = self.metrics.upgrade() else { return Counter(0) };
@@ -385,8 +374,6 @@ impl Numbers {
             mine.upstream.add(&theirs.upstream);
         }
         self.connections += other.connections;
-        // one cache, which every worker counts
-        self.cache_entries = self.cache_entries.max(other.cache_entries);
     }
 }
 

@@ -232,7 +232,7 @@ fn keys_by_url_are_fetched_for_explain_and_inspect_when_that_is_asked_for() {
     let explain = |more: &[&str]| run(&[&["explain", "-f", file, "-t", ALICE], more, &["GET", "/"]].concat());
 
     let offline = explain(&[]);
-    assert_eq!((offline.code, idp.requests().len()), (3, 0));
+    assert_eq!((offline.code, idp.requests().len()), (1, 0));
     assert!(offline.out.contains("=> 503 keys_unavailable\n"), "{}", offline.out);
     assert!(offline.out.contains("hint: keys by URL are not here yet. On the command line `--online` fetches them"));
     let online = explain(&["--online"]);
@@ -245,7 +245,7 @@ fn keys_by_url_are_fetched_for_explain_and_inspect_when_that_is_asked_for() {
 
     let yaml = yaml.replace(&idp.address().to_string(), &gone.to_string());
     let failed = run(&["explain", "--online", "-c", &yaml, "-t", ALICE, "GET", "/"]);
-    assert_eq!(failed.code, 3);
+    assert_eq!(failed.code, 1);
     assert!(failed.err.starts_with("error[E014]: <config>:8:"), "{}", failed.err);
     assert!(failed.out.contains("hint: the keys could not be fetched: http://"), "{}", failed.out);
 }

@@ -23,7 +23,7 @@ mod wire;
 pub use backend::{Answer, Backend, Gate, Recorded};
 pub use client::RawClient;
 pub use gateway::{InProcess, Memory};
-pub use process::{PORTCULLIS, Process, ROOT};
+pub use process::{PORTCULLIS, Process, ROOT, free};
 pub use temp::TempDir;
 pub use wire::{Fields, Message};
 

@@ -83,6 +83,6 @@ impl Drop for Process {
 }
 
 /// An address that nobody listened on a moment ago.
-fn free() -> SocketAddr {
+pub fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
 }

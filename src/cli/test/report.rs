@@ -121,7 +121,7 @@ impl Report {
                 let _ = writeln!(out, "      {what}: expected {expected}, got {got}");
             }
             if let Some(check) = outcome.failed_check() {
-                let _ = writeln!(out, "      FAIL {}: {}", check.name, check.found.escape_debug());
+                let _ = writeln!(out, "      FAIL {}: {}", check.name, without_controls(&check.found));
             }
         }
         let (all, failed) = (self.outcomes().count(), self.failed());
@@ -227,8 +227,25 @@ fn xml(text: &str) -> String {
     out
 }
 
+/// A text on one line that does nothing to a terminal.
+fn without_controls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_debug()) } else { out.push(c) }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
+    use super::without_controls;
+
+    #[test]
+    fn only_control_characters_are_escaped_for_people() {
+        let found = "no token in any of the policy's \"locations\"\n\u{1b}[31m é";
+        assert_eq!(without_controls(found), "no token in any of the policy's \"locations\"\\n\\u{1b}[31m é");
+    }
+
     #[test]
     fn attributes_are_escaped() {
         assert_eq!(super::xml("a<b>&\"c\"\n\u{1b}"), "a&lt;b&gt;&amp;&quot;c&quot;&#10;?");

@@ -212,6 +212,35 @@ const TABLE: &[(&str, &[&str])] = &[
         "binds: [{port: 1, listeners: [{}]}, {port: 1, address: '[::]', listeners: [{}]}]\n",
         &["1:37 binds[1]: port 1 is bound twice; first on line 1"],
     ),
+    (
+        "binds: [{port: 1, listeners: [{}]}, {port: 1, address: 127.0.0.1, listeners: [{}]}]\n",
+        &["1:37 binds[1]: port 1 is bound twice; first on line 1"],
+    ),
+    ("binds: [{port: 0, listeners: [{}]}, {port: 0, listeners: [{}]}]\n", &[]),
+    (
+        "config: {statsAddr: off}\nbinds: [{port: 15020, listeners: [{}]}, {port: 15000, address: '::1', listeners: [{}]}]\n",
+        &[],
+    ),
+    (
+        "binds:\n- port: 15020\n  listeners: [{}]\n- port: 15000\n  address: 127.0.0.1\n  listeners: [{}]\n",
+        &[
+            "2:3 binds[0]: [::]:15020 is taken by `config.statsAddr`, its default (choose another port, or another `config.statsAddr`; it can be `off`)",
+            "4:3 binds[1]: 127.0.0.1:15000 is taken by `config.adminAddr`, its default (choose another port, or another `config.adminAddr`; it can be `off`)",
+        ],
+    ),
+    (
+        "config:\n  statsAddr: localhost:1\n  readinessAddr: 0.0.0.0:1\n  adminAddr: :15021\nbinds: [{port: 1, listeners: [{}]}]\n",
+        &[
+            "3:18 config.readinessAddr: 0.0.0.0:1 is taken by `config.statsAddr` on line 2 (choose another port, or another `config.statsAddr`; it can be `off`)",
+            "5:9 binds[0]: [::]:1 is taken by `config.statsAddr` on line 2 (choose another port, or another `config.statsAddr`; it can be `off`)",
+        ],
+    ),
+    (
+        "config: {adminAddr: '127.0.0.1:15020'}\nbinds: [{port: 1, listeners: [{}]}]\n",
+        &[
+            "1:21 config.adminAddr: 127.0.0.1:15020 is taken by `config.statsAddr`, its default (choose another port, or another `config.statsAddr`; it can be `off`)",
+        ],
+    ),
     ("a: &x [*x]\n", &["1:8 : the alias stands inside the value that it names"]),
     ("a: 1\n---\nb: 2\n", &["2:1 : a second document begins here; a config is one document"]),
     ("a: !foo 1\n", &["1:9 : tags (`!name`) mean nothing in a config"]),
@@ -299,7 +328,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{policies: {timeout: {request: 5}}}]}]\n",
         &[
-            "1:62 binds[0].listeners[0].policies.timeout.request: expected a string, found the number `5` (put it in quotes)",
+            "1:62 binds[0].listeners[0].policies.timeout.request: not a duration: `5`; a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m",
         ],
     ),
     (

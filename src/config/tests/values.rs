@@ -33,6 +33,35 @@ fn durations_are_read_as_go_writes_them() {
 }
 
 #[test]
+fn a_limit_of_nothing_is_refused_where_it_would_refuse_everything() {
+    let told = |limit: &str| {
+        super::errors(&format!("config: {{limits: {{{limit}}}}}\nbinds: [{{port: 1, listeners: [{{}}]}}]"))
+    };
+    for limit in [
+        "head: 0",
+        "headers: 0",
+        "token: 0",
+        "headTimeout: 0s",
+        "handshakeTimeout: 0",
+        "idleTimeout: '0s'",
+        "connections: 0",
+        "http2Streams: 0",
+        "jwksSize: 0",
+        "jwksKeys: 0",
+        "connectTimeout: 0ms",
+    ] {
+        let told = told(limit);
+        assert_eq!(told.len(), 1, "{limit}: {told:?}");
+        let key = limit.split(':').next().unwrap();
+        assert!(told[0].contains(&format!("config.limits.{key}: 0 would let nothing through")), "{told:?}");
+        assert!(told[0].contains("write a large value"), "{told:?}");
+    }
+    for limit in ["body: 0", "responseTimeout: 0s", "stallTimeout: 0", "streamTimeout: 0s", "connections: 1"] {
+        assert_eq!(told(limit), [""; 0], "{limit}");
+    }
+}
+
+#[test]
 fn sizes_have_binary_units() {
     for (text, bytes) in [("0", 0), ("17", 17), ("17B", 17), ("64KiB", 65_536), ("2MiB", 2 << 20), ("1GiB", 1 << 30)] {
         assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");

@@ -8,8 +8,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// A span of time in Go's spelling: `300ms`, `1.5s`, `5m`, `1h30m`. Never negative; a bare number is refused, since
 /// nobody can see its unit (`0` needs none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize, schemars::JsonSchema)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, schemars::JsonSchema)]
 #[schemars(with = "String")]
 pub struct Duration(pub StdDuration);
 
@@ -25,10 +24,29 @@ impl Duration {
     }
 }
 
-impl TryFrom<String> for Duration {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Duration;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration (a string such as 300ms, 1.5s, 5m or 1h30m)")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+                text.parse().map_err(E::custom)
+            }
+            // a number without quotes is the same text: `0` is good, and of others the unit is missed
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Duration, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Duration, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Duration, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(V)
     }
 }
 
@@ -98,7 +116,7 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
 }
 
 /// A number of bytes: an integer, or a string with a unit such as `64KiB`, `2MiB`, `1GiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Size(pub u64);
 
 impl Size {

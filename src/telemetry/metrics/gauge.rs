@@ -3,6 +3,8 @@
 /// What is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
+    /// Tokens that are remembered.
+    CachedTokens,
     /// How the last attempt to load a config went.
     LastReload,
     /// Which config is in force.
@@ -21,12 +23,21 @@ pub enum Gauge {
 
 impl Gauge {
     /// Every gauge.
-    pub const ALL: [Self; 7] =
-        [Self::LastReload, Self::Generation, Self::Build, Self::Ready, Self::Keys, Self::SkippedKeys, Self::KeysAge];
+    pub const ALL: [Self; 8] = [
+        Self::CachedTokens,
+        Self::LastReload,
+        Self::Generation,
+        Self::Build,
+        Self::Ready,
+        Self::Keys,
+        Self::SkippedKeys,
+        Self::KeysAge,
+    ];
 
     /// Name and help text.
     pub const fn describe(self) -> (&'static str, &'static str) {
         match self {
+            Self::CachedTokens => ("portcullis_jwt_cache_entries", "Tokens in the verified-token cache."),
             Self::LastReload => (
                 "portcullis_config_last_reload_successful",
                 "Whether the last attempt to load a config went well (1) or not (0).",
