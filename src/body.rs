@@ -118,6 +118,11 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// Of what came so far without being a body.
+    pub fn of(bytes: u64) -> Self {
+        Self { bytes: AtomicU64::new(bytes), ..Self::default() }
+    }
+
     /// Bytes that arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -47,14 +47,29 @@ pub async fn decide(
         }
     }
     let mut authentication = authenticate(policies, head, now, tokens);
+    if authentication.pending().is_some() {
+        // rare, and kept out of every request's own future
+        (authentication, now) = Box::pin(with_newer_keys(policies, head, now, tokens, authentication)).await;
+    }
+    authorize(policies, head, place, now, authentication, caller)
+}
+
+/// Judges again whenever keys have come that may change the answer, and tells when that was.
+async fn with_newer_keys(
+    policies: &Policies,
+    head: &Head<'_>,
+    mut now: UnixTime,
+    tokens: &TokenCache,
+    mut authentication: Authentication,
+) -> (Authentication, UnixTime) {
     let mut until = None;
     while let Some(pending) = authentication.pending()
-        && Box::pin(pending.fetched(&mut until)).await
+        && pending.fetched(&mut until).await
     {
         now = UnixTime::now();
         authentication = authenticate(policies, head, now, tokens);
     }
-    authorize(policies, head, place, now, authentication, caller)
+    (authentication, now)
 }
 
 /// The same at one moment, with the keys that are there: for `explain` and `test`.

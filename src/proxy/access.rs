@@ -63,7 +63,6 @@ pub struct Record {
     status: Option<u16>,
     reason: Option<Reason>,
     request_body: Option<Arc<Progress>>,
-    tunnel_bytes: u64,
     response_bytes: u64,
     upstream: Option<Duration>,
     complete: bool,
@@ -91,7 +90,6 @@ impl Record {
             status: None,
             reason: None,
             request_body: None,
-            tunnel_bytes: 0,
             response_bytes: 0,
             upstream: None,
             complete: false,
@@ -162,12 +160,6 @@ impl Record {
         self.response_bytes += bytes as u64;
     }
 
-    /// Bytes that went through the tunnel which the request began, from the client and to it.
-    pub fn tunnelled(&mut self, from_client: u64, to_client: u64) {
-        self.tunnel_bytes += from_client;
-        self.response_bytes += to_client;
-    }
-
     /// The answer's last byte was handed to the connection.
     pub fn completed(&mut self) {
         self.complete = true;
@@ -196,7 +188,7 @@ impl Drop for Record {
         if self.status.is_none() || !self.complete {
             self.line.bare(field::END, b"aborted");
         }
-        let bytes_in = self.request_body.as_ref().map_or(self.tunnel_bytes, |body| body.bytes());
+        let bytes_in = self.request_body.as_ref().map_or(0, |body| body.bytes());
         self.line.number(field::BYTES_IN, bytes_in);
         self.line.number(field::BYTES_OUT, self.response_bytes);
         self.line.duration(field::DURATION, duration);

@@ -1,5 +1,6 @@
 //! Bytes both ways between a client and a backend that have agreed to speak something else, and how many they were.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::access::Record;
+use crate::body::Progress;
 
 /// What moved so far.
 #[derive(Debug, Default)]
@@ -55,7 +57,8 @@ impl Tunnel {
 
     /// Ends the record of the request that the tunnel began with.
     pub(super) fn tell(self, mut record: Record) {
-        record.tunnelled(self.from_client.into_inner(), self.from_backend.into_inner());
+        record.watch(Arc::new(Progress::of(self.from_client.into_inner())));
+        record.sent(usize::try_from(self.from_backend.into_inner()).unwrap_or(usize::MAX));
         record.completed();
     }
 }
