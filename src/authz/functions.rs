@@ -3,6 +3,7 @@
 //! Names that begin with `@` can't be written: the compiler puts them in place of what was (see [`lower`](super::lower)).
 //! A function that could make much out of little (`replace`, `join`, a regex from a variable) is bounded here.
 
+mod lookup;
 mod values;
 
 use std::sync::{Arc, LazyLock};
@@ -10,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use cel::common::functions::Function;
 use cel::common::types::{
     BYTES_TYPE, CelBool, CelBytes, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, Kind, LIST_TYPE, MAP_TYPE,
     STRING_TYPE,
@@ -58,7 +60,10 @@ fn build() -> Result<Env, DeclarationError> {
     env.add_overload("@replace", "replace_n", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE, INT_TYPE], replace)?;
     env.add_overload("@join", "join", vec![LIST_TYPE], join)?;
     env.add_overload("@join", "join_with", vec![LIST_TYPE, STRING_TYPE], join)?;
-    env.add_overload("claim", "claim", vec![DYN_TYPE, LIST_TYPE], claim)?;
+    env.add_overload("claim", "claim", vec![DYN_TYPE, LIST_TYPE], lookup::claim)?;
+    for (name, function) in [("@at", lookup::at as Function), ("@maybe", lookup::maybe), ("@has", lookup::has)] {
+        env.add_overload(name, name, vec![DYN_TYPE, DYN_TYPE], function)?;
+    }
     env.add_overload("cidr", "cidr", vec![STRING_TYPE], cidr)?;
     env.add_overload("ip", "ip", vec![STRING_TYPE], ip)?;
     env.add_overload("string", "ip_to_string", vec![IP.to_owned()], ip_text)?;
@@ -139,7 +144,7 @@ fn bytes_arg<'x>(args: &'x [CowVal<'_, '_>], at: usize) -> Result<&'x [u8], Exec
 fn is_member(value: &dyn Val, of: &dyn Val) -> Result<bool, ExecutionError> {
     if let Some(list) = of.downcast_ref::<CelList>() {
         json::charge_cheap(list.inner().len() as i64)?;
-        return Ok(list.inner().iter().any(|item| json::equal(item.as_ref(), value)));
+        return json::any_equal(list.inner().iter().map(AsRef::as_ref), value);
     }
     match of.as_container() {
         Some(container) => container.contains(value),
@@ -178,7 +183,7 @@ fn claim_contains<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn equal<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    bool(json::equal(arg(&args, 0)?, arg(&args, 1)?))
+    bool(json::equal(arg(&args, 0)?, arg(&args, 1)?)?)
 }
 
 /// What a comprehension runs over, paid for: each element by the weight of what is done to it.
@@ -253,26 +258,6 @@ fn join<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
         joined.push_str(text.inner());
     }
     string(joined)
-}
-
-/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token.
-fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let mut at = arg(&args, 0)?.clone_as_boxed();
-    let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
-    while let Some(step) = path.next() {
-        if step.get_type().kind() != Kind::String {
-            return fail("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
-        }
-        let found = match at.get_type().kind() {
-            Kind::Map => at.as_indexer().and_then(|map| map.get(step).ok()).map(CowVal::into_owned),
-            _ => None,
-        };
-        match found {
-            Some(found) => at = found,
-            None => return Ok(CowVal::Borrowed(&json::NULL)),
-        }
-    }
-    Ok(CowVal::Owned(at))
 }
 
 fn cidr<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {

@@ -18,7 +18,7 @@ use cel::common::value::Val;
 use cel_interpreter as cel;
 
 pub(super) use self::tree::depth;
-use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, nodes, path};
+use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, lookup, nodes, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
 use super::names;
@@ -299,8 +299,7 @@ impl Walk<'_> {
         }
         if operand.ty == Ty::Headers {
             self.note_read(operand.name.as_deref(), &field, true);
-            let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
-            return Node::new(call(id, op::INDEX, vec![operand.expr, key]), Ty::String);
+            return Node::new(lookup(id, op::INDEX, operand.expr, field), Ty::String);
         }
         self.check_selectable(&operand);
         let ty = match operand.ty {
@@ -309,8 +308,11 @@ impl Walk<'_> {
             _ => Ty::Dyn,
         };
         let claim = operand.claim;
+        if operand.ty.may_be_optional() {
+            return Node { claim, ..Node::new(lookup(id, "@at", operand.expr, field), ty) };
+        }
         let select = SelectExpr { operand: Box::new(operand.expr), field, test: false };
-        Node { expr: IdedExpr { id, expr: Expr::Select(select) }, ty, claim, name: None }
+        Node { claim, ..Node::new(IdedExpr { id, expr: Expr::Select(select) }, ty) }
     }
 
     fn note_read(&mut self, name: Option<&str>, field: &str, header: bool) {
@@ -336,9 +338,8 @@ impl Walk<'_> {
         if operand.claim || operand.ty == Ty::Headers {
             self.note_read(operand.name.as_deref(), &field, operand.ty == Ty::Headers);
         }
-        let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
-        let claim = operand.claim;
-        Node { claim, ..Node::new(call(id, op::INDEX, vec![operand.expr, key]), ty) }
+        let (claim, name) = (operand.claim, if operand.ty.may_be_optional() { "@at" } else { op::INDEX });
+        Node { claim, ..Node::new(lookup(id, name, operand.expr, field), ty) }
     }
 
     fn check_selectable(&mut self, operand: &Node) {
@@ -358,6 +359,9 @@ impl Walk<'_> {
             self.check_selectable(&operand);
         }
         self.note_test(&operand, &select.field);
+        if operand.ty.may_be_optional() {
+            return Node::new(lookup(id, "@has", operand.expr, select.field), Ty::Bool);
+        }
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         Node::new(IdedExpr { id, expr: Expr::Select(select) }, Ty::Bool)
     }

@@ -5,6 +5,9 @@
 
 mod views;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use cel::common::types::{CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
@@ -91,12 +94,20 @@ pub(super) struct View<'a> {
     path: CelString<'a>,
     method: CelString<'a>,
     host: CelString<'a>,
+    scopes: OnceLock<Option<Vec<&'a str>>>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(vars: &'a Vars<'a>) -> Self {
         let head = vars.head;
-        Self { vars, path: head.path.into(), method: head.method.as_str().into(), host: head.host.into() }
+        let (path, method, host) = (head.path.into(), head.method.as_str().into(), head.host.into());
+        Self { vars, path, method, host, scopes: OnceLock::new() }
+    }
+
+    /// Found once for all rules: a long claim has thousands of words.
+    fn scopes(&self) -> Option<&[&'a str]> {
+        let Some(subject) = &self.vars.subject else { return Some(&[]) };
+        self.scopes.get_or_init(|| scopes(subject)).as_deref()
     }
 
     /// The value of a whole name, or `None` when there is none for this request.
@@ -129,7 +140,7 @@ impl<'a> View<'a> {
                 Some(subject) => CowVal::owned(JsonMap::new(subject.claims)),
                 None => CowVal::owned(Anonymous),
             },
-            names::SCOPES => strings(scopes(subject.as_ref()).into_iter()),
+            names::SCOPES => strings(self.scopes()?.iter().copied()),
             "jwtAuth.provider" => text(subject.as_ref()?.provider),
             "jwtAuth.kid" => text(subject.as_ref()?.kid?),
             "jwtAuth.alg" => text(subject.as_ref()?.alg),
@@ -160,8 +171,23 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Why [`View::get`] has nothing under a name that is there: such a name is not absent.
+    pub(super) fn why_unreadable(&self, name: &str) -> Option<&'static str> {
+        let subject = self.vars.subject.as_ref()?;
+        let year = "no time between the years 1 and 9999";
+        match name {
+            "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
+            "jwtAuth.token.expiresAt" => subject.expires_at.map(|_| year),
+            names::SCOPES => Some("a claim of `splitClaims` is neither a string nor a list of strings"),
+            _ => None,
+        }
+    }
+
     /// Why [`View::get`] has nothing under a name, in words for the rule's author.
     pub(super) fn why_missing(&self, name: &str) -> String {
+        if let Some(why) = self.why_unreadable(name) {
+            return format!("`{}`: {why}", if name == names::SCOPES { "scopes(jwt)" } else { name });
+        }
         if name.starts_with("apiKey.") && self.vars.api_key.is_none() {
             return format!("`{name}` needs an API key, and this request came without an accepted one");
         }
@@ -189,23 +215,24 @@ fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     rest.split('.').try_fold(claims.get(first)?, |value, step| value.as_object()?.get(step))
 }
 
-/// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings.
-fn scopes<'a>(subject: Option<&Subject<'a>>) -> Vec<&'a str> {
+/// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings. `None`
+/// for a claim that holds no words: it may hold what a deny looks for.
+fn scopes<'a>(subject: &Subject<'a>) -> Option<Vec<&'a str>> {
+    let mut seen = HashSet::new();
     let mut words: Vec<&'a str> = Vec::new();
-    let Some(subject) = subject else { return words };
     let mut add = |word: &'a str| {
-        if !words.contains(&word) {
+        if seen.insert(word) {
             words.push(word);
         }
     };
     for value in subject.split_claims.iter().filter_map(|name| subject.claims.get(name)) {
         match value {
             Value::String(text) => text.split(' ').filter(|word| !word.is_empty()).for_each(&mut add),
-            Value::Array(items) => items.iter().filter_map(Value::as_str).for_each(&mut add),
-            _ => {}
+            Value::Array(items) => items.iter().try_for_each(|item| item.as_str().map(&mut add))?,
+            _ => return None,
         }
     }
-    words
+    Some(words)
 }
 
 fn uri(head: &Head<'_>) -> String {

@@ -86,7 +86,7 @@ impl Walk<'_> {
                 if let (true, Some(key)) = (a.claim || a.ty == Ty::Headers, literal(&b.expr)) {
                     self.note_read(a.name.as_deref(), key, a.ty == Ty::Headers);
                 }
-                let claim = a.claim;
+                let (claim, name) = (a.claim, if a.ty.may_be_optional() { "@at" } else { name });
                 Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             (op::OPT_INDEX | op::OPT_SELECT, [a, b]) => {
@@ -98,7 +98,7 @@ impl Walk<'_> {
                     whole = a.name.as_deref().map(|name| format!("{name}.{field}"));
                 }
                 let claim = a.claim;
-                Node { claim, name: whole, ..Node::new(rebuild(id, name, nodes), Ty::Optional) }
+                Node { claim, name: whole, ..Node::new(rebuild(id, "@maybe", nodes), Ty::Optional) }
             }
             _ => {
                 let expr = rebuild(id, name, nodes);

@@ -57,6 +57,11 @@ pub(super) fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
 }
 
+/// A call that looks up a field.
+pub(super) fn lookup(id: u64, name: &str, of: IdedExpr, field: String) -> IdedExpr {
+    call(id, name, vec![of, IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) }])
+}
+
 pub(super) fn rebuild(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
     call(id, name, nodes.into_iter().map(|node| node.expr).collect())
 }
