@@ -1,8 +1,8 @@
 //! One CEL expression: compiled and checked when the config is loaded, evaluated against a request.
 //!
 //! Compiling refuses whatever can be known to be wrong (issue by issue in [`lower`](super::lower)), reports all of it
-//! with its place, and can neither panic nor overflow the stack, whatever the text. An evaluation is bounded in steps,
-//! and a panic in it is a failed evaluation.
+//! with its place, and can neither panic nor overflow the stack, whatever the text. An evaluation is bounded in steps
+//! and in what it makes, and a panic in it is a failed evaluation.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,7 +19,7 @@ use cel_interpreter as cel;
 use super::lower::{self, Constant};
 use super::names::Sight;
 use super::vars::{Vars, View};
-use super::{functions, json, steps};
+use super::{budget, functions, json};
 
 /// The longest source that is taken, in bytes.
 pub const MAX_SOURCE: usize = 4096;
@@ -105,6 +105,8 @@ pub enum EvalError {
     Result(String),
     /// The step limit was reached.
     Steps,
+    /// The evaluation would have made more than it may.
+    Size,
     /// The engine panicked. A defect, and never an answer.
     Panicked,
 }
@@ -113,7 +115,8 @@ impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(text) | Self::Type(text) | Self::Function(text) | Self::Result(text) => f.write_str(text),
-            Self::Steps => write!(f, "the evaluation takes more than {} steps", steps::LIMIT),
+            Self::Steps => write!(f, "the evaluation takes more than {} steps", budget::STEPS),
+            Self::Size => f.write_str("the evaluation makes more than 1 MiB of values"),
             Self::Panicked => f.write_str("the evaluation broke off"),
         }
     }
@@ -199,7 +202,7 @@ impl Expression {
         view: &View<'_>,
         finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
     ) -> Result<T, EvalError> {
-        steps::start();
+        budget::start();
         let names = Names { view, constants: &self.constants };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(functions::env());
@@ -209,10 +212,10 @@ impl Expression {
                 Err(error) => Err(explain(error, view)),
             }
         }));
-        if steps::exhausted() {
-            return Err(EvalError::Steps);
+        match budget::spent() {
+            Some(spent) => Err(spent),
+            None => outcome.unwrap_or(Err(EvalError::Panicked)),
         }
-        outcome.unwrap_or(Err(EvalError::Panicked))
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use self::containers::JsonList;
 pub(super) use self::containers::{Elements, JsonMap, key};
-use super::steps;
+use super::budget;
 
 pub(super) static NULL: CelNull = CelNull;
 
@@ -64,6 +64,8 @@ fn number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
 /// A CEL value as JSON: timestamps in RFC 3339, durations in seconds (`1.5s`), bytes in base64, an absent optional as
 /// null. `None` for what JSON has no form for (NaN, a type, a value of our own).
 pub(super) fn to_json(val: &dyn Val) -> Option<Value> {
+    let length = val.downcast_ref::<CelString>().map_or(0, |text| text.inner().len());
+    budget::making(length).ok()?;
     Some(match val.get_type().kind() {
         Kind::NullType => Value::Null,
         Kind::Boolean => (*val.downcast_ref::<CelBool>()?.inner()).into(),
@@ -116,6 +118,10 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
             },
             _ => Ok(a.equals(b)),
         },
+        (Kind::String, Kind::String) => {
+            budget::reading(a.downcast_ref::<CelString>().map_or(0, |text| text.inner().len()))?;
+            Ok(a.equals(b))
+        }
         _ => Ok(a.equals(b)),
     }
 }
@@ -133,20 +139,22 @@ pub(super) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dy
     failed.map_or(Ok(false), Err)
 }
 
-fn size(val: &dyn Val) -> Result<i64, ExecutionError> {
-    val.as_sizer().map(|sizer| *sizer.size().inner()).ok_or(ExecutionError::MissingArgumentOrTarget)
+/// How many elements a list or a map has; none for anything else.
+pub(super) fn size(val: &dyn Val) -> usize {
+    val.as_sizer().map_or(0, |sizer| usize::try_from(*sizer.size().inner()).unwrap_or(0))
 }
 
-fn items<'b, 'v>(val: &'b (dyn Val + 'v)) -> Result<Box<dyn Items<'b, 'v> + 'b>, ExecutionError> {
+/// The elements of a list, or the keys of a map.
+pub(super) fn items<'b, 'v>(val: &'b (dyn Val + 'v)) -> Result<Box<dyn Items<'b, 'v> + 'b>, ExecutionError> {
     Ok(val.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter())
 }
 
 fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
-    let len = size(a)?;
-    if len != size(b)? {
+    let len = size(a);
+    if len != size(b) {
         return Ok(false);
     }
-    charge_cheap(len)?;
+    budget::glances(len)?;
     let (mut left, mut right) = (items(a)?, items(b)?);
     while let (Some(left), Some(right)) = (left.next(), right.next()) {
         if !equal(left, right)? {
@@ -158,11 +166,11 @@ fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
 
 /// A value that differs decides over one that can't be read, wherever they stand: the engine's maps have no order.
 fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
-    let len = size(a)?;
-    if len != size(b)? {
+    let len = size(a);
+    if len != size(b) {
         return Ok(false);
     }
-    charge_cheap(len)?;
+    budget::glances(len)?;
     let no_indexer = ExecutionError::MissingArgumentOrTarget;
     let (left, right) = a.as_indexer().zip(b.as_indexer()).ok_or(no_indexer)?;
     let mut keys = items(a)?;
@@ -180,9 +188,4 @@ fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
         }
     }
     failed.map_or(Ok(true), Err)
-}
-
-/// Looking at an element costs a fraction of what running an expression over it does.
-pub(super) fn charge_cheap(elements: i64) -> Result<(), ExecutionError> {
-    steps::charge(1 + usize::try_from(elements).unwrap_or(0) / 8)
 }

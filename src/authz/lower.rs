@@ -18,7 +18,7 @@ use cel::common::value::Val;
 use cel_interpreter as cel;
 
 pub(super) use self::tree::depth;
-use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, lookup, nodes, path};
+use self::tree::{article, call, copied, dotted, is_plain, is_word, list, literal_type, lookup, nodes, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
 use super::names;
@@ -177,7 +177,7 @@ impl Walk<'_> {
             Expr::Select(select) => self.select(id, select, depth),
             Expr::Call(call) => self.call(id, call, depth),
             Expr::List(list) => {
-                let elements = list.elements.into_iter().map(|element| self.expr(element, depth + 1).expr).collect();
+                let elements = list.elements.into_iter().map(|element| copied(self.expr(element, depth + 1))).collect();
                 let list = ListExpr::new_with_optionals(elements, list.optional_indices);
                 Node::new(IdedExpr { id, expr: Expr::List(list) }, Ty::List)
             }
@@ -189,8 +189,8 @@ impl Walk<'_> {
                         if !matches!(key.ty, Ty::Dyn | Ty::Claim | Ty::String | Ty::Int | Ty::Uint | Ty::Bool) {
                             self.fault(&key.expr, format!("a {} can't be a map's key", key.ty.name()), None);
                         }
-                        entry.key = key.expr;
-                        entry.value = self.expr(value, depth + 1).expr;
+                        entry.key = copied(key);
+                        entry.value = copied(self.expr(value, depth + 1));
                     }
                 }
                 Node::new(IdedExpr { id, expr: Expr::Map(map) }, Ty::Map)
@@ -405,7 +405,7 @@ impl Walk<'_> {
         self.bound.pop();
         let result = self.expr(written.result, depth + 1);
         self.bound.pop();
-        let range_id = range.expr.id;
+        let (range_id, result_ty) = (range.expr.id, result.ty);
         // A long body costs more for each element than a short one.
         let weight = LiteralValue::Int((1 + nodes(&step.expr) as i64 / 12).into());
         let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
@@ -414,11 +414,11 @@ impl Walk<'_> {
             iter_var: written.iter_var,
             iter_var2: written.iter_var2,
             accu_var: written.accu_var,
-            accu_init: init.expr,
+            accu_init: if binding { copied(init) } else { init.expr },
             loop_cond: cond.expr,
             loop_step: step.expr,
-            result: result.expr,
+            result: if binding { copied(result) } else { result.expr },
         };
-        Node::new(IdedExpr { id, expr: Expr::Comprehension(Box::new(lowered)) }, result.ty)
+        Node::new(IdedExpr { id, expr: Expr::Comprehension(Box::new(lowered)) }, result_ty)
     }
 }

@@ -1,6 +1,7 @@
 //! Tables of rules, requests and claims, and the properties that hold for all of them.
 
 mod absence;
+mod bounds;
 mod load;
 mod properties;
 mod table;

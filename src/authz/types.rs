@@ -67,6 +67,16 @@ impl Ty {
         !matches!(self, T::Dyn | T::Claim | T::Jwt | T::Record | T::Headers | T::List | T::Map | T::Optional)
     }
 
+    /// Whether all values of this type are small.
+    pub(super) fn is_small(self) -> bool {
+        self.is_number() || matches!(self, T::Bool | T::Null | T::Timestamp | T::Duration | T::Type | T::Cidr | T::Ip)
+    }
+
+    /// Whether a value of this type may be a text.
+    pub(super) fn may_be_text(self) -> bool {
+        matches!(self, T::Dyn | T::Claim | T::String | T::Bytes)
+    }
+
     /// Whether a value of this type may be an optional, through which CEL selects.
     pub(super) fn may_be_optional(self) -> bool {
         matches!(self, T::Dyn | T::Optional)

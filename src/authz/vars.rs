@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use self::views::{Anonymous, Headers, Record};
 use super::json::{self, JsonMap};
-use super::{functions, names};
+use super::{budget, functions, names};
 use crate::request::{Head, UnixTime};
 
 /// The accepted token, as rules see it.
@@ -94,7 +94,7 @@ pub(super) struct View<'a> {
     path: CelString<'a>,
     method: CelString<'a>,
     host: CelString<'a>,
-    scopes: OnceLock<Option<Vec<&'a str>>>,
+    scopes: OnceLock<Option<CelList<'a>>>,
 }
 
 impl<'a> View<'a> {
@@ -104,10 +104,13 @@ impl<'a> View<'a> {
         Self { vars, path, method, host, scopes: OnceLock::new() }
     }
 
-    /// Found once for all rules: a long claim has thousands of words.
-    fn scopes(&self) -> Option<&[&'a str]> {
-        let Some(subject) = &self.vars.subject else { return Some(&[]) };
-        self.scopes.get_or_init(|| scopes(subject)).as_deref()
+    /// Made once for all rules: a long claim has thousands of words.
+    fn scopes(&self) -> Option<&CelList<'a>> {
+        let found = || match &self.vars.subject {
+            Some(subject) => scopes(subject).map(|words| list(words.into_iter())),
+            None => Some(CelList::default()),
+        };
+        self.scopes.get_or_init(found).as_ref()
     }
 
     /// The value of a whole name, or `None` when there is none for this request.
@@ -124,7 +127,11 @@ impl<'a> View<'a> {
             "request.headers" => CowVal::owned(Headers::new(head.headers, false)),
             names::REQUEST_LINES => CowVal::owned(Headers::new(head.headers, true)),
             "request.query" => text(head.query.unwrap_or_default()),
-            "request.uri" => CowVal::owned(CelString::from(uri(head))),
+            "request.uri" => {
+                let uri = uri(head);
+                budget::making(uri.len()).ok()?;
+                CowVal::owned(CelString::from(uri))
+            }
             "request.port" => CowVal::owned(CelInt::from(i64::from(head.port))),
             "request.authority" => text(head.authority()),
             "request.scheme" => text(head.scheme.as_str()),
@@ -135,12 +142,12 @@ impl<'a> View<'a> {
             "source.tls.sni" => text(tls?.sni.as_deref()?),
             "source.tls.subject" => text(tls?.subject.as_deref()?),
             "source.tls.spiffeId" => text(tls?.spiffe_id.as_deref()?),
-            "source.tls.sans" => strings(tls?.sans.iter().map(String::as_str)),
+            "source.tls.sans" => CowVal::owned(list(tls?.sans.iter().map(String::as_str))),
             "jwt" => match subject {
                 Some(subject) => CowVal::owned(JsonMap::new(subject.claims)),
                 None => CowVal::owned(Anonymous),
             },
-            names::SCOPES => strings(self.scopes()?.iter().copied()),
+            names::SCOPES => CowVal::Borrowed(self.scopes()?),
             "jwtAuth.provider" => text(subject.as_ref()?.provider),
             "jwtAuth.kid" => text(subject.as_ref()?.kid?),
             "jwtAuth.alg" => text(subject.as_ref()?.alg),
@@ -259,8 +266,6 @@ fn text<'b>(text: &'b str) -> CowVal<'b, 'b> {
     CowVal::owned(CelString::from(text))
 }
 
-fn strings<'b>(texts: impl Iterator<Item = &'b str>) -> CowVal<'b, 'b> {
-    CowVal::owned(CelList::from(
-        texts.map(|text| Box::new(CelString::from(text)) as Box<dyn Val + 'b>).collect::<Vec<_>>(),
-    ))
+fn list<'b>(texts: impl Iterator<Item = &'b str>) -> CelList<'b> {
+    CelList::from(texts.map(|text| Box::new(CelString::from(text)) as Box<dyn Val + 'b>).collect::<Vec<_>>())
 }

@@ -8,7 +8,7 @@ use cel::common::types::{CelOptional, Kind};
 use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
 
-use super::{Answer, Args, arg, bool, fail, json};
+use super::{Answer, Args, arg, bool, budget, fail, grow, json};
 
 /// What is looked into.
 enum Operand<'b, 'v> {
@@ -20,17 +20,21 @@ enum Operand<'b, 'v> {
     Empty,
 }
 
-fn open<'b, 'v>(of: CowVal<'b, 'v>) -> Operand<'b, 'v> {
-    match of {
+fn open<'b, 'v>(of: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, ExecutionError> {
+    Ok(match of {
         CowVal::Borrowed(val) => match val.downcast_ref::<CelOptional>() {
             None => Operand::Plain(CowVal::Borrowed(val)),
             Some(optional) => optional.option().map_or(Operand::Empty, |val| Operand::Held(CowVal::Borrowed(val))),
         },
         CowVal::Owned(val) => match val.downcast_ref::<CelOptional>().map(|optional| optional.option()) {
             None => Operand::Plain(CowVal::Owned(val)),
-            Some(held) => held.map_or(Operand::Empty, |val| Operand::Held(CowVal::Owned(val.clone_as_boxed()))),
+            Some(None) => Operand::Empty,
+            Some(Some(held)) => {
+                budget::copying(held)?;
+                Operand::Held(CowVal::Owned(held.clone_as_boxed()))
+            }
         },
-    }
+    })
 }
 
 /// The field or element, or `None` where there is none.
@@ -51,14 +55,14 @@ fn element<'b, 'v>(of: CowVal<'b, 'v>, key: &dyn Val) -> Answer<'b, 'v> {
         CowVal::Borrowed(val) => val.as_indexer().ok_or_else(|| no_container(val))?.get(key),
         CowVal::Owned(val) => {
             let found = val.as_indexer().ok_or_else(|| no_container(val.as_ref()))?.get(key)?;
-            Ok(CowVal::Owned(found.into_owned()))
+            Ok(CowVal::Owned(grow::paid_copy(found)?.into_owned()))
         }
     }
 }
 
 fn optional<'b, 'v>(found: Option<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
     Ok(CowVal::owned(match found {
-        Some(found) => CelOptional::of(found.into_owned()),
+        Some(found) => CelOptional::of(grow::paid_copy(found)?.into_owned()),
         None => CelOptional::none(),
     }))
 }
@@ -70,7 +74,7 @@ fn operand_and_key<'b, 'v>(args: Args<'b, 'v>) -> Result<[CowVal<'b, 'v>; 2], Ex
 /// `a.b` and `a[b]`, where `a` may be an optional; then the result is one as well.
 pub(super) fn at<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of) {
+    match open(of)? {
         Operand::Plain(of) => element(of, key.as_ref()),
         Operand::Held(of) => optional(find(of, key.as_ref())?),
         Operand::Empty => optional(None),
@@ -80,7 +84,7 @@ pub(super) fn at<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 /// `a.?b` and `a[?b]`.
 pub(super) fn maybe<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of) {
+    match open(of)? {
         Operand::Plain(of) | Operand::Held(of) => optional(find(of, key.as_ref())?),
         Operand::Empty => optional(None),
     }
@@ -89,7 +93,7 @@ pub(super) fn maybe<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 /// `has(a.b)`, where `a` may be an optional.
 pub(super) fn has<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of) {
+    match open(of)? {
         Operand::Plain(of) | Operand::Held(of) => bool(find(of, key.as_ref())?.is_some()),
         Operand::Empty => bool(false),
     }

@@ -9,8 +9,8 @@ use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
 use serde_json::{Map, Value};
 
-use super::super::steps;
-use super::{borrowed, charge_cheap, equal};
+use super::super::budget;
+use super::{borrowed, equal};
 
 /// A JSON array.
 #[derive(Debug)]
@@ -99,14 +99,13 @@ impl Adder for JsonList<'_> {
                 list.push(item.clone_as_boxed());
             }
         }
-        steps::charge(list.len())?;
         Ok(CowVal::owned(CelList::from(list)))
     }
 }
 
 impl Container for JsonList<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        charge_cheap(self.items.len() as i64)?;
+        budget::glances(self.items.len())?;
         // A string is what is nearly always asked for: compared in place, without a CEL value for each element.
         if let Some(text) = value.downcast_ref::<CelString>() {
             return Ok(self.items.iter().any(|item| item.as_str() == Some(text.inner())));

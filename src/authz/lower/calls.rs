@@ -7,11 +7,20 @@ use cel_interpreter as cel;
 use super::super::functions;
 use super::super::types::{MACROS, SIGNATURES, Signature, Ty};
 use super::super::{macros, names};
-use super::tree::{article, call, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method};
+use super::tree::{article, call, copied, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method, wrap};
 use super::{Constant, Node, Walk};
 
 /// First parts of functions' names.
 const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
+
+/// Functions of the engine whose result may be about as large as what they are given.
+const MAKING: &[&str] =
+    &["string", "bytes", "lowerAscii", "upperAscii", "trim", "reverse", "substring", "charAt", "strings.quote"];
+
+/// What a call makes, paid for.
+fn made(id: u64, expr: IdedExpr, ty: Ty) -> Node {
+    Node::new(call(id, "@made", vec![expr]), ty)
+}
 
 impl Walk<'_> {
     pub(super) fn call(&mut self, id: u64, written: CallExpr, depth: usize) -> Node {
@@ -148,6 +157,7 @@ impl Walk<'_> {
                 if let Some(first) = nodes.first_mut() {
                     let taken = std::mem::replace(first, Node::new(IdedExpr::default(), Ty::Dyn));
                     *first = self.folded(taken);
+                    self.read(first);
                 }
                 Node::new(rebuild_method(id, name, nodes), ty)
             }
@@ -204,19 +214,43 @@ impl Walk<'_> {
                 let key = nodes.into_iter().nth(1).map(|node| node.expr).unwrap_or_default();
                 Node::new(call(id, op::INDEX, vec![of, key]), ty)
             }
-            "replace" => Node::new(rebuild(id, "@replace", nodes), ty),
-            "join" => Node::new(rebuild(id, "@join", nodes), ty),
+            "replace" | "join" | "split" | "indexOf" | "lastIndexOf" => {
+                Node::new(rebuild(id, &format!("@{name}"), nodes), ty)
+            }
             "format" if text(0).is_none() => {
                 self.fault_at(offset, "`format` needs its pattern written out", None);
                 Node::new(rebuild_method(id, name, nodes), ty)
             }
+            "format" => {
+                let mut nodes = nodes;
+                if let Some(shown) = nodes.get_mut(1) {
+                    wrap(&mut shown.expr, "@shown");
+                }
+                made(id, rebuild_method(id, name, nodes), ty)
+            }
             "orValue" | "value" | "or" | "dyn" | "optional.of" | "optional.ofNonZeroValue" => {
                 let claim = nodes.iter().any(|node| node.claim);
+                let nodes = match name.starts_with("optional.") {
+                    true => nodes
+                        .into_iter()
+                        .map(|node| Node { claim: node.claim, ..Node::new(copied(node), Ty::Dyn) })
+                        .collect(),
+                    false => nodes,
+                };
                 let expr = if method { rebuild_method(id, name, nodes) } else { rebuild(id, name, nodes) };
                 Node { claim, ..Node::new(expr, ty) }
             }
-            _ if method => Node::new(rebuild_method(id, name, nodes), ty),
-            _ => Node::new(rebuild(id, name, nodes), ty),
+            _ => {
+                let mut nodes = nodes;
+                if let Some(first) = nodes.first_mut() {
+                    self.read(first);
+                }
+                let expr = if method { rebuild_method(id, name, nodes) } else { rebuild(id, name, nodes) };
+                match MAKING.contains(&name) {
+                    true => made(id, expr, ty),
+                    false => Node::new(expr, ty),
+                }
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use cel_interpreter as cel;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::json::{self, Elements, NULL};
-use super::super::names;
+use super::super::{budget, names};
 use super::View;
 
 /// `jwt`, `jwtAuth`, `basicAuth` and `apiKey` of a request without an accepted credential of that kind: equal to null, with no field, and no field to read.
@@ -231,6 +231,7 @@ impl Indexer for Headers<'_> {
             joined.push(',');
             joined.push_str(line(value)?);
         }
+        budget::making(joined.len())?;
         Ok(CowVal::owned(CelString::from(joined)))
     }
 
