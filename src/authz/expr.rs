@@ -202,26 +202,43 @@ impl Expression {
         view: &View<'_>,
         finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
     ) -> Result<T, EvalError> {
-        budget::start();
-        let names = Names { view, constants: &self.constants };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut context = Context::with_env(functions::env());
-            context.set_variable_resolver(&names);
-            match Value::resolve_val(&self.ast, &context) {
-                Ok(val) => finish(val),
-                Err(error) => Err(explain(error, view)),
-            }
-        }));
-        match budget::spent() {
-            Some(spent) => Err(spent),
-            None => outcome.unwrap_or(Err(EvalError::Panicked)),
+        let names = Names { view: Some(view), constants: &self.constants };
+        run(&self.ast, &names, finish)
+    }
+}
+
+/// Evaluates what reads nothing.
+pub(super) fn evaluate<T>(
+    ast: &IdedExpr,
+    constants: &[Constant],
+    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+) -> Result<T, EvalError> {
+    run(ast, &Names { view: None, constants }, finish)
+}
+
+fn run<T>(
+    ast: &IdedExpr,
+    names: &Names<'_, '_>,
+    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+) -> Result<T, EvalError> {
+    budget::start();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut context = Context::with_env(functions::env());
+        context.set_variable_resolver(names);
+        match Value::resolve_val(ast, &context) {
+            Ok(val) => finish(val),
+            Err(error) => Err(explain(error, names.view)),
         }
+    }));
+    match budget::spent() {
+        Some(spent) => Err(spent),
+        None => outcome.unwrap_or(Err(EvalError::Panicked)),
     }
 }
 
 /// What the engine asks for names.
 struct Names<'s, 'a> {
-    view: &'s View<'a>,
+    view: Option<&'s View<'a>>,
     constants: &'s [Constant],
 }
 
@@ -230,15 +247,18 @@ impl VariableResolver for Names<'_, '_> {
         if let Some(at) = name.strip_prefix('@').and_then(|at| at.parse::<usize>().ok()) {
             return self.constants.get(at).map(|constant| CowVal::Borrowed(constant.val()));
         }
-        self.view.get(name)
+        self.view?.get(name)
     }
 }
 
 /// The engine's error in words that name types and names, and never a value of the request.
-fn explain(error: ExecutionError, view: &View<'_>) -> EvalError {
+fn explain(error: ExecutionError, view: Option<&View<'_>>) -> EvalError {
     use ExecutionError as E;
     match error {
-        E::UndeclaredReference(name) => EvalError::Missing(view.why_missing(&name)),
+        E::UndeclaredReference(name) => EvalError::Missing(match view {
+            Some(view) => view.why_missing(&name),
+            None => format!("there is no `{}`", printable(&name)),
+        }),
         E::NoSuchKey(key) => EvalError::Missing(format!("there is no `{}`", printable(&key))),
         E::IndexOutOfBounds(_) => EvalError::Missing("the list has no element at that index".to_owned()),
         E::NoSuchOverload(overload) => {

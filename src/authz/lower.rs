@@ -2,18 +2,21 @@
 //! engine lacks or gets wrong.
 //!
 //! What it changes: `request.path` becomes one name; the range of a comprehension is paid for; `contains` on a claim is
-//! no substring test; regexes, addresses and constant lists are made once; `==` and `in` know our lists and maps. What it
-//! refuses: unknown names, what can never hold, and what would take too long.
+//! no substring test; regexes and whatever reads nothing are made once; `==` and `in` know our lists and maps. What it
+//! refuses: unknown names, what can never hold, what always fails, and what would take too long.
 
 mod calls;
+mod constants;
 mod operators;
 mod tree;
+
+use std::collections::BTreeMap;
 
 use cel::common::ast::operators as op;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
 };
-use cel::common::types::CelList;
+use cel::common::types::{CelDuration, CelList, CelTimestamp};
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
@@ -35,6 +38,8 @@ pub(super) enum Constant {
     Pattern(Pattern),
     Cidr(Cidr),
     Ip(Ip),
+    Timestamp(CelTimestamp),
+    Duration(CelDuration),
     List(CelList<'static>),
 }
 
@@ -44,6 +49,8 @@ impl Constant {
             Self::Pattern(pattern) => pattern,
             Self::Cidr(cidr) => cidr,
             Self::Ip(ip) => ip,
+            Self::Timestamp(timestamp) => timestamp,
+            Self::Duration(duration) => duration,
             Self::List(list) => list,
         }
     }
@@ -91,6 +98,7 @@ pub(super) fn lower(expr: IdedExpr, info: &SourceInfo, scope: &Scope<'_>) -> Res
         nested: 0,
         read: Vec::new(),
         tested: Vec::new(),
+        starts: BTreeMap::new(),
     };
     let start = walk.start(&expr);
     let node = walk.expr(expr, 0);
@@ -119,16 +127,27 @@ struct Walk<'s> {
     nested: usize,
     read: Vec<String>,
     tested: Vec<String>,
+    /// Where what is a constant now began, by its id.
+    starts: BTreeMap<u64, usize>,
 }
 
 impl Walk<'_> {
     /// Where an expression begins in the source.
     fn start(&self, expr: &IdedExpr) -> usize {
+        if let Some(start) = self.starts.get(&expr.id) {
+            return *start;
+        }
         let own = self.info.offset_for(expr.id).map(|(start, _)| start as usize);
         let first = match &expr.expr {
             Expr::Select(select) => Some(&*select.operand),
             Expr::Call(CallExpr { target: Some(target), .. }) => Some(&**target),
+            Expr::Comprehension(one) => match &one.iter_range.expr {
+                // What `optMap` binds.
+                Expr::List(list) if list.elements.is_empty() => Some(&one.accu_init),
+                _ => Some(&one.iter_range),
+            },
             Expr::Call(call) if !is_word(&call.func_name) => call.args.first(),
+            Expr::Call(call) => return self.start_of_name(expr.id, &call.func_name),
             _ => None,
         };
         match (first.map(|first| self.start(first)), own) {
@@ -154,6 +173,12 @@ impl Walk<'_> {
     }
 
     fn expr(&mut self, expr: IdedExpr, depth: usize) -> Node {
+        let faults = self.faults.len();
+        let node = self.lowered(expr, depth);
+        if self.faults.len() == faults { self.fold(node) } else { node }
+    }
+
+    fn lowered(&mut self, expr: IdedExpr, depth: usize) -> Node {
         if depth > MAX_DEPTH {
             if !self.faults.iter().any(|fault| fault.message.starts_with("deeper")) {
                 self.fault(

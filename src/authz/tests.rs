@@ -2,6 +2,7 @@
 
 mod absence;
 mod bounds;
+mod constants;
 mod load;
 mod properties;
 mod table;

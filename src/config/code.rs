@@ -55,7 +55,8 @@ codes! {
     /// A file that the config names is not there or can't be read. Relative paths start at the directory that the
     /// gateway runs in.
     NamedFile = "E008" "a file that the config names can't be read",
-    /// The expression does not parse, names something that does not exist, or compares what is never equal.
+    /// The expression does not parse, names something that does not exist, compares what is never equal, or has a part
+    /// that always fails, such as a date that is none.
     Expression = "E009" "a CEL expression that can't be",
     /// The key set has no key that could verify a token, or is no key set.
     Keys = "E010" "no usable keys",

@@ -7,6 +7,7 @@ use cel_interpreter as cel;
 use super::super::functions;
 use super::super::types::{MACROS, SIGNATURES, Signature, Ty};
 use super::super::{macros, names};
+use super::constants::is_time_zone;
 use super::tree::{article, call, copied, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method, wrap};
 use super::{Constant, Node, Walk};
 
@@ -150,6 +151,9 @@ impl Walk<'_> {
     ) -> Node {
         let on_claim = nodes.first().is_some_and(|first| first.claim);
         let text = |at: usize| nodes.get(at).and_then(|node| literal(&node.expr)).map(str::to_owned);
+        if let (Some(text), Some(node)) = (text(1), nodes.get(1)) {
+            self.check_text(name, &text, &node.expr);
+        }
         match name {
             "contains" if on_claim => Node::new(rebuild(id, "@claim_contains", nodes), ty),
             "contains" => {
@@ -174,20 +178,6 @@ impl Walk<'_> {
                     }
                 }
                 Node::new(call(id, "@matches", exprs), ty)
-            }
-            "cidr" | "ip" => {
-                let Some(source) = text(0) else { return Node::new(rebuild(id, name, nodes), ty) };
-                let constant = match name {
-                    "cidr" => source.parse().map(Constant::Cidr),
-                    _ => functions::parse_ip(&source).map(Constant::Ip),
-                };
-                match constant {
-                    Ok(constant) => Node::new(self.constant(id, constant), ty),
-                    Err(message) => {
-                        self.fault_at(offset, format!("{source:?}: {message}"), None);
-                        Node::new(rebuild(id, name, nodes), ty)
-                    }
-                }
             }
             "scopes" => {
                 self.check_is_jwt(offset, name, &nodes);
@@ -251,6 +241,20 @@ impl Walk<'_> {
                     false => Node::new(expr, ty),
                 }
             }
+        }
+    }
+
+    /// What a method wants of a text that is written out, whatever it is called on.
+    fn check_text(&mut self, name: &str, text: &str, at: &IdedExpr) {
+        let message = match name {
+            "containsIP" => functions::parse_ip(text).err(),
+            _ if name.starts_with("get") && !is_time_zone(text) => {
+                Some("not a time zone; write it as \"Europe/Berlin\" or \"+01:00\"".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(message) = message {
+            self.fault(at, format!("{text:?}: {message}"), None);
         }
     }
 
