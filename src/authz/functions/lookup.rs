@@ -99,7 +99,8 @@ pub(super) fn has<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
-/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token.
+/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token. A path leads through objects alone, so the
+/// token has no claim behind anything else.
 pub(super) fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let mut at = CowVal::Owned(arg(&args, 0)?.clone_as_boxed());
     let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
@@ -107,7 +108,11 @@ pub(super) fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
         if step.get_type().kind() != Kind::String {
             return fail("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
         }
-        match find(at, step)? {
+        let found = match at.get_type().kind() {
+            Kind::Map => find(at, step)?,
+            _ => None,
+        };
+        match found {
             Some(found) => at = found,
             None => return Ok(CowVal::Borrowed(&json::NULL)),
         }
