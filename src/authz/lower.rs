@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 
 use cel::common::ast::operators as op;
 use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, SelectExpr, SourceInfo,
 };
 use cel::common::types::{CelDuration, CelList, CelTimestamp};
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
-pub(super) use self::tree::depth;
-use self::tree::{article, call, copied, dotted, is_plain, is_word, list, literal_type, lookup, nodes, path};
+use self::tree::{article, call, copied, dotted, is_plain, is_word, list, literal_type, lookup, nodes};
+pub(super) use self::tree::{depth, parts, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
 use super::names;
@@ -60,7 +60,7 @@ impl Constant {
 struct Node {
     expr: IdedExpr,
     ty: Ty,
-    /// The value is a claim as the token brought it, and no computation's result.
+    /// The value is a claim as the token brought it, or holds one, and is no computation's result.
     claim: bool,
     /// The whole name of the variable or field that this is.
     name: Option<String>,
@@ -202,24 +202,12 @@ impl Walk<'_> {
             Expr::Select(select) => self.select(id, select, depth),
             Expr::Call(call) => self.call(id, call, depth),
             Expr::List(list) => {
-                let elements = list.elements.into_iter().map(|element| copied(self.expr(element, depth + 1))).collect();
-                let list = ListExpr::new_with_optionals(elements, list.optional_indices);
-                Node::new(IdedExpr { id, expr: Expr::List(list) }, Ty::List)
+                let nodes: Vec<Node> = list.elements.into_iter().map(|element| self.expr(element, depth + 1)).collect();
+                let claim = nodes.iter().any(|node| node.claim);
+                let list = ListExpr::new_with_optionals(nodes.into_iter().map(copied).collect(), list.optional_indices);
+                Node { claim, ..Node::new(IdedExpr { id, expr: Expr::List(list) }, Ty::List) }
             }
-            Expr::Map(mut map) => {
-                for entry in &mut map.entries {
-                    if let EntryExpr::MapEntry(entry) = &mut entry.expr {
-                        let (key, value) = (std::mem::take(&mut entry.key), std::mem::take(&mut entry.value));
-                        let key = self.expr(key, depth + 1);
-                        if !matches!(key.ty, Ty::Dyn | Ty::Claim | Ty::String | Ty::Int | Ty::Uint | Ty::Bool) {
-                            self.fault(&key.expr, format!("a {} can't be a map's key", key.ty.name()), None);
-                        }
-                        entry.key = copied(key);
-                        entry.value = copied(self.expr(value, depth + 1));
-                    }
-                }
-                Node::new(IdedExpr { id, expr: Expr::Map(map) }, Ty::Map)
-            }
+            Expr::Map(map) => self.map(id, map, depth),
             Expr::Comprehension(comprehension) => self.comprehension(id, *comprehension, depth),
             Expr::Struct(message) => {
                 let offset = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
@@ -235,6 +223,23 @@ impl Walk<'_> {
                 Node::new(IdedExpr { id, expr: Expr::Literal(LiteralValue::Null) }, Ty::Dyn)
             }
         }
+    }
+
+    fn map(&mut self, id: u64, mut map: MapExpr, depth: usize) -> Node {
+        let mut claim = false;
+        for entry in &mut map.entries {
+            if let EntryExpr::MapEntry(entry) = &mut entry.expr {
+                let (key, value) = (std::mem::take(&mut entry.key), std::mem::take(&mut entry.value));
+                let (key, value) = (self.expr(key, depth + 1), self.expr(value, depth + 1));
+                if !matches!(key.ty, Ty::Dyn | Ty::Claim | Ty::String | Ty::Int | Ty::Uint | Ty::Bool) {
+                    self.fault(&key.expr, format!("a {} can't be a map's key", key.ty.name()), None);
+                }
+                claim |= value.claim;
+                entry.key = copied(key);
+                entry.value = copied(value);
+            }
+        }
+        Node { claim, ..Node::new(IdedExpr { id, expr: Expr::Map(map) }, Ty::Map) }
     }
 
     fn is_type_name(&self, name: &str) -> bool {

@@ -61,7 +61,9 @@ impl Walk<'_> {
                 // The engine knows the accumulator of a `map` by its shape, and appends to it without a copy.
                 let appends = matches!(&a.expr.expr, Expr::Ident(name) if name == macros::RESULT);
                 let name = if name == op::ADD && !ty.is_small() && !appends { "@add" } else { name };
-                Node::new(rebuild(id, name, nodes), ty)
+                let lists = a.ty == Ty::List || b.ty == Ty::List;
+                let claim = lists && !appends && (a.claim || b.claim);
+                Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             (op::NEGATE, [a]) => {
                 let ty = a.ty;

@@ -8,7 +8,7 @@ use super::super::types::Ty;
 use super::Node;
 
 /// What an expression consists of.
-pub(super) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
+pub(in crate::authz) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
         Expr::Select(select) => vec![&select.operand],
@@ -46,7 +46,7 @@ pub(super) fn is_plain(field: &str) -> bool {
 }
 
 /// A claim's or a header's path, in the one way that messages and comparisons have it.
-pub(super) fn path(name: &str, field: &str, header: bool) -> String {
+pub(in crate::authz) fn path(name: &str, field: &str, header: bool) -> String {
     match is_plain(field) && !header {
         true => format!("{name}.{field}"),
         false => format!("{name}[{field:?}]"),
