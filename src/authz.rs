@@ -31,6 +31,7 @@ mod vars;
 
 pub use decision::{Authorization, Failure, Outcome, Permit, authorize};
 pub use expr::{EvalError, Expression, Fault, MAX_SOURCE, Scope, with_big_stack};
+pub use lint::claim_name;
 pub use reference::{Variable, functions, variables};
 pub use rules::{Cause, Kind, Level, Mode, Origin, Rule, RuleSet, Trace, Verdict};
 pub use vars::{Response, Subject, Vars};
