@@ -107,6 +107,7 @@ impl<'a> View<'a> {
     /// Made once for all rules: a long claim has thousands of words.
     fn scopes(&self) -> Option<&CelList<'a>> {
         let found = || match &self.vars.subject {
+            Some(subject) if subject.split_claims.is_empty() => None,
             Some(subject) => scopes(subject).map(|words| list(words.into_iter())),
             None => Some(CelList::default()),
         };
@@ -185,6 +186,7 @@ impl<'a> View<'a> {
         match name {
             "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
             "jwtAuth.token.expiresAt" => subject.expires_at.map(|_| year),
+            names::SCOPES if subject.split_claims.is_empty() => Some("`jwtAuth` has no `splitClaims`"),
             names::SCOPES => Some("a claim of `splitClaims` is neither a string nor a list of strings"),
             _ => None,
         }

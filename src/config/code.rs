@@ -112,6 +112,9 @@ codes! {
     /// Only with `--online`: by its `Date` header, the key server's clock differs from this machine's by more than half
     /// of the provider's `leeway`. New tokens are refused as not yet valid, or old ones accepted too long.
     Clocks = "W018" "clocks that differ",
+    /// The rule calls `scopes(jwt)`, and the `jwtAuth` that holds there splits no claim, so the rule fails to evaluate:
+    /// write `splitClaims: [scope]`, or whichever claim holds the words.
+    NoScopes = "W019" "a rule reads scopes where no claim is split",
 }
 
 impl Code {

@@ -209,4 +209,8 @@ fn scopes_are_words_of_texts_and_lists_of_texts() {
         let found = sample(json!({"scope": scope})).see(|vars| compile("scopes(jwt).contains('write')").test(vars));
         assert_eq!(found.ok(), expected, "{scope}");
     }
+    let mut unsplit = sample(json!({"scope": "write"}));
+    unsplit.split.clear();
+    let error = unsplit.see(|vars| compile("scopes(jwt).contains('write')").test(vars)).unwrap_err();
+    assert_eq!(error.to_string(), "`scopes(jwt)`: `jwtAuth` has no `splitClaims`");
 }
