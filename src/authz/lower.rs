@@ -5,7 +5,9 @@
 //! no substring test; regexes and whatever reads nothing are made once; `==` and `in` know our lists and maps. What it
 //! refuses: unknown names, what can never hold, what always fails, and what would take too long.
 
+mod arguments;
 mod calls;
+mod comprehension;
 mod constants;
 mod operators;
 mod tree;
@@ -13,14 +15,12 @@ mod tree;
 use std::collections::BTreeMap;
 
 use cel::common::ast::operators as op;
-use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, SelectExpr, SourceInfo,
-};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, SelectExpr, SourceInfo};
 use cel::common::types::{CelDuration, CelList, CelTimestamp};
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
-use self::tree::{article, call, copied, dotted, is_plain, is_word, list, literal_type, lookup, nodes};
+use self::tree::{article, copied, dotted, is_plain, is_word, list, literal_type, lookup};
 pub(super) use self::tree::{depth, parts, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
@@ -29,8 +29,6 @@ use super::types::{TYPE_NAMES, Ty};
 
 /// The deepest expression that is taken.
 const MAX_DEPTH: usize = 256;
-/// Comprehensions inside of comprehensions.
-const MAX_NESTED: usize = 2;
 
 /// A value made once, when the expression is compiled.
 #[derive(Debug)]
@@ -394,61 +392,5 @@ impl Walk<'_> {
         }
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         Node::new(IdedExpr { id, expr: Expr::Select(select) }, Ty::Bool)
-    }
-
-    fn comprehension(&mut self, id: u64, written: ComprehensionExpr, depth: usize) -> Node {
-        // `optMap` binds a name with a comprehension over nothing.
-        let binding = matches!(&written.iter_range.expr, Expr::List(list) if list.elements.is_empty());
-        let range = self.expr(written.iter_range, depth + 1);
-        let element = match range.ty {
-            Ty::Claim => Ty::Claim,
-            Ty::Headers => Ty::String,
-            _ => Ty::Dyn,
-        };
-        if !(range.ty.may_be(Ty::List) || range.ty.may_be(Ty::Map)) {
-            self.fault(&range.expr, format!("a {} has no elements to run over", range.ty.name()), None);
-        }
-        let init = self.expr(written.accu_init, depth + 1);
-        for name in [&written.iter_var, &written.accu_var] {
-            if names::find(name).is_some() || self.scope.extra().contains(&name.as_str()) {
-                self.fault(
-                    &range.expr,
-                    format!("`{name}` is a variable already"),
-                    Some("choose another name for the element".to_owned()),
-                );
-            }
-        }
-        // What `optMap` binds is still the claim that it was.
-        self.bound.push(Bound { name: written.accu_var.clone(), ty: init.ty, claim: binding && init.claim });
-        self.bound.push(Bound { name: written.iter_var.clone(), ty: element, claim: false });
-        self.nested += usize::from(!binding);
-        if self.nested > MAX_NESTED && !binding {
-            self.fault(
-                &range.expr,
-                format!("more than {MAX_NESTED} comprehensions inside of one another"),
-                Some("their cost multiplies; split the rule".to_owned()),
-            );
-        }
-        let cond = self.expr(written.loop_cond, depth + 1);
-        let step = self.expr(written.loop_step, depth + 1);
-        self.nested -= usize::from(!binding);
-        self.bound.pop();
-        let result = self.expr(written.result, depth + 1);
-        self.bound.pop();
-        let (range_id, result_ty) = (range.expr.id, result.ty);
-        // A long body costs more for each element than a short one.
-        let weight = LiteralValue::Int((1 + nodes(&step.expr) as i64 / 12).into());
-        let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
-        let lowered = ComprehensionExpr {
-            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr, weight]) },
-            iter_var: written.iter_var,
-            iter_var2: written.iter_var2,
-            accu_var: written.accu_var,
-            accu_init: if binding { copied(init) } else { init.expr },
-            loop_cond: cond.expr,
-            loop_step: step.expr,
-            result: if binding { copied(result) } else { result.expr },
-        };
-        Node::new(IdedExpr { id, expr: Expr::Comprehension(Box::new(lowered)) }, result_ty)
     }
 }

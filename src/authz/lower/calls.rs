@@ -7,7 +7,6 @@ use cel_interpreter as cel;
 use super::super::functions;
 use super::super::types::{MACROS, SIGNATURES, Signature, Ty};
 use super::super::{macros, names};
-use super::constants::is_time_zone;
 use super::tree::{article, call, copied, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method, wrap};
 use super::{Constant, Node, Walk};
 
@@ -185,6 +184,7 @@ impl Walk<'_> {
             }
             "claim" => {
                 self.check_is_jwt(offset, name, &nodes);
+                self.check_path(&nodes);
                 Node { claim: true, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             "headers" => {
@@ -241,26 +241,6 @@ impl Walk<'_> {
                     false => Node::new(expr, ty),
                 }
             }
-        }
-    }
-
-    /// What a method wants of a text that is written out, whatever it is called on.
-    fn check_text(&mut self, name: &str, text: &str, at: &IdedExpr) {
-        let message = match name {
-            "containsIP" => functions::parse_ip(text).err(),
-            _ if name.starts_with("get") && !is_time_zone(text) => {
-                Some("not a time zone; write it as \"Europe/Berlin\" or \"+01:00\"".to_owned())
-            }
-            _ => None,
-        };
-        if let Some(message) = message {
-            self.fault(at, format!("{text:?}: {message}"), None);
-        }
-    }
-
-    pub(super) fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[Node]) {
-        if nodes.first().and_then(|first| first.name.as_deref()) != Some("jwt") {
-            self.fault_at(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
         }
     }
 }

@@ -115,6 +115,7 @@ const REFUSED: &[(&str, usize, &str)] = &[
     ("{[1]: 2} == {}", 1, "a list can't be a map's key"),
     ("scopes(request).contains('a')", 0, "`scopes` reads the token; write `scopes(jwt…)`"),
     ("claim(jwt.a, ['b']) == 1", 0, "`claim` reads the token; write `claim(jwt…)`"),
+    ("claim(jwt, ['a', 1]) == 1", 17, "a step of the path is an int, not a string"),
     ("claim(jwt, 'a') == 1", 0, "`claim` can't be called with (a map, a string)"),
     ("headers(source, 'a') == []", 0, "`headers` reads a request; write `headers(request, \"x\")`"),
     ("jwt.sub.format([1]) == ''", 0, "`format` needs its pattern written out"),
