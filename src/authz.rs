@@ -8,13 +8,14 @@
 //!
 //! * its lists and maps equal and hold only one another, so `["a"] != jwt.groups` was always true:
 //!   `lower::operators` puts our equality in place wherever a list or a map may stand;
-//! * it compiles the regex of `matches` at each evaluation, and has no limit of steps: `functions`, `steps`;
+//! * it compiles the regex of `matches` at each evaluation, and has no limit of steps or size: `functions`, `budget`;
 //! * its parser and interpreter descend without a limit of their own, and overflow a worker's stack on long chains: deep
 //!   expressions are refused, or run on a thread with a big stack: `expr`;
 //! * `has(a["b"])` is no syntax of it: `macros`;
 //! * nothing is checked before it runs, not even names: `lower`;
 //! * its errors print values, which may be claims: `expr` words them anew.
 
+mod budget;
 mod decision;
 mod expr;
 mod functions;
@@ -25,12 +26,12 @@ mod macros;
 mod names;
 mod reference;
 mod rules;
-mod steps;
 mod types;
 mod vars;
 
 pub use decision::{Authorization, Failure, Outcome, Permit, authorize};
 pub use expr::{EvalError, Expression, Fault, MAX_SOURCE, Scope, with_big_stack};
+pub use lint::claim_name;
 pub use reference::{Variable, functions, variables};
 pub use rules::{Cause, Kind, Level, Mode, Origin, Rule, RuleSet, Trace, Verdict};
 pub use vars::{Response, Subject, Vars};

@@ -28,6 +28,18 @@ const KNOWN: &[(&str, &str)] = &[
     ("logic/AND/short_circuit_type_right", TYPES),
     ("logic/OR/short_circuit_type_left", TYPES),
     ("logic/OR/short_circuit_type_right", TYPES),
+    ("fields/map_fields/map_bad_key_type_and_false", CONSTANT),
+    ("fields/map_fields/map_bad_key_type_or_true", CONSTANT),
+    ("fields/map_fields/map_no_such_key_and_false", CONSTANT),
+    ("fields/map_fields/map_no_such_key_or_true", CONSTANT),
+    ("lists/index/bad_index_type_and_false", CONSTANT),
+    ("lists/index/bad_index_type_or_true", CONSTANT),
+    ("lists/index/index_out_of_bounds_and_false", CONSTANT),
+    ("lists/index/index_out_of_bounds_or_true", CONSTANT),
+    ("logic/AND/short_circuit_error_left", CONSTANT),
+    ("logic/AND/short_circuit_error_right", CONSTANT),
+    ("logic/OR/short_circuit_error_left", CONSTANT),
+    ("logic/OR/short_circuit_error_right", CONSTANT),
     ("string_ext/format/binary formatting clause in a string variable", FORMAT),
     ("string_ext/format/default precision for fixed-point clause in a string variable", FORMAT),
     ("string_ext/format/fixed point formatting clause in a string variable", FORMAT),
@@ -39,6 +51,8 @@ const KNOWN: &[(&str, &str)] = &[
 
 const LOAD: &str = "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
 const TYPES: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
+const CONSTANT: &str =
+    "a part that reads nothing and always fails is refused at load, also where another would absorb it";
 const FORMAT: &str = "a format whose pattern comes from a variable is refused: it could ask for any width";
 
 #[test]

@@ -132,12 +132,14 @@ fn every_warning_is_found_at_its_line() {
 }
 
 #[test]
-fn what_stands_open_to_others_is_warned_of() {
+fn what_stands_open_to_others_or_does_not_work_is_warned_of() {
     let listener = |inner: &str| format!("binds: [{{port: 3000, listeners: [{{{inner}}}]}}]");
     let jwt = |jwks: &str| format!("jwtAuth: {{mode: strict, issuer: a, audiences: [b], jwks: {jwks}}}");
     let header = "transformations: {request: {set: {x-user: jwt.sub}}}";
     let keys = jwt("{file: ./manifests/jwt/pub-key}");
     let stripped = keys.replace("mode:", "claimsToHeaders: [{claim: sub, header: X-User}], mode:");
+    let split = keys.replace("mode:", "splitClaims: [scope], mode:");
+    let (scopes, route) = ("authorization: {rules: [{deny: 'scopes(jwt).contains(\"x\")'}]}", "routes: [{}]");
     let backend = |tls: &str| format!("routes: [{{backends: [{{host: a:1, policies: {{backendTLS: {tls}}}}}]}}]");
     for (inner, ids) in [
         (format!("policies: {{{}}}", jwt("{url: 'http://idp/certs'}")), &["W005"][..]),
@@ -147,6 +149,10 @@ fn what_stands_open_to_others_is_warned_of() {
         (backend("{}"), &[]),
         (format!("policies: {{{keys}, {header}}}"), &["W014"]),
         (format!("policies: {{{stripped}, {header}}}"), &[]),
+        (format!("policies: {{{keys}, {scopes}}}, {route}"), &["W019"]),
+        (format!("policies: {{{split}, {scopes}}}, {route}"), &[]),
+        (format!("policies: {{{split}, {scopes}}}, routes: [{{policies: {{{keys}}}}}]"), &["W019"]),
+        (format!("policies: {{{keys}, {scopes}}}, routes: [{{policies: {{{split}}}}}]"), &[]),
     ] {
         let found = run(&["validate", "--output", "json", "-c", &listener(&inner)]);
         let told = found.json();

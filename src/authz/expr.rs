@@ -1,8 +1,8 @@
 //! One CEL expression: compiled and checked when the config is loaded, evaluated against a request.
 //!
 //! Compiling refuses whatever can be known to be wrong (issue by issue in [`lower`](super::lower)), reports all of it
-//! with its place, and can neither panic nor overflow the stack, whatever the text. An evaluation is bounded in steps,
-//! and a panic in it is a failed evaluation.
+//! with its place, and can neither panic nor overflow the stack, whatever the text. An evaluation is bounded in steps
+//! and in what it makes, and a panic in it is a failed evaluation.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,7 +19,7 @@ use cel_interpreter as cel;
 use super::lower::{self, Constant};
 use super::names::Sight;
 use super::vars::{Vars, View};
-use super::{functions, json, steps};
+use super::{budget, functions, json};
 
 /// The longest source that is taken, in bytes.
 pub const MAX_SOURCE: usize = 4096;
@@ -105,6 +105,8 @@ pub enum EvalError {
     Result(String),
     /// The step limit was reached.
     Steps,
+    /// The evaluation would have made more than it may.
+    Size,
     /// The engine panicked. A defect, and never an answer.
     Panicked,
 }
@@ -113,7 +115,8 @@ impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(text) | Self::Type(text) | Self::Function(text) | Self::Result(text) => f.write_str(text),
-            Self::Steps => write!(f, "the evaluation takes more than {} steps", steps::LIMIT),
+            Self::Steps => write!(f, "the evaluation takes more than {} steps", budget::STEPS),
+            Self::Size => f.write_str("the evaluation makes more than 1 MiB of values"),
             Self::Panicked => f.write_str("the evaluation broke off"),
         }
     }
@@ -199,26 +202,43 @@ impl Expression {
         view: &View<'_>,
         finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
     ) -> Result<T, EvalError> {
-        steps::start();
-        let names = Names { view, constants: &self.constants };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut context = Context::with_env(functions::env());
-            context.set_variable_resolver(&names);
-            match Value::resolve_val(&self.ast, &context) {
-                Ok(val) => finish(val),
-                Err(error) => Err(explain(error, view)),
-            }
-        }));
-        if steps::exhausted() {
-            return Err(EvalError::Steps);
+        let names = Names { view: Some(view), constants: &self.constants };
+        run(&self.ast, &names, finish)
+    }
+}
+
+/// Evaluates what reads nothing.
+pub(super) fn evaluate<T>(
+    ast: &IdedExpr,
+    constants: &[Constant],
+    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+) -> Result<T, EvalError> {
+    run(ast, &Names { view: None, constants }, finish)
+}
+
+fn run<T>(
+    ast: &IdedExpr,
+    names: &Names<'_, '_>,
+    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+) -> Result<T, EvalError> {
+    budget::start();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut context = Context::with_env(functions::env());
+        context.set_variable_resolver(names);
+        match Value::resolve_val(ast, &context) {
+            Ok(val) => finish(val),
+            Err(error) => Err(explain(error, names.view)),
         }
-        outcome.unwrap_or(Err(EvalError::Panicked))
+    }));
+    match budget::spent() {
+        Some(spent) => Err(spent),
+        None => outcome.unwrap_or(Err(EvalError::Panicked)),
     }
 }
 
 /// What the engine asks for names.
 struct Names<'s, 'a> {
-    view: &'s View<'a>,
+    view: Option<&'s View<'a>>,
     constants: &'s [Constant],
 }
 
@@ -227,15 +247,18 @@ impl VariableResolver for Names<'_, '_> {
         if let Some(at) = name.strip_prefix('@').and_then(|at| at.parse::<usize>().ok()) {
             return self.constants.get(at).map(|constant| CowVal::Borrowed(constant.val()));
         }
-        self.view.get(name)
+        self.view?.get(name)
     }
 }
 
 /// The engine's error in words that name types and names, and never a value of the request.
-fn explain(error: ExecutionError, view: &View<'_>) -> EvalError {
+fn explain(error: ExecutionError, view: Option<&View<'_>>) -> EvalError {
     use ExecutionError as E;
     match error {
-        E::UndeclaredReference(name) => EvalError::Missing(view.why_missing(&name)),
+        E::UndeclaredReference(name) => EvalError::Missing(match view {
+            Some(view) => view.why_missing(&name),
+            None => format!("there is no `{}`", printable(&name)),
+        }),
         E::NoSuchKey(key) => EvalError::Missing(format!("there is no `{}`", printable(&key))),
         E::IndexOutOfBounds(_) => EvalError::Missing("the list has no element at that index".to_owned()),
         E::NoSuchOverload(overload) => {

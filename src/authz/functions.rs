@@ -1,8 +1,11 @@
 //! The functions of expressions beyond CEL's standard library, and the environment that holds both.
 //!
 //! Names that begin with `@` can't be written: the compiler puts them in place of what was (see [`lower`](super::lower)).
-//! A function that could make much out of little (`replace`, `join`, a regex from a variable) is bounded here.
+//! What could make much out of little pays for it: [`grow`], and a regex from a variable here.
 
+mod grow;
+mod lookup;
+mod search;
 mod values;
 
 use std::sync::{Arc, LazyLock};
@@ -10,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use cel::common::functions::Function;
 use cel::common::types::{
     BYTES_TYPE, CelBool, CelBytes, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, Kind, LIST_TYPE, MAP_TYPE,
     STRING_TYPE,
@@ -21,10 +25,8 @@ use regex::{Regex, RegexBuilder};
 
 use self::values::{CIDR, IP, PATTERN};
 pub(super) use self::values::{Cidr, Ip, Pattern, parse_ip};
-use super::{json, steps};
+use super::{budget, json};
 
-/// The longest string that `replace` and `join` make.
-const MAX_TEXT: usize = 1 << 20;
 /// The memory that a compiled regex may take: written in the config, and made from a variable.
 const REGEX_SIZE: usize = 1 << 20;
 const DYNAMIC_REGEX_SIZE: usize = 1 << 16;
@@ -51,14 +53,29 @@ fn build() -> Result<Env, DeclarationError> {
     env.add_overload("@claim_contains", "claim_contains", vec![DYN_TYPE, DYN_TYPE], claim_contains)?;
     env.add_overload("@member", "member", vec![DYN_TYPE, DYN_TYPE], member)?;
     env.add_overload("@equal", "equal", vec![DYN_TYPE, DYN_TYPE], equal)?;
-    env.add_overload("@each", "each", vec![DYN_TYPE, INT_TYPE], each)?;
+    env.add_overload("@each", "each", vec![DYN_TYPE, INT_TYPE], grow::each)?;
     env.add_overload("@matches", "matches_pattern", vec![STRING_TYPE, PATTERN.to_owned()], matches)?;
     env.add_overload("@matches", "matches_string", vec![STRING_TYPE, STRING_TYPE], matches_text)?;
-    env.add_overload("@replace", "replace", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE], replace)?;
-    env.add_overload("@replace", "replace_n", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE, INT_TYPE], replace)?;
-    env.add_overload("@join", "join", vec![LIST_TYPE], join)?;
-    env.add_overload("@join", "join_with", vec![LIST_TYPE, STRING_TYPE], join)?;
-    env.add_overload("claim", "claim", vec![DYN_TYPE, LIST_TYPE], claim)?;
+    for (name, function) in
+        [("@copied", grow::copied as Function), ("@made", grow::made), ("@read", grow::read), ("@shown", grow::shown)]
+    {
+        env.add_overload(name, name, vec![DYN_TYPE], function)?;
+    }
+    env.add_overload("@add", "add", vec![DYN_TYPE, DYN_TYPE], grow::add)?;
+    env.add_overload("@replace", "replace", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE], grow::replace)?;
+    env.add_overload("@replace", "replace_n", vec![STRING_TYPE, STRING_TYPE, STRING_TYPE, INT_TYPE], grow::replace)?;
+    env.add_overload("@join", "join", vec![LIST_TYPE], grow::join)?;
+    env.add_overload("@join", "join_with", vec![LIST_TYPE, STRING_TYPE], grow::join)?;
+    for (name, function) in
+        [("@split", grow::split as Function), ("@indexOf", search::index_of), ("@lastIndexOf", search::last_index_of)]
+    {
+        env.add_overload(name, "all", vec![STRING_TYPE, STRING_TYPE], function)?;
+        env.add_overload(name, "some", vec![STRING_TYPE, STRING_TYPE, INT_TYPE], function)?;
+    }
+    env.add_overload("claim", "claim", vec![DYN_TYPE, LIST_TYPE], lookup::claim)?;
+    for (name, function) in [("@at", lookup::at as Function), ("@maybe", lookup::maybe), ("@has", lookup::has)] {
+        env.add_overload(name, name, vec![DYN_TYPE, DYN_TYPE], function)?;
+    }
     env.add_overload("cidr", "cidr", vec![STRING_TYPE], cidr)?;
     env.add_overload("ip", "ip", vec![STRING_TYPE], ip)?;
     env.add_overload("string", "ip_to_string", vec![IP.to_owned()], ip_text)?;
@@ -138,8 +155,8 @@ fn bytes_arg<'x>(args: &'x [CowVal<'_, '_>], at: usize) -> Result<&'x [u8], Exec
 
 fn is_member(value: &dyn Val, of: &dyn Val) -> Result<bool, ExecutionError> {
     if let Some(list) = of.downcast_ref::<CelList>() {
-        json::charge_cheap(list.inner().len() as i64)?;
-        return Ok(list.inner().iter().any(|item| json::equal(item.as_ref(), value)));
+        budget::glances(list.inner().len())?;
+        return json::any_equal(list.inner().iter().map(AsRef::as_ref), value);
     }
     match of.as_container() {
         Some(container) => container.contains(value),
@@ -178,29 +195,13 @@ fn claim_contains<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn equal<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    bool(json::equal(arg(&args, 0)?, arg(&args, 1)?))
-}
-
-/// What a comprehension runs over, paid for: each element by the weight of what is done to it.
-fn each<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let over = arg(&args, 0)?;
-    if !matches!(over.get_type().kind(), Kind::List | Kind::Map) {
-        return fail("comprehension", format_args!("a {} has no elements to run over", over.get_type().name()));
-    }
-    let size = over.as_sizer().map_or(0, |sizer| *sizer.size().inner());
-    let weight = arg(&args, 1)?.downcast_ref::<CelInt>().map_or(1, |weight| *weight.inner());
-    steps::charge(1 + usize::try_from(size.saturating_mul(weight)).unwrap_or(usize::MAX))?;
-    args.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)
-}
-
-fn charge_text(text: &str) -> Result<(), ExecutionError> {
-    steps::charge(text.len() / 1024)
+    bool(json::equal(arg(&args, 0)?, arg(&args, 1)?)?)
 }
 
 /// `x.matches('literal')`.
 fn matches<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let text = str_arg(&args, 0)?;
-    charge_text(text)?;
+    budget::reading(text.len())?;
     match arg(&args, 1)?.downcast_ref::<Pattern>() {
         Some(Pattern(regex)) => bool(regex.is_match(text)),
         None => Err(ExecutionError::MissingArgumentOrTarget),
@@ -210,69 +211,12 @@ fn matches<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 /// `x.matches(y)`. The regex is compiled each time, so it is kept small and paid for.
 fn matches_text<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let (text, source) = (str_arg(&args, 0)?, str_arg(&args, 1)?);
-    charge_text(text)?;
-    steps::charge(100 + source.len())?;
+    budget::reading(text.len())?;
+    budget::steps(100 + source.len())?;
     match regex(source, DYNAMIC_REGEX_SIZE) {
         Ok(regex) => bool(regex.is_match(text)),
         Err(message) => fail("matches", message),
     }
-}
-
-fn replace<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let (text, from, to) = (str_arg(&args, 0)?, str_arg(&args, 1)?, str_arg(&args, 2)?);
-    let limit = args.get(3).and_then(|n| n.downcast_ref::<CelInt>()).and_then(|n| usize::try_from(*n.inner()).ok());
-    let times = text.matches(from).count().min(limit.unwrap_or(usize::MAX));
-    charge_text(text)?;
-    if text.len().saturating_add(times.saturating_mul(to.len())) > MAX_TEXT {
-        return fail("replace", "the result is longer than 1 MiB");
-    }
-    string(match limit {
-        Some(limit) => text.replacen(from, to, limit),
-        None => text.replace(from, to),
-    })
-}
-
-fn join<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let separator = if args.len() > 1 { str_arg(&args, 1)? } else { "" };
-    let list = arg(&args, 0)?;
-    let mut items = list.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
-    json::charge_cheap(list.as_sizer().map_or(0, |sizer| *sizer.size().inner()))?;
-    let mut joined = String::new();
-    let mut first = true;
-    while let Some(item) = items.next() {
-        let Some(text) = item.downcast_ref::<CelString>() else {
-            return fail("join", format_args!("the list holds a {}, not a string", item.get_type().name()));
-        };
-        if joined.len() + separator.len() + text.inner().len() > MAX_TEXT {
-            return fail("join", "the result is longer than 1 MiB");
-        }
-        if !first {
-            joined.push_str(separator);
-        }
-        first = false;
-        joined.push_str(text.inner());
-    }
-    string(joined)
-}
-
-/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token.
-fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let mut at = arg(&args, 0)?.clone_as_boxed();
-    let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
-    while let Some(step) = path.next() {
-        if step.get_type().kind() != Kind::String {
-            return fail("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
-        }
-        let found = match at.get_type().kind() {
-            Kind::Map => at.as_indexer().and_then(|map| map.get(step).ok()).map(CowVal::into_owned),
-            _ => None,
-        };
-        match found {
-            Some(found) => at = found,
-            None => return Ok(CowVal::Borrowed(&json::NULL)),
-        }
-    }
-    Ok(CowVal::Owned(at))
 }
 
 fn cidr<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
@@ -312,17 +256,21 @@ fn contains_ip<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 
 fn strip_prefix<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let text = str_arg(&args, 0)?;
+    budget::making(text.len())?;
     string(text.strip_prefix(str_arg(&args, 1)?).unwrap_or(text))
 }
 
 fn strip_suffix<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let text = str_arg(&args, 0)?;
+    budget::making(text.len())?;
     string(text.strip_suffix(str_arg(&args, 1)?).unwrap_or(text))
 }
 
 fn parse_json<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let text = bytes_arg(&args, 0)?;
-    steps::charge(text.len() / 64)?;
+    // A text of two bytes becomes a value of dozens.
+    budget::steps(text.len() / 64)?;
+    budget::making(text.len().saturating_mul(8))?;
     match serde_json::from_slice(text) {
         Ok(value) => Ok(CowVal::Owned(json::owned(value))),
         // The parser's own message would quote the text.
@@ -331,12 +279,15 @@ fn parse_json<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn base64_encode<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    string(STANDARD.encode(bytes_arg(&args, 0)?))
+    let bytes = bytes_arg(&args, 0)?;
+    budget::making(bytes.len().saturating_mul(4) / 3)?;
+    string(STANDARD.encode(bytes))
 }
 
 /// With or without padding, as the CEL extension does.
 fn base64_decode<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let text = str_arg(&args, 0)?;
+    budget::making(text.len())?;
     match STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)) {
         Ok(bytes) => Ok(CowVal::owned(CelBytes::from(bytes))),
         Err(_) => fail("base64.decode", "not base64"),
@@ -346,7 +297,7 @@ fn base64_decode<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 /// The digest in lower-case hexadecimal.
 fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let bytes = bytes_arg(&args, 0)?;
-    steps::charge(bytes.len() / 1024)?;
+    budget::reading(bytes.len())?;
     let digest = digest::digest(&digest::SHA256, bytes);
     string(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }

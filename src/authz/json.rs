@@ -8,6 +8,7 @@ mod containers;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cel::ExecutionError;
+use cel::common::traits::Iterator as Items;
 use cel::common::types::{
     CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelType,
     CelUInt, Kind,
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 
 use self::containers::JsonList;
 pub(super) use self::containers::{Elements, JsonMap, key};
-use super::steps;
+use super::budget;
 
 pub(super) static NULL: CelNull = CelNull;
 
@@ -63,6 +64,8 @@ fn number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
 /// A CEL value as JSON: timestamps in RFC 3339, durations in seconds (`1.5s`), bytes in base64, an absent optional as
 /// null. `None` for what JSON has no form for (NaN, a type, a value of our own).
 pub(super) fn to_json(val: &dyn Val) -> Option<Value> {
+    let length = val.downcast_ref::<CelString>().map_or(0, |text| text.inner().len());
+    budget::making(length).ok()?;
     Some(match val.get_type().kind() {
         Kind::NullType => Value::Null,
         Kind::Boolean => (*val.downcast_ref::<CelBool>()?.inner()).into(),
@@ -102,61 +105,87 @@ pub(super) fn to_json(val: &dyn Val) -> Option<Value> {
 }
 
 /// CEL equality, also between a list or map of the engine and one of ours. Numbers compare across their types, all else
-/// only within one.
-pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
+/// only within one. Fails where an element can't be read: it may be what it is compared with.
+pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     match (a.get_type().kind(), b.get_type().kind()) {
-        (Kind::List, Kind::List) => lists_equal(a, b).unwrap_or(false),
-        (Kind::Map, Kind::Map) => maps_equal(a, b).unwrap_or(false),
-        (Kind::List | Kind::Map, _) | (_, Kind::List | Kind::Map) => false,
+        (Kind::List, Kind::List) => lists_equal(a, b),
+        (Kind::Map, Kind::Map) => maps_equal(a, b),
+        (Kind::List | Kind::Map, _) | (_, Kind::List | Kind::Map) => Ok(false),
         (Kind::Opaque, Kind::Opaque) => match (a.downcast_ref::<CelOptional>(), b.downcast_ref::<CelOptional>()) {
             (Some(a), Some(b)) => match (a.option(), b.option()) {
                 (Some(a), Some(b)) => equal(a, b),
-                (None, None) => true,
-                _ => false,
+                (a, b) => Ok(a.is_none() && b.is_none()),
             },
-            _ => a.equals(b),
+            _ => Ok(a.equals(b)),
         },
-        _ => a.equals(b),
+        (Kind::String, Kind::String) => {
+            budget::reading(a.downcast_ref::<CelString>().map_or(0, |text| text.inner().len()))?;
+            Ok(a.equals(b))
+        }
+        _ => Ok(a.equals(b)),
     }
 }
 
-fn size(val: &dyn Val) -> Option<i64> {
-    Some(*val.as_sizer()?.size().inner())
-}
-
-fn lists_equal(a: &dyn Val, b: &dyn Val) -> Option<bool> {
-    let len = size(a)?;
-    if len != size(b)? {
-        return Some(false);
-    }
-    charge_cheap(len).ok()?;
-    let (mut left, mut right) = (a.as_iterable()?.iter(), b.as_iterable()?.iter());
-    while let Some(item) = left.next() {
-        if !equal(item, right.next()?) {
-            return Some(false);
+/// Whether one of `items` equals `value`. As with `||`, one that does decides over one that fails.
+pub(super) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dyn Val) -> Result<bool, ExecutionError> {
+    let mut failed = None;
+    for item in items {
+        match equal(item, value) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => failed = Some(error),
         }
     }
-    Some(true)
+    failed.map_or(Ok(false), Err)
 }
 
-fn maps_equal(a: &dyn Val, b: &dyn Val) -> Option<bool> {
-    let len = size(a)?;
-    if len != size(b)? {
-        return Some(false);
+/// How many elements a list or a map has; none for anything else.
+pub(super) fn size(val: &dyn Val) -> usize {
+    val.as_sizer().map_or(0, |sizer| usize::try_from(*sizer.size().inner()).unwrap_or(0))
+}
+
+/// The elements of a list, or the keys of a map.
+pub(super) fn items<'b, 'v>(val: &'b (dyn Val + 'v)) -> Result<Box<dyn Items<'b, 'v> + 'b>, ExecutionError> {
+    Ok(val.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter())
+}
+
+fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
+    let len = size(a);
+    if len != size(b) {
+        return Ok(false);
     }
-    charge_cheap(len).ok()?;
-    let (left, right) = (a.as_indexer()?, b.as_indexer()?);
-    let mut keys = a.as_iterable()?.iter();
+    budget::glances(len)?;
+    let (mut left, mut right) = (items(a)?, items(b)?);
+    while let (Some(left), Some(right)) = (left.next(), right.next()) {
+        if !equal(left, right)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A value that differs decides over one that can't be read, wherever they stand: the engine's maps have no order.
+fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
+    let len = size(a);
+    if len != size(b) {
+        return Ok(false);
+    }
+    budget::glances(len)?;
+    let no_indexer = ExecutionError::MissingArgumentOrTarget;
+    let (left, right) = a.as_indexer().zip(b.as_indexer()).ok_or(no_indexer)?;
+    let mut keys = items(a)?;
+    let mut failed = None;
     while let Some(key) = keys.next() {
-        match (left.get(key), right.get(key)) {
-            (Ok(left), Ok(right)) if equal(left.as_ref(), right.as_ref()) => {}
-            _ => return Some(false),
+        let equal = match (left.get(key), right.get(key)) {
+            (_, Err(ExecutionError::NoSuchKey(_))) => Ok(false),
+            (Ok(left), Ok(right)) => equal(left.as_ref(), right.as_ref()),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        match equal {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => failed = Some(error),
         }
     }
-    Some(true)
-}
-
-/// Looking at an element costs a fraction of what running an expression over it does.
-pub(super) fn charge_cheap(elements: i64) -> Result<(), ExecutionError> {
-    steps::charge(1 + usize::try_from(elements).unwrap_or(0) / 8)
+    failed.map_or(Ok(true), Err)
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cel::common::ast::operators as op;
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
 use cel_interpreter as cel;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::expr::Expression;
-use super::names;
 use super::vars::Vars;
+use super::{lower, names};
 use crate::request::{Head, Scheme, Source, UnixTime};
 
 impl Expression {
@@ -30,6 +30,20 @@ impl Expression {
                 found.extend(inner);
             }
         });
+        found
+    }
+
+    /// The claims that this reads or asks for, each by its path. Where a path goes on with what is no name, its beginning.
+    pub fn claims(&self) -> BTreeSet<Vec<&str>> {
+        let mut found = BTreeSet::new();
+        paths(&self.ast, &mut found);
+        found
+    }
+
+    /// Whether this reads the words of the split claims.
+    pub fn reads_scopes(&self) -> bool {
+        let mut found = false;
+        walk(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == names::SCOPES));
         found
     }
 
@@ -113,33 +127,51 @@ fn never(name: &str, text: &str) -> Option<String> {
     Some(format!("`{name}` is never `{text}`: {why}"))
 }
 
+/// A claim's path as an expression has it: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
+pub fn claim_name(path: &[&str]) -> String {
+    path.iter().fold("jwt".to_owned(), |name, field| lower::path(&name, field, false))
+}
+
+/// The longest paths to claims in an expression.
+fn paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
+    match claim(expr) {
+        Some(path) if path.is_empty() => {}
+        Some(path) => {
+            found.insert(path);
+        }
+        None => lower::parts(expr).into_iter().for_each(|part| paths(part, found)),
+    }
+}
+
+fn longer<'e>(of: &'e IdedExpr, key: &'e str) -> Option<Vec<&'e str>> {
+    let mut path = claim(of)?;
+    path.push(key);
+    Some(path)
+}
+
+/// The path of the claim that an expression is, or asks for; an empty one for the token as a whole.
+fn claim(expr: &IdedExpr) -> Option<Vec<&str>> {
+    match &expr.expr {
+        Expr::Ident(name) => {
+            let mut names = name.split('.');
+            (names.next() == Some("jwt")).then(|| names.collect())
+        }
+        Expr::Select(select) => longer(&select.operand, &select.field),
+        Expr::Call(CallExpr { func_name, target: None, args }) => match (func_name.as_str(), args.as_slice()) {
+            (op::INDEX | "@at" | "@maybe" | "@has", [of, key]) => longer(of, text_of(key)?),
+            (op::IN | "@member", [key, of]) if claim(of)?.is_empty() => longer(of, text_of(key)?),
+            ("claim", [_, IdedExpr { expr: Expr::List(path), .. }]) => path.elements.iter().map(text_of).collect(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Visits an expression and everything in it.
 fn walk<'e>(expr: &'e IdedExpr, visit: &mut impl FnMut(&'e IdedExpr)) {
     visit(expr);
-    match &expr.expr {
-        Expr::Call(call) => {
-            call.target.iter().for_each(|target| walk(target, visit));
-            call.args.iter().for_each(|arg| walk(arg, visit));
-        }
-        Expr::Select(select) => walk(&select.operand, visit),
-        Expr::List(list) => list.elements.iter().for_each(|element| walk(element, visit)),
-        Expr::Map(map) => {
-            for entry in &map.entries {
-                match &entry.expr {
-                    EntryExpr::MapEntry(entry) => {
-                        walk(&entry.key, visit);
-                        walk(&entry.value, visit);
-                    }
-                    EntryExpr::StructField(field) => walk(&field.value, visit),
-                }
-            }
-        }
-        Expr::Comprehension(one) => {
-            for part in [&one.iter_range, &one.accu_init, &one.loop_cond, &one.loop_step, &one.result] {
-                walk(part, visit);
-            }
-        }
-        Expr::Struct(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
+    for part in lower::parts(expr) {
+        walk(part, visit);
     }
 }
 
@@ -164,6 +196,27 @@ mod tests {
             ("now > timestamp('2030-01-01T00:00:00Z')", &["now"]),
         ] {
             assert_eq!(compiled(source).reads().into_iter().collect::<Vec<_>>(), names, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_expression_knows_its_claims() {
+        for (source, claims) in [
+            ("true || jwt == null", &[][..]),
+            ("jwt.sub == 'a' && jwt.realm.roles.contains('b')", &["realm/roles", "sub"]),
+            ("has(jwt.a.b) && has(jwt['c']['d.e'])", &["a/b", "c/d.e"]),
+            ("default(jwt.a.b, 1) == 1 && jwt.?c.?d.hasValue()", &["a/b", "c/d"]),
+            ("jwt[?'a'].b.orValue(1) == 1 || jwt.?c[0].hasValue()", &["a/b", "c"]),
+            ("claim(jwt, ['https://x/y', 'b']) == jwt.`c.d`", &["c.d", "https://x/y/b"]),
+            ("'a' in jwt && 'b' in jwt.c && ['x'] in jwt.d", &["a", "c", "d"]),
+            ("jwt.a[0].b == 1 && jwt.c.exists(x, x == jwt.d)", &["a", "c", "d"]),
+            ("jwt.?a.optMap(x, x.b == [jwt.c + {'k': jwt.e}.k]).value()", &["a", "c", "e"]),
+            ("scopes(jwt).contains('a') && jwtAuth.kid == 'k'", &[]),
+        ] {
+            let Ok(expression) = Expression::compile(source, Scope::Rule) else { panic!("{source}") };
+            let found: Vec<String> = expression.claims().into_iter().map(|path| path.join("/")).collect();
+            assert_eq!(found, claims, "{source}");
+            assert_eq!(expression.reads_scopes(), source.contains("scopes"));
         }
     }
 

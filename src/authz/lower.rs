@@ -2,23 +2,26 @@
 //! engine lacks or gets wrong.
 //!
 //! What it changes: `request.path` becomes one name; the range of a comprehension is paid for; `contains` on a claim is
-//! no substring test; regexes, addresses and constant lists are made once; `==` and `in` know our lists and maps. What it
-//! refuses: unknown names, what can never hold, and what would take too long.
+//! no substring test; regexes and whatever reads nothing are made once; `==` and `in` know our lists and maps. What it
+//! refuses: unknown names, what can never hold, what always fails, and what would take too long.
 
+mod arguments;
 mod calls;
+mod comprehension;
+mod constants;
 mod operators;
 mod tree;
 
+use std::collections::BTreeMap;
+
 use cel::common::ast::operators as op;
-use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo,
-};
-use cel::common::types::CelList;
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, SelectExpr, SourceInfo};
+use cel::common::types::{CelDuration, CelList, CelTimestamp};
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
-pub(super) use self::tree::depth;
-use self::tree::{article, call, dotted, is_plain, is_word, list, literal_type, nodes, path};
+use self::tree::{article, copied, dotted, is_plain, is_word, list, literal_type, lookup};
+pub(super) use self::tree::{depth, parts, path};
 use super::expr::{Fault, Scope};
 use super::functions::{Cidr, Ip, Pattern};
 use super::names;
@@ -26,8 +29,6 @@ use super::types::{TYPE_NAMES, Ty};
 
 /// The deepest expression that is taken.
 const MAX_DEPTH: usize = 256;
-/// Comprehensions inside of comprehensions.
-const MAX_NESTED: usize = 2;
 
 /// A value made once, when the expression is compiled.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) enum Constant {
     Pattern(Pattern),
     Cidr(Cidr),
     Ip(Ip),
+    Timestamp(CelTimestamp),
+    Duration(CelDuration),
     List(CelList<'static>),
 }
 
@@ -44,6 +47,8 @@ impl Constant {
             Self::Pattern(pattern) => pattern,
             Self::Cidr(cidr) => cidr,
             Self::Ip(ip) => ip,
+            Self::Timestamp(timestamp) => timestamp,
+            Self::Duration(duration) => duration,
             Self::List(list) => list,
         }
     }
@@ -53,7 +58,7 @@ impl Constant {
 struct Node {
     expr: IdedExpr,
     ty: Ty,
-    /// The value is a claim as the token brought it, and no computation's result.
+    /// The value is a claim as the token brought it, or holds one, and is no computation's result.
     claim: bool,
     /// The whole name of the variable or field that this is.
     name: Option<String>,
@@ -91,6 +96,7 @@ pub(super) fn lower(expr: IdedExpr, info: &SourceInfo, scope: &Scope<'_>) -> Res
         nested: 0,
         read: Vec::new(),
         tested: Vec::new(),
+        starts: BTreeMap::new(),
     };
     let start = walk.start(&expr);
     let node = walk.expr(expr, 0);
@@ -119,16 +125,27 @@ struct Walk<'s> {
     nested: usize,
     read: Vec<String>,
     tested: Vec<String>,
+    /// Where what is a constant now began, by its id.
+    starts: BTreeMap<u64, usize>,
 }
 
 impl Walk<'_> {
     /// Where an expression begins in the source.
     fn start(&self, expr: &IdedExpr) -> usize {
+        if let Some(start) = self.starts.get(&expr.id) {
+            return *start;
+        }
         let own = self.info.offset_for(expr.id).map(|(start, _)| start as usize);
         let first = match &expr.expr {
             Expr::Select(select) => Some(&*select.operand),
             Expr::Call(CallExpr { target: Some(target), .. }) => Some(&**target),
+            Expr::Comprehension(one) => match &one.iter_range.expr {
+                // What `optMap` binds.
+                Expr::List(list) if list.elements.is_empty() => Some(&one.accu_init),
+                _ => Some(&one.iter_range),
+            },
             Expr::Call(call) if !is_word(&call.func_name) => call.args.first(),
+            Expr::Call(call) => return self.start_of_name(expr.id, &call.func_name),
             _ => None,
         };
         match (first.map(|first| self.start(first)), own) {
@@ -154,6 +171,12 @@ impl Walk<'_> {
     }
 
     fn expr(&mut self, expr: IdedExpr, depth: usize) -> Node {
+        let faults = self.faults.len();
+        let node = self.lowered(expr, depth);
+        if self.faults.len() == faults { self.fold(node) } else { node }
+    }
+
+    fn lowered(&mut self, expr: IdedExpr, depth: usize) -> Node {
         if depth > MAX_DEPTH {
             if !self.faults.iter().any(|fault| fault.message.starts_with("deeper")) {
                 self.fault(
@@ -177,24 +200,12 @@ impl Walk<'_> {
             Expr::Select(select) => self.select(id, select, depth),
             Expr::Call(call) => self.call(id, call, depth),
             Expr::List(list) => {
-                let elements = list.elements.into_iter().map(|element| self.expr(element, depth + 1).expr).collect();
-                let list = ListExpr::new_with_optionals(elements, list.optional_indices);
-                Node::new(IdedExpr { id, expr: Expr::List(list) }, Ty::List)
+                let nodes: Vec<Node> = list.elements.into_iter().map(|element| self.expr(element, depth + 1)).collect();
+                let claim = nodes.iter().any(|node| node.claim);
+                let list = ListExpr::new_with_optionals(nodes.into_iter().map(copied).collect(), list.optional_indices);
+                Node { claim, ..Node::new(IdedExpr { id, expr: Expr::List(list) }, Ty::List) }
             }
-            Expr::Map(mut map) => {
-                for entry in &mut map.entries {
-                    if let EntryExpr::MapEntry(entry) = &mut entry.expr {
-                        let (key, value) = (std::mem::take(&mut entry.key), std::mem::take(&mut entry.value));
-                        let key = self.expr(key, depth + 1);
-                        if !matches!(key.ty, Ty::Dyn | Ty::Claim | Ty::String | Ty::Int | Ty::Uint | Ty::Bool) {
-                            self.fault(&key.expr, format!("a {} can't be a map's key", key.ty.name()), None);
-                        }
-                        entry.key = key.expr;
-                        entry.value = self.expr(value, depth + 1).expr;
-                    }
-                }
-                Node::new(IdedExpr { id, expr: Expr::Map(map) }, Ty::Map)
-            }
+            Expr::Map(map) => self.map(id, map, depth),
             Expr::Comprehension(comprehension) => self.comprehension(id, *comprehension, depth),
             Expr::Struct(message) => {
                 let offset = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
@@ -210,6 +221,23 @@ impl Walk<'_> {
                 Node::new(IdedExpr { id, expr: Expr::Literal(LiteralValue::Null) }, Ty::Dyn)
             }
         }
+    }
+
+    fn map(&mut self, id: u64, mut map: MapExpr, depth: usize) -> Node {
+        let mut claim = false;
+        for entry in &mut map.entries {
+            if let EntryExpr::MapEntry(entry) = &mut entry.expr {
+                let (key, value) = (std::mem::take(&mut entry.key), std::mem::take(&mut entry.value));
+                let (key, value) = (self.expr(key, depth + 1), self.expr(value, depth + 1));
+                if !matches!(key.ty, Ty::Dyn | Ty::Claim | Ty::String | Ty::Int | Ty::Uint | Ty::Bool) {
+                    self.fault(&key.expr, format!("a {} can't be a map's key", key.ty.name()), None);
+                }
+                claim |= value.claim;
+                entry.key = copied(key);
+                entry.value = copied(value);
+            }
+        }
+        Node { claim, ..Node::new(IdedExpr { id, expr: Expr::Map(map) }, Ty::Map) }
     }
 
     fn is_type_name(&self, name: &str) -> bool {
@@ -299,8 +327,7 @@ impl Walk<'_> {
         }
         if operand.ty == Ty::Headers {
             self.note_read(operand.name.as_deref(), &field, true);
-            let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
-            return Node::new(call(id, op::INDEX, vec![operand.expr, key]), Ty::String);
+            return Node::new(lookup(id, op::INDEX, operand.expr, field), Ty::String);
         }
         self.check_selectable(&operand);
         let ty = match operand.ty {
@@ -309,8 +336,11 @@ impl Walk<'_> {
             _ => Ty::Dyn,
         };
         let claim = operand.claim;
+        if operand.ty.may_be_optional() {
+            return Node { claim, ..Node::new(lookup(id, "@at", operand.expr, field), ty) };
+        }
         let select = SelectExpr { operand: Box::new(operand.expr), field, test: false };
-        Node { expr: IdedExpr { id, expr: Expr::Select(select) }, ty, claim, name: None }
+        Node { claim, ..Node::new(IdedExpr { id, expr: Expr::Select(select) }, ty) }
     }
 
     fn note_read(&mut self, name: Option<&str>, field: &str, header: bool) {
@@ -336,9 +366,8 @@ impl Walk<'_> {
         if operand.claim || operand.ty == Ty::Headers {
             self.note_read(operand.name.as_deref(), &field, operand.ty == Ty::Headers);
         }
-        let key = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) };
-        let claim = operand.claim;
-        Node { claim, ..Node::new(call(id, op::INDEX, vec![operand.expr, key]), ty) }
+        let (claim, name) = (operand.claim, if operand.ty.may_be_optional() { "@at" } else { op::INDEX });
+        Node { claim, ..Node::new(lookup(id, name, operand.expr, field), ty) }
     }
 
     fn check_selectable(&mut self, operand: &Node) {
@@ -358,63 +387,10 @@ impl Walk<'_> {
             self.check_selectable(&operand);
         }
         self.note_test(&operand, &select.field);
+        if operand.ty.may_be_optional() {
+            return Node::new(lookup(id, "@has", operand.expr, select.field), Ty::Bool);
+        }
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         Node::new(IdedExpr { id, expr: Expr::Select(select) }, Ty::Bool)
-    }
-
-    fn comprehension(&mut self, id: u64, written: ComprehensionExpr, depth: usize) -> Node {
-        // `optMap` binds a name with a comprehension over nothing.
-        let binding = matches!(&written.iter_range.expr, Expr::List(list) if list.elements.is_empty());
-        let range = self.expr(written.iter_range, depth + 1);
-        let element = match range.ty {
-            Ty::Claim => Ty::Claim,
-            Ty::Headers => Ty::String,
-            _ => Ty::Dyn,
-        };
-        if !(range.ty.may_be(Ty::List) || range.ty.may_be(Ty::Map)) {
-            self.fault(&range.expr, format!("a {} has no elements to run over", range.ty.name()), None);
-        }
-        let init = self.expr(written.accu_init, depth + 1);
-        for name in [&written.iter_var, &written.accu_var] {
-            if names::find(name).is_some() || self.scope.extra().contains(&name.as_str()) {
-                self.fault(
-                    &range.expr,
-                    format!("`{name}` is a variable already"),
-                    Some("choose another name for the element".to_owned()),
-                );
-            }
-        }
-        // What `optMap` binds is still the claim that it was.
-        self.bound.push(Bound { name: written.accu_var.clone(), ty: init.ty, claim: binding && init.claim });
-        self.bound.push(Bound { name: written.iter_var.clone(), ty: element, claim: false });
-        self.nested += usize::from(!binding);
-        if self.nested > MAX_NESTED && !binding {
-            self.fault(
-                &range.expr,
-                format!("more than {MAX_NESTED} comprehensions inside of one another"),
-                Some("their cost multiplies; split the rule".to_owned()),
-            );
-        }
-        let cond = self.expr(written.loop_cond, depth + 1);
-        let step = self.expr(written.loop_step, depth + 1);
-        self.nested -= usize::from(!binding);
-        self.bound.pop();
-        let result = self.expr(written.result, depth + 1);
-        self.bound.pop();
-        let range_id = range.expr.id;
-        // A long body costs more for each element than a short one.
-        let weight = LiteralValue::Int((1 + nodes(&step.expr) as i64 / 12).into());
-        let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
-        let lowered = ComprehensionExpr {
-            iter_range: if binding { range.expr } else { call(range_id, "@each", vec![range.expr, weight]) },
-            iter_var: written.iter_var,
-            iter_var2: written.iter_var2,
-            accu_var: written.accu_var,
-            accu_init: init.expr,
-            loop_cond: cond.expr,
-            loop_step: step.expr,
-            result: result.expr,
-        };
-        Node::new(IdedExpr { id, expr: Expr::Comprehension(Box::new(lowered)) }, result.ty)
     }
 }

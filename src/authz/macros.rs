@@ -8,7 +8,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, Li
 use cel_interpreter as cel;
 
 /// The accumulator, which no source can name.
-const RESULT: &str = "@result";
+pub(super) const RESULT: &str = "@result";
 
 /// A call that is a macro's, expanded; the same call back if it is none.
 pub(super) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {

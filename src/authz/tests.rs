@@ -1,5 +1,8 @@
 //! Tables of rules, requests and claims, and the properties that hold for all of them.
 
+mod absence;
+mod bounds;
+mod constants;
 mod load;
 mod properties;
 mod table;
@@ -21,6 +24,7 @@ pub(super) struct Sample {
     source: Source,
     claims: Option<Map<String, Value>>,
     split: Vec<String>,
+    issued_at: f64,
 }
 
 /// `GET /admin?debug=1`, with this token, or none for null.
@@ -43,6 +47,7 @@ pub(super) fn sample(claims: Value) -> Sample {
         source: peer.into(),
         claims,
         split: vec!["scope".to_owned(), "scp".to_owned()],
+        issued_at: 1_700_000_000.0,
     }
 }
 
@@ -76,7 +81,7 @@ impl Sample {
             provider: "keycloak",
             kid: None,
             alg: "ES256",
-            issued_at: Some(1_700_000_000.0),
+            issued_at: Some(self.issued_at),
             expires_at: None,
             split_claims: &self.split,
         });

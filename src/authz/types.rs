@@ -67,6 +67,21 @@ impl Ty {
         !matches!(self, T::Dyn | T::Claim | T::Jwt | T::Record | T::Headers | T::List | T::Map | T::Optional)
     }
 
+    /// Whether all values of this type are small.
+    pub(super) fn is_small(self) -> bool {
+        self.is_number() || matches!(self, T::Bool | T::Null | T::Timestamp | T::Duration | T::Type | T::Cidr | T::Ip)
+    }
+
+    /// Whether a value of this type may be a text.
+    pub(super) fn may_be_text(self) -> bool {
+        matches!(self, T::Dyn | T::Claim | T::String | T::Bytes)
+    }
+
+    /// Whether a value of this type may be an optional, through which CEL selects.
+    pub(super) fn may_be_optional(self) -> bool {
+        matches!(self, T::Dyn | T::Optional)
+    }
+
     fn is_map(self) -> bool {
         matches!(self, T::Map | T::Jwt | T::Record | T::Headers)
     }
@@ -75,7 +90,6 @@ impl Ty {
     pub(super) fn may_be(self, other: Self) -> bool {
         match (self, other) {
             (T::Dyn, _) | (_, T::Dyn) => true,
-            // CEL selects through an optional.
             (T::Claim, other) | (other, T::Claim) => {
                 !matches!(other, T::Timestamp | T::Duration | T::Bytes | T::Type | T::Optional | T::Cidr | T::Ip)
             }

@@ -5,6 +5,9 @@
 
 mod views;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use cel::common::types::{CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
@@ -13,7 +16,7 @@ use serde_json::{Map, Value};
 
 use self::views::{Anonymous, Headers, Record};
 use super::json::{self, JsonMap};
-use super::{functions, names};
+use super::{budget, functions, names};
 use crate::request::{Head, UnixTime};
 
 /// The accepted token, as rules see it.
@@ -91,12 +94,24 @@ pub(super) struct View<'a> {
     path: CelString<'a>,
     method: CelString<'a>,
     host: CelString<'a>,
+    scopes: OnceLock<Option<CelList<'a>>>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(vars: &'a Vars<'a>) -> Self {
         let head = vars.head;
-        Self { vars, path: head.path.into(), method: head.method.as_str().into(), host: head.host.into() }
+        let (path, method, host) = (head.path.into(), head.method.as_str().into(), head.host.into());
+        Self { vars, path, method, host, scopes: OnceLock::new() }
+    }
+
+    /// Made once for all rules: a long claim has thousands of words.
+    fn scopes(&self) -> Option<&CelList<'a>> {
+        let found = || match &self.vars.subject {
+            Some(subject) if subject.split_claims.is_empty() => None,
+            Some(subject) => scopes(subject).map(|words| list(words.into_iter())),
+            None => Some(CelList::default()),
+        };
+        self.scopes.get_or_init(found).as_ref()
     }
 
     /// The value of a whole name, or `None` when there is none for this request.
@@ -113,7 +128,11 @@ impl<'a> View<'a> {
             "request.headers" => CowVal::owned(Headers::new(head.headers, false)),
             names::REQUEST_LINES => CowVal::owned(Headers::new(head.headers, true)),
             "request.query" => text(head.query.unwrap_or_default()),
-            "request.uri" => CowVal::owned(CelString::from(uri(head))),
+            "request.uri" => {
+                let uri = uri(head);
+                budget::making(uri.len()).ok()?;
+                CowVal::owned(CelString::from(uri))
+            }
             "request.port" => CowVal::owned(CelInt::from(i64::from(head.port))),
             "request.authority" => text(head.authority()),
             "request.scheme" => text(head.scheme.as_str()),
@@ -124,12 +143,12 @@ impl<'a> View<'a> {
             "source.tls.sni" => text(tls?.sni.as_deref()?),
             "source.tls.subject" => text(tls?.subject.as_deref()?),
             "source.tls.spiffeId" => text(tls?.spiffe_id.as_deref()?),
-            "source.tls.sans" => strings(tls?.sans.iter().map(String::as_str)),
+            "source.tls.sans" => CowVal::owned(list(tls?.sans.iter().map(String::as_str))),
             "jwt" => match subject {
                 Some(subject) => CowVal::owned(JsonMap::new(subject.claims)),
                 None => CowVal::owned(Anonymous),
             },
-            names::SCOPES => strings(scopes(subject.as_ref()).into_iter()),
+            names::SCOPES => CowVal::Borrowed(self.scopes()?),
             "jwtAuth.provider" => text(subject.as_ref()?.provider),
             "jwtAuth.kid" => text(subject.as_ref()?.kid?),
             "jwtAuth.alg" => text(subject.as_ref()?.alg),
@@ -160,8 +179,24 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Why [`View::get`] has nothing under a name that is there: such a name is not absent.
+    pub(super) fn why_unreadable(&self, name: &str) -> Option<&'static str> {
+        let subject = self.vars.subject.as_ref()?;
+        let year = "no time between the years 1 and 9999";
+        match name {
+            "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
+            "jwtAuth.token.expiresAt" => subject.expires_at.map(|_| year),
+            names::SCOPES if subject.split_claims.is_empty() => Some("`jwtAuth` has no `splitClaims`"),
+            names::SCOPES => Some("a claim of `splitClaims` is neither a string nor a list of strings"),
+            _ => None,
+        }
+    }
+
     /// Why [`View::get`] has nothing under a name, in words for the rule's author.
     pub(super) fn why_missing(&self, name: &str) -> String {
+        if let Some(why) = self.why_unreadable(name) {
+            return format!("`{}`: {why}", if name == names::SCOPES { "scopes(jwt)" } else { name });
+        }
         if name.starts_with("apiKey.") && self.vars.api_key.is_none() {
             return format!("`{name}` needs an API key, and this request came without an accepted one");
         }
@@ -189,23 +224,24 @@ fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     rest.split('.').try_fold(claims.get(first)?, |value, step| value.as_object()?.get(step))
 }
 
-/// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings.
-fn scopes<'a>(subject: Option<&Subject<'a>>) -> Vec<&'a str> {
+/// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings. `None`
+/// for a claim that holds no words: it may hold what a deny looks for.
+fn scopes<'a>(subject: &Subject<'a>) -> Option<Vec<&'a str>> {
+    let mut seen = HashSet::new();
     let mut words: Vec<&'a str> = Vec::new();
-    let Some(subject) = subject else { return words };
     let mut add = |word: &'a str| {
-        if !words.contains(&word) {
+        if seen.insert(word) {
             words.push(word);
         }
     };
     for value in subject.split_claims.iter().filter_map(|name| subject.claims.get(name)) {
         match value {
             Value::String(text) => text.split(' ').filter(|word| !word.is_empty()).for_each(&mut add),
-            Value::Array(items) => items.iter().filter_map(Value::as_str).for_each(&mut add),
-            _ => {}
+            Value::Array(items) => items.iter().try_for_each(|item| item.as_str().map(&mut add))?,
+            _ => return None,
         }
     }
-    words
+    Some(words)
 }
 
 fn uri(head: &Head<'_>) -> String {
@@ -232,8 +268,6 @@ fn text<'b>(text: &'b str) -> CowVal<'b, 'b> {
     CowVal::owned(CelString::from(text))
 }
 
-fn strings<'b>(texts: impl Iterator<Item = &'b str>) -> CowVal<'b, 'b> {
-    CowVal::owned(CelList::from(
-        texts.map(|text| Box::new(CelString::from(text)) as Box<dyn Val + 'b>).collect::<Vec<_>>(),
-    ))
+fn list<'b>(texts: impl Iterator<Item = &'b str>) -> CelList<'b> {
+    CelList::from(texts.map(|text| Box::new(CelString::from(text)) as Box<dyn Val + 'b>).collect::<Vec<_>>())
 }

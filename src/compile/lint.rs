@@ -23,6 +23,7 @@ fn all(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Diagnostic> {
                 let levels = [&listener.gateway_policies, &listener.policies, &route.policies];
                 policies(&levels, &compiled.policies, &mut found);
                 no_token(&levels, &compiled.policies, &route.name, &mut found);
+                no_scopes(&levels, &compiled.policies, &route.name, &mut found);
             }
             unstripped(listener, snapshot, &mut found);
         }
@@ -126,6 +127,27 @@ fn no_token(levels: &[&PoliciesConfig], compiled: &Policies, route: &str, found:
                     "this rule reads the token, and on the route `{route}` no `jwtAuth` holds, so there is never one"
                 );
                 found.push(Diagnostic::warning(Code::NoToken, written.cel.place.clone(), message));
+            }
+        }
+    }
+}
+
+/// Rules about scopes on a route whose tokens are not split into any.
+fn no_scopes(levels: &[&PoliciesConfig], compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
+    if compiled.jwt.as_ref().is_none_or(|jwt| !jwt.split_claims().is_empty()) {
+        return;
+    }
+    for (set, compiled) in sets(levels).zip(compiled.rules.iter()) {
+        for (written, rule) in set.rules.iter().zip(&compiled.rules) {
+            if rule.expression.reads_scopes() {
+                let message = format!(
+                    "this rule reads `scopes(jwt)`, and on the route `{route}` `jwtAuth` has no `splitClaims`, so it fails \
+                     to evaluate for every token"
+                );
+                let hint = "write `splitClaims: [scope]` under `jwtAuth`";
+                found.push(
+                    Diagnostic::warning(Code::NoScopes, written.cel.place.clone(), message).hint(hint.to_owned()),
+                );
             }
         }
     }

@@ -55,7 +55,8 @@ codes! {
     /// A file that the config names is not there or can't be read. Relative paths start at the directory that the
     /// gateway runs in.
     NamedFile = "E008" "a file that the config names can't be read",
-    /// The expression does not parse, names something that does not exist, or compares what is never equal.
+    /// The expression does not parse, names something that does not exist, compares what is never equal, or has a part
+    /// that always fails, such as a date that is none.
     Expression = "E009" "a CEL expression that can't be",
     /// The key set has no key that could verify a token, or is no key set.
     Keys = "E010" "no usable keys",
@@ -111,6 +112,9 @@ codes! {
     /// Only with `--online`: by its `Date` header, the key server's clock differs from this machine's by more than half
     /// of the provider's `leeway`. New tokens are refused as not yet valid, or old ones accepted too long.
     Clocks = "W018" "clocks that differ",
+    /// The rule calls `scopes(jwt)`, and the `jwtAuth` that holds there splits no claim, so the rule fails to evaluate:
+    /// write `splitClaims: [scope]`, or whichever claim holds the words.
+    NoScopes = "W019" "a rule reads scopes where no claim is split",
 }
 
 impl Code {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::told::{RuleStep, SetStep};
-use crate::authz::{Cause, Mode, Rule, RuleSet, Vars};
+use crate::authz::{Cause, Mode, Rule, RuleSet, Vars, claim_name};
 
 /// What is told of one set: what was `decided`, and what every rule of it comes to, also those that were not needed. A
 /// set that was not asked, since another had refused, is told as it would have decided.
@@ -43,17 +43,16 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, decided: Option<Cause>) -> Se
     }
 }
 
-/// What a rule reads of the claims of a verified token, by the names that it uses.
+/// What a rule reads of the claims of a verified token, by their paths; null for what is not there.
 fn claims_read(rule: &Rule, vars: &Vars<'_>) -> BTreeMap<String, Value> {
     let Some(subject) = &vars.subject else { return BTreeMap::new() };
-    let value = |path: &str| {
-        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-        let mut value = subject.claims.get(first)?;
-        for name in rest.into_iter().flat_map(|rest| rest.split('.')) {
-            value = value.get(name)?;
-        }
-        Some(value.clone())
+    let mut paths = rule.expression.claims();
+    if rule.expression.reads_scopes() {
+        paths.extend(subject.split_claims.iter().map(|name| vec![name.as_str()]));
+    }
+    let value = |path: &[&str]| {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(subject.claims.get(*first)?, |value, name| value.get(*name)).cloned()
     };
-    let names = rule.expression.reads().into_iter().filter_map(|name| Some((name, name.strip_prefix("jwt.")?)));
-    names.map(|(name, path)| (name.to_owned(), value(path).unwrap_or(Value::Null))).collect()
+    paths.iter().map(|path| (claim_name(path), value(path).unwrap_or(Value::Null))).collect()
 }

@@ -31,7 +31,11 @@ binds:
 "#;
 
 fn config() -> InForce {
-    let loaded = load(Text::new("gw.yaml", CONFIG.to_owned()), &|_| None).unwrap();
+    config_of(CONFIG.to_owned())
+}
+
+fn config_of(text: String) -> InForce {
+    let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
     let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
     InForce { loaded, snapshot }
 }
@@ -73,6 +77,29 @@ fn each_step_is_told_with_its_origin() {
     assert_eq!(told.authentication.as_ref().unwrap().origin.as_deref(), Some("gw.yaml:8"));
     assert_eq!(told.authentication.unwrap().claims.unwrap()["sub"], "bob");
     assert_eq!(told.authorization[0].rules.iter().map(|r| r.result).collect::<Vec<_>>(), ["false", "false"]);
+}
+
+#[test]
+fn a_rule_is_told_with_the_claims_that_it_reads() {
+    let text = CONFIG.replace(
+        "jwks: {file: ./manifests/jwt/pub-key}\n      auth",
+        "jwks: {file: ./manifests/jwt/pub-key}\n        splitClaims: [scope]\n      auth",
+    );
+    for (rule, reads) in [
+        ("jwt.sub == \"bob\"", &["jwt.sub"][..]),
+        ("default(jwt.sub, \"\") == default(jwt.none, \"\")", &["jwt.none", "jwt.sub"]),
+        ("has(jwt.sub) && jwt.?a.b.hasValue()", &["jwt.a.b", "jwt.sub"]),
+        ("claim(jwt, [\"https://x/y\", \"z\"]) == null", &["jwt[\"https://x/y\"].z"]),
+        ("scopes(jwt).contains(\"x\")", &["jwt.scope"]),
+        ("request.path == \"/\"", &[]),
+    ] {
+        let text = text.replace("jwt.groups.contains(\"admins\")", rule);
+        let told = ask(&config_of(text), "/x", "bob");
+        let found: Vec<_> = told.authorization[0].rules[1].reads.keys().map(String::as_str).collect();
+        assert_eq!(found, reads, "{rule}");
+        let bob = told.authorization[0].rules[1].reads.get("jwt.sub");
+        assert!(bob.is_none_or(|sub| sub == "bob"), "{bob:?}");
+    }
 }
 
 /// Explanations hold the judge's own list, and their text has a line for each check that was made.

@@ -9,8 +9,8 @@ use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
 use serde_json::{Map, Value};
 
-use super::super::steps;
-use super::{borrowed, charge_cheap, equal};
+use super::super::budget;
+use super::{borrowed, equal};
 
 /// A JSON array.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl<'a> Val for JsonList<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        equal(self, other)
+        equal(self, other).unwrap_or(false)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -99,19 +99,40 @@ impl Adder for JsonList<'_> {
                 list.push(item.clone_as_boxed());
             }
         }
-        steps::charge(list.len())?;
         Ok(CowVal::owned(CelList::from(list)))
     }
 }
 
 impl Container for JsonList<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        charge_cheap(self.items.len() as i64)?;
+        budget::glances(self.items.len())?;
         // A string is what is nearly always asked for: compared in place, without a CEL value for each element.
         if let Some(text) = value.downcast_ref::<CelString>() {
             return Ok(self.items.iter().any(|item| item.as_str() == Some(text.inner())));
         }
-        Ok(self.items.iter().any(|item| equal(borrowed(item).as_ref(), value)))
+        for item in self.items {
+            if equal(borrowed(item).as_ref(), value)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The place that an index names, or `None` for one that no list has. As for the engine's own lists, a whole double is an
+/// index.
+fn position(idx: &dyn Val) -> Result<Option<usize>, ExecutionError> {
+    if let Some(int) = idx.downcast_ref::<CelInt>() {
+        return Ok(usize::try_from(*int.inner()).ok());
+    }
+    if let Some(uint) = idx.downcast_ref::<CelUInt>() {
+        return Ok(usize::try_from(*uint.inner()).ok());
+    }
+    match idx.downcast_ref::<CelDouble>().map(|double| *double.inner()) {
+        Some(double) if double.fract() == 0.0 => {
+            Ok((double >= 0.0 && double <= f64::from(u32::MAX)).then_some(double as usize))
+        }
+        _ => Err(ExecutionError::UnexpectedType { got: idx.get_type().name().to_owned(), want: "int".to_owned() }),
     }
 }
 
@@ -120,21 +141,7 @@ impl Indexer for JsonList<'_> {
     where
         Self: 'v,
     {
-        let at = match idx.get_type().kind() {
-            Kind::Int => idx.downcast_ref::<CelInt>().and_then(|int| usize::try_from(*int.inner()).ok()),
-            Kind::UInt => idx.downcast_ref::<CelUInt>().and_then(|uint| usize::try_from(*uint.inner()).ok()),
-            // As the engine does for its own lists: a whole double is an index.
-            Kind::Double => idx.downcast_ref::<CelDouble>().map(|double| *double.inner()).and_then(|double| {
-                (double >= 0.0 && double <= f64::from(u32::MAX) && double.fract() == 0.0).then_some(double as usize)
-            }),
-            _ => {
-                return Err(ExecutionError::UnexpectedType {
-                    got: idx.get_type().name().to_owned(),
-                    want: "int".to_owned(),
-                });
-            }
-        };
-        match at.and_then(|at| self.items.get(at)) {
+        match position(idx)?.and_then(|at| self.items.get(at)) {
             Some(value) => Ok(CowVal::Owned(borrowed(value))),
             None => Err(ExecutionError::IndexOutOfBounds(cel::Value::Null)),
         }
@@ -219,7 +226,7 @@ impl<'a> Val for JsonMap<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        equal(self, other)
+        equal(self, other).unwrap_or(false)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>

@@ -7,11 +7,20 @@ use cel_interpreter as cel;
 use super::super::functions;
 use super::super::types::{MACROS, SIGNATURES, Signature, Ty};
 use super::super::{macros, names};
-use super::tree::{article, call, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method};
+use super::tree::{article, call, copied, is_word, literal, macro_form, optional_chain, rebuild, rebuild_method, wrap};
 use super::{Constant, Node, Walk};
 
 /// First parts of functions' names.
 const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
+
+/// Functions of the engine whose result may be about as large as what they are given.
+const MAKING: &[&str] =
+    &["string", "bytes", "lowerAscii", "upperAscii", "trim", "reverse", "substring", "charAt", "strings.quote"];
+
+/// What a call makes, paid for.
+fn made(id: u64, expr: IdedExpr, ty: Ty) -> Node {
+    Node::new(call(id, "@made", vec![expr]), ty)
+}
 
 impl Walk<'_> {
     pub(super) fn call(&mut self, id: u64, written: CallExpr, depth: usize) -> Node {
@@ -141,6 +150,9 @@ impl Walk<'_> {
     ) -> Node {
         let on_claim = nodes.first().is_some_and(|first| first.claim);
         let text = |at: usize| nodes.get(at).and_then(|node| literal(&node.expr)).map(str::to_owned);
+        if let (Some(text), Some(node)) = (text(1), nodes.get(1)) {
+            self.check_text(name, &text, &node.expr);
+        }
         match name {
             "contains" if on_claim => Node::new(rebuild(id, "@claim_contains", nodes), ty),
             "contains" => {
@@ -148,6 +160,7 @@ impl Walk<'_> {
                 if let Some(first) = nodes.first_mut() {
                     let taken = std::mem::replace(first, Node::new(IdedExpr::default(), Ty::Dyn));
                     *first = self.folded(taken);
+                    self.read(first);
                 }
                 Node::new(rebuild_method(id, name, nodes), ty)
             }
@@ -165,26 +178,13 @@ impl Walk<'_> {
                 }
                 Node::new(call(id, "@matches", exprs), ty)
             }
-            "cidr" | "ip" => {
-                let Some(source) = text(0) else { return Node::new(rebuild(id, name, nodes), ty) };
-                let constant = match name {
-                    "cidr" => source.parse().map(Constant::Cidr),
-                    _ => functions::parse_ip(&source).map(Constant::Ip),
-                };
-                match constant {
-                    Ok(constant) => Node::new(self.constant(id, constant), ty),
-                    Err(message) => {
-                        self.fault_at(offset, format!("{source:?}: {message}"), None);
-                        Node::new(rebuild(id, name, nodes), ty)
-                    }
-                }
-            }
             "scopes" => {
                 self.check_is_jwt(offset, name, &nodes);
                 Node::new(IdedExpr { id, expr: Expr::Ident(names::SCOPES.to_owned()) }, ty)
             }
             "claim" => {
                 self.check_is_jwt(offset, name, &nodes);
+                self.check_path(&nodes);
                 Node { claim: true, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             "headers" => {
@@ -204,25 +204,43 @@ impl Walk<'_> {
                 let key = nodes.into_iter().nth(1).map(|node| node.expr).unwrap_or_default();
                 Node::new(call(id, op::INDEX, vec![of, key]), ty)
             }
-            "replace" => Node::new(rebuild(id, "@replace", nodes), ty),
-            "join" => Node::new(rebuild(id, "@join", nodes), ty),
+            "replace" | "join" | "split" | "indexOf" | "lastIndexOf" => {
+                Node::new(rebuild(id, &format!("@{name}"), nodes), ty)
+            }
             "format" if text(0).is_none() => {
                 self.fault_at(offset, "`format` needs its pattern written out", None);
                 Node::new(rebuild_method(id, name, nodes), ty)
             }
+            "format" => {
+                let mut nodes = nodes;
+                if let Some(shown) = nodes.get_mut(1) {
+                    wrap(&mut shown.expr, "@shown");
+                }
+                made(id, rebuild_method(id, name, nodes), ty)
+            }
             "orValue" | "value" | "or" | "dyn" | "optional.of" | "optional.ofNonZeroValue" => {
                 let claim = nodes.iter().any(|node| node.claim);
+                let nodes = match name.starts_with("optional.") {
+                    true => nodes
+                        .into_iter()
+                        .map(|node| Node { claim: node.claim, ..Node::new(copied(node), Ty::Dyn) })
+                        .collect(),
+                    false => nodes,
+                };
                 let expr = if method { rebuild_method(id, name, nodes) } else { rebuild(id, name, nodes) };
                 Node { claim, ..Node::new(expr, ty) }
             }
-            _ if method => Node::new(rebuild_method(id, name, nodes), ty),
-            _ => Node::new(rebuild(id, name, nodes), ty),
-        }
-    }
-
-    pub(super) fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[Node]) {
-        if nodes.first().and_then(|first| first.name.as_deref()) != Some("jwt") {
-            self.fault_at(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
+            _ => {
+                let mut nodes = nodes;
+                if let Some(first) = nodes.first_mut() {
+                    self.read(first);
+                }
+                let expr = if method { rebuild_method(id, name, nodes) } else { rebuild(id, name, nodes) };
+                match MAKING.contains(&name) {
+                    true => made(id, expr, ty),
+                    false => Node::new(expr, ty),
+                }
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ use cel::common::types::CelList;
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
-use super::super::json;
 use super::super::types::Ty;
-use super::tree::{article, call, conversion_hint, literal, rebuild, scalars};
+use super::super::{json, macros};
+use super::tree::{article, call, conversion_hint, literal, rebuild, scalars, wrap};
 use super::{Constant, Node, Walk};
 
 impl Walk<'_> {
@@ -34,6 +34,7 @@ impl Walk<'_> {
                 }
                 // The engine's own equality is right as soon as one side can be no list and no map.
                 if a.ty.is_scalar() || b.ty.is_scalar() {
+                    self.compared(a, b);
                     return Node::new(rebuild(id, name, nodes), Ty::Bool);
                 }
                 let equal = rebuild(id, "@equal", nodes);
@@ -46,6 +47,7 @@ impl Walk<'_> {
                     let hint = conversion_hint(a.ty, b.ty);
                     self.fault(&a.expr, message, hint);
                 }
+                self.compared(a, b);
                 Node::new(rebuild(id, name, nodes), Ty::Bool)
             }
             (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [a, b]) => {
@@ -56,7 +58,12 @@ impl Walk<'_> {
                     self.fault(&a.expr, message, hint);
                     Ty::Dyn
                 });
-                Node::new(rebuild(id, name, nodes), ty)
+                // The engine knows the accumulator of a `map` by its shape, and appends to it without a copy.
+                let appends = matches!(&a.expr.expr, Expr::Ident(name) if name == macros::RESULT);
+                let name = if name == op::ADD && !ty.is_small() && !appends { "@add" } else { name };
+                let lists = a.ty == Ty::List || b.ty == Ty::List;
+                let claim = lists && !appends && (a.claim || b.claim);
+                Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             (op::NEGATE, [a]) => {
                 let ty = a.ty;
@@ -86,7 +93,7 @@ impl Walk<'_> {
                 if let (true, Some(key)) = (a.claim || a.ty == Ty::Headers, literal(&b.expr)) {
                     self.note_read(a.name.as_deref(), key, a.ty == Ty::Headers);
                 }
-                let claim = a.claim;
+                let (claim, name) = (a.claim, if a.ty.may_be_optional() { "@at" } else { name });
                 Node { claim, ..Node::new(rebuild(id, name, nodes), ty) }
             }
             (op::OPT_INDEX | op::OPT_SELECT, [a, b]) => {
@@ -98,13 +105,27 @@ impl Walk<'_> {
                     whole = a.name.as_deref().map(|name| format!("{name}.{field}"));
                 }
                 let claim = a.claim;
-                Node { claim, name: whole, ..Node::new(rebuild(id, name, nodes), Ty::Optional) }
+                Node { claim, name: whole, ..Node::new(rebuild(id, "@maybe", nodes), Ty::Optional) }
             }
             _ => {
                 let expr = rebuild(id, name, nodes);
                 self.fault(&expr, format!("unknown operator `{name}`"), None);
                 Node::new(expr, Ty::Dyn)
             }
+        }
+    }
+
+    /// Two texts are compared: paid for where it happens again and again, and neither is as short as it is written.
+    fn compared(&self, a: &mut Node, b: &Node) {
+        if b.ty.may_be_text() && !matches!(b.expr.expr, Expr::Literal(_)) {
+            self.read(a);
+        }
+    }
+
+    /// A text is gone through. Outside of a comprehension that happens once, and a rule's length bounds it.
+    pub(super) fn read(&self, node: &mut Node) {
+        if self.nested > 0 && node.ty.may_be_text() && !matches!(node.expr.expr, Expr::Literal(_)) {
+            wrap(&mut node.expr, "@read");
         }
     }
 

@@ -8,7 +8,7 @@ use super::super::types::Ty;
 use super::Node;
 
 /// What an expression consists of.
-pub(super) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
+pub(in crate::authz) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
         Expr::Select(select) => vec![&select.operand],
@@ -30,9 +30,14 @@ pub(in crate::authz) fn depth(expr: &IdedExpr) -> usize {
     1 + parts(expr).into_iter().map(depth).max().unwrap_or(0)
 }
 
-/// How many nodes an expression has.
+/// How many nodes an expression has; a long text counts as many.
 pub(super) fn nodes(expr: &IdedExpr) -> usize {
-    1 + parts(expr).into_iter().map(nodes).sum::<usize>()
+    let text = match &expr.expr {
+        Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
+        Expr::Literal(LiteralValue::Bytes(bytes)) => bytes.inner().len(),
+        _ => 0,
+    };
+    1 + text / 32 + parts(expr).into_iter().map(nodes).sum::<usize>()
 }
 
 /// Whether a field can be written without quotes.
@@ -41,7 +46,7 @@ pub(super) fn is_plain(field: &str) -> bool {
 }
 
 /// A claim's or a header's path, in the one way that messages and comparisons have it.
-pub(super) fn path(name: &str, field: &str, header: bool) -> String {
+pub(in crate::authz) fn path(name: &str, field: &str, header: bool) -> String {
     match is_plain(field) && !header {
         true => format!("{name}.{field}"),
         false => format!("{name}[{field:?}]"),
@@ -55,6 +60,26 @@ pub(super) fn is_word(name: &str) -> bool {
 
 pub(super) fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
+}
+
+/// What is copied where it stands, so that the copy is paid for. A literal is as long as it is written.
+pub(super) fn copied(node: Node) -> IdedExpr {
+    let mut expr = node.expr;
+    if !matches!(expr.expr, Expr::Literal(_)) && !node.ty.is_small() {
+        wrap(&mut expr, "@copied");
+    }
+    expr
+}
+
+/// Puts a call around an expression.
+pub(super) fn wrap(expr: &mut IdedExpr, name: &str) {
+    let inner = std::mem::take(expr);
+    *expr = call(inner.id, name, vec![inner]);
+}
+
+/// A call that looks up a field.
+pub(super) fn lookup(id: u64, name: &str, of: IdedExpr, field: String) -> IdedExpr {
+    call(id, name, vec![of, IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) }])
 }
 
 pub(super) fn rebuild(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {

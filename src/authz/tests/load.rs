@@ -115,6 +115,7 @@ const REFUSED: &[(&str, usize, &str)] = &[
     ("{[1]: 2} == {}", 1, "a list can't be a map's key"),
     ("scopes(request).contains('a')", 0, "`scopes` reads the token; write `scopes(jwt…)`"),
     ("claim(jwt.a, ['b']) == 1", 0, "`claim` reads the token; write `claim(jwt…)`"),
+    ("claim(jwt, ['a', 1]) == 1", 17, "a step of the path is an int, not a string"),
     ("claim(jwt, 'a') == 1", 0, "`claim` can't be called with (a map, a string)"),
     ("headers(source, 'a') == []", 0, "`headers` reads a request; write `headers(request, \"x\")`"),
     ("jwt.sub.format([1]) == ''", 0, "`format` needs its pattern written out"),
@@ -243,30 +244,6 @@ fn many_expressions_compile_on_one_thread() {
     let compiled =
         Expression::compile_all(&[("true", Scope::Rule), ("nope", Scope::Rule), ("jwt.a == 1", Scope::RouteMatch)]);
     assert_eq!(compiled.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
-}
-
-#[test]
-fn what_costs_too_much_fails() {
-    let long: Vec<usize> = (0..6_000).collect();
-    let sample = sample(json!({"a": long, "s": "x,".repeat(3_000)}));
-    for (source, expected) in [
-        ("jwt.a.all(x, x >= 0)", Ok(true)),
-        ("jwt.a.exists(x, x == 5999) && 5999 in jwt.a", Ok(true)),
-        ("jwt.a.all(x, jwt.a.exists(y, x == y))", Err(EvalError::Steps)),
-        ("jwt.a.all(x, x in jwt.a)", Err(EvalError::Steps)),
-        ("jwt.a.all(x, jwt.a.map(y, y) == jwt.a)", Err(EvalError::Steps)),
-        ("jwt.s.split(',').all(x, jwt.s.split(',').all(y, y != 'q'))", Err(EvalError::Steps)),
-        ("jwt.a.map(x, jwt.a).size() > jwt.a.map(x, jwt.a).size()", Err(EvalError::Steps)),
-        // No way around it: neither absorbed by a logical operator nor by an optional.
-        ("jwt.a.all(x, jwt.a.exists(y, x == y)) || true", Err(EvalError::Steps)),
-        ("true || jwt.a.all(x, jwt.a.exists(y, x == y))", Ok(true)),
-    ] {
-        assert_eq!(sample.see(|vars| compile(source).test(vars)), expected, "{source}");
-    }
-    let big = super::sample(json!({"s": "a".repeat(10_000)}));
-    for source in ["jwt.s.replace('a', jwt.s) == ''", "jwt.s.split('').join(jwt.s) == ''"] {
-        assert!(matches!(big.see(|vars| compile(source).test(vars)), Err(EvalError::Function(_))), "{source}");
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use cel_interpreter as cel;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::json::{self, Elements, NULL};
-use super::super::names;
+use super::super::{budget, names};
 use super::View;
 
 /// `jwt`, `jwtAuth`, `basicAuth` and `apiKey` of a request without an accepted credential of that kind: equal to null, with no field, and no field to read.
@@ -123,8 +123,11 @@ impl Indexer for Record<'_, '_> {
         Self: 'v,
     {
         let field = json::key(idx)?.unwrap_or_default();
-        let found = self.whole(field).and_then(|whole| self.view.get(&whole));
-        found.ok_or_else(|| ExecutionError::no_such_key(field))
+        let Some(whole) = self.whole(field) else { return Err(ExecutionError::no_such_key(field)) };
+        self.view.get(&whole).ok_or_else(|| match self.view.why_unreadable(&whole) {
+            Some(why) => ExecutionError::function_error(&whole, why),
+            None => ExecutionError::no_such_key(field),
+        })
     }
 
     fn steal<'v>(self: Box<Self>, idx: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
@@ -138,7 +141,8 @@ impl Indexer for Record<'_, '_> {
 impl Container for Record<'_, '_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
         let field = json::key(value)?.unwrap_or_default();
-        Ok(self.whole(field).is_some_and(|whole| self.view.get(&whole).is_some()))
+        let there = |whole: String| self.view.get(&whole).is_some() || self.view.why_unreadable(&whole).is_some();
+        Ok(self.whole(field).is_some_and(there))
     }
 }
 
@@ -189,7 +193,7 @@ impl Val for Headers<'_> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        json::equal(self, other)
+        json::equal(self, other).unwrap_or(false)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -227,6 +231,7 @@ impl Indexer for Headers<'_> {
             joined.push(',');
             joined.push_str(line(value)?);
         }
+        budget::making(joined.len())?;
         Ok(CowVal::owned(CelString::from(joined)))
     }
 

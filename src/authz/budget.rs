@@ -1,0 +1,104 @@
+//! The bounds on an evaluation: so many steps and so many bytes made, after which it fails.
+//!
+//! The CEL engine has none of its own. Whatever runs over a list, a map or a long string pays steps first, and whatever
+//! copies or makes a value pays its bytes; what a rule can do without paying is bounded by its own length. Functions of
+//! the engine get their arguments and nothing else, so the counts stand in the thread: an evaluation never leaves the
+//! thread it began on.
+
+use std::cell::Cell;
+
+use cel::ExecutionError;
+use cel::common::types::{CelBytes, CelList, CelMap, CelOptional, CelString};
+use cel::common::value::Val;
+use cel_interpreter as cel;
+
+use super::{EvalError, json};
+
+/// What one evaluation may spend. A comprehension pays one step an element, and an element costs up to half a
+/// microsecond, so no rule holds a worker for more than some 5 ms.
+pub(super) const STEPS: u32 = 10_000;
+/// What one evaluation may make, all told: also what it drops again on the way.
+const BYTES: usize = 1 << 20;
+/// What a value takes beside its text.
+const HANDLE: usize = 32;
+
+thread_local! {
+    static STEPS_LEFT: Cell<Option<u32>> = const { Cell::new(Some(STEPS)) };
+    static BYTES_LEFT: Cell<Option<usize>> = const { Cell::new(Some(BYTES)) };
+}
+
+/// Begins an evaluation.
+pub(super) fn start() {
+    STEPS_LEFT.set(Some(STEPS));
+    BYTES_LEFT.set(Some(BYTES));
+}
+
+/// Why the evaluation is over, if it has tried to spend more than it had.
+pub(super) fn spent() -> Option<EvalError> {
+    match (STEPS_LEFT.get(), BYTES_LEFT.get()) {
+        (None, _) => Some(EvalError::Steps),
+        (_, None) => Some(EvalError::Size),
+        _ => None,
+    }
+}
+
+/// Pays `steps`. Once they are used up, everything fails until the next [`start`], so that an `||` can't swallow it.
+pub(super) fn steps(steps: usize) -> Result<(), ExecutionError> {
+    let left = STEPS_LEFT.get().and_then(|left| left.checked_sub(u32::try_from(steps).unwrap_or(u32::MAX)));
+    STEPS_LEFT.set(left);
+    left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("steps", "the evaluation takes too many steps"))
+}
+
+/// Looking at an element costs a fraction of what running an expression over it does.
+pub(super) fn glances(elements: usize) -> Result<(), ExecutionError> {
+    steps(1 + elements / 8)
+}
+
+/// Pays for going through a text.
+pub(super) fn reading(length: usize) -> Result<(), ExecutionError> {
+    steps(length / 1024)
+}
+
+/// Pays for a value of so many bytes, before it is made.
+pub(super) fn making(bytes: usize) -> Result<(), ExecutionError> {
+    let left = BYTES_LEFT.get().and_then(|left| left.checked_sub(bytes.saturating_add(HANDLE)));
+    BYTES_LEFT.set(left);
+    left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("size", "the evaluation makes too much"))
+}
+
+/// Pays for a list of so many values whose texts take so many bytes together.
+pub(super) fn making_list(items: usize, bytes: usize) -> Result<(), ExecutionError> {
+    making(items.saturating_mul(HANDLE).saturating_add(bytes))
+}
+
+/// Pays for a copy of `val`. Of what the request or the token holds, a copy is a handle.
+pub(super) fn copying(val: &dyn Val) -> Result<(), ExecutionError> {
+    if let Some(text) = val.downcast_ref::<CelString>() {
+        return making(text.as_borrowed().map_or(text.inner().len(), |_| 0));
+    }
+    if let Some(bytes) = val.downcast_ref::<CelBytes>() {
+        return making(bytes.as_borrowed().map_or(bytes.inner().len(), |_| 0));
+    }
+    making(0)?;
+    if let Some(list) = val.downcast_ref::<CelList>() {
+        return list.inner().iter().try_for_each(|item| copying(item.as_ref()));
+    }
+    if let Some(map) = val.downcast_ref::<CelMap>() {
+        return map
+            .inner()
+            .iter()
+            .try_for_each(|(key, value)| copying(key.inner()).and_then(|()| copying(value.as_ref())));
+    }
+    match val.downcast_ref::<CelOptional>().and_then(CelOptional::option) {
+        Some(held) => copying(held),
+        None => Ok(()),
+    }
+}
+
+/// Pays for a copy of each element of `val`.
+pub(super) fn copying_elements(val: &dyn Val) -> Result<(), ExecutionError> {
+    match val.downcast_ref::<CelList>() {
+        Some(_) => copying(val),
+        None => making_list(json::size(val), 0),
+    }
+}

@@ -1,0 +1,205 @@
+//! No rule and no token make an evaluation long or large.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn what_costs_too_much_fails() {
+    let long: Vec<usize> = (0..6_000).collect();
+    let sample = sample(json!({"a": long, "s": "x,".repeat(3_000)}));
+    for (source, expected) in [
+        ("jwt.a.all(x, x >= 0)", Ok(true)),
+        ("jwt.a.exists(x, x == 5999) && 5999 in jwt.a", Ok(true)),
+        ("jwt.a.all(x, jwt.a.exists(y, x == y))", Err(EvalError::Steps)),
+        ("jwt.a.all(x, x in jwt.a)", Err(EvalError::Steps)),
+        ("jwt.a.all(x, jwt.a.map(y, y) == jwt.a)", Err(EvalError::Steps)),
+        ("jwt.s.split(',').all(x, jwt.s.split(',').all(y, y != 'q'))", Err(EvalError::Steps)),
+        ("jwt.a.map(x, jwt.a).size() > jwt.a.map(x, jwt.a).size()", Err(EvalError::Steps)),
+        // No way around it: neither absorbed by a logical operator nor by an optional.
+        ("jwt.a.all(x, jwt.a.exists(y, x == y)) || true", Err(EvalError::Steps)),
+        ("true || jwt.a.all(x, jwt.a.exists(y, x == y))", Ok(true)),
+    ] {
+        assert_eq!(sample.see(|vars| compile(source).test(vars)), expected, "{source}");
+    }
+    let big = super::sample(json!({"s": "a".repeat(10_000)}));
+    for source in ["jwt.s.replace('a', jwt.s) == ''", "jwt.s.split('').join(jwt.s) == ''"] {
+        assert_eq!(big.see(|vars| compile(source).test(vars)), Err(EvalError::Size), "{source}");
+    }
+}
+
+/// A step that at least doubles what it is given, where it can, and what it begins with.
+const GROWING: &[(&str, &str)] = &[
+    ("[jwt.s]", ".map(x, x + x)"),
+    ("[bytes(jwt.s)]", ".map(x, x + x)"),
+    ("[[jwt.s]]", ".map(x, x + x)"),
+    ("[jwt.a]", ".map(x, x + x)"),
+    ("[jwt.s]", ".map(x, [x, x])"),
+    ("[jwt.s + jwt.s]", ".map(x, [x, x])"),
+    ("[[jwt.s + 'a']]", ".map(x, {'a': x, 'b': x})"),
+    ("[jwt.s + 'a']", ".map(x, [optional.of(x), optional.of(x)])"),
+    ("[jwt.s + 'a']", ".map(x, [?optional.of(x), ?optional.of(x)])"),
+    ("[jwt.s + 'a']", ".map(x, {?'a': optional.of(x), ?'b': optional.of(x)})"),
+    ("[jwt.s]", ".map(x, '%s%s'.format([x, x]))"),
+    ("[jwt.s]", ".map(x, '%x'.format([x]))"),
+    ("[jwt.a]", ".map(x, '%s%s'.format([x, x]))"),
+    ("[jwt.s]", ".map(x, [x, x].join())"),
+    ("[jwt.s]", ".map(x, [x, 'a'].join(x))"),
+    ("[jwt.s]", ".map(x, x.replace('a', 'aa'))"),
+    ("[jwt.s]", ".map(x, x.replace('', 'a'))"),
+    ("[jwt.q]", ".map(x, strings.quote(x))"),
+    ("[jwt.s]", ".map(x, base64.encode(base64.encode(base64.encode(x))))"),
+    ("[jwt.s]", ".map(x, string(bytes(x)) + x.lowerAscii())"),
+    ("optional.of(jwt.s)", ".optMap(x, x + x)"),
+    ("optional.of([jwt.s + 'a'])", ".optMap(x, [x, x])"),
+    ("optional.of([jwt.s + 'a'])", ".optFlatMap(x, optional.of([x, x]))"),
+    ("jwt.?a", ".optMap(x, x + x)"),
+];
+
+#[test]
+fn what_doubles_at_every_step_is_ended_early() {
+    let sample = sample(json!({"s": "a".repeat(5_000), "q": "\"".repeat(5_000), "a": vec![1; 5_000]}));
+    for (start, step) in GROWING {
+        for times in [30, 60] {
+            let source = format!("[{start}{}] == [0]", step.repeat(times));
+            if source.len() > MAX_SOURCE {
+                continue;
+            }
+            let expression = compile(&source);
+            let begun = Instant::now();
+            let found = sample.see(|vars| expression.test(vars));
+            assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{start}{step}: {found:?}");
+            assert!(begun.elapsed().as_millis() < 1_000, "{start}{step}: {:?}", begun.elapsed());
+        }
+        let source = format!("[{start}{step}] == [0]");
+        assert_eq!(sample.see(|vars| compile(&source).test(vars)), Ok(false), "{source}");
+    }
+}
+
+#[test]
+fn what_is_made_again_and_again_is_counted_together() {
+    let numbers: Vec<usize> = (0..500).collect();
+    let sample = sample(json!({"s": "a".repeat(5_000), "n": numbers, "j": format!("[{}1]", "1,".repeat(2_000))}));
+    for source in [
+        "jwt.n.map(x, jwt.s + string(x)).size() > 0",
+        "jwt.n.map(x, [jwt.s + 'a']).size() > 0",
+        "jwt.n.map(x, jwt.n.map(y, jwt.s.upperAscii())).size() > 0",
+        "jwt.n.exists(x, jwt.s + string(x) == '')",
+        "jwt.n.exists(x, jwt.s.reverse() == '')",
+        "jwt.n.exists(x, jwt.s.split('').size() == 0)",
+        "jwt.n.exists(x, json(jwt.j).size() == x + 5000)",
+        "jwt.n.exists(x, base64.decode(base64.encode(jwt.s)) == b'')",
+        "jwt.n.map(x, json(jwt.j)).size() > 0",
+        "jwt.n.exists(x, '%s'.format([jwt.n]) == '')",
+        "jwt.n.exists(x, jwt.s + string(x) == '') || true",
+        "default([jwt.s + 'a'].map(x, jwt.n.map(y, x))[0], 1) == 1",
+    ] {
+        let found = sample.see(|vars| compile(source).test(vars));
+        assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{source}: {found:?}");
+    }
+    let value =
+        Expression::compile(&format!("[{}]", vec!["jwt.n"; 300].join(",")), Scope::Value { extra: &[] }).unwrap();
+    assert_eq!(sample.see(|vars| value.value(vars)), Err(EvalError::Size));
+}
+
+#[test]
+fn long_texts_that_are_gone_through_again_and_again_cost_steps() {
+    let numbers: Vec<usize> = (0..1_000).collect();
+    let sample = sample(json!({"s": "a".repeat(100_000), "t": "a".repeat(100_000), "n": numbers}));
+    for condition in [
+        "jwt.s != jwt.t",
+        "jwt.s < jwt.t",
+        "[jwt.s] == [jwt.t, 1]  || [jwt.s] != [jwt.t]",
+        "string(jwt.s).contains('b')",
+        "jwt.s.size() == 1",
+        "jwt.s.indexOf('b') == 1",
+        "jwt.s.lastIndexOf('b') == 1",
+        "jwt.s.startsWith(jwt.t + 'b')",
+        "jwt.s.matches('b')",
+    ] {
+        let source = format!("jwt.n.exists(x, {condition})");
+        let found = sample.see(|vars| compile(&source).test(vars));
+        assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{source}: {found:?}");
+    }
+}
+
+/// Rules that read a big token as rules do.
+#[test]
+fn what_rules_usually_do_with_a_big_token_is_far_from_the_bounds() {
+    let groups: Vec<String> = (0..400).map(|at| format!("CN=group-{at},OU=teams,DC=example,DC=com")).collect();
+    let sample = sample(json!({"groups": groups, "scope": groups.join(" "), "roles": groups[..20]}));
+    for source in [
+        "jwt.groups.exists(g, g.lowerAscii().startsWith('cn=group-399,'))",
+        "jwt.groups.map(g, g.split(',')[0].stripPrefix('CN=')).contains('group-399')",
+        "jwt.groups.filter(g, g.contains('group-39')).size() == 11",
+        "jwt.groups.map(g, g.lowerAscii()).map(g, g.replace('cn=', '')).exists(g, g.startsWith('group-399'))",
+        "jwt.roles.all(r, jwt.groups.contains(r))",
+        "jwt.roles.all(r, r in jwt.groups)",
+        "jwt.roles.all(r, jwt.groups.exists(g, g == r))",
+        "jwt.roles.all(r, ('x-' + r) in jwt.groups.map(g, 'x-' + g))",
+        "scopes(jwt).contains('CN=group-399,OU=teams,DC=example,DC=com')",
+        "(jwt.groups + jwt.roles).size() == 420",
+        "jwt.groups.join(' ') == jwt.scope && jwt.scope.split(' ') == jwt.groups",
+        "'%s'.format([jwt.groups]).contains('group-399')",
+    ] {
+        assert_eq!(sample.see(|vars| compile(source).test(vars)), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn searches_count_characters_as_the_engine_does() {
+    let sample = sample(json!({"m": "hello mellow", "u": "ta©o©αT", "e": "", "n": "bananananana"}));
+    for (source, expected) in [
+        ("jwt.m.indexOf('')", Some(0)),
+        ("jwt.m.indexOf('ello')", Some(1)),
+        ("jwt.m.indexOf('jello')", Some(-1)),
+        ("jwt.m.indexOf('', 2)", Some(2)),
+        ("jwt.m.indexOf('', 99)", Some(12)),
+        ("jwt.m.indexOf('ello', 2)", Some(7)),
+        ("jwt.m.indexOf('ello', 20)", None),
+        ("jwt.m.indexOf('ello', 12)", None),
+        ("jwt.m.indexOf('ello', -1)", None),
+        ("jwt.u.indexOf('©', 3)", Some(4)),
+        ("jwt.u.indexOf('©α', 5)", Some(-1)),
+        ("jwt.m.lastIndexOf('')", Some(12)),
+        ("jwt.m.lastIndexOf('ello')", Some(7)),
+        ("jwt.e.lastIndexOf('@@')", Some(-1)),
+        ("jwt.m.lastIndexOf('ello', 6)", Some(1)),
+        ("jwt.m.lastIndexOf('ello', 7)", Some(7)),
+        ("jwt.m.lastIndexOf('ello', 0)", Some(-1)),
+        ("jwt.u.lastIndexOf('©', 3)", Some(2)),
+        ("jwt.u.lastIndexOf('o©', 3)", Some(3)),
+        ("jwt.u.lastIndexOf('oX', 3)", Some(-1)),
+        ("jwt.n.lastIndexOf('nana', 7)", Some(6)),
+        ("jwt.m.lastIndexOf('ello', 20)", None),
+        ("jwt.m.lastIndexOf('a', -1)", None),
+    ] {
+        let expression = Expression::compile(source, Scope::Value { extra: &[] }).unwrap();
+        assert_eq!(sample.see(|vars| expression.value(vars)).ok(), expected.map(Value::from), "{source}");
+    }
+}
+
+#[test]
+fn splitting_counts_parts_as_the_engine_does() {
+    let sample = sample(json!({"c": "a,b,c", "u": "©ab", "e": ""}));
+    for (source, expected) in [
+        ("jwt.c.split(',')", json!(["a", "b", "c"])),
+        ("jwt.c.split(',', 0)", json!([])),
+        ("jwt.c.split(',', 1)", json!(["a,b,c"])),
+        ("jwt.c.split(',', 2)", json!(["a", "b,c"])),
+        ("jwt.c.split(',', 9)", json!(["a", "b", "c"])),
+        ("jwt.c.split(',', -1)", json!(["a", "b", "c"])),
+        ("jwt.c.split(';')", json!(["a,b,c"])),
+        ("jwt.e.split(',')", json!([""])),
+        ("jwt.u.split('')", json!(["©", "a", "b"])),
+        ("jwt.u.split('', 0)", json!([])),
+        ("jwt.u.split('', 1)", json!(["©ab"])),
+        ("jwt.u.split('', 2)", json!(["©", "ab"])),
+        ("jwt.u.split('', 3)", json!(["©", "a", "b"])),
+        ("jwt.u.split('', 9)", json!(["©", "a", "b"])),
+        ("jwt.e.split('')", json!([])),
+    ] {
+        let expression = Expression::compile(source, Scope::Value { extra: &[] }).unwrap();
+        assert_eq!(sample.see(|vars| expression.value(vars)), Ok(expected), "{source}");
+    }
+}
