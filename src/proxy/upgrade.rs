@@ -1,5 +1,5 @@
 //! WebSockets: the one upgrade that is forwarded. The handshake is judged like any request; what follows is a
-//! [`Tunnel`], which ends when one side does, when nothing moves for the stream limit, or when the gateway has drained.
+//! tunnel, which ends when one side does, when nothing moves for the stream limit, or when the gateway has drained.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
