@@ -47,7 +47,10 @@ fn may_be_secret(finding: &Diagnostic, source: &Source) -> bool {
     let line = source.line(finding.place.line).unwrap_or_default().to_lowercase();
     // a line inside a block of text says nothing of what the text is; its path does
     let path = finding.place.path.to_lowercase();
-    SECRET.iter().any(|word| line.contains(word) || path.contains(word))
+    // without a path it is not known what the line belongs to; a URL may hold a password
+    path.is_empty()
+        || line.contains("://") && line.contains('@')
+        || SECRET.iter().any(|word| line.contains(word) || path.contains(word))
 }
 
 #[cfg(test)]
@@ -83,6 +86,8 @@ mod tests {
             "\n      basicAuth:\n        htpasswd: |\n          a:s3cret\n          b\n        odd: 1",
             "{basicAuth: {htpasswd: 'a:s3cret', odd: 1}}",
             "{apiKey: {keys: [{key: s3cret, odd: 1}]}}",
+            "\n      basicAuth:\n        htpasswd: |\n          b:c\n       a: [s3cret",
+            "{jwtAuth: {jwks: {url: 'http://a:s3cret@b', odd: 1}}}",
             "{jwtAuth: {jwks: {url: 'http://a', headers: {authorization: s3cret}, odd: 1}}}",
             "\n      jwtAuth:\n        jwks: |\n          {\"keys\": [{\"k\": \"s3cret\"}]}\n      odd: {",
         ] {

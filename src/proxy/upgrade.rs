@@ -122,8 +122,10 @@ async fn ask_in_turn(
         };
         let again = policy
             .filter(|policy| worth_another && left > 0 && end.is_none_or(|end| Instant::now() + policy.backoff < end));
-        let leave = again.and_then(|policy| Some((policy, policy.budget.retry()?)));
-        let Some((policy, _leave)) = leave else { return asked.map_err(|error| error.reason().into()) };
+        let unseen = matches!(asked, Err(Error::Connect(_) | Error::ConnectTimeout));
+        let leave = again.and_then(|policy| if unseen { Some(None) } else { policy.budget.retry().map(Some) });
+        let (Some(policy), Some(_leave)) = (again, leave) else { return asked.map_err(|error| error.reason().into()) };
+        drop(asked); // and with it the connection
         left -= 1;
         if !policy.backoff.is_zero() {
             tokio::time::sleep(policy.backoff).await;
