@@ -5,11 +5,11 @@
 use cel_interpreter as cel;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use portcullis::authz::{Expression, Kind, Level, Mode, Origin, Rule, RuleSet, Scope, Subject, Vars, authorize};
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::authz::{Expression, RuleAction, RuleSetLevel, EnforcementMode, SourceLocation, Rule, RuleSet, Scope, VerifiedToken, Vars, authorize};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 use serde_json::{Map, Value, json};
 
-const DOCUMENT: &str = r#"request.path == "/admin" && jwt.groups.contains("admins")"#;
+const README_RULE: &str = r#"request.path == "/admin" && jwt.groups.contains("admins")"#;
 
 fn main() {
     divan::main();
@@ -34,8 +34,8 @@ fn with_vars<T>(work: impl FnOnce(&Vars<'_>) -> T) -> T {
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let source = Source { address: [10, 1, 2, 3].into(), port: 4567, tls: None };
-    let head = Head {
+    let source = ClientInfo { address: [10, 1, 2, 3].into(), port: 4567, tls: None };
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Https,
         authority: &http::HeaderValue::from_static("www.example.com"),
@@ -46,9 +46,9 @@ fn with_vars<T>(work: impl FnOnce(&Vars<'_>) -> T) -> T {
         version: Version::HTTP_11,
         headers: &headers,
         id: &http::HeaderValue::from_static("9f86d081"),
-        source: &source,
+        client: &source,
     };
-    let subject = Subject {
+    let subject = VerifiedToken {
         claims: &claims,
         provider: "keycloak",
         kid: Some("a"),
@@ -57,7 +57,7 @@ fn with_vars<T>(work: impl FnOnce(&Vars<'_>) -> T) -> T {
         expires_at: Some(1.9e9),
         split_claims: &[],
     };
-    work(&Vars { subject: Some(subject), route: "admin", listener: "default", ..Vars::of(&head, UnixTime(1.75e9)) })
+    work(&Vars { token: Some(subject), route: "admin", listener: "default", ..Vars::for_request(&head, UnixTime(1.75e9)) })
 }
 
 fn compile(source: &str) -> Expression {
@@ -67,46 +67,46 @@ fn compile(source: &str) -> Expression {
     }
 }
 
-fn expression(bencher: Bencher<'_, '_>, source: &str) {
+fn bench_expression(bencher: Bencher<'_, '_>, source: &str) {
     let expression = compile(source);
     with_vars(|vars| {
-        assert_eq!(expression.test(vars), Ok(true), "{source}");
-        bencher.bench_local(|| black_box(&expression).test(black_box(vars)));
+        assert_eq!(expression.eval_bool(vars), Ok(true), "{source}");
+        bencher.bench_local(|| black_box(&expression).eval_bool(black_box(vars)));
     });
 }
 
 #[divan::bench]
 fn a_literal(bencher: Bencher<'_, '_>) {
-    expression(bencher, "true");
+    bench_expression(bencher, "true");
 }
 
 #[divan::bench]
 fn the_documents_rule(bencher: Bencher<'_, '_>) {
-    expression(bencher, DOCUMENT);
+    bench_expression(bencher, README_RULE);
 }
 
 #[divan::bench]
 fn a_matches_with_a_literal(bencher: Bencher<'_, '_>) {
-    expression(bencher, "request.path.matches('^/(admin|ops)(/|$)')");
+    bench_expression(bencher, "request.path.matches('^/(admin|ops)(/|$)')");
 }
 
 #[divan::bench]
 fn a_network(bencher: Bencher<'_, '_>) {
-    expression(bencher, "cidr('10.0.0.0/8').containsIP(source.address)");
+    bench_expression(bencher, "cidr('10.0.0.0/8').containsIP(source.address)");
 }
 
 #[divan::bench]
 fn three_rules(bencher: Bencher<'_, '_>) {
     let rules = [
-        (Kind::Deny, "has(jwt.banned) && jwt.banned == true"),
-        (Kind::Require, "request.method in ['GET', 'HEAD'] || 'editor' in jwt.realm_access.roles"),
-        (Kind::Allow, DOCUMENT),
+        (RuleAction::Deny, "has(jwt.banned) && jwt.banned == true"),
+        (RuleAction::Require, "request.method in ['GET', 'HEAD'] || 'editor' in jwt.realm_access.roles"),
+        (RuleAction::Allow, README_RULE),
     ];
     let rules = rules
         .iter()
         .enumerate()
-        .map(|(index, (kind, source))| Rule::new(*kind, None, index, compile(source), Origin::default()));
-    let set = RuleSet { mode: Mode::Enforce, level: Level::Route, origin: Origin::default(), rules: rules.collect() };
+        .map(|(index, (kind, source))| Rule::new(*kind, None, index, compile(source), SourceLocation::default()));
+    let set = RuleSet { mode: EnforcementMode::Enforce, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() };
     with_vars(|vars| {
         assert!(authorize(&[&set], vars).allowed());
         bencher.bench_local(|| authorize(&[black_box(&set)], black_box(vars)).allowed());
@@ -129,7 +129,7 @@ fn the_documents_rule_the_obvious_way(bencher: Bencher<'_, '_>) {
             let request = json!({"path": vars.head.path, "method": vars.head.method.as_str(), "headers": headers});
             let mut context = cel::Context::default();
             let added = context.add_variable("request", request).is_ok()
-                && context.add_variable("jwt", vars.subject.map(|subject| subject.claims)).is_ok();
+                && context.add_variable("jwt", vars.token.map(|subject| subject.claims)).is_ok();
             (added, black_box(&program).execute(&context))
         });
     });
@@ -137,5 +137,5 @@ fn the_documents_rule_the_obvious_way(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn compiling_the_documents_rule(bencher: Bencher<'_, '_>) {
-    bencher.bench_local(|| Expression::compile(black_box(DOCUMENT), Scope::Rule));
+    bencher.bench_local(|| Expression::compile(black_box(README_RULE), Scope::Rule));
 }

@@ -7,14 +7,14 @@ use divan::{Bencher, black_box};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest};
 use portcullis::drain;
-use portcullis::proxy::names::Names;
-use portcullis::proxy::normalize::{Connection, Request};
+use portcullis::proxy::names::KnownHeaders;
+use portcullis::proxy::normalize::{ClientConnection, NormalizedRequest};
 use portcullis::proxy::path::PathRules;
 use portcullis::proxy::trace::TraceParent;
-use portcullis::proxy::watch::Patience;
+use portcullis::proxy::watch::ClientTimeouts;
 use portcullis::proxy::{forwarded, hop};
-use portcullis::request::{Scheme, Source};
-use portcullis::snapshot::Limits;
+use portcullis::request::{Scheme, ClientInfo};
+use portcullis::snapshot::ClientLimits;
 
 fn main() {
     divan::main();
@@ -41,22 +41,22 @@ fn head(path: &str) -> Box<Parts> {
     Box::new(request.body(()).unwrap().into_parts().0)
 }
 
-fn connection() -> Connection {
-    let source = Source::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
+fn connection() -> ClientConnection {
+    let source = ClientInfo::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
     let peer = HeaderValue::from_static("192.0.2.1");
-    Connection { scheme: Scheme::Http, source, tls: None, peer, drain: drain::new().drain(), slot: None }
+    ClientConnection { scheme: Scheme::Http, client: source, tls: None, peer_header: peer, drain: drain::new().watcher(), guard: None }
 }
 
-fn limits() -> Limits {
+fn limits() -> ClientLimits {
     let seconds = Duration::from_secs;
-    Limits {
+    ClientLimits {
         head: 64 << 10,
         headers: 100,
         body: None,
         connections: 10_000,
         http2_streams: 100,
         handshake_timeout: seconds(10),
-        patience: Patience { head: seconds(10), idle: seconds(60), stall: seconds(60) },
+        patience: ClientTimeouts { head: seconds(10), idle: seconds(60), stall: seconds(60) },
         drop_underscores: true,
     }
 }
@@ -67,9 +67,9 @@ fn normalise(bencher: Bencher<'_, '_>, path: &str) {
     let (connection, limits) = (connection(), limits());
     let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
     bencher.with_inputs(|| head(path)).bench_local_values(|parts| {
-        let (source, names) = (connection.source.clone(), Names::of(&parts.headers));
-        let mut request = Request::read(parts, names, &connection, source, id.clone(), &limits).unwrap();
-        request.settle_path(&PathRules::default()).unwrap();
+        let (source, names) = (connection.client.clone(), KnownHeaders::from_headers(&parts.headers));
+        let mut request = NormalizedRequest::from_parts(parts, names, &connection, source, id.clone(), &limits).unwrap();
+        request.normalize_path(&PathRules::default()).unwrap();
         request
     });
 }
@@ -79,11 +79,11 @@ fn normalise(bencher: Bencher<'_, '_>, path: &str) {
 fn edit_in_place(bencher: Bencher<'_, '_>) {
     let peer = HeaderValue::from_static("192.0.2.1");
     bencher.with_inputs(|| head("/").headers).bench_local_values(|mut headers: HeaderMap| {
-        let names = Names::of(&headers);
+        let names = KnownHeaders::from_headers(&headers);
         hop::strip_request(&mut headers, names, |_| false);
         let (address, host) = (([192, 0, 2, 1].into(), &peer), HeaderValue::from_static("api.example.com"));
-        forwarded::write(&mut headers, names, address, |_| false, Scheme::Http, host);
-        TraceParent::of(&headers, names, black_box(7)).write(&mut headers);
+        forwarded::write_headers(&mut headers, names, address, |_| false, Scheme::Http, host);
+        TraceParent::new(&headers, names, black_box(7)).write_headers(&mut headers);
         headers
     });
 }

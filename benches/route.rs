@@ -6,7 +6,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use http::{HeaderMap, Method, Version};
 use portcullis::proxy::route::{Conditions, Hostname, PathMatch, Router};
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 
 fn main() {
     divan::main();
@@ -14,10 +14,10 @@ fn main() {
 
 const SIZES: [usize; 3] = [10, 1000, 10_000];
 
-fn choose(bencher: Bencher<'_, '_>, router: &Router<usize>, host: &str, path: &str) {
-    let source = Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+fn bench_find(bencher: Bencher<'_, '_>, router: &Router<usize>, host: &str, path: &str) {
+    let source = ClientInfo::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     let headers = HeaderMap::new();
-    let head = Head {
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &http::HeaderValue::try_from(host).unwrap(),
@@ -28,10 +28,10 @@ fn choose(bencher: Bencher<'_, '_>, router: &Router<usize>, host: &str, path: &s
         version: Version::HTTP_11,
         headers: &headers,
         id: &http::HeaderValue::from_static(""),
-        source: &source,
+        client: &source,
     };
-    assert!(router.choose(&head, UnixTime(0.0)).is_some());
-    bencher.bench_local(|| router.choose(divan::black_box(&head), UnixTime(0.0)).is_some());
+    assert!(router.find_target(&head, UnixTime(0.0)).is_some());
+    bencher.bench_local(|| router.find_target(divan::black_box(&head), UnixTime(0.0)).is_some());
 }
 
 #[divan::bench(args = SIZES)]
@@ -41,7 +41,7 @@ fn by_prefix(bencher: Bencher<'_, '_>, count: usize) {
         let path = PathMatch::Prefix(format!("/tenant/{at}").into());
         router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
     }
-    choose(bencher, &router, "api.example.com", "/tenant/7/orders/12");
+    bench_find(bencher, &router, "api.example.com", "/tenant/7/orders/12");
 }
 
 #[divan::bench(args = SIZES)]
@@ -51,8 +51,8 @@ fn by_regex(bencher: Bencher<'_, '_>, count: usize) {
         let path = PathMatch::Regex(format!("/tenant/{at}/[^/]+/[0-9]+").try_into().unwrap());
         router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
     }
-    router.seal();
-    choose(bencher, &router, "api.example.com", "/tenant/7/orders/12");
+    router.finish();
+    bench_find(bencher, &router, "api.example.com", "/tenant/7/orders/12");
 }
 
 /// Nothing that the paths begin with tells the expressions apart.
@@ -63,8 +63,8 @@ fn by_loose_regex(bencher: Bencher<'_, '_>, count: usize) {
         let path = PathMatch::Regex(format!("/[^/]+/{at}/[0-9]+").try_into().unwrap());
         router.add(&Hostname::Any, &path, Conditions::default(), Arc::new(at));
     }
-    router.seal();
-    choose(bencher, &router, "api.example.com", "/orders/7/12");
+    router.finish();
+    bench_find(bencher, &router, "api.example.com", "/orders/7/12");
 }
 
 #[divan::bench(args = SIZES)]
@@ -74,5 +74,5 @@ fn by_host(bencher: Bencher<'_, '_>, count: usize) {
         let host = Hostname::Exact(format!("{at}.example.com").into());
         router.add(&host, &PathMatch::Prefix("/".into()), Conditions::default(), Arc::new(at));
     }
-    choose(bencher, &router, "7.example.com", "/orders/12");
+    bench_find(bencher, &router, "7.example.com", "/orders/12");
 }

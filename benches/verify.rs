@@ -18,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use portcullis::auth::{Algorithms, JwtAuth, KeySet, KeySource, Mode, Origin, ProviderSettings, Settings, TokenCache};
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 use serde_json::json;
 
 /// The gateway's own.
@@ -141,9 +141,9 @@ fn fixture(alg: &str, others: usize) -> Fixture {
     Fixture { policy, headers, key: ParsedPublicKey::new(algorithm, public).unwrap(), input, signature }
 }
 
-fn judge(fixture: &Fixture, cache: &TokenCache) -> bool {
-    let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    let head = Head {
+fn authenticate(fixture: &Fixture, cache: &TokenCache) -> bool {
+    let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &http::HeaderValue::from_static("a"),
@@ -154,7 +154,7 @@ fn judge(fixture: &Fixture, cache: &TokenCache) -> bool {
         version: Version::HTTP_11,
         headers: black_box(&fixture.headers),
         id: &http::HeaderValue::from_static("1"),
-        source: &source,
+        client: &source,
     };
     fixture.policy.authenticate(&head, NOW, cache).identity().verified().is_some()
 }
@@ -168,31 +168,31 @@ fn bare_signature(bencher: Bencher, alg: &str) {
 #[divan::bench(args = ALGORITHMS)]
 fn cold(bencher: Bencher, alg: &str) {
     let (fixture, cache) = (fixture(alg, 0), TokenCache::off());
-    assert!(judge(&fixture, &cache));
-    bencher.bench(|| judge(&fixture, &cache));
+    assert!(authenticate(&fixture, &cache));
+    bencher.bench(|| authenticate(&fixture, &cache));
 }
 
 #[divan::bench(args = ALGORITHMS)]
 fn cached(bencher: Bencher, alg: &str) {
     let (fixture, cache) = (fixture(alg, 0), TokenCache::new(1 << 20));
-    assert!(judge(&fixture, &cache));
-    bencher.bench(|| judge(&fixture, &cache));
+    assert!(authenticate(&fixture, &cache));
+    bencher.bench(|| authenticate(&fixture, &cache));
 }
 
 /// What the choice adds is the difference from `cold` of the same algorithm.
 #[divan::bench(args = ["RS256", "EdDSA"])]
 fn last_of_100_keys(bencher: Bencher, alg: &str) {
     let (fixture, cache) = (fixture(alg, 99), TokenCache::off());
-    assert!(judge(&fixture, &cache));
-    bencher.bench(|| judge(&fixture, &cache));
+    assert!(authenticate(&fixture, &cache));
+    bencher.bench(|| authenticate(&fixture, &cache));
 }
 
 /// A signature that costs next to nothing, so that what is left is the reading and checking of header and claims.
 #[divan::bench]
 fn claims_checks(bencher: Bencher) {
     let (fixture, cache) = (fixture("HS256", 0), TokenCache::off());
-    assert!(judge(&fixture, &cache));
-    bencher.bench(|| judge(&fixture, &cache));
+    assert!(authenticate(&fixture, &cache));
+    bencher.bench(|| authenticate(&fixture, &cache));
 }
 
 #[divan::bench]
@@ -202,6 +202,6 @@ fn refused_without_a_signature(bencher: Bencher) {
     let token = format!("Bearer {header}.{}.AA", b64(r#"{"iss":"https://idp.example/realms/a"}"#));
     fixture.headers.insert("authorization", HeaderValue::from_str(&token).unwrap());
     let (fixture, cache) = (Arc::new(fixture), TokenCache::off());
-    assert!(!judge(&fixture, &cache));
-    bencher.bench(|| judge(&fixture, &cache));
+    assert!(!authenticate(&fixture, &cache));
+    bencher.bench(|| authenticate(&fixture, &cache));
 }

@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use portcullis::app::{Gateway, Options};
+use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config;
 
 const QUICKSTART: &str = include_str!("quickstart.yaml");
@@ -35,14 +35,14 @@ fn run(port: Option<String>) -> Result<(), String> {
 
     let source = config::Source::new("examples/quickstart.yaml", yaml);
     let gateway = config::load(source.clone(), &|name| std::env::var(name).ok())
-        .and_then(|loaded| Gateway::start(loaded, Options::default()))
+        .and_then(|loaded| Gateway::start(loaded, GatewayOptions::default()))
         .map_err(|wrong| wrong.iter().map(|error| error.render(Some(&source))).collect::<String>())?;
 
     println!("backend on http://{backend}");
     for address in gateway.addresses() {
         println!("gateway on http://localhost:{}, stop it with Ctrl-C", address.port());
     }
-    gateway.wait_for_signal();
+    gateway.wait_for_shutdown();
     gateway.shutdown();
     Ok(())
 }

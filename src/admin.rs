@@ -28,22 +28,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::config::place::Located;
-use crate::config::process::Process;
+use crate::config::process::ProcessConfig;
 use crate::config::value::Address;
 use crate::config::{Code, Diagnostic};
-use crate::control::Control;
+use crate::control::GatewayState;
 use crate::listen::socket;
 use crate::proxy::host::Host;
 use crate::telemetry::refusals;
 
 /// Connections to one of these addresses at a time.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// Descriptors that each of these addresses holds back.
-const SPARE_DESCRIPTORS: usize = 4;
+const RESERVED_DESCRIPTORS: usize = 4;
 /// How long it rests when there are none left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Bytes of a request's body: a token and some headers.
-const LARGEST_BODY: usize = 256 << 10;
+const MAX_BODY_SIZE: usize = 256 << 10;
 /// For a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a connection as a whole.
@@ -51,7 +51,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where the gateway's own endpoints listen; nowhere for those that are off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct AdminAddresses {
     /// Admin pages.
     pub admin: Vec<SocketAddr>,
     /// Metrics.
@@ -62,7 +62,7 @@ pub struct Endpoints {
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ServerKind {
     Admin,
     Stats,
     Readiness,
@@ -70,11 +70,11 @@ enum Kind {
 
 /// Sockets that are bound and not served yet.
 #[derive(Debug)]
-pub struct Sockets(Vec<(Kind, TcpListener)>);
+pub struct AdminSockets(Vec<(ServerKind, TcpListener)>);
 
 /// A request to one of these endpoints.
 #[derive(Debug)]
-struct Asked {
+struct AdminRequest {
     method: Method,
     path: String,
     query: Option<String>,
@@ -83,33 +83,33 @@ struct Asked {
 }
 
 /// What it is answered.
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 /// Binds the addresses that the config names.
 ///
 /// # Errors
 /// Those that can't be had, at their places.
-pub fn bind(process: &Process) -> Result<Sockets, Vec<Diagnostic>> {
+pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
     let (mut sockets, mut errors) = (Vec::new(), Vec::new());
     for (kind, name, address) in [
-        (Kind::Admin, "adminAddr", &process.admin_addr),
-        (Kind::Stats, "statsAddr", &process.stats_addr),
-        (Kind::Readiness, "readinessAddr", &process.readiness_addr),
+        (ServerKind::Admin, "adminAddr", &process.admin_addr),
+        (ServerKind::Stats, "statsAddr", &process.stats_addr),
+        (ServerKind::Readiness, "readinessAddr", &process.readiness_addr),
     ] {
-        match bind_one(address) {
+        match bind_address(address) {
             Ok(bound) => sockets.extend(bound.into_iter().map(|socket| (kind, socket))),
             Err((socket, error)) => {
                 let message = format!("`{name}`: {socket} can't be listened on: {error}");
                 let hint = format!("choose another address with `config.{name}`, or turn it off with `off`");
-                errors.push(Diagnostic::error(address.place.clone(), message).code(Code::Address).hint(hint));
+                errors.push(Diagnostic::error(address.span.clone(), message).with_code(Code::Address).with_hint(hint));
             }
         }
     }
-    if errors.is_empty() { Ok(Sockets(sockets)) } else { Err(errors) }
+    if errors.is_empty() { Ok(AdminSockets(sockets)) } else { Err(errors) }
 }
 
 /// All sockets of an address; of a `localhost` pair one is enough where the machine lacks a family.
-fn bind_one(address: &Located<Address>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
+fn bind_address(address: &Located<Address>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
     let (mut bound, mut failed) = (Vec::new(), None);
     for address in address.sockets() {
         match socket::bind(address, 1) {
@@ -125,8 +125,8 @@ fn bind_one(address: &Located<Address>) -> Result<Vec<TcpListener>, (SocketAddr,
 }
 
 /// Serves them on the control thread.
-pub fn serve(sockets: Sockets, control: &Arc<Control>, runtime: &Handle) -> Endpoints {
-    let mut endpoints = Endpoints::default();
+pub fn serve(sockets: AdminSockets, control: &Arc<GatewayState>, runtime: &Handle) -> AdminAddresses {
+    let mut endpoints = AdminAddresses::default();
     let _on_runtime = runtime.enter();
     for (kind, socket) in sockets.0 {
         let local = socket.local_addr();
@@ -138,37 +138,37 @@ pub fn serve(sockets: Sockets, control: &Arc<Control>, runtime: &Handle) -> Endp
             }
         };
         match kind {
-            Kind::Admin => endpoints.admin.extend(local),
-            Kind::Stats => endpoints.stats.extend(local),
-            Kind::Readiness => endpoints.readiness.extend(local),
+            ServerKind::Admin => endpoints.admin.extend(local),
+            ServerKind::Stats => endpoints.stats.extend(local),
+            ServerKind::Readiness => endpoints.readiness.extend(local),
         }
-        runtime.spawn(accept(kind, listener, Arc::clone(control)));
+        runtime.spawn(accept_loop(kind, listener, Arc::clone(control)));
     }
-    runtime.spawn(remember(Arc::clone(control)));
+    runtime.spawn(sample_rejections(Arc::clone(control)));
     endpoints
 }
 
 /// Notes now and then how often requests were refused, for what happened lately.
-async fn remember(control: Arc<Control>) {
-    let mut tick = tokio::time::interval(refusals::EVERY);
+async fn sample_rejections(control: Arc<GatewayState>) {
+    let mut tick = tokio::time::interval(refusals::SAMPLE_INTERVAL);
     loop {
         tick.tick().await;
-        control.refusals.note(Instant::now(), &control.metrics);
+        control.rejections.sample(Instant::now(), &control.metrics);
     }
 }
 
-async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Control>) {
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let spare = Arc::new(Spare::default());
-    spare.fill();
+async fn accept_loop(kind: ServerKind, listener: tokio::net::TcpListener, control: Arc<GatewayState>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let spare = Arc::new(ReservedDescriptors::default());
+    spare.refill();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, ?kind, "a connection could not be accepted");
-                if !spare.give() {
-                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                if !spare.release() {
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 continue;
             }
@@ -183,7 +183,7 @@ async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Cont
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            spare.fill(); // at once, before clients have what this connection leaves
+            spare.refill(); // at once, before clients have what this connection leaves
             drop(slot);
         });
     }
@@ -192,40 +192,40 @@ async fn accept(kind: Kind, listener: tokio::net::TcpListener, control: Arc<Cont
 /// Descriptors that are held for these endpoints: when clients have taken all others, probes are still answered, and
 /// whoever runs the gateway can see why.
 #[derive(Debug, Default)]
-struct Spare(Mutex<Vec<std::fs::File>>);
+struct ReservedDescriptors(Mutex<Vec<std::fs::File>>);
 
-impl Spare {
+impl ReservedDescriptors {
     /// Takes what is missing, if there is any to be had.
-    fn fill(&self) {
+    fn refill(&self) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while held.len() < SPARE_DESCRIPTORS {
+        while held.len() < RESERVED_DESCRIPTORS {
             let Ok(file) = std::fs::File::open("/dev/null") else { return };
             held.push(file);
         }
     }
 
     /// Sets one free; whether there was one.
-    fn give(&self) -> bool {
+    fn release(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
     }
 }
 
-async fn respond(kind: Kind, control: &Arc<Control>, request: Request<Incoming>) -> Answer {
+async fn respond(kind: ServerKind, control: &Arc<GatewayState>, request: Request<Incoming>) -> AdminResponse {
     let (parts, body) = request.into_parts();
-    let body = match tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, LARGEST_BODY).collect()).await {
+    let body = match tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, MAX_BODY_SIZE).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return text::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
         Err(_) => return text::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
     };
     let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
-    let asked = Asked { method: parts.method, path, query, headers: parts.headers, body };
+    let asked = AdminRequest { method: parts.method, path, query, headers: parts.headers, body };
     let mut answer = match kind {
-        Kind::Admin => match refuse_foreign(&asked) {
+        ServerKind::Admin => match reject_cross_origin(&asked) {
             Some(refusal) => refusal,
-            None => pages::answer(control, &asked),
+            None => pages::respond(control, &asked),
         },
-        Kind::Stats => stats::answer(control, &asked),
-        Kind::Readiness => ready::answer(control, &asked),
+        ServerKind::Stats => stats::respond(control, &asked),
+        ServerKind::Readiness => ready::respond(control, &asked),
     };
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -233,34 +233,34 @@ async fn respond(kind: Kind, control: &Arc<Control>, request: Request<Incoming>)
 }
 
 /// What a page of another site could make a browser send: another name for this host, or a write from there.
-fn refuse_foreign(asked: &Asked) -> Option<Answer> {
-    let host = asked.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+fn reject_cross_origin(request: &AdminRequest) -> Option<AdminResponse> {
+    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = Host::parse(host).map(|host| host.name.into_owned()).unwrap_or_default();
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     if name != "localhost" && bare.parse::<IpAddr>().is_err() {
         let why = "the admin pages answer only to `localhost` or an IP address as host\n";
         return Some(text::plain(StatusCode::MISDIRECTED_REQUEST, why));
     }
-    if matches!(asked.method, Method::GET | Method::HEAD) {
+    if matches!(request.method, Method::GET | Method::HEAD) {
         return None;
     }
-    let origin = asked.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let origin = request.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
     let same = origin.is_none_or(|origin| origin == format!("http://{host}").as_bytes());
-    let site = asked.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let site = request.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if same && matches!(site, None | Some(b"same-origin" | b"none")) {
         return None;
     }
     Some(text::plain(StatusCode::FORBIDDEN, "a page of another site can't write here\n"))
 }
 
-impl Asked {
+impl AdminRequest {
     /// Whether it only reads.
-    fn reads(&self) -> bool {
+    fn is_safe_method(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
     /// Whether the query names this.
-    fn wants(&self, name: &str) -> bool {
+    fn has_query_flag(&self, name: &str) -> bool {
         let query = self.query.as_deref().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == name && value != "false" && value != "0")
     }
@@ -270,12 +270,12 @@ impl Asked {
 mod tests {
     use super::*;
 
-    fn asked(method: Method, headers: &[(&'static str, &'static str)]) -> Asked {
+    fn request(method: Method, headers: &[(&'static str, &'static str)]) -> AdminRequest {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect::<HeaderMap>();
-        Asked { method, path: "/".to_owned(), query: None, headers, body: Bytes::new() }
+        AdminRequest { method, path: "/".to_owned(), query: None, headers, body: Bytes::new() }
     }
 
     #[test]
@@ -296,8 +296,8 @@ mod tests {
             (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "cross-site")][..], Some(403)),
             (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "same-origin")][..], None),
         ] {
-            let refused = refuse_foreign(&asked(method.clone(), headers)).map(|answer| answer.status().as_u16());
-            assert_eq!(refused, status, "{method} {headers:?}");
+            let status_code = reject_cross_origin(&request(method.clone(), headers)).map(|answer| answer.status().as_u16());
+            assert_eq!(status_code, status, "{method} {headers:?}");
         }
     }
 }

@@ -19,27 +19,27 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::admin::Endpoints;
+use crate::admin::AdminAddresses;
 use crate::auth::TokenCache;
-use crate::compile::{Kept, compile_with};
-use crate::config::{Diagnostic, Loaded};
-use crate::control::{Control, InForce};
+use crate::compile::{CarryOver, compile_for_serving};
+use crate::config::{Diagnostic, LoadedConfig};
+use crate::control::{GatewayState, ActiveConfig};
 use crate::snapshot::Snapshot;
-use crate::telemetry::log::Log;
+use crate::telemetry::log::LogThread;
 use crate::telemetry::metrics::Metrics;
 use export::Export;
-use reload::Service;
-pub use signals::{Signal, signals};
-use watch::Watch;
+use reload::DataPlane;
+pub use signals::{Signal, subscribe_signals};
+use watch::ConfigWatcher;
 use workers::{ControlThread, WorkerThread};
 
 /// What is not in the config file.
-pub struct Options {
+pub struct GatewayOptions {
     /// Where access-log lines go.
     pub access_log: Box<dyn Write + Send>,
 }
 
-impl Default for Options {
+impl Default for GatewayOptions {
     fn default() -> Self {
         Self { access_log: Box::new(std::io::stdout()) }
     }
@@ -48,13 +48,13 @@ impl Default for Options {
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    service: Arc<Service>,
-    control: ControlThread,
-    endpoints: Endpoints,
+    data_plane: Arc<DataPlane>,
+    control_thread: ControlThread,
+    admin_addresses: AdminAddresses,
     workers: Vec<WorkerThread>,
-    watch: Mutex<Option<Watch>>,
-    log: Log,
-    export: Option<Export>,
+    config_watcher: Mutex<Option<ConfigWatcher>>,
+    access_log: LogThread,
+    trace_export: Option<Export>,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -64,27 +64,27 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong with the config, or which address can't be bound.
-    pub fn start(loaded: Loaded, options: Options) -> Result<Self, Vec<Diagnostic>> {
+    pub fn start(loaded: LoadedConfig, options: GatewayOptions) -> Result<Self, Vec<Diagnostic>> {
         let metrics = Arc::new(Metrics::default());
         let process = loaded.config.process.clone();
-        let whole = loaded.source.place(0, 0, "");
-        let failed = |what: &str, error: std::io::Error| {
-            vec![Diagnostic::error(whole.clone(), format!("no thread for {what}: {error}"))]
+        let whole = loaded.source.span(0, 0, "");
+        let failed = |purpose: &str, error: std::io::Error| {
+            vec![Diagnostic::error(whole.clone(), format!("no thread for {purpose}: {error}"))]
         };
         let control = ControlThread::start().map_err(|e| failed("control", e))?;
-        let kept = Kept::new(Some(control.handle().clone()));
-        let snapshot = Arc::new(compile_with(&loaded, &metrics, &kept, 1)?);
+        let kept = CarryOver::new(Some(control.handle().clone()));
+        let snapshot = Arc::new(compile_for_serving(&loaded, &metrics, &kept, 1)?);
         let count = workers::count(&loaded.config);
         let sockets = sockets::bind_all(&loaded.config, &snapshot, count, &[])?;
-        let own = crate::admin::bind(&process)?;
-        let log = Log::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
+        let admin_sockets = crate::admin::bind(&process)?;
+        let log = LogThread::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
         let tokens = TokenCache::new(process.token_cache.max_size.0);
         let export = export::start(&process)?;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let worker = workers::worker(
+            let worker = workers::new_worker(
                 &tokens,
-                log.lines(),
+                log.writer(),
                 metrics.shard(),
                 export.as_ref().map(|export| export.spans().clone()),
             );
@@ -92,14 +92,14 @@ impl Gateway {
         }
         reload::log_warnings(&loaded, &snapshot);
         let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
-        let state = Control::new(InForce { loaded, snapshot }, metrics, tokens, log.lines(), tally);
-        let endpoints = crate::admin::serve(own, &state, control.handle());
+        let state = GatewayState::new(ActiveConfig { loaded, snapshot }, metrics, tokens, log.writer(), tally);
+        let endpoints = crate::admin::serve(admin_sockets, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();
-        let posts = workers.iter().map(WorkerThread::post).collect();
-        let service = Service::start(state, kept, control.handle().clone(), posts, sockets, drain_timeout);
+        let worker_handles = workers.iter().map(WorkerThread::handle).collect();
+        let service = DataPlane::start(state, kept, control.handle().clone(), worker_handles, sockets, drain_timeout);
         let drain_delay = process.drain_delay.get();
         let watch = Mutex::default();
-        Ok(Self { service, control, endpoints, workers, watch, log, export, drain_delay, drain_timeout })
+        Ok(Self { data_plane: service, control_thread: control, admin_addresses: endpoints, workers, config_watcher: watch, access_log: log, trace_export: export, drain_delay, drain_timeout })
     }
 
     /// Reloads the config whenever `file`, or a file that it names, changes.
@@ -107,26 +107,26 @@ impl Gateway {
     /// # Errors
     /// When the system gives no thread.
     pub fn watch(&self, file: &Path) -> std::io::Result<()> {
-        self.watch_from(Some(file))
+        self.start_watcher(Some(file))
     }
 
     /// The same for a config that is in no file: its text stays what it is, and the files that it names are watched.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn watch_named(&self) -> std::io::Result<()> {
-        self.watch_from(None)
+    pub fn watch_referenced_files(&self) -> std::io::Result<()> {
+        self.start_watcher(None)
     }
 
-    fn watch_from(&self, file: Option<&Path>) -> std::io::Result<()> {
-        let watch = Watch::start(Arc::clone(&self.service), file)?;
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+    fn start_watcher(&self, file: Option<&Path>) -> std::io::Result<()> {
+        let watch = ConfigWatcher::start(Arc::clone(&self.data_plane), file)?;
+        *self.config_watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         Ok(())
     }
 
     /// Reloads the config that is watched, changed or not, in its own time. Does nothing without one.
     pub fn reload(&self) {
-        match &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.config_watcher.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(watch) => watch.reload(),
             None => tracing::warn!("the config is not watched, and can't be reloaded"),
         }
@@ -137,34 +137,34 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong, as text for people.
-    pub fn replace(&self, loaded: Loaded) -> Result<Vec<String>, String> {
-        self.service.reload(Ok(loaded))
+    pub fn replace(&self, loaded: LoadedConfig) -> Result<Vec<String>, String> {
+        self.data_plane.reload(Ok(loaded))
     }
 
     /// Where the gateway listens, in the order of the config's binds.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.service.addresses()
+        self.data_plane.addresses()
     }
 
     /// Where its own endpoints listen.
-    pub fn endpoints(&self) -> &Endpoints {
-        &self.endpoints
+    pub fn admin_addresses(&self) -> &AdminAddresses {
+        &self.admin_addresses
     }
 
     /// The config that is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.service.control().current().load_full()
+        self.data_plane.state().snapshots().load_full()
     }
 
     /// What the control plane knows.
-    pub fn control(&self) -> &Arc<Control> {
-        self.service.control()
+    pub fn state(&self) -> &Arc<GatewayState> {
+        self.data_plane.state()
     }
 
     /// Waits for SIGTERM or SIGINT, and reloads on SIGHUP meanwhile.
-    pub fn wait_for_signal(&self) {
-        match signals() {
-            Ok(signals) => self.wait(&signals),
+    pub fn wait_for_shutdown(&self) {
+        match subscribe_signals() {
+            Ok(signals) => self.handle_signals(&signals),
             Err(error) => {
                 tracing::error!(%error, "signals can't be listened for");
                 std::thread::park();
@@ -173,7 +173,7 @@ impl Gateway {
     }
 
     /// The same for signals that were asked for before.
-    pub fn wait(&self, signals: &mpsc::Receiver<Signal>) {
+    pub fn handle_signals(&self, signals: &mpsc::Receiver<Signal>) {
         while let Ok(Signal::Reload) = signals.recv() {
             self.reload();
         }
@@ -182,8 +182,8 @@ impl Gateway {
     /// Stops being ready, accepts for `drainDelay` more, then lets what is in flight finish within `drainTimeout`, and
     /// ends. Whether all finished.
     pub fn shutdown(self) -> bool {
-        let Self { service, control, workers, watch, log, export, drain_delay, drain_timeout, .. } = self;
-        service.control().begin_drain();
+        let Self { data_plane: service, control_thread: control, workers, config_watcher: watch, access_log: log, trace_export: export, drain_delay, drain_timeout, .. } = self;
+        service.state().start_drain();
         if let Some(watch) = watch.into_inner().unwrap_or_else(PoisonError::into_inner) {
             watch.stop();
         }
@@ -195,9 +195,9 @@ impl Gateway {
             tracing::warn!(?drain_timeout, "requests that were still in flight have been cut off");
         }
         for worker in workers {
-            worker.end();
+            worker.stop();
         }
-        control.end();
+        control.stop();
         if let Some(export) = export {
             export.close();
         }

@@ -49,7 +49,7 @@ pub use source::KeySource;
 pub use token::Malformed;
 
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 
 /// What happens to a request without a good token (the table of SPEC §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,7 +160,7 @@ impl JwtAuth {
     }
 
     /// Judges the credentials of a request.
-    pub fn authenticate(&self, head: &Head<'_>, now: UnixTime, cache: &TokenCache) -> Authentication {
+    pub fn authenticate(&self, head: &RequestHead<'_>, now: UnixTime, cache: &TokenCache) -> Authentication {
         match location::find(&self.locations, head) {
             Presented::Nothing if self.mode == Mode::Strict => {
                 self.refused(Failure::new(Reason::MissingToken, Detail::NoCredential), Places::default(), None)

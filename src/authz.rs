@@ -29,12 +29,12 @@ mod rules;
 mod types;
 mod vars;
 
-pub use decision::{Authorization, Failure, Outcome, Permit, authorize};
-pub use expr::{EvalError, Expression, Fault, MAX_SOURCE, Scope, with_big_stack};
-pub use lint::claim_name;
+pub use decision::{Authorization, RuleFailure, RuleOutcome, Permit, authorize};
+pub use expr::{EvalError, Expression, CompileError, MAX_SOURCE_LEN, Scope, with_deep_stack};
+pub use lint::claim_path_text;
 pub use reference::{Variable, functions, variables};
-pub use rules::{Cause, Kind, Level, Mode, Origin, Rule, RuleSet, Trace, Verdict};
-pub use vars::{Response, Subject, Vars};
+pub use rules::{DecidedBy, RuleAction, RuleSetLevel, EnforcementMode, SourceLocation, Rule, RuleSet, RuleSetTrace, SetDecision};
+pub use vars::{ResponseHead, VerifiedToken, Vars};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub use stall::Stall;
+pub use stall::IdleTimer;
 
 use crate::auth::IdentityHeaders;
 use crate::reason::Reason;
@@ -35,24 +35,24 @@ pub enum RequestBody {
     /// The client's, as it arrives.
     Client(Box<ClientBody>),
     /// One that is there as a whole; empty once it is sent.
-    Whole(Bytes),
+    Full(Bytes),
 }
 
 /// A client's body as it arrives.
 #[derive(Debug)]
 pub struct ClientBody {
     inner: Incoming,
-    progress: Arc<Progress>,
+    progress: Arc<BodyProgress>,
     limit: Option<u64>,
-    stall: Stall,
-    identity: Arc<IdentityHeaders>,
+    idle_timer: IdleTimer,
+    identity_headers: Arc<IdentityHeaders>,
     tee: Option<Tee>,
-    held: Held,
+    buffered: Buffered,
 }
 
 /// What was received of a body before anybody was there to take it.
 #[derive(Debug, Default)]
-struct Held {
+struct Buffered {
     bytes: Bytes,
     trailers: Option<Box<HeaderMap>>,
     /// There is no more to come.
@@ -61,65 +61,65 @@ struct Held {
 
 /// A client's body before it goes anywhere.
 #[derive(Debug)]
-pub enum Inbound {
+pub enum IncomingBody {
     /// Nobody has asked for it.
-    Untouched(Incoming),
+    Unread(Incoming),
     /// Its beginning was received, and is held.
-    Begun(Box<ClientBody>),
+    Buffered(Box<ClientBody>),
     /// It was taken.
-    Gone,
+    Taken,
 }
 
 /// The beginning of a body that is held.
 #[derive(Debug)]
-pub struct Beginning {
+pub struct BodyPrefix {
     /// Its bytes.
     pub bytes: Bytes,
     /// Whether that is all of it.
-    pub whole: bool,
+    pub is_complete: bool,
 }
 
 /// Copies a body as it passes, if it is short enough.
 #[derive(Debug)]
 struct Tee {
     copy: Vec<u8>,
-    longest: usize,
-    to: oneshot::Sender<Copied>,
+    max_size: usize,
+    sender: oneshot::Sender<TeeOutcome>,
 }
 
 /// What became of a copy.
 #[derive(Debug)]
-pub enum Copied {
+pub enum TeeOutcome {
     /// The whole body.
-    Whole(Bytes),
+    Complete(Bytes),
     /// The body is longer than what is copied.
     TooLong,
 }
 
 /// How far a request's body came, and why it went no further: shared with the request's record.
 #[derive(Debug)]
-pub struct Progress {
+pub struct BodyProgress {
     bytes: AtomicU64,
     failure: AtomicU8,
-    born: Instant,
+    created: Instant,
     /// When a piece moved last, or the body ended: microseconds after `born`.
-    moved: AtomicU64,
+    last_activity: AtomicU64,
     /// The client is to bring the next piece.
     awaits_client: AtomicBool,
     /// The last four bytes.
     tail: AtomicU32,
 }
 
-impl Default for Progress {
+impl Default for BodyProgress {
     fn default() -> Self {
         let (bytes, failure, moved, awaits_client, tail) = Default::default();
-        Self { bytes, failure, born: Instant::now(), moved, awaits_client, tail }
+        Self { bytes, failure, created: Instant::now(), last_activity: moved, awaits_client, tail }
     }
 }
 
-impl Progress {
+impl BodyProgress {
     /// Of what came so far without being a body.
-    pub fn of(bytes: u64) -> Self {
+    pub fn with_bytes(bytes: u64) -> Self {
         Self { bytes: AtomicU64::new(bytes), ..Self::default() }
     }
 
@@ -130,7 +130,7 @@ impl Progress {
 
     /// Whether a connection whose last four bytes are these has brought nothing behind the body, as far as that can be
     /// told from them. What frames a chunked body is not known here.
-    pub fn ends_in(&self, tail: u32) -> bool {
+    pub fn tail_matches(&self, tail: u32) -> bool {
         let missing = 4_u64.saturating_sub(self.bytes()) as u32;
         missing < 4 && (tail ^ self.tail.load(Ordering::Relaxed)) << (8 * missing) == 0
     }
@@ -147,29 +147,29 @@ impl Progress {
 
     /// How long the backend has had all that there is of the body. Nothing while the client is to bring more, for
     /// which there is a limit of its own.
-    pub fn quiet_for(&self) -> Duration {
+    pub fn upstream_idle_time(&self) -> Duration {
         if self.awaits_client.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        self.born.elapsed().saturating_sub(Duration::from_micros(self.moved.load(Ordering::Relaxed)))
+        self.created.elapsed().saturating_sub(Duration::from_micros(self.last_activity.load(Ordering::Relaxed)))
     }
 
     /// The time for the whole exchange is over. If the client was to bring the next piece, it is the one who is late.
-    pub fn given_up(&self) {
+    pub fn mark_timed_out(&self) {
         if self.awaits_client.load(Ordering::Relaxed) {
             self.fail(Reason::RequestTimeout);
         }
     }
 
-    fn arrived(&self, data: &[u8]) {
+    fn update_tail(&self, data: &[u8]) {
         let last = data.get(data.len().saturating_sub(4)..).unwrap_or_default();
-        let tail = last.iter().fold(self.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
-        self.tail.store(tail, Ordering::Relaxed);
+        let shifted = last.iter().fold(self.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
+        self.tail.store(shifted, Ordering::Relaxed);
     }
 
-    fn moved(&self) {
-        let since = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.moved.store(since, Ordering::Relaxed);
+    fn record_activity(&self) {
+        let elapsed = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_activity.store(elapsed, Ordering::Relaxed);
         self.awaits_client.store(false, Ordering::Relaxed);
     }
 
@@ -189,28 +189,28 @@ impl RequestBody {
     /// Of its trailers none that `identity` names gets through.
     pub fn new(
         inner: Incoming,
-        progress: Arc<Progress>,
+        progress: Arc<BodyProgress>,
         limit: Option<u64>,
-        stall: Duration,
-        identity: Arc<IdentityHeaders>,
+        idle_timeout: Duration,
+        identity_headers: Arc<IdentityHeaders>,
     ) -> Self {
         if inner.is_end_stream() {
             return Self::Empty;
         }
-        Self::Client(Box::new(ClientBody::new(inner, progress, limit, stall, identity)))
+        Self::Client(Box::new(ClientBody::new(inner, progress, limit, idle_timeout, identity_headers)))
     }
 
     /// Has a copy made of a body of at most `longest` bytes; it is there when the body has passed. None without a body.
-    pub fn copy_as_it_passes(&mut self, longest: usize) -> Option<oneshot::Receiver<Copied>> {
+    pub fn tee(&mut self, max_size: usize) -> Option<oneshot::Receiver<TeeOutcome>> {
         let Self::Client(body) = self else { return None };
-        let (to, copied) = oneshot::channel();
-        body.tee = Some(Tee { copy: Vec::new(), longest, to });
+        let (sender, copied) = oneshot::channel();
+        body.tee = Some(Tee { copy: Vec::new(), max_size, sender });
         Some(copied)
     }
 }
 
 /// How names begin by which backends are told who asks, what for, and by which way.
-const WHO_ASKS: [&str; 12] = [
+const IDENTITY_TRAILER_PREFIXES: [&str; 12] = [
     "x-forwarded-",
     "x-real-ip",
     "x-request-id",
@@ -255,7 +255,7 @@ fn is_forbidden_trailer(name: &str) -> bool {
             | "proxy-connection"
             | "proxy-authorization"
             | "proxy-authenticate"
-    ) || WHO_ASKS.iter().any(|beginning| name.starts_with(beginning))
+    ) || IDENTITY_TRAILER_PREFIXES.iter().any(|beginning| name.starts_with(beginning))
         || name.starts_with("if-")
         || name.contains('_')
 }
@@ -267,24 +267,24 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = match self.get_mut() {
             Self::Client(body) => body,
-            Self::Whole(bytes) if !bytes.is_empty() => {
+            Self::Full(bytes) if !bytes.is_empty() => {
                 return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))));
             }
-            Self::Empty | Self::Whole(_) => return Poll::Ready(None),
+            Self::Empty | Self::Full(_) => return Poll::Ready(None),
         };
-        let next = match body.held.take() {
+        let next = match body.buffered.take() {
             Some(frame) => {
-                body.progress.moved();
+                body.progress.record_activity();
                 Poll::Ready(Some(Ok(frame)))
             }
-            None => body.poll_received(cx),
+            None => body.poll_client(cx),
         };
         match &next {
             Poll::Ready(Some(Ok(frame))) if body.tee.is_some() => {
                 let data = frame.data_ref().cloned();
-                body.copy(&data.unwrap_or_default());
+                body.tee_chunk(&data.unwrap_or_default());
             }
-            Poll::Ready(None) => body.copied(),
+            Poll::Ready(None) => body.finish_tee(),
             _ => {}
         }
         next
@@ -293,8 +293,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_over(),
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Client(body) => body.is_finished(),
+            Self::Full(bytes) => bytes.is_empty(),
         }
     }
 
@@ -302,18 +302,18 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }
 
-impl Inbound {
+impl IncomingBody {
     /// Whether there is nothing of it.
     pub fn is_end_stream(&self) -> bool {
         match self {
-            Self::Untouched(body) => body.is_end_stream(),
-            Self::Begun(body) => body.is_over(),
-            Self::Gone => true,
+            Self::Unread(body) => body.is_end_stream(),
+            Self::Buffered(body) => body.is_finished(),
+            Self::Taken => true,
         }
     }
 
@@ -322,44 +322,44 @@ impl Inbound {
     ///
     /// # Errors
     /// What is wrong with the body; too large when it is longer and not `partial`.
-    pub async fn hold(
+    pub async fn buffer_prefix(
         &mut self,
-        most: usize,
+        max: usize,
         partial: bool,
-        make: impl FnOnce(Incoming) -> ClientBody,
-    ) -> Result<Beginning, BodyError> {
+        wrap: impl FnOnce(Incoming) -> ClientBody,
+    ) -> Result<BodyPrefix, BodyError> {
         let too_large = BodyError(Reason::BodyTooLarge);
-        let mut body = match std::mem::replace(self, Self::Gone) {
-            Self::Untouched(body) if body.size_hint().lower() > most as u64 && !partial => return Err(too_large),
-            Self::Untouched(body) => Box::new(make(body)),
-            Self::Begun(body) => {
-                let (bytes, whole) = (body.held.bytes.clone(), body.has_ended());
-                *self = Self::Begun(body);
-                return Ok(Beginning { bytes, whole });
+        let mut body = match std::mem::replace(self, Self::Taken) {
+            Self::Unread(body) if body.size_hint().lower() > max as u64 && !partial => return Err(too_large),
+            Self::Unread(body) => Box::new(wrap(body)),
+            Self::Buffered(body) => {
+                let (bytes, is_complete) = (body.buffered.bytes.clone(), body.client_has_ended());
+                *self = Self::Buffered(body);
+                return Ok(BodyPrefix { bytes, is_complete });
             }
-            Self::Gone => return Ok(Beginning { bytes: Bytes::new(), whole: true }),
+            Self::Taken => return Ok(BodyPrefix { bytes: Bytes::new(), is_complete: true }),
         };
         // in one piece: a body that comes byte by byte costs no more than one that comes at once
         let mut bytes = Vec::new();
-        while !body.has_ended() && bytes.len() <= most && !(partial && bytes.len() == most) {
-            let Some(frame) = poll_fn(|cx| body.poll_received(cx)).await else { break };
+        while !body.client_has_ended() && bytes.len() <= max && !(partial && bytes.len() == max) {
+            let Some(frame) = poll_fn(|cx| body.poll_client(cx)).await else { break };
             match frame?.into_data() {
                 Ok(data) => bytes.extend_from_slice(&data),
-                Err(frame) => body.held.trailers = frame.into_trailers().ok().map(Box::new),
+                Err(frame) => body.buffered.trailers = frame.into_trailers().ok().map(Box::new),
             }
         }
-        let whole = bytes.len() <= most && body.has_ended();
-        if !whole && !partial {
+        let is_complete = bytes.len() <= max && body.client_has_ended();
+        if !is_complete && !partial {
             return Err(too_large);
         }
-        body.held.bytes = bytes.into();
-        let bytes = body.held.bytes.slice(..most.min(body.held.bytes.len()));
-        *self = Self::Begun(body);
-        Ok(Beginning { bytes, whole })
+        body.buffered.bytes = bytes.into();
+        let bytes = body.buffered.bytes.slice(..max.min(body.buffered.bytes.len()));
+        *self = Self::Buffered(body);
+        Ok(BodyPrefix { bytes, is_complete })
     }
 }
 
-impl Held {
+impl Buffered {
     fn take(&mut self) -> Option<Frame<Bytes>> {
         match self.bytes.is_empty() {
             false => Some(Frame::data(std::mem::take(&mut self.bytes))),
@@ -376,59 +376,59 @@ impl ClientBody {
     /// A client's body, counted in `progress`; `limit` and `stall` bound it as in [`RequestBody::new`].
     pub fn new(
         inner: Incoming,
-        progress: Arc<Progress>,
+        progress: Arc<BodyProgress>,
         limit: Option<u64>,
-        stall: Duration,
-        identity: Arc<IdentityHeaders>,
+        idle_timeout: Duration,
+        identity_headers: Arc<IdentityHeaders>,
     ) -> Self {
-        Self { inner, progress, limit, stall: Stall::new(stall), identity, tee: None, held: Held::default() }
+        Self { inner, progress, limit, idle_timer: IdleTimer::new(idle_timeout), identity_headers, tee: None, buffered: Buffered::default() }
     }
 
     /// How far it came.
-    pub fn progress(&self) -> &Arc<Progress> {
+    pub fn progress(&self) -> &Arc<BodyProgress> {
         &self.progress
     }
 
     /// Whether nothing more comes from the client.
-    fn has_ended(&self) -> bool {
-        self.held.ended || self.inner.is_end_stream()
+    fn client_has_ended(&self) -> bool {
+        self.buffered.ended || self.inner.is_end_stream()
     }
 
-    fn is_over(&self) -> bool {
-        self.held.is_empty() && self.has_ended()
+    fn is_finished(&self) -> bool {
+        self.buffered.is_empty() && self.client_has_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held = self.held.bytes.len() as u64;
+        let buffered = self.buffered.bytes.len() as u64;
         let mut hint = self.inner.size_hint();
         match hint.exact() {
-            Some(rest) => hint.set_exact(held + rest),
-            None => hint.set_lower(held + hint.lower()),
+            Some(rest) => hint.set_exact(buffered + rest),
+            None => hint.set_lower(buffered + hint.lower()),
         }
         hint
     }
 
     /// The next piece from the client.
-    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.held.ended {
-            self.progress.moved();
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.buffered.ended {
+            self.progress.record_activity();
             return Poll::Ready(None);
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
-                self.stall.moved();
-                self.progress.moved();
+                self.idle_timer.reset();
+                self.progress.record_activity();
                 if let Some(data) = frame.data_ref() {
-                    self.progress.arrived(data);
-                    let so_far =
+                    self.progress.update_tail(data);
+                    let total =
                         self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
-                    if self.limit.is_some_and(|limit| so_far > limit) {
+                    if self.limit.is_some_and(|limit| total > limit) {
                         return Poll::Ready(Some(Err(self.progress.fail(Reason::BodyTooLarge))));
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
                     let names: Vec<_> = trailers
                         .keys()
-                        .filter(|n| is_forbidden_trailer(n.as_str()) || self.identity.contains(n.as_str()))
+                        .filter(|n| is_forbidden_trailer(n.as_str()) || self.identity_headers.contains(n.as_str()))
                         .cloned()
                         .collect();
                     for name in names {
@@ -439,11 +439,11 @@ impl ClientBody {
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.progress.fail(Reason::MalformedRequest)))),
             Poll::Ready(None) => {
-                self.progress.moved();
-                self.held.ended = true;
+                self.progress.record_activity();
+                self.buffered.ended = true;
                 Poll::Ready(None)
             }
-            Poll::Pending if self.stall.poll_stalled(cx) => {
+            Poll::Pending if self.idle_timer.poll_expired(cx) => {
                 Poll::Ready(Some(Err(self.progress.fail(Reason::RequestTimeout))))
             }
             Poll::Pending => {
@@ -454,20 +454,20 @@ impl ClientBody {
     }
 
     /// A piece has passed.
-    fn copy(&mut self, piece: &[u8]) {
-        if self.tee.as_ref().is_some_and(|tee| tee.copy.len() + piece.len() > tee.longest) {
+    fn tee_chunk(&mut self, chunk: &[u8]) {
+        if self.tee.as_ref().is_some_and(|tee| tee.copy.len() + chunk.len() > tee.max_size) {
             if let Some(tee) = self.tee.take() {
-                let _ = tee.to.send(Copied::TooLong);
+                let _ = tee.sender.send(TeeOutcome::TooLong);
             }
         } else if let Some(tee) = &mut self.tee {
-            tee.copy.extend_from_slice(piece);
+            tee.copy.extend_from_slice(chunk);
         }
     }
 
     /// All of it has passed.
-    fn copied(&mut self) {
+    fn finish_tee(&mut self) {
         if let Some(tee) = self.tee.take() {
-            let _ = tee.to.send(Copied::Whole(Bytes::from(tee.copy)));
+            let _ = tee.sender.send(TeeOutcome::Complete(Bytes::from(tee.copy)));
         }
     }
 }
@@ -476,8 +476,8 @@ impl Drop for ClientBody {
     /// A body of known length is not asked again once its last byte is there; nor is one that nobody wants any more.
     fn drop(&mut self) {
         self.progress.awaits_client.store(false, Ordering::Relaxed);
-        if self.tee.is_some() && self.is_over() {
-            self.copied();
+        if self.tee.is_some() && self.is_finished() {
+            self.finish_tee();
         }
     }
 }
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_body_is_told_from_what_follows_it() {
-        for (pieces, tail, expected) in [
+        for (chunks, tail, expected) in [
             (&["hello"][..], b"ello", true),
             (&["he", "l", "lo"], b"ello", true),
             (&["hello"], b"lo\r\n", false),
@@ -500,25 +500,25 @@ mod tests {
             (&["\0"], b"abc\0", true),
             (&[], b"\r\n\r\n", false),
         ] {
-            let progress = Progress::default();
-            for piece in pieces {
-                progress.arrived(piece.as_bytes());
-                progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let progress = BodyProgress::default();
+            for chunk in chunks {
+                progress.update_tail(chunk.as_bytes());
+                progress.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             }
-            assert_eq!(progress.ends_in(u32::from_be_bytes(*tail)), expected, "{pieces:?} {tail:?}");
+            assert_eq!(progress.tail_matches(u32::from_be_bytes(*tail)), expected, "{chunks:?} {tail:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stall_is_time_without_movement() {
-        let mut stall = Stall::new(Duration::from_secs(60));
-        let begin = Instant::now();
+        let mut timer = IdleTimer::new(Duration::from_secs(60));
+        let start = Instant::now();
         for _ in 0..3 {
-            poll_fn(|cx| Poll::Ready(stall.poll_stalled(cx))).await;
+            poll_fn(|cx| Poll::Ready(timer.poll_expired(cx))).await;
             tokio::time::advance(Duration::from_secs(40)).await;
-            stall.moved();
+            timer.reset();
         }
-        poll_fn(|cx| if stall.poll_stalled(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-        assert_eq!(begin.elapsed().as_secs(), 180);
+        poll_fn(|cx| if timer.poll_expired(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        assert_eq!(start.elapsed().as_secs(), 180);
     }
 }

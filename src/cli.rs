@@ -177,7 +177,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::only(&config)),
+        Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::without_options(&config)),
         Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
         Command::Explain(args) => explain::main(&args),
@@ -185,32 +185,32 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::main(&args),
         Command::Config(args) => print::main(&args),
         Command::Schema(args) => schema::main(&args),
-        Command::Completion { shell, output } => completion(shell, output),
-        Command::Version { output } => version(output),
+        Command::Completion { shell, output } => print_completion(shell, output),
+        Command::Version { output } => print_version(output),
         Command::Import(args) => import::main(&args),
         Command::Health(args) => health::main(&args),
         Command::Echo { listen } => echo::main(listen),
     }
 }
 
-fn completion(shell: clap_complete::Shell, format: output::Format) -> ExitCode {
+fn print_completion(shell: clap_complete::Shell, format: output::Format) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);
     let script = String::from_utf8_lossy(&script);
     match format {
-        output::Format::Text => output::finish(&script, ExitCode::SUCCESS),
+        output::Format::Text => output::print_result(&script, ExitCode::SUCCESS),
         output::Format::Json => {
-            let all = serde_json::json!({ "shell": shell.to_string(), "script": script });
-            output::finish_json(&all, ExitCode::SUCCESS)
+            let document = serde_json::json!({ "shell": shell.to_string(), "script": script });
+            output::print_json(&document, ExitCode::SUCCESS)
         }
     }
 }
 
-fn version(format: output::Format) -> ExitCode {
+fn print_version(format: output::Format) -> ExitCode {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     match format {
-        output::Format::Text => output::finish(&format!("portcullis {VERSION}\n"), ExitCode::SUCCESS),
-        output::Format::Json => output::finish_json(
+        output::Format::Text => output::print_result(&format!("portcullis {VERSION}\n"), ExitCode::SUCCESS),
+        output::Format::Json => output::print_json(
             &serde_json::json!({
                 "name": "portcullis",
                 "version": VERSION,
@@ -234,28 +234,28 @@ Examples:
 
 Findings:
 {}",
-        output::ids()
+        output::finding_ids()
     )
 }
 
 /// Every command that users see, and its help: for the reference.
-pub fn helps() -> Vec<(String, String)> {
-    fn add(command: &clap::Command, name: &str, found: &mut Vec<(String, String)>) {
+pub fn help_pages() -> Vec<(String, String)> {
+    fn add(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>) {
         let help = command.clone().term_width(100).render_long_help().to_string();
-        found.push((name.to_owned(), help.lines().map(|line| line.trim_end().to_owned() + "\n").collect()));
+        pages.push((name.to_owned(), help.lines().map(|line| line.trim_end().to_owned() + "\n").collect()));
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
-            add(sub, &format!("{name} {}", sub.get_name()), found);
+            add(sub, &format!("{name} {}", sub.get_name()), pages);
         }
     }
     let mut command = Cli::command();
     command.build(); // names the parts of each usage line
-    let mut found = Vec::new();
-    add(&command, "portcullis", &mut found);
-    found
+    let mut pages = Vec::new();
+    add(&command, "portcullis", &mut pages);
+    pages
 }
 
 /// One line on standard error. A closed stream is nobody's error.
-fn say(text: impl std::fmt::Display) {
+fn eprint_line(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");
 }

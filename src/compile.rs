@@ -14,95 +14,95 @@ mod rules;
 mod tls;
 mod tracing;
 
-pub use kept::Kept;
+pub use kept::CarryOver;
 pub use lint::warnings;
-pub use tracing::collector;
+pub use tracing::collector_url;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::auth::{IdentityHeaders, JwtAuth};
-use crate::authz::{Expression, RuleSet, Scope, with_big_stack};
-use crate::config::bind::{Errors, EscapedSlashes, Listener as ListenerConfig, PathNormalization};
-use crate::config::place::{Located, Place};
-use crate::config::policy::Policies as PoliciesConfig;
-use crate::config::process::{LogFormat as LogFormatConfig, Process, UnderscoreHeaders};
-use crate::config::route::{PathMatch as PathMatchConfig, Route as RouteConfig, RouteMatch, ValueMatch};
+use crate::authz::{Expression, RuleSet, Scope, with_deep_stack};
+use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig as ListenerConfig, PathNormalization};
+use crate::config::place::{Located, SourceSpan};
+use crate::config::policy::PoliciesConfig as PoliciesConfig;
+use crate::config::process::{LogFormat as LogFormatConfig, ProcessConfig, UnderscoreHeaders};
+use crate::config::route::{PathMatchConfig as PathMatchConfig, RouteConfig as RouteConfig, RouteMatch, ValueMatch};
 use crate::config::value::HostPattern;
-use crate::config::{Code, Diagnostic, Loaded, Source};
+use crate::config::{Code, Diagnostic, LoadedConfig, Source};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::{self, PathRules};
 use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
-use crate::proxy::watch::Patience;
-use crate::snapshot::{Bind, Limits, Listener, Policies, Route, Settings, Snapshot, Timeouts, TokenCounters};
+use crate::proxy::watch::ClientTimeouts;
+use crate::snapshot::{Bind, ClientLimits, Listener, Policies, Route, GlobalSettings, Snapshot, RouteTimeouts, TokenCounters};
 use crate::telemetry::metrics::{Family, Metrics};
-use crate::upstream::balance::Balance;
+use crate::upstream::balance::LoadBalancer;
 
 /// Compiles a config for commands that check or explain it: keys by URL are never fetched. `generation` numbers the
 /// snapshot.
 ///
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
-pub fn compile(loaded: &Loaded, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
-    compile_with(loaded, metrics, &Kept::new(None), generation)
+pub fn compile(loaded: &LoadedConfig, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+    compile_for_serving(loaded, metrics, &CarryOver::new(None), generation)
 }
 
 /// The same for serving: keys that have a URL are fetched, and what `kept` has of configs before this one goes on.
 ///
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
-pub fn compile_with(
-    loaded: &Loaded,
+pub fn compile_for_serving(
+    loaded: &LoadedConfig,
     metrics: &Arc<Metrics>,
-    kept: &Kept,
+    carry_over: &CarryOver,
     generation: u64,
 ) -> Result<Snapshot, Vec<Diagnostic>> {
-    let compiler = Compiler::new(&loaded.source, &loaded.config.process, metrics, kept);
+    let compiler = Compiler::new(&loaded.source, &loaded.config.process, metrics, carry_over);
     // the expressions' parser needs a deep stack; one thread serves for all of them
-    match with_big_stack(|| compiler.snapshot(loaded, generation)) {
+    match with_deep_stack(|| compiler.build_snapshot(loaded, generation)) {
         Ok(result) => result,
-        Err(why) => Err(vec![Diagnostic::error(loaded.source.place(0, 0, ""), why)]),
+        Err(message) => Err(vec![Diagnostic::error(loaded.source.span(0, 0, ""), message)]),
     }
 }
 
 /// The work in progress: what was made so far, and what is wrong.
 struct Compiler<'a> {
     source: &'a Source,
-    process: &'a Process,
+    process: &'a ProcessConfig,
     metrics: &'a Arc<Metrics>,
-    kept: &'a Kept,
+    carry_over: &'a CarryOver,
     errors: Vec<Diagnostic>,
     /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
-    jwt: HashMap<usize, Option<Arc<JwtAuth>>>,
-    rules: HashMap<Vec<usize>, Arc<[RuleSet]>>,
+    jwt_policies: HashMap<usize, Option<Arc<JwtAuth>>>,
+    rule_sets: HashMap<Vec<usize>, Arc<[RuleSet]>>,
     /// What is being compiled.
-    scope: Scopes,
-    made: policy::Made,
-    tls: tls::Made,
+    level_names: LevelNames,
+    policy_cache: policy::PolicyCache,
+    tls_cache: tls::TlsCache,
 }
 
 /// Names of the levels that a policy can stand at: gateway, listener, route. A bind's address is a part of its listeners'.
-type Scopes = [String; 3];
+type LevelNames = [String; 3];
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, process: &'a Process, metrics: &'a Arc<Metrics>, kept: &'a Kept) -> Self {
-        let (errors, jwt, rules) = (Vec::new(), HashMap::new(), HashMap::new());
+    fn new(source: &'a Source, process: &'a ProcessConfig, metrics: &'a Arc<Metrics>, carry_over: &'a CarryOver) -> Self {
+        let (errors, jwt_policies, rule_sets) = (Vec::new(), HashMap::new(), HashMap::new());
         Self {
             source,
             process,
             metrics,
-            kept,
+            carry_over,
             errors,
-            jwt,
-            rules,
-            scope: Scopes::default(),
-            made: policy::Made::default(),
-            tls: tls::Made::default(),
+            jwt_policies,
+            rule_sets,
+            level_names: LevelNames::default(),
+            policy_cache: policy::PolicyCache::default(),
+            tls_cache: tls::TlsCache::default(),
         }
     }
 
-    fn snapshot(mut self, loaded: &Loaded, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+    fn build_snapshot(mut self, loaded: &LoadedConfig, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
         let mut binds = Vec::new();
         for bind in &loaded.config.binds {
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
@@ -113,31 +113,31 @@ impl<'a> Compiler<'a> {
         if self.errors.is_empty() {
             return Ok(Snapshot { generation, binds, settings });
         }
-        self.errors.sort_by_key(|error| error.place.start);
+        self.errors.sort_by_key(|error| error.span.start);
         self.errors.dedup();
         Err(self.errors)
     }
 
     /// Notes an error; the compilation goes on, to find the others.
-    fn error(&mut self, place: &Place, message: impl Into<String>) {
-        self.errors.push(Diagnostic::error(place.clone(), message));
+    fn error(&mut self, span: &SourceSpan, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(span.clone(), message));
     }
 
     fn listener(&mut self, bind: SocketAddr, listener: &ListenerConfig) -> Listener {
-        self.scope = [listener.gateway.clone(), format!("{bind} {}", listener.name), String::new()];
+        self.level_names = [listener.gateway.clone(), format!("{bind} {}", listener.name), String::new()];
         let name: Arc<str> = listener.name.as_str().into();
         let levels = [&listener.gateway_policies, &listener.policies];
         let mut router = Router::default();
-        let paths = path_rules(listener.path_normalization);
-        let mut route = |route| self.route(&mut router, &name, &paths, &levels, route);
+        let path_rules = path_rules(listener.path_normalization);
+        let mut route = |route| self.route(&mut router, &name, &path_rules, &levels, route);
         let routes = listener.routes.iter().map(&mut route).collect();
-        router.seal();
+        router.finish();
         Listener {
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
-            envoy_errors: listener.errors == Errors::Envoy,
+            envoy_errors: listener.error_style == ErrorStyle::Envoy,
             tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
-            policies: self.policies(&levels, &paths),
-            paths,
+            policies: self.policies(&levels, &path_rules),
+            path_rules,
             routes,
             router,
             series: self.metrics.route(&name, ""),
@@ -153,28 +153,28 @@ impl<'a> Compiler<'a> {
         levels: &[&PoliciesConfig; 2],
         route: &RouteConfig,
     ) -> Arc<Route> {
-        let [gateway, own] = *levels;
-        let levels = [gateway, own, &route.policies];
-        self.scope[2].clone_from(&route.name);
+        let [gateway_policies, listener_policies] = *levels;
+        let levels = [gateway_policies, listener_policies, &route.policies];
+        self.level_names[2].clone_from(&route.name);
         let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
             policies: self.policies(&levels, paths),
-            backends: Balance::new(backends),
-            answer: self.answer(route, paths),
+            backends: LoadBalancer::new(backends),
+            answer: self.local_response(route, paths),
             mirrors: self.mirrors(route, listener),
             retry: self.retry(&levels, listener, &route.name),
-            passes_credential: self.passes_credential(&route.backends),
+            forwards_credential: self.forwards_credential(&route.backends),
             timeouts: self.timeouts(&levels),
             series: self.metrics.route(listener, &route.name),
         });
         let hosts: Vec<Hostname> = match route.hostnames.as_slice() {
             [] => vec![Hostname::Any],
-            some => some.iter().map(|host| hostname(host)).collect(),
+            patterns => patterns.iter().map(|host| hostname(host)).collect(),
         };
         for entry in &route.matches {
-            let (path, conditions) = self.route_match(entry, &route.place, paths);
+            let (path, conditions) = self.route_match(entry, &route.span, paths);
             for host in &hosts {
                 router.add(host, &path, conditions.clone(), Arc::clone(&compiled));
             }
@@ -182,12 +182,12 @@ impl<'a> Compiler<'a> {
         compiled
     }
 
-    fn route_match(&mut self, entry: &RouteMatch, place: &Place, paths: &PathRules) -> (PathMatch, Conditions) {
+    fn route_match(&mut self, entry: &RouteMatch, span: &SourceSpan, paths: &PathRules) -> (PathMatch, Conditions) {
         // requests are matched by their path's one spelling: a match in another would silently never hold
-        let mut canonical = |path: &str| match paths.canonical(path) {
+        let mut canonical = |path: &str| match paths.canonicalize(path) {
             Ok(path) => path.into_owned(),
             Err(_) => {
-                self.error(place, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                self.error(span, format!("no request is matched by the path `{path}`: it could be read in two ways"));
                 path.to_owned()
             }
         };
@@ -218,30 +218,30 @@ impl<'a> Compiler<'a> {
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
         let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
         let credentials = self.credentials(levels);
-        Policies { jwt, rules, counters, cors, credentials, gates, edits }
+        Policies { jwt_auth: jwt, rule_sets: rules, token_counters: counters, cors, credentials, admission_checks: gates, edits }
     }
 
     fn token_counters(&self, policy: &JwtAuth) -> TokenCounters {
-        let group = |provider: &str| self.metrics.group(Family::Verifications, &[("provider", provider)]);
+        let group = |provider: &str| self.metrics.counter_vec(Family::Verifications, &[("provider", provider)]);
         TokenCounters {
             cache_hits: self.metrics.counter(Family::CacheHits, &[]),
             verifications: policy.providers().iter().map(|p| (Box::from(&**p.name()), group(p.name()))).collect(),
-            no_provider: group(""),
+            unmatched: group(""),
         }
     }
 
-    fn timeouts(&self, levels: &[&PoliciesConfig]) -> Timeouts {
+    fn timeouts(&self, levels: &[&PoliciesConfig]) -> RouteTimeouts {
         let limits = &self.process.limits;
-        let own = levels.iter().rev().find_map(|level| level.timeout.as_ref());
-        let limit = |written: Option<crate::config::value::Duration>, default: crate::config::value::Duration| {
-            let limit = written.unwrap_or(default).get();
+        let timeout = levels.iter().rev().find_map(|level| level.timeout.as_ref());
+        let limit = |configured: Option<crate::config::value::Duration>, default: crate::config::value::Duration| {
+            let limit = configured.unwrap_or(default).get();
             if limit.is_zero() { UNLIMITED } else { limit }
         };
-        Timeouts {
-            request: own.and_then(|t| t.request).map(|t| t.get()).filter(|t| !t.is_zero()),
-            response: limit(own.and_then(|t| t.backend), limits.response_timeout),
-            stall: limit(own.and_then(|t| t.idle), limits.stall_timeout),
-            stream: limit(own.and_then(|t| t.idle), limits.stream_timeout),
+        RouteTimeouts {
+            request: timeout.and_then(|t| t.request).map(|t| t.get()).filter(|t| !t.is_zero()),
+            response: limit(timeout.and_then(|t| t.backend), limits.response_timeout),
+            stall: limit(timeout.and_then(|t| t.idle), limits.stall_timeout),
+            stream: limit(timeout.and_then(|t| t.idle), limits.stream_timeout),
         }
     }
 
@@ -249,36 +249,36 @@ impl<'a> Compiler<'a> {
     fn expression(&mut self, cel: &Located<String>, scope: Scope<'_>) -> Option<Expression> {
         match Expression::compile(cel, scope) {
             Ok(expression) => Some(expression),
-            Err(faults) => {
-                for fault in faults {
-                    let mut error = Diagnostic::error(self.source.inside(&cel.place, fault.offset), fault.message)
-                        .code(Code::Expression);
-                    error.hint = fault.hint;
-                    self.errors.push(error);
+            Err(errors) => {
+                for error in errors {
+                    let mut diagnostic = Diagnostic::error(self.source.span_inside(&cel.span, error.offset), error.message)
+                        .with_code(Code::Expression);
+                    diagnostic.hint = error.hint;
+                    self.errors.push(diagnostic);
                 }
                 None
             }
         }
     }
 
-    fn settings(&mut self) -> Settings {
+    fn settings(&mut self) -> GlobalSettings {
         let process = self.process;
-        self.errors.extend(collector(&process.tracing).err());
+        self.errors.extend(collector_url(&process.tracing).err());
         let limits = &process.limits;
-        let identity = self.jwt.values().flatten().flat_map(|policy| policy.identity_header_names()).cloned();
+        let identity = self.jwt_policies.values().flatten().flat_map(|policy| policy.identity_header_names()).cloned();
         let identity: Vec<_> = identity.collect();
         let mut log_fields = Vec::new();
         for (name, cel) in &process.logging.fields.0 {
             if !is_field_name(name) {
                 self.error(
-                    &cel.place,
+                    &cel.span,
                     format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
                 );
             } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
             }
         }
-        Settings {
+        GlobalSettings {
             log_format: match process.logging.format {
                 LogFormatConfig::Text => LogFormat::Text,
                 LogFormatConfig::Json => LogFormat::Json,
@@ -287,20 +287,20 @@ impl<'a> Compiler<'a> {
                 .logging
                 .claims
                 .iter()
-                .map(|path| (field_name(&path.0.join(".")), path.0.clone()))
+                .map(|path| (log_field_name(&path.0.join(".")), path.0.clone()))
                 .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
             identity_headers: Arc::new(IdentityHeaders::new(&identity)),
             via: process.via,
-            limits: Limits {
+            limits: ClientLimits {
                 head: limits.head.get(),
                 headers: limits.headers,
                 body: limits.body.map(|size| size.0),
                 connections: limits.connections,
                 http2_streams: limits.http2_streams,
                 handshake_timeout: limits.handshake_timeout.get(),
-                patience: Patience {
+                patience: ClientTimeouts {
                     head: limits.head_timeout.get(),
                     idle: limits.idle_timeout.get(),
                     stall: limits.stall_timeout.get(),
@@ -316,7 +316,7 @@ fn is_field_name(name: &str) -> bool {
 }
 
 /// A claim's name as the name of a log field: what would break the line becomes an underscore.
-fn field_name(claim: &str) -> String {
+fn log_field_name(claim: &str) -> String {
     claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
 
@@ -331,19 +331,19 @@ fn hostname(pattern: &HostPattern) -> Hostname {
     }
 }
 
-fn path_rules(written: PathNormalization) -> PathRules {
+fn path_rules(config: PathNormalization) -> PathRules {
     PathRules {
-        escaped_slashes: match written.escaped_slashes {
+        escaped_slashes: match config.escaped_slashes {
             EscapedSlashes::Reject => path::EscapedSlashes::Reject,
             EscapedSlashes::Keep => path::EscapedSlashes::Keep,
             EscapedSlashes::Decode => path::EscapedSlashes::Decode,
         },
-        merge_slashes: written.merge_slashes,
+        merge_slashes: config.merge_slashes,
     }
 }
 
-fn value_match(written: &ValueMatch) -> crate::proxy::route::ValueMatch {
-    match written {
+fn value_match(config: &ValueMatch) -> crate::proxy::route::ValueMatch {
+    match config {
         ValueMatch::Exact(value) => crate::proxy::route::ValueMatch::Exact(value.as_str().into()),
         ValueMatch::Regex(regex) => crate::proxy::route::ValueMatch::Regex(regex.clone()),
     }

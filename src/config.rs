@@ -29,30 +29,30 @@ mod tests;
 
 use std::path::Path;
 
-pub use bind::{Bind, Listener};
+pub use bind::{BindConfig, ListenerConfig};
 pub use code::Code;
 pub use error::{Diagnostic, Severity};
-pub use expand::Env;
-pub(crate) use expand::{escape, variables};
-pub use files::named as named_files;
-pub use place::{Located, Place};
-pub use policy::Policies;
-pub use process::Process;
-pub use route::{Backend, Route};
+pub use expand::EnvLookup;
+pub(crate) use expand::{escape, variable_names};
+pub use files::referenced_files as named_files;
+pub use place::{Located, SourceSpan};
+pub use policy::PoliciesConfig;
+pub use process::ProcessConfig;
+pub use route::{BackendConfig, RouteConfig};
 pub use source::Source;
 
 /// A config file, whatever dialect it was written in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// What belongs to the whole process.
-    pub process: Process,
+    pub process: ProcessConfig,
     /// The sockets and everything on them.
-    pub binds: Vec<Bind>,
+    pub binds: Vec<BindConfig>,
 }
 
 /// A config that holds together, and where it came from.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The config.
     pub config: Config,
     /// Its text, for errors that only show later.
@@ -65,15 +65,15 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
-pub fn load(source: Source, env: Env<'_>) -> Result<Loaded, Vec<Diagnostic>> {
-    match read(&source, env) {
+pub fn load(source: Source, env: EnvLookup<'_>) -> Result<LoadedConfig, Vec<Diagnostic>> {
+    match parse_config(&source, env) {
         Ok(config) => {
             let mut warnings = lint::warnings(&config);
-            in_order(&mut warnings);
-            Ok(Loaded { config, source, warnings })
+            sort_and_dedup(&mut warnings);
+            Ok(LoadedConfig { config, source, warnings })
         }
         Err(mut errors) => {
-            in_order(&mut errors);
+            sort_and_dedup(&mut errors);
             Err(errors)
         }
     }
@@ -81,34 +81,34 @@ pub fn load(source: Source, env: Env<'_>) -> Result<Loaded, Vec<Diagnostic>> {
 
 /// What is left of a config with errors when they are left out, so that the steps behind can tell theirs in the same
 /// run. It is never served.
-pub fn salvage(source: Source, env: Env<'_>) -> Option<Loaded> {
+pub fn load_partially(source: Source, env: EnvLookup<'_>) -> Option<LoadedConfig> {
     let (root, _) = node::parse(&source).ok()?;
-    let (written, _) = decode::salvage(&root, &source, env);
-    let config = dialect::normalise(written?, source.place(root.start, root.start, "")).ok()?;
-    Some(Loaded { config, source, warnings: Vec::new() })
+    let (raw, _) = decode::decode_partially(&root, &source, env);
+    let config = dialect::resolve(raw?, source.span(root.start, root.start, "")).ok()?;
+    Some(LoadedConfig { config, source, warnings: Vec::new() })
 }
 
 /// Reads another document by the rules of the config file: the same errors, variables and limits.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
-pub fn document<T: serde::de::DeserializeOwned>(source: &Source, env: Env<'_>) -> Result<T, Vec<Diagnostic>> {
+pub fn load_document<T: serde::de::DeserializeOwned>(source: &Source, env: EnvLookup<'_>) -> Result<T, Vec<Diagnostic>> {
     let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
     match decode::decode(&root, source, env) {
         Ok(value) if errors.is_empty() => return Ok(value),
         Ok(_) => {}
         Err(more) => errors.extend(more),
     }
-    in_order(&mut errors);
+    sort_and_dedup(&mut errors);
     Err(errors)
 }
 
-fn read(source: &Source, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
+fn parse_config(source: &Source, env: EnvLookup<'_>) -> Result<Config, Vec<Diagnostic>> {
     let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
     match decode::decode(&root, source, env) {
-        Ok(written) => {
-            let whole = source.place(root.start, root.start, "");
-            match dialect::normalise(written, whole) {
+        Ok(raw) => {
+            let root_span = source.span(root.start, root.start, "");
+            match dialect::resolve(raw, root_span) {
                 Ok(config) if errors.is_empty() => return Ok(config),
                 Ok(_) => {}
                 Err(more) => errors.extend(more),
@@ -120,23 +120,23 @@ fn read(source: &Source, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
 }
 
 /// Sorts findings by their place, and drops what a route on several gateways would tell twice.
-fn in_order(findings: &mut Vec<Diagnostic>) {
-    findings.sort_by(|a, b| (a.place.start, &a.message).cmp(&(b.place.start, &b.message)));
+fn sort_and_dedup(findings: &mut Vec<Diagnostic>) {
+    findings.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
     findings.dedup();
 }
 
 /// The error for a file that the config names and that can't be read. Relative paths start at the directory that the
 /// process runs in; when the file lies beside the config instead, the error says so.
-pub fn missing_file(named: &Located<std::path::PathBuf>, error: &std::io::Error) -> Diagnostic {
-    let tried = std::path::absolute(&named.value).unwrap_or_else(|_| named.value.clone());
-    let finding = match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no such file: {}", tried.display()),
-        _ => format!("the file can't be read: {}: {error}", tried.display()),
+pub fn unreadable_file(file: &Located<std::path::PathBuf>, error: &std::io::Error) -> Diagnostic {
+    let absolute_path = std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone());
+    let message = match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no such file: {}", absolute_path.display()),
+        _ => format!("the file can't be read: {}: {error}", absolute_path.display()),
     };
-    let finding = Diagnostic::error(named.place.clone(), finding).code(Code::NamedFile);
-    let beside = Path::new(&*named.place.file).parent().map(|folder| folder.join(&named.value));
-    match beside.filter(|path| named.value.is_relative() && *path != named.value && path.exists()) {
-        Some(path) => finding.hint(format!(
+    let finding = Diagnostic::error(file.span.clone(), message).with_code(Code::NamedFile);
+    let next_to_config = Path::new(&*file.span.file).parent().map(|folder| folder.join(&file.value));
+    match next_to_config.filter(|path| file.value.is_relative() && *path != file.value && path.exists()) {
+        Some(path) => finding.with_hint(format!(
             "it exists beside the config file: paths are relative to the directory that the gateway runs in; write {}",
             std::path::absolute(&path).unwrap_or(path).display()
         )),

@@ -2,10 +2,10 @@
 //! admin page render it; none of them decides again.
 
 use crate::auth::{Authentication, TokenCache};
-use crate::authz::{self, Authorization, Permit, Subject, Vars};
+use crate::authz::{self, Authorization, Permit, VerifiedToken, Vars};
 use crate::policy::credentials::Caller;
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 use crate::snapshot::Policies;
 
 /// Who a request speaks for, what the rules said, and what follows.
@@ -34,7 +34,7 @@ pub struct Place<'a> {
 /// `now` is when the request came.
 pub async fn decide(
     policies: &Policies,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     place: Place<'_>,
     mut now: UnixTime,
     tokens: &TokenCache,
@@ -57,7 +57,7 @@ pub async fn decide(
 /// Judges again whenever keys have come that may change the answer, and tells when that was.
 async fn with_newer_keys(
     policies: &Policies,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     mut now: UnixTime,
     tokens: &TokenCache,
     mut authentication: Authentication,
@@ -75,7 +75,7 @@ async fn with_newer_keys(
 /// The same at one moment, with the keys that are there: for `explain` and `test`.
 pub fn decide_at(
     policies: &Policies,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     place: Place<'_>,
     now: UnixTime,
     tokens: &TokenCache,
@@ -89,8 +89,8 @@ pub fn decide_at(
     }
 }
 
-fn authenticate(policies: &Policies, head: &Head<'_>, now: UnixTime, tokens: &TokenCache) -> Authentication {
-    match &policies.jwt {
+fn authenticate(policies: &Policies, head: &RequestHead<'_>, now: UnixTime, tokens: &TokenCache) -> Authentication {
+    match &policies.jwt_auth {
         Some(policy) => policy.authenticate(head, now, tokens),
         None => Authentication::anonymous(),
     }
@@ -98,7 +98,7 @@ fn authenticate(policies: &Policies, head: &Head<'_>, now: UnixTime, tokens: &To
 
 fn authorize(
     policies: &Policies,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     place: Place<'_>,
     now: UnixTime,
     authentication: Authentication,
@@ -107,7 +107,7 @@ fn authorize(
     let refused = authentication.rejection().is_some();
     let mut decision = Decision { authentication, caller, credentials: None, authorization: None };
     if !refused {
-        let authorization = authz::authorize(&policies.rules, &vars(policies, head, place, now, &decision));
+        let authorization = authz::authorize(&policies.rule_sets, &vars(policies, head, place, now, &decision));
         decision.authorization = Some(authorization);
     }
     decision
@@ -116,23 +116,23 @@ fn authorize(
 /// What expressions may see of a request whose credentials were judged.
 pub fn vars<'a>(
     policies: &'a Policies,
-    head: &'a Head<'a>,
+    head: &'a RequestHead<'a>,
     place: Place<'a>,
     now: UnixTime,
     decision: &'a Decision,
 ) -> Vars<'a> {
     let Decision { authentication, caller, .. } = decision;
-    let subject = authentication.identity().verified().map(|token| Subject {
+    let subject = authentication.identity().verified().map(|token| VerifiedToken {
         claims: token.claims(),
         provider: token.provider(),
         kid: token.kid(),
         alg: token.algorithm().as_str(),
         issued_at: token.issued_at().map(|t| t.0),
         expires_at: token.expires_at().map(|t| t.0),
-        split_claims: policies.jwt.as_ref().map_or(&[], |policy| policy.split_claims()),
+        split_claims: policies.jwt_auth.as_ref().map_or(&[], |policy| policy.split_claims()),
     });
     let (user, api_key) = (caller.user.as_deref(), caller.key.as_deref());
-    Vars { subject, user, api_key, route: place.route, listener: place.listener, ..Vars::of(head, now) }
+    Vars { token: subject, user, api_key, route: place.route, listener: place.listener, ..Vars::for_request(head, now) }
 }
 
 impl Decision {

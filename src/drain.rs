@@ -8,68 +8,68 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    Finishing,
-    Over,
+    Draining,
+    Aborting,
 }
 
 /// Tells everyone to finish, and knows when they have.
 #[derive(Debug)]
-pub struct Trigger {
+pub struct DrainTrigger {
     phase: watch::Sender<Phase>,
     finished: mpsc::Receiver<()>,
-    drain: Drain,
+    watcher: DrainWatcher,
 }
 
 /// Held by whatever must finish before the service ends.
 #[derive(Debug, Clone)]
-pub struct Drain {
+pub struct DrainWatcher {
     phase: watch::Receiver<Phase>,
-    _unfinished: mpsc::Sender<()>,
+    _in_flight: mpsc::Sender<()>,
 }
 
 /// A trigger that has not been pulled.
-pub fn new() -> Trigger {
+pub fn new() -> DrainTrigger {
     let (phase, seen) = watch::channel(Phase::Serving);
     let (unfinished, finished) = mpsc::channel(1);
-    Trigger { phase, finished, drain: Drain { phase: seen, _unfinished: unfinished } }
+    DrainTrigger { phase, finished, watcher: DrainWatcher { phase: seen, _in_flight: unfinished } }
 }
 
-impl Trigger {
+impl DrainTrigger {
     /// For someone who must finish.
-    pub fn drain(&self) -> Drain {
-        self.drain.clone()
+    pub fn watcher(&self) -> DrainWatcher {
+        self.watcher.clone()
     }
 
     /// Tells everyone to finish, without waiting.
-    pub fn begin(&self) {
-        let _ = self.phase.send(Phase::Finishing);
+    pub fn start(&self) {
+        let _ = self.phase.send(Phase::Draining);
     }
 
     /// Tells everyone to finish, waits until they have or for `timeout`, and cuts off the rest. Whether all finished.
-    pub async fn pull(mut self, timeout: Duration) -> bool {
-        self.begin();
-        drop(self.drain);
+    pub async fn drain(mut self, timeout: Duration) -> bool {
+        self.start();
+        drop(self.watcher);
         let all = tokio::time::timeout(timeout, async { while self.finished.recv().await.is_some() {} }).await.is_ok();
-        let _ = self.phase.send(Phase::Over);
+        let _ = self.phase.send(Phase::Aborting);
         all
     }
 }
 
-impl Drain {
+impl DrainWatcher {
     /// Waits until it is time to finish.
-    pub async fn begun(&mut self) {
+    pub async fn wait_for_drain(&mut self) {
         // a trigger that is gone means the same as one that was pulled
-        let _ = self.phase.wait_for(|phase| *phase >= Phase::Finishing).await;
+        let _ = self.phase.wait_for(|phase| *phase >= Phase::Draining).await;
     }
 
     /// Waits until the time to finish is up.
-    pub async fn over(&mut self) {
-        let _ = self.phase.wait_for(|phase| *phase == Phase::Over).await;
+    pub async fn wait_for_abort(&mut self) {
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Aborting).await;
     }
 
     /// Whether it is time to finish.
-    pub fn has_begun(&self) -> bool {
-        *self.phase.borrow() >= Phase::Finishing
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining
     }
 }
 
@@ -80,18 +80,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pulling_waits_for_everyone_but_not_for_ever() {
         let trigger = new();
-        let mut quick = trigger.drain();
-        tokio::spawn(async move { quick.begun().await });
-        assert!(trigger.pull(Duration::from_secs(5)).await);
+        let mut quick = trigger.watcher();
+        tokio::spawn(async move { quick.wait_for_drain().await });
+        assert!(trigger.drain(Duration::from_secs(5)).await);
 
         let trigger = new();
-        let mut never = trigger.drain();
+        let mut never = trigger.watcher();
         let cut = tokio::spawn(async move {
-            never.begun().await;
-            tokio::time::timeout(Duration::from_secs(60), never.over()).await.is_ok()
+            never.wait_for_drain().await;
+            tokio::time::timeout(Duration::from_secs(60), never.wait_for_abort()).await.is_ok()
         });
         let before = tokio::time::Instant::now();
-        assert!(!trigger.pull(Duration::from_secs(5)).await);
+        assert!(!trigger.drain(Duration::from_secs(5)).await);
         assert!(cut.await.unwrap(), "whoever does not finish is cut off");
         assert_eq!(before.elapsed(), Duration::from_secs(5));
     }

@@ -20,25 +20,25 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 
-pub use told::{AuthenticationStep, Credential, Explanation, Named, NearMiss, RuleStep, SetStep};
+pub use told::{AuthenticationStep, UnverifiedCredential, Explanation, NamedOrigin, NearMiss, RuleStep, RuleSetStep};
 pub(crate) use written::jwt_origin;
 
 use crate::auth::TokenCache;
-use crate::control::InForce;
+use crate::control::ActiveConfig;
 use crate::decision::{self, Place};
 use crate::drain;
-use crate::proxy::Met;
-use crate::proxy::names::Names;
-use crate::proxy::normalize::{Connection, Request};
-use crate::proxy::reply::{Form, envoy};
+use crate::proxy::ErrorContext;
+use crate::proxy::names::KnownHeaders;
+use crate::proxy::normalize::{ClientConnection, NormalizedRequest};
+use crate::proxy::reply::{ErrorFormat, envoy};
 use crate::reason::{Reason, Rejection};
-use crate::request::{Scheme, Source, UnixTime};
+use crate::request::{Scheme, ClientInfo, UnixTime};
 use crate::snapshot::Bind;
-use written::Written;
+use written::ConfigOrigins;
 
 /// A request to explain.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct ExplainRequest {
     /// The method.
     pub method: Method,
     /// A URL, or a path alone; of a URL, the port chooses the bind.
@@ -55,15 +55,15 @@ pub struct Question {
 
 /// A question that can't be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoQuestion {
+pub enum ExplainError {
     /// The URL is none.
     #[error(
         "not a URL or path: `{0}`; a URL begins with `http://` or `https://` and has a host, a path begins with `/`"
     )]
-    Url(String),
+    InvalidUrl(String),
     /// The token can't stand in a header.
     #[error("the token holds characters that can't stand in a header")]
-    Token,
+    InvalidToken,
     /// The config has no bind.
     #[error("the config has no bind that the request could come in on")]
     NoBind,
@@ -73,16 +73,16 @@ pub enum NoQuestion {
 ///
 /// # Errors
 /// When the question makes no request.
-pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQuestion> {
-    let uri: Uri = question.url.parse().map_err(|_| NoQuestion::Url(question.url.clone()))?;
+pub fn explain(config: &ActiveConfig, input: &ExplainRequest) -> Result<Explanation, ExplainError> {
+    let uri: Uri = input.url.parse().map_err(|_| ExplainError::InvalidUrl(input.url.clone()))?;
     let snapshot = &config.snapshot;
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
-    let bind = by_port.or(snapshot.binds.first()).ok_or(NoQuestion::NoBind)?;
+    let bind = by_port.or(snapshot.binds.first()).ok_or(ExplainError::NoBind)?;
     let scheme =
-        if uri.scheme_str() == Some("https") || bind.tls(None).is_some() { Scheme::Https } else { Scheme::Http };
-    let mut told = Explanation {
-        method: question.method.to_string(),
+        if uri.scheme_str() == Some("https") || bind.tls_for(None).is_some() { Scheme::Https } else { Scheme::Http };
+    let mut explanation = Explanation {
+        method: input.method.to_string(),
         host: uri.host().unwrap_or("localhost").to_owned(),
         path: uri.path().to_owned(),
         bind: bind.address.to_string(),
@@ -91,117 +91,117 @@ pub fn explain(config: &InForce, question: &Question) -> Result<Explanation, NoQ
             .map(|port| format!("no bind has the port {port}: judged as a request that comes in on {}", bind.address)),
         ..Explanation::default()
     };
-    let mut parts = head(&uri, bind, question)?;
+    let mut parts = build_head(&uri, bind, input)?;
     snapshot.settings.identity_headers.strip(&mut parts.headers);
-    let form = Form::wanted(&parts.headers, Names::of(&parts.headers));
-    let mut met = Met::default();
-    if let Err(rejection) = walk(config, bind, scheme, question, parts, &mut told, &mut met) {
-        refusal::tell(&mut told, &rejection, form, &met);
+    let error_format = ErrorFormat::negotiate(&parts.headers, KnownHeaders::from_headers(&parts.headers));
+    let mut error_context = ErrorContext::default();
+    if let Err(rejection) = simulate(config, bind, scheme, input, parts, &mut explanation, &mut error_context) {
+        refusal::add_error_response(&mut explanation, &rejection, error_format, &error_context);
     }
-    told.hint = hint::hint(&told, bind, question);
-    Ok(told)
+    explanation.hint = hint::hint(&explanation, bind, input);
+    Ok(explanation)
 }
 
 /// The request's head as it would come in.
-fn head(uri: &Uri, bind: &Bind, question: &Question) -> Result<Parts, NoQuestion> {
-    let bad = || NoQuestion::Url(question.url.clone());
+fn build_head(uri: &Uri, bind: &Bind, input: &ExplainRequest) -> Result<Parts, ExplainError> {
+    let bad = || ExplainError::InvalidUrl(input.url.clone());
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let request = http::Request::builder().method(&question.method).uri(target).body(()).map_err(|_| bad())?;
+    let request = http::Request::builder().method(&input.method).uri(target).body(()).map_err(|_| bad())?;
     let mut parts = request.into_parts().0;
-    for (name, value) in &question.headers {
+    for (name, value) in &input.headers {
         parts.headers.append(name, value.clone());
     }
     if !parts.headers.contains_key(header::HOST) {
         let port = bind.address.port();
-        let here = || if port == 0 { "localhost".to_owned() } else { format!("localhost:{port}") };
-        let host = uri.authority().map_or_else(here, ToString::to_string);
+        let default_host = || if port == 0 { "localhost".to_owned() } else { format!("localhost:{port}") };
+        let host = uri.authority().map_or_else(default_host, ToString::to_string);
         parts.headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|_| bad())?);
     }
-    if let Some(token) = &question.token {
-        let value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| NoQuestion::Token)?;
+    if let Some(token) = &input.token {
+        let value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ExplainError::InvalidToken)?;
         parts.headers.append(header::AUTHORIZATION, value);
     }
     Ok(parts)
 }
 
 /// The request's way, in the server's order. Sets the realm of a challenge as soon as it is known.
-fn walk<'c>(
-    config: &'c InForce,
+fn simulate<'c>(
+    config: &'c ActiveConfig,
     bind: &'c Arc<Bind>,
     scheme: Scheme,
-    question: &Question,
+    input: &ExplainRequest,
     parts: Parts,
-    told: &mut Explanation,
-    met: &mut Met<'c>,
+    explanation: &mut Explanation,
+    error_context: &mut ErrorContext<'c>,
 ) -> Result<(), Rejection> {
     let snapshot = &config.snapshot;
-    let address = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let source = Source::from(SocketAddr::new(address, 0));
+    let address = input.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let client = ClientInfo::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = Connection { scheme, source: source.clone(), tls: None, peer, drain: trigger.drain(), slot: None };
+    let connection = ClientConnection { scheme, client: client.clone(), tls: None, peer_header: peer, drain: trigger.watcher(), guard: None };
     let id = HeaderValue::from_static("explain");
     let limits = &snapshot.settings.limits;
-    let names = Names::of(&parts.headers);
-    let read = Request::read(Box::new(parts), names, &connection, source, id, limits);
-    let mut request = read.map_err(|(rejection, _)| rejection)?;
+    let names = KnownHeaders::from_headers(&parts.headers);
+    let normalized = NormalizedRequest::from_parts(Box::new(parts), names, &connection, client, id, limits);
+    let mut request = normalized.map_err(|(rejection, _)| rejection)?;
     let listener = bind.listener(request.head().host);
-    let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
-    told.host = request.head().host.to_owned();
-    told.path = request.head().path.to_owned();
-    settled?;
+    let path_result = request.normalize_path(&listener.map_or_else(Default::default, |listener| listener.path_rules));
+    explanation.host = request.head().host.to_owned();
+    explanation.path = request.head().path.to_owned();
+    path_result?;
     let listener = listener.ok_or(Reason::NoRoute)?;
-    let found = listener.router.find(&request.head(), question.now);
-    let (route, matched) = found.map_or((None, 0), |found| (Some(found.target), found.matched));
-    let written = Written::of(config, bind, listener, route);
-    told.listener = written.listener.clone();
-    told.route = written.route.clone();
-    if let Some(listener) = written.config {
-        routes::tell(told, listener, &request.head());
+    let route_match = listener.router.find(&request.head(), input.now);
+    let (route, matched_len) = route_match.map_or((None, 0), |route_match| (Some(route_match.target), route_match.matched_len));
+    let origins = ConfigOrigins::find(config, bind, listener, route);
+    explanation.listener = origins.listener.clone();
+    explanation.route = origins.route.clone();
+    if let Some(listener) = origins.listener_config {
+        routes::add_route_matches(explanation, listener, &request.head());
     }
-    told.further = written.further.clone();
+    explanation.further = origins.other_policies.clone();
     let policies = route.map_or(&listener.policies, |route| &route.policies);
-    (met.policies, met.envoy_errors) = (Some(policies), listener.envoy_errors);
-    let place = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
+    (error_context.policies, error_context.envoy_errors) = (Some(policies), listener.envoy_errors);
+    let matched_route = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
-    if crate::proxy::is_answered_preflight(listener, route, &head, question.now) {
-        told.answer = Some("a preflight, answered by `cors` before any token is looked for".to_owned());
+    if crate::proxy::is_answered_preflight(listener, route, &head, input.now) {
+        explanation.answer = Some("a preflight, answered by `cors` before any token is looked for".to_owned());
         return Ok(());
     }
-    let decision = decision::decide_at(policies, &head, place, question.now, &TokenCache::off());
-    told.credentials = decision.credentials.map(Reason::as_str);
-    if let Some(gates) = &policies.gates {
-        told.not_judged.extend(gates.ext_authz.is_some().then_some("extAuthz"));
-        told.not_judged.extend((!gates.limits.is_empty()).then_some("localRateLimit"));
+    let decision = decision::decide_at(policies, &head, matched_route, input.now, &TokenCache::off());
+    explanation.credentials = decision.credentials.map(Reason::as_str);
+    if let Some(gates) = &policies.admission_checks {
+        explanation.not_judged.extend(gates.ext_authz.is_some().then_some("extAuthz"));
+        explanation.not_judged.extend((!gates.rate_limits.is_empty()).then_some("localRateLimit"));
     }
     if decision.credentials.is_none() {
-        told.authentication = Some(authentication::step(policies, &decision.authentication, &head, &written));
+        explanation.authentication = Some(authentication::step(policies, &decision.authentication, &head, &origins));
     }
-    let vars = decision::vars(policies, &head, place, question.now, &decision);
-    if let Some(decided) = &decision.authorization {
-        let mut causes = decided.causes().map(|(_, cause)| cause);
-        told.authorization = policies.rules.iter().map(|set| rules::step(set, &vars, causes.next())).collect();
+    let vars = decision::vars(policies, &head, matched_route, input.now, &decision);
+    if let Some(authorization) = &decision.authorization {
+        let mut causes = authorization.set_decisions().map(|(_, cause)| cause);
+        explanation.authorization = policies.rule_sets.iter().map(|set| rules::step(set, &vars, causes.next())).collect();
     }
-    let deciding = decision.authorization.as_ref().and_then(|decided| decided.rule_name(&policies.rules));
-    told.deciding_rule = deciding.map(str::to_owned);
+    let deciding = decision.authorization.as_ref().and_then(|authorization| authorization.deciding_rule_name(&policies.rule_sets));
+    explanation.deciding_rule = deciding.map(str::to_owned);
     let permit = decision.permit();
     if let Err(rejection) = &permit {
-        let failure = decision.authentication.failure().filter(|one| one.reason() == rejection.reason);
-        met.closer = failure.and_then(envoy::closer);
+        let failure = decision.authentication.failure().filter(|failure| failure.reason() == rejection.reason);
+        error_context.envoy_message = failure.and_then(envoy::detailed_message);
     }
     permit?;
     let route = route.ok_or(Reason::NoRoute)?;
     if route.backends.endpoints().next().is_none() && route.answer.is_none() {
         return Err(Reason::NoBackend.into());
     }
-    told.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();
-    let chosen = (listener, route, matched);
-    match crate::proxy::foresee(&snapshot.settings, &connection, chosen, &decision, &mut request)? {
+    explanation.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();
+    let chosen = (listener, route, matched_len);
+    match crate::proxy::dry_run(&snapshot.settings, &connection, chosen, &decision, &mut request)? {
         Some(status) => {
-            told.status = Some(status.as_u16());
-            told.answer = Some(format!("{}, by the route itself", status.as_u16()));
+            explanation.status = Some(status.as_u16());
+            explanation.answer = Some(format!("{}, by the route itself", status.as_u16()));
         }
-        None => told.upstream_headers = refusal::fields(request.headers_mut()),
+        None => explanation.upstream_headers = refusal::header_pairs(request.headers_mut()),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Hexadecimal digits of ids, in lower case, into buffers that are there.
 
 /// The eight digits of a number, worked out side by side in one word.
-fn of_u32(number: u32) -> [u8; 8] {
+fn encode_u32(number: u32) -> [u8; 8] {
     let wide = u64::from(number);
     let halves = (wide << 16 | wide) & 0x0000_ffff_0000_ffff;
     let bytes = (halves << 8 | halves) & 0x00ff_00ff_00ff_00ff;
@@ -12,18 +12,18 @@ fn of_u32(number: u32) -> [u8; 8] {
 }
 
 /// The sixteen digits of a number.
-pub fn of_u64(number: u64) -> [u8; 16] {
+pub fn encode_u64(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
     let halves = [(number >> 32) as u32, number as u32];
-    text.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, half)| *to = of_u32(half));
+    text.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, half)| *to = encode_u32(half));
     text
 }
 
 /// The 32 digits of a number.
-pub fn of_u128(number: u128) -> [u8; 32] {
+pub fn encode_u128(number: u128) -> [u8; 32] {
     let mut text = [0; 32];
     let halves = [(number >> 64) as u64, number as u64];
-    text.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, half)| *to = of_u64(half));
+    text.as_chunks_mut().0.iter_mut().zip(halves).for_each(|(to, half)| *to = encode_u64(half));
     text
 }
 
@@ -34,9 +34,9 @@ mod tests {
     #[test]
     fn every_digit_stands_in_its_place() {
         for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0xf0f0_0f0f_aa55_1001] {
-            assert_eq!(of_u64(number).as_slice(), format!("{number:016x}").as_bytes());
+            assert_eq!(encode_u64(number).as_slice(), format!("{number:016x}").as_bytes());
             let both = u128::from(number) << 64 | u128::from(!number);
-            assert_eq!(of_u128(both).as_slice(), format!("{both:032x}").as_bytes());
+            assert_eq!(encode_u128(both).as_slice(), format!("{both:032x}").as_bytes());
         }
     }
 }

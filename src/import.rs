@@ -26,12 +26,12 @@ use std::cell::RefCell;
 
 use crate::config::{Diagnostic, Source};
 
-use cluster::Cluster;
-use manifest::{Document, Field};
+use cluster::ImportContext;
+use manifest::{Document, FieldRef};
 use out::Value;
-use plan::Plan;
+use plan::Model;
 use report::Report;
-pub use report::{Finding, Verdict};
+pub use report::{Finding, FieldOutcome};
 
 /// Whose manifests they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// Whether its refusals have Envoy's words.
-    fn is_envoy(self) -> bool {
+    fn uses_envoy_errors(self) -> bool {
         self != Self::Agentgateway
     }
 
@@ -59,7 +59,7 @@ impl Dialect {
 /// Where a Kubernetes service is reached from here: `namespace/service=host:port`, or with a port of the service,
 /// `namespace/service:port=host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapping {
+pub struct ServiceMapping {
     /// The service's namespace.
     pub namespace: String,
     /// The service's name.
@@ -70,19 +70,19 @@ pub struct Mapping {
     pub host: String,
 }
 
-impl std::str::FromStr for Mapping {
+impl std::str::FromStr for ServiceMapping {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("not a mapping: `{text}`; a mapping is `namespace/service=host:port`");
-        let (service, host) = text.split_once('=').ok_or_else(bad)?;
-        let (namespace, service) = service.split_once('/').ok_or_else(bad)?;
+        let error = || format!("not a mapping: `{text}`; a mapping is `namespace/service=host:port`");
+        let (service, host) = text.split_once('=').ok_or_else(error)?;
+        let (namespace, service) = service.split_once('/').ok_or_else(error)?;
         let (service, port) = match service.split_once(':') {
-            Some((service, port)) => (service, Some(port.parse().map_err(|_| bad())?)),
+            Some((service, port)) => (service, Some(port.parse().map_err(|_| error())?)),
             None => (service, None),
         };
         if namespace.is_empty() || service.is_empty() {
-            return Err(bad());
+            return Err(error());
         }
         crate::config::value::BackendHost::try_from(host.to_owned())?;
         Ok(Self { namespace: namespace.to_owned(), service: service.to_owned(), port, host: host.to_owned() })
@@ -91,9 +91,9 @@ impl std::str::FromStr for Mapping {
 
 /// How to import.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ImportOptions {
     /// Where services are reached.
-    pub map: Vec<Mapping>,
+    pub map: Vec<ServiceMapping>,
     /// Whether what can't be imported is closed to everybody, in place of refusing the import.
     pub allow_partial: bool,
     /// The folder, as the config names it, for files that it needs.
@@ -104,31 +104,31 @@ pub struct Options {
 
 /// What came of an import.
 #[derive(Debug)]
-pub struct Imported {
+pub struct ImportResult {
     /// One line for each field of the source.
     pub findings: Vec<Finding>,
     /// The config and what it needs; `None` when the import is refused.
-    pub config: Option<Config>,
+    pub config: Option<ImportedConfig>,
 }
 
 /// A config, ready to be written.
 #[derive(Debug)]
-pub struct Config {
+pub struct ImportedConfig {
     value: Value,
-    head: String,
+    header: String,
     /// Files that it names, with their content.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-impl Config {
+impl ImportedConfig {
     /// As YAML, with comments that name the source of each part.
-    pub fn yaml(&self) -> String {
-        format!("{}{}", self.head, self.value.yaml())
+    pub fn to_yaml(&self) -> String {
+        format!("{}{}", self.header, self.value.to_yaml())
     }
 
     /// As JSON, which has no comments.
-    pub fn json(&self) -> String {
-        self.value.json()
+    pub fn to_json(&self) -> String {
+        self.value.to_json()
     }
 }
 
@@ -136,118 +136,118 @@ impl Config {
 ///
 /// # Errors
 /// What is no manifest, each at its place.
-pub fn import(dialect: Dialect, sources: &[Source], options: &Options) -> Result<Imported, Vec<Diagnostic>> {
-    let documents = manifest::read(sources)?;
+pub fn import_manifests(dialect: Dialect, sources: &[Source], options: &ImportOptions) -> Result<ImportResult, Vec<Diagnostic>> {
+    let documents = manifest::parse_manifests(sources)?;
     let report = Report::default();
-    let cluster = Cluster { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
-    let mut plan =
-        Plan { listeners: gateway_api::listeners(&cluster), trusted_proxies: options.trusted_proxies.clone() };
+    let ctx = ImportContext { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
+    let mut model =
+        Model { listeners: gateway_api::listeners(&ctx), trusted_proxies: options.trusted_proxies.clone() };
     match dialect {
-        Dialect::Istio => istio::apply(&cluster, &mut plan),
-        Dialect::EnvoyGateway => envoy_gateway::apply(&cluster, &mut plan),
-        Dialect::Agentgateway => agentgateway::apply(&cluster, &mut plan),
+        Dialect::Istio => istio::apply(&ctx, &mut model),
+        Dialect::EnvoyGateway => envoy_gateway::apply(&ctx, &mut model),
+        Dialect::Agentgateway => agentgateway::apply(&ctx, &mut model),
     }
     for document in &documents {
         let root = document.root(&report);
-        if !known_parts(root) | !other_object(dialect, root) {
-            plan.listeners.iter_mut().for_each(|listener| listener.closed = true);
+        if !has_only_known_parts(root) | !report_untranslated(dialect, root) {
+            model.listeners.iter_mut().for_each(|listener| listener.closed = true);
         }
     }
-    same_socket(&mut plan, &documents, &report);
-    if plan.listeners.is_empty()
+    resolve_socket_conflicts(&mut model, &documents, &report);
+    if model.listeners.is_empty()
         && let Some(first) = documents.first()
     {
         let root = first.root(&report);
-        root.input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
+        root.needs_input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
     }
-    let files = cluster.files.take();
-    let value = (!plan.listeners.is_empty()).then(|| variables::settle(plan.config(), &documents, &report));
-    let findings = report.finish();
-    let refused = findings.iter().any(|finding| finding.verdict == Verdict::Refused);
+    let files = ctx.files.take();
+    let value = (!model.listeners.is_empty()).then(|| variables::restore_variables(model.to_config(), &documents, &report));
+    let findings = report.into_findings();
+    let refused = findings.iter().any(|finding| finding.outcome == FieldOutcome::Rejected);
     let config = value.filter(|_| !refused || options.allow_partial).map(|value| {
         let names: Vec<&str> = sources.iter().map(|source| &**source.name()).collect();
         let head = format!("# Imported from {}.\n", names.join(", ").replace(char::is_control, "?"));
-        Config { value, head, files }
+        ImportedConfig { value, header: head, files }
     });
-    Ok(Imported { findings, config })
+    Ok(ImportResult { findings, config })
 }
 
 /// Refuses what stands beside an object's `spec`, where a slip of the pen would hide it; false if something does. What
 /// describes the cluster has other parts.
-fn known_parts(root: Field<'_>) -> bool {
-    let parts = ["apiVersion", "kind", "metadata", "spec", "status"];
-    let ours = root.doc.group.contains("istio.io") || root.doc.group == gateway_api::GROUP;
-    if !ours && root.doc.group != envoy_gateway::GROUP && root.doc.group != agentgateway::GROUP {
+fn has_only_known_parts(root: FieldRef<'_>) -> bool {
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let is_known_group = root.doc.group.contains("istio.io") || root.doc.group == gateway_api::GROUP;
+    if !is_known_group && root.doc.group != envoy_gateway::GROUP && root.doc.group != agentgateway::GROUP {
         return true;
     }
-    root.only(&parts);
-    root.entries().all(|(key, field)| parts.contains(&key) || manifest::is_null(field.node))
+    root.reject_unknown_keys(&known);
+    root.entries().all(|(key, field)| known.contains(&key) || manifest::is_null(field.node))
 }
 
 /// What an object means that no translation reads; false when leaving it out could let somebody in.
-fn other_object(dialect: Dialect, root: Field<'_>) -> bool {
+fn report_untranslated(dialect: Dialect, root: FieldRef<'_>) -> bool {
     const GATEWAY_API: &str = gateway_api::GROUP;
     let (group, kind) = (&*root.doc.group, &*root.doc.kind);
     match (group, kind) {
         (GATEWAY_API, "Gateway" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant") => true,
         (GATEWAY_API, "BackendTLSPolicy") if root.report.mentions(root.doc) => true,
-        (GATEWAY_API, "BackendTLSPolicy") => dropped(root, "no backend of these files is what it names"),
-        (GATEWAY_API, "GatewayClass") => dropped(root, "about the cluster, not about requests"),
-        (GATEWAY_API, "TCPRoute" | "TLSRoute" | "UDPRoute") => dropped(root, "only HTTP is served here"),
+        (GATEWAY_API, "BackendTLSPolicy") => drop_object(root, "no backend of these files is what it names"),
+        (GATEWAY_API, "GatewayClass") => drop_object(root, "about the cluster, not about requests"),
+        (GATEWAY_API, "TCPRoute" | "TLSRoute" | "UDPRoute") => drop_object(root, "only HTTP is served here"),
         // what these groups hold describes the cluster
         (
             "" | "apps" | "batch" | "autoscaling" | "policy" | "rbac.authorization.k8s.io" | "apiextensions.k8s.io",
             _,
         ) => true,
-        ("networking.k8s.io", "NetworkPolicy") => dropped(root, "holds between pods, wherever requests come from"),
+        ("networking.k8s.io", "NetworkPolicy") => drop_object(root, "holds between pods, wherever requests come from"),
         ("cert-manager.io" | "external-secrets.io" | "keda.sh" | "monitoring.coreos.com", _) => {
-            dropped(root, "about the cluster, not about requests")
+            drop_object(root, "about the cluster, not about requests")
         }
         ("security.istio.io" | "networking.istio.io" | "telemetry.istio.io", _) if dialect == Dialect::Istio => {
-            istio::other_object(root)
+            istio::report_untranslated(root)
         }
         (envoy_gateway::GROUP, "SecurityPolicy" | "ClientTrafficPolicy" | "BackendTrafficPolicy" | "Backend")
             if dialect == Dialect::EnvoyGateway =>
         {
             true
         }
-        (envoy_gateway::GROUP, "EnvoyProxy") => dropped(root, "about the proxy, not about requests"),
-        (agentgateway::GROUP, _) if dialect == Dialect::Agentgateway => agentgateway::other_object(root),
+        (envoy_gateway::GROUP, "EnvoyProxy") => drop_object(root, "about the proxy, not about requests"),
+        (agentgateway::GROUP, _) if dialect == Dialect::Agentgateway => agentgateway::report_untranslated(root),
         _ => {
-            root.refused("this kind of object is not understood, and it could refuse requests");
+            root.rejected("this kind of object is not understood, and it could refuse requests");
             false
         }
     }
 }
 
-fn dropped(root: Field<'_>, why: &str) -> bool {
+fn drop_object(root: FieldRef<'_>, why: &str) -> bool {
     root.dropped(why);
     true
 }
 
 /// Listeners of several gateways share this gateway's sockets: on one port each host has one listener.
-fn same_socket(plan: &mut Plan, documents: &[Document], report: &Report) {
+fn resolve_socket_conflicts(model: &mut Model, documents: &[Document], report: &Report) {
     let mut names: Vec<(u16, String)> = Vec::new();
-    for at in 0..plan.listeners.len() {
-        let (before, rest) = plan.listeners.split_at_mut(at);
-        let Some(one) = rest.first_mut() else { continue };
-        let clash = before.iter().find(|other| other.port == one.port && other.hostname == one.hostname);
-        if let Some(other) = clash {
+    for index in 0..model.listeners.len() {
+        let (earlier, rest) = model.listeners.split_at_mut(index);
+        let Some(listener) = rest.first_mut() else { continue };
+        let clash = earlier.iter().find(|other| other.port == listener.port && other.hostname == listener.hostname);
+        if let Some(existing) = clash {
             let gateway = documents.iter().find(|doc| {
                 doc.kind == "Gateway"
-                    && (doc.namespace.as_str(), doc.name.as_str()) == (&*one.gateway.0, &*one.gateway.1)
+                    && (doc.namespace.as_str(), doc.name.as_str()) == (&*listener.gateway.0, &*listener.gateway.1)
             });
             if let Some(gateway) = gateway {
-                gateway.root(report).refused(format!(
+                gateway.root(report).rejected(format!(
                     "port {} is taken for the same hosts by the gateway {}/{}; import one at a time",
-                    one.port, other.gateway.0, other.gateway.1
+                    listener.port, existing.gateway.0, existing.gateway.1
                 ));
             }
-            one.closed = true;
+            listener.closed = true;
         }
-        if names.contains(&(one.port, one.name.clone())) {
-            one.name = format!("{}/{}/{}", one.gateway.0, one.gateway.1, one.name);
+        if names.contains(&(listener.port, listener.name.clone())) {
+            listener.name = format!("{}/{}/{}", listener.gateway.0, listener.gateway.1, listener.name);
         }
-        names.push((one.port, one.name.clone()));
+        names.push((listener.port, listener.name.clone()));
     }
 }

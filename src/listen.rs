@@ -21,50 +21,50 @@ use ::http::HeaderValue;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::drain::Drain;
-use crate::proxy::normalize::Connection;
-use crate::proxy::watch::{Patience, Watch};
-use crate::request::{Scheme, Source, TlsPeer};
+use crate::drain::DrainWatcher;
+use crate::proxy::normalize::ClientConnection;
+use crate::proxy::watch::{ClientTimeouts, ClientActivity};
+use crate::request::{Scheme, ClientInfo, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
-use crate::worker::{Slot, Worker};
-use http::Serving;
-use seldom::Seldom;
+use crate::worker::{ConnectionGuard, Worker};
+use http::HttpConnection;
+use seldom::LogThrottle;
 use stream::Transport;
 
 /// How long an accept loop rests when the system has no descriptors left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(50);
 
 /// What a bind's connections see of the config: the one in force or, once the bind is in it no more, the last that had
 /// it, until they are done.
 #[derive(Debug)]
-pub struct View {
+pub struct BindView {
     current: Arc<ArcSwap<Snapshot>>,
-    last: ArcSwapOption<Snapshot>,
+    pinned: ArcSwapOption<Snapshot>,
     /// Where the bind stands in a snapshot: its configured address.
     address: SocketAddr,
     /// Lines about connections beyond the limit, and about handshakes that failed.
-    beyond: Seldom,
-    handshakes: Seldom,
+    over_limit_log: LogThrottle,
+    handshake_log: LogThrottle,
 }
 
-impl View {
+impl BindView {
     /// Of the bind at `address`.
     pub fn new(current: Arc<ArcSwap<Snapshot>>, address: SocketAddr) -> Self {
-        Self { current, last: ArcSwapOption::empty(), address, beyond: Seldom::new(), handshakes: Seldom::new() }
+        Self { current, pinned: ArcSwapOption::empty(), address, over_limit_log: LogThrottle::new(), handshake_log: LogThrottle::new() }
     }
 
     /// The config in force is the last that has this bind.
-    pub fn keep_last(&self) {
-        self.last.store(Some(self.current.load_full()));
+    pub fn pin_current(&self) {
+        self.pinned.store(Some(self.current.load_full()));
     }
 
     /// The config for a request that begins now.
-    pub fn now(&self) -> Option<(Arc<Snapshot>, Arc<Bind>)> {
-        let of = |snapshot: Arc<Snapshot>| {
+    pub fn load(&self) -> Option<(Arc<Snapshot>, Arc<Bind>)> {
+        let find_bind = |snapshot: Arc<Snapshot>| {
             let bind = snapshot.binds.iter().find(|bind| bind.address == self.address).cloned()?;
             Some((snapshot, bind))
         };
-        of(self.current.load_full()).or_else(|| of(self.last.load_full()?))
+        find_bind(self.current.load_full()).or_else(|| find_bind(self.pinned.load_full()?))
     }
 }
 
@@ -74,11 +74,11 @@ pub struct Acceptor {
     /// The worker.
     pub worker: Arc<Worker>,
     /// What the bind's connections see of the config.
-    pub view: Arc<View>,
+    pub view: Arc<BindView>,
     /// Connections on the bind, of all workers.
     pub connections: Arc<AtomicUsize>,
     /// When to stop.
-    pub drain: Drain,
+    pub drain: DrainWatcher,
 }
 
 impl Acceptor {
@@ -88,14 +88,14 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = drain.begun() => break,
+                () = drain.wait_for_drain() => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     // a connection that ended in the queue is nobody's fault; without descriptors, busy looping helps nobody
                     tracing::warn!(%error, address = %self.view.address, "a connection could not be accepted");
-                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                    tokio::time::sleep(ACCEPT_ERROR_DELAY).await;
                 }
             }
         }
@@ -106,11 +106,11 @@ impl Acceptor {
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some((snapshot, bind)) = self.view.now() else { return };
+        let Some((snapshot, bind)) = self.view.load() else { return };
         let limit = snapshot.settings.limits.connections;
-        let slot = Slot::take(&self.worker, &self.connections);
+        let guard = ConnectionGuard::new(&self.worker, &self.connections);
         if self.connections.load(Ordering::Relaxed) > limit {
-            if let Some(left_out) = self.view.beyond.now() {
+            if let Some(left_out) = self.view.over_limit_log.check() {
                 let why = "a connection was closed: there are as many as `limits.connections` allows";
                 tracing::warn!(address = %self.view.address, %peer, limit, left_out, "{why}");
             }
@@ -118,11 +118,11 @@ impl Acceptor {
         }
         let _ = stream.set_nodelay(true);
         let this = Arc::clone(self);
-        let patience = snapshot.settings.limits.patience;
-        let handshake = snapshot.settings.limits.handshake_timeout;
+        let timeouts = snapshot.settings.limits.patience;
+        let handshake_timeout = snapshot.settings.limits.handshake_timeout;
         drop(snapshot);
         tokio::spawn(async move {
-            this.serve(stream, peer, slot, &bind, patience, handshake).await;
+            this.serve(stream, peer, guard, &bind, timeouts, handshake_timeout).await;
         });
     }
 
@@ -130,61 +130,61 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        slot: Slot,
+        guard: ConnectionGuard,
         bind: &Bind,
-        patience: Patience,
-        handshake: Duration,
+        timeouts: ClientTimeouts,
+        handshake_timeout: Duration,
     ) {
-        let mut source = Source::from(peer);
+        let mut source = ClientInfo::from(peer);
         let mut tls = None;
-        let (transport, http2, scheme) = match bind.tls(None) {
+        let (transport, http2, scheme) = match bind.tls_for(None) {
             None => {
                 let mut drain = self.drain.clone();
                 let http2 = tokio::select! {
                     biased;
-                    http2 = http::speaks_http2(&stream, patience.head) => http2,
-                    () = drain.begun() => None, // it has not begun to ask for anything
+                    http2 = http::detect_http2(&stream, timeouts.head) => http2,
+                    () = drain.wait_for_drain() => None, // it has not begun to ask for anything
                 };
                 let Some(http2) = http2 else { return };
                 (Transport::Tcp(stream), http2, Scheme::Http)
             }
-            Some(_) => match tls::accept(bind, stream, handshake).await {
+            Some(_) => match tls::accept(bind, stream, handshake_timeout).await {
                 Ok((stream, settings)) => {
-                    tls = Some(settings.identity);
+                    tls = Some(settings.fingerprint);
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let told: TlsPeer = tls::peer(stream.get_ref().1);
-                    source.tls = Some(Arc::new(told));
+                    let tls_peer: TlsPeer = tls::peer_info(stream.get_ref().1);
+                    source.tls = Some(Arc::new(tls_peer));
                     (Transport::Tls(Box::new(stream)), http2, Scheme::Https)
                 }
                 Err(error) => {
-                    self.handshake_failed(&error, peer);
+                    self.log_handshake_failure(&error, peer);
                     return;
                 }
             },
         };
-        let Ok(text) = HeaderValue::try_from(source.address.to_string()) else { return };
-        let serving = Serving {
-            connection: Arc::new(Connection {
+        let Ok(peer_text) = HeaderValue::try_from(source.address.to_string()) else { return };
+        let connection = HttpConnection {
+            connection: Arc::new(ClientConnection {
                 scheme,
-                source,
+                client: source,
                 tls,
-                peer: text,
+                peer_header: peer_text,
                 drain: self.drain.clone(),
-                slot: Some(slot),
+                guard: Some(guard),
             }),
             worker: Arc::clone(&self.worker),
             view: Arc::clone(&self.view),
             drain: self.drain.clone(),
-            watch: Watch::new(patience, !http2),
+            watch: ClientActivity::new(timeouts, !http2),
         };
-        if http2 { serving.http2(transport, patience).await } else { serving.http1(transport, patience).await }
+        if http2 { connection.http2(transport, timeouts).await } else { connection.http1(transport, timeouts).await }
     }
 
     /// A client that leaves without a word, as health checks of balancers do, is no news.
-    fn handshake_failed(&self, error: &std::io::Error, peer: SocketAddr) {
+    fn log_handshake_failure(&self, error: &std::io::Error, peer: SocketAddr) {
         let address = self.view.address;
-        let silent = error.kind() == std::io::ErrorKind::UnexpectedEof;
-        let due = if silent { None } else { self.view.handshakes.now() };
+        let closed_silently = error.kind() == std::io::ErrorKind::UnexpectedEof;
+        let due = if closed_silently { None } else { self.view.handshake_log.check() };
         match due {
             Some(left_out) => tracing::info!(%address, %error, %peer, left_out, "a TLS handshake failed"),
             None => tracing::debug!(%address, %error, %peer, "a TLS handshake failed"),

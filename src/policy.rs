@@ -27,9 +27,9 @@ use transform::Transformation;
 
 /// What must be passed between the decision and the backend.
 #[derive(Debug, Default)]
-pub struct Gates {
+pub struct AdmissionChecks {
     /// Buckets, each of which must have a token left.
-    pub limits: Box<[Arc<RateLimit>]>,
+    pub rate_limits: Box<[Arc<RateLimit>]>,
     /// Another service that must agree.
     pub ext_authz: Option<ExtAuthz>,
 }
@@ -51,14 +51,14 @@ pub struct Edits {
 
 impl Edits {
     /// Edits an answer's headers. `vars` are what expressions see of the request, and get the answer's `status` added.
-    pub fn on_response(&self, vars: Option<&Vars<'_>>, status: u16, headers: &mut HeaderMap) {
+    pub fn apply_to_response(&self, vars: Option<&Vars<'_>>, status: u16, headers: &mut HeaderMap) {
         if let Some(edits) = &self.response {
             edits.apply(headers);
         }
         if let Some((transformation, vars)) = self.transform_response.as_ref().zip(vars) {
-            let response = crate::authz::Response { status, headers };
-            let made = transformation.evaluate(&Vars { response: Some(response), ..*vars });
-            transformation.write(made, headers);
+            let response = crate::authz::ResponseHead { status, headers };
+            let rendered = transformation.render(&Vars { response: Some(response), ..*vars });
+            transformation.apply(rendered, headers);
         }
     }
 }

@@ -38,35 +38,35 @@ use http::{Method, Response, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::authz::Permit;
-use crate::body::Inbound;
+use crate::body::IncomingBody;
 use crate::decision::{self, Decision};
-use crate::proxy::watch::Watch;
+use crate::proxy::watch::ClientActivity;
 use crate::reason::{Reason, Rejection};
-use crate::request::Head;
+use crate::request::RequestHead;
 use crate::snapshot::{Bind, Route, Snapshot};
 use crate::worker::{self, Worker};
-use access::{Record, field};
-use answer::{AnswerBody, Content};
-use edit::{edit, trace, via};
-pub(crate) use foresee::{foresee, is_answered_preflight};
-use normalize::{Connection, Request};
-use refusal::refuse;
-pub(crate) use refusal::{Met, refusal};
-use story::{Choice, Story};
+use access::{AccessRecord, field};
+use answer::{ResponseBody, BodySource};
+use edit::{prepare_upstream_head, write_trace_context, via};
+pub(crate) use foresee::{dry_run, is_answered_preflight};
+use normalize::{ClientConnection, NormalizedRequest};
+use refusal::respond_with_error;
+pub(crate) use refusal::{ErrorContext, error_response};
+use story::{RouteSelection, RequestContext};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
-const MOST_LOGGED_NAMES: usize = 32;
+const MAX_LOGGED_QUERY_NAMES: usize = 32;
 /// Bytes of one such name.
-const LONGEST_LOGGED_NAME: usize = 48;
+const MAX_LOGGED_NAME_LEN: usize = 48;
 
 /// What a request needs of its surroundings.
 #[derive(Debug)]
-pub struct Cx {
+pub struct RequestEnv {
     /// The client's connection.
-    pub connection: Arc<Connection>,
+    pub connection: Arc<ClientConnection>,
     /// What the client is waited for.
-    pub watch: Arc<Watch>,
+    pub watch: Arc<ClientActivity>,
     /// The worker that serves it.
     pub worker: Arc<Worker>,
     /// The config as it was when the request came.
@@ -78,7 +78,7 @@ pub struct Cx {
 /// A request's bind is not in the config any more: its connection ends.
 #[derive(Debug, thiserror::Error)]
 #[error("the bind is gone")]
-pub struct Gone;
+pub struct BindRemoved;
 
 /// Answers one request, and records it. Without surroundings there is nothing to answer with.
 ///
@@ -86,97 +86,97 @@ pub struct Gone;
 /// [`Gone`] without `cx`.
 // One future, whose parts are made where they stay: hyper moves it, and every layer around it would be moved with it.
 pub fn serve(
-    cx: Option<Cx>,
+    env: Option<RequestEnv>,
     request: http::Request<Incoming>,
-) -> impl Future<Output = Result<Response<AnswerBody>, Gone>> {
+) -> impl Future<Output = Result<Response<ResponseBody>, BindRemoved>> {
     let (parts, body) = request.into_parts();
     let head_only = parts.method == Method::HEAD;
-    let mut begun = cx.map(|cx| (Story::begin(&cx, &parts, !body.is_end_stream()), cx));
+    let mut state = env.map(|env| (RequestContext::start(&env, &parts, !body.is_end_stream()), env));
     let parts = Box::new(parts);
     async move {
-        let Some((story, cx)) = &mut begun else { return Err(Gone) };
-        let result = respond(cx, story, parts, Inbound::Untouched(body)).await;
-        let refused = result.is_err();
+        let Some((ctx, env)) = &mut state else { return Err(BindRemoved) };
+        let result = respond(env, ctx, parts, IncomingBody::Unread(body)).await;
+        let rejected = result.is_err();
         let mut response = match result {
             Ok(response) => {
-                let refusal = story.extras.as_ref().and_then(|extras| extras.refusal);
-                story.record.answered(response.status().as_u16(), refusal);
+                let reason = ctx.policy_state.as_ref().and_then(|extras| extras.rejection_reason);
+                ctx.record.set_response(response.status().as_u16(), reason);
                 response
             }
-            Err(rejection) => refuse(story, &rejection),
+            Err(rejection) => respond_with_error(ctx, &rejection),
         };
-        if let Some(mut extras) = story.extras.take() {
-            extras.write(refused, response.headers_mut());
+        if let Some(mut extras) = ctx.policy_state.take() {
+            extras.write_headers(rejected, response.headers_mut());
         }
-        if head_only && let Content::Ready(bytes) = response.body_mut() {
+        if head_only && let BodySource::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
-        let until_close = story.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
-        let Some((story, cx)) = begun else { return Err(Gone) };
-        Ok(response.map(|content| AnswerBody::new(content, story.record, cx.watch, until_close)))
+        let until_close = ctx.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
+        let Some((ctx, env)) = state else { return Err(BindRemoved) };
+        Ok(response.map(|source| ResponseBody::new(source, ctx.record, env.watch, until_close)))
     }
 }
 
 /// A request's whole life, in order. Every stage hands on what the next one needs, or rejects.
 async fn respond(
-    cx: &Cx,
-    story: &mut Story,
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
     parts: Box<Parts>,
-    mut body: Inbound,
-) -> Result<Response<Content>, Rejection> {
-    let mut request = normalize(cx, story, parts)?;
-    let choice = choose(cx, story, &mut request)?;
-    if let Some(preflight) = policies::cors(story, &choice, &request) {
+    mut body: IncomingBody,
+) -> Result<Response<BodySource>, Rejection> {
+    let mut request = normalize(env, ctx, parts)?;
+    let selection = match_route(env, ctx, &mut request)?;
+    if let Some(preflight) = policies::apply_cors(ctx, &selection, &request) {
         return Ok(preflight);
     }
-    let (route, permit, mut edits, websocket) = match judge(cx, story, &choice, &mut request, &mut body).await? {
-        Judged::MayPass { route, permit, edits, websocket } => (route, permit, edits, websocket),
-        Judged::Answered(response) => return Ok(*response),
+    let (route, permit, mut edits, websocket) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
+        Admission::Admitted { route, permit, edits, websocket } => (route, permit, edits, websocket),
+        Admission::Responded(response) => return Ok(*response),
     };
-    trace(cx, &mut story.record, &mut request);
-    let answered = if let Some(answer) = policies::answer(route, &request, choice.matched, story.form) {
-        answer
+    write_trace_context(env, &mut ctx.record, &mut request);
+    let outcome = if let Some(response) = policies::local_response(route, &request, selection.matched_len, ctx.error_format) {
+        response
     } else {
-        if let Some(granted) = story.extras.as_mut().and_then(|extras| extras.granted.as_mut()) {
-            granted.write(request.parts_mut());
+        if let Some(allowed_edits) = ctx.policy_state.as_mut().and_then(|extras| extras.allowed_edits.as_mut()) {
+            allowed_edits.apply(request.parts_mut());
         }
         if let Some(edits) = &mut edits {
-            edits.on_request(&mut request, choice.matched)?;
+            edits.apply_to_request(&mut request, selection.matched_len)?;
         }
         if websocket {
             if !body.is_end_stream() {
                 // a backend that switches would take the body for the client's first bytes
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
-            let client = Arc::clone(&cx.connection);
-            let tunnel = upgrade::tunnel(permit, request.into_parts(), route, client, &mut story.record);
-            let answer = Box::pin(tunnel).await;
-            if answer.as_ref().is_ok_and(|answer| answer.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
-                cx.watch.becomes_tunnel();
+            let connection = Arc::clone(&env.connection);
+            let tunnel = upgrade::proxy_websocket(permit, request.into_parts(), route, connection, &mut ctx.record);
+            let result = Box::pin(tunnel).await;
+            if result.as_ref().is_ok_and(|response| response.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
+                env.watch.set_tunnel();
             }
-            answer
+            result
         } else {
-            let (parts, settings) = (request.into_parts(), &cx.snapshot.settings);
-            forward::forward(permit, parts, body, route, settings, &mut story.record).await
+            let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
+            forward::forward(permit, parts, body, route, settings, &mut ctx.record).await
         }
     };
-    let mut response = match (answered, &edits) {
+    let mut response = match (outcome, &edits) {
         (Ok(response), _) => response,
         (Err(rejection), None) => return Err(rejection),
         // who came so far gets the route's answer, also when a backend has none to give
         (Err(rejection), Some(edits)) => {
-            let mut response = refuse(story, &rejection);
-            story.extras().refusal = Some(rejection.reason);
-            edits.on_response(&choice, response.status().as_u16(), response.headers_mut());
+            let mut response = respond_with_error(ctx, &rejection);
+            ctx.policy_state_mut().rejection_reason = Some(rejection.reason);
+            edits.apply_to_response(&selection, response.status().as_u16(), response.headers_mut());
             return Ok(response);
         }
     };
     if let Some(edits) = &edits {
         let status = response.status().as_u16();
-        edits.on_response(&choice, status, response.headers_mut());
+        edits.apply_to_response(&selection, status, response.headers_mut());
     }
-    if cx.snapshot.settings.via {
+    if env.snapshot.settings.via {
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
     }
@@ -185,70 +185,70 @@ async fn respond(
 }
 
 /// What became of a request whose credentials, rules and limits were looked at.
-enum Judged<'a> {
+enum Admission<'a> {
     /// It may go on, with these edits; perhaps to a WebSocket.
-    MayPass { route: &'a Route, permit: Permit, edits: Option<Box<policies::Begun<'a>>>, websocket: bool },
+    Admitted { route: &'a Route, permit: Permit, edits: Option<Box<policies::PendingEdits<'a>>>, websocket: bool },
     /// Another service answered it.
-    Answered(Box<Response<Content>>),
+    Responded(Box<Response<BodySource>>),
 }
 
 /// The decision and what follows from it. A stage of its own, so that the decision, which is large, does not take up
 /// room while a backend is waited for.
-async fn judge<'a>(
-    cx: &Cx,
-    story: &mut Story,
-    choice: &'a Choice,
-    request: &mut Request,
-    body: &mut Inbound,
-) -> Result<Judged<'a>, Rejection> {
-    let (policies, tokens) = (choice.policies(), &cx.worker.tokens);
-    let decision = decision::decide(policies, &request.head(), choice.place(), story.now, tokens).await;
+async fn admit<'a>(
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    selection: &'a RouteSelection,
+    request: &mut NormalizedRequest,
+    body: &mut IncomingBody,
+) -> Result<Admission<'a>, Rejection> {
+    let (policies, tokens) = (selection.policies(), &env.worker.tokens);
+    let decision = decision::decide(policies, &request.head(), selection.matched_route(), ctx.now, tokens).await;
     if decision.authentication.checked_signature() {
-        worker::let_others_go_first().await;
+        worker::yield_to_ready_tasks().await;
     }
-    let permit = record_decision(cx, story, choice, &decision, request)?;
-    if let Some(gates) = &policies.gates {
-        let passing = policies::pass_gates(cx, story, gates, choice, &decision, request, body);
-        if let Some(answer) = Box::pin(passing).await? {
-            return Ok(Judged::Answered(Box::new(answer)));
+    let permit = record_decision(env, ctx, selection, &decision, request)?;
+    if let Some(checks) = &policies.admission_checks {
+        let check = policies::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
+        if let Some(response) = Box::pin(check).await? {
+            return Ok(Admission::Responded(Box::new(response)));
         }
     }
-    let route = choice.route.as_deref().ok_or(Reason::NoRoute)?;
-    let told = story.extras.as_ref().and_then(|extras| extras.told.as_ref());
-    let mut edits = policies::begin_edits(choice, &decision, told, request);
-    let websocket = edit(cx, policies, route, &decision.authentication, request);
-    policies::keep(edits.as_deref_mut(), decision);
-    Ok(Judged::MayPass { route, permit, edits, websocket })
+    let route = selection.route.as_deref().ok_or(Reason::NoRoute)?;
+    let ext_authz_metadata = ctx.policy_state.as_ref().and_then(|extras| extras.ext_authz_metadata.as_ref());
+    let mut edits = policies::prepare_edits(selection, &decision, ext_authz_metadata, request);
+    let websocket = prepare_upstream_head(env, policies, route, &decision.authentication, request);
+    policies::retain_decision(edits.as_deref_mut(), decision);
+    Ok(Admission::Admitted { route, permit, edits, websocket })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
-fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Request, Rejection> {
-    let settings = &cx.snapshot.settings;
-    let peer = cx.connection.source.address;
-    let trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
-    let mut source = cx.connection.source.clone();
+fn normalize(env: &RequestEnv, ctx: &mut RequestContext, mut parts: Box<Parts>) -> Result<NormalizedRequest, Rejection> {
+    let settings = &env.snapshot.settings;
+    let peer = env.connection.client.address;
+    let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let mut client = env.connection.client.clone();
     let mut id = None;
-    if trusted(peer) {
-        source.address = forwarded::client_address(peer, &parts.headers, trusted);
-        id = parts.headers.get(REQUEST_ID).filter(|id| is_plain_id(id)).cloned();
+    if is_trusted(peer) {
+        client.address = forwarded::client_address(peer, &parts.headers, is_trusted);
+        id = parts.headers.get(REQUEST_ID).filter(|id| is_valid_request_id(id)).cloned();
     }
-    let given = id.is_some();
-    story.id = id.unwrap_or_else(|| cx.worker.new_id());
-    let line = story.record.line();
-    match given {
-        true => line.text(field::REQUEST_ID, story.id.to_str().unwrap_or_default()),
-        false => line.bare(field::REQUEST_ID, story.id.as_bytes()),
+    let from_proxy = id.is_some();
+    ctx.id = id.unwrap_or_else(|| env.worker.new_request_id());
+    let line = ctx.record.line();
+    match from_proxy {
+        true => line.text(field::REQUEST_ID, ctx.id.to_str().unwrap_or_default()),
+        false => line.unescaped(field::REQUEST_ID, ctx.id.as_bytes()),
     }
-    match source.address == peer {
-        true => line.bare(field::CLIENT, cx.connection.peer.as_bytes()),
-        false => line.text(field::CLIENT, &source.address.to_string()),
+    match client.address == peer {
+        true => line.unescaped(field::CLIENT, env.connection.peer_header.as_bytes()),
+        false => line.text(field::CLIENT, &client.address.to_string()),
     }
     settings.identity_headers.strip(&mut parts.headers);
-    let read = Request::read(parts, story.names, &cx.connection, source, story.id.clone(), &settings.limits);
-    read.map_err(|(rejection, parts)| {
-        story.record.line().text(field::METHOD, parts.method.as_str());
-        story.record.line().text(field::PATH, parts.uri.path());
-        if let Some(span) = story.record.span() {
+    let normalized = NormalizedRequest::from_parts(parts, ctx.known_headers, &env.connection, client, ctx.id.clone(), &settings.limits);
+    normalized.map_err(|(rejection, parts)| {
+        ctx.record.line().text(field::METHOD, parts.method.as_str());
+        ctx.record.line().text(field::PATH, parts.uri.path());
+        if let Some(span) = ctx.record.span() {
             span.set_path(parts.uri.path());
         }
         rejection
@@ -256,60 +256,60 @@ fn normalize(cx: &Cx, story: &mut Story, mut parts: Box<Parts>) -> Result<Reques
 }
 
 /// An id of a proxy before this one, if it can stand in logs and headers as it is.
-fn is_plain_id(id: &HeaderValue) -> bool {
+fn is_valid_request_id(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=".contains(b))
 }
 
 /// Listener by host, path as the listener reads it, then the route.
-fn choose(cx: &Cx, story: &mut Story, request: &mut Request) -> Result<Choice, Rejection> {
-    let listener = cx.bind.listener(request.host());
-    let settled = request.settle_path(&listener.map_or_else(Default::default, |listener| listener.paths));
+fn match_route(env: &RequestEnv, ctx: &mut RequestContext, request: &mut NormalizedRequest) -> Result<RouteSelection, Rejection> {
+    let listener = env.bind.listener(request.host());
+    let path_result = request.normalize_path(&listener.map_or_else(Default::default, |listener| listener.path_rules));
     let head = request.head();
-    describe(&mut story.record, &head);
-    settled?;
+    log_request(&mut ctx.record, &head);
+    path_result?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    if listener.tls.as_ref().map(|tls| tls.identity) != cx.connection.tls {
+    if listener.tls.as_ref().map(|tls| tls.fingerprint) != env.connection.tls {
         // another listener's handshake may have asked for less than this one's would
         return Err(Reason::MisdirectedRequest.into());
     }
-    let found = listener.router.find(&head, story.now);
-    let (route, matched) = found.map_or((None, 0), |found| (Some(Arc::clone(found.target)), found.matched));
-    if let Some(span) = story.record.span() {
+    let route_match = listener.router.find(&head, ctx.now);
+    let (route, matched_len) = route_match.map_or((None, 0), |route_match| (Some(Arc::clone(route_match.target)), route_match.matched_len));
+    if let Some(span) = ctx.record.span() {
         span.listener = Some(Arc::clone(&listener.name));
         span.route = route.as_ref().map(|route| Arc::clone(&route.name));
     }
-    story.record.counted_by(route.as_ref().map_or(listener.series, |route| route.series));
+    ctx.record.set_series(route.as_ref().map_or(listener.series, |route| route.series));
     if let Some(route) = &route {
-        story.record.line().text(field::ROUTE, &route.name);
+        ctx.record.line().text(field::ROUTE, &route.name);
     }
-    let choice = Choice { listener, route, matched };
-    story.choice = Some(choice.clone());
-    Ok(choice)
+    let selection = RouteSelection { listener, route, matched_len };
+    ctx.selection = Some(selection.clone());
+    Ok(selection)
 }
 
-fn describe(record: &mut Record, head: &Head<'_>) {
+fn log_request(record: &mut AccessRecord, head: &RequestHead<'_>) {
     let line = record.line();
     line.text(field::METHOD, head.method.as_str());
     line.text(field::HOST, head.authority());
     line.text(field::PATH, head.path);
     if let Some(span) = record.span() {
-        span.client = head.source.address;
+        span.client = head.client.address;
         span.server = Some((head.host.to_owned(), head.port));
         span.set_path(head.path);
     }
     if let Some(query) = head.query {
         let mut names = String::new();
-        for (name, _) in route::query_pairs(query).take(MOST_LOGGED_NAMES) {
+        for (name, _) in route::query_pairs(query).take(MAX_LOGGED_QUERY_NAMES) {
             if !names.is_empty() {
                 names.push(',');
             }
             // a token may stand where a name is expected: names are short, and end at an equals sign
             let name = name.split('=').next().unwrap_or_default();
-            names.push_str(if name.len() > LONGEST_LOGGED_NAME { "(long)" } else { name });
+            names.push_str(if name.len() > MAX_LOGGED_NAME_LEN { "(long)" } else { name });
         }
         record.line().text(field::QUERY, &names);
     }
-    record.line().bare(
+    record.line().unescaped(
         field::VERSION,
         match head.version {
             Version::HTTP_2 => b"HTTP/2",
@@ -321,25 +321,25 @@ fn describe(record: &mut Record, head: &Head<'_>) {
 
 /// Notes who asked and which rule decided, and gives out the permit or the refusal.
 fn record_decision(
-    cx: &Cx,
-    story: &mut Story,
-    choice: &Choice,
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    selection: &RouteSelection,
     decision: &Decision,
-    request: &Request,
+    request: &NormalizedRequest,
 ) -> Result<Permit, Rejection> {
-    let series = choice.route.as_ref().map_or(choice.listener.series, |route| route.series);
-    let settings = &cx.snapshot.settings;
-    audit::decision(&mut story.record, &cx.worker.metrics, series, settings, choice.policies(), decision);
+    let series = selection.route.as_ref().map_or(selection.listener.series, |route| route.series);
+    let settings = &env.snapshot.settings;
+    audit::record_decision(&mut ctx.record, &env.worker.metrics, series, settings, selection.policies(), decision);
     if !settings.log_fields.is_empty() {
-        let (head, now) = (request.head(), story.now);
-        audit::fields(&mut story.record, &settings.log_fields, choice.policies(), &head, choice.place(), now, decision);
+        let (head, now) = (request.head(), ctx.now);
+        audit::record_custom_fields(&mut ctx.record, &settings.log_fields, selection.policies(), &head, selection.matched_route(), now, decision);
     }
     let permit = decision.permit();
     if let Err(rejection) = &permit
-        && choice.listener.envoy_errors
-        && let Some(failure) = decision.authentication.failure().filter(|one| one.reason() == rejection.reason)
+        && selection.listener.envoy_errors
+        && let Some(failure) = decision.authentication.failure().filter(|failure| failure.reason() == rejection.reason)
     {
-        story.extras().envoy = reply::envoy::closer(failure);
+        ctx.policy_state_mut().envoy_message = reply::envoy::detailed_message(failure);
     }
     permit
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::authz;
 use crate::config::Code;
-use crate::config::schema::{Field, Spot, schema};
+use crate::config::schema::{SchemaField, SchemaNode, schema};
 use crate::reason::Reason;
 use crate::telemetry::metrics::{Family, Gauge, Metrics};
 
@@ -41,7 +41,7 @@ pub fn pages() -> [(&'static str, String); 6] {
 }
 
 /// The sections of the config page: a title, and the path that it tells of.
-const SECTIONS: [(&str, &str); 38] = [
+const CONFIG_SECTIONS: [(&str, &str); 38] = [
     ("The file", ""),
     ("`config`", "config"),
     ("`config.logging`", "config.logging"),
@@ -86,32 +86,32 @@ fn config_page() -> String {
     let schema = schema();
     let mut page =
         String::from("The config file, key by key. `portcullis schema --explain PATH` shows the same for any path.\n");
-    for (title, path) in SECTIONS {
-        let Ok(spot) = Spot::root(&schema).find(path) else { continue };
+    for (title, path) in CONFIG_SECTIONS {
+        let Ok(node) = SchemaNode::root(&schema).find(path) else { continue };
         let _ = write!(page, "\n# {title}\n\n");
         if !path.is_empty() {
-            let _ = write!(page, "{}\n\n", text(&spot.description()));
+            let _ = write!(page, "{}\n\n", escape_markdown(&node.description()));
         }
         page.push_str("| key | takes | meaning |\n|---|---|---|\n");
-        for Field { name, takes, description, required, .. } in spot.fields() {
+        for SchemaField { name, type_names: takes, description, required, .. } in node.fields() {
             let required = if required { " **Required.**" } else { "" };
             let takes = takes.replace(" | ", ", ");
-            let _ = writeln!(page, "| `{name}` | {takes} | {}{required} |", text(&description));
+            let _ = writeln!(page, "| `{name}` | {takes} | {}{required} |", escape_markdown(&description));
         }
     }
     page
 }
 
 /// Text in a table, where Markdown would see a column, a tag or a link.
-fn text(plain: &str) -> String {
+fn escape_markdown(plain: &str) -> String {
     let mut out = String::new();
-    for (at, part) in plain.split('`').enumerate() {
-        if at > 0 {
+    for (index, part) in plain.split('`').enumerate() {
+        if index > 0 {
             out.push('`');
         }
         let part = part.replace('|', "\\|");
         // code is shown as it is; a link to an item of the crate is no link here
-        out.push_str(&if at % 2 == 1 { part } else { part.replace('<', "&lt;").replace("[", "").replace("]", "") });
+        out.push_str(&if index % 2 == 1 { part } else { part.replace('<', "&lt;").replace("[", "").replace("]", "") });
     }
     out
 }
@@ -135,7 +135,7 @@ fn findings_page() -> String {
     );
     for code in Code::ALL {
         let why = code.explanation().replace('\n', " ");
-        let _ = writeln!(page, "| `{code}` | {} | {} |", code.title(), text(&why));
+        let _ = writeln!(page, "| `{code}` | {} | {} |", code.title(), escape_markdown(&why));
     }
     page
 }
@@ -147,15 +147,15 @@ fn metrics_page() -> String {
     let metrics = Arc::new(Metrics::default());
     let shard = metrics.shard();
     for family in Family::ALL {
-        shard.count(metrics.counter(family, &[]));
+        shard.increment(metrics.counter(family, &[]));
     }
     let rendered = metrics.render(&Gauge::ALL.map(|gauge| (gauge, String::new(), 0.0)));
     let mut help = None;
     for line in rendered.lines() {
-        let after = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split_once(' '));
-        if let Some((name, meaning)) = after("# HELP ") {
+        let after_prefix = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split_once(' '));
+        if let Some((name, meaning)) = after_prefix("# HELP ") {
             help = Some((name, meaning));
-        } else if let (Some((_, kind)), Some((name, meaning))) = (after("# TYPE "), help.take()) {
+        } else if let (Some((_, kind)), Some((name, meaning))) = (after_prefix("# TYPE "), help.take()) {
             let _ = writeln!(page, "| `{name}` | {kind} | {meaning} |");
         }
     }
@@ -170,7 +170,7 @@ fn cel_page() -> String {
     );
     let mark = |yes: bool| if yes { "yes" } else { "" };
     for variable in authz::variables() {
-        let (rules, matches) = (mark(variable.in_rules), mark(variable.in_matches));
+        let (rules, matches) = (mark(variable.in_rules), mark(variable.in_route_matches));
         let _ = writeln!(page, "| `{}` | {} | {rules} | {matches} |", variable.name, variable.ty);
     }
     page.push_str(
@@ -191,7 +191,7 @@ fn commands_page() -> String {
         "The command line, as `--help` tells it, with the members of each command's JSON. Results go to standard output, \
          notes to standard error. Exit code 0 is good, 1 failed, 2 bad usage or config.\n",
     );
-    for (name, help) in crate::cli::helps() {
+    for (name, help) in crate::cli::help_pages() {
         let _ = write!(page, "\n# {name}\n\n```text\n{}\n```\n", help.trim_end());
     }
     page
@@ -202,7 +202,7 @@ mod tests {
     /// Lines are wrapped at 100 characters, which an example does not survive.
     #[test]
     fn no_example_in_a_help_is_too_long() {
-        for (name, help) in crate::cli::helps() {
+        for (name, help) in crate::cli::help_pages() {
             let examples = help.split_once("Examples:").map_or("", |(_, examples)| examples);
             let broken = examples.lines().find(|line| !line.is_empty() && !line.starts_with("  "));
             assert!(broken.is_none_or(|line| line == "Findings:"), "{name}: {broken:?}\n{help}");
@@ -219,9 +219,9 @@ mod tests {
             if std::env::var_os("PORTCULLIS_BLESS").is_some() {
                 std::fs::write(&path, &page).unwrap();
             }
-            let written = std::fs::read_to_string(&path).unwrap();
-            let fresh = "run `PORTCULLIS_BLESS=1 cargo test --lib reference` and look at what changed";
-            assert!(written == page, "{path} is not what the code says: {fresh}");
+            let committed = std::fs::read_to_string(&path).unwrap();
+            let advice = "run `PORTCULLIS_BLESS=1 cargo test --lib reference` and look at what changed";
+            assert!(committed == page, "{path} is not what the code says: {advice}");
         }
     }
 }

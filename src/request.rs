@@ -19,7 +19,7 @@ impl UnixTime {
     }
 
     /// As people read it, `2030-01-31T12:00:00Z`; `None` outside of what calendars hold.
-    pub fn calendar(self) -> Option<String> {
+    pub fn to_rfc3339(self) -> Option<String> {
         let time = chrono::DateTime::from_timestamp(self.0.floor() as i64, 0)?;
         Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
     }
@@ -54,7 +54,7 @@ impl Scheme {
 
 /// Who sent the request.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ClientInfo {
     /// The client, as told by trusted proxies or else the socket's peer.
     pub address: IpAddr,
     /// The port of the socket's peer.
@@ -63,7 +63,7 @@ pub struct Source {
     pub tls: Option<std::sync::Arc<TlsPeer>>,
 }
 
-impl From<SocketAddr> for Source {
+impl From<SocketAddr> for ClientInfo {
     fn from(peer: SocketAddr) -> Self {
         Self { address: peer.ip().to_canonical(), port: peer.port(), tls: None }
     }
@@ -84,7 +84,7 @@ pub struct TlsPeer {
 
 /// A request's head in its one meaning.
 #[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     /// The method, case-sensitive.
     pub method: &'a Method,
     /// The scheme of the client's connection.
@@ -106,10 +106,10 @@ pub struct Head<'a> {
     /// The request id: taken over from a trusted proxy, or made; see [`Head::id`].
     pub id: &'a HeaderValue,
     /// Who sent it.
-    pub source: &'a Source,
+    pub client: &'a ClientInfo,
 }
 
-impl<'a> Head<'a> {
+impl<'a> RequestHead<'a> {
     /// The authority as text.
     pub fn authority(&self) -> &'a str {
         self.authority.to_str().unwrap_or_default()

@@ -9,18 +9,18 @@ use std::time::Duration;
 use crate::auth::{IdentityHeaders, JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
-use crate::policy::answer::Answer;
+use crate::policy::answer::LocalResponse;
 use crate::policy::cors::Cors;
 use crate::policy::credentials::Credentials;
 use crate::policy::mirror::Mirror;
-use crate::policy::retry::Retry;
+use crate::policy::retry::RetryPolicy;
 use crate::policy::rewrite::NewAuthority;
-use crate::policy::{Edits, Gates};
+use crate::policy::{Edits, AdmissionChecks};
 use crate::proxy::access::LogFormat;
 use crate::proxy::path::PathRules;
 use crate::proxy::route::{Hostname, Router};
-use crate::telemetry::metrics::{Counter, Group, RouteSeries};
-use crate::upstream::balance::Balance;
+use crate::telemetry::metrics::{CounterId, CounterVecId, RouteSeries};
+use crate::upstream::balance::LoadBalancer;
 
 /// Everything that requests are judged and forwarded by.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ pub struct Snapshot {
     /// The sockets and who is served on them.
     pub binds: Vec<Arc<Bind>>,
     /// What holds for all requests.
-    pub settings: Settings,
+    pub settings: GlobalSettings,
 }
 
 /// What holds for all requests.
 #[derive(Debug)]
-pub struct Settings {
+pub struct GlobalSettings {
     /// How access-log lines look.
     pub log_format: LogFormat,
     /// Claims that the access log carries: the field's name, and the path to the claim.
@@ -49,12 +49,12 @@ pub struct Settings {
     /// Whether `Via` is added.
     pub via: bool,
     /// Limits on clients.
-    pub limits: Limits,
+    pub limits: ClientLimits,
 }
 
 /// Limits on clients.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ClientLimits {
     /// Bytes of a request's head.
     pub head: usize,
     /// Header lines of a request.
@@ -68,7 +68,7 @@ pub struct Limits {
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a head, between requests, and for an answer to be taken.
-    pub patience: crate::proxy::watch::Patience,
+    pub patience: crate::proxy::watch::ClientTimeouts,
     /// Whether header names with underscores are dropped.
     pub drop_underscores: bool,
 }
@@ -87,9 +87,9 @@ pub struct Bind {
 impl Bind {
     /// How a connection is encrypted whose client asks for `name`: as the listener for that name says, or else the
     /// first. `None` is cleartext: listeners of one bind are encrypted all or none.
-    pub fn tls(&self, name: Option<&str>) -> Option<&ServerTls> {
-        let named = name.and_then(|name| self.listener(name)).and_then(|listener| listener.tls.as_ref());
-        named.or_else(|| self.listeners.first().and_then(|listener| listener.tls.as_ref()))
+    pub fn tls_for(&self, name: Option<&str>) -> Option<&ServerTls> {
+        let matched = name.and_then(|name| self.listener(name)).and_then(|listener| listener.tls.as_ref());
+        matched.or_else(|| self.listeners.first().and_then(|listener| listener.tls.as_ref()))
     }
 
     /// The listener for `host`: an exact name, then the longest wildcard, then one for any host.
@@ -103,11 +103,11 @@ impl Bind {
         };
         match self.listeners.as_slice() {
             [only] => rank(only).map(|_| only),
-            several => {
+            listeners => {
                 let mut best: Option<(usize, &Arc<Listener>)> = None;
-                for listener in several {
+                for listener in listeners {
                     if let Some(rank) = rank(listener)
-                        && best.is_none_or(|(so_far, _)| rank > so_far)
+                        && best.is_none_or(|(best_rank, _)| rank > best_rank)
                     {
                         best = Some((rank, listener));
                     }
@@ -122,7 +122,7 @@ impl Bind {
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     /// Tells settings apart, also across reloads: what was written, not what the files hold.
-    pub identity: u64,
+    pub fingerprint: u64,
     /// Certificate, key, authorities and protocols.
     pub config: Arc<rustls::ServerConfig>,
 }
@@ -139,7 +139,7 @@ pub struct Listener {
     /// How its connections are encrypted; `None` is cleartext.
     pub tls: Option<ServerTls>,
     /// How its requests' paths are read.
-    pub paths: PathRules,
+    pub path_rules: PathRules,
     /// Its routes, in the order of the file.
     pub routes: Vec<Arc<Route>>,
     /// The same, to be chosen from.
@@ -160,24 +160,24 @@ pub struct Route {
     /// What holds for it.
     pub policies: Policies,
     /// Where its requests go.
-    pub backends: Balance,
+    pub backends: LoadBalancer,
     /// The answer, when no backend is to be asked.
-    pub answer: Option<Answer>,
+    pub answer: Option<LocalResponse>,
     /// Who gets copies of its requests.
     pub mirrors: Box<[Arc<Mirror>]>,
     /// When a request is tried again.
-    pub retry: Option<Retry>,
+    pub retry: Option<RetryPolicy>,
     /// The verified credential stays on its requests.
-    pub passes_credential: bool,
+    pub forwards_credential: bool,
     /// How long its backends may take.
-    pub timeouts: Timeouts,
+    pub timeouts: RouteTimeouts,
     /// Counts its requests.
     pub series: RouteSeries,
 }
 
 impl Route {
     /// Whether the backend is asked by its own name.
-    pub fn own_authority(&self) -> bool {
+    pub fn uses_backend_authority(&self) -> bool {
         let rewrite = self.policies.edits.as_ref().and_then(|edits| edits.rewrite.as_ref());
         rewrite.is_some_and(|rewrite| rewrite.authority == Some(NewAuthority::Backend))
     }
@@ -187,24 +187,24 @@ impl Route {
 #[derive(Debug, Clone)]
 pub struct Policies {
     /// Who the client is.
-    pub jwt: Option<Arc<JwtAuth>>,
+    pub jwt_auth: Option<Arc<JwtAuth>>,
     /// What it may do: each set must allow.
-    pub rules: Arc<[RuleSet]>,
+    pub rule_sets: Arc<[RuleSet]>,
     /// Counts what came of credentials, where there is a `jwtAuth`.
-    pub counters: Option<Arc<TokenCounters>>,
+    pub token_counters: Option<Arc<TokenCounters>>,
     /// Which other sites' scripts may ask.
     pub cors: Option<Arc<Cors>>,
     /// What must be shown besides a bearer token.
     pub credentials: Option<Arc<Credentials>>,
     /// What must be passed besides.
-    pub gates: Option<Arc<Gates>>,
+    pub admission_checks: Option<Arc<AdmissionChecks>>,
     /// What is changed on the way.
     pub edits: Option<Arc<Edits>>,
 }
 
 /// Whether a token is asked for, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protection {
+pub enum AuthRequirement {
     /// Nobody is refused for want of a good token.
     Open,
     /// A token must be good if there is one.
@@ -213,7 +213,7 @@ pub enum Protection {
     Strict,
 }
 
-impl Protection {
+impl AuthRequirement {
     /// `open`, `optional` or `strict`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -226,14 +226,14 @@ impl Protection {
 
 impl Policies {
     /// Whether a token, or another credential, is asked for.
-    pub fn protection(&self) -> Protection {
+    pub fn auth_requirement(&self) -> AuthRequirement {
         if self.credentials.as_ref().is_some_and(|credentials| credentials.is_strict()) {
-            return Protection::Strict;
+            return AuthRequirement::Strict;
         }
-        match self.jwt.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
-            Some(Mode::Strict) => Protection::Strict,
-            Some(Mode::Optional) => Protection::Optional,
-            Some(Mode::Permissive) | None => Protection::Open,
+        match self.jwt_auth.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
+            Some(Mode::Strict) => AuthRequirement::Strict,
+            Some(Mode::Optional) => AuthRequirement::Optional,
+            Some(Mode::Permissive) | None => AuthRequirement::Open,
         }
     }
 }
@@ -242,16 +242,16 @@ impl Policies {
 #[derive(Debug)]
 pub struct TokenCounters {
     /// Tokens answered from the cache.
-    pub cache_hits: Counter,
+    pub cache_hits: CounterId,
     /// Verifications by provider; the result is the other label.
-    pub verifications: Vec<(Box<str>, Group)>,
+    pub verifications: Vec<(Box<str>, CounterVecId)>,
     /// Tokens that came as far as no provider.
-    pub no_provider: Group,
+    pub unmatched: CounterVecId,
 }
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
+pub struct RouteTimeouts {
     /// The whole exchange.
     pub request: Option<Duration>,
     /// For a backend to begin its answer.

@@ -56,7 +56,7 @@ pub struct Endpoint {
     /// Where it is.
     pub address: Address,
     /// The addresses of its name.
-    pub names: resolve::Names,
+    pub dns: resolve::DnsCache,
     /// What it speaks.
     pub protocol: Protocol,
     /// TLS towards it, if any.
@@ -64,7 +64,7 @@ pub struct Endpoint {
     /// `Authorization` that it gets in place of the client's.
     pub authorization: Option<http::HeaderValue>,
     /// How busy and well it is, where that matters.
-    pub load: Option<Arc<load::Load>>,
+    pub load: Option<Arc<load::EndpointHealth>>,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
 }
@@ -72,13 +72,13 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint in cleartext that nobody keeps an eye on.
     pub fn new(label: &str, address: Address, protocol: Protocol, connect_timeout: std::time::Duration) -> Self {
-        let mut key = std::hash::DefaultHasher::new();
-        (&address, protocol).hash(&mut key);
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&address, protocol).hash(&mut hasher);
         Self {
-            key: key.finish(),
+            key: hasher.finish(),
             label: label.into(),
             address,
-            names: resolve::Names::default(),
+            dns: resolve::DnsCache::default(),
             protocol,
             tls: None,
             authorization: None,
@@ -88,14 +88,14 @@ impl Endpoint {
     }
 
     /// Whether requests go to it as they are, and nothing is counted.
-    pub fn is_untended(&self) -> bool {
+    pub fn is_untracked(&self) -> bool {
         self.load.is_none() && self.authorization.is_none()
     }
 }
 
 /// Why a backend gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum UpstreamError {
     /// No connection: refused, unreachable, name not found, TLS refused.
     #[error("no connection to the backend: {0}")]
     Connect(std::io::Error),
@@ -107,7 +107,7 @@ pub enum Error {
     Reset(hyper::Error),
     /// The backend's answer does not say in one way how long it is.
     #[error("the length of the backend's answer can be read in two ways")]
-    Ambiguous,
+    AmbiguousFraming,
     /// The backend did not begin its answer in time.
     #[error("the backend did not begin its answer in time")]
     Timeout,
@@ -119,12 +119,12 @@ pub enum Error {
     RequestBody(Reason),
 }
 
-impl Error {
+impl UpstreamError {
     /// The reason code that the client and the log are given.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => Reason::UpstreamConnect,
-            Self::Reset(_) | Self::Ambiguous => Reason::UpstreamReset,
+            Self::Reset(_) | Self::AmbiguousFraming => Reason::UpstreamReset,
             Self::Timeout => Reason::UpstreamTimeout,
             Self::Busy => Reason::UpstreamBusy,
             Self::RequestBody(reason) => *reason,

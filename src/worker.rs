@@ -11,7 +11,7 @@ use http::HeaderValue;
 use crate::auth::TokenCache;
 use crate::hex;
 use crate::request::UnixTime;
-use crate::telemetry::log::Lines;
+use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::Shard;
 use crate::telemetry::spans::Spans;
 use crate::upstream::pool::Pool;
@@ -24,87 +24,87 @@ pub struct Worker {
     /// Verified tokens, shared by all workers.
     pub tokens: TokenCache,
     /// The way into the access log.
-    pub log: Lines,
+    pub access_log: LogWriter,
     /// Numbers.
     pub metrics: Arc<Shard>,
     /// The way into traces, when spans are exported.
     pub spans: Option<Spans>,
-    ids: Ids,
-    calendar: Mutex<Calendar>,
+    ids: IdGenerator,
+    timestamps: Mutex<TimestampCache>,
 }
 
 /// A connection's place under its bind's limit, until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub struct ConnectionGuard {
     worker: Arc<Worker>,
-    taken: Arc<AtomicUsize>,
+    count: Arc<AtomicUsize>,
 }
 
-impl Slot {
+impl ConnectionGuard {
     /// One more of the bind's connections, counted in `taken` by all workers together.
-    pub fn take(worker: &Arc<Worker>, taken: &Arc<AtomicUsize>) -> Self {
+    pub fn new(worker: &Arc<Worker>, taken: &Arc<AtomicUsize>) -> Self {
         taken.fetch_add(1, Ordering::Relaxed);
-        worker.metrics.connections(1);
-        Self { worker: Arc::clone(worker), taken: Arc::clone(taken) }
+        worker.metrics.adjust_connections(1);
+        Self { worker: Arc::clone(worker), count: Arc::clone(taken) }
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.worker.metrics.connections(-1);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.worker.metrics.adjust_connections(-1);
     }
 }
 
 /// Request ids: unlikely to meet again anywhere, and cheap. They are no secret.
 #[derive(Debug)]
-struct Ids {
+struct IdGenerator {
     prefix: u64,
     next: AtomicU64,
 }
 
 /// The text of the second that it is.
 #[derive(Debug, Default)]
-struct Calendar {
+struct TimestampCache {
     second: i64,
     text: String,
 }
 
 impl Worker {
     /// A worker with empty pools and caches.
-    pub fn new(tokens: TokenCache, log: Lines, metrics: Arc<Shard>, spans: Option<Spans>) -> Self {
+    pub fn new(tokens: TokenCache, access_log: LogWriter, metrics: Arc<Shard>, spans: Option<Spans>) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let random = || std::hash::RandomState::new().build_hasher().finish();
         Self {
             pool: Arc::default(),
             tokens,
-            log,
+            access_log,
             metrics,
             spans,
-            ids: Ids { prefix: random(), next: AtomicU64::new(random()) },
-            calendar: Mutex::default(),
+            ids: IdGenerator { prefix: random(), next: AtomicU64::new(random()) },
+            timestamps: Mutex::default(),
         }
     }
 
     /// An id for a new request: 32 hexadecimal digits.
-    pub fn new_id(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&hex::of_u128(self.new_number())).unwrap_or(HeaderValue::from_static("0"))
+    pub fn new_request_id(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&hex::encode_u128(self.next_id())).unwrap_or(HeaderValue::from_static("0"))
     }
 
     /// A number for a new request or span.
-    pub fn new_number(&self) -> u128 {
+    pub fn next_id(&self) -> u128 {
         let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29))
     }
 
     /// Appends `now` as RFC 3339 text in UTC with milliseconds.
-    pub fn write_time(&self, now: UnixTime, out: &mut Vec<u8>) {
+    pub fn write_timestamp(&self, now: UnixTime, out: &mut Vec<u8>) {
         let second = now.0.floor() as i64;
         let millis = ((now.0 - now.0.floor()) * 1000.0) as u32;
-        let mut calendar = self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calendar = self.timestamps.lock().unwrap_or_else(PoisonError::into_inner);
         if calendar.second != second || calendar.text.is_empty() {
             let text = chrono::DateTime::from_timestamp(second, 0).map(|t| t.format("%Y-%m-%dT%H:%M:%S").to_string());
-            *calendar = Calendar { second, text: text.unwrap_or_default() };
+            *calendar = TimestampCache { second, text: text.unwrap_or_default() };
         }
         out.extend_from_slice(calendar.text.as_bytes());
         drop(calendar);
@@ -116,10 +116,10 @@ impl Worker {
 /// Goes behind all that is ready on this worker, after something that took long. Who needs less is not held up any
 /// longer, and what was waiting for the worker then goes on together: backends and clients that get their bytes one by
 /// one, with pauses, have to be woken for each, which costs as much as a signature.
-pub async fn let_others_go_first() {
-    let mut went_behind = false;
+pub async fn yield_to_ready_tasks() {
+    let mut yielded = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut went_behind, true) {
+        if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
@@ -139,7 +139,7 @@ mod tests {
         let (first, second) = (Arc::clone(&order), Arc::clone(&order));
         let long = tokio::spawn(async move {
             note(&first, "long");
-            let_others_go_first().await;
+            yield_to_ready_tasks().await;
             note(&first, "goes on");
         });
         let short = tokio::spawn(async move { note(&second, "short") });

@@ -15,45 +15,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use http::{HeaderMap, Method, Version};
-use portcullis::authz::{Expression, Scope, Vars, with_big_stack};
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::authz::{Expression, Scope, Vars, with_deep_stack};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 use serde_json::{Map, Value};
 
 /// Cases that do not hold, as `file/section/name`; a `*` ends a prefix. The reason is for whoever looks.
-const KNOWN: &[(&str, &str)] = &[
-    ("basic/functions/unbound_is_runtime_error", LOAD),
-    ("basic/variables/unbound_is_runtime_error", LOAD),
-    ("parse/receiver_function_names/*", LOAD),
-    ("logic/AND/short_circuit_type_left", TYPES),
-    ("logic/AND/short_circuit_type_right", TYPES),
-    ("logic/OR/short_circuit_type_left", TYPES),
-    ("logic/OR/short_circuit_type_right", TYPES),
-    ("fields/map_fields/map_bad_key_type_and_false", CONSTANT),
-    ("fields/map_fields/map_bad_key_type_or_true", CONSTANT),
-    ("fields/map_fields/map_no_such_key_and_false", CONSTANT),
-    ("fields/map_fields/map_no_such_key_or_true", CONSTANT),
-    ("lists/index/bad_index_type_and_false", CONSTANT),
-    ("lists/index/bad_index_type_or_true", CONSTANT),
-    ("lists/index/index_out_of_bounds_and_false", CONSTANT),
-    ("lists/index/index_out_of_bounds_or_true", CONSTANT),
-    ("logic/AND/short_circuit_error_left", CONSTANT),
-    ("logic/AND/short_circuit_error_right", CONSTANT),
-    ("logic/OR/short_circuit_error_left", CONSTANT),
-    ("logic/OR/short_circuit_error_right", CONSTANT),
-    ("string_ext/format/binary formatting clause in a string variable", FORMAT),
-    ("string_ext/format/default precision for fixed-point clause in a string variable", FORMAT),
-    ("string_ext/format/fixed point formatting clause in a string variable", FORMAT),
-    ("string_ext/format/multiple substitutions in a string variable", FORMAT),
-    ("string_ext/format/scientific notation formatting clause in a string variable", FORMAT),
-    ("string_ext/format/string substitution in a string variable", FORMAT),
-    ("string_ext/format/substitution inside escaped percent signs in a string variable", FORMAT),
+const KNOWN_FAILURES: &[(&str, &str)] = &[
+    ("basic/functions/unbound_is_runtime_error", UNKNOWN_NAME),
+    ("basic/variables/unbound_is_runtime_error", UNKNOWN_NAME),
+    ("parse/receiver_function_names/*", UNKNOWN_NAME),
+    ("logic/AND/short_circuit_type_left", NOT_A_BOOL),
+    ("logic/AND/short_circuit_type_right", NOT_A_BOOL),
+    ("logic/OR/short_circuit_type_left", NOT_A_BOOL),
+    ("logic/OR/short_circuit_type_right", NOT_A_BOOL),
+    ("fields/map_fields/map_bad_key_type_and_false", CONSTANT_FAILURE),
+    ("fields/map_fields/map_bad_key_type_or_true", CONSTANT_FAILURE),
+    ("fields/map_fields/map_no_such_key_and_false", CONSTANT_FAILURE),
+    ("fields/map_fields/map_no_such_key_or_true", CONSTANT_FAILURE),
+    ("lists/index/bad_index_type_and_false", CONSTANT_FAILURE),
+    ("lists/index/bad_index_type_or_true", CONSTANT_FAILURE),
+    ("lists/index/index_out_of_bounds_and_false", CONSTANT_FAILURE),
+    ("lists/index/index_out_of_bounds_or_true", CONSTANT_FAILURE),
+    ("logic/AND/short_circuit_error_left", CONSTANT_FAILURE),
+    ("logic/AND/short_circuit_error_right", CONSTANT_FAILURE),
+    ("logic/OR/short_circuit_error_left", CONSTANT_FAILURE),
+    ("logic/OR/short_circuit_error_right", CONSTANT_FAILURE),
+    ("string_ext/format/binary formatting clause in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/default precision for fixed-point clause in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/fixed point formatting clause in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/multiple substitutions in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/scientific notation formatting clause in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/string substitution in a string variable", DYNAMIC_FORMAT),
+    ("string_ext/format/substitution inside escaped percent signs in a string variable", DYNAMIC_FORMAT),
 ];
 
-const LOAD: &str = "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
-const TYPES: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
-const CONSTANT: &str =
+const UNKNOWN_NAME: &str = "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
+const NOT_A_BOOL: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
+const CONSTANT_FAILURE: &str =
     "a part that reads nothing and always fails is refused at load, also where another would absorb it";
-const FORMAT: &str = "a format whose pattern comes from a variable is refused: it could ask for any width";
+const DYNAMIC_FORMAT: &str = "a format whose pattern comes from a variable is refused: it could ask for any width";
 
 #[test]
 fn conformance() {
@@ -66,22 +66,22 @@ fn conformance() {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "textproto"));
     files.sort();
     assert!(!files.is_empty(), "no cases in {}", folder.display());
-    let report = with_big_stack(|| run(&files)).unwrap();
+    let report = with_deep_stack(|| run(&files)).unwrap();
     for (file, counts) in &report.counts {
         println!("{file:16} {counts:?}");
     }
-    let known = |case: &str| {
-        KNOWN.iter().any(|(known, _)| known.strip_suffix('*').map_or(case == *known, |start| case.starts_with(start)))
+    let is_known = |case: &str| {
+        KNOWN_FAILURES.iter().any(|(pattern, _)| pattern.strip_suffix('*').map_or(case == *pattern, |start| case.starts_with(start)))
     };
-    for (case, why) in &report.failed {
-        if !known(case) {
-            println!("does not hold: {case}: {why}");
+    for (case, reason) in &report.failed {
+        if !is_known(case) {
+            println!("does not hold: {case}: {reason}");
         }
     }
     let failed: BTreeSet<&str> = report.failed.keys().map(String::as_str).collect();
-    let unknown: Vec<_> = failed.iter().filter(|case| !known(case)).collect();
-    assert!(unknown.is_empty(), "{} cases do not hold and are not listed", unknown.len());
-    for (listed, _) in KNOWN {
+    let unexpected: Vec<_> = failed.iter().filter(|case| !is_known(case)).collect();
+    assert!(unexpected.is_empty(), "{} cases do not hold and are not listed", unexpected.len());
+    for (listed, _) in KNOWN_FAILURES {
         let start = listed.trim_end_matches('*');
         assert!(failed.iter().any(|case| case.starts_with(start)), "{listed} holds now: take it off the list");
     }
@@ -89,9 +89,9 @@ fn conformance() {
 
 #[derive(Debug, Default)]
 struct Counts {
-    hold: usize,
-    fail: usize,
-    skip: BTreeMap<&'static str, usize>,
+    passed: usize,
+    failed: usize,
+    skipped: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Default)]
@@ -110,11 +110,11 @@ fn run(files: &[std::path::PathBuf]) -> Report {
             for case in section.message().all("test") {
                 let case = case.message();
                 let name = format!("{file}/{}/{}", section.message().text("name"), case.text("name"));
-                match judge(case) {
-                    Ok(()) => counts.hold += 1,
-                    Err(Miss::Skip(rule)) => *counts.skip.entry(rule).or_default() += 1,
-                    Err(Miss::Fail(why)) => {
-                        counts.fail += 1;
+                match run_case(case) {
+                    Ok(()) => counts.passed += 1,
+                    Err(CaseError::Skip(rule)) => *counts.skipped.entry(rule).or_default() += 1,
+                    Err(CaseError::Fail(why)) => {
+                        counts.failed += 1;
                         report.failed.insert(name, format!("{} -- {why}", case.text("expr")));
                     }
                 }
@@ -124,59 +124,59 @@ fn run(files: &[std::path::PathBuf]) -> Report {
     report
 }
 
-enum Miss {
+enum CaseError {
     Skip(&'static str),
     Fail(String),
 }
 
 /// Asks CEL itself whether a case's expression has the case's value and its type.
-fn judge(case: &Message) -> Result<(), Miss> {
+fn run_case(case: &Message) -> Result<(), CaseError> {
     let source = case.text("expr");
     if ["TestAllTypes", "proto2.", "proto3.", "GlobalEnum", "NestedEnum"].iter().any(|word| source.contains(word)) {
-        return Err(Miss::Skip("protobuf messages"));
+        return Err(CaseError::Skip("protobuf messages"));
     }
     if source.contains("google.protobuf.") && source.contains('{') {
-        return Err(Miss::Skip("protobuf messages"));
+        return Err(CaseError::Skip("protobuf messages"));
     }
     if case.has("container") {
-        return Err(Miss::Skip("containers"));
+        return Err(CaseError::Skip("containers"));
     }
     if case.has("typed_result") || case.has("any_eval_errors") || case.has("unknown") {
-        return Err(Miss::Skip("a checker's result"));
+        return Err(CaseError::Skip("a checker's result"));
     }
     let mut extra: Vec<(String, Value)> = Vec::new();
     for binding in case.all("bindings") {
         let binding = binding.message();
         let name = binding.text("key");
         if name.contains('.') {
-            return Err(Miss::Skip("variables with dots"));
+            return Err(CaseError::Skip("variables with dots"));
         }
         let value = binding.get("value").and_then(|value| value.message().get("value"));
         let value =
-            value.and_then(|value| json(value.message())).ok_or(Miss::Skip("bindings that no JSON can hold"))?;
+            value.and_then(|value| binding_json(value.message())).ok_or(CaseError::Skip("bindings that no JSON can hold"))?;
         extra.push((name, value));
     }
     let fails = case.has("eval_error");
-    let check = match case.get("value") {
+    let condition = match case.get("value") {
         _ if fails => source.clone(),
         None => format!("({source}\n) == true"),
-        Some(value) => check(&source, value.message()).ok_or(Miss::Skip("protobuf messages"))?,
+        Some(value) => equality_check(&source, value.message()).ok_or(CaseError::Skip("protobuf messages"))?,
     };
     let names: Vec<&str> = extra.iter().map(|(name, _)| name.as_str()).collect();
     let extra: Vec<(&str, Value)> = extra.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let found = Expression::compile(&check, Scope::Value { extra: &names })
+    let found = Expression::compile(&condition, Scope::Value { extra: &names })
         .map_err(|faults| format!("refused at load: {}", faults[0]))
         .and_then(|expression| evaluate(&expression, &extra));
     match (fails, found) {
         (true, Err(_)) | (false, Ok(Value::Bool(true))) => Ok(()),
-        (_, Ok(value)) => Err(Miss::Fail(format!("gives {value}"))),
-        (_, Err(why)) => Err(Miss::Fail(why)),
+        (_, Ok(value)) => Err(CaseError::Fail(format!("gives {value}"))),
+        (_, Err(why)) => Err(CaseError::Fail(why)),
     }
 }
 
 fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, String> {
-    let (headers, source) = (HeaderMap::new(), Source { address: [127, 0, 0, 1].into(), port: 1, tls: None });
-    let head = Head {
+    let (headers, source) = (HeaderMap::new(), ClientInfo { address: [127, 0, 0, 1].into(), port: 1, tls: None });
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &http::HeaderValue::from_static("a"),
@@ -187,13 +187,13 @@ fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, S
         version: Version::HTTP_11,
         headers: &headers,
         id: &http::HeaderValue::from_static("1"),
-        source: &source,
+        client: &source,
     };
-    expression.value(&Vars { extra, ..Vars::of(&head, UnixTime(0.0)) }).map_err(|error| format!("fails: {error}"))
+    expression.eval_json(&Vars { extra, ..Vars::for_request(&head, UnixTime(0.0)) }).map_err(|error| format!("fails: {error}"))
 }
 
 /// An expression that is true when `source` gives `expected`, in its type.
-fn check(source: &str, expected: &Message) -> Option<String> {
+fn equality_check(source: &str, expected: &Message) -> Option<String> {
     let (kind, value) = expected.0.first()?;
     let ty = match kind.as_str() {
         "int64_value" => "int",
@@ -206,13 +206,13 @@ fn check(source: &str, expected: &Message) -> Option<String> {
         "bytes_value" => "bytes",
         "bool_value" => "bool",
         "null_value" => "null_type",
-        _ => return Some(format!("dyn({source}\n) == {}", literal(expected)?)),
+        _ => return Some(format!("dyn({source}\n) == {}", cel_literal(expected)?)),
     };
-    Some(format!("type({source}\n) == {ty} && dyn({source}\n) == {}", literal(expected)?))
+    Some(format!("type({source}\n) == {ty} && dyn({source}\n) == {}", cel_literal(expected)?))
 }
 
 /// A value of the cases as CEL.
-fn literal(value: &Message) -> Option<String> {
+fn cel_literal(value: &Message) -> Option<String> {
     let (kind, value) = value.0.first()?;
     Some(match kind.as_str() {
         "int64_value" | "bool_value" => value.scalar(),
@@ -235,7 +235,7 @@ fn literal(value: &Message) -> Option<String> {
         "null_value" => "null".to_owned(),
         "list_value" => {
             let items: Option<Vec<String>> =
-                value.message().all("values").map(|item| literal(item.message())).collect();
+                value.message().all("values").map(|item| cel_literal(item.message())).collect();
             format!("[{}]", items?.join(", "))
         }
         "map_value" => {
@@ -244,15 +244,15 @@ fn literal(value: &Message) -> Option<String> {
                 .all("entries")
                 .map(|entry| {
                     let entry = entry.message();
-                    let key = literal(entry.get("key")?.message())?;
-                    Some(format!("{key}: {}", literal(entry.get("value")?.message())?))
+                    let key = cel_literal(entry.get("key")?.message())?;
+                    Some(format!("{key}: {}", cel_literal(entry.get("value")?.message())?))
                 })
                 .collect();
             format!("{{{}}}", entries?.join(", "))
         }
         "object_value" => {
             let (ty, fields) = value.message().0.first()?;
-            let number = |name| fields.message().get(name).map_or("0".to_owned(), Node::scalar);
+            let number = |name| fields.message().get(name).map_or("0".to_owned(), FieldValue::scalar);
             let nanos = format!("duration('{}ns')", number("nanos"));
             match ty.rsplit('/').next()? {
                 "google.protobuf.Duration" => format!("duration('{}s') + {nanos}", number("seconds")),
@@ -265,7 +265,7 @@ fn literal(value: &Message) -> Option<String> {
 }
 
 /// A binding's value, if JSON can hold it.
-fn json(value: &Message) -> Option<Value> {
+fn binding_json(value: &Message) -> Option<Value> {
     let (kind, value) = value.0.first()?;
     Some(match kind.as_str() {
         "int64_value" => value.scalar().parse::<i64>().ok()?.into(),
@@ -274,13 +274,13 @@ fn json(value: &Message) -> Option<Value> {
         "bool_value" => (value.scalar() == "true").into(),
         "null_value" => Value::Null,
         "list_value" => {
-            Value::Array(value.message().all("values").map(|item| json(item.message())).collect::<Option<_>>()?)
+            Value::Array(value.message().all("values").map(|item| binding_json(item.message())).collect::<Option<_>>()?)
         }
         "map_value" => {
             let mut map = Map::new();
             for entry in value.message().all("entries") {
                 let key = entry.message().get("key")?.message().get("string_value")?.string();
-                map.insert(key, json(entry.message().get("value")?.message())?);
+                map.insert(key, binding_json(entry.message().get("value")?.message())?);
             }
             Value::Object(map)
         }
@@ -290,16 +290,16 @@ fn json(value: &Message) -> Option<Value> {
 
 /// A message of protobuf's text format: its fields in order.
 #[derive(Debug, Default)]
-struct Message(Vec<(String, Node)>);
+struct Message(Vec<(String, FieldValue)>);
 
 #[derive(Debug)]
-enum Node {
+enum FieldValue {
     Message(Message),
     Scalar(String),
-    Text(Vec<u8>),
+    Bytes(Vec<u8>),
 }
 
-impl Node {
+impl FieldValue {
     fn message(&self) -> &Message {
         match self {
             Self::Message(message) => message,
@@ -316,7 +316,7 @@ impl Node {
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Text(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
             other => panic!("{other:?} is no text"),
         }
     }
@@ -339,14 +339,14 @@ impl Message {
         let mut fields = Vec::new();
         while let Some(token) = tokens.get(*at) {
             let name = match token {
-                Token::Mark('}') => break,
-                Token::Mark(',' | ';') => {
+                Token::Punctuation('}') => break,
+                Token::Punctuation(',' | ';') => {
                     *at += 1;
                     continue;
                 }
-                Token::Mark('[') => {
+                Token::Punctuation('[') => {
                     // An extension or the type of an Any: `[type.googleapis.com/google.protobuf.Duration]`.
-                    let close = tokens[*at..].iter().position(|token| matches!(token, Token::Mark(']'))).unwrap() + *at;
+                    let close = tokens[*at..].iter().position(|token| matches!(token, Token::Punctuation(']'))).unwrap() + *at;
                     let name = tokens[*at + 1..close].iter().map(Token::word).collect();
                     *at = close;
                     name
@@ -354,13 +354,13 @@ impl Message {
                 word => word.word(),
             };
             *at += 1;
-            if matches!(tokens[*at], Token::Mark(':')) {
+            if matches!(tokens[*at], Token::Punctuation(':')) {
                 *at += 1;
             }
-            if matches!(tokens[*at], Token::Mark('[')) {
+            if matches!(tokens[*at], Token::Punctuation('[')) {
                 *at += 1;
-                while !matches!(tokens[*at], Token::Mark(']')) {
-                    if matches!(tokens[*at], Token::Mark(',')) {
+                while !matches!(tokens[*at], Token::Punctuation(']')) {
+                    if matches!(tokens[*at], Token::Punctuation(',')) {
                         *at += 1;
                     }
                     fields.push((name.clone(), Self::value(tokens, at)));
@@ -373,31 +373,31 @@ impl Message {
         Self(fields)
     }
 
-    fn value(tokens: &[Token], at: &mut usize) -> Node {
+    fn value(tokens: &[Token], at: &mut usize) -> FieldValue {
         *at += 1;
         match &tokens[*at - 1] {
-            Token::Mark('{') => {
+            Token::Punctuation('{') => {
                 let message = Self::fields(tokens, at);
                 *at += 1;
-                Node::Message(message)
+                FieldValue::Message(message)
             }
-            Token::Text(bytes) => {
+            Token::Quoted(bytes) => {
                 let mut bytes = bytes.clone();
-                while let Some(Token::Text(more)) = tokens.get(*at) {
+                while let Some(Token::Quoted(more)) = tokens.get(*at) {
                     bytes.extend(more);
                     *at += 1;
                 }
-                Node::Text(bytes)
+                FieldValue::Bytes(bytes)
             }
-            word => Node::Scalar(word.word()),
+            word => FieldValue::Scalar(word.word()),
         }
     }
 
-    fn all<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Node> {
+    fn all<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m FieldValue> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, node)| node)
     }
 
-    fn get(&self, name: &str) -> Option<&Node> {
+    fn get(&self, name: &str) -> Option<&FieldValue> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, node)| node)
     }
 
@@ -406,23 +406,23 @@ impl Message {
     }
 
     fn text(&self, name: &str) -> String {
-        self.get(name).map(Node::string).unwrap_or_default()
+        self.get(name).map(FieldValue::string).unwrap_or_default()
     }
 }
 
 #[derive(Debug)]
 enum Token {
-    Mark(char),
+    Punctuation(char),
     Word(String),
-    Text(Vec<u8>),
+    Quoted(Vec<u8>),
 }
 
 impl Token {
     fn word(&self) -> String {
         match self {
             Self::Word(word) => word.clone(),
-            Self::Mark(mark) => mark.to_string(),
-            Self::Text(_) => panic!("text where a word is needed"),
+            Self::Punctuation(mark) => mark.to_string(),
+            Self::Quoted(_) => panic!("text where a word is needed"),
         }
     }
 }
@@ -442,7 +442,7 @@ fn tokens(text: &str) -> Vec<Token> {
                         next => bytes.extend(next.to_string().as_bytes()),
                     }
                 }
-                tokens.push(Token::Text(bytes));
+                tokens.push(Token::Quoted(bytes));
             }
             c if c.is_whitespace() => {}
             c if is_word(c) => {
@@ -452,7 +452,7 @@ fn tokens(text: &str) -> Vec<Token> {
                 }
                 tokens.push(Token::Word(word));
             }
-            mark => tokens.push(Token::Mark(mark)),
+            mark => tokens.push(Token::Punctuation(mark)),
         }
     }
     tokens
@@ -479,9 +479,9 @@ fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, bytes: &mut Vec<
     }
 }
 
-fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, first: Option<char>, radix: u32, most: usize) -> u32 {
+fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, first: Option<char>, radix: u32, max_len: usize) -> u32 {
     let mut text: String = first.into_iter().collect();
-    while text.len() < most {
+    while text.len() < max_len {
         let Some(c) = chars.next_if(|c| c.is_digit(radix)) else { break };
         text.push(c);
     }

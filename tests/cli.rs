@@ -24,13 +24,13 @@ use support::{PORTCULLIS, ROOT, TempDir};
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
-struct Ended {
+struct CommandOutput {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Ended {
+impl CommandOutput {
     #[track_caller]
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -39,12 +39,12 @@ impl Ended {
 
 /// Runs a command at the repository's root.
 #[track_caller]
-fn run(arguments: &[&str]) -> Ended {
+fn run(arguments: &[&str]) -> CommandOutput {
     run_with(arguments, "")
 }
 
 #[track_caller]
-fn run_with(arguments: &[&str], input: &str) -> Ended {
+fn run_with(arguments: &[&str], input: &str) -> CommandOutput {
     let mut command = Command::new(PORTCULLIS);
     command.args(arguments).current_dir(ROOT).env_remove("NO_COLOR");
     let mut child =
@@ -52,7 +52,7 @@ fn run_with(arguments: &[&str], input: &str) -> Ended {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it may not want it
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
 }
 
 const GOOD: &str = "examples/quickstart.yaml";
@@ -115,17 +115,17 @@ fn every_warning_is_found_at_its_line() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| format!("{} {}", one["line"], one["id"].as_str().unwrap()))
+        .map(|finding| format!("{} {}", finding["line"], finding["id"].as_str().unwrap()))
         .collect();
-    let wanted = [
+    let expected = [
         "14 W008", "15 W011", "16 W010", "17 W009", "18 W010", "19 W010", "19 W011", "23 W012", "26 W001", "26 W002",
         "26 W003", "26 W007", "27 W012", "29 W006", "34 W007", "34 W016", "38 W013", "38 W015", "39 W016", "39 W010",
         "43 W017",
     ];
-    for one in wanted {
-        assert!(shown.iter().any(|found| found == one), "{one} is not in {shown:?}");
+    for entry in expected {
+        assert!(shown.iter().any(|found| found == entry), "{entry} is not in {shown:?}");
     }
-    assert_eq!(shown.len(), wanted.len(), "{shown:?}");
+    assert_eq!(shown.len(), expected.len(), "{shown:?}");
     assert_eq!(file["summary"]["routes"]["strict"], 2);
     assert_eq!(run(&["validate", "--strict", "-c", DUBIOUS]).code, 1);
     assert_eq!(run(&["validate", "--strict", "-f", GOOD]).code, 0);
@@ -155,10 +155,10 @@ fn what_stands_open_to_others_or_does_not_work_is_warned_of() {
         (format!("policies: {{{keys}, {scopes}}}, routes: [{{policies: {{{split}}}}}]"), &[]),
     ] {
         let found = run(&["validate", "--output", "json", "-c", &listener(&inner)]);
-        let told = found.json();
-        let findings = told["files"][0]["findings"].as_array().unwrap();
+        let report = found.json();
+        let findings = report["files"][0]["findings"].as_array().unwrap();
         let shown: Vec<_> = findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect();
-        assert_eq!(shown, ids, "{inner}: {told:#}");
+        assert_eq!(shown, ids, "{inner}: {report:#}");
     }
 }
 
@@ -193,10 +193,10 @@ fn every_error_has_an_id_and_a_place() {
         (["-c", &jwks("{keys: []}")], "E010"),
         (["-c", "config: {adminAddr: '${NO_SUCH_VARIABLE}'}\nbinds: [{port: 1, listeners: [{}]}]"], "E011"),
     ] {
-        let ended = run(&["validate", arguments[0], arguments[1]]);
-        let first = ended.err.lines().next().unwrap_or_default();
-        assert!(first.starts_with(&format!("error[{id}]: ")), "{arguments:?}: {ended:?}");
-        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}");
+        let output = run(&["validate", arguments[0], arguments[1]]);
+        let first = output.err.lines().next().unwrap_or_default();
+        assert!(first.starts_with(&format!("error[{id}]: ")), "{arguments:?}: {output:?}");
+        assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}");
     }
 }
 
@@ -238,9 +238,9 @@ fn explain_says_why_and_ends_accordingly() {
             "note           no bind has the port 9: judged as a request that comes in on [::]:3000",
         ),
     ] {
-        let ended = explain(arguments);
-        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
-        assert!(ended.out.contains(says), "{arguments:?}: {}", ended.out);
+        let output = explain(arguments);
+        assert_eq!(output.code, code, "{arguments:?}: {output:?}");
+        assert!(output.out.contains(says), "{arguments:?}: {}", output.out);
     }
     for (arguments, says) in [
         (&["GET", "http://"][..], "not a URL"),
@@ -249,9 +249,9 @@ fn explain_says_why_and_ends_accordingly() {
         (&["--at", "soon", "GET", "/"], "a time is"),
         (&["GET"], "required"),
     ] {
-        let ended = explain(arguments);
-        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
-        assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
+        let output = explain(arguments);
+        assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}: {output:?}");
+        assert!(output.err.contains(says), "{arguments:?}: {}", output.err);
     }
 }
 
@@ -270,8 +270,8 @@ fn explain_foresees_answers_and_what_the_backend_gets() {
     let asked = ["-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET", "OPTIONS", "/site"];
     assert!(explain(&asked).out.ends_with("=> a preflight, answered by `cors` before any token is looked for\n"));
     assert_eq!(explain(&["OPTIONS", "/site"]).code, 3);
-    let told = explain(&["-t", ALICE, "-H", "x-user: root", "--output", "json", "GET", "/site"]).json();
-    let headers = told["upstreamHeaders"].as_array().unwrap();
+    let explanation = explain(&["-t", ALICE, "-H", "x-user: root", "--output", "json", "GET", "/site"]).json();
+    let headers = explanation["upstreamHeaders"].as_array().unwrap();
     let value = |name: &str| headers.iter().find(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap());
     assert_eq!((value("x-user"), value("x-edited"), value("authorization")), (Some("alice"), Some("yes-it-is"), None));
 }
@@ -282,14 +282,14 @@ fn explain_never_shows_the_token_and_labels_what_is_not_verified() {
         for name in ["alice", "bob", "expired"] {
             let argument = format!("@manifests/jwt/{name}.jwt");
             let token = std::fs::read_to_string(format!("{ROOT}/manifests/jwt/{name}.jwt")).unwrap();
-            let told = run(&["explain", "-f", GOOD, "--output", output, "-t", &argument, "GET", "/admin"]);
+            let output = run(&["explain", "-f", GOOD, "--output", output, "-t", &argument, "GET", "/admin"]);
             for part in token.trim().split('.') {
-                assert!(!told.out.contains(part) && !told.err.contains(part), "{told:?}");
+                assert!(!output.out.contains(part) && !output.err.contains(part), "{output:?}");
             }
             if name == "expired" {
                 assert!(
-                    told.out.contains(if output == "text" { "UNVERIFIED" } else { "unverifiedClaims" }),
-                    "{told:?}"
+                    output.out.contains(if output == "text" { "UNVERIFIED" } else { "unverifiedClaims" }),
+                    "{output:?}"
                 );
             }
         }
@@ -300,16 +300,16 @@ fn explain_never_shows_the_token_and_labels_what_is_not_verified() {
 fn a_near_miss_of_issuer_or_route_is_named() {
     let yaml = std::fs::read_to_string(format!("{ROOT}/{GOOD}")).unwrap();
     let slash = yaml.replace("issuer: agentgateway.dev", "issuer: agentgateway.dev/");
-    let told = run(&["explain", "-c", &slash, "--token", ALICE, "GET", "/"]);
-    assert_eq!(told.code, 3);
-    assert!(told.out.contains("it differs from `agentgateway.dev/` only by a trailing slash"), "{}", told.out);
+    let output = run(&["explain", "-c", &slash, "--token", ALICE, "GET", "/"]);
+    assert_eq!(output.code, 3);
+    assert!(output.out.contains("it differs from `agentgateway.dev/` only by a trailing slash"), "{}", output.out);
     let routes = "binds: [{port: 3000, listeners: [{routes: [
         {name: orders, matches: [{path: {exact: /orders}, method: POST}], backends: [{host: a:1}]},
         {name: below, matches: [{path: {pathPrefix: /order}}], backends: [{host: a:1}]}]}]}]";
-    let told = run(&["explain", "-c", routes, "GET", "/orders"]);
-    assert_eq!(told.code, 1);
-    assert!(told.out.contains("not          orders (<config>:2): its method is POST"), "{}", told.out);
-    assert!(told.out.contains("below (<config>:3): the prefix /order matches whole segments only"), "{}", told.out);
+    let output = run(&["explain", "-c", routes, "GET", "/orders"]);
+    assert_eq!(output.code, 1);
+    assert!(output.out.contains("not          orders (<config>:2): its method is POST"), "{}", output.out);
+    assert!(output.out.contains("below (<config>:3): the prefix /order matches whole segments only"), "{}", output.out);
 }
 
 #[test]
@@ -371,12 +371,12 @@ fn tests_pass_fail_and_count_what_they_cover() {
     assert_eq!(run(&["test", "-f", GOOD, few.to_str().unwrap()]).code, 0);
     assert_eq!(run(&["test", "-f", GOOD, "--fail-under", "50", few.to_str().unwrap()]).code, 1);
     let typo = folder.write("typo.yaml", "tests: [{name: one, expects: {status: 401}, request: {}, expect: {}}]");
-    let ended = run(&["test", "-f", GOOD, typo.to_str().unwrap()]);
-    assert_eq!(ended.code, 2);
+    let output = run(&["test", "-f", GOOD, typo.to_str().unwrap()]);
+    assert_eq!(output.code, 2);
     assert!(
-        ended.err.contains("did you mean `expect`?") || ended.err.contains("unknown key `expects`"),
+        output.err.contains("did you mean `expect`?") || output.err.contains("unknown key `expects`"),
         "{}",
-        ended.err
+        output.err
     );
 }
 
@@ -386,8 +386,8 @@ fn a_key_signs_what_the_gateway_accepts() {
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for alg in ["ES256", "ES384", "ES512", "EdDSA", "RS256", "PS512", "HS384"] {
         let (name, private, public) = (at(alg), at(&format!("{alg}.private.json")), at(&format!("{alg}.jwks.json")));
-        let made = run(&["token", "keygen", "--alg", alg, "--out", &name, "--output", "json"]);
-        assert_eq!(made.code, 0, "{made:?}");
+        let keygen = run(&["token", "keygen", "--alg", alg, "--out", &name, "--output", "json"]);
+        assert_eq!(keygen.code, 0, "{keygen:?}");
         let mode = std::fs::metadata(&private).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{alg}");
         assert_eq!(run(&["token", "keygen", "--alg", alg, "--out", &name]).code, 1, "it is there already");
@@ -413,13 +413,13 @@ fn a_key_signs_what_the_gateway_accepts() {
         let config = config.to_str().unwrap();
         let verified = run_with(&["token", "inspect", "-", "-f", config, "--output", "json"], &minted.out);
         assert_eq!(verified.code, 0, "{alg}: {verified:?}");
-        let told = verified.json();
-        assert_eq!((&told["verified"], &told["header"]["alg"]), (&Value::Bool(true), &Value::from(alg)));
-        assert_eq!((&told["claims"]["groups"][0], &told["claims"]["note"]), (&"admins".into(), &"plain text".into()));
+        let report = verified.json();
+        assert_eq!((&report["verified"], &report["header"]["alg"]), (&Value::Bool(true), &Value::from(alg)));
+        assert_eq!((&report["claims"]["groups"][0], &report["claims"]["note"]), (&"admins".into(), &"plain text".into()));
         let old = run(&["token", "mint", "--key", &private, "--iss", "me", "--aud", "here", "--exp", "-1h"]);
-        let refused = run_with(&["token", "inspect", "-", "-f", config], &old.out);
-        assert_eq!(refused.code, 1);
-        assert!(refused.out.starts_with("REFUSED expired: `exp` is"), "{}", refused.out);
+        let rejected = run_with(&["token", "inspect", "-", "-f", config], &old.out);
+        assert_eq!(rejected.code, 1);
+        assert!(rejected.out.starts_with("REFUSED expired: `exp` is"), "{}", rejected.out);
         let jwks = run(&["token", "jwks", &private]);
         match alg {
             "HS384" => assert_eq!(jwks.code, 2),
@@ -433,15 +433,15 @@ fn a_key_signs_what_the_gateway_accepts() {
 
 #[test]
 fn inspect_says_unverified_unless_it_verified() {
-    let told = run(&["token", "inspect", ALICE]);
-    assert_eq!(told.code, 0);
-    assert!(told.out.starts_with("UNVERIFIED: nobody checked the signature"), "{}", told.out);
-    let told = run(&["token", "inspect", ALICE, "-f", GOOD]);
-    assert!(told.out.starts_with("VERIFIED by provider \"agentgateway.dev\" (route route0)\n"), "{}", told.out);
+    let output = run(&["token", "inspect", ALICE]);
+    assert_eq!(output.code, 0);
+    assert!(output.out.starts_with("UNVERIFIED: nobody checked the signature"), "{}", output.out);
+    let output = run(&["token", "inspect", ALICE, "-f", GOOD]);
+    assert!(output.out.starts_with("VERIFIED by provider \"agentgateway.dev\" (route route0)\n"), "{}", output.out);
     for (token, says) in [("a.b", "three parts"), ("a.b.c", "the header is not"), ("a.b.c.d.e", "encrypted")] {
-        let told = run(&["token", "inspect", token]);
-        assert_eq!(told.code, 1);
-        assert!(told.err.contains(says) && told.err.lines().count() == 1, "{told:?}");
+        let output = run(&["token", "inspect", token]);
+        assert_eq!(output.code, 1);
+        assert!(output.err.contains(says) && output.err.lines().count() == 1, "{output:?}");
     }
     assert_eq!(run(&["token", "inspect", ""]).code, 2);
 }
@@ -462,8 +462,8 @@ fn config_print_names_the_line_of_each_policy() {
         "{}",
         all.out
     );
-    let one = print(&["--effective", "--route", "health", "--output", "json", "-f", gateway]).json();
-    let routes = one["binds"][0]["listeners"][0]["routes"].as_array().unwrap();
+    let report = print(&["--effective", "--route", "health", "--output", "json", "-f", gateway]).json();
+    let routes = report["binds"][0]["listeners"][0]["routes"].as_array().unwrap();
     assert_eq!((routes.len(), &routes[0]["policies"][0]["level"]), (1, &Value::from("route")));
     let none = print(&["--route", "nope", "-f", gateway]);
     assert_eq!(none.code, 2);
@@ -475,12 +475,12 @@ fn the_schema_tells_what_a_field_means() {
     let schema = run(&["schema"]).json();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     for path in ["routes.policies.jwtAuth.mode", "binds[0].listeners[0].policies.jwtAuth.mode", "jwtAuth.mode"] {
-        let told = run(&["schema", "--explain", path]);
-        let wanted = "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
-        assert!(told.out.starts_with(&format!("{path}: {wanted}")), "{}", told.out);
+        let output = run(&["schema", "--explain", path]);
+        let expected = "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
+        assert!(output.out.starts_with(&format!("{path}: {expected}")), "{}", output.out);
     }
-    let told = run(&["schema", "--explain", "config.limits", "--output", "json"]).json();
-    let head = told["fields"].as_array().unwrap().iter().find(|field| field["name"] == "head").unwrap();
+    let report = run(&["schema", "--explain", "config.limits", "--output", "json"]).json();
+    let head = report["fields"].as_array().unwrap().iter().find(|field| field["name"] == "head").unwrap();
     assert_eq!(head["description"], "Bytes of a request's head; default `64KiB`.");
     let wrong = run(&["schema", "--explain", "config.limits.foo"]);
     assert_eq!(wrong.code, 2);
@@ -517,8 +517,8 @@ fn no_colour_reaches_a_pipe() {
     for arguments in
         [&["validate", "-c", "x: 1"][..], &["explain", "-f", GOOD, "GET", "/"], &["token", "inspect", ALICE]]
     {
-        let ended = run(arguments);
-        assert!(!ended.out.contains('\u{1b}') && !ended.err.contains('\u{1b}'), "{ended:?}");
+        let output = run(arguments);
+        assert!(!output.out.contains('\u{1b}') && !output.err.contains('\u{1b}'), "{output:?}");
     }
 }
 
@@ -538,16 +538,16 @@ binds:
         authorization: {rules: ['request.pth == \"/\"', 'jwt.sub ==']}
       backends: [{host: localhost:8080, host: localhost:8081}]
 ";
-    let ended = run_with(&["validate", "-f", "-"], yaml);
-    assert_eq!(ended.code, 2, "{ended:?}");
+    let output = run_with(&["validate", "-f", "-"], yaml);
+    assert_eq!(output.code, 2, "{output:?}");
     for line in [1, 3, 8, 10, 11, 12] {
-        assert!(ended.err.contains(&format!("<stdin>:{line}:")), "line {line} is not in:\n{}", ended.err);
+        assert!(output.err.contains(&format!("<stdin>:{line}:")), "line {line} is not in:\n{}", output.err);
     }
     for word in ["policies", "no-such-file", "request.path", "host"] {
-        assert!(ended.err.contains(word), "{word} is not in:\n{}", ended.err);
+        assert!(output.err.contains(word), "{word} is not in:\n{}", output.err);
     }
     let only_what_is_wrong =
         "binds: [{port: 0, listeners: [{routes: [{policies: {jwtAuth: {providers: [{issuer: 1}]}}}]}]}]";
-    let ended = run_with(&["validate", "-f", "-"], only_what_is_wrong);
-    assert_eq!(ended.err.matches("error[").count(), 1, "no error that only follows from another:\n{}", ended.err);
+    let output = run_with(&["validate", "-f", "-"], only_what_is_wrong);
+    assert_eq!(output.err.matches("error[").count(), 1, "no error that only follows from another:\n{}", output.err);
 }

@@ -19,23 +19,23 @@ use support::mint::{self, Alg, Key};
 use support::{Answer, Backend, InProcess, PATIENCE, TempDir, eventually, nobody};
 
 /// How long a program may take.
-const LIMIT: Duration = Duration::from_secs(50);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Where the Python environment is, if everything must be there.
-fn environment() -> Option<PathBuf> {
+fn python_environment() -> Option<PathBuf> {
     std::env::var_os("PORTCULLIS_CLIENTS").map(PathBuf::from)
 }
 
 /// A program by its name, or a word on why there is none.
 #[track_caller]
 fn program(name: &str) -> Option<PathBuf> {
-    let own = environment().map(|folder| folder.join("bin"));
+    let own = python_environment().map(|folder| folder.join("bin"));
     let mut folders: Vec<PathBuf> = own.into_iter().collect();
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     folders.extend(["/usr/sbin".into(), "/sbin".into()]);
     let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        assert!(environment().is_none(), "{name} is missing");
+        assert!(python_environment().is_none(), "{name} is missing");
         eprintln!("skipped: there is no {name}");
     }
     found
@@ -44,10 +44,10 @@ fn program(name: &str) -> Option<PathBuf> {
 /// A Python that has these modules.
 #[track_caller]
 fn python(modules: &str) -> Option<Command> {
-    let path = program(if environment().is_some() { "python" } else { "python3" })?;
+    let path = program(if python_environment().is_some() { "python" } else { "python3" })?;
     let probe = Command::new(&path).args(["-c", &format!("import {modules}")]).output().expect("python");
     if !probe.status.success() {
-        assert!(environment().is_none(), "{}", String::from_utf8_lossy(&probe.stderr));
+        assert!(python_environment().is_none(), "{}", String::from_utf8_lossy(&probe.stderr));
         eprintln!("skipped: Python has not all of {modules}");
         return None;
     }
@@ -67,7 +67,7 @@ fn run(command: &mut Command) -> Output {
     let id = child.id();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        if ended.recv_timeout(LIMIT).is_err() {
+        if ended.recv_timeout(PROGRAM_TIMEOUT).is_err() {
             let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
         }
     });
@@ -78,7 +78,7 @@ fn run(command: &mut Command) -> Output {
 
 /// The same for one that must succeed.
 #[track_caller]
-fn text(command: &mut Command) -> String {
+fn run_ok(command: &mut Command) -> String {
     let output = run(command);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -86,9 +86,9 @@ fn text(command: &mut Command) -> String {
 }
 
 /// A program that serves until this is dropped.
-struct Peer(Child);
+struct ServerProcess(Child);
 
-impl Peer {
+impl ServerProcess {
     /// One that prints its port as its first line.
     #[track_caller]
     fn start(command: &mut Command) -> (Self, SocketAddr) {
@@ -99,7 +99,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.kill();
@@ -108,12 +108,12 @@ impl Drop for Peer {
 }
 
 /// A certificate for `localhost`, which is its own authority.
-struct Tls {
+struct LocalhostCert {
     folder: TempDir,
     listener: String,
 }
 
-impl Tls {
+impl LocalhostCert {
     fn new() -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let own = rcgen::generate_simple_self_signed(names).unwrap();
@@ -129,7 +129,7 @@ impl Tls {
     }
 }
 
-fn strict(key: &Key, more: &str) -> String {
+fn strict_jwt(key: &Key, more: &str) -> String {
     let keys = mint::jwks([key]);
     format!(
         "jwtAuth: {{mode: strict, issuer: agentgateway.dev, audiences: [test.agentgateway.dev], jwks: '{keys}'{more}}}"
@@ -146,14 +146,14 @@ fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) ->
 #[test]
 fn curl_is_served_by_each_version_with_and_without_tls() {
     let Some(curl) = program("curl") else { return };
-    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     let backend = Backend::start(|request| {
         Answer::new(200, &[("content-type", "text/plain")], format!("{} {}", request.method(), request.body.len()))
     });
     let upload = tls.folder.write("upload", vec![b'x'; 3 << 20]);
     let bearer = format!("Authorization: Bearer {}", key.token(&mint::claims()));
     for (scheme, listener) in [("http", ""), ("https", tls.listener.as_str())] {
-        let gateway = gateway(listener, &strict(&key, ""), backend.address(), "");
+        let gateway = gateway(listener, &strict_jwt(&key, ""), backend.address(), "");
         let url = format!("{scheme}://localhost:{}/a", gateway.address().port());
         for (version, expected) in [
             ("--http1.0", "1"),
@@ -169,17 +169,17 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
                 command
             };
             let whole = |status: &str, body: &str| format!("{body}|{status}|{expected}");
-            let refused = text(curl().arg(&url));
+            let refused = run_ok(curl().arg(&url));
             let sentence = "authentication failure: no bearer token found";
             assert_eq!(refused.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
-            let good = text(curl().args(["-H", &bearer, &url]));
+            let good = run_ok(curl().args(["-H", &bearer, &url]));
             assert_eq!(good.replace("|1.0", "|1"), whole("200", "GET 0"), "{scheme} {version}");
-            let sent = text(curl().args(["-H", &bearer, "-T"]).arg(&upload).arg(&url));
+            let sent = run_ok(curl().args(["-H", &bearer, "-T"]).arg(&upload).arg(&url));
             assert_eq!(sent.replace("|1.0", "|1"), whole("200", &format!("PUT {}", 3 << 20)), "{scheme} {version}");
             // curl waits for `100 Continue` before it sends so much, and must see the refusal instead; on HTTP/2, where
             // it does not wait, older ones take the end of the stream that RFC 9113 §8.1 asks for as an error
             if expected != "2" {
-                let kept = text(curl().arg("-T").arg(&upload).arg(&url));
+                let kept = run_ok(curl().arg("-T").arg(&upload).arg(&url));
                 assert_eq!(kept.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
             }
         }
@@ -190,13 +190,13 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
 #[test]
 fn h2load_gets_an_answer_to_every_request() {
     let Some(h2load) = program("h2load") else { return };
-    let (tls, backend) = (Tls::new(), Backend::start(|_| Answer::new(200, &[], "x".repeat(2000))));
+    let (tls, backend) = (LocalhostCert::new(), Backend::start(|_| Answer::new(200, &[], "x".repeat(2000))));
     for (scheme, listener, version) in
         [("http", "", "-ph2c"), ("http", "", "--h1"), ("https", tls.listener.as_str(), "-ph2c")]
     {
         let gateway = gateway(listener, "", backend.address(), "");
         let url = format!("{scheme}://localhost:{}/", gateway.address().port());
-        let said = text(Command::new(&h2load).args(["-n", "2000", "-c", "20", "-m", "20", version, &url]));
+        let said = run_ok(Command::new(&h2load).args(["-n", "2000", "-c", "20", "-m", "20", version, &url]));
         let good = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout";
         assert!(said.contains(good) && said.contains("status codes: 2000 2xx"), "{scheme} {version}: {said}");
     }
@@ -225,7 +225,7 @@ fn nginx_is_a_backend_like_any_other() {
         ),
     );
     let child = Command::new(nginx).arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg("stderr").spawn();
-    let _peer = Peer(child.expect("nginx"));
+    let _peer = ServerProcess(child.expect("nginx"));
     for (socket, more) in [("h1", ""), ("h2", ", policies: {protocol: http2}")] {
         let path = folder.path().join(socket);
         eventually(PATIENCE, "nginx listens", || UnixStream::connect(&path).ok());
@@ -261,8 +261,8 @@ fn nginx_is_a_backend_like_any_other() {
 }
 
 /// A gateway that lets tokens of the key call `test.Peer`, but for one method, and knows a dead backend.
-fn before_grpc(listener: &str, key: &Key, peer: SocketAddr) -> InProcess {
-    let policies = strict(key, ", claimsToHeaders: [{claim: sub, header: x-user}]");
+fn grpc_gateway(listener: &str, key: &Key, peer: SocketAddr) -> InProcess {
+    let policies = strict_jwt(key, ", claimsToHeaders: [{claim: sub, header: x-user}]");
     let rules = r#"authorization: {rules: [{deny: 'request.path == "/test.Peer/Denied"'}]}"#;
     let dead = nobody();
     InProcess::start(&format!(
@@ -275,28 +275,28 @@ fn before_grpc(listener: &str, key: &Key, peer: SocketAddr) -> InProcess {
 #[test]
 fn grpcs_own_library_calls_through() {
     let Some(mut serve) = python("grpc") else { return };
-    let (_peer, address) = Peer::start(serve.arg(script("grpc_peer.py")).arg("serve"));
-    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let (_peer, address) = ServerProcess::start(serve.arg(script("grpc_peer.py")).arg("serve"));
+    let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     for listener in ["", tls.listener.as_str()] {
-        let gateway = before_grpc(listener, &key, address);
+        let gateway = grpc_gateway(listener, &key, address);
         let mut call = python("grpc").unwrap();
         call.arg(script("grpc_peer.py")).arg("call").arg(gateway.address().port().to_string());
         call.arg(key.token(&mint::claims()));
         if !listener.is_empty() {
             call.arg(tls.cert());
         }
-        assert_eq!(text(&mut call), "ok\n", "{}", gateway.log());
+        assert_eq!(run_ok(&mut call), "ok\n", "{}", gateway.log());
     }
 }
 
 #[test]
 fn grpcurl_calls_through() {
     let (Some(grpcurl), Some(mut serve)) = (program("grpcurl"), python("grpc")) else { return };
-    let (_peer, address) = Peer::start(serve.arg(script("grpc_peer.py")).arg("serve"));
-    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let (_peer, address) = ServerProcess::start(serve.arg(script("grpc_peer.py")).arg("serve"));
+    let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     let bearer = format!("authorization: Bearer {}", key.token(&mint::claims()));
     for listener in ["", tls.listener.as_str()] {
-        let gateway = before_grpc(listener, &key, address);
+        let gateway = grpc_gateway(listener, &key, address);
         let at = format!("localhost:{}", gateway.address().port());
         let grpcurl = |arguments: &[&str]| {
             let mut command = Command::new(&grpcurl);
@@ -325,17 +325,17 @@ fn grpcurl_calls_through() {
 #[test]
 fn a_websocket_library_talks_through() {
     let Some(mut serve) = python("websockets") else { return };
-    let (_peer, address) = Peer::start(serve.arg(script("ws_peer.py")));
-    let (tls, key) = (Tls::new(), Key::new(Alg::Es256, "k1"));
+    let (_peer, address) = ServerProcess::start(serve.arg(script("ws_peer.py")));
+    let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     for (scheme, listener) in [("ws", ""), ("wss", tls.listener.as_str())] {
-        let gateway = gateway(listener, &strict(&key, ""), address, "");
+        let gateway = gateway(listener, &strict_jwt(&key, ""), address, "");
         let mut client = python("websockets").unwrap();
         client.arg(script("ws_client.py")).arg(format!("{scheme}://localhost:{}/", gateway.address().port()));
         client.arg(key.token(&mint::claims()));
         if !listener.is_empty() {
             client.arg(tls.cert());
         }
-        assert_eq!(text(&mut client), "ok\n", "{}", gateway.log());
+        assert_eq!(run_ok(&mut client), "ok\n", "{}", gateway.log());
     }
 }
 
@@ -358,11 +358,11 @@ const talk = () => new Promise(done => {
 #[test]
 fn a_browser_opens_a_websocket_with_its_cookie() {
     let (Some(chromium), Some(mut serve)) = (program("chromium"), python("websockets")) else { return };
-    let (_peer, sockets) = Peer::start(serve.arg(script("ws_peer.py")));
+    let (_peer, sockets) = ServerProcess::start(serve.arg(script("ws_peer.py")));
     let key = Key::new(Alg::Es256, "k1");
     let page = PAGE.replace("TOKEN", &key.token(&mint::claims()));
     let pages = Backend::start(move |_| Answer::new(200, &[("content-type", "text/html")], &page));
-    let policies = strict(&key, ", locations: [{cookie: {name: session}}]");
+    let policies = strict_jwt(&key, ", locations: [{cookie: {name: session}}]");
     let gateway = InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
           {{matches: [{{path: {{exact: /ws}}}}], policies: {{{policies}}}, backends: [{{host: '{sockets}'}}]}},
@@ -374,9 +374,9 @@ fn a_browser_opens_a_websocket_with_its_cookie() {
     command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
     command.arg(format!("--user-data-dir={}", profile.path().display()));
     command.arg(format!("http://127.0.0.1:{}/", gateway.address().port()));
-    let _browser = Peer(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("chromium"));
+    let _browser = ServerProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("chromium"));
     let begun = Instant::now();
-    let told = eventually(LIMIT, "the browser's word", || {
+    let told = eventually(PROGRAM_TIMEOUT, "the browser's word", || {
         pages.requests().iter().find_map(|request| Some(request.target().strip_prefix("/done/")?.to_owned()))
     });
     assert_eq!(told, ".1006/5-100000.4000", "after {:?}", begun.elapsed());
@@ -388,7 +388,7 @@ fn frames_that_no_library_sends_are_refused_and_no_request_comes_of_them() {
     let backend = Backend::start(|request| Answer::new(200, &[], &request.body));
     let rules = r#"authorization: {rules: [{deny: 'request.path.startsWith("/denied")'}]}"#;
     let gateway = gateway("", rules, backend.address(), "");
-    let said = text(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));
+    let said = run_ok(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));
     assert_eq!(said, "ok\n");
     for seen in backend.requests().iter().filter(|request| request.complete) {
         let target = seen.target();

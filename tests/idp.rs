@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use portcullis::config::Source;
-use portcullis::import::{Dialect, Options, import};
+use portcullis::import::{Dialect, ImportOptions, import_manifests};
 use support::{Backend, InProcess, RawClient, TempDir, eventually};
 
 const START: Duration = Duration::from_secs(30);
@@ -267,11 +267,11 @@ spec:
     );
     let mapped = services.iter().map(|(service, port)| format!("{service}=127.0.0.1:{port}").parse().unwrap());
     let own = format!("httpbin/httpbin={}", backend.address()).parse().unwrap();
-    let options = Options { map: mapped.chain([own]).collect(), ..Options::default() };
-    let imported = import(Dialect::Agentgateway, &[Source::new("in.yaml", manifests)], &options).unwrap();
+    let options = ImportOptions { map: mapped.chain([own]).collect(), ..ImportOptions::default() };
+    let imported = import_manifests(Dialect::Agentgateway, &[Source::new("in.yaml", manifests)], &options).unwrap();
     let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
     let config = imported.config.unwrap_or_else(|| panic!("{report}"));
-    InProcess::start(&config.yaml().replace("- port: 80\n", "- port: 0\n"))
+    InProcess::start(&config.to_yaml().replace("- port: 80\n", "- port: 0\n"))
 }
 
 /// The page's walk-through: 401 with its 45 bytes, then 200; several providers; keys inline; the laxer modes.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::config::Source;
-use portcullis::import::{Dialect, Options, import};
+use portcullis::import::{Dialect, ImportOptions, import_manifests};
 use serde_json::json;
 use support::mint::{self, Alg, FAR, Key};
 use support::{Answer, Backend, InProcess, PATIENCE, PORTCULLIS, TempDir, eventually};
@@ -27,18 +27,18 @@ use support::{Answer, Backend, InProcess, PATIENCE, PORTCULLIS, TempDir, eventua
 /// Imports manifests, and serves what comes of them.
 #[track_caller]
 fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir: Option<&TempDir>) -> InProcess {
-    let options = Options {
+    let options = ImportOptions {
         map: map.iter().map(|(service, address)| format!("{service}={address}").parse().unwrap()).collect(),
         out_dir: out_dir.map(|folder| folder.path().display().to_string()),
-        ..Options::default()
+        ..ImportOptions::default()
     };
-    let imported = import(dialect, &[Source::new("in.yaml", manifests.to_owned())], &options).unwrap();
+    let imported = import_manifests(dialect, &[Source::new("in.yaml", manifests.to_owned())], &options).unwrap();
     let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
     let config = imported.config.unwrap_or_else(|| panic!("{report}"));
     for (path, content) in &config.files {
         std::fs::write(path, content).unwrap();
     }
-    InProcess::start(&config.yaml().replace("- port: 8080\n", "- port: 0\n").replace("- port: 80\n", "- port: 0\n"))
+    InProcess::start(&config.to_yaml().replace("- port: 8080\n", "- port: 0\n").replace("- port: 80\n", "- port: 0\n"))
 }
 
 /// A server that has keys, at any path.
@@ -53,13 +53,13 @@ fn bearer(token: &str) -> String {
 
 /// Asks until the keys are there, and gives status and body.
 #[track_caller]
-fn ask(gateway: &InProcess, path: &str, token: Option<&str>) -> (u16, String) {
+fn request_until_keys_loaded(gateway: &InProcess, path: &str, token: Option<&str>) -> (u16, String) {
     let header = token.map(bearer);
     let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
     eventually(PATIENCE, "the keys are there", || {
-        let answer = gateway.client().get(path, &headers);
-        let waiting = answer.status() == 503 || answer.text() == "Jwks remote fetch is failed";
-        (!waiting).then(|| (answer.status(), answer.text().to_owned()))
+        let response = gateway.client().get(path, &headers);
+        let keys_pending = response.status() == 503 || response.text() == "Jwks remote fetch is failed";
+        (!keys_pending).then(|| (response.status(), response.text().to_owned()))
     })
 }
 
@@ -80,17 +80,17 @@ fn the_istio_page() {
                          [\"testing@secure.istio.io/testing@secure.istio.io\"]\n";
     let map = [("default/frontend", backend.address())];
     let first = serve(Dialect::Istio, &authentication, &map, None);
-    assert_eq!(ask(&first, "/", None), (200, "Hello World! /".to_owned()), "a check of tokens alone needs none");
+    assert_eq!(request_until_keys_loaded(&first, "/", None), (200, "Hello World! /".to_owned()), "a check of tokens alone needs none");
     let gateway = serve(Dialect::Istio, &format!("{authentication}{authorization}"), &map, None);
     let name = "testing@secure.istio.io";
     // no audience; a life until 2118
     let good = key.token(&json!({"iss": name, "sub": name, "exp": 4_685_989_700_i64, "iat": 1_532_389_700}));
-    let foreign = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR}));
+    let wrong_issuer = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR}));
     let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR}));
-    assert_eq!(ask(&gateway, "/", None), (403, "RBAC: access denied".to_owned()));
-    assert_eq!(ask(&gateway, "/", Some(&foreign)), (401, "Jwt issuer is not configured".to_owned()));
-    assert_eq!(ask(&gateway, "/", Some(&other)), (403, "RBAC: access denied".to_owned()));
-    assert_eq!(ask(&gateway, "/", Some(&good)), (200, "Hello World! /".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/", None), (403, "RBAC: access denied".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&wrong_issuer)), (401, "Jwt issuer is not configured".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&other)), (403, "RBAC: access denied".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&good)), (200, "Hello World! /".to_owned()));
     let seen = backend.requests();
     assert!(seen.iter().all(|request| request.header("authorization").is_none()), "no `forwardOriginalToken`");
     // a preflight passes the check of tokens, whatever it carries; without an Origin it is no preflight
@@ -159,13 +159,13 @@ fn the_envoy_gateway_page_over_http() {
     let gateway = serve(Dialect::EnvoyGateway, &manifests, &[("default/backend", backend.address())], None);
     // neither kid, nor exp, nor iss
     let token = key.token(&json!({"sub": "1234567890", "name": "John Doe", "admin": true, "iat": 1_516_239_022}));
-    assert_eq!(ask(&gateway, "/foo", None), (401, "Jwt is missing".to_owned()));
-    assert_eq!(ask(&gateway, "/foo", Some(&token)).0, 200);
-    assert_eq!(ask(&gateway, "/bar", None).0, 200);
+    assert_eq!(request_until_keys_loaded(&gateway, "/foo", None), (401, "Jwt is missing".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/foo", Some(&token)).0, 200);
+    assert_eq!(request_until_keys_loaded(&gateway, "/bar", None).0, 200);
     let seen = backend.requests();
     assert_eq!(seen[0].header("authorization"), Some(&*bearer(&token)), "the token is passed on");
     let forged = Key::without_kid(Alg::Rs256).token(&json!({"sub": "x"}));
-    assert_eq!(ask(&gateway, "/foo", Some(&forged)), (401, "Jwt verification fails".to_owned()));
+    assert_eq!(request_until_keys_loaded(&gateway, "/foo", Some(&forged)), (401, "Jwt verification fails".to_owned()));
 }
 
 /// Every failure of a token in Envoy's words and with Envoy's status, over HTTP and over gRPC.
@@ -217,18 +217,18 @@ fn refusals_have_envoys_words() {
         (Key::new(Alg::Es256, "k").token(&json!({"iss": "i", "aud": "a"})), 401, mismatch),
         (with(json!({"sub": "y"})), 403, "RBAC: access denied"),
     ];
-    ask(&gateway, "/foo", Some(&with(json!({}))));
+    request_until_keys_loaded(&gateway, "/foo", Some(&with(json!({}))));
     for (token, status, words) in cases {
         let token = Some(token.as_str()).filter(|token| !token.is_empty());
-        assert_eq!(ask(&gateway, "/foo", token), (status, words.to_owned()), "{token:?}");
+        assert_eq!(request_until_keys_loaded(&gateway, "/foo", token), (status, words.to_owned()), "{token:?}");
         let (headers, body, _) = eventually(PATIENCE, "the keys are there", || {
             Some(call(gateway.address(), token))
                 .filter(|(headers, ..)| headers["grpc-message"] != "Jwks remote fetch is failed")
         });
         let grpc = if status == 403 { "7" } else { "16" };
         assert_eq!((headers["grpc-status"].to_str().unwrap(), body.len()), (grpc, 0), "{words}");
-        let told = headers["grpc-message"].to_str().unwrap().replace("%20", " ");
-        assert_eq!(told, words);
+        let message = headers["grpc-message"].to_str().unwrap().replace("%20", " ");
+        assert_eq!(message, words);
     }
 }
 
@@ -312,7 +312,7 @@ fn the_envoy_gateway_page_over_grpc() {
 struct SelfSigned {
     address: SocketAddr,
     ca: String,
-    asked: Arc<AtomicUsize>,
+    request_count: Arc<AtomicUsize>,
 }
 
 fn self_signed(keys: String) -> SelfSigned {
@@ -330,8 +330,8 @@ fn self_signed(keys: String) -> SelfSigned {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let request_count = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&request_count);
     std::thread::spawn(move || {
         runtime().block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -358,7 +358,7 @@ fn self_signed(keys: String) -> SelfSigned {
             }
         });
     });
-    SelfSigned { address, ca: certificate.pem(), asked }
+    SelfSigned { address, ca: certificate.pem(), request_count }
 }
 
 #[test]
@@ -385,9 +385,9 @@ fn the_envoy_gateway_page_with_a_self_signed_key_server() {
     let (backend, folder) = (Backend::ok(), TempDir::new());
     let gateway = serve(Dialect::EnvoyGateway, &manifests, &[("default/backend", backend.address())], Some(&folder));
     let token = key.token(&json!({"sub": "x"}));
-    assert_eq!(ask(&gateway, "/foo", None).0, 401);
-    assert_eq!(ask(&gateway, "/foo", Some(&token)).0, 200);
-    assert!(server.asked.load(Ordering::SeqCst) >= 3, "two failures, then the keys");
+    assert_eq!(request_until_keys_loaded(&gateway, "/foo", None).0, 401);
+    assert_eq!(request_until_keys_loaded(&gateway, "/foo", Some(&token)).0, 200);
+    assert!(server.request_count.load(Ordering::SeqCst) >= 3, "two failures, then the keys");
 }
 
 /// The policy of agentgateway's page for the whole gateway, with these fields in `jwtAuthentication`.
@@ -409,26 +409,26 @@ fn the_agentgateway_page() {
     let (keycloak, second) = (Key::new(Alg::Rs256, "a"), Key::new(Alg::Es256, "b"));
     let (keys, backend) = (key_server(&keycloak), Backend::ok());
     let map = [("keycloak/keycloak", keys.address()), ("gw/httpbin", backend.address())];
-    let remote = "jwks: {remote: {jwksPath: /realms/master/protocol/openid-connect/certs, cacheDuration: 5m, backendRef: \
+    let remote_jwks = "jwks: {remote: {jwksPath: /realms/master/protocol/openid-connect/certs, cacheDuration: 5m, backendRef: \
                   {group: '', kind: Service, name: keycloak, namespace: keycloak, port: 8080}}}";
-    let one = format!("providers: [{{issuer: '{issuer}', {remote}}}]");
+    let single_provider = format!("providers: [{{issuer: '{issuer}', {remote_jwks}}}]");
     let good = keycloak.token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
     let bad = Key::new(Alg::Rs256, "a").token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
     let missing = "authentication failure: no bearer token found";
-    for (mode, none, wrong) in
+    for (mode, status_without_token, status_with_bad_token) in
         [("mode: Strict,", 401, 401), ("", 401, 401), ("mode: Optional,", 200, 401), ("mode: Permissive,", 200, 200)]
     {
-        let gateway = serve(Dialect::Agentgateway, &agentgateway(&format!("{{{mode} {one}}}")), &map, None);
-        let answer = ask(&gateway, "/headers", None);
-        assert_eq!(answer.0, none, "{mode}");
-        assert!(none == 200 || (answer.1 == missing && missing.len() == 45), "{answer:?}");
-        assert_eq!(ask(&gateway, "/headers", Some(&bad)).0, wrong, "{mode}");
-        assert_eq!(ask(&gateway, "/headers", Some(&good)).0, 200, "{mode}");
+        let gateway = serve(Dialect::Agentgateway, &agentgateway(&format!("{{{mode} {single_provider}}}")), &map, None);
+        let response = request_until_keys_loaded(&gateway, "/headers", None);
+        assert_eq!(response.0, status_without_token, "{mode}");
+        assert!(status_without_token == 200 || (response.1 == missing && missing.len() == 45), "{response:?}");
+        assert_eq!(request_until_keys_loaded(&gateway, "/headers", Some(&bad)).0, status_with_bad_token, "{mode}");
+        assert_eq!(request_until_keys_loaded(&gateway, "/headers", Some(&good)).0, 200, "{mode}");
     }
     // several providers, one of them inline; each has its own audience
     let inline = mint::jwks([&second]);
     let two = format!(
-        "{{providers: [{{issuer: '{issuer}', audiences: [my-application], {remote}}}, {{issuer: 'https://auth0.example.com/', \
+        "{{providers: [{{issuer: '{issuer}', audiences: [my-application], {remote_jwks}}}, {{issuer: 'https://auth0.example.com/', \
          audiences: [my-other-application], jwks: {{inline: '{inline}'}}}}]}}"
     );
     let gateway = serve(Dialect::Agentgateway, &agentgateway(&two), &map, None);
@@ -441,7 +441,7 @@ fn the_agentgateway_page() {
         (&keycloak, other, "my-other-application", 401),
     ] {
         let token = key.token(&json!({"iss": iss, "aud": aud, "exp": FAR}));
-        assert_eq!(ask(&gateway, "/", Some(&token)).0, status, "{iss} {aud}");
+        assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&token)).0, status, "{iss} {aud}");
     }
     let paths: Vec<String> = keys.requests().iter().map(|request| request.target().to_owned()).collect();
     assert!(

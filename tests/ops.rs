@@ -38,13 +38,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis::app::{Gateway, Options};
+use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config::{self, Source};
 use support::mint::{self, Alg, Key};
 use support::{Answer, Backend, Gate, Memory, Message, PATIENCE, RawClient, TempDir, eventually};
 
 /// A gateway over a config file, with its own endpoints.
-struct Ops {
+struct TestGateway {
     gateway: Option<Gateway>,
     log: Memory,
 }
@@ -60,19 +60,19 @@ fn yaml(backend: SocketAddr, more: &str) -> String {
     )
 }
 
-fn load(text: &str) -> Result<config::Loaded, String> {
+fn load(text: &str) -> Result<config::LoadedConfig, String> {
     let source = Source::new("test.yaml", text.to_owned());
     config::load(source.clone(), &|_| None)
         .map_err(|errors| errors.iter().map(|error| error.render(Some(&source))).collect())
 }
 
-impl Ops {
+impl TestGateway {
     #[track_caller]
     fn start(text: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let loaded = load(text).unwrap_or_else(|errors| panic!("{errors}"));
         let log = Memory::default();
-        let options = Options { access_log: Box::new(log.clone()) };
+        let options = GatewayOptions { access_log: Box::new(log.clone()) };
         let gateway = Gateway::start(loaded, options).unwrap_or_else(|errors| panic!("{errors:?}"));
         Self { gateway: Some(gateway), log }
     }
@@ -94,21 +94,21 @@ impl Ops {
     }
 
     fn metrics(&self) -> String {
-        let address = self.gateway().endpoints().stats[0];
+        let address = self.gateway().admin_addresses().stats[0];
         RawClient::connect(address).get("/metrics", &[]).text().to_owned()
     }
 
-    fn metric(&self, line: &str) -> bool {
+    fn has_metric(&self, line: &str) -> bool {
         self.metrics().lines().any(|found| found == line)
     }
 
-    fn ready(&self, path: &str) -> Message {
-        RawClient::connect(self.gateway().endpoints().readiness[0]).get(path, &[])
+    fn probe(&self, path: &str) -> Message {
+        RawClient::connect(self.gateway().admin_addresses().readiness[0]).get(path, &[])
     }
 
     /// The first `count` lines of the access log.
     #[track_caller]
-    fn lines(&self, count: usize) -> Vec<serde_json::Value> {
+    fn access_log(&self, count: usize) -> Vec<serde_json::Value> {
         eventually(PATIENCE, "access log lines", || {
             let text = self.log.text();
             let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -121,12 +121,12 @@ impl Ops {
     }
 
     #[track_caller]
-    fn await_generation(&self, generation: u64) {
+    fn wait_for_generation(&self, generation: u64) {
         eventually(PATIENCE, "the reload", || (self.generation() >= generation).then_some(()));
     }
 }
 
-impl Drop for Ops {
+impl Drop for TestGateway {
     fn drop(&mut self) {
         if let Some(gateway) = self.gateway.take() {
             gateway.shutdown();
@@ -135,14 +135,14 @@ impl Drop for Ops {
 }
 
 /// A backend whose answers say its name.
-fn named(name: &'static str) -> Backend {
+fn named_backend(name: &'static str) -> Backend {
     Backend::start(move |_| Answer::new(200, &[], name))
 }
 
 #[test]
 fn a_reload_takes_effect_for_open_connections_and_keeps_them() {
-    let (one, two) = (named("one"), named("two"));
-    let ops = Ops::start(&yaml(one.address(), ""));
+    let (one, two) = (named_backend("one"), named_backend("two"));
+    let ops = TestGateway::start(&yaml(one.address(), ""));
     let mut client = ops.client();
     assert_eq!(client.get("/", &[]).text(), "one");
     let changes = ops.gateway().replace(load(&yaml(two.address(), "")).unwrap()).unwrap();
@@ -150,8 +150,8 @@ fn a_reload_takes_effect_for_open_connections_and_keeps_them() {
     assert_eq!(client.get("/", &[]).text(), "two", "the same connection");
     let moved = yaml(two.address(), "").replace("binds:", "# a comment moves every line\nbinds:");
     assert_eq!(ops.gateway().replace(load(&moved).unwrap()).unwrap(), [""; 0], "no change in what it means");
-    assert!(ops.metric("portcullis_config_generation 3"));
-    assert!(ops.metric("portcullis_config_last_reload_successful 1"));
+    assert!(ops.has_metric("portcullis_config_generation 3"));
+    assert!(ops.has_metric("portcullis_config_last_reload_successful 1"));
 }
 
 #[test]
@@ -161,11 +161,11 @@ fn a_request_under_way_keeps_the_config_it_began_with() {
         let gate = gate.clone();
         move |_| Answer::head(200, &[("content-length", "3")]).wait(&gate).send("old")
     });
-    let ops = Ops::start(&yaml(slow.address(), ""));
+    let ops = TestGateway::start(&yaml(slow.address(), ""));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     slow.wait_for(1);
-    let new = named("new");
+    let new = named_backend("new");
     ops.gateway().replace(load(&yaml(new.address(), "")).unwrap()).unwrap();
     assert_eq!(ops.client().get("/", &[]).text(), "new");
     gate.open();
@@ -174,12 +174,12 @@ fn a_request_under_way_keeps_the_config_it_began_with() {
 
 #[test]
 fn fifty_bad_reloads_change_nothing() {
-    let backend = named("still here");
+    let backend = named_backend("still here");
     let folder = TempDir::new();
     let good = yaml(backend.address(), "");
     let file = folder.write("gw.yaml", &good);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ops = Ops::start(&good);
+    let ops = TestGateway::start(&good);
     let addresses = ops.gateway().addresses();
     let bad = [
         "binds: [".to_owned(),
@@ -213,22 +213,22 @@ fn fifty_bad_reloads_change_nothing() {
     ops.gateway().watch(&file).unwrap();
     std::fs::write(&file, &bad[3]).unwrap();
     let told = eventually(PATIENCE, "the refusal", || {
-        let told = ops.ready("/healthz/ready?verbose");
+        let told = ops.probe("/healthz/ready?verbose");
         told.text().contains("gw.yaml:").then_some(told)
     });
     assert_eq!(told.status(), 200, "it serves on");
     assert!(told.text().contains("last reload: refused"), "{}", told.text());
-    assert!(ops.metric("portcullis_config_last_reload_successful 0"));
+    assert!(ops.has_metric("portcullis_config_last_reload_successful 0"));
     assert_eq!(ops.client().get("/", &[]).text(), "still here");
     std::fs::write(&file, yaml(backend.address(), "    - name: more\n")).unwrap();
-    eventually(PATIENCE, "the good one", || ops.metric("portcullis_config_last_reload_successful 1").then_some(()));
+    eventually(PATIENCE, "the good one", || ops.has_metric("portcullis_config_last_reload_successful 1").then_some(()));
     assert_eq!(ops.generation(), 2);
 }
 
 #[test]
 fn reloads_under_load_lose_no_request() {
     let backend = Backend::ok();
-    let ops = Ops::start(&yaml(backend.address(), ""));
+    let ops = TestGateway::start(&yaml(backend.address(), ""));
     let address = ops.address();
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicUsize::new(0));
@@ -270,7 +270,7 @@ fn sockets_come_and_go_with_the_config() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let first = yaml(slow.address(), "");
     let second = yaml(backend.address(), "").replace("port: 0", &format!("port: {free}"));
-    let ops = Ops::start(&first);
+    let ops = TestGateway::start(&first);
     let old = ops.address();
     let mut in_flight = ops.client();
     in_flight.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -294,7 +294,7 @@ fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
     let wide = yaml(backend.address(), "")
         .replace("port: 0", &format!("port: {free}"))
         .replace("address: 127.0.0.1", "address: 0.0.0.0");
-    let ops = Ops::start(&wide);
+    let ops = TestGateway::start(&wide);
     let narrow = wide.replace("address: 0.0.0.0", "address: 127.0.0.1");
     ops.gateway().replace(load(&narrow).unwrap()).unwrap();
     assert_eq!(ops.gateway().addresses(), [SocketAddr::from(([127, 0, 0, 1], free))]);
@@ -313,7 +313,7 @@ fn what_a_reload_weakens_is_said() {
     let strict =
         "{jwtAuth: {mode: strict, issuer: a, jwks: {inline: JWKS}}, authorization: {rules: ['jwt.sub == \"a\"']}}";
     let optional = strict.replace("strict", "optional");
-    let ops = Ops::start(&yaml(backend.address(), ""));
+    let ops = TestGateway::start(&yaml(backend.address(), ""));
     for (policies, told) in [
         (strict, &["strengthened, open before and strict now", "strengthened, rules are enforced now"][..]),
         (&optional, &["weakened, strict before and optional now"]),
@@ -367,7 +367,7 @@ fn what_a_reload_changes_of_listeners_and_keys_is_said() {
         let text = yaml("127.0.0.1:1".parse().unwrap(), &jwt).replace("  - routes:", &format!("  - {listener}routes:"));
         load(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     };
-    let ops = Ops::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
+    let ops = TestGateway::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
     ops.gateway().replace(with("")).unwrap();
     let tls = "protocol: HTTPS\n    tls: {cert: CERT, key: KEY}\n    ";
     let told = |listener: &str| ops.gateway().replace(with(listener)).unwrap();
@@ -404,7 +404,7 @@ fn what_a_reload_changes_of_listeners_and_keys_is_said() {
 /// How files are changed by editors, by Kubernetes, and by `echo >`.
 #[test]
 fn every_way_of_changing_a_file_is_noticed() {
-    let (one, two) = (named("one"), named("two"));
+    let (one, two) = (named_backend("one"), named_backend("two"));
     let folder = TempDir::new();
     let (text, other) = (yaml(one.address(), ""), yaml(two.address(), ""));
     let at = |name: &str| folder.path().join(name);
@@ -415,43 +415,43 @@ fn every_way_of_changing_a_file_is_noticed() {
     }
     symlink("..v1", at("..data")).unwrap();
     symlink("..data/gw.yaml", at("gw.yaml")).unwrap();
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     ops.gateway().watch(&at("gw.yaml")).unwrap();
     symlink("..v2", at("..data_tmp")).unwrap();
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-    ops.await_generation(2);
+    ops.wait_for_generation(2);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
     // an editor: a new file renamed over the old
     std::fs::write(at("new"), &text).unwrap();
     std::fs::rename(at("new"), at("gw.yaml")).unwrap();
-    ops.await_generation(3);
+    ops.wait_for_generation(3);
     assert_eq!(ops.client().get("/", &[]).text(), "one");
     // in place
     std::fs::write(at("gw.yaml"), &other).unwrap();
-    ops.await_generation(4);
+    ops.wait_for_generation(4);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
     // the same contents again are no change; a reload that is asked for is made all the same
     std::fs::write(at("gw.yaml"), &other).unwrap();
     ops.gateway().reload();
-    ops.await_generation(5);
-    assert_eq!(ops.gateway().control().reloads(), 4);
+    ops.wait_for_generation(5);
+    assert_eq!(ops.gateway().state().reload_count(), 4);
 }
 
 /// A file that is mounted from elsewhere is written there, and its folder here tells nothing of it.
 #[test]
 fn a_change_without_an_event_is_noticed_too() {
-    let (one, two) = (named("one"), named("two"));
+    let (one, two) = (named_backend("one"), named_backend("two"));
     let (folder, elsewhere) = (TempDir::new(), TempDir::new());
     let text = yaml(one.address(), "");
     let file = elsewhere.write("gw.yaml", &text);
     std::fs::hard_link(&file, folder.path().join("gw.yaml")).unwrap();
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     ops.gateway().watch(&folder.path().join("gw.yaml")).unwrap();
     // the look that is taken at the start is over
     ops.gateway().reload();
-    ops.await_generation(2);
+    ops.wait_for_generation(2);
     std::fs::write(&file, yaml(two.address(), "")).unwrap();
-    ops.await_generation(3);
+    ops.wait_for_generation(3);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
 }
 
@@ -467,7 +467,7 @@ fn a_key_file_is_watched_and_may_appear_later() {
     );
     let text = yaml(backend.address(), &policies);
     let file = folder.write("gw.yaml", &text);
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     ops.gateway().watch(&file).unwrap();
     let status = |key: &Key| {
         let bearer = format!("Bearer {}", key.token(&mint::claims()));
@@ -475,13 +475,13 @@ fn a_key_file_is_watched_and_may_appear_later() {
     };
     assert_eq!((status(&old), status(&new)), (200, 401));
     std::fs::write(&keys, mint::jwks([&new])).unwrap();
-    ops.await_generation(2);
+    ops.wait_for_generation(2);
     assert_eq!((status(&old), status(&new)), (401, 200), "also what was in the cache");
     std::fs::remove_file(&keys).unwrap();
-    eventually(PATIENCE, "the refusal", || ops.metric("portcullis_config_last_reload_successful 0").then_some(()));
+    eventually(PATIENCE, "the refusal", || ops.has_metric("portcullis_config_last_reload_successful 0").then_some(()));
     assert_eq!(status(&new), 200);
     std::fs::write(&keys, mint::jwks([&old])).unwrap();
-    ops.await_generation(3);
+    ops.wait_for_generation(3);
     assert_eq!(status(&old), 200);
 }
 
@@ -489,11 +489,11 @@ fn a_key_file_is_watched_and_may_appear_later() {
 fn a_remembered_token_shows_in_the_metrics_at_once() {
     let (key, backend) = (Key::new(Alg::Es256, "k"), Backend::ok());
     let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}", mint::jwks([&key]));
-    let ops = Ops::start(&yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n")));
-    assert!(ops.metric("portcullis_jwt_cache_entries 0"));
+    let ops = TestGateway::start(&yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n")));
+    assert!(ops.has_metric("portcullis_jwt_cache_entries 0"));
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     assert_eq!(ops.client().get("/", &[("authorization", &bearer)]).status(), 200);
-    assert!(ops.metric("portcullis_jwt_cache_entries 1"));
+    assert!(ops.has_metric("portcullis_jwt_cache_entries 1"));
 }
 
 #[test]
@@ -513,7 +513,7 @@ fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
         keys.display()
     );
     let text = yaml(backend.address(), &policy);
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let metrics = ops.metrics();
     for line in [
         r#"portcullis_jwks_keys{provider="idp"} 1"#,
@@ -547,9 +547,9 @@ fn a_drain_lets_what_is_in_flight_finish() {
             _ => Answer::ok(),
         }
     });
-    let mut ops = Ops::start(&yaml(backend.address(), ""));
+    let mut ops = TestGateway::start(&yaml(backend.address(), ""));
     let address = ops.address();
-    let readiness = ops.gateway().endpoints().readiness[0];
+    let readiness = ops.gateway().admin_addresses().readiness[0];
     let mut clients: Vec<_> = (0..50).map(|_| ops.client()).collect();
     let mut idle = ops.client();
     assert_eq!(idle.get("/", &[]).status(), 200);
@@ -559,9 +559,9 @@ fn a_drain_lets_what_is_in_flight_finish() {
     }
     backend.wait_for(51);
     let gateway = ops.gateway.take().unwrap();
-    let control = Arc::clone(gateway.control());
+    let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     assert_eq!(RawClient::connect(readiness).get("/healthz/ready", &[]).status(), 503);
     assert_eq!(RawClient::connect(readiness).get("/healthz/live", &[]).status(), 200);
     assert!(idle.is_closed(), "idle connections end at once");
@@ -582,7 +582,7 @@ fn a_drain_lets_what_is_in_flight_finish() {
 #[test]
 fn what_does_not_finish_is_cut_off() {
     let backend = Backend::start(|_| Answer::head(200, &[("content-length", "4")]).stall());
-    let mut ops = Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 300ms"));
+    let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 300ms"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     backend.wait_for(1);
@@ -597,16 +597,16 @@ fn what_does_not_finish_is_cut_off() {
 fn tunnels_are_held_until_the_time_is_up() {
     let head = [("connection", "upgrade"), ("upgrade", "websocket")];
     let backend = Backend::start_on_head(move |_| Answer::head(101, &head).echo());
-    let mut ops = Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1s"));
+    let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1s"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(client.response_head().status(), 101);
     client.send("before");
     assert_eq!(client.bytes(6), b"before");
     let gateway = ops.gateway.take().unwrap();
-    let control = Arc::clone(gateway.control());
+    let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     client.send("during");
     assert_eq!(client.bytes(6), b"during");
     assert!(!ending.join().unwrap());
@@ -617,12 +617,12 @@ fn tunnels_are_held_until_the_time_is_up() {
 fn drain_delay_goes_on_accepting() {
     let backend = Backend::ok();
     let mut ops =
-        Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"));
+        TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"));
     let address = ops.address();
     let gateway = ops.gateway.take().unwrap();
-    let control = Arc::clone(gateway.control());
+    let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     assert_eq!(RawClient::connect(address).get("/", &[]).status(), 200);
     assert!(ending.join().unwrap());
 }
@@ -636,19 +636,19 @@ fn probes_and_metrics_answer_while_every_worker_is_busy() {
     });
     // one connection is the limit, and it is taken
     let text = yaml(backend.address(), "").replace("workerThreads: 2", "workerThreads: 1, limits: {connections: 1}");
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     backend.wait_for(1);
     assert!(ops.client().is_closed(), "beyond the limit");
-    assert_eq!(ops.ready("/healthz/ready").text(), "ready\n");
-    assert!(ops.metric("portcullis_connections_active 1"));
+    assert_eq!(ops.probe("/healthz/ready").text(), "ready\n");
+    assert!(ops.has_metric("portcullis_connections_active 1"));
     assert!(ops.metrics().contains("portcullis_build_info{version="));
-    assert_eq!(ops.ready("/nothing").status(), 404);
+    assert_eq!(ops.probe("/nothing").status(), 404);
     gate.open();
     assert_eq!(client.response().status(), 200);
     eventually(PATIENCE, "the count", || {
-        ops.metric("portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1")
+        ops.has_metric("portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1")
             .then_some(())
     });
 }
@@ -670,18 +670,18 @@ fn a_stalled_log_sink_holds_up_nobody() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let released = Arc::new(AtomicBool::new(false));
     let backend = Backend::ok();
-    let options = Options { access_log: Box::new(Stalled(Arc::clone(&released))) };
+    let options = GatewayOptions { access_log: Box::new(Stalled(Arc::clone(&released))) };
     let gateway = Gateway::start(load(&yaml(backend.address(), "")).unwrap(), options).unwrap();
     let long = "x".repeat(30_000);
     let mut client = RawClient::connect(gateway.addresses()[0]);
     let mut asked = 0;
-    let dropped = |gateway: &Gateway| gateway.control().dropped_lines();
+    let dropped = |gateway: &Gateway| gateway.state().dropped_log_lines();
     while dropped(&gateway) == 0 && asked < 1000 {
         assert_eq!(client.get(&format!("/{long}"), &[]).status(), 200);
         asked += 1;
     }
     assert!(dropped(&gateway) > 0, "lines are lost, and counted");
-    let stats = gateway.endpoints().stats[0];
+    let stats = gateway.admin_addresses().stats[0];
     let metrics = RawClient::connect(stats).get("/metrics", &[]).text().to_owned();
     assert!(metrics.contains("portcullis_log_lines_dropped_total"));
     released.store(true, Ordering::Relaxed);
@@ -693,7 +693,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let text = yaml("127.0.0.1:1".parse().unwrap(), "").replacen("127.0.0.1:0", &address, 1);
-    let options = Options { access_log: Box::new(Memory::default()) };
+    let options = GatewayOptions { access_log: Box::new(Memory::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
     assert_eq!(errors[0].code, config::Code::Address);
@@ -711,8 +711,8 @@ fn the_admin_page_shows_what_runs_and_explains_a_request() {
          {{name: '<b>', issuer: other, algorithms: [HS256], jwks: {{inline: '{hidden}'}}}}]}}, \
          authorization: {{rules: [{{name: only-alice, allow: 'jwt.sub == \"alice\"'}}]}}}}\n"
     );
-    let ops = Ops::start(&yaml(backend.address(), &policies));
-    let admin = ops.gateway().endpoints().admin[0];
+    let ops = TestGateway::start(&yaml(backend.address(), &policies));
+    let admin = ops.gateway().admin_addresses().admin[0];
     let ask = |request: String| RawClient::connect(admin).send(request).response();
     let get = |path: &str| RawClient::connect(admin).get(path, &[]);
     let post = |path: &str, kind: &str, body: &str, more: &str| {
@@ -756,12 +756,12 @@ fn the_admin_page_shows_what_runs_and_explains_a_request() {
 #[test]
 fn a_trace_goes_through() {
     let backend = Backend::ok();
-    let ops = Ops::start(&yaml(backend.address(), ""));
+    let ops = TestGateway::start(&yaml(backend.address(), ""));
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-00");
     ops.client().get("/", &[("traceparent", &parent), ("tracestate", "a=b")]);
     ops.client().get("/", &[]);
-    let (requests, lines) = (backend.wait_for(2), ops.lines(2));
+    let (requests, lines) = (backend.wait_for(2), ops.access_log(2));
     for request in &requests {
         let sent: Vec<_> = request.header("traceparent").unwrap().split('-').collect();
         let line = lines.iter().find(|line| line["span.id"] == sent[2]).expect("its line");
@@ -787,13 +787,13 @@ fn the_access_log_carries_fields_and_claims_but_no_credentials() {
         mint::jwks([&key])
     );
     let text = yaml(backend.address(), &policies).replace(PROCESS, &process);
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let token = key.token(&mint::claims_with(serde_json::json!({"realm": {"a\"b": ["x", 1]}})));
     let bearer = format!("Bearer {token}");
     let more = [("authorization", bearer.as_str()), ("user-agent", "curl/1 \"x\""), ("cookie", "session=s3cr3t")];
     assert_eq!(ops.client().get("/a?x=1", &more).status(), 200);
     assert_eq!(ops.client().get(&format!("/b?t={token}"), &[]).status(), 200);
-    let mut lines = ops.lines(2);
+    let mut lines = ops.access_log(2);
     lines.sort_by_key(|line| line["path"].to_string());
     assert_eq!(lines[0]["agent"], "curl/1 \"x\"");
     assert_eq!((&lines[0]["n"], &lines[0]["jwt.sub"]), (&2.into(), &"alice".into()));
@@ -813,7 +813,7 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
     use std::process::{Command, Stdio};
     let key = Key::new(Alg::Es256, "k1");
     let hmac = Key::new(Alg::Hs256, "h1");
-    let (one, two) = (named("one"), named("two"));
+    let (one, two) = (named_backend("one"), named_backend("two"));
     let folder = TempDir::new();
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (http, readiness) = (free(), free());
@@ -971,14 +971,14 @@ fn the_kubernetes_manifests_fit_the_binary() {
     assert_eq!(arguments[0], "-f");
     assert_eq!(arguments[1], format!("{mount}/config.yaml"));
     // the probes' paths exist
-    let ops = Ops::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
+    let ops = TestGateway::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let get = &container[probe]["httpGet"];
         assert_eq!(get["port"], "readiness");
-        assert_eq!(ops.ready(get["path"].as_str().unwrap()).status(), 200, "{probe}");
+        assert_eq!(ops.probe(get["path"].as_str().unwrap()).status(), 200, "{probe}");
     }
     let scrape = pod["metadata"]["annotations"]["prometheus.io/path"].as_str().unwrap();
-    assert_eq!(RawClient::connect(ops.gateway().endpoints().stats[0]).get(scrape, &[]).status(), 200);
+    assert_eq!(RawClient::connect(ops.gateway().admin_addresses().stats[0]).get(scrape, &[]).status(), 200);
     // everything selects the same pods
     let labels = &pod["metadata"]["labels"];
     assert_eq!(&yaml_value("kubernetes/service.yaml")["spec"]["selector"], labels);
@@ -1001,7 +1001,7 @@ fn the_kubernetes_manifests_fit_the_binary() {
 fn dashboard_and_alerts_use_only_metrics_that_exist() {
     use portcullis::telemetry::metrics::Family;
     let backend = Backend::ok();
-    let ops = Ops::start(&yaml(
+    let ops = TestGateway::start(&yaml(
         backend.address(),
         "      policies: {jwtAuth: {issuer: agentgateway.dev, jwks: {url: 'http://127.0.0.1:1/'}}}\n",
     ));

@@ -38,7 +38,7 @@ fn bearer(token: &str) -> String {
 }
 
 #[track_caller]
-fn refused(response: &Message, status: u16, body: &str, challenge: Option<&str>) {
+fn assert_rejected(response: &Message, status: u16, body: &str, challenge: Option<&str>) {
     assert_eq!(response.status(), status, "{response:?}");
     assert_eq!(response.text(), body);
     assert_eq!(response.header("www-authenticate"), challenge);
@@ -62,9 +62,9 @@ fn the_three_modes_treat_no_token_a_bad_one_and_a_good_one_as_the_contract_says(
     }
     let seen = backend.requests();
     assert_eq!(seen.len(), 12 - 4, "what was refused never reached the backend");
-    let kept: Vec<_> = seen.iter().filter_map(|request| request.header("authorization")).collect();
+    let forwarded: Vec<_> = seen.iter().filter_map(|request| request.header("authorization")).collect();
     assert_eq!(
-        kept,
+        forwarded,
         ["Basic dTpw", "Basic dTpw"],
         "bearer credentials are removed, also bad ones; others are not ours"
     );
@@ -89,29 +89,29 @@ fn a_refusal_says_what_the_contract_says() {
     let backend = Backend::ok();
     let (gateway, key) = gateway(&format!("{STRICT}, authorization: {{rules: ['jwt.sub == \"alice\"']}}"), &backend);
     let mut client = gateway.client();
-    refused(
+    assert_rejected(
         &client.get("/", &[]),
         401,
         "authentication failure: no bearer token found",
         Some(r#"Bearer realm="portcullis""#),
     );
     let expired = bearer(&key.token(&mint::claims_with(json!({"exp": 1}))));
-    refused(
+    assert_rejected(
         &client.get("/", &[("authorization", &expired)]),
         401,
         "authentication failure: the token has expired",
         Some(r#"Bearer realm="portcullis", error="invalid_token", error_description="expired""#),
     );
     let bob = bearer(&key.token(&mint::claims_with(json!({"sub": "bob"}))));
-    refused(
+    assert_rejected(
         &client.get("/", &[("authorization", &bob)]),
         403,
         "authorization failed",
         Some(r#"Bearer realm="portcullis", error="insufficient_scope", error_description="denied""#),
     );
-    let twice = client.get("/", &[("authorization", &bob), ("authorization", &expired)]);
-    refused(
-        &twice,
+    let two_tokens = client.get("/", &[("authorization", &bob), ("authorization", &expired)]);
+    assert_rejected(
+        &two_tokens,
         400,
         "authentication failure: more than one token was sent",
         Some(r#"Bearer realm="portcullis", error="invalid_request", error_description="multiple_tokens""#),
@@ -149,9 +149,9 @@ fn one_line_tells_which_rule_from_where_decided() {
         assert_eq!(client.get("/x?secret=1", &[("authorization", &bearer(&token))]).status(), status, "{claims}");
     }
     let lines = gateway.lines(4);
-    let told: Vec<_> =
+    let rules: Vec<_> =
         lines.iter().map(|line| (line["rule"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
-    assert_eq!(told, [("staff", 200), ("no-banned", 403), ("none", 403), ("none", 403)]);
+    assert_eq!(rules, [("staff", 200), ("no-banned", 403), ("none", 403), ("none", 403)]);
     for line in &lines {
         assert!(line["rule.origin"].as_str().unwrap().starts_with("test.yaml:"), "{line}");
         assert_eq!(line["rule.level"], "route");
@@ -308,11 +308,11 @@ fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
 #[test]
 fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
     let gate = Gate::new();
-    let hold = gate.clone();
+    let backend_gate = gate.clone();
     let backend = Backend::start(move |request| match request.target() {
         "/close" => Answer::close(),
         "/junk" => Answer::raw("nonsense\r\n\r\n"),
-        "/slow" => Answer::default().wait(&hold),
+        "/slow" => Answer::default().wait(&backend_gate),
         _ => Answer::ok(),
     });
     let nobody = support::nobody();
@@ -363,11 +363,11 @@ fn a_body_that_breaks_off_is_never_a_clean_short_one() {
 #[test]
 fn bodies_stream_both_ways() {
     let gate = Gate::new();
-    let hold = gate.clone();
+    let backend_gate = gate.clone();
     let backend = Backend::start(move |_| {
         Answer::head(200, &[("transfer-encoding", "chunked"), ("content-type", "text/event-stream")])
             .chunk("first")
-            .wait(&hold)
+            .wait(&backend_gate)
             .chunk("second")
             .send("0\r\n\r\n")
     });
@@ -459,8 +459,8 @@ routes: [{{gateways: default, name: r, policies: {{{rule}}}, backends: [{{host: 
 #[test]
 fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
     let gate = Gate::new();
-    let hold = gate.clone();
-    let backend = Backend::start(move |_| Answer::default().wait(&hold));
+    let backend_gate = gate.clone();
+    let backend = Backend::start(move |_| Answer::default().wait(&backend_gate));
     let (gateway, _) = gateway("", &backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -475,9 +475,9 @@ fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
 #[test]
 fn draining_lets_requests_in_flight_finish() {
     let gate = Gate::new();
-    let hold = gate.clone();
+    let backend_gate = gate.clone();
     let backend =
-        Backend::start(move |_| Answer::default().wait(&hold).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
+        Backend::start(move |_| Answer::default().wait(&backend_gate).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
     let (gateway, _) = gateway("", &backend);
     let address = gateway.address();
     let mut client = gateway.client();
@@ -538,7 +538,7 @@ fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
     }
     let lines = gateway.lines(3);
     assert!(lines[..2].iter().all(|line| line["rule"] == "no-banned" && line["reason"] == "denied"), "{lines:?}");
-    let metrics = gateway.gateway().control().metrics.render(&[]);
+    let metrics = gateway.gateway().state().metrics.render(&[]);
     for (rule, decision) in [("no-banned", "error"), ("no-banned", "deny"), ("", "allow")] {
         let row = format!(
             r#"portcullis_authz_decisions_total{{route="api",rule="{rule}",decision="{decision}",mode="enforce"}} 1"#

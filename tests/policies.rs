@@ -30,13 +30,13 @@ fn gateway(routes: &str, backend: &Backend) -> (InProcess, Key) {
 }
 
 /// One route for everything, with these policies.
-fn with(policies: &str, backend: &Backend) -> (InProcess, Key) {
+fn gateway_with(policies: &str, backend: &Backend) -> (InProcess, Key) {
     gateway(&format!("[{{name: all, policies: {{{policies}}}, backends: [{{host: '@B'}}]}}]"), backend)
 }
 
 /// What is wrong with a config of one route with these policies.
 #[track_caller]
-fn fault(policies: &str) -> String {
+fn config_error(policies: &str) -> String {
     let yaml = format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{policies: {{{policies}}}, backends: [{{host: 'b:1'}}]}}]}}]}}]"
     );
@@ -44,10 +44,10 @@ fn fault(policies: &str) -> String {
 }
 
 /// An answer without anything in it.
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const OK_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A port on which nothing listens.
-fn dead_end() -> String {
+fn unreachable_address() -> String {
     support::nobody().to_string()
 }
 
@@ -63,7 +63,7 @@ const CORS: &str = "cors: {allowOrigins: ['https://app.test', 'https://*.more.te
 #[test]
 fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
     let backend = Backend::ok();
-    let (gateway, _) = with(&format!("$JWT, {CORS}"), &backend);
+    let (gateway, _) = gateway_with(&format!("$JWT, {CORS}"), &backend);
     let mut client = gateway.client();
     let ask = |client: &mut support::RawClient, origin: &str| {
         client
@@ -99,7 +99,7 @@ fn refusals_and_answers_carry_cors_headers_and_the_backends_own_are_replaced() {
         Answer::new(200, &[("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true")], "")
     });
     let (gateway, key) =
-        with(&format!("$JWT, {CORS}, authorization: {{rules: ['request.path != \"/no\"']}}"), &backend);
+        gateway_with(&format!("$JWT, {CORS}, authorization: {{rules: ['request.path != \"/no\"']}}"), &backend);
     let token = format!("Bearer {}", key.token(&mint::claims()));
     let mut client = gateway.client();
     for (path, token, status) in [("/", None, 401), ("/no", Some(&token), 403), ("/", Some(&token), 200)] {
@@ -148,7 +148,7 @@ fn cors_of_a_listener_holds_for_what_no_route_takes_and_a_preflight_finds_its_me
 #[test]
 fn headers_are_edited_on_requests_and_answers() {
     let backend = Backend::start(|_| Answer::new(200, &[("server", "old"), ("x-keep", "1")], "hi"));
-    let (gateway, _) = with(
+    let (gateway, _) = gateway_with(
         "requestHeaderModifier: {remove: [x-gone], set: {x-set: new}, add: {x-add: '2'}}, \
          responseHeaderModifier: {remove: [server], add: {x-keep: '2'}, set: {x-frame-options: DENY}}",
         &backend,
@@ -172,7 +172,7 @@ fn headers_that_frame_a_message_or_end_at_a_hop_are_refused_at_their_place() {
         ("transformations: {request: {set: {connection: '\"close\"'}}}", "connection"),
         ("directResponse: {status: 200, headers: {upgrade: x}}", "upgrade"),
     ] {
-        let fault = fault(policies);
+        let fault = config_error(policies);
         assert!(fault.contains(&format!("`{name}` can't be edited")), "{fault}");
         assert!(fault.contains("test.yaml:2:"), "{fault}");
     }
@@ -221,7 +221,7 @@ fn rewrites_that_make_no_sense_are_refused() {
         ("cors: {allowOrigins: ['*'], allowCredentials: true}", "allowCredentials"),
         ("localRateLimit: [{maxTokens: 1, fillInterval: 1s, key: jwt.sub +}]", "1"),
     ] {
-        let fault = fault(policies);
+        let fault = config_error(policies);
         assert!(fault.contains(why), "{policies}: {fault}");
     }
     let regex = "binds: [{port: 0, listeners: [{routes: [{matches: [{path: {regex: '/.*'}}], \
@@ -265,7 +265,7 @@ fn an_exchange_that_takes_too_long_ends() {
         "/head" => Answer::hang(),
         _ => Answer::head(200, &[("content-length", "5")]).send("ab").stall(),
     });
-    let (gateway, _) = with("timeout: {request: 300ms}", &slow);
+    let (gateway, _) = gateway_with("timeout: {request: 300ms}", &slow);
     let began = Instant::now();
     let answer = gateway.client().get("/head", &[]);
     assert_eq!((answer.status(), answer.text()), (504, "the backend did not answer in time"));
@@ -310,7 +310,7 @@ fn an_exchange_that_never_stops_to_move_ends_too() {
             answer.chunk("x").delay(Duration::from_millis(10))
         })
     });
-    let (gateway, _) = with("timeout: {request: 200ms}", &endless);
+    let (gateway, _) = gateway_with("timeout: {request: 200ms}", &endless);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     client.read_to_close();
@@ -327,7 +327,7 @@ fn a_request_is_tried_again_as_often_as_the_policy_says() {
         ("POST", 3, vec![Answer::close(), Answer::ok()], 502, 1),
     ] {
         let backend = Backend::answers(answers);
-        let (gateway, _) = with(&format!("retry: {{attempts: {attempts}, backoff: 1ms, codes: [503]}}"), &backend);
+        let (gateway, _) = gateway_with(&format!("retry: {{attempts: {attempts}, backoff: 1ms, codes: [503]}}"), &backend);
         let request = format!("{method} /x?q HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n");
         assert_eq!(gateway.client().send(request).response().status(), status, "{method} {attempts}");
         let seen = backend.wait_for(tries);
@@ -344,14 +344,14 @@ fn a_request_is_tried_again_as_often_as_the_policy_says() {
 #[test]
 fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
     let backend = Backend::answers([Answer::new(503, &[], "first"), Answer::ok()]);
-    let (gateway, _) = with("retry: {attempts: 3, codes: [503]}", &backend);
+    let (gateway, _) = gateway_with("retry: {attempts: 3, codes: [503]}", &backend);
     let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!(gateway.client().send(post).response().text(), "first");
 
     let backend = Backend::ok();
     let routes = format!(
         "[{{policies: {{retry: {{attempts: 3}}}}, backends: [{{host: '{}', weight: 1000}}, {{host: '@B', weight: 200}}]}}]",
-        dead_end()
+        unreachable_address()
     );
     let (gateway, _) = self::gateway(&routes, &backend);
     let mut good = 0;
@@ -367,10 +367,10 @@ fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
 
 #[test]
 fn tries_that_no_backend_has_seen_are_not_too_many() {
-    let backend = Backend::start(|_| Answer::default().delay(Duration::from_millis(50)).send(OK));
+    let backend = Backend::start(|_| Answer::default().delay(Duration::from_millis(50)).send(OK_RESPONSE));
     let routes = format!(
         "[{{policies: {{retry: {{attempts: 4}}}}, backends: [{{hosts: ['{}', '@B'], policies: {{balance: roundRobin}}}}]}}]",
-        dead_end()
+        unreachable_address()
     );
     let (gateway, _) = self::gateway(&routes, &backend);
     let mut clients: Vec<_> = (0..40).map(|_| gateway.client()).collect();
@@ -386,7 +386,7 @@ fn tries_that_no_backend_has_seen_are_not_too_many() {
 fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
     let backend = Backend::ok();
     let (gateway, key) =
-        with("$JWT, localRateLimit: [{maxTokens: 2, tokensPerFill: 1, fillInterval: 60s, key: jwt.sub}]", &backend);
+        gateway_with("$JWT, localRateLimit: [{maxTokens: 2, tokensPerFill: 1, fillInterval: 60s, key: jwt.sub}]", &backend);
     let token = |user: &str| format!("Bearer {}", key.token(&mint::claims_with(json!({ "sub": user }))));
     let (alice, bob) = (token("alice"), token("bob"));
     let ask = |token: &str| gateway.client().get("/", &[("authorization", token)]);
@@ -412,7 +412,7 @@ fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
 #[test]
 fn headers_are_made_by_expressions_and_fail_closed() {
     let backend = Backend::ok();
-    let (gateway, key) = with(
+    let (gateway, key) = gateway_with(
         "$JWT, transformations: {request: {set: {x-user: jwt.sub, x-tenant: jwt.tenant, x-path: 'request.path', \
          x-bad: '\"a\\nb\"'}, add: {x-more: '\"2\"', x-never: jwt.tenant}, remove: [x-gone]}, \
          response: {set: {x-seen: 'request.path + \" \" + string(response.status) + \" \" + jwt.sub'}}}",
@@ -459,7 +459,7 @@ fn the_most_specific_policy_of_a_kind_replaces_the_broader_ones() {
     assert_eq!((seen[1].header("x-a"), seen[1].header("x-b")), (Some("listener"), Some("listener")));
 }
 
-fn basic(pair: &str) -> String {
+fn basic_credential(pair: &str) -> String {
     use base64::Engine;
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
@@ -468,12 +468,12 @@ fn basic(pair: &str) -> String {
 fn names_and_passwords_are_asked_for_and_not_passed_on() {
     let backend = Backend::ok();
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let (gateway, _) = with(&format!("basicAuth: {{htpasswd: 'alice:{hash}', realm: staff}}"), &backend);
+    let (gateway, _) = gateway_with(&format!("basicAuth: {{htpasswd: 'alice:{hash}', realm: staff}}"), &backend);
     let mut client = gateway.client();
     for (credential, body) in [
         (None, "authentication failure: no user name and password found"),
-        (Some(basic("alice:wrong")), "authentication failure: the user name or password is wrong"),
-        (Some(basic("mallory:secret")), "authentication failure: the user name or password is wrong"),
+        (Some(basic_credential("alice:wrong")), "authentication failure: the user name or password is wrong"),
+        (Some(basic_credential("mallory:secret")), "authentication failure: the user name or password is wrong"),
     ] {
         let headers: Vec<_> = credential.iter().map(|value| ("authorization", value.as_str())).collect();
         let answer = client.get("/", &headers);
@@ -481,7 +481,7 @@ fn names_and_passwords_are_asked_for_and_not_passed_on() {
         assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"staff\", charset=\"UTF-8\""));
     }
     for _ in 0..2 {
-        assert_eq!(client.get("/", &[("authorization", &basic("alice:secret"))]).status(), 200);
+        assert_eq!(client.get("/", &[("authorization", &basic_credential("alice:secret"))]).status(), 200);
     }
     let seen = backend.wait_for(2);
     assert_eq!(seen.len(), 2);
@@ -491,14 +491,14 @@ fn names_and_passwords_are_asked_for_and_not_passed_on() {
         reasons[..3],
         [json!("missing_credentials"), json!("invalid_credentials"), json!("invalid_credentials")]
     );
-    let fault = fault("basicAuth: {htpasswd: 'alice:$apr1$x$y'}");
+    let fault = config_error("basicAuth: {htpasswd: 'alice:$apr1$x$y'}");
     assert!(fault.contains("test.yaml:2:") && fault.contains("htpasswd -B"), "{fault}");
 }
 
 #[test]
 fn an_api_key_and_a_token_must_both_be_good() {
     let backend = Backend::ok();
-    let (gateway, key) = with(
+    let (gateway, key) = gateway_with(
         "$JWT, apiKey: {keys: [{key: k1}], location: {header: {name: x-api-key}}}, \
          authorization: {rules: ['request.path != \"/no\"']}",
         &backend,
@@ -521,7 +521,7 @@ fn an_api_key_and_a_token_must_both_be_good() {
     let seen = &backend.wait_for(1)[0];
     assert_eq!((seen.header("authorization"), seen.header("x-api-key")), (None, None));
 
-    let (gateway, _) = with("apiKey: {keys: [{key: 'k 1'}], location: {queryParameter: {name: key}}}", &backend);
+    let (gateway, _) = gateway_with("apiKey: {keys: [{key: 'k 1'}], location: {queryParameter: {name: key}}}", &backend);
     assert_eq!(gateway.client().get("/p?a=1&key=k%201&b=2", &[]).status(), 200);
     assert_eq!(gateway.client().get("/p?key=k%201", &[]).status(), 200);
     let seen = backend.wait_for(3);
@@ -532,7 +532,7 @@ fn an_api_key_and_a_token_must_both_be_good() {
 fn rules_see_who_came_with_a_password_or_a_key() {
     let backend = Backend::ok();
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let (gateway, _) = with(
+    let (gateway, _) = gateway_with(
         &format!(
             "basicAuth: {{htpasswd: 'alice:{hash}', mode: optional}}, \
              apiKey: {{keys: [{{key: k1, metadata: {{team: a, groups: [x, y]}}}}, {{key: k2}}, \
@@ -545,7 +545,7 @@ fn rules_see_who_came_with_a_password_or_a_key() {
         ),
         &backend,
     );
-    let alice = basic("alice:secret");
+    let alice = basic_credential("alice:secret");
     let mut client = gateway.client();
     for (path, headers, status) in [
         ("/", &[("authorization", alice.as_str())][..], 200),
@@ -558,7 +558,7 @@ fn rules_see_who_came_with_a_password_or_a_key() {
         ("/nobody", &[], 200),
         ("/nobody", &[("x-api-key", "k2")], 403),
         ("/", &[], 403),
-        ("/", &[("authorization", basic("alice:wrong").as_str()), ("x-api-key", "k1")], 401),
+        ("/", &[("authorization", basic_credential("alice:wrong").as_str()), ("x-api-key", "k1")], 401),
     ] {
         let headers = [headers, &[("x-user", "mallory"), ("x-team", "mallory")]].concat();
         assert_eq!(client.get(path, &headers).status(), status, "{path} {headers:?}");
@@ -576,7 +576,7 @@ fn rules_see_who_came_with_a_password_or_a_key() {
         ("apiKey: {keys: [{keyHash: 'sha256:+1'}]}", "64 hexadecimal digits"),
         ("apiKey: {keys: [{keyHash: '$2b$x'}]}", "64 hexadecimal digits"),
     ] {
-        let fault = fault(policies);
+        let fault = config_error(policies);
         assert!(fault.contains(why) && fault.contains("test.yaml:2:"), "{fault}");
     }
 }
@@ -594,7 +594,7 @@ fn another_service_decides() {
          timeout: 5s}}, cors: {{allowOrigins: ['https://app.test']}}",
         service.address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     let post = |credential: &str| {
         gateway
             .client()
@@ -631,11 +631,11 @@ fn another_service_decides() {
 fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
     let backend = Backend::ok();
     for (mode, status) in [("deny", 403), ("allow", 200), ("{denyWithStatus: 503}", 503)] {
-        for host in [dead_end(), Backend::start(|_| Answer::hang()).address().to_string()] {
+        for host in [unreachable_address(), Backend::start(|_| Answer::hang()).address().to_string()] {
             let policy = format!(
                 "extAuthz: {{host: '{host}', protocol: {{http: {{includeResponseHeaders: [x-user]}}}}, failureMode: {mode}}}"
             );
-            let (gateway, _) = with(&policy, &backend);
+            let (gateway, _) = gateway_with(&policy, &backend);
             assert_eq!(gateway.client().get("/", &[("x-user", "mallory")]).status(), status, "{mode}");
         }
     }
@@ -665,7 +665,7 @@ fn a_refusal_stays_one_whatever_becomes_of_its_body() {
         let service = Backend::start(move |_| Answer::new(status, &[], body.clone()));
         let policy =
             format!("extAuthz: {{host: '{}', protocol: {{http: {{}}}}, failureMode: allow}}", service.address());
-        let (gateway, _) = with(&policy, &backend);
+        let (gateway, _) = gateway_with(&policy, &backend);
         assert_eq!(gateway.client().get("/", &[]).status(), expected);
     }
     assert_eq!(backend.requests().len(), 1);
@@ -679,9 +679,9 @@ fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
          urlRewrite: {{path: {{prefix: /new}}}}, requestHeaderModifier: {{set: {{x-a: '1'}}}}",
         mirror.address(),
         mirror.address(),
-        dead_end()
+        unreachable_address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     let mut client = gateway.client();
     let large = vec![b'x'; 100_000];
     for (framing, body) in [

@@ -30,6 +30,6 @@ mod tls;
 mod waits;
 
 /// An address that nobody listens on.
-fn nobody() -> std::net::SocketAddr {
+fn closed_port() -> std::net::SocketAddr {
     support::nobody()
 }

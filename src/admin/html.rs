@@ -24,7 +24,7 @@ impl<T: Display> Display for Escaped<T> {
 }
 
 /// A time that has passed, as people say it.
-pub(super) fn ago(passed: std::time::Duration) -> String {
+pub(super) fn humanize_duration(passed: std::time::Duration) -> String {
     let seconds = passed.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn times_are_short() {
         for (seconds, text) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")] {
-            assert_eq!(ago(Duration::from_secs(seconds)), text);
+            assert_eq!(humanize_duration(Duration::from_secs(seconds)), text);
         }
     }
 }

@@ -12,9 +12,9 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{Answer, Asked, text};
-use crate::control::Control;
-use crate::explain::{Explanation, Question, explain};
+use super::{AdminResponse, AdminRequest, text};
+use crate::control::GatewayState;
+use crate::explain::{Explanation, ExplainRequest, explain};
 use crate::request::UnixTime;
 use crate::telemetry::level;
 
@@ -23,7 +23,7 @@ const PATHS: &str = "/, /config, /explain, /loglevel, /debug/tasks and /debug/me
 /// A request to explain, as JSON.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Written {
+struct ExplainForm {
     method: Option<String>,
     url: Option<String>,
     headers: HashMap<String, String>,
@@ -31,30 +31,30 @@ struct Written {
     client: Option<std::net::IpAddr>,
 }
 
-pub(super) fn answer(control: &Arc<Control>, asked: &Asked) -> Answer {
-    match (asked.path.as_str(), asked.reads()) {
-        ("/", true) => page(control, None, &Written::default()),
-        ("/config", true) => text::json(StatusCode::OK, &config::effective(&control.in_force())),
-        ("/explain", false) if asked.method == Method::POST => explained(control, asked),
+pub(super) fn respond(control: &Arc<GatewayState>, request: &AdminRequest) -> AdminResponse {
+    match (request.path.as_str(), request.is_safe_method()) {
+        ("/", true) => render_page(control, None, &ExplainForm::default()),
+        ("/config", true) => text::json(StatusCode::OK, &config::effective_config(&control.active_config())),
+        ("/explain", false) if request.method == Method::POST => handle_explain(control, request),
         ("/loglevel", true) => match level::current() {
             Some(level) => text::plain(StatusCode::OK, level + "\n"),
             None => text::plain(StatusCode::NOT_FOUND, "this process has no application log\n"),
         },
-        ("/loglevel", false) if asked.method == Method::PUT => change_level(asked),
-        ("/debug/tasks", true) => tasks(control),
-        ("/debug/memory", true) => text::plain(StatusCode::OK, memory()),
-        ("/explain", _) => text::wrong_method("POST"),
-        ("/loglevel", _) => text::wrong_method("GET, PUT"),
-        ("/" | "/config" | "/debug/tasks" | "/debug/memory", _) => text::wrong_method("GET"),
+        ("/loglevel", false) if request.method == Method::PUT => set_log_level(request),
+        ("/debug/tasks", true) => task_stats(control),
+        ("/debug/memory", true) => text::plain(StatusCode::OK, memory_stats()),
+        ("/explain", _) => text::method_not_allowed("POST"),
+        ("/loglevel", _) => text::method_not_allowed("GET, PUT"),
+        ("/" | "/config" | "/debug/tasks" | "/debug/memory", _) => text::method_not_allowed("GET"),
         _ => text::not_found(PATHS),
     }
 }
 
 /// The page, with an explanation if one was asked for.
-fn page(control: &Control, told: Option<Result<Explanation, String>>, form: &Written) -> Answer {
+fn render_page(control: &GatewayState, told: Option<Result<Explanation, String>>, form: &ExplainForm) -> AdminResponse {
     let status = if matches!(told, Some(Err(_))) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let html = home::render(control, told.as_ref(), form);
-    let mut answer = text::answer(status, "text/html; charset=utf-8", html);
+    let mut answer = text::response(status, "text/html; charset=utf-8", html);
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -63,69 +63,69 @@ fn page(control: &Control, told: Option<Result<Explanation, String>>, form: &Wri
 }
 
 /// A form is answered with the page, anything else with JSON.
-fn explained(control: &Control, asked: &Asked) -> Answer {
-    let kind = asked.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+fn handle_explain(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
+    let kind = request.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     if kind.starts_with(b"application/x-www-form-urlencoded") {
-        let written = of_form(&asked.body);
-        let told = ask(control, &written);
-        return page(control, Some(told), &written);
+        let written = parse_form(&request.body);
+        let told = run_explain(control, &written);
+        return render_page(control, Some(told), &written);
     }
-    let told = serde_json::from_slice::<Written>(&asked.body)
+    let told = serde_json::from_slice::<ExplainForm>(&request.body)
         .map_err(|error| format!("not a request to explain: {error}"))
-        .and_then(|written| ask(control, &written));
+        .and_then(|written| run_explain(control, &written));
     match told {
         Ok(told) => text::json(StatusCode::OK, &told),
         Err(error) => text::json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
     }
 }
 
-fn of_form(body: &[u8]) -> Written {
-    let mut written = Written::default();
+fn parse_form(body: &[u8]) -> ExplainForm {
+    let mut form = ExplainForm::default();
     for (name, value) in form_urlencoded::parse(body) {
         let value = value.trim().to_owned();
         match &*name {
             _ if value.is_empty() => {}
-            "method" => written.method = Some(value),
-            "url" => written.url = Some(value),
-            "token" => written.token = Some(value),
+            "method" => form.method = Some(value),
+            "url" => form.url = Some(value),
+            "token" => form.token = Some(value),
             "headers" => {
                 let lines = value.lines().filter_map(|line| line.split_once(':'));
-                written.headers.extend(lines.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
+                form.headers.extend(lines.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
             }
             _ => {}
         }
     }
-    written
+    form
 }
 
-fn ask(control: &Control, written: &Written) -> Result<Explanation, String> {
-    let method = written.method.as_deref().unwrap_or("GET");
+fn run_explain(control: &GatewayState, form: &ExplainForm) -> Result<Explanation, String> {
+    let method = form.method.as_deref().unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| "not a method".to_owned())?;
     let mut headers = Vec::new();
-    for (name, value) in &written.headers {
+    for (name, value) in &form.headers {
         let name: HeaderName = name.parse().map_err(|_| format!("not a header name: `{}`", name.escape_debug()))?;
         let value =
             HeaderValue::from_str(value).map_err(|_| format!("the value of `{name}` can't stand in a header"))?;
         headers.push((name, value));
     }
-    let token = written.token.as_deref().map(|token| {
+    let token = form.token.as_deref().map(|token| {
         let bare = token.trim();
         bare.strip_prefix("Bearer ").unwrap_or(bare).trim().to_owned()
     });
-    let question = Question {
+    let question = ExplainRequest {
         method,
-        url: written.url.clone().unwrap_or_else(|| "/".to_owned()),
+        url: form.url.clone().unwrap_or_else(|| "/".to_owned()),
         headers,
         token,
-        client: written.client,
+        client: form.client,
         now: UnixTime::now(),
     };
-    explain(&control.in_force(), &question).map_err(|error| error.to_string())
+    explain(&control.active_config(), &question).map_err(|error| error.to_string())
 }
 
-fn change_level(asked: &Asked) -> Answer {
-    let filter = String::from_utf8_lossy(&asked.body).trim().to_owned();
-    match level::change(&filter) {
+fn set_log_level(request: &AdminRequest) -> AdminResponse {
+    let filter = String::from_utf8_lossy(&request.body).trim().to_owned();
+    match level::set(&filter) {
         Ok(()) => {
             tracing::warn!(level = filter, "the log level was changed");
             text::plain(StatusCode::OK, filter + "\n")
@@ -134,7 +134,7 @@ fn change_level(asked: &Asked) -> Answer {
     }
 }
 
-fn tasks(control: &Control) -> Answer {
+fn task_stats(control: &GatewayState) -> AdminResponse {
     let metrics = tokio::runtime::Handle::current().metrics();
     let uptime = control.started.elapsed().as_secs();
     let threads = proc_status("Threads:").unwrap_or_default();
@@ -143,7 +143,7 @@ fn tasks(control: &Control) -> Answer {
 }
 
 /// What the system says of the process's memory.
-fn memory() -> String {
+fn memory_stats() -> String {
     [("resident", "VmRSS:"), ("resident_peak", "VmHWM:"), ("virtual", "VmSize:"), ("swapped", "VmSwap:")]
         .into_iter()
         .filter_map(|(name, field)| Some(format!("{name} {}\n", proc_status(field)?)))

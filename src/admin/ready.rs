@@ -4,32 +4,32 @@ use std::fmt::Write;
 
 use http::StatusCode;
 
-use super::{Answer, Asked, text};
-use crate::control::{self, Control};
+use super::{AdminResponse, AdminRequest, text};
+use crate::control::{self, GatewayState};
 
-pub(super) fn answer(control: &Control, asked: &Asked) -> Answer {
-    match asked.path.as_str() {
-        "/healthz/ready" | "/healthz/live" if !asked.reads() => text::wrong_method("GET"),
+pub(super) fn respond(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
+    match request.path.as_str() {
+        "/healthz/ready" | "/healthz/live" if !request.is_safe_method() => text::method_not_allowed("GET"),
         "/healthz/live" => text::plain(StatusCode::OK, "live\n"),
-        "/healthz/ready" => ready(control, asked.wants("verbose")),
+        "/healthz/ready" => readiness(control, request.has_query_flag("verbose")),
         _ => text::not_found("/healthz/ready and /healthz/live"),
     }
 }
 
-fn ready(control: &Control, verbose: bool) -> Answer {
-    let why = control.unready();
-    let mut body = match why.is_empty() {
+fn readiness(control: &GatewayState, verbose: bool) -> AdminResponse {
+    let reasons = control.not_ready_reasons();
+    let mut body = match reasons.is_empty() {
         true => "ready\n".to_owned(),
-        false => format!("not ready\n{}", why.iter().map(|why| format!("- {why}\n")).collect::<String>()),
+        false => format!("not ready\n{}", reasons.iter().map(|why| format!("- {why}\n")).collect::<String>()),
     };
     if verbose {
-        details(control, &mut body);
+        write_details(control, &mut body);
     }
-    text::plain(if why.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+    text::plain(if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
 }
 
-fn details(control: &Control, out: &mut String) {
-    let (in_force, last) = (control.in_force(), control.last_attempt());
+fn write_details(control: &GatewayState, out: &mut String) {
+    let (in_force, last) = (control.active_config(), control.last_attempt());
     let _ =
         writeln!(out, "config: generation {}, from {}", in_force.snapshot.generation, in_force.loaded.source.name());
     match last.error {

@@ -7,27 +7,27 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
-use super::{Answer, Asked, text};
-use crate::control::{self, Control};
+use super::{AdminResponse, AdminRequest, text};
+use crate::control::{self, GatewayState};
 use crate::telemetry::metrics::{Family, Gauge, render_labels};
 
 /// The content type of Prometheus' text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) fn answer(control: &Control, asked: &Asked) -> Answer {
-    match asked.path.as_str() {
-        "/metrics" if asked.reads() => text::answer(StatusCode::OK, PROMETHEUS, render(control)),
-        "/metrics" => text::wrong_method("GET"),
+pub(super) fn respond(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
+    match request.path.as_str() {
+        "/metrics" if request.is_safe_method() => text::response(StatusCode::OK, PROMETHEUS, render(control)),
+        "/metrics" => text::method_not_allowed("GET"),
         _ => text::not_found("/metrics"),
     }
 }
 
 /// Series that are counted, and those that are looked up now.
-pub(super) fn render(control: &Control) -> String {
-    let in_force = control.in_force();
+pub(super) fn render(control: &GatewayState) -> String {
+    let in_force = control.active_config();
     let build = render_labels(&[("version", env!("CARGO_PKG_VERSION"))]);
     let good = f64::from(u8::from(control.last_attempt().error.is_none()));
-    let ready = f64::from(u8::from(control.unready().is_empty()));
+    let ready = f64::from(u8::from(control.not_ready_reasons().is_empty()));
     let mut gauges = vec![
         (Gauge::CachedTokens, String::new(), control.tokens.len() as f64),
         (Gauge::LastReload, String::new(), good),
@@ -36,9 +36,9 @@ pub(super) fn render(control: &Control) -> String {
         (Gauge::Ready, String::new(), ready),
     ];
     let (mut keys, mut skipped, mut ages, mut fetches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut known = HashSet::new();
+    let mut seen = HashSet::new();
     for provider in control::providers(&in_force.snapshot) {
-        if !known.insert(Arc::clone(provider.name())) {
+        if !seen.insert(Arc::clone(provider.name())) {
             continue; // of several policies that name one provider, the first
         }
         let labels = render_labels(&[("provider", provider.name())]);
@@ -64,16 +64,16 @@ pub(super) fn render(control: &Control) -> String {
     gauges.extend(keys.into_iter().chain(skipped).chain(ages));
     let mut out = control.metrics.render(&gauges);
     if !fetches.is_empty() {
-        let (name, help) = Family::Fetches.describe();
+        let (name, help) = Family::KeySetFetches.describe();
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for (labels, count) in fetches {
             let _ = writeln!(out, "{name}{labels} {count}");
         }
     }
-    let (name, help) = Family::DroppedLines.describe();
-    let dropped = control.dropped_lines();
+    let (name, help) = Family::DroppedLogLines.describe();
+    let dropped = control.dropped_log_lines();
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {dropped}");
-    if let Some(tally) = &control.spans {
+    if let Some(tally) = &control.span_counts {
         let (name, help) = Family::Spans.describe();
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for (result, count) in [("exported", &tally.exported), ("dropped", &tally.dropped)] {

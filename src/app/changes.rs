@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::bind::TlsVersion;
-use crate::config::policy::{Authorization, JwtAuth};
-use crate::config::process::Process;
+use crate::config::policy::{Authorization, JwtAuthConfig};
+use crate::config::process::ProcessConfig;
 use crate::config::route::BackendPolicies;
 use crate::config::shape::OneOrMany;
 use crate::config::value::BackendHost;
-use crate::config::{Backend, Listener, Located, Place, Policies, Route};
-use crate::control::{InForce, providers};
+use crate::config::{BackendConfig, ListenerConfig, Located, SourceSpan, PoliciesConfig, RouteConfig};
+use crate::control::{ActiveConfig, providers};
 use crate::snapshot;
 
 /// Differences that one reload tells at most.
-const MOST_TOLD: usize = 100;
+const MAX_CHANGES: usize = 100;
 
 /// The settings of the process that differ, by name: they need a restart.
-pub(super) fn of_process(old: &Process, new: &Process) -> Vec<String> {
+pub(super) fn diff_process(old: &ProcessConfig, new: &ProcessConfig) -> Vec<String> {
     macro_rules! differing {
         ($($field:ident: $name:literal),* $(,)?) => {{
-            let Process { $($field: _),* } = old; // a new field must be told too
+            let ProcessConfig { $($field: _),* } = old; // a new field must be told too
             [$(($name, old.$field != new.$field)),*]
         }};
     }
@@ -47,19 +47,19 @@ pub(super) fn of_process(old: &Process, new: &Process) -> Vec<String> {
 }
 
 /// Where a route stands: the bind, the listener's name, its own.
-type Name<'a> = (String, &'a str, &'a str);
+type RouteKey<'a> = (String, &'a str, &'a str);
 
 /// A route as written and as it runs.
-struct Pair<'a> {
-    listener: &'a Listener,
-    written: &'a Route,
-    runs: &'a snapshot::Route,
+struct ConfiguredRoute<'a> {
+    listener: &'a ListenerConfig,
+    config: &'a RouteConfig,
+    compiled: &'a snapshot::Route,
 }
 
 /// What differs between two configs.
-pub(super) fn between(old: &InForce, new: &InForce) -> Vec<String> {
+pub(super) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     let mut changes = Vec::new();
-    let binds = |config: &InForce| -> Vec<String> {
+    let binds = |config: &ActiveConfig| -> Vec<String> {
         config.snapshot.binds.iter().map(|bind| bind.address.to_string()).collect()
     };
     let (before, after) = (binds(old), binds(new));
@@ -81,22 +81,22 @@ pub(super) fn between(old: &InForce, new: &InForce) -> Vec<String> {
     for (name, route) in &after {
         let told = |what: String| format!("route {} of listener {} on {}: {what}", name.2, name.1, name.0);
         match before.get(name) {
-            None => changes.push(told(format!("added, {}", route.runs.policies.protection().as_str()))),
+            None => changes.push(told(format!("added, {}", route.compiled.policies.auth_requirement().as_str()))),
             Some(was) => changes.extend(route_changes(was, route).into_iter().map(told)),
         }
     }
     for name in before.keys().filter(|name| !after.contains_key(*name)) {
         changes.push(format!("route {} of listener {} on {}: removed", name.2, name.1, name.0));
     }
-    if changes.len() > MOST_TOLD {
-        let more = changes.len() - MOST_TOLD;
-        changes.truncate(MOST_TOLD);
+    if changes.len() > MAX_CHANGES {
+        let more = changes.len() - MAX_CHANGES;
+        changes.truncate(MAX_CHANGES);
         changes.push(format!("and {more} more"));
     }
     changes
 }
 
-fn listeners(config: &InForce) -> BTreeMap<(String, &str), &Listener> {
+fn listeners(config: &ActiveConfig) -> BTreeMap<(String, &str), &ListenerConfig> {
     let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds);
     let all = binds.flat_map(|(written, runs)| {
         written.listeners.iter().map(|listener| ((runs.address.to_string(), listener.name.as_str()), listener))
@@ -105,10 +105,10 @@ fn listeners(config: &InForce) -> BTreeMap<(String, &str), &Listener> {
 }
 
 /// What differs between two listeners beside their routes.
-fn listener_changes(old: &Listener, new: &Listener) -> Vec<String> {
+fn listener_changes(old: &ListenerConfig, new: &ListenerConfig) -> Vec<String> {
     let mut changes = Vec::new();
-    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.root.is_some());
-    let oldest = |listener: &Listener| listener.tls.as_ref().map(|tls| tls.min_tls_version.unwrap_or(TlsVersion::V1_2));
+    let asks = |listener: &ListenerConfig| listener.tls.as_ref().is_some_and(|tls| tls.root.is_some());
+    let oldest = |listener: &ListenerConfig| listener.tls.as_ref().map(|tls| tls.min_tls_version.unwrap_or(TlsVersion::V1_2));
     match (old.tls.is_some(), new.tls.is_some()) {
         (true, false) => changes.push("weakened, TLS before and cleartext now".to_owned()),
         (false, true) => changes.push("strengthened, cleartext before and TLS now".to_owned()),
@@ -138,8 +138,8 @@ fn listener_changes(old: &Listener, new: &Listener) -> Vec<String> {
 
 /// Providers whose keys in files or in the config, or the algorithms that they count for, are others than before. Fetched
 /// keys change on their own.
-fn key_changes(old: &InForce, new: &InForce) -> Vec<String> {
-    let local = |config: &InForce| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
+fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
+    let local = |config: &ActiveConfig| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
         let providers = providers(&config.snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
         let keys = providers.filter_map(|provider| {
             let keys = provider.keys().current().clone()?;
@@ -156,56 +156,56 @@ fn key_changes(old: &InForce, new: &InForce) -> Vec<String> {
     changed.collect()
 }
 
-fn routes(config: &InForce) -> BTreeMap<Name<'_>, Pair<'_>> {
+fn routes(config: &ActiveConfig) -> BTreeMap<RouteKey<'_>, ConfiguredRoute<'_>> {
     let mut routes = BTreeMap::new();
     for (bind, runs) in config.loaded.config.binds.iter().zip(&config.snapshot.binds) {
         for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
             for (written, runs_as) in listener.routes.iter().zip(&running.routes) {
                 let name = (runs.address.to_string(), listener.name.as_str(), written.name.as_str());
-                routes.insert(name, Pair { listener, written, runs: runs_as });
+                routes.insert(name, ConfiguredRoute { listener, config: written, compiled: runs_as });
             }
         }
     }
     routes
 }
 
-fn route_changes(old: &Pair<'_>, new: &Pair<'_>) -> Vec<String> {
+fn route_changes(old: &ConfiguredRoute<'_>, new: &ConfiguredRoute<'_>) -> Vec<String> {
     let mut changes = Vec::new();
-    let (before, after) = (old.runs.policies.protection(), new.runs.policies.protection());
+    let (before, after) = (old.compiled.policies.auth_requirement(), new.compiled.policies.auth_requirement());
     if before != after {
         changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
     }
     let (was, is) = (levels(old), levels(new));
-    let (jwt_was, jwt_is) = (jwt(&was), jwt(&is));
+    let (jwt_was, jwt_is) = (effective_jwt(&was), effective_jwt(&is));
     if before == after && jwt_was != jwt_is {
         let told = jwt_changes(jwt_was.as_ref(), jwt_is.as_ref());
         changes.extend(if told.is_empty() { vec!["jwtAuth changed".to_owned()] } else { told });
     }
     changes.extend(rule_changes(&was, &is));
-    if was.iter().zip(&is).any(|(was, is)| others_differ(was, is)) {
+    if was.iter().zip(&is).any(|(was, is)| other_policies_differ(was, is)) {
         changes.push("policies beyond jwtAuth and authorization changed".to_owned());
     }
-    let (was, is) = (old.written, new.written);
+    let (was, is) = (old.config, new.config);
     if was.hostnames != is.hostnames || was.matches != is.matches || old.listener.hostname != new.listener.hostname {
         changes.push("it takes other requests than before".to_owned());
     }
-    if !was.backends.iter().map(backend).eq(is.backends.iter().map(backend)) {
+    if !was.backends.iter().map(backend_content).eq(is.backends.iter().map(backend_content)) {
         changes.push("backends changed".to_owned());
     }
     changes
 }
 
 /// The `jwtAuth` that holds, without the places where it was written.
-fn jwt(levels: &[&Policies; 3]) -> Option<JwtAuth> {
+fn effective_jwt(levels: &[&PoliciesConfig; 3]) -> Option<JwtAuthConfig> {
     let mut policy = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref())?.value.clone();
     for provider in &mut policy.providers {
-        provider.place = Place::start_of(&"".into());
+        provider.span = SourceSpan::file_start(&"".into());
     }
     Some(policy)
 }
 
 /// What each provider that stays checks no longer, or checks now.
-fn jwt_changes(old: Option<&JwtAuth>, new: Option<&JwtAuth>) -> Vec<String> {
+fn jwt_changes(old: Option<&JwtAuthConfig>, new: Option<&JwtAuthConfig>) -> Vec<String> {
     let (Some(old), Some(new)) = (old, new) else { return Vec::new() };
     let mut changes = Vec::new();
     for is in &new.providers {
@@ -239,18 +239,18 @@ fn jwt_changes(old: Option<&JwtAuth>, new: Option<&JwtAuth>) -> Vec<String> {
 }
 
 /// What of a backend is more than where it was written.
-fn backend(backend: &Backend) -> (&Option<String>, &[Located<BackendHost>], u32, &BackendPolicies) {
+fn backend_content(backend: &BackendConfig) -> (&Option<String>, &[Located<BackendHost>], u32, &BackendPolicies) {
     (&backend.name, &backend.hosts, backend.weight, &backend.policies)
 }
 
-fn levels<'a>(route: &Pair<'a>) -> [&'a Policies; 3] {
-    [&route.listener.gateway_policies, &route.listener.policies, &route.written.policies]
+fn levels<'a>(route: &ConfiguredRoute<'a>) -> [&'a PoliciesConfig; 3] {
+    [&route.listener.gateway_policies, &route.listener.policies, &route.config.policies]
 }
 
 /// Whether rules came, went, or differ. Fewer rules are not always weaker, but no rules are.
-fn rule_changes(was: &[&Policies; 3], is: &[&Policies; 3]) -> Option<String> {
+fn rule_changes(was: &[&PoliciesConfig; 3], is: &[&PoliciesConfig; 3]) -> Option<String> {
     use crate::config::policy::AuthorizationMode::Enforce;
-    let sets = |levels: &[&Policies; 3]| -> Vec<Authorization> {
+    let sets = |levels: &[&PoliciesConfig; 3]| -> Vec<Authorization> {
         levels.iter().flat_map(|level| &level.authorization.0).map(|set| set.value.clone()).collect()
     };
     let (before, after) = (sets(was), sets(is));
@@ -265,8 +265,8 @@ fn rule_changes(was: &[&Policies; 3], is: &[&Policies; 3]) -> Option<String> {
     })
 }
 
-fn others_differ(was: &Policies, is: &Policies) -> bool {
-    let without = |policies: &Policies| {
+fn other_policies_differ(was: &PoliciesConfig, is: &PoliciesConfig) -> bool {
+    let without = |policies: &PoliciesConfig| {
         let mut policies = policies.clone();
         (policies.jwt_auth, policies.authorization) = (None, OneOrMany::default());
         policies

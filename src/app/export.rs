@@ -1,8 +1,8 @@
 //! The export of spans, where this binary has it and the config asks for it.
 
-use crate::compile::collector;
+use crate::compile::collector_url;
 use crate::config::Diagnostic;
-use crate::config::process::Process;
+use crate::config::process::ProcessConfig;
 #[cfg(feature = "otlp")]
 pub(super) use crate::telemetry::otlp::Export;
 
@@ -27,9 +27,9 @@ impl Export {
 /// # Errors
 /// There can't be one, or the system gives no thread.
 #[cfg(feature = "otlp")]
-pub(super) fn start(process: &Process) -> Result<Option<Export>, Vec<Diagnostic>> {
+pub(super) fn start(process: &ProcessConfig) -> Result<Option<Export>, Vec<Diagnostic>> {
     let tracing = &process.tracing;
-    let Some((endpoint, written)) = collector(tracing).map_err(|fault| vec![fault])?.zip(tracing.endpoint.as_ref())
+    let Some((endpoint, written)) = collector_url(tracing).map_err(|fault| vec![fault])?.zip(tracing.endpoint.as_ref())
     else {
         return Ok(None);
     };
@@ -40,12 +40,12 @@ pub(super) fn start(process: &Process) -> Result<Option<Export>, Vec<Diagnostic>
         share: tracing.sampling_ratio.0,
         service: tracing.service_name.clone(),
     };
-    let failed = |why| vec![Diagnostic::error(written.place.clone(), format!("spans can't be exported: {why}"))];
+    let failed = |why| vec![Diagnostic::error(written.span.clone(), format!("spans can't be exported: {why}"))];
     Export::start(settings).map(Some).map_err(failed)
 }
 
 /// The same without the feature: the config may not ask for it.
 #[cfg(not(feature = "otlp"))]
-pub(super) fn start(process: &Process) -> Result<Option<Export>, Vec<Diagnostic>> {
-    collector(&process.tracing).map(|_| None).map_err(|fault| vec![fault])
+pub(super) fn start(process: &ProcessConfig) -> Result<Option<Export>, Vec<Diagnostic>> {
+    collector_url(&process.tracing).map(|_| None).map_err(|fault| vec![fault])
 }

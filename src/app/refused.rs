@@ -8,15 +8,15 @@ use crate::config::{Diagnostic, Source};
 
 /// Why it was refused.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct ReloadError {
     /// Without any text of the config.
-    pub(super) told: String,
+    pub(super) message: String,
     /// With the lines.
-    pub(super) shown: String,
+    pub(super) message_with_source: String,
 }
 
 /// What keys, values and paths hold that are nobody's business.
-const SECRET: [&str; 13] = [
+const SECRET_MARKERS: [&str; 13] = [
     "kty",
     "\"k\"",
     "'k'",
@@ -32,49 +32,49 @@ const SECRET: [&str; 13] = [
     "headers",
 ];
 
-impl Refused {
+impl ReloadError {
     /// The findings, with their lines when the config's text is there.
     pub(super) fn new(findings: &[Diagnostic], source: Option<&Source>) -> Self {
         let all = |shown: &dyn Fn(&Diagnostic) -> String| findings.iter().map(shown).collect();
         Self {
-            told: all(&|finding| finding.render(None)),
-            shown: all(&|finding| finding.render(source.filter(|source| !may_be_secret(finding, source)))),
+            message: all(&|finding| finding.render(None)),
+            message_with_source: all(&|finding| finding.render(source.filter(|source| !may_contain_secret(finding, source)))),
         }
     }
 }
 
-fn may_be_secret(finding: &Diagnostic, source: &Source) -> bool {
-    let line = source.line(finding.place.line).unwrap_or_default().to_lowercase();
+fn may_contain_secret(finding: &Diagnostic, source: &Source) -> bool {
+    let line = source.line(finding.span.line).unwrap_or_default().to_lowercase();
     // a line inside a block of text says nothing of what the text is; its path does
-    let path = finding.place.path.to_lowercase();
+    let path = finding.span.path.to_lowercase();
     // without a path it is not known what the line belongs to; a URL may hold a password
     path.is_empty()
         || line.contains("://") && line.contains('@')
-        || SECRET.iter().any(|word| line.contains(word) || path.contains(word))
+        || SECRET_MARKERS.iter().any(|word| line.contains(word) || path.contains(word))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> Refused {
+    fn refused(text: &str) -> ReloadError {
         let source = Source::new("gw.yaml", text.to_owned());
         let errors = crate::config::load(source.clone(), &|_| None).unwrap_err();
-        Refused::new(&errors, Some(&source))
+        ReloadError::new(&errors, Some(&source))
     }
 
     #[test]
     fn the_log_shows_the_line_and_others_do_not() {
         let refused = refused("binds:\n- port: 1\n  lissteners: []\n");
-        assert!(refused.shown.contains(" 3 |   lissteners: []\n"), "{}", refused.shown);
-        assert!(refused.shown.contains("did you mean `listeners`?"), "{}", refused.shown);
-        assert!(refused.told.contains("gw.yaml:3:3") && !refused.told.contains(" | "), "{}", refused.told);
+        assert!(refused.message_with_source.contains(" 3 |   lissteners: []\n"), "{}", refused.message_with_source);
+        assert!(refused.message_with_source.contains("did you mean `listeners`?"), "{}", refused.message_with_source);
+        assert!(refused.message.contains("gw.yaml:3:3") && !refused.message.contains(" | "), "{}", refused.message);
     }
 
     #[test]
     fn the_name_of_a_key_file_is_shown() {
         let refused = refused("binds:\n- port: 1\n  listeners:\n  - policies: {jwtAuth: {jwks: {file: 7}}}\n");
-        assert!(refused.shown.contains("jwks: {file: 7}"), "{}", refused.shown);
+        assert!(refused.message_with_source.contains("jwks: {file: 7}"), "{}", refused.message_with_source);
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
             "\n      jwtAuth:\n        jwks: |\n          {\"keys\": [{\"k\": \"s3cret\"}]}\n      odd: {",
         ] {
             let refused = refused(&with(policy));
-            assert!(!refused.shown.is_empty() && !refused.shown.contains("s3cret"), "{policy}: {}", refused.shown);
+            assert!(!refused.message_with_source.is_empty() && !refused.message_with_source.contains("s3cret"), "{policy}: {}", refused.message_with_source);
         }
     }
 }

@@ -11,25 +11,25 @@ pub enum Signal {
     /// SIGHUP: read the config again.
     Reload,
     /// SIGTERM or SIGINT: finish and end; the second time, end at once.
-    End,
+    Shutdown,
 }
 
 /// The signals that the process gets from now on. Asked for before anything is served, no signal comes too early.
 ///
 /// # Errors
 /// When the system gives no thread or no handler.
-pub fn signals() -> std::io::Result<mpsc::Receiver<Signal>> {
+pub fn subscribe_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (told, signals) = mpsc::channel();
+    let (sender, signals) = mpsc::channel();
     let mut listening = Vec::new();
     {
         let _on_runtime = runtime.enter();
         for (kind, meaning) in [
-            (SignalKind::terminate(), Signal::End),
-            (SignalKind::interrupt(), Signal::End),
+            (SignalKind::terminate(), Signal::Shutdown),
+            (SignalKind::interrupt(), Signal::Shutdown),
             (SignalKind::hangup(), Signal::Reload),
         ] {
-            let (told, mut stream) = (told.clone(), signal(kind)?);
+            let (told, mut stream) = (sender.clone(), signal(kind)?);
             listening.push(
                 runtime.spawn(async move { while stream.recv().await.is_some() && told.send(meaning).is_ok() {} }),
             );

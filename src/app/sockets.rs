@@ -7,27 +7,27 @@ use crate::listen::socket;
 use crate::snapshot::Snapshot;
 
 /// A bind's configured address and its sockets, one for each worker.
-pub(super) type Bound = (SocketAddr, Vec<TcpListener>);
+pub(super) type BoundSockets = (SocketAddr, Vec<TcpListener>);
 
 /// Sockets for every bind whose address is not among `running`, or what is wrong with all those that can't be had.
 pub(super) fn bind_all(
     config: &Config,
     snapshot: &Snapshot,
     count: usize,
-    running: &[SocketAddr],
-) -> Result<Vec<Bound>, Vec<Diagnostic>> {
+    bound_addresses: &[SocketAddr],
+) -> Result<Vec<BoundSockets>, Vec<Diagnostic>> {
     let (mut bound, mut errors) = (Vec::new(), Vec::new());
     for (written, bind) in config.binds.iter().zip(&snapshot.binds) {
-        if running.contains(&bind.address) {
+        if bound_addresses.contains(&bind.address) {
             continue;
         }
         // an address of this gateway's own that goes, and overlaps with this one, is no stranger
-        let ours = running.iter().any(|other| other.port() == bind.address.port() && other.port() != 0);
-        match bind_one(bind.address, written.address.is_none(), count, ours) {
+        let ours = bound_addresses.iter().any(|other| other.port() == bind.address.port() && other.port() != 0);
+        match bind_address(bind.address, written.address.is_none(), count, ours) {
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
                 let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.place.clone(), message).code(Code::Address));
+                errors.push(Diagnostic::error(written.span.clone(), message).with_code(Code::Address));
             }
         }
     }
@@ -35,8 +35,8 @@ pub(super) fn bind_all(
 }
 
 /// The default address is both families; on a machine without IPv6 it is the other one.
-fn bind_one(address: SocketAddr, is_default: bool, count: usize, ours: bool) -> std::io::Result<Vec<TcpListener>> {
-    let bind = if ours { socket::bind_beside } else { socket::bind };
+fn bind_address(address: SocketAddr, is_default: bool, count: usize, ours: bool) -> std::io::Result<Vec<TcpListener>> {
+    let bind = if ours { socket::bind_overlapping } else { socket::bind };
     match bind(address, count) {
         Err(error) if is_default && error.kind() != std::io::ErrorKind::AddrInUse => {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());

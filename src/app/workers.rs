@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::auth::TokenCache;
 use crate::config::Config;
 use crate::listen::Acceptor;
-use crate::telemetry::log::Lines;
+use crate::telemetry::log::LogWriter;
 use crate::telemetry::metrics::Shard;
 use crate::telemetry::spans::Spans;
 use crate::worker::Worker;
@@ -21,28 +21,28 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// A thread that serves requests.
 #[derive(Debug)]
 pub(super) struct WorkerThread {
-    post: Post,
+    handle: WorkerHandle,
     thread: JoinHandle<()>,
 }
 
 /// The way to a worker.
 #[derive(Debug, Clone)]
-pub(super) struct Post {
+pub(super) struct WorkerHandle {
     /// What the worker has of its own.
     pub(super) worker: Arc<Worker>,
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<WorkerCommand>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum WorkerCommand {
     Serve(Arc<Acceptor>, std::net::TcpListener),
-    End,
+    Stop,
 }
 
-impl Post {
+impl WorkerHandle {
     /// Hands the worker a socket.
     pub(super) fn serve(&self, acceptor: Arc<Acceptor>, socket: std::net::TcpListener) {
-        let _ = self.orders.send(Order::Serve(acceptor, socket));
+        let _ = self.commands.send(WorkerCommand::Serve(acceptor, socket));
     }
 }
 
@@ -50,36 +50,36 @@ impl WorkerThread {
     pub(super) fn start(index: usize, worker: Arc<Worker>) -> std::io::Result<Self> {
         let (orders, incoming) = mpsc::unbounded_channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let work = work(Arc::clone(&worker), incoming);
+        let work = run_worker(Arc::clone(&worker), incoming);
         let thread =
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
-        Ok(Self { post: Post { worker, orders }, thread })
+        Ok(Self { handle: WorkerHandle { worker, commands: orders }, thread })
     }
 
     /// The way to it.
-    pub(super) fn post(&self) -> Post {
-        self.post.clone()
+    pub(super) fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
     }
 
     /// Ends it, with whatever it still does.
-    pub(super) fn end(self) {
-        let _ = self.post.orders.send(Order::End);
+    pub(super) fn stop(self) {
+        let _ = self.handle.commands.send(WorkerCommand::Stop);
         let _ = self.thread.join();
     }
 }
 
-async fn work(worker: Arc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn run_worker(worker: Arc<Worker>, mut orders: mpsc::UnboundedReceiver<WorkerCommand>) {
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Serve(acceptor, socket)) => match tokio::net::TcpListener::from_std(socket) {
+                Some(WorkerCommand::Serve(acceptor, socket)) => match tokio::net::TcpListener::from_std(socket) {
                     Ok(listener) => drop(tokio::spawn(acceptor.run(listener))),
                     Err(error) => tracing::error!(%error, "a socket could not be taken into service"),
                 },
-                Some(Order::End) | None => return,
+                Some(WorkerCommand::Stop) | None => return,
             },
-            _ = housekeeping.tick() => worker.pool.sweep(),
+            _ = housekeeping.tick() => worker.pool.evict_idle(),
         }
     }
 }
@@ -88,7 +88,7 @@ async fn work(worker: Arc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>) {
 #[derive(Debug)]
 pub(super) struct ControlThread {
     handle: Handle,
-    end: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -100,7 +100,7 @@ impl ControlThread {
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let _ = runtime.block_on(ended);
         })?;
-        Ok(Self { handle, end, thread })
+        Ok(Self { handle, stop: end, thread })
     }
 
     /// To spawn tasks on it.
@@ -109,14 +109,14 @@ impl ControlThread {
     }
 
     /// Ends it, with all its tasks.
-    pub(super) fn end(self) {
-        let _ = self.end.send(());
+    pub(super) fn stop(self) {
+        let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
 /// What a new worker has of its own, and the tokens that all of them share.
-pub(super) fn worker(tokens: &TokenCache, log: Lines, metrics: Arc<Shard>, spans: Option<Spans>) -> Arc<Worker> {
+pub(super) fn new_worker(tokens: &TokenCache, log: LogWriter, metrics: Arc<Shard>, spans: Option<Spans>) -> Arc<Worker> {
     Arc::new(Worker::new(tokens.clone(), log, metrics, spans))
 }
 

@@ -247,7 +247,7 @@ impl fmt::Display for Detail {
 
 /// A date as the token has it, and as people read it.
 pub(super) fn date(seconds: f64) -> String {
-    match UnixTime(seconds).calendar() {
+    match UnixTime(seconds).to_rfc3339() {
         Some(calendar) => format!("{seconds:.0} ({calendar})"),
         None => format!("{seconds:.0}"),
     }

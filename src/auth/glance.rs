@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::JwtAuth;
 use super::location::{self, Presented};
-use crate::request::Head;
+use crate::request::RequestHead;
 
 /// What a credential says of itself. Nothing of it is verified.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Glance {
 
 impl JwtAuth {
     /// The one credential that the request carries, if it is one.
-    pub fn glance(&self, head: &Head<'_>) -> Option<Glance> {
+    pub fn glance(&self, head: &RequestHead<'_>) -> Option<Glance> {
         let Presented::Token(token, places) = location::find(&self.locations, head) else { return None };
         let mut parts = token.split(|byte| *byte == b'.');
         let mut part = || -> Map<String, Value> {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 
 use super::token::Malformed;
-use crate::request::Head;
+use crate::request::RequestHead;
 
 /// One place to look for a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -113,7 +113,7 @@ impl<'a> Presented<'a> {
 }
 
 /// Looks in every location.
-pub(crate) fn find<'a>(locations: &[Location], head: &Head<'a>) -> Presented<'a> {
+pub(crate) fn find<'a>(locations: &[Location], head: &RequestHead<'a>) -> Presented<'a> {
     let mut found = Presented::Nothing;
     for (at, location) in locations.iter().enumerate() {
         match location {

@@ -6,13 +6,13 @@
 use std::borrow::Borrow;
 
 use super::expr::EvalError;
-use super::rules::{Cause, Kind, Mode, Rule, RuleSet};
-use super::vars::{Vars, View};
+use super::rules::{DecidedBy, RuleAction, EnforcementMode, Rule, RuleSet};
+use super::vars::{Vars, Activation};
 use crate::reason::{Reason, Rejection};
 
 /// What one rule came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<'f> {
+pub enum RuleOutcome<'f> {
     /// It was true.
     True,
     /// It was false.
@@ -25,28 +25,28 @@ pub enum Outcome<'f> {
 
 /// A rule that failed to evaluate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct RuleFailure {
     /// The index of the set.
     pub set: usize,
     /// The index of the rule in the set.
-    pub rule: usize,
+    pub rule_index: usize,
     /// Why.
     pub error: EvalError,
 }
 
 /// How many sets' causes are kept without an allocation: a gateway's, a listener's, a route's, and one in shadow mode.
-const INLINE: usize = 4;
+const INLINE_SETS: usize = 4;
 
 /// The decision of all sets that apply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
     /// The causes of the sets, in their order, as far as they were reached.
-    first: [Option<Cause>; INLINE],
-    rest: Vec<Cause>,
-    failures: Vec<Failure>,
+    inline: [Option<DecidedBy>; INLINE_SETS],
+    overflow: Vec<DecidedBy>,
+    failures: Vec<RuleFailure>,
     /// The index of the enforced set that refused.
-    refused: Option<usize>,
-    with_token: bool,
+    rejected_by: Option<usize>,
+    has_token: bool,
 }
 
 /// Proof that the rules let a request through. Only an allowing [`Authorization`] gives one out.
@@ -58,23 +58,23 @@ pub struct Permit(());
 ///
 /// The methods of the result that take sets want the same ones, in the same order.
 pub fn authorize<S: Borrow<RuleSet>>(sets: &[S], vars: &Vars<'_>) -> Authorization {
-    let view = View::new(vars);
+    let activation = Activation::new(vars);
     let mut authorization = Authorization {
-        first: [None; INLINE],
-        rest: Vec::new(),
+        inline: [None; INLINE_SETS],
+        overflow: Vec::new(),
         failures: Vec::new(),
-        refused: None,
-        with_token: vars.subject.is_some(),
+        rejected_by: None,
+        has_token: vars.token.is_some(),
     };
-    for (at, set) in sets.iter().map(Borrow::borrow).enumerate() {
+    for (set_index, set) in sets.iter().map(Borrow::borrow).enumerate() {
         let failures = &mut authorization.failures;
-        let cause = set.cause(&view, |rule, error| failures.push(Failure { set: at, rule, error }));
-        match authorization.first.get_mut(at) {
-            Some(slot) => *slot = Some(cause),
-            None => authorization.rest.push(cause),
+        let decided_by = set.evaluate(&activation, |rule, error| failures.push(RuleFailure { set: set_index, rule_index: rule, error }));
+        match authorization.inline.get_mut(set_index) {
+            Some(slot) => *slot = Some(decided_by),
+            None => authorization.overflow.push(decided_by),
         }
-        if !cause.allows() && set.mode == Mode::Enforce {
-            authorization.refused = Some(at);
+        if !decided_by.allows() && set.mode == EnforcementMode::Enforce {
+            authorization.rejected_by = Some(set_index);
             break;
         }
     }
@@ -84,7 +84,7 @@ pub fn authorize<S: Borrow<RuleSet>>(sets: &[S], vars: &Vars<'_>) -> Authorizati
 impl Authorization {
     /// Whether the request may go on.
     pub fn allowed(&self) -> bool {
-        self.refused.is_none()
+        self.rejected_by.is_none()
     }
 
     /// The proof that it may, if it may.
@@ -94,23 +94,23 @@ impl Authorization {
 
     /// The refusal, if it is one.
     pub fn rejection(&self) -> Option<Rejection> {
-        self.refused.map(|_| Rejection { with_token: self.with_token, ..Rejection::new(Reason::Denied) })
+        self.rejected_by.map(|_| Rejection { with_token: self.has_token, ..Rejection::new(Reason::Denied) })
     }
 
     /// What decided each set that was reached, by the set's index.
-    pub fn causes(&self) -> impl Iterator<Item = (usize, Cause)> {
-        self.first.iter().flatten().chain(&self.rest).copied().enumerate()
+    pub fn set_decisions(&self) -> impl Iterator<Item = (usize, DecidedBy)> {
+        self.inline.iter().flatten().chain(&self.overflow).copied().enumerate()
     }
 
     /// The set that decided, and its cause: the one that refused, or else the last enforced one, which is the most
     /// specific that was asked. `None` when no enforced set has rules.
-    pub fn deciding<S: Borrow<RuleSet>>(&self, sets: &[S]) -> Option<(usize, Cause)> {
-        match self.refused {
-            Some(at) => self.causes().nth(at),
+    pub fn deciding_set<S: Borrow<RuleSet>>(&self, sets: &[S]) -> Option<(usize, DecidedBy)> {
+        match self.rejected_by {
+            Some(at) => self.set_decisions().nth(at),
             None => self
-                .causes()
+                .set_decisions()
                 .filter(|(at, _)| {
-                    set_at(sets, *at).is_some_and(|set| set.mode == Mode::Enforce && !set.rules.is_empty())
+                    get_set(sets, *at).is_some_and(|set| set.mode == EnforcementMode::Enforce && !set.rules.is_empty())
                 })
                 .last(),
         }
@@ -118,69 +118,69 @@ impl Authorization {
 
     /// The name of the deciding rule, for logs and metrics. `none` where no single rule decided a refusal: there were
     /// allow rules, and none was true.
-    pub fn rule_name<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> Option<&'s str> {
-        let (at, cause) = self.deciding(sets)?;
-        match set_at(sets, at)?.rule(cause) {
+    pub fn deciding_rule_name<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> Option<&'s str> {
+        let (set_index, decided_by) = self.deciding_set(sets)?;
+        match get_set(sets, set_index)?.deciding_rule(decided_by) {
             Some(rule) => Some(&rule.name),
-            None => (!cause.allows()).then_some("none"),
+            None => (!decided_by.allows()).then_some("none"),
         }
     }
 
     /// The sets in shadow mode that would have refused, with the cause.
-    pub fn shadow_refusals<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> impl Iterator<Item = (&'s RuleSet, Cause)> {
-        self.causes().filter_map(|(at, cause)| {
-            set_at(sets, at).filter(|set| set.mode == Mode::Shadow && !cause.allows()).map(|set| (set, cause))
+    pub fn shadow_rejections<'s, S: Borrow<RuleSet>>(&self, sets: &'s [S]) -> impl Iterator<Item = (&'s RuleSet, DecidedBy)> {
+        self.set_decisions().filter_map(|(at, cause)| {
+            get_set(sets, at).filter(|set| set.mode == EnforcementMode::Shadow && !cause.allows()).map(|set| (set, cause))
         })
     }
 
     /// The rules that failed to evaluate.
-    pub fn failures(&self) -> &[Failure] {
+    pub fn failures(&self) -> &[RuleFailure] {
         &self.failures
     }
 
     /// Every rule with what it came to, in the order of the config.
-    pub fn outcomes<'s, S: Borrow<RuleSet>>(
+    pub fn rule_outcomes<'s, S: Borrow<RuleSet>>(
         &'s self,
         sets: &'s [S],
-    ) -> impl Iterator<Item = (&'s RuleSet, &'s Rule, Outcome<'s>)> {
+    ) -> impl Iterator<Item = (&'s RuleSet, &'s Rule, RuleOutcome<'s>)> {
         sets.iter().map(Borrow::borrow).enumerate().flat_map(move |(at, set): (usize, &'s RuleSet)| {
-            let cause = self.causes().nth(at).map(|(_, cause)| cause);
+            let decided_by = self.set_decisions().nth(at).map(|(_, cause)| cause);
             set.rules.iter().enumerate().map(move |(index, rule)| {
-                let failed = self.failures.iter().find(|failure| failure.set == at && failure.rule == index);
-                (set, rule, outcome(cause, index, rule.kind, failed.map(|failure| &failure.error)))
+                let failure = self.failures.iter().find(|failure| failure.set == at && failure.rule_index == index);
+                (set, rule, rule_outcome(decided_by, index, rule.action, failure.map(|failure| &failure.error)))
             })
         })
     }
 }
 
-fn set_at<S: Borrow<RuleSet>>(sets: &[S], at: usize) -> Option<&RuleSet> {
-    sets.get(at).map(Borrow::borrow)
+fn get_set<S: Borrow<RuleSet>>(sets: &[S], index: usize) -> Option<&RuleSet> {
+    sets.get(index).map(Borrow::borrow)
 }
 
 /// A rule's outcome, from what decided its set.
-fn outcome<'f>(cause: Option<Cause>, index: usize, kind: Kind, failed: Option<&'f EvalError>) -> Outcome<'f> {
-    if let Some(error) = failed {
-        return Outcome::Failed(error);
+fn rule_outcome<'f>(decided_by: Option<DecidedBy>, index: usize, action: RuleAction, error: Option<&'f EvalError>) -> RuleOutcome<'f> {
+    if let Some(error) = error {
+        return RuleOutcome::Failed(error);
     }
-    let Some(cause) = cause else { return Outcome::NotReached };
-    let rank = |kind| match kind {
-        Kind::Deny => 0,
-        Kind::Require => 1,
-        Kind::Allow => 2,
+    let Some(cause) = decided_by else { return RuleOutcome::NotReached };
+    let rank = |action| match action {
+        RuleAction::Deny => 0,
+        RuleAction::Require => 1,
+        RuleAction::Allow => 2,
     };
-    let last = match cause {
-        Cause::Denied(at) => (0, at),
-        Cause::Required(at) => (1, at),
-        Cause::Allowed(at) => (2, at),
-        Cause::NothingObjects | Cause::NoneAllows => (3, 0),
+    let deciding_rank = match cause {
+        DecidedBy::Deny(at) => (0, at),
+        DecidedBy::Require(at) => (1, at),
+        DecidedBy::Allow(at) => (2, at),
+        DecidedBy::NoObjection | DecidedBy::NoAllowMatched => (3, 0),
     };
-    let this = (rank(kind), index);
-    match this.cmp(&last) {
-        std::cmp::Ordering::Greater => Outcome::NotReached,
+    let rule_rank = (rank(action), index);
+    match rule_rank.cmp(&deciding_rank) {
+        std::cmp::Ordering::Greater => RuleOutcome::NotReached,
         // The rule that decided: a deny and an allow by being true, a require by being false.
-        std::cmp::Ordering::Equal if kind != Kind::Require => Outcome::True,
-        std::cmp::Ordering::Equal => Outcome::False,
-        std::cmp::Ordering::Less if kind == Kind::Require => Outcome::True,
-        std::cmp::Ordering::Less => Outcome::False,
+        std::cmp::Ordering::Equal if action != RuleAction::Require => RuleOutcome::True,
+        std::cmp::Ordering::Equal => RuleOutcome::False,
+        std::cmp::Ordering::Less if action == RuleAction::Require => RuleOutcome::True,
+        std::cmp::Ordering::Less => RuleOutcome::False,
     }
 }

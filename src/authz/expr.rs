@@ -17,17 +17,17 @@ use cel::{Context, ExecutionError, Value};
 use cel_interpreter as cel;
 
 use super::lower::{self, Constant};
-use super::names::Sight;
-use super::vars::{Vars, View};
+use super::names::Visibility;
+use super::vars::{Vars, Activation};
 use super::{budget, functions, json};
 
 /// The longest source that is taken, in bytes.
-pub const MAX_SOURCE: usize = 4096;
+pub const MAX_SOURCE_LEN: usize = 4096;
 /// The parser descends once for each level, with frames of kilobytes.
-const BIG_STACK: usize = 64 << 20;
+const DEEP_STACK_SIZE: usize = 64 << 20;
 /// The deepest expression that is evaluated where the request is; a worker has 2 MiB of stack. The engine takes some
 /// 2 KiB a level when it is optimised, and 64 KiB when not. What is deeper is rare, and runs on a thread of its own.
-const SHALLOW: usize = if cfg!(debug_assertions) { 12 } else { 128 };
+const MAX_INLINE_DEPTH: usize = if cfg!(debug_assertions) { 12 } else { 128 };
 
 /// Where an expression stands, and so what it may see and what it must give.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +44,10 @@ pub enum Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn sees(&self, sight: Sight) -> bool {
+    pub(super) fn can_see(&self, visibility: Visibility) -> bool {
         match self {
-            Scope::RouteMatch => sight == Sight::All,
-            Scope::Rule => sight != Sight::Value,
+            Scope::RouteMatch => visibility == Visibility::Always,
+            Scope::Rule => visibility != Visibility::ValuesOnly,
             Scope::Value { .. } => true,
         }
     }
@@ -63,7 +63,7 @@ impl<'a> Scope<'a> {
         !matches!(self, Scope::Value { .. })
     }
 
-    pub(super) fn why_unseen(&self) -> &'static str {
+    pub(super) fn hidden_reason(&self) -> &'static str {
         match self {
             Scope::RouteMatch => "a route is chosen before the token is judged: only `request` and `source` are known",
             _ => "rules run before the backend has answered",
@@ -73,7 +73,7 @@ impl<'a> Scope<'a> {
 
 /// Something wrong with an expression's source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct CompileError {
     /// Where, in bytes from the start of the source.
     pub offset: usize,
     /// What is wrong.
@@ -82,7 +82,7 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.hint {
@@ -115,7 +115,7 @@ impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(text) | Self::Type(text) | Self::Function(text) | Self::Result(text) => f.write_str(text),
-            Self::Steps => write!(f, "the evaluation takes more than {} steps", budget::STEPS),
+            Self::Steps => write!(f, "the evaluation takes more than {} steps", budget::MAX_STEPS),
             Self::Size => f.write_str("the evaluation makes more than 1 MiB of values"),
             Self::Panicked => f.write_str("the evaluation broke off"),
         }
@@ -130,8 +130,8 @@ pub struct Expression {
     source: Box<str>,
     pub(super) ast: IdedExpr,
     constants: Vec<Constant>,
-    unguarded: Vec<String>,
-    deep: bool,
+    unguarded_reads: Vec<String>,
+    needs_deep_stack: bool,
 }
 
 impl Expression {
@@ -139,14 +139,14 @@ impl Expression {
     ///
     /// # Errors
     /// All faults that were found, in the order of the source; a syntax error stands alone.
-    pub fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Vec<Fault>> {
-        with_big_stack(|| compile(source, &scope)).unwrap_or_else(|why| Err(vec![fault(0, why)]))
+    pub fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Vec<CompileError>> {
+        with_deep_stack(|| compile(source, &scope)).unwrap_or_else(|reason| Err(vec![compile_error(0, reason)]))
     }
 
     /// Compiles a whole config's expressions, on one thread.
-    pub fn compile_all(sources: &[(&str, Scope<'_>)]) -> Vec<Result<Self, Vec<Fault>>> {
-        with_big_stack(|| sources.iter().map(|(source, scope)| Self::compile(source, *scope)).collect())
-            .unwrap_or_else(|why| sources.iter().map(|_| Err(vec![fault(0, why)])).collect())
+    pub fn compile_all(sources: &[(&str, Scope<'_>)]) -> Vec<Result<Self, Vec<CompileError>>> {
+        with_deep_stack(|| sources.iter().map(|(source, scope)| Self::compile(source, *scope)).collect())
+            .unwrap_or_else(|reason| sources.iter().map(|_| Err(vec![compile_error(0, reason)])).collect())
     }
 
     /// The source, as it was written.
@@ -156,107 +156,107 @@ impl Expression {
 
     /// The claims and headers that this reads without a `has()`, `in`, `?` or `default()` for the same path: where one
     /// is absent, an evaluation fails.
-    pub fn unguarded(&self) -> &[String] {
-        &self.unguarded
+    pub fn unguarded_reads(&self) -> &[String] {
+        &self.unguarded_reads
     }
 
     /// Evaluates a condition.
     ///
     /// # Errors
     /// Anything but true and false.
-    pub fn test(&self, vars: &Vars<'_>) -> Result<bool, EvalError> {
-        self.test_in(&View::new(vars))
+    pub fn eval_bool(&self, vars: &Vars<'_>) -> Result<bool, EvalError> {
+        self.eval_bool_in(&Activation::new(vars))
     }
 
     /// Evaluates to JSON: timestamps in RFC 3339, durations as `1.5s`, bytes in base64.
     ///
     /// # Errors
     /// When the evaluation fails, and for a value that JSON has no form for.
-    pub fn value(&self, vars: &Vars<'_>) -> Result<serde_json::Value, EvalError> {
-        self.run(&View::new(vars), |val| {
+    pub fn eval_json(&self, vars: &Vars<'_>) -> Result<serde_json::Value, EvalError> {
+        self.eval(&Activation::new(vars), |val| {
             json::to_json(val.as_ref())
                 .ok_or_else(|| EvalError::Result(format!("a {} can't be written as JSON", val.get_type().name())))
         })
     }
 
-    pub(super) fn test_in(&self, view: &View<'_>) -> Result<bool, EvalError> {
-        self.run(view, |val| match val.downcast_ref::<CelBool>() {
+    pub(super) fn eval_bool_in(&self, activation: &Activation<'_>) -> Result<bool, EvalError> {
+        self.eval(activation, |val| match val.downcast_ref::<CelBool>() {
             Some(bool) => Ok(*bool.inner()),
             None => Err(EvalError::Result(format!("the result is a {}, not true or false", val.get_type().name()))),
         })
     }
 
-    fn run<T: Send>(
+    fn eval<T: Send>(
         &self,
-        view: &View<'_>,
-        finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError> + Send,
+        view: &Activation<'_>,
+        convert: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError> + Send,
     ) -> Result<T, EvalError> {
-        match self.deep {
-            true => with_big_stack(|| self.run_here(view, finish)).unwrap_or(Err(EvalError::Panicked)),
-            false => self.run_here(view, finish),
+        match self.needs_deep_stack {
+            true => with_deep_stack(|| self.eval_on_this_thread(view, convert)).unwrap_or(Err(EvalError::Panicked)),
+            false => self.eval_on_this_thread(view, convert),
         }
     }
 
-    fn run_here<T>(
+    fn eval_on_this_thread<T>(
         &self,
-        view: &View<'_>,
-        finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+        view: &Activation<'_>,
+        convert: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
     ) -> Result<T, EvalError> {
-        let names = Names { view: Some(view), constants: &self.constants };
-        run(&self.ast, &names, finish)
+        let resolver = Resolver { activation: Some(view), constants: &self.constants };
+        eval_ast(&self.ast, &resolver, convert)
     }
 }
 
 /// Evaluates what reads nothing.
-pub(super) fn evaluate<T>(
+pub(super) fn eval_constant<T>(
     ast: &IdedExpr,
     constants: &[Constant],
-    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+    convert: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
 ) -> Result<T, EvalError> {
-    run(ast, &Names { view: None, constants }, finish)
+    eval_ast(ast, &Resolver { activation: None, constants }, convert)
 }
 
-fn run<T>(
+fn eval_ast<T>(
     ast: &IdedExpr,
-    names: &Names<'_, '_>,
-    finish: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
+    resolver: &Resolver<'_, '_>,
+    convert: impl for<'e, 'v> FnOnce(CowVal<'e, 'v>) -> Result<T, EvalError>,
 ) -> Result<T, EvalError> {
     budget::start();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
+    let result = catch_unwind(AssertUnwindSafe(|| {
         let mut context = Context::with_env(functions::env());
-        context.set_variable_resolver(names);
+        context.set_variable_resolver(resolver);
         match Value::resolve_val(ast, &context) {
-            Ok(val) => finish(val),
-            Err(error) => Err(explain(error, names.view)),
+            Ok(val) => convert(val),
+            Err(error) => Err(describe_error(error, resolver.activation)),
         }
     }));
-    match budget::spent() {
-        Some(spent) => Err(spent),
-        None => outcome.unwrap_or(Err(EvalError::Panicked)),
+    match budget::exceeded() {
+        Some(error) => Err(error),
+        None => result.unwrap_or(Err(EvalError::Panicked)),
     }
 }
 
 /// What the engine asks for names.
-struct Names<'s, 'a> {
-    view: Option<&'s View<'a>>,
+struct Resolver<'s, 'a> {
+    activation: Option<&'s Activation<'a>>,
     constants: &'s [Constant],
 }
 
-impl VariableResolver for Names<'_, '_> {
+impl VariableResolver for Resolver<'_, '_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        if let Some(at) = name.strip_prefix('@').and_then(|at| at.parse::<usize>().ok()) {
-            return self.constants.get(at).map(|constant| CowVal::Borrowed(constant.val()));
+        if let Some(index) = name.strip_prefix('@').and_then(|at| at.parse::<usize>().ok()) {
+            return self.constants.get(index).map(|constant| CowVal::Borrowed(constant.val()));
         }
-        self.view?.get(name)
+        self.activation?.get(name)
     }
 }
 
 /// The engine's error in words that name types and names, and never a value of the request.
-fn explain(error: ExecutionError, view: Option<&View<'_>>) -> EvalError {
+fn describe_error(error: ExecutionError, activation: Option<&Activation<'_>>) -> EvalError {
     use ExecutionError as E;
     match error {
-        E::UndeclaredReference(name) => EvalError::Missing(match view {
-            Some(view) => view.why_missing(&name),
+        E::UndeclaredReference(name) => EvalError::Missing(match activation {
+            Some(view) => view.missing_reason(&name),
             None => format!("there is no `{}`", printable(&name)),
         }),
         E::NoSuchKey(key) => EvalError::Missing(format!("there is no `{}`", printable(&key))),
@@ -290,73 +290,73 @@ fn printable(text: &str) -> String {
     short
 }
 
-fn fault(offset: usize, message: impl Into<String>) -> Fault {
-    Fault { offset, message: message.into(), hint: None }
+fn compile_error(offset: usize, message: impl Into<String>) -> CompileError {
+    CompileError { offset, message: message.into(), hint: None }
 }
 
-fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Fault>> {
-    if source.len() > MAX_SOURCE {
-        let mut long = fault(MAX_SOURCE, format!("longer than {MAX_SOURCE} bytes"));
-        long.hint = Some("split it into several".to_owned());
-        return Err(vec![long]);
+fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<CompileError>> {
+    if source.len() > MAX_SOURCE_LEN {
+        let mut error = compile_error(MAX_SOURCE_LEN, format!("longer than {MAX_SOURCE_LEN} bytes"));
+        error.hint = Some("split it into several".to_owned());
+        return Err(vec![error]);
     }
     if source.trim().is_empty() {
-        return Err(vec![fault(0, "the expression is empty")]);
+        return Err(vec![compile_error(0, "the expression is empty")]);
     }
     // Fields in backticks, as cel-go has them: request.headers.`x-env`.
     let parser = functions::env().parser().enable_ident_escape_syntax(true);
     let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse_with_source_info(source)));
     match parsed {
         Ok(Ok((ast, info))) => {
-            let lower::Lowered { expr, constants, unguarded } = lower::lower(ast, &info, scope)?;
+            let lower::CheckedExpr { expr, constants, unguarded_reads: unguarded } = lower::check(ast, &info, scope)?;
             Ok(Expression {
                 source: source.into(),
-                deep: lower::depth(&expr) > SHALLOW,
+                needs_deep_stack: lower::depth(&expr) > MAX_INLINE_DEPTH,
                 ast: expr,
                 constants,
-                unguarded,
+                unguarded_reads: unguarded,
             })
         }
         // The first error is the true one; those after it come from the parser's attempts to go on.
         Ok(Err(errors)) => Err(vec![match errors.errors.into_iter().next() {
-            Some(error) => syntax(source, error.pos, &error.msg),
-            None => fault(0, "not an expression"),
+            Some(error) => syntax_error(source, error.pos, &error.msg),
+            None => compile_error(0, "not an expression"),
         }]),
-        Err(panic) => Err(vec![fault(0, broken(panic.as_ref()))]),
+        Err(panic) => Err(vec![compile_error(0, panic_message(panic.as_ref()))]),
     }
 }
 
-fn syntax(source: &str, (line, column): (isize, isize), message: &str) -> Fault {
-    let before: usize = source.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
+fn syntax_error(source: &str, (line, column): (isize, isize), message: &str) -> CompileError {
+    let line_start: usize = source.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
     // Lines and columns count from 1.
     let column = usize::try_from(column - 1).unwrap_or(0);
-    let rest = source.get(before..).unwrap_or_default();
-    let within = rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at);
+    let line_text = source.get(line_start..).unwrap_or_default();
+    let column_offset = line_text.char_indices().nth(column).map_or(line_text.len(), |(at, _)| at);
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
     let message = message.split(" expecting ").next().unwrap_or(message);
-    fault((before + within).min(source.len()), format!("not CEL: {}", printable(message)))
+    compile_error((line_start + column_offset).min(source.len()), format!("not CEL: {}", printable(message)))
 }
 
-fn broken(_panic: &(dyn Any + Send)) -> &'static str {
+fn panic_message(_panic: &(dyn Any + Send)) -> &'static str {
     "the parser can't read this expression"
 }
 
 thread_local! {
-    static BIG: Cell<bool> = const { Cell::new(false) };
+    static ON_DEEP_STACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `work` on a thread whose stack no expression can overflow, for compiling; a call inside of it starts no other thread.
 ///
 /// # Errors
 /// When the thread can't be started, or `work` panics.
-pub fn with_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, &'static str> {
-    if BIG.get() {
+pub fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, &'static str> {
+    if ON_DEEP_STACK.get() {
         return Ok(work());
     }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(BIG_STACK);
+        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(DEEP_STACK_SIZE);
         let work = || {
-            BIG.set(true);
+            ON_DEEP_STACK.set(true);
             work()
         };
         match thread.spawn_scoped(scope, work) {

@@ -18,13 +18,13 @@ use cel_interpreter as cel;
 use serde_json::{Map, Value};
 
 use self::containers::JsonList;
-pub(super) use self::containers::{Elements, JsonMap, key};
+pub(super) use self::containers::{Elements, JsonMap, string_key};
 use super::budget;
 
 pub(super) static NULL: CelNull = CelNull;
 
 /// A borrowed JSON value.
-pub(super) fn borrowed<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
+pub(super) fn from_json<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
     match value {
         Value::String(text) => Box::new(CelString::from(text.as_str())),
         Value::Array(items) => Box::new(JsonList::new(items)),
@@ -36,13 +36,13 @@ pub(super) fn borrowed<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
 }
 
 /// A JSON value that nobody else holds: what `json()` makes.
-pub(super) fn owned(value: Value) -> Box<dyn Val> {
+pub(super) fn from_owned_json(value: Value) -> Box<dyn Val> {
     match value {
         Value::String(text) => Box::new(CelString::from(text)),
-        Value::Array(items) => Box::new(CelList::from(items.into_iter().map(owned).collect::<Vec<Box<dyn Val>>>())),
+        Value::Array(items) => Box::new(CelList::from(items.into_iter().map(from_owned_json).collect::<Vec<Box<dyn Val>>>())),
         Value::Object(map) => Box::new(CelMap::from(
             map.into_iter()
-                .map(|(key, value)| (CelMapKey::from(key), owned(value)))
+                .map(|(key, value)| (CelMapKey::from(key), from_owned_json(value)))
                 .collect::<std::collections::HashMap<CelMapKey<'static>, Box<dyn Val>>>(),
         )),
         Value::Null => Box::new(CelNull),
@@ -65,7 +65,7 @@ fn number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
 /// null. `None` for what JSON has no form for (NaN, a type, a value of our own).
 pub(super) fn to_json(val: &dyn Val) -> Option<Value> {
     let length = val.downcast_ref::<CelString>().map_or(0, |text| text.inner().len());
-    budget::making(length).ok()?;
+    budget::charge_alloc(length).ok()?;
     Some(match val.get_type().kind() {
         Kind::NullType => Value::Null,
         Kind::Boolean => (*val.downcast_ref::<CelBool>()?.inner()).into(),
@@ -74,7 +74,7 @@ pub(super) fn to_json(val: &dyn Val) -> Option<Value> {
         Kind::Double => Value::Number(serde_json::Number::from_f64(*val.downcast_ref::<CelDouble>()?.inner())?),
         Kind::String => val.downcast_ref::<CelString>()?.inner().into(),
         Kind::Bytes => STANDARD.encode(val.downcast_ref::<CelBytes>()?.inner()).into(),
-        Kind::Timestamp | Kind::Duration => super::functions::text(val)?.into(),
+        Kind::Timestamp | Kind::Duration => super::functions::convert_to_string(val)?.into(),
         Kind::Type => val.downcast_ref::<CelType>()?.name().into(),
         Kind::List => {
             let mut items = val.as_iterable()?.iter();
@@ -119,7 +119,7 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
             _ => Ok(a.equals(b)),
         },
         (Kind::String, Kind::String) => {
-            budget::reading(a.downcast_ref::<CelString>().map_or(0, |text| text.inner().len()))?;
+            budget::charge_read(a.downcast_ref::<CelString>().map_or(0, |text| text.inner().len()))?;
             Ok(a.equals(b))
         }
         _ => Ok(a.equals(b)),
@@ -128,15 +128,15 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
 
 /// Whether one of `items` equals `value`. As with `||`, one that does decides over one that fails.
 pub(super) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dyn Val) -> Result<bool, ExecutionError> {
-    let mut failed = None;
+    let mut last_error = None;
     for item in items {
         match equal(item, value) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
-            Err(error) => failed = Some(error),
+            Err(error) => last_error = Some(error),
         }
     }
-    failed.map_or(Ok(false), Err)
+    last_error.map_or(Ok(false), Err)
 }
 
 /// How many elements a list or a map has; none for anything else.
@@ -154,7 +154,7 @@ fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     if len != size(b) {
         return Ok(false);
     }
-    budget::glances(len)?;
+    budget::charge_scan(len)?;
     let (mut left, mut right) = (items(a)?, items(b)?);
     while let (Some(left), Some(right)) = (left.next(), right.next()) {
         if !equal(left, right)? {
@@ -170,11 +170,11 @@ fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     if len != size(b) {
         return Ok(false);
     }
-    budget::glances(len)?;
+    budget::charge_scan(len)?;
     let no_indexer = ExecutionError::MissingArgumentOrTarget;
     let (left, right) = a.as_indexer().zip(b.as_indexer()).ok_or(no_indexer)?;
     let mut keys = items(a)?;
-    let mut failed = None;
+    let mut last_error = None;
     while let Some(key) = keys.next() {
         let equal = match (left.get(key), right.get(key)) {
             (_, Err(ExecutionError::NoSuchKey(_))) => Ok(false),
@@ -184,8 +184,8 @@ fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
         match equal {
             Ok(true) => {}
             Ok(false) => return Ok(false),
-            Err(error) => failed = Some(error),
+            Err(error) => last_error = Some(error),
         }
     }
-    failed.map_or(Ok(true), Err)
+    last_error.map_or(Ok(true), Err)
 }

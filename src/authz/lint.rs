@@ -12,54 +12,54 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use super::expr::Expression;
 use super::vars::Vars;
 use super::{lower, names};
-use crate::request::{Head, Scheme, Source, UnixTime};
+use crate::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 
 impl Expression {
     /// The variables and fields that this reads, by their whole names, such as `request.path` and `jwt.sub`.
-    pub fn reads(&self) -> BTreeSet<&str> {
+    pub fn variables_read(&self) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
-        walk(&self.ast, &mut |expr| {
+        visit_all(&self.ast, &mut |expr| {
             if let Expr::Ident(name) = &expr.expr {
-                let known = names::find(name.split('.').next().unwrap_or_default()).is_some();
-                let inner = match name.as_str() {
+                let is_variable = names::find(name.split('.').next().unwrap_or_default()).is_some();
+                let variable = match name.as_str() {
                     names::SCOPES => Some("jwt"),
-                    names::REQUEST_LINES => Some("request.headers"),
-                    names::RESPONSE_LINES => Some("response.headers"),
-                    _ => known.then_some(name.as_str()),
+                    names::REQUEST_FIELD_LINES => Some("request.headers"),
+                    names::RESPONSE_FIELD_LINES => Some("response.headers"),
+                    _ => is_variable.then_some(name.as_str()),
                 };
-                found.extend(inner);
+                found.extend(variable);
             }
         });
         found
     }
 
     /// The claims that this reads or asks for, each by its path. Where a path goes on with what is no name, its beginning.
-    pub fn claims(&self) -> BTreeSet<Vec<&str>> {
+    pub fn claims_read(&self) -> BTreeSet<Vec<&str>> {
         let mut found = BTreeSet::new();
-        paths(&self.ast, &mut found);
+        collect_claim_paths(&self.ast, &mut found);
         found
     }
 
     /// Whether this reads the words of the split claims.
     pub fn reads_scopes(&self) -> bool {
         let mut found = false;
-        walk(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == names::SCOPES));
+        visit_all(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == names::SCOPES));
         found
     }
 
     /// Whether this reads the token or what is known of it.
     pub fn reads_token(&self) -> bool {
-        self.reads().iter().any(|name| matches!(name.split('.').next(), Some("jwt" | "jwtAuth")))
+        self.variables_read().iter().any(|name| matches!(name.split('.').next(), Some("jwt" | "jwtAuth")))
     }
 
     /// What this always is, when it reads nothing; `None` also for what always fails.
-    pub fn constant(&self) -> Option<bool> {
-        if !self.reads().is_empty() {
+    pub fn constant_value(&self) -> Option<bool> {
+        if !self.variables_read().is_empty() {
             return None;
         }
-        let source = Source::from(SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)));
+        let source = ClientInfo::from(SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)));
         let headers = HeaderMap::new();
-        let head = Head {
+        let head = RequestHead {
             method: &Method::GET,
             scheme: Scheme::Http,
             authority: &HeaderValue::from_static("localhost"),
@@ -70,26 +70,26 @@ impl Expression {
             version: Version::HTTP_11,
             headers: &headers,
             id: &HeaderValue::from_static(""),
-            source: &source,
+            client: &source,
         };
-        self.test(&Vars::of(&head, UnixTime(0.0))).ok()
+        self.eval_bool(&Vars::for_request(&head, UnixTime(0.0))).ok()
     }
 
     /// A comparison of a part of the request with a text that this part never is, in words.
-    pub fn impossible(&self) -> Option<String> {
+    pub fn never_true(&self) -> Option<String> {
         let mut found = None;
-        walk(&self.ast, &mut |expr| {
+        visit_all(&self.ast, &mut |expr| {
             let Expr::Call(CallExpr { func_name, target, args }) = &expr.expr else { return };
-            let sides = match (func_name.as_str(), target, args.as_slice()) {
-                (op::EQUALS, None, [one, other]) => {
-                    text_of(one).zip(name_of(other)).or(text_of(other).zip(name_of(one)))
+            let comparison = match (func_name.as_str(), target, args.as_slice()) {
+                (op::EQUALS, None, [left, right]) => {
+                    string_literal(left).zip(ident_name(right)).or(string_literal(right).zip(ident_name(left)))
                 }
                 ("startsWith", Some(target), [prefix]) => {
-                    text_of(prefix).filter(|text| !text.is_empty()).zip(name_of(target))
+                    string_literal(prefix).filter(|text| !text.is_empty()).zip(ident_name(target))
                 }
                 _ => None,
             };
-            if let Some(why) = sides.and_then(|(text, name)| never(name, text)) {
+            if let Some(why) = comparison.and_then(|(text, name)| impossible_literal(name, text)) {
                 found.get_or_insert(why);
             }
         });
@@ -97,14 +97,14 @@ impl Expression {
     }
 }
 
-fn text_of(expr: &IdedExpr) -> Option<&str> {
+fn string_literal(expr: &IdedExpr) -> Option<&str> {
     match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
         _ => None,
     }
 }
 
-fn name_of(expr: &IdedExpr) -> Option<&str> {
+fn ident_name(expr: &IdedExpr) -> Option<&str> {
     match &expr.expr {
         Expr::Ident(name) => Some(name),
         _ => None,
@@ -112,7 +112,7 @@ fn name_of(expr: &IdedExpr) -> Option<&str> {
 }
 
 /// Why a part of the request is never, and never begins with, this text.
-fn never(name: &str, text: &str) -> Option<String> {
+fn impossible_literal(name: &str, text: &str) -> Option<String> {
     let why = match name {
         "request.method" if text != text.to_ascii_uppercase() => "methods are upper case",
         "request.host" if text != text.to_ascii_lowercase() => "it is always lower case",
@@ -128,39 +128,39 @@ fn never(name: &str, text: &str) -> Option<String> {
 }
 
 /// A claim's path as an expression has it: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
-pub fn claim_name(path: &[&str]) -> String {
-    path.iter().fold("jwt".to_owned(), |name, field| lower::path(&name, field, false))
+pub fn claim_path_text(path: &[&str]) -> String {
+    path.iter().fold("jwt".to_owned(), |name, field| lower::field_path(&name, field, false))
 }
 
 /// The longest paths to claims in an expression.
-fn paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
-    match claim(expr) {
+fn collect_claim_paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
+    match claim_path(expr) {
         Some(path) if path.is_empty() => {}
         Some(path) => {
             found.insert(path);
         }
-        None => lower::parts(expr).into_iter().for_each(|part| paths(part, found)),
+        None => lower::children(expr).into_iter().for_each(|part| collect_claim_paths(part, found)),
     }
 }
 
-fn longer<'e>(of: &'e IdedExpr, key: &'e str) -> Option<Vec<&'e str>> {
-    let mut path = claim(of)?;
+fn extend_claim_path<'e>(operand: &'e IdedExpr, key: &'e str) -> Option<Vec<&'e str>> {
+    let mut path = claim_path(operand)?;
     path.push(key);
     Some(path)
 }
 
 /// The path of the claim that an expression is, or asks for; an empty one for the token as a whole.
-fn claim(expr: &IdedExpr) -> Option<Vec<&str>> {
+fn claim_path(expr: &IdedExpr) -> Option<Vec<&str>> {
     match &expr.expr {
         Expr::Ident(name) => {
             let mut names = name.split('.');
             (names.next() == Some("jwt")).then(|| names.collect())
         }
-        Expr::Select(select) => longer(&select.operand, &select.field),
+        Expr::Select(select) => extend_claim_path(&select.operand, &select.field),
         Expr::Call(CallExpr { func_name, target: None, args }) => match (func_name.as_str(), args.as_slice()) {
-            (op::INDEX | "@at" | "@maybe" | "@has", [of, key]) => longer(of, text_of(key)?),
-            (op::IN | "@member", [key, of]) if claim(of)?.is_empty() => longer(of, text_of(key)?),
-            ("claim", [_, IdedExpr { expr: Expr::List(path), .. }]) => path.elements.iter().map(text_of).collect(),
+            (op::INDEX | "@at" | "@maybe" | "@has", [operand, key]) => extend_claim_path(operand, string_literal(key)?),
+            (op::IN | "@member", [key, operand]) if claim_path(operand)?.is_empty() => extend_claim_path(operand, string_literal(key)?),
+            ("claim", [_, IdedExpr { expr: Expr::List(path), .. }]) => path.elements.iter().map(string_literal).collect(),
             _ => None,
         },
         _ => None,
@@ -168,10 +168,10 @@ fn claim(expr: &IdedExpr) -> Option<Vec<&str>> {
 }
 
 /// Visits an expression and everything in it.
-fn walk<'e>(expr: &'e IdedExpr, visit: &mut impl FnMut(&'e IdedExpr)) {
+fn visit_all<'e>(expr: &'e IdedExpr, visit: &mut impl FnMut(&'e IdedExpr)) {
     visit(expr);
-    for part in lower::parts(expr) {
-        walk(part, visit);
+    for part in lower::children(expr) {
+        visit_all(part, visit);
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
             ("headers(request, 'x').size() > 1", &["request.headers"]),
             ("now > timestamp('2030-01-01T00:00:00Z')", &["now"]),
         ] {
-            assert_eq!(compiled(source).reads().into_iter().collect::<Vec<_>>(), names, "{source}");
+            assert_eq!(compiled(source).variables_read().into_iter().collect::<Vec<_>>(), names, "{source}");
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
             ("scopes(jwt).contains('a') && jwtAuth.kid == 'k'", &[]),
         ] {
             let Ok(expression) = Expression::compile(source, Scope::Rule) else { panic!("{source}") };
-            let found: Vec<String> = expression.claims().into_iter().map(|path| path.join("/")).collect();
+            let found: Vec<String> = expression.claims_read().into_iter().map(|path| path.join("/")).collect();
             assert_eq!(found, claims, "{source}");
             assert_eq!(expression.reads_scopes(), source.contains("scopes"));
         }
@@ -230,13 +230,13 @@ mod tests {
             ("has(jwt.sub)", None),
             ("request.path == '/'", None),
         ] {
-            assert_eq!(compiled(source).constant(), constant, "{source}");
+            assert_eq!(compiled(source).constant_value(), constant, "{source}");
         }
     }
 
     #[test]
     fn what_never_comes_is_told() {
-        for (source, told) in [
+        for (source, expected) in [
             ("request.method == 'get'", true),
             ("'get' == request.method", true),
             ("request.method == 'GET'", false),
@@ -248,7 +248,7 @@ mod tests {
             ("request.path == '/a?b=c'", true),
             ("jwt.sub == 'x'", false),
         ] {
-            assert_eq!(compiled(source).impossible().is_some(), told, "{source}");
+            assert_eq!(compiled(source).never_true().is_some(), expected, "{source}");
         }
     }
 }

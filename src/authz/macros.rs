@@ -8,11 +8,11 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, Li
 use cel_interpreter as cel;
 
 /// The accumulator, which no source can name.
-pub(super) const RESULT: &str = "@result";
+pub(super) const ACCUMULATOR: &str = "@result";
 
 /// A call that is a macro's, expanded; the same call back if it is none.
 pub(super) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {
-    let build = Build { id };
+    let builder = MacroBuilder { id };
     match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
         ("has", None, [IdedExpr { expr: Expr::Select(select), .. }]) if !select.test => {
             Ok(Expr::Select(SelectExpr { test: true, ..select.clone() }))
@@ -26,34 +26,34 @@ pub(super) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {
                 _ => Err(call),
             }
         }
-        ("all" | "exists" | "exists_one" | "filter", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
-            let (over, var, body) = ((**over).clone(), var.clone(), body.clone());
+        ("all" | "exists" | "exists_one" | "filter", Some(range), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
+            let (range, var, body) = ((**range).clone(), var.clone(), body.clone());
             Ok(match call.func_name.as_str() {
-                "all" => build.all(over, var, body),
-                "exists" => build.exists(over, var, body),
-                "exists_one" => build.exists_one(over, var, body),
+                "all" => builder.all(range, var, body),
+                "exists" => builder.exists(range, var, body),
+                "exists_one" => builder.exists_one(range, var, body),
                 _ => {
-                    let element = build.ident(&var);
-                    build.list(over, var, Some(body), element)
+                    let element = builder.ident(&var);
+                    builder.map_or_filter(range, var, Some(body), element)
                 }
             })
         }
-        ("map", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
-            Ok(build.list((**over).clone(), var.clone(), None, body.clone()))
+        ("map", Some(range), [IdedExpr { expr: Expr::Ident(var), .. }, body]) => {
+            Ok(builder.map_or_filter((**range).clone(), var.clone(), None, body.clone()))
         }
-        ("map", Some(over), [IdedExpr { expr: Expr::Ident(var), .. }, condition, body]) => {
-            Ok(build.list((**over).clone(), var.clone(), Some(condition.clone()), body.clone()))
+        ("map", Some(range), [IdedExpr { expr: Expr::Ident(var), .. }, condition, body]) => {
+            Ok(builder.map_or_filter((**range).clone(), var.clone(), Some(condition.clone()), body.clone()))
         }
         _ => Err(call),
     }
 }
 
 /// Makes nodes that stand where the macro's call stood.
-struct Build {
+struct MacroBuilder {
     id: u64,
 }
 
-impl Build {
+impl MacroBuilder {
     fn node(&self, expr: Expr) -> IdedExpr {
         IdedExpr { id: self.id, expr }
     }
@@ -62,8 +62,8 @@ impl Build {
         self.node(Expr::Ident(name.to_owned()))
     }
 
-    fn result(&self) -> IdedExpr {
-        self.ident(RESULT)
+    fn accumulator(&self) -> IdedExpr {
+        self.ident(ACCUMULATOR)
     }
 
     fn bool(&self, value: bool) -> IdedExpr {
@@ -78,12 +78,12 @@ impl Build {
         self.node(Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }))
     }
 
-    fn comprehension(&self, over: IdedExpr, var: String, [init, cond, step, result]: [IdedExpr; 4]) -> Expr {
+    fn comprehension(&self, range: IdedExpr, var: String, [init, cond, step, result]: [IdedExpr; 4]) -> Expr {
         Expr::Comprehension(Box::new(ComprehensionExpr {
-            iter_range: over,
+            iter_range: range,
             iter_var: var,
             iter_var2: None,
-            accu_var: RESULT.to_owned(),
+            accu_var: ACCUMULATOR.to_owned(),
             accu_init: init,
             loop_cond: cond,
             loop_step: step,
@@ -91,34 +91,34 @@ impl Build {
         }))
     }
 
-    fn all(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
-        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![self.result()]);
-        let step = self.call(op::LOGICAL_AND, vec![self.result(), body]);
-        self.comprehension(over, var, [self.bool(true), cond, step, self.result()])
+    fn all(&self, range: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![self.accumulator()]);
+        let step = self.call(op::LOGICAL_AND, vec![self.accumulator(), body]);
+        self.comprehension(range, var, [self.bool(true), cond, step, self.accumulator()])
     }
 
-    fn exists(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
-        let open = self.call(op::LOGICAL_NOT, vec![self.result()]);
-        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![open]);
-        let step = self.call(op::LOGICAL_OR, vec![self.result(), body]);
-        self.comprehension(over, var, [self.bool(false), cond, step, self.result()])
+    fn exists(&self, range: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let undecided = self.call(op::LOGICAL_NOT, vec![self.accumulator()]);
+        let cond = self.call(op::NOT_STRICTLY_FALSE, vec![undecided]);
+        let step = self.call(op::LOGICAL_OR, vec![self.accumulator(), body]);
+        self.comprehension(range, var, [self.bool(false), cond, step, self.accumulator()])
     }
 
-    fn exists_one(&self, over: IdedExpr, var: String, body: IdedExpr) -> Expr {
-        let more = self.call(op::ADD, vec![self.result(), self.int(1)]);
-        let step = self.call(op::CONDITIONAL, vec![body, more, self.result()]);
-        let result = self.call(op::EQUALS, vec![self.result(), self.int(1)]);
-        self.comprehension(over, var, [self.int(0), self.bool(true), step, result])
+    fn exists_one(&self, range: IdedExpr, var: String, body: IdedExpr) -> Expr {
+        let incremented = self.call(op::ADD, vec![self.accumulator(), self.int(1)]);
+        let step = self.call(op::CONDITIONAL, vec![body, incremented, self.accumulator()]);
+        let result = self.call(op::EQUALS, vec![self.accumulator(), self.int(1)]);
+        self.comprehension(range, var, [self.int(0), self.bool(true), step, result])
     }
 
-    fn list(&self, over: IdedExpr, var: String, condition: Option<IdedExpr>, element: IdedExpr) -> Expr {
+    fn map_or_filter(&self, range: IdedExpr, var: String, condition: Option<IdedExpr>, element: IdedExpr) -> Expr {
         let init = self.node(Expr::List(ListExpr::new(Vec::new())));
-        let one = self.node(Expr::List(ListExpr::new(vec![element])));
-        let grown = self.call(op::ADD, vec![self.result(), one]);
+        let singleton = self.node(Expr::List(ListExpr::new(vec![element])));
+        let appended = self.call(op::ADD, vec![self.accumulator(), singleton]);
         let step = match condition {
-            Some(condition) => self.call(op::CONDITIONAL, vec![condition, grown, self.result()]),
-            None => grown,
+            Some(condition) => self.call(op::CONDITIONAL, vec![condition, appended, self.accumulator()]),
+            None => appended,
         };
-        self.comprehension(over, var, [init, self.bool(true), step, self.result()])
+        self.comprehension(range, var, [init, self.bool(true), step, self.accumulator()])
     }
 }

@@ -1,114 +1,114 @@
 //! The names that expressions may use: variables with their fields and types, and who may see them.
 
 use super::Scope;
-use super::types::Ty;
+use super::types::CelType;
 
 /// `scopes(jwt)`, after compiling.
 pub(super) const SCOPES: &str = "@scopes";
 /// `request.headers` as lists of lines: what `headers(request, …)` reads.
-pub(super) const REQUEST_LINES: &str = "@request.lines";
+pub(super) const REQUEST_FIELD_LINES: &str = "@request.lines";
 /// `response.headers` as lists of lines.
-pub(super) const RESPONSE_LINES: &str = "@response.lines";
+pub(super) const RESPONSE_FIELD_LINES: &str = "@response.lines";
 
 /// Who may see a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum Visibility {
     /// Every expression.
-    All,
+    Always,
     /// What runs once the token has been judged: not the match of a route.
-    Judged,
+    AfterAuth,
     /// What makes values: transformations, log fields.
-    Value,
+    ValuesOnly,
 }
 
 /// Every variable and field, in the order in which messages list them. A field's name is whole.
-const NAMES: &[(&str, Ty, Sight)] = &[
-    ("request", Ty::Record, Sight::All),
-    ("request.method", Ty::String, Sight::All),
-    ("request.path", Ty::String, Sight::All),
-    ("request.query", Ty::String, Sight::All),
-    ("request.uri", Ty::String, Sight::All),
-    ("request.host", Ty::String, Sight::All),
-    ("request.port", Ty::Int, Sight::All),
-    ("request.authority", Ty::String, Sight::All),
-    ("request.scheme", Ty::String, Sight::All),
-    ("request.version", Ty::String, Sight::All),
-    ("request.headers", Ty::Headers, Sight::All),
-    ("request.id", Ty::String, Sight::All),
-    ("source", Ty::Record, Sight::All),
-    ("source.address", Ty::String, Sight::All),
-    ("source.port", Ty::Int, Sight::All),
-    ("source.tls", Ty::Record, Sight::All),
-    ("source.tls.sni", Ty::String, Sight::All),
-    ("source.tls.subject", Ty::String, Sight::All),
-    ("source.tls.sans", Ty::List, Sight::All),
-    ("source.tls.spiffeId", Ty::String, Sight::All),
-    ("jwt", Ty::Jwt, Sight::Judged),
-    ("jwtAuth", Ty::Jwt, Sight::Judged),
-    ("jwtAuth.provider", Ty::String, Sight::Judged),
-    ("jwtAuth.kid", Ty::String, Sight::Judged),
-    ("jwtAuth.alg", Ty::String, Sight::Judged),
-    ("jwtAuth.token", Ty::Jwt, Sight::Judged),
-    ("jwtAuth.token.issuedAt", Ty::Timestamp, Sight::Judged),
-    ("jwtAuth.token.expiresAt", Ty::Timestamp, Sight::Judged),
-    ("basicAuth", Ty::Jwt, Sight::Judged),
-    ("basicAuth.username", Ty::String, Sight::Judged),
-    ("apiKey", Ty::Jwt, Sight::Judged),
-    ("route", Ty::Record, Sight::Judged),
-    ("route.name", Ty::String, Sight::Judged),
-    ("listener", Ty::Record, Sight::Judged),
-    ("listener.name", Ty::String, Sight::Judged),
-    ("now", Ty::Timestamp, Sight::Judged),
-    ("response", Ty::Record, Sight::Value),
-    ("response.status", Ty::Int, Sight::Value),
-    ("response.code", Ty::Int, Sight::Value),
-    ("response.headers", Ty::Headers, Sight::Value),
+const VARIABLES: &[(&str, CelType, Visibility)] = &[
+    ("request", CelType::Record, Visibility::Always),
+    ("request.method", CelType::String, Visibility::Always),
+    ("request.path", CelType::String, Visibility::Always),
+    ("request.query", CelType::String, Visibility::Always),
+    ("request.uri", CelType::String, Visibility::Always),
+    ("request.host", CelType::String, Visibility::Always),
+    ("request.port", CelType::Int, Visibility::Always),
+    ("request.authority", CelType::String, Visibility::Always),
+    ("request.scheme", CelType::String, Visibility::Always),
+    ("request.version", CelType::String, Visibility::Always),
+    ("request.headers", CelType::Headers, Visibility::Always),
+    ("request.id", CelType::String, Visibility::Always),
+    ("source", CelType::Record, Visibility::Always),
+    ("source.address", CelType::String, Visibility::Always),
+    ("source.port", CelType::Int, Visibility::Always),
+    ("source.tls", CelType::Record, Visibility::Always),
+    ("source.tls.sni", CelType::String, Visibility::Always),
+    ("source.tls.subject", CelType::String, Visibility::Always),
+    ("source.tls.sans", CelType::List, Visibility::Always),
+    ("source.tls.spiffeId", CelType::String, Visibility::Always),
+    ("jwt", CelType::Jwt, Visibility::AfterAuth),
+    ("jwtAuth", CelType::Jwt, Visibility::AfterAuth),
+    ("jwtAuth.provider", CelType::String, Visibility::AfterAuth),
+    ("jwtAuth.kid", CelType::String, Visibility::AfterAuth),
+    ("jwtAuth.alg", CelType::String, Visibility::AfterAuth),
+    ("jwtAuth.token", CelType::Jwt, Visibility::AfterAuth),
+    ("jwtAuth.token.issuedAt", CelType::Timestamp, Visibility::AfterAuth),
+    ("jwtAuth.token.expiresAt", CelType::Timestamp, Visibility::AfterAuth),
+    ("basicAuth", CelType::Jwt, Visibility::AfterAuth),
+    ("basicAuth.username", CelType::String, Visibility::AfterAuth),
+    ("apiKey", CelType::Jwt, Visibility::AfterAuth),
+    ("route", CelType::Record, Visibility::AfterAuth),
+    ("route.name", CelType::String, Visibility::AfterAuth),
+    ("listener", CelType::Record, Visibility::AfterAuth),
+    ("listener.name", CelType::String, Visibility::AfterAuth),
+    ("now", CelType::Timestamp, Visibility::AfterAuth),
+    ("response", CelType::Record, Visibility::ValuesOnly),
+    ("response.status", CelType::Int, Visibility::ValuesOnly),
+    ("response.code", CelType::Int, Visibility::ValuesOnly),
+    ("response.headers", CelType::Headers, Visibility::ValuesOnly),
 ];
 
 /// The type of a whole name, and who may see it.
-pub(super) fn find(name: &str) -> Option<(&'static str, Ty, Sight)> {
-    NAMES.iter().find(|(known, ..)| *known == name).copied()
+pub(super) fn find(name: &str) -> Option<(&'static str, CelType, Visibility)> {
+    VARIABLES.iter().find(|(variable, ..)| *variable == name).copied()
 }
 
 /// Every name, with its type and who may see it.
-pub(super) fn all() -> impl Iterator<Item = (&'static str, Ty, Sight)> {
-    NAMES.iter().copied()
+pub(super) fn all() -> impl Iterator<Item = (&'static str, CelType, Visibility)> {
+    VARIABLES.iter().copied()
 }
 
 /// A name that has fields.
-pub(super) fn record(name: &str) -> Option<&'static str> {
-    find(name).filter(|(_, ty, _)| matches!(ty, Ty::Record | Ty::Jwt)).map(|(name, ..)| name)
+pub(super) fn find_record(name: &str) -> Option<&'static str> {
+    find(name).filter(|(_, ty, _)| matches!(ty, CelType::Record | CelType::Jwt)).map(|(name, ..)| name)
 }
 
 /// Whether a variable's fields are whatever a token or the config brings.
-pub(super) fn is_open(name: &str) -> bool {
+pub(super) fn has_open_fields(name: &str) -> bool {
     matches!(name, "jwt" | "apiKey")
 }
 
 /// Whether `record` has a field of that name. `jwt` has whatever the token brings.
 pub(super) fn has_field(record: &str, field: &str) -> bool {
-    fields(record).any(|known| known == field)
+    fields(record).any(|declared| declared == field)
 }
 
 /// The fields of a record, without its name.
 pub(super) fn fields(record: &str) -> impl Iterator<Item = &'static str> {
-    NAMES
+    VARIABLES
         .iter()
         .filter_map(move |(name, ..)| name.strip_prefix(record)?.strip_prefix('.').filter(|field| !field.contains('.')))
 }
 
 /// The variables that a scope has, without fields.
 pub(super) fn variables(scope: Scope<'_>) -> impl Iterator<Item = &'static str> {
-    NAMES.iter().filter(move |(name, _, sight)| !name.contains('.') && scope.sees(*sight)).map(|(name, ..)| *name)
+    VARIABLES.iter().filter(move |(name, _, visibility)| !name.contains('.') && scope.can_see(*visibility)).map(|(name, ..)| *name)
 }
 
 /// The nearest of `known`, for a did-you-mean: at most a third of its letters differ.
-pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .map(|known| (distance(name, known), known))
-        .filter(|(distance, known)| *distance <= (known.len().max(name.len()) / 3).max(1))
+pub(super) fn nearest<'k>(name: &str, candidates: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    candidates
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(name.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's distance, ignoring case; names are short.
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn every_field_stands_under_a_record() {
-        for (name, ..) in NAMES {
+        for (name, ..) in VARIABLES {
             if let Some((parent, field)) = name.rsplit_once('.') {
-                assert!(record(parent).is_some() && has_field(parent, field), "{name}");
+                assert!(find_record(parent).is_some() && has_field(parent, field), "{name}");
             }
         }
     }

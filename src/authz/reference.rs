@@ -12,29 +12,29 @@ pub struct Variable {
     /// Its type.
     pub ty: &'static str,
     /// Whether the match of a route sees it.
-    pub in_matches: bool,
+    pub in_route_matches: bool,
     /// Whether rules see it.
     pub in_rules: bool,
 }
 
 /// Every variable and field, in the order of the documentation.
 pub fn variables() -> impl Iterator<Item = Variable> {
-    names::all().map(|(name, ty, sight)| Variable {
+    names::all().map(|(name, ty, visibility)| Variable {
         name,
         ty: ty.name(),
-        in_matches: Scope::RouteMatch.sees(sight),
-        in_rules: Scope::Rule.sees(sight),
+        in_route_matches: Scope::RouteMatch.can_see(visibility),
+        in_rules: Scope::Rule.can_see(visibility),
     })
 }
 
 /// Every function and macro with its types, such as `string.split(string) -> list`.
 pub fn functions() -> Vec<String> {
-    let mut all: Vec<String> = SIGNATURES.iter().map(shown).collect();
-    all.extend(MACROS.iter().map(|name| format!("{name}(…), a macro")));
-    all
+    let mut entries: Vec<String> = SIGNATURES.iter().map(render_signature).collect();
+    entries.extend(MACROS.iter().map(|name| format!("{name}(…), a macro")));
+    entries
 }
 
-fn shown(signature: &Signature) -> String {
+fn render_signature(signature: &Signature) -> String {
     let Signature { name, method, params, result } = signature;
     let mut types = params.iter().map(|ty| ty.name());
     let target = if *method { types.next().map(|ty| format!("({ty}).")) } else { None };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::expr::{EvalError, Expression};
-use super::vars::{Vars, View};
+use super::vars::{Vars, Activation};
 use crate::request::UnixTime;
 
 /// What a rule does when it is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RuleAction {
     /// Lets the request through, unless a deny or a require objects.
     Allow,
     /// Refuses the request; also when it fails to evaluate.
@@ -19,7 +19,7 @@ pub enum Kind {
     Require,
 }
 
-impl Kind {
+impl RuleAction {
     /// The kind's key in the config.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Kind {
 
 /// Whether a set's decision counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum EnforcementMode {
     /// It does.
     #[default]
     Enforce,
@@ -40,7 +40,7 @@ pub enum Mode {
     Shadow,
 }
 
-impl Mode {
+impl EnforcementMode {
     /// The mode's word in the config.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Mode {
 
 /// Where a set applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum RuleSetLevel {
     /// All requests of a gateway.
     Gateway,
     /// All requests of a listener.
@@ -61,7 +61,7 @@ pub enum Level {
     Route,
 }
 
-impl Level {
+impl RuleSetLevel {
     /// The level's word in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -74,9 +74,9 @@ impl Level {
 
 /// Where something was written: `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Origin(pub Arc<str>);
+pub struct SourceLocation(pub Arc<str>);
 
-impl fmt::Display for Origin {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -86,35 +86,35 @@ impl fmt::Display for Origin {
 #[derive(Debug)]
 pub struct Rule {
     /// What it does when it is true.
-    pub kind: Kind,
+    pub action: RuleAction,
     /// Its name in logs and metrics.
     pub name: Box<str>,
     /// Its condition, compiled for [`Scope::Rule`](super::Scope::Rule).
     pub expression: Expression,
     /// Where it was written.
-    pub origin: Origin,
+    pub location: SourceLocation,
     /// When its failure was last told: seconds since the epoch.
-    told: AtomicU64,
+    last_failure_log: AtomicU64,
 }
 
 impl Rule {
     /// A rule. One without a name of its own is called by its kind and its place in the list: `allow[0]`.
-    pub fn new(kind: Kind, name: Option<&str>, index: usize, expression: Expression, origin: Origin) -> Self {
-        let name = name.map_or_else(|| format!("{}[{index}]", kind.as_str()).into(), Into::into);
-        Self { kind, name, expression, origin, told: AtomicU64::new(0) }
+    pub fn new(action: RuleAction, name: Option<&str>, index: usize, expression: Expression, location: SourceLocation) -> Self {
+        let name = name.map_or_else(|| format!("{}[{index}]", action.as_str()).into(), Into::into);
+        Self { action, name, expression, location, last_failure_log: AtomicU64::new(0) }
     }
 
     /// Whether a failure of this rule should be logged now: once a minute at most, whoever asks.
-    pub fn tell_failure(&self, now: UnixTime) -> bool {
+    pub fn should_log_failure(&self, now: UnixTime) -> bool {
         let now = now.0 as u64;
-        let told = self.told.load(Ordering::Relaxed);
-        now >= told.saturating_add(60)
-            && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let last = self.last_failure_log.load(Ordering::Relaxed);
+        now >= last.saturating_add(60)
+            && self.last_failure_log.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// What `validate` should warn of: a deny that refuses every request that lacks a claim or header that it reads.
-    pub fn warning(&self) -> Option<String> {
-        let path = self.expression.unguarded().first().filter(|_| self.kind == Kind::Deny)?;
+    pub fn unguarded_read_warning(&self) -> Option<String> {
+        let path = self.expression.unguarded_reads().first().filter(|_| self.action == RuleAction::Deny)?;
         Some(format!(
             "this deny also refuses every request without `{path}`, since it then fails to evaluate; to refuse only those \
              that have it, write: has({path}) && ({})",
@@ -127,109 +127,109 @@ impl Rule {
 #[derive(Debug)]
 pub struct RuleSet {
     /// Whether its decision counts.
-    pub mode: Mode,
+    pub mode: EnforcementMode,
     /// Where it applies.
-    pub level: Level,
+    pub level: RuleSetLevel,
     /// Where it was written.
-    pub origin: Origin,
+    pub location: SourceLocation,
     /// Its rules, in the order of the config. None at all allow.
     pub rules: Vec<Rule>,
 }
 
 /// What decided a set: the index is that of the rule in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum DecidedBy {
     /// Allowed, since there is no allow rule and nothing objected.
-    NothingObjects,
+    NoObjection,
     /// Allowed by this allow rule.
-    Allowed(usize),
+    Allow(usize),
     /// Refused by this deny rule, which was true or failed.
-    Denied(usize),
+    Deny(usize),
     /// Refused by this require rule, which was false or failed.
-    Required(usize),
+    Require(usize),
     /// Refused, since there are allow rules and none was true.
-    NoneAllows,
+    NoAllowMatched,
 }
 
-impl Cause {
+impl DecidedBy {
     /// Whether the set lets the request through.
     pub const fn allows(self) -> bool {
-        matches!(self, Self::NothingObjects | Self::Allowed(_))
+        matches!(self, Self::NoObjection | Self::Allow(_))
     }
 
     /// The rule that decided, if it was one rule.
-    pub const fn rule(self) -> Option<usize> {
+    pub const fn rule_index(self) -> Option<usize> {
         match self {
-            Self::Allowed(rule) | Self::Denied(rule) | Self::Required(rule) => Some(rule),
-            Self::NothingObjects | Self::NoneAllows => None,
+            Self::Allow(rule) | Self::Deny(rule) | Self::Require(rule) => Some(rule),
+            Self::NoObjection | Self::NoAllowMatched => None,
         }
     }
 }
 
 /// The decision of one set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct SetDecision {
     /// What decided.
-    pub cause: Cause,
+    pub decided_by: DecidedBy,
     /// The rules that failed on the way, by their index.
     pub failures: Vec<(usize, EvalError)>,
 }
 
 impl RuleSet {
     /// Decides: denies first, then requires, then allows, each in the order of the config, until one decides.
-    pub fn decide(&self, vars: &Vars<'_>) -> Verdict {
+    pub fn decide(&self, vars: &Vars<'_>) -> SetDecision {
         let mut failures = Vec::new();
-        let cause = self.cause(&View::new(vars), |rule, error| failures.push((rule, error)));
-        Verdict { cause, failures }
+        let decided_by = self.evaluate(&Activation::new(vars), |rule, error| failures.push((rule, error)));
+        SetDecision { decided_by, failures }
     }
 
-    pub(super) fn cause(&self, view: &View<'_>, mut failed: impl FnMut(usize, EvalError)) -> Cause {
-        cause(&self.rules, |at, rule| rule.expression.test_in(view).map_err(|error| failed(at, error)).ok())
+    pub(super) fn evaluate(&self, activation: &Activation<'_>, mut on_failure: impl FnMut(usize, EvalError)) -> DecidedBy {
+        evaluate_rules(&self.rules, |at, rule| rule.expression.eval_bool_in(activation).map_err(|error| on_failure(at, error)).ok())
     }
 
     /// Every rule's result, none left out, and the same decision.
-    pub fn trace(&self, vars: &Vars<'_>) -> Trace {
-        let view = View::new(vars);
+    pub fn trace(&self, vars: &Vars<'_>) -> RuleSetTrace {
+        let activation = Activation::new(vars);
         let results: Vec<Result<bool, EvalError>> =
-            self.rules.iter().map(|rule| rule.expression.test_in(&view)).collect();
-        let cause = cause(&self.rules, |at, _| results.get(at).and_then(|result| result.as_ref().ok().copied()));
-        Trace { cause, results }
+            self.rules.iter().map(|rule| rule.expression.eval_bool_in(&activation)).collect();
+        let decided_by = evaluate_rules(&self.rules, |at, _| results.get(at).and_then(|result| result.as_ref().ok().copied()));
+        RuleSetTrace { decided_by, results }
     }
 
     /// The rule that decided.
-    pub fn rule(&self, cause: Cause) -> Option<&Rule> {
-        self.rules.get(cause.rule()?)
+    pub fn deciding_rule(&self, decided_by: DecidedBy) -> Option<&Rule> {
+        self.rules.get(decided_by.rule_index()?)
     }
 }
 
 /// The semantics of SPEC §6. `test` gives a rule's result, or `None` when it fails.
-fn cause(rules: &[Rule], mut test: impl FnMut(usize, &Rule) -> Option<bool>) -> Cause {
-    let of = |kind| rules.iter().enumerate().filter(move |(_, rule)| rule.kind == kind);
-    for (at, rule) in of(Kind::Deny) {
-        if test(at, rule) != Some(false) {
-            return Cause::Denied(at);
+fn evaluate_rules(rules: &[Rule], mut eval: impl FnMut(usize, &Rule) -> Option<bool>) -> DecidedBy {
+    let rules_with = |action| rules.iter().enumerate().filter(move |(_, rule)| rule.action == action);
+    for (at, rule) in rules_with(RuleAction::Deny) {
+        if eval(at, rule) != Some(false) {
+            return DecidedBy::Deny(at);
         }
     }
-    for (at, rule) in of(Kind::Require) {
-        if test(at, rule) != Some(true) {
-            return Cause::Required(at);
+    for (at, rule) in rules_with(RuleAction::Require) {
+        if eval(at, rule) != Some(true) {
+            return DecidedBy::Require(at);
         }
     }
-    let mut without = Cause::NothingObjects;
-    for (at, rule) in of(Kind::Allow) {
-        if test(at, rule) == Some(true) {
-            return Cause::Allowed(at);
+    let mut undecided = DecidedBy::NoObjection;
+    for (at, rule) in rules_with(RuleAction::Allow) {
+        if eval(at, rule) == Some(true) {
+            return DecidedBy::Allow(at);
         }
-        without = Cause::NoneAllows;
+        undecided = DecidedBy::NoAllowMatched;
     }
-    without
+    undecided
 }
 
 /// What every rule of a set gives, also those that the decision did not need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trace {
+pub struct RuleSetTrace {
     /// What decides.
-    pub cause: Cause,
+    pub decided_by: DecidedBy,
     /// The result of each rule, in the order of the config.
     pub results: Vec<Result<bool, EvalError>>,
 }

@@ -13,22 +13,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::request::{Head, Scheme, Source, TlsPeer, UnixTime};
+use crate::request::{RequestHead, Scheme, ClientInfo, TlsPeer, UnixTime};
 
 /// A request that owns its parts.
-pub(super) struct Sample {
+pub(super) struct TestRequest {
     method: Method,
     path: String,
     query: Option<String>,
     headers: HeaderMap,
-    source: Source,
+    source: ClientInfo,
     claims: Option<Map<String, Value>>,
-    split: Vec<String>,
+    split_claims: Vec<String>,
     issued_at: f64,
 }
 
 /// `GET /admin?debug=1`, with this token, or none for null.
-pub(super) fn sample(claims: Value) -> Sample {
+pub(super) fn test_request(claims: Value) -> TestRequest {
     let mut headers = HeaderMap::new();
     for (name, value) in [("x-env", "prod"), ("x-two", "a"), ("x-two", "b"), ("accept", "text/html")] {
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -39,19 +39,19 @@ pub(super) fn sample(claims: Value) -> Sample {
         Value::Object(claims) => Some(claims),
         _ => None,
     };
-    Sample {
+    TestRequest {
         method: Method::GET,
         path: "/admin".to_owned(),
         query: Some("debug=1".to_owned()),
         headers,
         source: peer.into(),
         claims,
-        split: vec!["scope".to_owned(), "scp".to_owned()],
+        split_claims: vec!["scope".to_owned(), "scp".to_owned()],
         issued_at: 1_700_000_000.0,
     }
 }
 
-impl Sample {
+impl TestRequest {
     pub(super) fn with_tls(mut self) -> Self {
         self.source.tls = Some(std::sync::Arc::new(TlsPeer {
             sni: Some("www.example.com".to_owned()),
@@ -62,8 +62,8 @@ impl Sample {
         self
     }
 
-    pub(super) fn see<T>(&self, look: impl FnOnce(&Vars<'_>) -> T) -> T {
-        let head = Head {
+    pub(super) fn with_vars<T>(&self, f: impl FnOnce(&Vars<'_>) -> T) -> T {
+        let head = RequestHead {
             method: &self.method,
             scheme: Scheme::Https,
             authority: &HeaderValue::from_static("WWW.Example.com:8443"),
@@ -74,20 +74,20 @@ impl Sample {
             version: Version::HTTP_11,
             headers: &self.headers,
             id: &HeaderValue::from_static("req-1"),
-            source: &self.source,
+            client: &self.source,
         };
-        let subject = self.claims.as_ref().map(|claims| Subject {
+        let subject = self.claims.as_ref().map(|claims| VerifiedToken {
             claims,
             provider: "keycloak",
             kid: None,
             alg: "ES256",
             issued_at: Some(self.issued_at),
             expires_at: None,
-            split_claims: &self.split,
+            split_claims: &self.split_claims,
         });
-        look(&Vars {
+        f(&Vars {
             head: &head,
-            subject,
+            token: subject,
             route: "admin",
             listener: "default",
             now: UnixTime(1_700_000_100.5),
@@ -104,21 +104,21 @@ pub(super) fn compile(source: &str) -> Expression {
         .unwrap_or_else(|faults| panic!("{source}: {}", faults.first().map(ToString::to_string).unwrap_or_default()))
 }
 
-pub(super) fn rule(kind: Kind, source: &str) -> Rule {
-    Rule::new(kind, None, 0, compile(source), Origin::default())
+pub(super) fn rule(kind: RuleAction, source: &str) -> Rule {
+    Rule::new(kind, None, 0, compile(source), SourceLocation::default())
 }
 
 /// Rules as they are told in tables: `deny: …`, `require: …`, and an allow without a word.
-pub(super) fn set(rules: &[&str]) -> RuleSet {
+pub(super) fn rule_set(rules: &[&str]) -> RuleSet {
     let rules = rules.iter().enumerate().map(|(index, text)| {
         let (kind, source) = match text.split_once(": ") {
-            Some(("deny", source)) => (Kind::Deny, source),
-            Some(("require", source)) => (Kind::Require, source),
-            _ => (Kind::Allow, *text),
+            Some(("deny", source)) => (RuleAction::Deny, source),
+            Some(("require", source)) => (RuleAction::Require, source),
+            _ => (RuleAction::Allow, *text),
         };
-        Rule::new(kind, None, index, compile(source), Origin::default())
+        Rule::new(kind, None, index, compile(source), SourceLocation::default())
     });
-    RuleSet { mode: Mode::Enforce, level: Level::Route, origin: Origin::default(), rules: rules.collect() }
+    RuleSet { mode: EnforcementMode::Enforce, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() }
 }
 
 pub(super) fn claims() -> Value {

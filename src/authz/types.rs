@@ -4,7 +4,7 @@
 
 /// A type, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ty {
+pub(super) enum CelType {
     /// Anything.
     Dyn,
     /// Anything that JSON has: a claim.
@@ -32,9 +32,9 @@ pub(super) enum Ty {
     Ip,
 }
 
-use Ty as T;
+use CelType as T;
 
-impl Ty {
+impl CelType {
     /// The type's name in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -99,12 +99,12 @@ impl Ty {
     }
 
     /// Whether `==` between the two can ever be true.
-    pub(super) fn equals(self, other: Self) -> bool {
+    pub(super) fn may_equal(self, other: Self) -> bool {
         self.may_be(other) || (self.is_number() && other.is_number())
     }
 
     /// Whether `<` between the two is defined.
-    pub(super) fn compares(self, other: Self) -> bool {
+    pub(super) fn is_comparable_with(self, other: Self) -> bool {
         let ordered = |ty: Self| {
             matches!(
                 ty,
@@ -120,11 +120,11 @@ impl Ty {
                     | T::Duration
             )
         };
-        ordered(self) && ordered(other) && self.equals(other)
+        ordered(self) && ordered(other) && self.may_equal(other)
     }
 
     /// The type of `self op other` for `+ - * / %`, or `None` when that is not defined.
-    pub(super) fn arithmetic(self, op: char, other: Self) -> Option<Self> {
+    pub(super) fn arithmetic_result(self, op: char, other: Self) -> Option<Self> {
         if matches!(self, T::Dyn | T::Claim) || matches!(other, T::Dyn | T::Claim) {
             return Some(T::Dyn);
         }
@@ -146,15 +146,15 @@ impl Ty {
 pub(super) struct Signature {
     pub(super) name: &'static str,
     pub(super) method: bool,
-    pub(super) params: &'static [Ty],
-    pub(super) result: Ty,
+    pub(super) params: &'static [CelType],
+    pub(super) result: CelType,
 }
 
-const fn method(name: &'static str, params: &'static [Ty], result: Ty) -> Signature {
+const fn method(name: &'static str, params: &'static [CelType], result: CelType) -> Signature {
     Signature { name, method: true, params, result }
 }
 
-const fn global(name: &'static str, params: &'static [Ty], result: Ty) -> Signature {
+const fn global(name: &'static str, params: &'static [CelType], result: CelType) -> Signature {
     Signature { name, method: false, params, result }
 }
 

@@ -14,14 +14,14 @@ use cel_interpreter as cel;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
-use self::views::{Anonymous, Headers, Record};
+use self::views::{AbsentCredential, HeadersValue, RecordValue};
 use super::json::{self, JsonMap};
 use super::{budget, functions, names};
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 
 /// The accepted token, as rules see it.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct VerifiedToken<'a> {
     /// All claims: `jwt`.
     pub claims: &'a Map<String, Value>,
     /// The name of the provider that accepted the token: `jwtAuth.provider`.
@@ -40,7 +40,7 @@ pub struct Subject<'a> {
 
 /// The backend's answer, for expressions that run after it came.
 #[derive(Debug, Clone, Copy)]
-pub struct Response<'a> {
+pub struct ResponseHead<'a> {
     /// The status code: `response.status`, and `response.code` as agentgateway spells it.
     pub status: u16,
     /// The header fields: `response.headers`.
@@ -51,9 +51,9 @@ pub struct Response<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Vars<'a> {
     /// The request: `request`, `source`.
-    pub head: &'a Head<'a>,
+    pub head: &'a RequestHead<'a>,
     /// The accepted token, or `None` for an anonymous request: `jwt`, `jwtAuth`.
-    pub subject: Option<Subject<'a>>,
+    pub token: Option<VerifiedToken<'a>>,
     /// The name that came with the right password: `basicAuth.username`.
     pub user: Option<&'a str>,
     /// What the config says of the API key that was shown: `apiKey`.
@@ -65,17 +65,17 @@ pub struct Vars<'a> {
     /// The time of the decision: `now`, in whole seconds.
     pub now: UnixTime,
     /// The answer, once there is one: `response`. Only expressions of [`Scope::Value`](super::Scope::Value) may name it.
-    pub response: Option<Response<'a>>,
+    pub response: Option<ResponseHead<'a>>,
     /// Further variables, by the names that the expression's scope declared.
     pub extra: &'a [(&'a str, Value)],
 }
 
 impl<'a> Vars<'a> {
     /// The request alone: what a route's match sees, and the start of everything else.
-    pub fn of(head: &'a Head<'a>, now: UnixTime) -> Self {
+    pub fn for_request(head: &'a RequestHead<'a>, now: UnixTime) -> Self {
         Self {
             head,
-            subject: None,
+            token: None,
             user: None,
             api_key: None,
             route: "",
@@ -89,7 +89,7 @@ impl<'a> Vars<'a> {
 
 /// [`Vars`] with the CEL values of its commonest names, made once for all rules of a request.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub(super) struct Activation<'a> {
     pub(super) vars: &'a Vars<'a>,
     path: CelString<'a>,
     method: CelString<'a>,
@@ -97,7 +97,7 @@ pub(super) struct View<'a> {
     scopes: OnceLock<Option<CelList<'a>>>,
 }
 
-impl<'a> View<'a> {
+impl<'a> Activation<'a> {
     pub(super) fn new(vars: &'a Vars<'a>) -> Self {
         let head = vars.head;
         let (path, method, host) = (head.path.into(), head.method.as_str().into(), head.host.into());
@@ -106,73 +106,73 @@ impl<'a> View<'a> {
 
     /// Made once for all rules: a long claim has thousands of words.
     fn scopes(&self) -> Option<&CelList<'a>> {
-        let found = || match &self.vars.subject {
+        let collect = || match &self.vars.token {
             Some(subject) if subject.split_claims.is_empty() => None,
-            Some(subject) => scopes(subject).map(|words| list(words.into_iter())),
+            Some(subject) => scope_words(subject).map(|words| string_list(words.into_iter())),
             None => Some(CelList::default()),
         };
-        self.scopes.get_or_init(found).as_ref()
+        self.scopes.get_or_init(collect).as_ref()
     }
 
     /// The value of a whole name, or `None` when there is none for this request.
     pub(super) fn get<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         if let Some(path) = name.strip_prefix("jwt.") {
-            return claim(self.vars.subject?.claims, path).map(|value| CowVal::Owned(json::borrowed(value)));
+            return claim_at_path(self.vars.token?.claims, path).map(|value| CowVal::Owned(json::from_json(value)));
         }
-        let Vars { head, subject, response, .. } = self.vars;
-        let tls = head.source.tls.as_deref();
+        let Vars { head, token: subject, response, .. } = self.vars;
+        let tls = head.client.tls.as_deref();
         Some(match name {
             "request.path" => CowVal::Borrowed(&self.path),
             "request.method" => CowVal::Borrowed(&self.method),
             "request.host" => CowVal::Borrowed(&self.host),
-            "request.headers" => CowVal::owned(Headers::new(head.headers, false)),
-            names::REQUEST_LINES => CowVal::owned(Headers::new(head.headers, true)),
-            "request.query" => text(head.query.unwrap_or_default()),
+            "request.headers" => CowVal::owned(HeadersValue::new(head.headers, false)),
+            names::REQUEST_FIELD_LINES => CowVal::owned(HeadersValue::new(head.headers, true)),
+            "request.query" => string_value(head.query.unwrap_or_default()),
             "request.uri" => {
-                let uri = uri(head);
-                budget::making(uri.len()).ok()?;
+                let uri = full_uri(head);
+                budget::charge_alloc(uri.len()).ok()?;
                 CowVal::owned(CelString::from(uri))
             }
             "request.port" => CowVal::owned(CelInt::from(i64::from(head.port))),
-            "request.authority" => text(head.authority()),
-            "request.scheme" => text(head.scheme.as_str()),
-            "request.version" => text(version(head.version)),
-            "request.id" => text(head.id()),
-            "source.address" => CowVal::owned(CelString::from(head.source.address.to_string())),
-            "source.port" => CowVal::owned(CelInt::from(i64::from(head.source.port))),
-            "source.tls.sni" => text(tls?.sni.as_deref()?),
-            "source.tls.subject" => text(tls?.subject.as_deref()?),
-            "source.tls.spiffeId" => text(tls?.spiffe_id.as_deref()?),
-            "source.tls.sans" => CowVal::owned(list(tls?.sans.iter().map(String::as_str))),
+            "request.authority" => string_value(head.authority()),
+            "request.scheme" => string_value(head.scheme.as_str()),
+            "request.version" => string_value(version_name(head.version)),
+            "request.id" => string_value(head.id()),
+            "source.address" => CowVal::owned(CelString::from(head.client.address.to_string())),
+            "source.port" => CowVal::owned(CelInt::from(i64::from(head.client.port))),
+            "source.tls.sni" => string_value(tls?.sni.as_deref()?),
+            "source.tls.subject" => string_value(tls?.subject.as_deref()?),
+            "source.tls.spiffeId" => string_value(tls?.spiffe_id.as_deref()?),
+            "source.tls.sans" => CowVal::owned(string_list(tls?.sans.iter().map(String::as_str))),
             "jwt" => match subject {
                 Some(subject) => CowVal::owned(JsonMap::new(subject.claims)),
-                None => CowVal::owned(Anonymous),
+                None => CowVal::owned(AbsentCredential),
             },
             names::SCOPES => CowVal::Borrowed(self.scopes()?),
-            "jwtAuth.provider" => text(subject.as_ref()?.provider),
-            "jwtAuth.kid" => text(subject.as_ref()?.kid?),
-            "jwtAuth.alg" => text(subject.as_ref()?.alg),
+            "jwtAuth.provider" => string_value(subject.as_ref()?.provider),
+            "jwtAuth.kid" => string_value(subject.as_ref()?.kid?),
+            "jwtAuth.alg" => string_value(subject.as_ref()?.alg),
             "jwtAuth.token.issuedAt" => functions::timestamp(subject.as_ref()?.issued_at?)?,
             "jwtAuth.token.expiresAt" => functions::timestamp(subject.as_ref()?.expires_at?)?,
-            "jwtAuth" | "jwtAuth.token" if subject.is_none() => CowVal::owned(Anonymous),
-            "basicAuth.username" => text(self.vars.user?),
-            "basicAuth" if self.vars.user.is_none() => CowVal::owned(Anonymous),
+            "jwtAuth" | "jwtAuth.token" if subject.is_none() => CowVal::owned(AbsentCredential),
+            "basicAuth.username" => string_value(self.vars.user?),
+            "basicAuth" if self.vars.user.is_none() => CowVal::owned(AbsentCredential),
             "apiKey" => match self.vars.api_key {
                 Some(metadata) => CowVal::owned(JsonMap::new(metadata)),
-                None => CowVal::owned(Anonymous),
+                None => CowVal::owned(AbsentCredential),
             },
-            "route.name" => text(self.vars.route),
-            "listener.name" => text(self.vars.listener),
+            "route.name" => string_value(self.vars.route),
+            "listener.name" => string_value(self.vars.listener),
             "now" => functions::timestamp(self.vars.now.0)?,
             "response.status" | "response.code" => CowVal::owned(CelInt::from(i64::from(response.as_ref()?.status))),
-            "response.headers" => CowVal::owned(Headers::new(response.as_ref()?.headers, false)),
-            names::RESPONSE_LINES => CowVal::owned(Headers::new(response.as_ref()?.headers, true)),
+            "response.headers" => CowVal::owned(HeadersValue::new(response.as_ref()?.headers, false)),
+            names::RESPONSE_FIELD_LINES => CowVal::owned(HeadersValue::new(response.as_ref()?.headers, true)),
             "source.tls" if tls.is_none() => return None,
             "response" if response.is_none() => return None,
-            _ => match (names::record(name), name.strip_prefix("apiKey.")) {
-                (Some(name), _) => CowVal::owned(Record { view: self, name }),
-                (None, Some(path)) => return claim(self.vars.api_key?, path).map(|v| CowVal::Owned(json::borrowed(v))),
-                (None, None) => CowVal::Owned(json::borrowed(
+            _ => match (names::find_record(name), name.strip_prefix("apiKey.")) {
+                (Some(name), _) => CowVal::owned(RecordValue { activation: self, name }),
+                (None, Some(path)) => return claim_at_path(self.vars.api_key?, path).map(|v| CowVal::Owned(json::from_json(v))),
+                (None, None) => CowVal::Owned(json::from_json(
                     self.vars.extra.iter().find(|(extra, _)| *extra == name).map(|(_, value)| value)?,
                 )),
             },
@@ -180,8 +180,8 @@ impl<'a> View<'a> {
     }
 
     /// Why [`View::get`] has nothing under a name that is there: such a name is not absent.
-    pub(super) fn why_unreadable(&self, name: &str) -> Option<&'static str> {
-        let subject = self.vars.subject.as_ref()?;
+    pub(super) fn unreadable_reason(&self, name: &str) -> Option<&'static str> {
+        let subject = self.vars.token.as_ref()?;
         let year = "no time between the years 1 and 9999";
         match name {
             "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
@@ -193,40 +193,40 @@ impl<'a> View<'a> {
     }
 
     /// Why [`View::get`] has nothing under a name, in words for the rule's author.
-    pub(super) fn why_missing(&self, name: &str) -> String {
-        if let Some(why) = self.why_unreadable(name) {
-            return format!("`{}`: {why}", if name == names::SCOPES { "scopes(jwt)" } else { name });
+    pub(super) fn missing_reason(&self, name: &str) -> String {
+        if let Some(reason) = self.unreadable_reason(name) {
+            return format!("`{}`: {reason}", if name == names::SCOPES { "scopes(jwt)" } else { name });
         }
         if name.starts_with("apiKey.") && self.vars.api_key.is_none() {
             return format!("`{name}` needs an API key, and this request came without an accepted one");
         }
         let Some(path) = name.strip_prefix("jwt.") else { return format!("this request has no `{name}`") };
-        let Some(subject) = &self.vars.subject else {
+        let Some(subject) = &self.vars.token else {
             return format!("`{name}` needs a token, and this request came without an accepted one");
         };
-        let mut whole = String::from("jwt");
+        let mut full_path = String::from("jwt");
         let mut map = Some(subject.claims);
         for step in path.split('.') {
             let Some(value) = map.and_then(|map| map.get(step)) else { break };
             map = value.as_object();
-            whole = format!("{whole}.{step}");
+            full_path = format!("{full_path}.{step}");
         }
         match map {
             Some(_) => format!("the token has no claim `{name}`"),
-            None => format!("`{name}` is missing, since `{whole}` is no object"),
+            None => format!("`{name}` is missing, since `{full_path}` is no object"),
         }
     }
 }
 
 /// Walks to a claim by a path of plain names. A name with a dot in it can't be written that way: `jwt["a.b"]`.
-fn claim<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+fn claim_at_path<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let Some((first, rest)) = path.split_once('.') else { return claims.get(path) };
     rest.split('.').try_fold(claims.get(first)?, |value, step| value.as_object()?.get(step))
 }
 
 /// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings. `None`
 /// for a claim that holds no words: it may hold what a deny looks for.
-fn scopes<'a>(subject: &Subject<'a>) -> Option<Vec<&'a str>> {
+fn scope_words<'a>(subject: &VerifiedToken<'a>) -> Option<Vec<&'a str>> {
     let mut seen = HashSet::new();
     let mut words: Vec<&'a str> = Vec::new();
     let mut add = |word: &'a str| {
@@ -244,7 +244,7 @@ fn scopes<'a>(subject: &Subject<'a>) -> Option<Vec<&'a str>> {
     Some(words)
 }
 
-fn uri(head: &Head<'_>) -> String {
+fn full_uri(head: &RequestHead<'_>) -> String {
     let mut uri = format!("{}://{}{}", head.scheme.as_str(), head.authority(), head.path);
     if let Some(query) = head.query {
         uri.push('?');
@@ -254,7 +254,7 @@ fn uri(head: &Head<'_>) -> String {
 }
 
 /// The protocol's name as it is written on an HTTP/1 status line; `HTTP/2` has no minor number (RFC 9113 §3).
-fn version(version: http::Version) -> &'static str {
+fn version_name(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_09 => "HTTP/0.9",
         http::Version::HTTP_10 => "HTTP/1.0",
@@ -264,10 +264,10 @@ fn version(version: http::Version) -> &'static str {
     }
 }
 
-fn text<'b>(text: &'b str) -> CowVal<'b, 'b> {
+fn string_value<'b>(text: &'b str) -> CowVal<'b, 'b> {
     CowVal::owned(CelString::from(text))
 }
 
-fn list<'b>(texts: impl Iterator<Item = &'b str>) -> CelList<'b> {
+fn string_list<'b>(texts: impl Iterator<Item = &'b str>) -> CelList<'b> {
     CelList::from(texts.map(|text| Box::new(CelString::from(text)) as Box<dyn Val + 'b>).collect::<Vec<_>>())
 }

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// How HTTP/2 begins when the client knows that the server speaks it (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI ";
 /// How long a connection may stay silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers every connection of `listener` until the listener itself fails or the future is dropped.
 ///
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream))),
+            Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream))),
             // A client that is gone already, or (23, 24) too many open files for the moment.
             Err(error)
                 if error.kind() == std::io::ErrorKind::ConnectionAborted
@@ -46,56 +46,56 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
 /// Serves one connection to its end. How it ends is the client's business, so errors go nowhere.
 /// The command: serves until the process ends.
 pub(super) fn main(address: std::net::SocketAddr) -> std::process::ExitCode {
-    let serving = || -> std::io::Result<()> {
+    let run = || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { serve(TcpListener::bind(address).await?).await })
     };
-    match serving() {
+    match run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            super::say(format_args!("error: {address}: {error}"));
+            super::eprint_line(format_args!("error: {address}: {error}"));
             std::process::ExitCode::from(super::FAILED)
         }
     }
 }
 
-async fn connection(stream: TcpStream) {
-    let Ok(Some(two)) = tokio::time::timeout(PATIENCE, speaks_http2(&stream)).await else { return };
-    let (io, service) = (TokioIo::new(stream), service_fn(answer));
-    let _ = if two {
+async fn serve_connection(stream: TcpStream) {
+    let Ok(Some(http2)) = tokio::time::timeout(IDLE_TIMEOUT, speaks_http2(&stream)).await else { return };
+    let (io, service) = (TokioIo::new(stream), service_fn(echo_response));
+    let _ = if http2 {
         http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(io, service).await
     } else {
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(PATIENCE).serve_connection(io, service).await
+        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).serve_connection(io, service).await
     };
 }
 
 /// Whether the connection begins with HTTP/2's preface; `None` when it ends before that is known.
 async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
-    let mut start = [0; PREFACE.len()];
+    let mut preface = [0; PREFACE.len()];
     loop {
-        let length = stream.peek(&mut start).await.ok()?;
-        let seen = start.get(..length)?;
-        match seen {
+        let length = stream.peek(&mut preface).await.ok()?;
+        let received = preface.get(..length)?;
+        match received {
             [] => return None,
-            _ if seen == PREFACE => return Some(true),
+            _ if received == PREFACE => return Some(true),
             // A peek returns at once as long as anything is there, so the rest of a split preface needs a pause.
-            _ if PREFACE.starts_with(seen) => tokio::time::sleep(Duration::from_millis(2)).await,
+            _ if PREFACE.starts_with(received) => tokio::time::sleep(Duration::from_millis(2)).await,
             _ => return Some(false),
         }
     }
 }
 
 /// The answer: 200 and the request in JSON; 400 when the body breaks off.
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo_response(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, mut body) = request.into_parts();
     let mut received = 0;
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(frame) => received += frame.data_ref().map_or(0, Bytes::len),
             Err(_) => {
-                let mut broken = Response::new(Full::from("the request's body broke off\n"));
-                *broken.status_mut() = http::StatusCode::BAD_REQUEST;
-                return Ok(broken);
+                let mut rejection = Response::new(Full::from("the request's body broke off\n"));
+                *rejection.status_mut() = http::StatusCode::BAD_REQUEST;
+                return Ok(rejection);
             }
         }
     }
@@ -108,7 +108,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 fn render(head: &http::request::Parts, received: usize) -> String {
     let authority = head.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = head.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-    let headers = fields(&head.headers);
+    let headers = header_fields(&head.headers);
     let lines: Vec<_> =
         headers.iter().map(|(name, values)| format!("    {}: {}", json!(name), json!(values))).collect();
     let headers = if lines.is_empty() { "{}".to_owned() } else { format!("{{\n{}\n  }}", lines.join(",\n")) };
@@ -122,7 +122,7 @@ fn render(head: &http::request::Parts, received: usize) -> String {
 }
 
 /// Header names in lower case, each with all its values in the order in which they came.
-fn fields(headers: &HeaderMap) -> BTreeMap<&str, Vec<Value>> {
+fn header_fields(headers: &HeaderMap) -> BTreeMap<&str, Vec<Value>> {
     let mut fields: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (name, value) in headers {
         fields.entry(name.as_str()).or_default().push(json!(String::from_utf8_lossy(value.as_bytes())));
@@ -179,9 +179,9 @@ mod tests {
         drop(tokio::spawn(connection));
         let request = Request::get("http://h2.example/x").body(Full::<Bytes>::default()).unwrap();
         let body = client.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
-        let told: Value = serde_json::from_slice(&body).unwrap();
+        let echoed: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
-            told,
+            echoed,
             json!({"method": "GET", "path": "/x", "query": null, "host": "h2.example", "headers": {}, "bodyBytes": 0})
         );
     }

@@ -8,10 +8,10 @@ use clap::Args;
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
 
-use super::output::{Format, Paint, finish, finish_json};
-use super::{BAD_CONFIG, ConfigArgs, FAILED, input, load, say};
-use crate::control::InForce;
-use crate::explain::{Explanation, Question, explain};
+use super::output::{Format, Style, print_result, print_json};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, input, load, eprint_line};
+use crate::control::ActiveConfig;
+use crate::explain::{Explanation, ExplainRequest, explain};
 use crate::reason::Reason;
 use crate::request::UnixTime;
 
@@ -32,7 +32,7 @@ pub(super) struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The moment of the request: RFC 3339, seconds since 1970, or an offset from now such as +1h.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::moment)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::parse_time)]
     at: Option<UnixTime>,
     /// The client's address.
     #[arg(long, value_name = "IP")]
@@ -64,14 +64,14 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 pub(super) fn main(args: &ExplainArgs) -> ExitCode {
     match run(args) {
-        Ok(told) => {
-            let code = ExitCode::from(code(&told));
+        Ok(explanation) => {
+            let code = ExitCode::from(exit_code(&explanation));
             match args.output {
-                Format::Text => finish(&paint(&told.to_string()), code),
-                Format::Json => match serde_json::to_value(&told) {
-                    Ok(value) => finish_json(&value, code),
+                Format::Text => print_result(&colorize(&explanation.to_string()), code),
+                Format::Json => match serde_json::to_value(&explanation) {
+                    Ok(value) => print_json(&value, code),
                     Err(error) => {
-                        say(format_args!("error: {error}"));
+                        eprint_line(format_args!("error: {error}"));
                         ExitCode::from(FAILED)
                     }
                 },
@@ -82,16 +82,16 @@ pub(super) fn main(args: &ExplainArgs) -> ExitCode {
 }
 
 fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
-    let bad = |why: String| {
-        say(format_args!("error: {why}"));
+    let bad_input = |why: String| {
+        eprint_line(format_args!("error: {why}"));
         ExitCode::from(BAD_CONFIG)
     };
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
-        return Err(bad("token and config can't both come from standard input".to_owned()));
+        return Err(bad_input("token and config can't both come from standard input".to_owned()));
     }
-    let (loaded, snapshot) = load::compiled_online(&args.config, args.online).map_err(|broken| broken.tell())?;
-    let token = args.token.as_deref().map(input::token).transpose().map_err(bad)?;
-    let question = Question {
+    let (loaded, snapshot) = load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
+    let token = args.token.as_deref().map(input::read_token).transpose().map_err(bad_input)?;
+    let question = ExplainRequest {
         method: args.method.clone(),
         url: args.url.clone(),
         headers: args.headers.clone(),
@@ -99,16 +99,16 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
         client: args.client,
         now: args.at.unwrap_or_else(UnixTime::now),
     };
-    explain(&InForce { loaded, snapshot: Arc::new(snapshot) }, &question).map_err(|why| bad(why.to_string()))
+    explain(&ActiveConfig { loaded, snapshot: Arc::new(snapshot) }, &question).map_err(|why| bad_input(why.to_string()))
 }
 
 /// 0: it would go on to the backend.
-fn code(told: &Explanation) -> u8 {
-    let Some(code) = told.reason else { return 0 };
+fn exit_code(explanation: &Explanation) -> u8 {
+    let Some(code) = explanation.reason else { return 0 };
     // a gRPC client is answered 200 whatever happens: there the reason tells
-    let meant =
+    let status_of_reason =
         || Reason::ALL.into_iter().find(|reason| reason.as_str() == code).map(|reason| reason.status().as_u16());
-    match told.status.filter(|status| *status != 200).or_else(meant) {
+    match explanation.status.filter(|status| *status != 200).or_else(status_of_reason) {
         Some(401) => UNAUTHENTICATED,
         Some(403) => DENIED,
         _ => FAILED,
@@ -116,13 +116,13 @@ fn code(told: &Explanation) -> u8 {
 }
 
 /// Colours for the lines that matter.
-fn paint(text: &str) -> String {
-    let paint = Paint::stdout();
+fn colorize(text: &str) -> String {
+    let style = Style::stdout();
     let line = |line: &str| match line.trim_start() {
-        start if start.starts_with("FAIL") || start.starts_with("=> 4") || start.starts_with("=> 5") => paint.bad(line),
-        start if start.starts_with("=>") => paint.good(line),
-        start if start.starts_with("hint:") || start.starts_with("UNVERIFIED") => paint.warn(line),
+        trimmed if trimmed.starts_with("FAIL") || trimmed.starts_with("=> 4") || trimmed.starts_with("=> 5") => style.bad(line),
+        start if start.starts_with("=>") => style.good(line),
+        start if start.starts_with("hint:") || start.starts_with("UNVERIFIED") => style.warn(line),
         _ => line.to_owned(),
     };
-    text.lines().map(|one| line(one) + "\n").collect()
+    text.lines().map(|text_line| line(text_line) + "\n").collect()
 }

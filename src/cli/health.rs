@@ -8,14 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Format, finish, finish_json};
-use super::{BAD_CONFIG, ConfigArgs, FAILED, load, say};
-use crate::config::process::Process;
+use super::output::{Format, print_result, print_json};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, load, eprint_line};
+use crate::config::process::ProcessConfig;
 
 /// For each step of asking.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are looked at.
-const LARGEST: u64 = 16 << 10;
+const MAX_RESPONSE: u64 = 16 << 10;
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -31,93 +31,93 @@ pub(super) struct HealthArgs {
 }
 
 /// What an address answered.
-struct Asked {
+struct HealthResponse {
     address: SocketAddr,
-    answer: std::io::Result<(u16, String)>,
+    response: std::io::Result<(u16, String)>,
 }
 
 /// Exit code 0: ready. 1: not, or nobody answers. 2: there is no address to ask.
 pub(super) fn main(args: &HealthArgs) -> ExitCode {
-    let asked = match (&args.url, args.config.file.is_some() || args.config.config.is_some()) {
-        (Some(url), _) => of_url(url),
-        (None, true) => load::config(&args.config)
-            .map_err(|broken| broken.text())
-            .and_then(|loaded| of_config(&loaded.config.process)),
-        (None, false) => of_config(&Process::default()),
+    let target = match (&args.url, args.config.file.is_some() || args.config.config.is_some()) {
+        (Some(url), _) => url_addresses(url),
+        (None, true) => load::load_config(&args.config)
+            .map_err(|broken| broken.render())
+            .and_then(|loaded| config_addresses(&loaded.config.process)),
+        (None, false) => config_addresses(&ProcessConfig::default()),
     };
-    let (addresses, path) = match asked {
-        Ok(asked) => asked,
+    let (addresses, path) = match target {
+        Ok(target) => target,
         Err(text) => {
-            say(text.trim_end());
+            eprint_line(text.trim_end());
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let mut last = None;
+    let mut last_response = None;
     for address in addresses {
-        let asked = Asked { address, answer: ask(address, &path) };
-        if asked.is_healthy() {
-            return asked.told(args.output);
+        let response = HealthResponse { address, response: request(address, &path) };
+        if response.is_healthy() {
+            return response.print_result(args.output);
         }
-        last = Some(asked);
+        last_response = Some(response);
     }
-    match last {
-        Some(asked) => asked.told(args.output),
+    match last_response {
+        Some(response) => response.print_result(args.output),
         None => {
-            say("error: the name has no address");
+            eprint_line("error: the name has no address");
             ExitCode::from(BAD_CONFIG)
         }
     }
 }
 
-impl Asked {
+impl HealthResponse {
     fn is_healthy(&self) -> bool {
-        matches!(self.answer, Ok((200, _)))
+        matches!(self.response, Ok((200, _)))
     }
 
-    fn told(&self, format: Format) -> ExitCode {
+    fn print_result(&self, format: Format) -> ExitCode {
         let code = if self.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
         let address = self.address;
-        match (format, &self.answer) {
-            (Format::Json, answer) => {
-                let (good, error) = (answer.as_ref().ok(), answer.as_ref().err().map(ToString::to_string));
-                let all = json!({
+        match (format, &self.response) {
+            (Format::Json, response) => {
+                let (success, error) = (response.as_ref().ok(), response.as_ref().err().map(ToString::to_string));
+                let document = json!({
                     "healthy": self.is_healthy(),
                     "address": address.to_string(),
-                    "status": good.map(|(status, _)| status),
-                    "body": good.map(|(_, body)| body.trim_end()),
+                    "status": success.map(|(status, _)| status),
+                    "body": success.map(|(_, body)| body.trim_end()),
                     "error": error,
                 });
-                return finish_json(&all, code);
+                return print_json(&document, code);
             }
-            (Format::Text, Ok((200, body))) => return finish(&format!("{}\n", body.trim_end()), code),
+            (Format::Text, Ok((200, body))) => return print_result(&format!("{}\n", body.trim_end()), code),
             (Format::Text, Ok((status, body))) => {
-                say(format_args!("unhealthy: {address} answers {status}: {}", body.trim_end()));
+                eprint_line(format_args!("unhealthy: {address} answers {status}: {}", body.trim_end()));
             }
-            (Format::Text, Err(error)) => say(format_args!("unhealthy: {address} does not answer: {error}")),
+            (Format::Text, Err(error)) => eprint_line(format_args!("unhealthy: {address} does not answer: {error}")),
         }
         code
     }
 }
 
 /// The readiness address of a config, as it can be reached from the same machine.
-fn of_config(process: &Process) -> Result<(Vec<SocketAddr>, String), String> {
-    let here = |address: SocketAddr| match address.ip() {
+fn config_addresses(process: &ProcessConfig) -> Result<(Vec<SocketAddr>, String), String> {
+    let to_loopback = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
         _ => address,
     };
-    let addresses: Vec<_> = process.readiness_addr.sockets().into_iter().map(here).collect();
+    let addresses: Vec<_> = process.readiness_addr.sockets().into_iter().map(to_loopback).collect();
     match addresses.is_empty() {
         true => Err("error: `config.readinessAddr` is off, so there is nothing to ask".to_owned()),
         false => Ok((addresses, "/healthz/ready".to_owned())),
     }
 }
 
-fn of_url(url: &str) -> Result<(Vec<SocketAddr>, String), String> {
+fn url_addresses(url: &str) -> Result<(Vec<SocketAddr>, String), String> {
     use std::net::ToSocketAddrs;
-    let bad = || format!("error: not a URL: {url}; write for example http://127.0.0.1:15021/healthz/ready");
-    let uri: http::Uri = url.parse().map_err(|_| bad())?;
-    let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(bad)?;
+    let invalid_url = || format!("error: not a URL: {url}; write for example http://127.0.0.1:15021/healthz/ready");
+    let uri: http::Uri = url.parse().map_err(|_| invalid_url())?;
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(invalid_url)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses =
         (host, uri.port_u16().unwrap_or(80)).to_socket_addrs().map_err(|error| format!("error: {error}"))?;
@@ -126,15 +126,15 @@ fn of_url(url: &str) -> Result<(Vec<SocketAddr>, String), String> {
 }
 
 /// The status and body of a plain request.
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn request(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response)?;
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other("the answer is not HTTP"))?;
     let shown: String = body.chars().filter(|c| !c.is_control() || *c == '\n').collect();

@@ -6,28 +6,28 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{BAD_CONFIG, FAILED, say};
+use super::{BAD_CONFIG, FAILED, eprint_line};
 use crate::config::{Code, Source, load};
-use crate::import::{Dialect, Mapping, Options, Verdict, import};
+use crate::import::{Dialect, ServiceMapping, ImportOptions, FieldOutcome, import_manifests};
 
 /// What standard input gives at most.
-const LARGEST: u64 = 5 << 20;
+const MAX_STDIN: u64 = 5 << 20;
 
 /// Whose manifests, and how.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     /// Whose manifests they are.
     #[arg(value_enum)]
-    from: From,
+    from: SourceGateway,
     /// Kubernetes manifests, each with any number of documents; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     /// Where a service is reached from here; may be given several times.
     #[arg(long, value_name = "NAMESPACE/SERVICE=HOST:PORT")]
-    map: Vec<Mapping>,
+    map: Vec<ServiceMapping>,
     /// How the config is written; `text` is YAML.
     #[arg(long, value_enum, default_value = "yaml", value_name = "FORMAT")]
-    output: Output,
+    output: ConfigFormat,
     /// The folder for certificates that stand in the manifests, which the config names as files.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct ImportArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum From {
+enum SourceGateway {
     /// RequestAuthentication, AuthorizationPolicy, Gateway, VirtualService, and the Gateway API.
     Istio,
     /// SecurityPolicy on the Gateway API.
@@ -50,7 +50,7 @@ enum From {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
+enum ConfigFormat {
     /// With comments that name the source of each part.
     #[value(alias = "text")]
     Yaml,
@@ -61,49 +61,49 @@ enum Output {
 pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut sources = Vec::new();
     if args.files.iter().filter(|file| *file == "-").count() > 1 {
-        say("error: `-` is given twice, and standard input can be read once");
+        eprint_line("error: `-` is given twice, and standard input can be read once");
         return ExitCode::from(BAD_CONFIG);
     }
-    if let Some(twice) = mapped_twice(&args.map) {
-        say(format_args!("error: `--map` has two addresses for {twice}"));
+    if let Some(duplicate) = duplicate_mapping(&args.map) {
+        eprint_line(format_args!("error: `--map` has two addresses for {duplicate}"));
         return ExitCode::from(BAD_CONFIG);
     }
     for file in &args.files {
-        match source(file) {
+        match read_source(file) {
             Ok(source) => sources.push(source),
             Err(text) => {
-                say(text.trim_end());
+                eprint_line(text.trim_end());
                 return ExitCode::from(BAD_CONFIG);
             }
         }
     }
     let dialect = match args.from {
-        From::Istio => Dialect::Istio,
-        From::EnvoyGateway => Dialect::EnvoyGateway,
-        From::Agentgateway => Dialect::Agentgateway,
+        SourceGateway::Istio => Dialect::Istio,
+        SourceGateway::EnvoyGateway => Dialect::EnvoyGateway,
+        SourceGateway::Agentgateway => Dialect::Agentgateway,
     };
-    let options = Options {
+    let options = ImportOptions {
         map: args.map.clone(),
         allow_partial: args.allow_partial,
         out_dir: args.out_dir.clone(),
         trusted_proxies: args.trusted_proxy.clone(),
     };
-    let imported = match import(dialect, &sources, &options) {
+    let imported = match import_manifests(dialect, &sources, &options) {
         Ok(imported) => imported,
         Err(errors) => {
             for error in errors {
-                let own = sources.iter().find(|source| *source.name() == error.place.file);
-                say(error.render(own).trim_end());
+                let source = sources.iter().find(|source| *source.name() == error.span.file);
+                eprint_line(error.render(source).trim_end());
             }
             return ExitCode::from(BAD_CONFIG);
         }
     };
     for finding in &imported.findings {
-        say(finding);
+        eprint_line(finding);
     }
-    let refused = imported.findings.iter().filter(|finding| finding.verdict == Verdict::Refused).count();
+    let rejected = imported.findings.iter().filter(|finding| finding.outcome == FieldOutcome::Rejected).count();
     let Some(config) = imported.config else {
-        say(match refused {
+        eprint_line(match rejected {
             0 => "error: there is nothing to serve in these files".to_owned(),
             number => format!(
                 "error: not imported: {number} refused above; `--allow-partial` imports the rest, and lets nobody into \
@@ -113,42 +113,42 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let text = match args.output {
-        Output::Yaml => config.yaml(),
-        Output::Json => config.json(),
+        ConfigFormat::Yaml => config.to_yaml(),
+        ConfigFormat::Json => config.to_json(),
     };
     // what was written must be a config; if it is not, nobody should find out by serving it. Variables that it keeps need
     // not be set here
-    let written = Source::new("(imported)", text.clone());
-    let mut errors = load(written.clone(), &|_| None).err().unwrap_or_default();
+    let generated = Source::new("(imported)", text.clone());
+    let mut errors = load(generated.clone(), &|_| None).err().unwrap_or_default();
     errors.retain(|error| error.code != Code::Variable);
     if !errors.is_empty() {
-        say(super::output::findings(&errors, Some(&written), super::output::Paint::stderr()).trim_end());
-        say("error: not imported: the config that came of it does not load");
+        eprint_line(super::output::render_findings(&errors, Some(&generated), super::output::Style::stderr()).trim_end());
+        eprint_line("error: not imported: the config that came of it does not load");
         return ExitCode::from(FAILED);
     }
     for (path, content) in &config.files {
         if let Err(error) = write_file(Path::new(path), content) {
-            say(format_args!("error: {path} can't be written: {error}"));
+            eprint_line(format_args!("error: {path} can't be written: {error}"));
             return ExitCode::from(FAILED);
         }
     }
-    super::output::finish(&text, ExitCode::SUCCESS)
+    super::output::print_result(&text, ExitCode::SUCCESS)
 }
 
 /// A service that is mapped to two addresses.
-fn mapped_twice(map: &[Mapping]) -> Option<String> {
-    let same = |one: &Mapping, other: &Mapping| {
-        (&one.namespace, &one.service, one.port) == (&other.namespace, &other.service, other.port)
+fn duplicate_mapping(map: &[ServiceMapping]) -> Option<String> {
+    let same_service = |left: &ServiceMapping, right: &ServiceMapping| {
+        (&left.namespace, &left.service, left.port) == (&right.namespace, &right.service, right.port)
     };
-    let (_, twice) = map.iter().enumerate().find(|(at, one)| map.iter().take(*at).any(|other| same(one, other)))?;
-    let port = twice.port.map(|port| format!(":{port}")).unwrap_or_default();
-    Some(format!("{}/{}{port}", twice.namespace, twice.service))
+    let (_, duplicate) = map.iter().enumerate().find(|(at, mapping)| map.iter().take(*at).any(|other| same_service(mapping, other)))?;
+    let port = duplicate.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}/{}{port}", duplicate.namespace, duplicate.service))
 }
 
-fn source(file: &str) -> Result<Source, String> {
+fn read_source(file: &str) -> Result<Source, String> {
     if file == "-" {
         let mut bytes = Vec::new();
-        let read = std::io::stdin().take(LARGEST).read_to_end(&mut bytes);
+        let read = std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes);
         read.map_err(|error| format!("error: standard input can't be read: {error}"))?;
         return Source::from_bytes("<stdin>", bytes).map_err(|error| error.render(None));
     }
@@ -158,8 +158,8 @@ fn source(file: &str) -> Result<Source, String> {
 /// Files may hold private keys: nobody else can read them.
 fn write_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
+    if let Some(directory) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)?;
     }
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)

@@ -8,53 +8,53 @@ use crate::config::value::Duration;
 use crate::request::UnixTime;
 
 /// The longest text that is read: far above any token or key.
-const LONGEST: u64 = 1 << 20;
+const MAX_TEXT: u64 = 1 << 20;
 
 /// A file's text, or standard input's for `-`.
 ///
 /// # Errors
 /// Says what can't be read, and why.
-pub(super) fn text(path: &str) -> Result<String, String> {
-    let shown = if path == "-" { "standard input" } else { path };
+pub(super) fn read_text(path: &str) -> Result<String, String> {
+    let name = if path == "-" { "standard input" } else { path };
     let mut bytes = Vec::new();
     let read = match path {
-        "-" => std::io::stdin().take(LONGEST + 1).read_to_end(&mut bytes),
-        path => File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)),
+        "-" => std::io::stdin().take(MAX_TEXT + 1).read_to_end(&mut bytes),
+        path => File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes)),
     };
-    read.map_err(|error| format!("{shown} can't be read: {error}"))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(format!("{shown} is longer than 1 MiB"));
+    read.map_err(|error| format!("{name} can't be read: {error}"))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(format!("{name} is longer than 1 MiB"));
     }
-    String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))
 }
 
 /// A token: as it stands, `@file`, or `-` for standard input. White space around it and a leading `Bearer` are left out.
 ///
 /// # Errors
 /// Says what can't be read, and why; never with any of the token.
-pub(super) fn token(argument: &str) -> Result<String, String> {
+pub(super) fn read_token(argument: &str) -> Result<String, String> {
     let text = match (argument, argument.strip_prefix('@')) {
-        ("-", _) => text("-")?,
-        (_, Some(path)) => text(path)?,
+        ("-", _) => read_text("-")?,
+        (_, Some(path)) => read_text(path)?,
         (token, None) => token.to_owned(),
     };
     let trimmed = text.trim();
-    let bare = match trimmed.split_once(char::is_whitespace) {
+    let token = match trimmed.split_once(char::is_whitespace) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
         _ => trimmed,
     };
-    if bare.is_empty() {
+    if token.is_empty() {
         return Err("there is no token: it is empty".to_owned());
     }
-    Ok(bare.to_owned())
+    Ok(token.to_owned())
 }
 
 /// A moment: RFC 3339 (`2030-01-31T12:00:00Z`), seconds since the epoch, or an offset from now (`+1h`, `-5m`).
 ///
 /// # Errors
 /// Says what the forms are.
-pub(super) fn moment(text: &str) -> Result<UnixTime, String> {
-    if let Some(offset) = signed(text).filter(|_| text.starts_with(['+', '-'])) {
+pub(super) fn parse_time(text: &str) -> Result<UnixTime, String> {
+    if let Some(offset) = parse_signed_duration(text).filter(|_| text.starts_with(['+', '-'])) {
         return Ok(UnixTime(UnixTime::now().0 + offset));
     }
     if let Some(seconds) = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite()) {
@@ -69,7 +69,7 @@ pub(super) fn moment(text: &str) -> Result<UnixTime, String> {
 }
 
 /// A duration in seconds that may have a sign: `1h`, `-120s`.
-pub(super) fn signed(text: &str) -> Option<f64> {
+pub(super) fn parse_signed_duration(text: &str) -> Option<f64> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
@@ -78,14 +78,14 @@ pub(super) fn signed(text: &str) -> Option<f64> {
 }
 
 /// How far a moment is from now: `in 5m`, `2h ago`.
-pub(super) fn distance(seconds: f64, now: UnixTime) -> String {
-    let apart = (seconds - now.0).abs();
-    let (number, unit) = match apart {
-        ..120.0 => (apart, "s"),
-        ..7200.0 => (apart / 60.0, "m"),
-        ..172_800.0 => (apart / 3600.0, "h"),
-        ..63_072_000.0 => (apart / 86_400.0, "d"),
-        _ => (apart / 31_557_600.0, "y"),
+pub(super) fn format_offset(seconds: f64, now: UnixTime) -> String {
+    let difference = (seconds - now.0).abs();
+    let (number, unit) = match difference {
+        ..120.0 => (difference, "s"),
+        ..7200.0 => (difference / 60.0, "m"),
+        ..172_800.0 => (difference / 3600.0, "h"),
+        ..63_072_000.0 => (difference / 86_400.0, "d"),
+        _ => (difference / 31_557_600.0, "y"),
     };
     if seconds >= now.0 { format!("in {number:.0}{unit}") } else { format!("{number:.0}{unit} ago") }
 }
@@ -97,30 +97,30 @@ mod tests {
     #[test]
     fn tokens_are_trimmed() {
         for text in ["a.b.c", " a.b.c\n", "Bearer a.b.c", "bearer  a.b.c \r\n"] {
-            assert_eq!(token(text).as_deref(), Ok("a.b.c"), "{text:?}");
+            assert_eq!(read_token(text).as_deref(), Ok("a.b.c"), "{text:?}");
         }
-        assert!(token(" \n").is_err());
-        assert!(token("@/no/such/file").unwrap_err().contains("/no/such/file"));
+        assert!(read_token(" \n").is_err());
+        assert!(read_token("@/no/such/file").unwrap_err().contains("/no/such/file"));
     }
 
     #[test]
     fn moments_have_three_forms() {
-        assert_eq!(moment("2030-01-31T12:00:00Z"), Ok(UnixTime(1_896_091_200.0)));
-        assert_eq!(moment("2030-01-31T13:00:00+01:00"), Ok(UnixTime(1_896_091_200.0)));
-        assert_eq!(moment("1896091200"), Ok(UnixTime(1_896_091_200.0)));
-        assert!(moment("-1h").unwrap() < moment("+1h").unwrap());
+        assert_eq!(parse_time("2030-01-31T12:00:00Z"), Ok(UnixTime(1_896_091_200.0)));
+        assert_eq!(parse_time("2030-01-31T13:00:00+01:00"), Ok(UnixTime(1_896_091_200.0)));
+        assert_eq!(parse_time("1896091200"), Ok(UnixTime(1_896_091_200.0)));
+        assert!(parse_time("-1h").unwrap() < parse_time("+1h").unwrap());
         for bad in ["", "soon", "2030-01-31", "1e999", "+", "-1"] {
-            assert!(bad == "-1" || moment(bad).is_err(), "{bad}");
+            assert!(bad == "-1" || parse_time(bad).is_err(), "{bad}");
         }
-        assert_eq!(UnixTime(1_896_091_200.5).calendar().as_deref(), Some("2030-01-31T12:00:00Z"));
-        assert_eq!(UnixTime(1e300).calendar(), None);
+        assert_eq!(UnixTime(1_896_091_200.5).to_rfc3339().as_deref(), Some("2030-01-31T12:00:00Z"));
+        assert_eq!(UnixTime(1e300).to_rfc3339(), None);
     }
 
     #[test]
     fn distances_have_one_unit() {
         let now = UnixTime(1000.0);
-        assert_eq!(distance(1300.0, now), "in 5m");
-        assert_eq!(distance(910.0, now), "90s ago");
-        assert_eq!(distance(1000.0 + 86_400.0 * 30.0, now), "in 30d");
+        assert_eq!(format_offset(1300.0, now), "in 5m");
+        assert_eq!(format_offset(910.0, now), "90s ago");
+        assert_eq!(format_offset(1000.0 + 86_400.0 * 30.0, now), "in 30d");
     }
 }

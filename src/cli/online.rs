@@ -12,30 +12,30 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::output::counted;
-use super::say;
+use super::output::pluralize;
+use super::eprint_line;
 use crate::auth::jwks::{Answer, FetchError, FetchFault};
 use crate::auth::{JwtAuth, KeySource};
-use crate::compile::Kept;
-use crate::config::policy::{JwtAuth as JwtAuthConfig, Policies as PoliciesConfig};
-use crate::config::{Code, Diagnostic, Listener as ListenerConfig, Loaded, Place, Route as RouteConfig};
+use crate::compile::CarryOver;
+use crate::config::policy::{JwtAuthConfig as JwtAuthConfig, PoliciesConfig as PoliciesConfig};
+use crate::config::{Code, Diagnostic, ListenerConfig as ListenerConfig, LoadedConfig, SourceSpan, RouteConfig as RouteConfig};
 use crate::snapshot::{Policies, Route, Snapshot};
 use crate::upstream::connect::dial;
-use crate::upstream::{Address, Endpoint, Error, Protocol};
+use crate::upstream::{Address, Endpoint, UpstreamError, Protocol};
 
 /// How many are asked at a time.
-const AT_A_TIME: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 /// What all of it takes at most.
-const LONGEST: Duration = Duration::from_secs(60);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this, and from then on now and again, it is said what is still waited for.
-const FIRST_NOTE: Duration = Duration::from_secs(1);
-const NEXT_NOTE: Duration = Duration::from_secs(5);
+const FIRST_PROGRESS: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// `Date` counts whole seconds, and the answer takes its time.
-const CLOCK_STEP: f64 = 5.0;
+const MIN_CLOCK_SKEW: f64 = 5.0;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum ProbeScope {
     /// Everything that the config names.
     Everything,
     /// Key servers alone.
@@ -44,11 +44,11 @@ pub(super) enum What {
 
 /// What came of one question.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ProbeResult {
     /// What was asked, in a few words.
     target: String,
     /// How long it took.
-    took: Duration,
+    elapsed: Duration,
     /// What was found when it went well.
     result: Option<String>,
     /// What is wrong.
@@ -58,11 +58,11 @@ pub(super) struct Asked {
 /// One question.
 struct Probe {
     target: String,
-    place: Place,
-    of: Of,
+    place: SourceSpan,
+    kind: ProbeKind,
 }
 
-enum Of {
+enum ProbeKind {
     Endpoint(Arc<Endpoint>),
     Keys { source: Arc<KeySource>, provider: String, leeway: f64 },
 }
@@ -72,135 +72,135 @@ enum Of {
 ///
 /// # Errors
 /// When nothing could be asked at all.
-pub(super) fn ask(loaded: &Loaded, snapshot: &Snapshot, kept: &Arc<Kept>, what: What) -> std::io::Result<Vec<Asked>> {
-    let probes = probes(loaded, snapshot, what);
+pub(super) fn run_probes(loaded: &LoadedConfig, snapshot: &Snapshot, kept: &Arc<CarryOver>, scope: ProbeScope) -> std::io::Result<Vec<ProbeResult>> {
+    let probes = collect_probes(loaded, snapshot, scope);
     if probes.is_empty() {
         return Ok(Vec::new());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(all(probes, kept));
+    let results = runtime.block_on(run_concurrently(probes, kept));
     // a lookup of the system's resolver can't be broken off, only left alone
     runtime.shutdown_background();
-    Ok(asked)
+    Ok(results)
 }
 
-async fn all(probes: Vec<Probe>, kept: &Arc<Kept>) -> Vec<Asked> {
-    let began = Instant::now();
-    let until = began + LONGEST;
-    let seats = Arc::new(Semaphore::new(AT_A_TIME));
+async fn run_concurrently(probes: Vec<Probe>, kept: &Arc<CarryOver>) -> Vec<ProbeResult> {
+    let started = Instant::now();
+    let deadline = started + TOTAL_TIMEOUT;
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut waiting: Vec<(usize, String)> = probes.iter().map(|probe| probe.target.clone()).enumerate().collect();
     let mut tasks = JoinSet::new();
-    for (at, probe) in probes.into_iter().enumerate() {
-        let (seats, kept) = (Arc::clone(&seats), Arc::clone(kept));
+    for (index, probe) in probes.into_iter().enumerate() {
+        let (seats, kept) = (Arc::clone(&permits), Arc::clone(kept));
         tasks.spawn(async move {
-            let work = async {
-                let _seat = seats.acquire().await;
-                let began = Instant::now();
-                let found = probe.ask(&kept).await;
-                (found, began.elapsed())
+            let probing = async {
+                let _permit = seats.acquire().await;
+                let started = Instant::now();
+                let outcome = probe.run(&kept).await;
+                (outcome, started.elapsed())
             };
-            let (found, took) = match tokio::time::timeout_at(until, work).await {
-                Ok(found) => found,
-                Err(_) => (Err(vec![probe.finding(format!("no answer within {LONGEST:?}"))]), LONGEST),
+            let (outcome, elapsed) = match tokio::time::timeout_at(deadline, probing).await {
+                Ok(outcome) => outcome,
+                Err(_) => (Err(vec![probe.error(format!("no answer within {TOTAL_TIMEOUT:?}"))]), TOTAL_TIMEOUT),
             };
-            let (result, findings) = match found {
+            let (result, findings) = match outcome {
                 Ok((result, findings)) => (Some(result), findings),
                 Err(findings) => (None, findings),
             };
-            (at, Asked { target: probe.target, took, result, findings })
+            (index, ProbeResult { target: probe.target, elapsed, result, findings })
         });
     }
-    let mut asked = Vec::with_capacity(waiting.len());
-    let mut note = began + FIRST_NOTE;
+    let mut results = Vec::with_capacity(waiting.len());
+    let mut next_progress = started + FIRST_PROGRESS;
     loop {
         tokio::select! {
-            done = tasks.join_next() => match done {
+            joined = tasks.join_next() => match joined {
                 None => break,
-                Some(Ok((at, one))) => {
-                    waiting.retain(|(own, _)| *own != at);
-                    asked.push((at, one));
+                Some(Ok((index, result))) => {
+                    waiting.retain(|(pending, _)| *pending != index);
+                    results.push((index, result));
                 }
                 Some(Err(_)) => {} // a task that panicked has nothing to tell
             },
-            () = tokio::time::sleep_until(note) => {
-                progress(&waiting, began.elapsed());
-                note += NEXT_NOTE;
+            () = tokio::time::sleep_until(next_progress) => {
+                print_progress(&waiting, started.elapsed());
+                next_progress += PROGRESS_INTERVAL;
             }
         }
     }
-    asked.sort_by_key(|(at, _)| *at);
-    asked.into_iter().map(|(_, one)| one).collect()
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn progress(waiting: &[(usize, String)], since: Duration) {
-    const SHOWN: usize = 3;
-    let names: Vec<&str> = waiting.iter().take(SHOWN).map(|(_, target)| target.as_str()).collect();
-    let more = waiting.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    say(format_args!("{:.0}s: waiting for {}{more}", since.as_secs_f64(), names.join(", ")));
+fn print_progress(waiting: &[(usize, String)], elapsed: Duration) {
+    const MAX_NAMES: usize = 3;
+    let names: Vec<&str> = waiting.iter().take(MAX_NAMES).map(|(_, target)| target.as_str()).collect();
+    let hidden = waiting.len().saturating_sub(MAX_NAMES);
+    let more = if hidden > 0 { format!(" and {hidden} more") } else { String::new() };
+    eprint_line(format_args!("{:.0}s: waiting for {}{more}", elapsed.as_secs_f64(), names.join(", ")));
 }
 
 impl Probe {
-    fn finding(&self, message: String) -> Diagnostic {
-        let (code, message) = match &self.of {
-            Of::Endpoint(_) => (Code::Unreachable, format!("{} can't be reached: {message}", self.target)),
-            Of::Keys { provider, .. } => {
+    fn error(&self, message: String) -> Diagnostic {
+        let (code, message) = match &self.kind {
+            ProbeKind::Endpoint(_) => (Code::Unreachable, format!("{} can't be reached: {message}", self.target)),
+            ProbeKind::Keys { provider, .. } => {
                 (Code::NoKeys, format!("the keys of the provider `{provider}` can't be fetched: {message}"))
             }
         };
-        Diagnostic::error(self.place.clone(), message).code(code)
+        Diagnostic::error(self.place.clone(), message).with_code(code)
     }
 
     /// What was found, and what is still worth a word; or what is wrong.
-    async fn ask(&self, kept: &Kept) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
-        match &self.of {
-            Of::Endpoint(endpoint) => match reach(endpoint).await {
-                Ok(found) => Ok((found, Vec::new())),
-                Err((why, hint)) => {
-                    let mut finding = self.finding(why);
+    async fn run(&self, kept: &CarryOver) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match &self.kind {
+            ProbeKind::Endpoint(endpoint) => match probe_endpoint(endpoint).await {
+                Ok(description) => Ok((description, Vec::new())),
+                Err((message, hint)) => {
+                    let mut finding = self.error(message);
                     finding.hint = hint;
                     Err(vec![finding])
                 }
             },
-            Of::Keys { source, leeway, .. } => match kept.sources().fetch_now(source).await {
+            ProbeKind::Keys { source, leeway, .. } => match kept.sources().fetch_now(source).await {
                 None => Ok(("not fetched".to_owned(), Vec::new())),
-                Some(Ok(answer)) => Ok((fetched(&answer), self.clocks(&answer, *leeway))),
+                Some(Ok(key_set)) => Ok((describe_key_set(&key_set), self.clock_findings(&key_set, *leeway))),
                 Some(Err(error)) => {
-                    let mut finding = self.finding(error.to_string());
-                    finding.hint = advice(&error);
+                    let mut finding = self.error(error.to_string());
+                    finding.hint = fetch_hint(&error);
                     Err(vec![finding])
                 }
             },
         }
     }
 
-    fn clocks(&self, answer: &Answer, leeway: f64) -> Vec<Diagnostic> {
-        let most = (leeway / 2.0).max(CLOCK_STEP);
-        let Some(ahead) = answer.clock_ahead.filter(|ahead| ahead.abs() > most) else { return Vec::new() };
+    fn clock_findings(&self, key_set: &Answer, leeway: f64) -> Vec<Diagnostic> {
+        let max_skew = (leeway / 2.0).max(MIN_CLOCK_SKEW);
+        let Some(ahead) = key_set.clock_ahead.filter(|ahead| ahead.abs() > max_skew) else { return Vec::new() };
         let side = if ahead > 0.0 { "ahead of" } else { "behind" };
         let message = format!(
             "the clock of the key server is {:.0}s {side} this machine's, and the leeway is {leeway:.0}s",
             ahead.abs()
         );
         let hint = "keep both clocks by NTP; if this is not the machine that the gateway runs on, ask again there";
-        vec![Diagnostic::warning(Code::Clocks, self.place.clone(), message).hint(hint)]
+        vec![Diagnostic::warning(Code::Clocks, self.place.clone(), message).with_hint(hint)]
     }
 }
 
-fn fetched(answer: &Answer) -> String {
-    let clock = answer.clock_ahead.map_or_else(String::new, |ahead| format!(", clocks {:.0}s apart", ahead.abs()));
-    format!("{} from {}{clock}", counted(answer.keys, "key"), answer.url)
+fn describe_key_set(key_set: &Answer) -> String {
+    let clock = key_set.clock_ahead.map_or_else(String::new, |ahead| format!(", clocks {:.0}s apart", ahead.abs()));
+    format!("{} from {}{clock}", pluralize(key_set.keys, "key"), key_set.url)
 }
 
 /// Connects as the gateway does, and hangs up.
-async fn reach(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> {
-    let mut found = Vec::new();
+async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> {
+    let mut details = Vec::new();
     if let Address::Tcp { host, .. } = &endpoint.address
         && host.parse::<std::net::IpAddr>().is_err()
     {
-        let patience = endpoint.connect_timeout;
-        match tokio::time::timeout(patience, endpoint.names.of(host)).await {
-            Ok(Ok(addresses)) => found.push(match addresses.len() {
+        let timeout = endpoint.connect_timeout;
+        match tokio::time::timeout(timeout, endpoint.dns.resolve(host)).await {
+            Ok(Ok(addresses)) => details.push(match addresses.len() {
                 1 => "1 address".to_owned(),
                 several => format!("{several} addresses"),
             }),
@@ -208,21 +208,21 @@ async fn reach(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> 
                 let hint = "is the name right, and does it exist for the resolver of this machine?".to_owned();
                 return Err((format!("its name can't be resolved: {error}"), Some(hint)));
             }
-            Err(_) => return Err((format!("its name is not resolved within {patience:?}"), None)),
+            Err(_) => return Err((format!("its name is not resolved within {timeout:?}"), None)),
         }
     }
     match dial(endpoint, endpoint.protocol).await {
-        Ok(dialled) => {
+        Ok(connection) => {
             if endpoint.tls.is_some() {
-                let http2 = dialled.http2 || endpoint.protocol == Protocol::Http2;
-                found.push(if http2 { "TLS, HTTP/2" } else { "TLS" }.to_owned());
+                let http2 = connection.http2 || endpoint.protocol == Protocol::Http2;
+                details.push(if http2 { "TLS, HTTP/2" } else { "TLS" }.to_owned());
             }
-            Ok(if found.is_empty() { "reached".to_owned() } else { found.join(", ") })
+            Ok(if details.is_empty() { "reached".to_owned() } else { details.join(", ") })
         }
         Err(error) => {
             let cause = match error {
-                Error::Connect(cause) => cause.to_string(),
-                Error::ConnectTimeout => format!("no connection within {:?}", endpoint.connect_timeout),
+                UpstreamError::Connect(cause) => cause.to_string(),
+                UpstreamError::ConnectTimeout => format!("no connection within {:?}", endpoint.connect_timeout),
                 other => other.to_string(),
             };
             let certificate = endpoint.tls.is_some() && cause.contains("certificate");
@@ -235,7 +235,7 @@ async fn reach(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> 
     }
 }
 
-fn advice(error: &FetchError) -> Option<String> {
+fn fetch_hint(error: &FetchError) -> Option<String> {
     Some(
         match &error.fault {
             FetchFault::Connect(why) if why.contains("certificate") => {
@@ -255,20 +255,20 @@ fn advice(error: &FetchError) -> Option<String> {
     )
 }
 
-impl Asked {
+impl ProbeResult {
     /// What is wrong, or worth a word.
     pub(super) fn findings(&self) -> &[Diagnostic] {
         &self.findings
     }
 
     /// Whether it went well.
-    pub(super) fn is_good(&self) -> bool {
+    pub(super) fn is_ok(&self) -> bool {
         self.result.is_some()
     }
 
     /// What was asked, and in a few words what came of it.
-    pub(super) fn text(&self) -> String {
-        let took = self.took.as_millis();
+    pub(super) fn describe(&self) -> String {
+        let took = self.elapsed.as_millis();
         match &self.result {
             Some(result) => format!("{}: {result} ({took} ms)", self.target),
             None => format!("{} ({took} ms)", self.target),
@@ -276,88 +276,88 @@ impl Asked {
     }
 
     /// The same for programs.
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         json!({
             "target": self.target,
-            "ok": self.is_good(),
-            "millis": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            "ok": self.is_ok(),
+            "millis": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
             "found": self.result,
         })
     }
 }
 
 /// What there is to ask, each once however often the config names it.
-fn probes(loaded: &Loaded, snapshot: &Snapshot, what: What) -> Vec<Probe> {
-    let mut search = Search { what, probes: Vec::new(), endpoints: HashSet::new(), sources: Vec::new() };
-    for (bind, runs) in loaded.config.binds.iter().zip(&snapshot.binds) {
-        for (listener, runs) in bind.listeners.iter().zip(&runs.listeners) {
-            search.policies(&levels(listener, None), &runs.policies);
-            for (route, runs) in listener.routes.iter().zip(&runs.routes) {
-                search.policies(&levels(listener, Some(route)), &runs.policies);
-                search.route(route, runs);
+fn collect_probes(loaded: &LoadedConfig, snapshot: &Snapshot, scope: ProbeScope) -> Vec<Probe> {
+    let mut collector = ProbeCollector { scope, probes: Vec::new(), endpoints: HashSet::new(), sources: Vec::new() };
+    for (bind, compiled) in loaded.config.binds.iter().zip(&snapshot.binds) {
+        for (listener, compiled) in bind.listeners.iter().zip(&compiled.listeners) {
+            collector.add_policies(&policy_levels(listener, None), &compiled.policies);
+            for (route, compiled) in listener.routes.iter().zip(&compiled.routes) {
+                collector.add_policies(&policy_levels(listener, Some(route)), &compiled.policies);
+                collector.add_route(route, compiled);
             }
         }
     }
-    search.probes
+    collector.probes
 }
 
 /// The levels, the most specific first.
-fn levels<'c>(listener: &'c ListenerConfig, route: Option<&'c RouteConfig>) -> Vec<&'c PoliciesConfig> {
+fn policy_levels<'c>(listener: &'c ListenerConfig, route: Option<&'c RouteConfig>) -> Vec<&'c PoliciesConfig> {
     route.map(|route| &route.policies).into_iter().chain([&listener.policies, &listener.gateway_policies]).collect()
 }
 
-struct Search {
-    what: What,
+struct ProbeCollector {
+    scope: ProbeScope,
     probes: Vec<Probe>,
     endpoints: HashSet<u64>,
     sources: Vec<Arc<KeySource>>,
 }
 
-impl Search {
-    fn policies(&mut self, levels: &[&PoliciesConfig], runs: &Policies) {
-        let written = levels.iter().find_map(|level| level.jwt_auth.as_ref());
-        if let (Some(written), Some(runs)) = (written, &runs.jwt) {
-            self.keys(written, runs);
+impl ProbeCollector {
+    fn add_policies(&mut self, levels: &[&PoliciesConfig], compiled: &Policies) {
+        let configured = levels.iter().find_map(|level| level.jwt_auth.as_ref());
+        if let (Some(configured), Some(compiled)) = (configured, &compiled.jwt_auth) {
+            self.add_key_sources(configured, compiled);
         }
-        let written = levels.iter().find_map(|level| level.ext_authz.as_ref());
-        let runs = runs.gates.as_ref().and_then(|gates| gates.ext_authz.as_ref());
-        if let (Some(written), Some(runs)) = (written, runs) {
-            self.endpoint("extAuthz", &runs.endpoint, &written.place);
+        let configured = levels.iter().find_map(|level| level.ext_authz.as_ref());
+        let compiled = compiled.admission_checks.as_ref().and_then(|gates| gates.ext_authz.as_ref());
+        if let (Some(configured), Some(compiled)) = (configured, compiled) {
+            self.add_endpoint("extAuthz", &compiled.endpoint, &configured.span);
         }
     }
 
-    fn keys(&mut self, written: &JwtAuthConfig, runs: &JwtAuth) {
-        for (written, provider) in written.providers.iter().zip(runs.providers()) {
+    fn add_key_sources(&mut self, configured: &JwtAuthConfig, compiled: &JwtAuth) {
+        for (configured, provider) in configured.providers.iter().zip(compiled.providers()) {
             let source = provider.keys();
-            if source.remote().is_none() || self.sources.iter().any(|known| Arc::ptr_eq(known, source)) {
+            if source.remote().is_none() || self.sources.iter().any(|existing| Arc::ptr_eq(existing, source)) {
                 continue;
             }
             self.sources.push(Arc::clone(source));
             let (provider, leeway) = (provider.name().escape_debug().to_string(), provider.leeway());
             self.probes.push(Probe {
                 target: format!("keys of {provider}"),
-                place: written.jwks.place.clone(),
-                of: Of::Keys { source: Arc::clone(source), provider, leeway },
+                place: configured.jwks.span.clone(),
+                kind: ProbeKind::Keys { source: Arc::clone(source), provider, leeway },
             });
         }
     }
 
-    fn route(&mut self, written: &RouteConfig, runs: &Route) {
+    fn add_route(&mut self, configured: &RouteConfig, compiled: &Route) {
         // as the choice among backends has them: those without weight get nothing
-        let hosts = written.backends.iter().filter(|backend| backend.weight > 0).flat_map(|backend| &backend.hosts);
-        for (host, endpoint) in hosts.zip(runs.backends.endpoints()) {
-            self.endpoint("backend", endpoint, &host.place);
+        let hosts = configured.backends.iter().filter(|backend| backend.weight > 0).flat_map(|backend| &backend.hosts);
+        for (host, endpoint) in hosts.zip(compiled.backends.endpoints()) {
+            self.add_endpoint("backend", endpoint, &host.span);
         }
-        let mirrors = written.policies.request_mirror.as_ref();
-        for (mirrors, endpoint) in mirrors.into_iter().flat_map(|all| runs.mirrors.iter().map(move |one| (all, one))) {
-            self.endpoint("mirror", &endpoint.endpoint, &mirrors.place);
+        let mirrors = configured.policies.request_mirror.as_ref();
+        for (mirrors, endpoint) in mirrors.into_iter().flat_map(|config| compiled.mirrors.iter().map(move |mirror| (config, mirror))) {
+            self.add_endpoint("mirror", &endpoint.endpoint, &mirrors.span);
         }
     }
 
-    fn endpoint(&mut self, kind: &str, endpoint: &Arc<Endpoint>, place: &Place) {
-        if self.what == What::Everything && self.endpoints.insert(endpoint.key) {
+    fn add_endpoint(&mut self, kind: &str, endpoint: &Arc<Endpoint>, place: &SourceSpan) {
+        if self.scope == ProbeScope::Everything && self.endpoints.insert(endpoint.key) {
             let (target, place) = (format!("{kind} {}", endpoint.label), place.clone());
-            self.probes.push(Probe { target, place, of: Of::Endpoint(Arc::clone(endpoint)) });
+            self.probes.push(Probe { target, place, kind: ProbeKind::Endpoint(Arc::clone(endpoint)) });
         }
     }
 }

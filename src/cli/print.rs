@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{Format, finish, finish_json};
-use super::{BAD_CONFIG, ConfigArgs, load, say};
-use crate::config::policy::{JwtMode, Policies};
-use crate::config::{Bind, Config, Listener, Place, Route};
+use super::output::{Format, print_result, print_json};
+use super::{BAD_CONFIG, ConfigArgs, load, eprint_line};
+use crate::config::policy::{JwtMode, PoliciesConfig};
+use crate::config::{BindConfig, Config, ListenerConfig, SourceSpan, RouteConfig};
 
 /// What to do with the config.
 #[derive(Debug, Args)]
@@ -50,24 +50,24 @@ struct PrintArgs {
 pub(super) fn main(args: &ConfigCommandArgs) -> ExitCode {
     let ConfigCommand::Print(args) = &args.command;
     // compiled too, so that what is printed is what would run
-    let loaded = match load::compiled(&args.config) {
+    let loaded = match load::compile_config(&args.config) {
         Ok((loaded, _)) => loaded,
-        Err(broken) => return broken.tell(),
+        Err(broken) => return broken.report(),
     };
-    let names = || loaded.config.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|one| &one.routes);
-    if let Some(name) = args.route.as_ref().filter(|name| names().all(|route| route.name != **name)) {
-        let known: Vec<_> = names().map(|route| route.name.as_str()).collect();
-        say(format_args!("error: there is no route `{name}`; there is: {}", known.join(", ")));
+    let routes = || loaded.config.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
+    if let Some(name) = args.route.as_ref().filter(|name| routes().all(|route| route.name != **name)) {
+        let names: Vec<_> = routes().map(|route| route.name.as_str()).collect();
+        eprint_line(format_args!("error: there is no route `{name}`; there is: {}", names.join(", ")));
         return ExitCode::from(BAD_CONFIG);
     }
     match args.output {
-        Format::Text => finish(&text(&loaded.config, args), ExitCode::SUCCESS),
-        Format::Json => finish_json(&json(&loaded.config, args), ExitCode::SUCCESS),
+        Format::Text => print_result(&render(&loaded.config, args), ExitCode::SUCCESS),
+        Format::Json => print_json(&to_json(&loaded.config, args), ExitCode::SUCCESS),
     }
 }
 
 /// A policy where it holds.
-struct Line {
+struct PolicyLine {
     kind: &'static str,
     level: &'static str,
     origin: String,
@@ -75,14 +75,14 @@ struct Line {
 }
 
 /// What is written at one level.
-fn written(level: &'static str, policies: &Policies) -> Vec<Line> {
-    let line = |kind, place: &Place, detail| Line { kind, level, origin: origin(place), detail };
+fn level_policies(level: &'static str, policies: &PoliciesConfig) -> Vec<PolicyLine> {
+    let line = |kind, place: &SourceSpan, detail| PolicyLine { kind, level, origin: origin(place), detail };
     let mut lines = Vec::new();
     for (kind, place) in policies.kinds() {
         match (kind, &policies.jwt_auth) {
             ("authorization", _) => {
                 for set in &policies.authorization.0 {
-                    lines.push(line(kind, &set.place, super::output::counted(set.rules.len(), "rule")));
+                    lines.push(line(kind, &set.span, super::output::pluralize(set.rules.len(), "rule")));
                 }
             }
             ("jwtAuth", Some(jwt)) => {
@@ -102,53 +102,53 @@ fn written(level: &'static str, policies: &Policies) -> Vec<Line> {
 }
 
 /// What holds for a route: of each kind the most specific level's, but every level's rules.
-fn effective(listener: &Listener, route: Option<&Route>) -> Vec<Line> {
-    let mut lines = written("gateway", &listener.gateway_policies);
-    let narrower = [("listener", Some(&listener.policies)), ("route", route.map(|route| &route.policies))];
-    for (level, policies) in narrower {
-        let own = policies.map_or_else(Vec::new, |policies| written(level, policies));
-        lines.retain(|line| line.kind == "authorization" || own.iter().all(|narrower| narrower.kind != line.kind));
-        lines.extend(own);
+fn effective_policies(listener: &ListenerConfig, route: Option<&RouteConfig>) -> Vec<PolicyLine> {
+    let mut lines = level_policies("gateway", &listener.gateway_policies);
+    let levels = [("listener", Some(&listener.policies)), ("route", route.map(|route| &route.policies))];
+    for (level, policies) in levels {
+        let level_lines = policies.map_or_else(Vec::new, |policies| level_policies(level, policies));
+        lines.retain(|line| line.kind == "authorization" || level_lines.iter().all(|narrower| narrower.kind != line.kind));
+        lines.extend(level_lines);
     }
     lines.sort_by_key(|line| !matches!(line.kind, "jwtAuth" | "authorization"));
     lines
 }
 
-fn origin(place: &Place) -> String {
+fn origin(place: &SourceSpan) -> String {
     format!("{}:{}", place.file, place.line)
 }
 
-fn address(bind: &Bind) -> String {
+fn address(bind: &BindConfig) -> String {
     bind.address
         .as_ref()
         .map_or_else(|| format!("[::]:{}", bind.port), |ip| std::net::SocketAddr::new(ip.0, bind.port).to_string())
 }
 
-fn takes(route: &Route) -> String {
+fn describe_matches(route: &RouteConfig) -> String {
     let hosts = route.hostnames.iter().map(|host| host.to_string()).collect::<Vec<_>>().join(", ");
-    let ways: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
-    format!("{hosts}{}{}", if hosts.is_empty() { "" } else { " " }, ways.join(" | "))
+    let matches: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
+    format!("{hosts}{}{}", if hosts.is_empty() { "" } else { " " }, matches.join(" | "))
 }
 
-fn text(config: &Config, args: &PrintArgs) -> String {
-    let wanted = |route: &Route| args.route.as_ref().is_none_or(|name| *name == route.name);
+fn render(config: &Config, args: &PrintArgs) -> String {
+    let is_requested = |route: &RouteConfig| args.route.as_ref().is_none_or(|name| *name == route.name);
     let mut out = String::new();
     for bind in &config.binds {
         for listener in &bind.listeners {
-            if args.route.is_some() && !listener.routes.iter().any(wanted) {
+            if args.route.is_some() && !listener.routes.iter().any(is_requested) {
                 continue;
             }
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.to_string());
-            out += &format!("{} listener {} ({}): {host}\n", address(bind), listener.name, origin(&listener.place));
+            out += &format!("{} listener {} ({}): {host}\n", address(bind), listener.name, origin(&listener.span));
             if !args.effective {
-                lines(&mut out, 2, &written("gateway", &listener.gateway_policies));
-                lines(&mut out, 2, &written("listener", &listener.policies));
+                write_lines(&mut out, 2, &level_policies("gateway", &listener.gateway_policies));
+                write_lines(&mut out, 2, &level_policies("listener", &listener.policies));
             }
-            for route in listener.routes.iter().filter(|route| wanted(route)) {
-                out += &format!("  route {} ({}): {}\n", route.name, origin(&route.place), takes(route));
-                let own =
-                    if args.effective { effective(listener, Some(route)) } else { written("route", &route.policies) };
-                lines(&mut out, 4, &own);
+            for route in listener.routes.iter().filter(|route| is_requested(route)) {
+                out += &format!("  route {} ({}): {}\n", route.name, origin(&route.span), describe_matches(route));
+                let policies =
+                    if args.effective { effective_policies(listener, Some(route)) } else { level_policies("route", &route.policies) };
+                write_lines(&mut out, 4, &policies);
                 let hosts: Vec<_> =
                     route.backends.iter().flat_map(|b| b.hosts.iter().map(|host| host.endpoint.to_string())).collect();
                 if !hosts.is_empty() {
@@ -158,61 +158,61 @@ fn text(config: &Config, args: &PrintArgs) -> String {
             if args.effective && args.route.is_none() {
                 out += "  no route: 404\n";
                 let only = ["jwtAuth", "authorization", "cors"];
-                let mut own = effective(listener, None);
-                own.retain(|line| only.contains(&line.kind));
-                lines(&mut out, 4, &own);
+                let mut policies = effective_policies(listener, None);
+                policies.retain(|line| only.contains(&line.kind));
+                write_lines(&mut out, 4, &policies);
             }
         }
     }
     out
 }
 
-fn lines(out: &mut String, indent: usize, lines: &[Line]) {
-    for Line { kind, level, origin, detail } in lines {
+fn write_lines(out: &mut String, indent: usize, lines: &[PolicyLine]) {
+    for PolicyLine { kind, level, origin, detail } in lines {
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
         *out += &format!("{:indent$}{kind:<22} {level} ({origin}){detail}\n", "");
     }
 }
 
-fn json(config: &Config, args: &PrintArgs) -> Value {
-    let shown = |lines: Vec<Line>| -> Vec<Value> {
+fn to_json(config: &Config, args: &PrintArgs) -> Value {
+    let policies_json = |lines: Vec<PolicyLine>| -> Vec<Value> {
         lines
             .into_iter()
-            .map(|Line { kind, level, origin, detail }| {
+            .map(|PolicyLine { kind, level, origin, detail }| {
                 json!({"kind": kind, "level": level, "origin": origin, "detail": detail})
             })
             .collect()
     };
-    let wanted = |route: &&Route| args.route.as_ref().is_none_or(|name| *name == route.name);
-    let listeners = |bind: &Bind| -> Vec<Value> {
+    let is_requested = |route: &&RouteConfig| args.route.as_ref().is_none_or(|name| *name == route.name);
+    let listeners = |bind: &BindConfig| -> Vec<Value> {
         bind.listeners
             .iter()
             .map(|listener| {
                 let routes: Vec<Value> = listener
                     .routes
                     .iter()
-                    .filter(wanted)
+                    .filter(is_requested)
                     .map(|route| {
-                        let own = if args.effective {
-                            effective(listener, Some(route))
+                        let policies = if args.effective {
+                            effective_policies(listener, Some(route))
                         } else {
-                            written("route", &route.policies)
+                            level_policies("route", &route.policies)
                         };
                         json!({
                             "name": route.name,
-                            "origin": origin(&route.place),
-                            "matches": takes(route),
-                            "policies": shown(own),
+                            "origin": origin(&route.span),
+                            "matches": describe_matches(route),
+                            "policies": policies_json(policies),
                         })
                     })
                     .collect();
-                let mut own = written("gateway", &listener.gateway_policies);
-                own.extend(written("listener", &listener.policies));
+                let mut policies = level_policies("gateway", &listener.gateway_policies);
+                policies.extend(level_policies("listener", &listener.policies));
                 json!({
                     "name": listener.name,
-                    "origin": origin(&listener.place),
+                    "origin": origin(&listener.span),
                     "hostname": listener.hostname.as_ref().map(|host| host.to_string()),
-                    "policies": shown(if args.effective { effective(listener, None) } else { own }),
+                    "policies": policies_json(if args.effective { effective_policies(listener, None) } else { policies }),
                     "routes": routes,
                 })
             })

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Format, finish, finish_json};
-use super::{BAD_CONFIG, say};
-use crate::config::schema::{Field, Spot, schema};
+use super::output::{Format, print_result, print_json};
+use super::{BAD_CONFIG, eprint_line};
+use crate::config::schema::{SchemaField, SchemaNode, schema};
 
 /// What is asked about the config file.
 #[derive(Debug, Args)]
@@ -22,53 +22,53 @@ pub(super) struct SchemaArgs {
 
 pub(super) fn main(args: &SchemaArgs) -> ExitCode {
     let schema = schema();
-    let Some(path) = &args.explain else { return finish_json(&schema, ExitCode::SUCCESS) };
-    let spot = match Spot::root(&schema).find(path) {
+    let Some(path) = &args.explain else { return print_json(&schema, ExitCode::SUCCESS) };
+    let node = match SchemaNode::root(&schema).find(path) {
         Ok(spot) => spot,
-        Err((part, known)) => {
+        Err((unknown, known)) => {
             let known = if known.is_empty() { "it has no fields".to_owned() } else { known.join(", ") };
-            say(format_args!("error: there is no field `{part}`; known there: {known}"));
+            eprint_line(format_args!("error: there is no field `{unknown}`; known there: {known}"));
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let fields = spot.fields();
+    let fields = node.fields();
     match args.output {
-        Format::Text => finish(&text(path, spot, &fields), ExitCode::SUCCESS),
+        Format::Text => print_result(&render(path, node, &fields), ExitCode::SUCCESS),
         Format::Json => {
-            let shown: Vec<_> = fields
+            let fields_json: Vec<_> = fields
                 .iter()
-                .map(|Field { name, takes, description, required, .. }| {
+                .map(|SchemaField { name, type_names: takes, description, required, .. }| {
                     json!({"name": name, "takes": takes, "description": description, "required": required})
                 })
                 .collect();
-            let whole = json!({
+            let document = json!({
                 "path": path,
-                "takes": spot.takes(),
-                "description": spot.description(),
-                "fields": shown,
+                "takes": node.type_names(),
+                "description": node.description(),
+                "fields": fields_json,
             });
-            finish_json(&whole, ExitCode::SUCCESS)
+            print_json(&document, ExitCode::SUCCESS)
         }
     }
 }
 
-fn text(path: &str, spot: Spot<'_>, fields: &[Field]) -> String {
-    let mut out = format!("{path}: {}\n", spot.takes());
-    wrapped(&mut out, 2, &spot.description());
+fn render(path: &str, node: SchemaNode<'_>, fields: &[SchemaField]) -> String {
+    let mut out = format!("{path}: {}\n", node.type_names());
+    write_wrapped(&mut out, 2, &node.description());
     if !fields.is_empty() {
         out.push_str("\nfields\n");
     }
-    for Field { name, takes, description, required, has_fields } in fields {
+    for SchemaField { name, type_names: takes, description, required, has_fields } in fields {
         let required = if *required { ", required" } else { "" };
         let more = if *has_fields { " ..." } else { "" };
         out.push_str(&format!("  {name}{more}  <{takes}{required}>\n"));
-        wrapped(&mut out, 6, description);
+        write_wrapped(&mut out, 6, description);
     }
     out
 }
 
 /// Text in lines of at most 100 characters.
-fn wrapped(out: &mut String, indent: usize, text: &str) {
+fn write_wrapped(out: &mut String, indent: usize, text: &str) {
     let mut line = String::new();
     for word in text.split(' ') {
         if !line.is_empty() && indent + line.chars().count() + word.chars().count() >= 100 {

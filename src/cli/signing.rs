@@ -32,7 +32,7 @@ enum Secret {
     /// PKCS #8.
     Ec(Vec<u8>),
     /// PKCS #8.
-    Ed(Vec<u8>),
+    Ed25519(Vec<u8>),
     /// The bytes of an HMAC key.
     Shared(Vec<u8>),
 }
@@ -43,15 +43,15 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-const REJECTED: &str = "its numbers are not a valid private key";
-const LIBRARY: &str = "the crypto library refuses";
+const INVALID_KEY: &str = "its numbers are not a valid private key";
+const CRYPTO_FAILURE: &str = "the crypto library refuses";
 
 impl SigningKey {
     /// A new key. `bits` counts for RSA: 2048, 3072, 4096 or 8192. The default `kid` is the key's thumbprint (RFC 7638).
     pub(super) fn generate(algorithm: Algorithm, bits: u16, kid: Option<&str>) -> Result<Self, String> {
-        let fails = |_| LIBRARY.to_owned();
-        let secret = if let Some((_, curve)) = curve(algorithm) {
-            let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).map_err(fails)?;
+        let crypto_failure = |_| CRYPTO_FAILURE.to_owned();
+        let secret = if let Some((_, curve)) = ec_curve(algorithm) {
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).map_err(crypto_failure)?;
             Secret::Ec(pkcs8.as_ref().to_vec())
         } else if Algorithms::RSA.contains(algorithm) {
             let size = match bits {
@@ -61,34 +61,34 @@ impl SigningKey {
                 8192 => KeySize::Rsa8192,
                 other => return Err(format!("an RSA key of {other} bits: choose 2048, 3072, 4096 or 8192")),
             };
-            rsa(&RsaKeyPair::generate(size).map_err(fails)?)?
+            rsa_secret(&RsaKeyPair::generate(size).map_err(crypto_failure)?)?
         } else if algorithm == Algorithm::EdDSA {
-            let pair = Ed25519KeyPair::generate().map_err(fails)?;
-            Secret::Ed(pair.to_pkcs8().map_err(fails)?.as_ref().to_vec())
+            let pair = Ed25519KeyPair::generate().map_err(crypto_failure)?;
+            Secret::Ed25519(pair.to_pkcs8().map_err(crypto_failure)?.as_ref().to_vec())
         } else {
-            let mut bytes = vec![0; hash_length(algorithm)];
-            rand::fill(&mut bytes).map_err(fails)?;
+            let mut bytes = vec![0; min_secret_length(algorithm)];
+            rand::fill(&mut bytes).map_err(crypto_failure)?;
             Secret::Shared(bytes)
         };
-        Self { algorithm, kid: String::new(), secret }.named(kid)
+        Self { algorithm, kid: String::new(), secret }.with_kid(kid)
     }
 
     /// A private JWK, a key set with one (chosen by `kid` when there are several), or a private key in PEM (PKCS #8).
     /// `algorithm` is needed where the key leaves a choice and RS256 is not meant.
     pub(super) fn parse(text: &str, algorithm: Option<Algorithm>, kid: Option<&str>) -> Result<Self, String> {
         if text.trim_start().starts_with("-----BEGIN") {
-            return Self::from_pem(text, algorithm)?.named(kid);
+            return Self::from_pem(text, algorithm)?.with_kid(kid);
         }
         let document: Value = serde_json::from_str(text).map_err(|error| format!("neither JSON nor PEM: {error}"))?;
         let Some(keys) = document.get("keys").and_then(Value::as_array) else {
-            let own = kid.or(document.get("kid").and_then(Value::as_str));
-            return Self::from_jwk(&document, algorithm)?.named(own);
+            let key_id = kid.or(document.get("kid").and_then(Value::as_str));
+            return Self::from_jwk(&document, algorithm)?.with_kid(key_id);
         };
-        let private = |key: &&Value| key.get("d").is_some() || key.get("k").is_some();
-        let fits = |key: &&Value| kid.is_none_or(|kid| key.get("kid").and_then(Value::as_str) == Some(kid));
-        let mut found = keys.iter().filter(private).filter(fits);
-        match (found.next(), found.next()) {
-            (Some(key), None) => Self::from_jwk(key, algorithm)?.named(key.get("kid").and_then(Value::as_str)),
+        let is_private = |key: &&Value| key.get("d").is_some() || key.get("k").is_some();
+        let has_kid = |key: &&Value| kid.is_none_or(|kid| key.get("kid").and_then(Value::as_str) == Some(kid));
+        let mut matching = keys.iter().filter(is_private).filter(has_kid);
+        match (matching.next(), matching.next()) {
+            (Some(key), None) => Self::from_jwk(key, algorithm)?.with_kid(key.get("kid").and_then(Value::as_str)),
             (None, _) => Err("the key set has no such private key".to_owned()),
             (Some(_), Some(_)) => Err("the key set has several private keys; name one with --kid".to_owned()),
         }
@@ -96,96 +96,96 @@ impl SigningKey {
 
     fn from_jwk(jwk: &Value, algorithm: Option<Algorithm>) -> Result<Self, String> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let part = |name: &str| {
+        let component = |name: &str| {
             let encoded = text(name).ok_or_else(|| format!("the key has no `{name}`; a private key is needed"))?;
             URL_SAFE_NO_PAD.decode(encoded).map_err(|_| format!("the key's `{name}` is not base64url"))
         };
-        let named = match text("alg") {
+        let declared = match text("alg") {
             None => None,
             Some(name) => Some(Algorithm::parse(name).ok_or_else(|| format!("the key's `alg` is `{name}`"))?),
         };
-        let algorithm = algorithm.or(named);
-        let (secret, own) = match (text("kty"), text("crv")) {
+        let algorithm = algorithm.or(declared);
+        let (secret, supported) = match (text("kty"), text("crv")) {
             (Some("RSA"), _) => {
-                let unpadded = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
+                let strip_zeros = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
                 let components = KeyPairComponents {
-                    public_key: PublicKeyComponents { n: unpadded(part("n")?), e: unpadded(part("e")?) },
-                    d: part("d")?,
-                    p: part("p")?,
-                    q: part("q")?,
-                    dP: part("dp")?,
-                    dQ: part("dq")?,
-                    qInv: part("qi")?,
+                    public_key: PublicKeyComponents { n: strip_zeros(component("n")?), e: strip_zeros(component("e")?) },
+                    d: component("d")?,
+                    p: component("p")?,
+                    q: component("q")?,
+                    dP: component("dp")?,
+                    dQ: component("dq")?,
+                    qInv: component("qi")?,
                 };
-                (rsa(&RsaKeyPair::from_components(&components).map_err(|_| REJECTED)?)?, Algorithms::RSA)
+                (rsa_secret(&RsaKeyPair::from_components(&components).map_err(|_| INVALID_KEY)?)?, Algorithms::RSA)
             }
             (Some("EC"), Some(name)) => {
                 let curves = [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512];
-                let (own, curve) = curves
+                let (algorithm, curve) = curves
                     .into_iter()
                     .find_map(|algorithm| {
-                        curve(algorithm).filter(|(known, _)| *known == name).map(|c| (algorithm, c.1))
+                        ec_curve(algorithm).filter(|(curve_name, _)| *curve_name == name).map(|found| (algorithm, found.1))
                     })
                     .ok_or_else(|| format!("the key's curve is `{name}`, expected P-256, P-384 or P-521"))?;
-                let point = [&[4], part("x")?.as_slice(), part("y")?.as_slice()].concat();
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &part("d")?, &point);
-                let pkcs8 = pair.map_err(|_| REJECTED)?.to_pkcs8v1().map_err(|_| LIBRARY)?;
-                (Secret::Ec(pkcs8.as_ref().to_vec()), Algorithms::of(&[own]))
+                let point = [&[4], component("x")?.as_slice(), component("y")?.as_slice()].concat();
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &component("d")?, &point);
+                let pkcs8 = pair.map_err(|_| INVALID_KEY)?.to_pkcs8v1().map_err(|_| CRYPTO_FAILURE)?;
+                (Secret::Ec(pkcs8.as_ref().to_vec()), Algorithms::of(&[algorithm]))
             }
             (Some("OKP"), Some("Ed25519")) => {
-                let pair = Ed25519KeyPair::from_seed_and_public_key(&part("d")?, &part("x")?).map_err(|_| REJECTED)?;
-                let pkcs8 = pair.to_pkcs8().map_err(|_| LIBRARY)?;
-                (Secret::Ed(pkcs8.as_ref().to_vec()), Algorithms::of(&[Algorithm::EdDSA]))
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&component("d")?, &component("x")?).map_err(|_| INVALID_KEY)?;
+                let pkcs8 = pair.to_pkcs8().map_err(|_| CRYPTO_FAILURE)?;
+                (Secret::Ed25519(pkcs8.as_ref().to_vec()), Algorithms::of(&[Algorithm::EdDSA]))
             }
-            (Some("oct"), _) => (Secret::Shared(part("k")?), Algorithms::HMAC),
+            (Some("oct"), _) => (Secret::Shared(component("k")?), Algorithms::HMAC),
             (kty, crv) => {
                 let (kty, crv) = (kty.unwrap_or_default(), crv.unwrap_or_default());
                 return Err(format!("a key of type `{kty}` `{crv}` can't sign a token"));
             }
         };
-        Self::with_algorithm(secret, own, algorithm)
+        Self::with_algorithm(secret, supported, algorithm)
     }
 
     fn from_pem(text: &str, algorithm: Option<Algorithm>) -> Result<Self, String> {
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
             let (kind, der) = section.map_err(|error| format!("not PEM: {error}"))?;
             if kind == SectionKind::RsaPrivateKey {
-                let pair = RsaKeyPair::from_der(&der).map_err(|_| REJECTED)?;
-                return Self::with_algorithm(rsa(&pair)?, Algorithms::RSA, algorithm);
+                let pair = RsaKeyPair::from_der(&der).map_err(|_| INVALID_KEY)?;
+                return Self::with_algorithm(rsa_secret(&pair)?, Algorithms::RSA, algorithm);
             }
             if kind != SectionKind::PrivateKey {
                 continue;
             }
-            for own in [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512] {
-                if curve(own).is_some_and(|(_, curve)| EcdsaKeyPair::from_pkcs8(curve, &der).is_ok()) {
-                    return Self::with_algorithm(Secret::Ec(der), Algorithms::of(&[own]), algorithm);
+            for ecdsa in [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512] {
+                if ec_curve(ecdsa).is_some_and(|(_, curve)| EcdsaKeyPair::from_pkcs8(curve, &der).is_ok()) {
+                    return Self::with_algorithm(Secret::Ec(der), Algorithms::of(&[ecdsa]), algorithm);
                 }
             }
             if Ed25519KeyPair::from_pkcs8(&der).is_ok() {
-                return Self::with_algorithm(Secret::Ed(der), Algorithms::of(&[Algorithm::EdDSA]), algorithm);
+                return Self::with_algorithm(Secret::Ed25519(der), Algorithms::of(&[Algorithm::EdDSA]), algorithm);
             }
-            let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| REJECTED)?;
-            return Self::with_algorithm(rsa(&pair)?, Algorithms::RSA, algorithm);
+            let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| INVALID_KEY)?;
+            return Self::with_algorithm(rsa_secret(&pair)?, Algorithms::RSA, algorithm);
         }
         Err("the PEM text has no private key (expected `BEGIN PRIVATE KEY` or `BEGIN RSA PRIVATE KEY`)".to_owned())
     }
 
-    fn with_algorithm(secret: Secret, own: Algorithms, wanted: Option<Algorithm>) -> Result<Self, String> {
-        let default = if own == Algorithms::HMAC { Some(Algorithm::HS256) } else { own.iter().next() };
-        let algorithm = wanted.or(default).ok_or("the key has no algorithm")?;
-        if !own.contains(algorithm) {
-            return Err(format!("the key can't sign with {algorithm}, only with {own}"));
+    fn with_algorithm(secret: Secret, supported: Algorithms, requested: Option<Algorithm>) -> Result<Self, String> {
+        let default = if supported == Algorithms::HMAC { Some(Algorithm::HS256) } else { supported.iter().next() };
+        let algorithm = requested.or(default).ok_or("the key has no algorithm")?;
+        if !supported.contains(algorithm) {
+            return Err(format!("the key can't sign with {algorithm}, only with {supported}"));
         }
         if let Secret::Shared(bytes) = &secret
-            && bytes.len() < hash_length(algorithm)
+            && bytes.len() < min_secret_length(algorithm)
         {
-            let (has, needs) = (bytes.len(), hash_length(algorithm));
-            return Err(format!("the secret has {has} bytes, and {algorithm} needs {needs}"));
+            let (actual, required) = (bytes.len(), min_secret_length(algorithm));
+            return Err(format!("the secret has {actual} bytes, and {algorithm} needs {required}"));
         }
         Ok(Self { algorithm, kid: String::new(), secret })
     }
 
-    fn named(mut self, kid: Option<&str>) -> Result<Self, String> {
+    fn with_kid(mut self, kid: Option<&str>) -> Result<Self, String> {
         self.kid = match kid {
             Some(kid) => kid.to_owned(),
             None => self.thumbprint()?,
@@ -208,7 +208,7 @@ impl SigningKey {
 
     /// The public half as a JWK; of a shared secret, the secret.
     pub(super) fn public_jwk(&self) -> Result<Value, String> {
-        let mut jwk = self.members(false)?;
+        let mut jwk = self.jwk_members(false)?;
         jwk.insert("kid".to_owned(), json!(self.kid));
         jwk.insert("use".to_owned(), json!("sig"));
         jwk.insert("alg".to_owned(), json!(self.algorithm.as_str()));
@@ -217,7 +217,7 @@ impl SigningKey {
 
     /// The whole key as a JWK.
     pub(super) fn private_jwk(&self) -> Result<Value, String> {
-        let mut jwk = self.members(true)?;
+        let mut jwk = self.jwk_members(true)?;
         jwk.insert("kid".to_owned(), json!(self.kid));
         jwk.insert("use".to_owned(), json!("sig"));
         jwk.insert("alg".to_owned(), json!(self.algorithm.as_str()));
@@ -225,73 +225,73 @@ impl SigningKey {
     }
 
     /// The members that make the key (RFC 7518 §6, RFC 8037 §2).
-    fn members(&self, private: bool) -> Result<Map<String, Value>, String> {
+    fn jwk_members(&self, private: bool) -> Result<Map<String, Value>, String> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let value = match &self.secret {
             Secret::Rsa(der) => {
-                let numbers = rsa_numbers(der).ok_or(REJECTED)?;
+                let components = rsa_components(der).ok_or(INVALID_KEY)?;
                 let names = ["n", "e", "d", "p", "q", "dp", "dq", "qi"];
-                let shown = names.iter().zip(&numbers).take(if private { 8 } else { 2 });
+                let included = names.iter().zip(&components).take(if private { 8 } else { 2 });
                 let mut jwk: Map<String, Value> =
-                    shown.map(|(name, bytes)| ((*name).to_owned(), json!(encode(bytes)))).collect();
+                    included.map(|(name, bytes)| ((*name).to_owned(), json!(encode(bytes)))).collect();
                 jwk.insert("kty".to_owned(), json!("RSA"));
                 return Ok(jwk);
             }
             Secret::Ec(pkcs8) => {
-                let (name, curve) = curve(self.algorithm).ok_or(REJECTED)?;
-                let pair = EcdsaKeyPair::from_pkcs8(curve, pkcs8).map_err(|_| REJECTED)?;
-                let point = pair.public_key().as_ref().strip_prefix(&[4]).ok_or(REJECTED)?;
-                let (x, y) = point.split_at_checked(point.len() / 2).ok_or(REJECTED)?;
+                let (name, curve) = ec_curve(self.algorithm).ok_or(INVALID_KEY)?;
+                let pair = EcdsaKeyPair::from_pkcs8(curve, pkcs8).map_err(|_| INVALID_KEY)?;
+                let point = pair.public_key().as_ref().strip_prefix(&[4]).ok_or(INVALID_KEY)?;
+                let (x, y) = point.split_at_checked(point.len() / 2).ok_or(INVALID_KEY)?;
                 let mut jwk = json!({"kty": "EC", "crv": name, "x": encode(x), "y": encode(y)});
                 if private {
                     use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
-                    let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(|_| LIBRARY)?;
-                    insert(&mut jwk, "d", encode(scalar.as_ref()));
+                    let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(|_| CRYPTO_FAILURE)?;
+                    insert_member(&mut jwk, "d", encode(scalar.as_ref()));
                 }
                 jwk
             }
-            Secret::Ed(pkcs8) => {
-                let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| REJECTED)?;
+            Secret::Ed25519(pkcs8) => {
+                let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| INVALID_KEY)?;
                 let mut jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())});
                 if private {
                     use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
-                    let seed = pair.seed().map_err(|_| LIBRARY)?;
-                    let seed: Curve25519SeedBin<'_> = seed.as_be_bytes().map_err(|_| LIBRARY)?;
-                    insert(&mut jwk, "d", encode(seed.as_ref()));
+                    let seed = pair.seed().map_err(|_| CRYPTO_FAILURE)?;
+                    let seed: Curve25519SeedBin<'_> = seed.as_be_bytes().map_err(|_| CRYPTO_FAILURE)?;
+                    insert_member(&mut jwk, "d", encode(seed.as_ref()));
                 }
                 jwk
             }
             Secret::Shared(bytes) => json!({"kty": "oct", "k": encode(bytes)}),
         };
-        value.as_object().cloned().ok_or_else(|| REJECTED.to_owned())
+        value.as_object().cloned().ok_or_else(|| INVALID_KEY.to_owned())
     }
 
     /// RFC 7638: SHA-256 over the required members, in the order of their names.
     fn thumbprint(&self) -> Result<String, String> {
         // serde_json's maps are sorted, and these are exactly the required members
-        let members = Value::Object(self.members(false)?).to_string();
+        let members = Value::Object(self.jwk_members(false)?).to_string();
         Ok(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes())))
     }
 
     /// A compact JWS of this header and these claims. `alg` and `kid` are the key's own, unless the header has them.
-    pub(super) fn token(&self, header: &Map<String, Value>, claims: &Value) -> Result<String, String> {
-        let mut whole = Map::new();
-        whole.insert("alg".to_owned(), json!(self.algorithm.as_str()));
-        whole.insert("typ".to_owned(), json!("JWT"));
-        whole.insert("kid".to_owned(), json!(self.kid));
-        whole.extend(header.clone());
-        whole.retain(|_, value| !value.is_null());
-        let part = |value: &str| URL_SAFE_NO_PAD.encode(value);
-        let input = format!("{}.{}", part(&Value::Object(whole).to_string()), part(&claims.to_string()));
-        let signature = self.signature(input.as_bytes())?;
+    pub(super) fn sign_token(&self, header: &Map<String, Value>, claims: &Value) -> Result<String, String> {
+        let mut full_header = Map::new();
+        full_header.insert("alg".to_owned(), json!(self.algorithm.as_str()));
+        full_header.insert("typ".to_owned(), json!("JWT"));
+        full_header.insert("kid".to_owned(), json!(self.kid));
+        full_header.extend(header.clone());
+        full_header.retain(|_, value| !value.is_null());
+        let encode = |value: &str| URL_SAFE_NO_PAD.encode(value);
+        let input = format!("{}.{}", encode(&Value::Object(full_header).to_string()), encode(&claims.to_string()));
+        let signature = self.sign(input.as_bytes())?;
         Ok(format!("{input}.{signature}"))
     }
 
-    fn signature(&self, input: &[u8]) -> Result<String, String> {
+    fn sign(&self, input: &[u8]) -> Result<String, String> {
         use jsonwebtoken::Algorithm as A;
         if let (Secret::Ec(pkcs8), Algorithm::ES512) = (&self.secret, self.algorithm) {
-            let pair = EcdsaKeyPair::from_pkcs8(&sig::ECDSA_P521_SHA512_FIXED_SIGNING, pkcs8).map_err(|_| REJECTED)?;
-            let signature = pair.sign(&SystemRandom::new(), input).map_err(|_| LIBRARY)?;
+            let pair = EcdsaKeyPair::from_pkcs8(&sig::ECDSA_P521_SHA512_FIXED_SIGNING, pkcs8).map_err(|_| INVALID_KEY)?;
+            let signature = pair.sign(&SystemRandom::new(), input).map_err(|_| CRYPTO_FAILURE)?;
             return Ok(URL_SAFE_NO_PAD.encode(signature));
         }
         let algorithm = match self.algorithm {
@@ -307,25 +307,25 @@ impl SigningKey {
             Algorithm::ES256 => A::ES256,
             Algorithm::ES384 => A::ES384,
             Algorithm::EdDSA => A::EdDSA,
-            Algorithm::ES512 => return Err(REJECTED.to_owned()),
+            Algorithm::ES512 => return Err(INVALID_KEY.to_owned()),
         };
         let key = match &self.secret {
             Secret::Rsa(der) => EncodingKey::from_rsa_der(der),
             Secret::Ec(der) => EncodingKey::from_ec_der(der),
-            Secret::Ed(der) => EncodingKey::from_ed_der(der),
+            Secret::Ed25519(der) => EncodingKey::from_ed_der(der),
             Secret::Shared(bytes) => EncodingKey::from_secret(bytes),
         };
         jsonwebtoken::crypto::sign(input, &key, algorithm).map_err(|error| format!("signing fails: {error}"))
     }
 }
 
-fn insert(jwk: &mut Value, name: &str, value: String) {
+fn insert_member(jwk: &mut Value, name: &str, value: String) {
     if let Some(members) = jwk.as_object_mut() {
         members.insert(name.to_owned(), Value::String(value));
     }
 }
 
-fn curve(algorithm: Algorithm) -> Option<(&'static str, &'static EcdsaSigningAlgorithm)> {
+fn ec_curve(algorithm: Algorithm) -> Option<(&'static str, &'static EcdsaSigningAlgorithm)> {
     match algorithm {
         Algorithm::ES256 => Some(("P-256", &sig::ECDSA_P256_SHA256_FIXED_SIGNING)),
         Algorithm::ES384 => Some(("P-384", &sig::ECDSA_P384_SHA384_FIXED_SIGNING)),
@@ -335,7 +335,7 @@ fn curve(algorithm: Algorithm) -> Option<(&'static str, &'static EcdsaSigningAlg
 }
 
 /// A secret of at least so many bytes (RFC 7518 §3.2).
-fn hash_length(algorithm: Algorithm) -> usize {
+fn min_secret_length(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::HS384 => 48,
         Algorithm::HS512 => 64,
@@ -344,28 +344,28 @@ fn hash_length(algorithm: Algorithm) -> usize {
 }
 
 /// An RSA key without its PKCS #8 wrapping.
-fn rsa(pair: &RsaKeyPair) -> Result<Secret, String> {
-    let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| LIBRARY)?;
-    let mut outer = take(&mut pkcs8.as_ref(), 0x30).ok_or(REJECTED)?;
-    let _version = take(&mut outer, 0x02).ok_or(REJECTED)?;
-    let _algorithm = take(&mut outer, 0x30).ok_or(REJECTED)?;
-    Ok(Secret::Rsa(take(&mut outer, 0x04).ok_or(REJECTED)?.to_vec()))
+fn rsa_secret(pair: &RsaKeyPair) -> Result<Secret, String> {
+    let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| CRYPTO_FAILURE)?;
+    let mut outer = der_element(&mut pkcs8.as_ref(), 0x30).ok_or(INVALID_KEY)?;
+    let _version = der_element(&mut outer, 0x02).ok_or(INVALID_KEY)?;
+    let _algorithm = der_element(&mut outer, 0x30).ok_or(INVALID_KEY)?;
+    Ok(Secret::Rsa(der_element(&mut outer, 0x04).ok_or(INVALID_KEY)?.to_vec()))
 }
 
 /// Modulus, public exponent, private exponent, primes, exponents and coefficient, without leading zeros.
-fn rsa_numbers(der: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut sequence = take(&mut { der }, 0x30)?;
-    let _version = take(&mut sequence, 0x02)?;
-    let mut numbers = Vec::with_capacity(8);
+fn rsa_components(der: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut sequence = der_element(&mut { der }, 0x30)?;
+    let _version = der_element(&mut sequence, 0x02)?;
+    let mut components = Vec::with_capacity(8);
     for _ in 0..8 {
-        let number = take(&mut sequence, 0x02)?;
-        numbers.push(number.strip_prefix(&[0]).unwrap_or(number));
+        let component = der_element(&mut sequence, 0x02)?;
+        components.push(component.strip_prefix(&[0]).unwrap_or(component));
     }
-    Some(numbers)
+    Some(components)
 }
 
 /// The content of the next DER element, which must have this tag.
-fn take<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+fn der_element<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (&first, rest) = der.split_first()?;
     let (&length, rest) = rest.split_first()?;
     let (length, rest) = match length {
@@ -394,7 +394,7 @@ mod tests {
             let again = SigningKey::parse(&text, None, None).unwrap();
             assert_eq!((again.algorithm(), again.kid()), (algorithm, key.kid()));
             assert_eq!(again.private_jwk().unwrap(), key.private_jwk().unwrap());
-            let token = again.token(&Map::new(), &json!({"sub": "a"})).unwrap();
+            let token = again.sign_token(&Map::new(), &json!({"sub": "a"})).unwrap();
             assert_eq!(token.split('.').count(), 3);
             let public = json!({"keys": [key.public_jwk().unwrap()]}).to_string();
             let set = KeySet::parse(public.as_bytes(), Origin::Local, Some(Algorithms::of(&[algorithm]))).unwrap();

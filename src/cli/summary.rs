@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::output::counted;
-use crate::snapshot::{Policies, Protection, Snapshot};
+use super::output::pluralize;
+use crate::snapshot::{Policies, AuthRequirement, Snapshot};
 
 /// Binds, listeners, routes by their protection, providers, rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,29 +21,29 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn from_snapshot(snapshot: &Snapshot) -> Self {
         let listeners: Vec<_> = snapshot.binds.iter().flat_map(|bind| &bind.listeners).collect();
         let routes: Vec<&Policies> =
             listeners.iter().flat_map(|l| l.routes.iter().map(|route| &route.policies)).collect();
-        let of = |protection| routes.iter().filter(|policies| policies.protection() == protection).count();
-        let everywhere = || routes.iter().copied().chain(listeners.iter().map(|listener| &listener.policies));
-        let policies = everywhere().filter_map(|policies| policies.jwt.as_deref());
+        let count = |protection| routes.iter().filter(|policies| policies.auth_requirement() == protection).count();
+        let all_policies = || routes.iter().copied().chain(listeners.iter().map(|listener| &listener.policies));
+        let policies = all_policies().filter_map(|policies| policies.jwt_auth.as_deref());
         let providers: BTreeSet<_> = policies.flat_map(|jwt| jwt.providers().iter().map(|p| p.name())).collect();
         let sets: BTreeSet<_> =
-            everywhere().flat_map(|p| p.rules.iter().map(|set| (&*set.origin.0, set.rules.len()))).collect();
+            all_policies().flat_map(|p| p.rule_sets.iter().map(|set| (&*set.location.0, set.rules.len()))).collect();
         Self {
             binds: snapshot.binds.len(),
             listeners: listeners.len(),
-            strict: of(Protection::Strict),
-            optional: of(Protection::Optional),
-            open: of(Protection::Open),
+            strict: count(AuthRequirement::Strict),
+            optional: count(AuthRequirement::Optional),
+            open: count(AuthRequirement::Open),
             providers: providers.len(),
             rules: sets.iter().map(|(_, rules)| rules).sum(),
         }
     }
 
     /// The same for programs.
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         let Self { binds, listeners, strict, optional, open, providers, rules } = self;
         json!({
             "binds": binds,
@@ -59,8 +59,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { strict, optional, open, .. } = self;
         let counts = [(self.binds, "bind"), (self.listeners, "listener"), (strict + optional + open, "route")];
-        let [binds, listeners, routes] = counts.map(|(number, what)| counted(number, what));
-        let (providers, rules) = (counted(self.providers, "provider"), counted(self.rules, "rule"));
+        let [binds, listeners, routes] = counts.map(|(number, noun)| pluralize(number, noun));
+        let (providers, rules) = (pluralize(self.providers, "provider"), pluralize(self.rules, "rule"));
         write!(
             f,
             "{binds}, {listeners}, {routes} ({strict} strict, {optional} optional, {open} open), {providers}, {rules}"

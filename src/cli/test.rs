@@ -12,14 +12,14 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use self::case::Suite;
-use self::keys::StandIns;
-use self::report::{Outcome, Report};
-use super::load::{self, Broken};
-use super::output::finish;
-use super::{ConfigArgs, FAILED, say};
+use self::keys::TestKeys;
+use self::report::{TestOutcome, Report};
+use super::load::{self, LoadError};
+use super::output::print_result;
+use super::{ConfigArgs, FAILED, eprint_line};
 use crate::compile::compile;
 use crate::config::{Diagnostic, Source};
-use crate::control::InForce;
+use crate::control::ActiveConfig;
 use crate::explain::explain;
 use crate::request::UnixTime;
 use crate::telemetry::metrics::Metrics;
@@ -59,65 +59,65 @@ enum Format {
 pub(super) fn main(args: &TestArgs) -> ExitCode {
     let mut report = Report::default();
     for path in &args.tests {
-        if let Err(broken) = run(path, args.file.as_deref(), &mut report) {
-            return broken.tell();
+        if let Err(broken) = run_file(path, args.file.as_deref(), &mut report) {
+            return broken.report();
         }
     }
-    let enough = args.fail_under.is_none_or(|least| report.coverage.percent() >= f64::from(least));
-    let good = report.failed() == 0 && enough;
-    if !enough {
-        let (has, least) = (report.coverage.percent(), args.fail_under.unwrap_or_default());
-        say(format_args!("error: {has:.0}% of routes and rules are covered, and --fail-under wants {least}%"));
+    let is_covered = args.fail_under.is_none_or(|minimum| report.coverage.percent() >= f64::from(minimum));
+    let passed = report.failed() == 0 && is_covered;
+    if !is_covered {
+        let (percent, minimum) = (report.coverage.percent(), args.fail_under.unwrap_or_default());
+        eprint_line(format_args!("error: {percent:.0}% of routes and rules are covered, and --fail-under wants {minimum}%"));
     }
-    let code = if good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+    let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
     match args.output {
-        Format::Text => finish(&report.text(), code),
-        Format::Json => super::output::finish_json(&report.json(), code),
-        Format::Junit => finish(&report.junit(), code),
+        Format::Text => print_result(&report.to_text(), code),
+        Format::Json => super::output::print_json(&report.to_json(), code),
+        Format::Junit => print_result(&report.to_junit(), code),
     }
 }
 
 /// Runs one file's tests.
-fn run(path: &str, config: Option<&str>, report: &mut Report) -> Result<(), Broken> {
-    let source = Source::read(Path::new(path)).map_err(|error| broken(path, None, vec![error]))?;
-    let suite: Suite = crate::config::document(&source, &|name| std::env::var(name).ok())
-        .map_err(|findings| broken(path, Some(source.clone()), findings))?;
-    let wrong = |place: &crate::config::Place, why: String| {
-        broken(path, Some(source.clone()), vec![Diagnostic::error(place.clone(), why)])
+fn run_file(path: &str, config: Option<&str>, report: &mut Report) -> Result<(), LoadError> {
+    let source = Source::read(Path::new(path)).map_err(|error| load_error(path, None, vec![error]))?;
+    let suite: Suite = crate::config::load_document(&source, &|name| std::env::var(name).ok())
+        .map_err(|findings| load_error(path, Some(source.clone()), findings))?;
+    let error_at = |place: &crate::config::SourceSpan, message: String| {
+        load_error(path, Some(source.clone()), vec![Diagnostic::error(place.clone(), message)])
     };
-    let named = match (config, &suite.config) {
+    let config_path = match (config, &suite.config) {
         (Some(file), _) => file.to_owned(),
         // beside the tests, wherever they are run from
         (None, Some(file)) => Path::new(path).parent().unwrap_or(Path::new("")).join(&file.value).display().to_string(),
         (None, None) => {
-            let why = "no config: name one with -f, or under `config` in this file".to_owned();
-            return Err(wrong(&source.place(0, 0, ""), why));
+            let message = "no config: name one with -f, or under `config` in this file".to_owned();
+            return Err(error_at(&source.span(0, 0, ""), message));
         }
     };
-    let mut loaded = load::config(&ConfigArgs { file: Some(named.clone()), config: None })?;
-    let stand_ins = StandIns::replace(&mut loaded.config).map_err(|why| wrong(&source.place(0, 0, ""), why))?;
+    let mut loaded = load::load_config(&ConfigArgs { file: Some(config_path.clone()), config: None })?;
+    let test_keys = TestKeys::install(&mut loaded.config).map_err(|why| error_at(&source.span(0, 0, ""), why))?;
     let snapshot = match compile(&loaded, &Arc::new(Metrics::default()), 1) {
         Ok(snapshot) => Arc::new(snapshot),
-        Err(findings) => return Err(broken(&named, Some(loaded.source), findings)),
+        Err(findings) => return Err(load_error(&config_path, Some(loaded.source), findings)),
     };
     report.coverage.expect(&snapshot);
-    let config = InForce { loaded, snapshot };
+    let config = ActiveConfig { loaded, snapshot };
     let mut outcomes = Vec::with_capacity(suite.tests.len());
     for case in &suite.tests {
-        let question = case.question(&stand_ins, UnixTime::now()).map_err(|why| wrong(&case.place, why))?;
-        let told = explain(&config, &question).map_err(|why| wrong(&case.place, why.to_string()))?;
-        report.coverage.note(&told);
-        outcomes.push(Outcome {
+        let request = case.explain_request(&test_keys, UnixTime::now()).map_err(|why| error_at(&case.span, why))?;
+        let explanation = explain(&config, &request).map_err(|why| error_at(&case.span, why.to_string()))?;
+        report.coverage.record(&explanation);
+        outcomes.push(TestOutcome {
             name: case.value.name.clone(),
-            place: format!("{}:{}", case.place.file, case.place.line),
-            differences: case.differences(&told),
-            told,
+            place: format!("{}:{}", case.span.file, case.span.line),
+            differences: case.differences(&explanation),
+            explanation,
         });
     }
     report.files.push((path.to_owned(), outcomes));
     Ok(())
 }
 
-fn broken(name: &str, source: Option<Source>, findings: Vec<Diagnostic>) -> Broken {
-    Broken { name: name.to_owned(), source, findings }
+fn load_error(name: &str, source: Option<Source>, findings: Vec<Diagnostic>) -> LoadError {
+    LoadError { name: name.to_owned(), source, findings }
 }

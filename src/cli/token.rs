@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::say;
+use super::eprint_line;
 use crate::auth::Algorithm;
 
 /// What to do with tokens.
@@ -49,22 +49,22 @@ Examples:
 }
 
 pub(super) fn main(args: &TokenArgs) -> ExitCode {
-    let done = match &args.command {
+    let result = match &args.command {
         TokenCommand::Keygen(args) => keys::keygen(args),
         TokenCommand::Jwks(args) => keys::jwks(args),
         TokenCommand::Mint(args) => mint::main(args),
         TokenCommand::Inspect(args) => inspect::main(args),
     };
-    done.unwrap_or_else(|(code, why)| {
-        say(format_args!("error: {why}"));
+    result.unwrap_or_else(|(code, message)| {
+        eprint_line(format_args!("error: {message}"));
         ExitCode::from(code)
     })
 }
 
 /// The exit code, or the exit code and why.
-type Done = Result<ExitCode, (u8, String)>;
+type CommandResult = Result<ExitCode, (u8, String)>;
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
+fn parse_algorithm(name: &str) -> Result<Algorithm, String> {
     Algorithm::parse(name).ok_or_else(|| {
         let names: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect();
         format!("expected one of {}", names.join(", "))

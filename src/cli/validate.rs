@@ -7,12 +7,12 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::load::{self, Broken};
-use super::online::{Asked, What};
-use super::output::{self, Paint, finish, finish_json};
+use super::load::{self, LoadError};
+use super::online::{ProbeResult, ProbeScope};
+use super::output::{self, Style, print_result, print_json};
 use super::summary::Summary;
-use super::{BAD_CONFIG, ConfigArgs, FAILED, say};
-use crate::compile::{self, Kept};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line};
+use crate::compile::{self, CarryOver};
 use crate::config::{Code, Diagnostic, Severity, Source};
 
 /// What `validate` is asked for.
@@ -50,7 +50,7 @@ enum Format {
 
 impl ValidateArgs {
     /// One config, in text, without more: what `--validate-only` asks for.
-    pub(super) fn only(config: &ConfigArgs) -> Self {
+    pub(super) fn without_options(config: &ConfigArgs) -> Self {
         let ConfigArgs { file, config } = config;
         let file = file.iter().cloned().collect();
         Self { file, config: config.clone(), strict: false, online: false, output: Format::Text }
@@ -58,18 +58,18 @@ impl ValidateArgs {
 }
 
 /// One config's result.
-struct Checked {
+struct ValidationResult {
     name: String,
     source: Option<Source>,
     findings: Vec<Diagnostic>,
     /// Of a config without errors.
     summary: Option<Summary>,
     /// What was asked, with `--online`.
-    asked: Option<Vec<Asked>>,
+    probes: Option<Vec<ProbeResult>>,
 }
 
-impl Checked {
-    fn errors(&self) -> usize {
+impl ValidationResult {
+    fn error_count(&self) -> usize {
         self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
     }
 }
@@ -79,94 +79,94 @@ pub(super) fn main(args: &ValidateArgs) -> ExitCode {
         [] => vec![ConfigArgs { file: None, config: args.config.clone() }],
         files => files.iter().map(|file| ConfigArgs { file: Some(file.clone()), config: None }).collect(),
     };
-    let all: Vec<Checked> = files.iter().map(|file| check(file, args.online)).collect();
-    let code = if all.iter().any(|one| one.summary.is_none()) {
+    let results: Vec<ValidationResult> = files.iter().map(|file| validate(file, args.online)).collect();
+    let code = if results.iter().any(|result| result.summary.is_none()) {
         ExitCode::from(BAD_CONFIG)
-    } else if all.iter().any(|one| one.errors() > 0 || args.strict && !one.findings.is_empty()) {
+    } else if results.iter().any(|result| result.error_count() > 0 || args.strict && !result.findings.is_empty()) {
         ExitCode::from(FAILED)
     } else {
         ExitCode::SUCCESS
     };
     match args.output {
-        Format::Text => text(&all, code),
-        Format::Json => finish_json(&json!({ "files": all.iter().map(Checked::json).collect::<Vec<_>>() }), code),
-        Format::Github => finish(&all.iter().flat_map(|one| &one.findings).map(annotation).collect::<String>(), code),
+        Format::Text => print_text(&results, code),
+        Format::Json => print_json(&json!({ "files": results.iter().map(ValidationResult::to_json).collect::<Vec<_>>() }), code),
+        Format::Github => print_result(&results.iter().flat_map(|result| &result.findings).map(github_annotation).collect::<String>(), code),
     }
 }
 
-fn check(args: &ConfigArgs, online: bool) -> Checked {
-    let kept = Arc::new(Kept::new(None));
-    let (loaded, snapshot) = match load::compiled_with(args, &kept) {
+fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
+    let kept = Arc::new(CarryOver::new(None));
+    let (loaded, snapshot) = match load::compile_config_with(args, &kept) {
         Ok(compiled) => compiled,
-        Err(Broken { name, source, findings }) => {
-            return Checked { name, source, findings, summary: None, asked: None };
+        Err(LoadError { name, source, findings }) => {
+            return ValidationResult { name, source, findings, summary: None, probes: None };
         }
     };
-    let mut told = Vec::new();
-    let asked = online.then(|| {
-        super::online::ask(&loaded, &snapshot, &kept, What::Everything).unwrap_or_else(|error| {
-            let why = format!("nobody can be asked: {error}");
-            told.push(Diagnostic::error(loaded.source.place(0, 0, ""), why).code(Code::Unreachable));
+    let mut probe_findings = Vec::new();
+    let probes = online.then(|| {
+        super::online::run_probes(&loaded, &snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
+            let message = format!("nobody can be asked: {error}");
+            probe_findings.push(Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(Code::Unreachable));
             Vec::new()
         })
     });
-    told.extend(asked.iter().flatten().flat_map(|one| one.findings().iter().cloned()));
+    probe_findings.extend(probes.iter().flatten().flat_map(|probe| probe.findings().iter().cloned()));
     // keys that were fetched have something to tell as well
     let mut findings = compile::warnings(&loaded, &snapshot);
-    findings.extend(told);
-    findings.sort_by_key(|finding| finding.place.start);
-    Checked {
+    findings.extend(probe_findings);
+    findings.sort_by_key(|finding| finding.span.start);
+    ValidationResult {
         name: loaded.source.name().to_string(),
         findings,
         source: Some(loaded.source),
-        summary: Some(Summary::of(&snapshot)),
-        asked,
+        summary: Some(Summary::from_snapshot(&snapshot)),
+        probes,
     }
 }
 
-fn text(all: &[Checked], code: ExitCode) -> ExitCode {
-    let paint = Paint::stdout();
-    let mut result = String::new();
-    for checked in all {
-        let told = output::findings(&checked.findings, checked.source.as_ref(), Paint::stderr());
-        if !told.is_empty() {
-            say(told.trim_end());
+fn print_text(results: &[ValidationResult], code: ExitCode) -> ExitCode {
+    let style = Style::stdout();
+    let mut text = String::new();
+    for result in results {
+        let rendered = output::render_findings(&result.findings, result.source.as_ref(), Style::stderr());
+        if !rendered.is_empty() {
+            eprint_line(rendered.trim_end());
         }
-        let Some(summary) = &checked.summary else { continue };
-        let (errors, word) = match checked.errors() {
-            0 => (String::new(), paint.good("ok")),
-            some => (format!("; {}", output::counted(some, "error")), paint.bad("FAIL")),
+        let Some(summary) = &result.summary else { continue };
+        let (errors, label) = match result.error_count() {
+            0 => (String::new(), style.good("ok")),
+            count => (format!("; {}", output::pluralize(count, "error")), style.bad("FAIL")),
         };
-        let warnings = match checked.findings.len() - checked.errors() {
+        let warnings = match result.findings.len() - result.error_count() {
             0 => String::new(),
-            some => format!("; {}", output::counted(some, "warning")),
+            count => format!("; {}", output::pluralize(count, "warning")),
         };
-        result.push_str(&format!("{}: {word}: {summary}{errors}{warnings}\n", checked.name));
-        for one in checked.asked.iter().flatten() {
-            let mark = if one.is_good() { paint.good("ok  ") } else { paint.bad("FAIL") };
-            result.push_str(&format!("  {mark} {}\n", one.text()));
+        text.push_str(&format!("{}: {label}: {summary}{errors}{warnings}\n", result.name));
+        for probe in result.probes.iter().flatten() {
+            let mark = if probe.is_ok() { style.good("ok  ") } else { style.bad("FAIL") };
+            text.push_str(&format!("  {mark} {}\n", probe.describe()));
         }
     }
-    finish(&result, code)
+    print_result(&text, code)
 }
 
-impl Checked {
-    fn json(&self) -> Value {
-        let mut all = json!({
+impl ValidationResult {
+    fn to_json(&self) -> Value {
+        let mut document = json!({
             "file": self.name,
-            "ok": self.summary.is_some() && self.errors() == 0,
-            "summary": self.summary.as_ref().map(Summary::json),
-            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
+            "ok": self.summary.is_some() && self.error_count() == 0,
+            "summary": self.summary.as_ref().map(Summary::to_json),
+            "findings": self.findings.iter().map(finding_json).collect::<Vec<_>>(),
         });
-        if let (Some(asked), Some(all)) = (&self.asked, all.as_object_mut()) {
-            all.insert("online".to_owned(), asked.iter().map(Asked::json).collect());
+        if let (Some(probes), Some(members)) = (&self.probes, document.as_object_mut()) {
+            members.insert("online".to_owned(), probes.iter().map(ProbeResult::to_json).collect());
         }
-        all
+        document
     }
 }
 
-fn finding(finding: &Diagnostic) -> Value {
-    let Diagnostic { severity, code, place, message, hint } = finding;
+fn finding_json(finding: &Diagnostic) -> Value {
+    let Diagnostic { severity, code, span: place, message, hint } = finding;
     json!({
         "severity": severity.as_str(),
         "id": code.as_str(),
@@ -180,18 +180,18 @@ fn finding(finding: &Diagnostic) -> Value {
 }
 
 /// A workflow command, with everything escaped that would end it.
-fn annotation(finding: &Diagnostic) -> String {
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    let Diagnostic { severity, code, place, message, hint } = finding;
+fn github_annotation(finding: &Diagnostic) -> String {
+    let escape_data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let escape_property = |text: &str| escape_data(text).replace(':', "%3A").replace(',', "%2C");
+    let Diagnostic { severity, code, span: place, message, hint } = finding;
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
     format!(
         "::{} file={},line={},col={},title={code} {}::{}\n",
         severity.as_str(),
-        property(&place.file),
+        escape_property(&place.file),
         place.line,
         place.column,
-        property(code.title()),
-        data(&format!("{message}{hint}")),
+        escape_property(code.title()),
+        escape_data(&format!("{message}{hint}")),
     )
 }

@@ -4,37 +4,37 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::auth::{Algorithm, Algorithms, ClaimHeader, JwtAuth, Location, Mode, ProviderSettings, Settings};
-use crate::config::place::{Located, Place};
+use crate::config::place::{Located, SourceSpan};
 use crate::config::policy::{
-    Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuth as JwtAuthConfig, JwtMode, Location as LocationConfig,
-    Provider,
+    Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuthConfig as JwtAuthConfig, JwtMode, LocationConfig as LocationConfig,
+    ProviderConfig,
 };
-use crate::policy::headers::refusal;
+use crate::policy::headers::protected_reason;
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
     pub(super) fn jwt_auth(&mut self, policy: &Located<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
-        if let Some(made) = self.jwt.get(&policy.place.start) {
-            return made.clone();
+        if let Some(cached) = self.jwt_policies.get(&policy.span.start) {
+            return cached.clone();
         }
-        let made = self.make_jwt_auth(policy).map(Arc::new);
-        self.jwt.insert(policy.place.start, made.clone());
-        made
+        let compiled = self.build_jwt_auth(policy).map(Arc::new);
+        self.jwt_policies.insert(policy.span.start, compiled.clone());
+        compiled
     }
 
-    fn make_jwt_auth(&mut self, policy: &Located<JwtAuthConfig>) -> Option<JwtAuth> {
+    fn build_jwt_auth(&mut self, policy: &Located<JwtAuthConfig>) -> Option<JwtAuth> {
         let providers: Vec<_> = policy.providers.iter().map(|provider| self.provider(provider)).collect();
         let providers: Option<Vec<_>> = providers.into_iter().collect();
-        let written = policy.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value);
+        let mode = policy.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value);
         let settings = Settings {
-            mode: match written {
+            mode: match mode {
                 JwtMode::Strict => Mode::Strict,
                 JwtMode::Optional => Mode::Optional,
                 JwtMode::Permissive => Mode::Permissive,
                 // judged as strictly as can be, and nobody is refused for it
                 JwtMode::Shadow => Mode::Strict,
             },
-            shadow: written == JwtMode::Shadow,
+            shadow: mode == JwtMode::Shadow,
             locations: policy.locations.iter().filter_map(location).collect(),
             forward: policy.forward,
             realm: policy.realm.clone(),
@@ -53,12 +53,12 @@ impl Compiler<'_> {
             max_token_size: self.process.limits.token.get(),
         };
         match JwtAuth::new(settings) {
-            Ok(made) => {
-                self.check_identity_headers(&made, &policy.place);
-                Some(made)
+            Ok(compiled) => {
+                self.check_identity_headers(&compiled, &policy.span);
+                Some(compiled)
             }
             Err(error) => {
-                self.error(&policy.place, error.to_string());
+                self.error(&policy.span, error.to_string());
                 None
             }
         }
@@ -66,28 +66,28 @@ impl Compiler<'_> {
 
     /// Identity headers are removed from every request before one is set: they can't be what frames a request, what the
     /// gateway itself writes, or what a token is read from.
-    fn check_identity_headers(&mut self, policy: &JwtAuth, place: &Place) {
+    fn check_identity_headers(&mut self, policy: &JwtAuth, span: &SourceSpan) {
         for name in policy.identity_header_names() {
-            let read =
-                policy.locations().iter().any(|l| matches!(l, Location::Header { name: own, .. } if own == name));
-            let why = match name.as_str() {
-                _ if read => Some("tokens are read from it"),
+            let holds_token =
+                policy.locations().iter().any(|l| matches!(l, Location::Header { name: header, .. } if header == name));
+            let reason = match name.as_str() {
+                _ if holds_token => Some("tokens are read from it"),
                 "authorization" | "cookie" => Some("it carries the client's own credentials"),
                 "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-request-id" | "traceparent"
                 | "tracestate" | "via" => Some("the gateway writes it itself"),
-                _ => refusal(name),
+                _ => protected_reason(name),
             };
-            if let Some(why) = why {
-                self.error(place, format!("the header `{name}` can't carry claims: {why}"));
+            if let Some(reason) = reason {
+                self.error(span, format!("the header `{name}` can't carry claims: {reason}"));
             }
         }
     }
 
-    fn provider(&mut self, provider: &Provider) -> Option<ProviderSettings> {
+    fn provider(&mut self, provider: &ProviderConfig) -> Option<ProviderSettings> {
         let algorithms = provider
             .algorithms
             .as_ref()
-            .map(|named| Algorithms::of(&named.iter().copied().map(algorithm).collect::<Vec<_>>()));
+            .map(|algorithms| Algorithms::of(&algorithms.iter().copied().map(algorithm).collect::<Vec<_>>()));
         Some(ProviderSettings {
             name: provider.name.clone(),
             issuers: provider.issuers.as_ref().map_or_else(Vec::new, |issuers| issuers.value.clone()),
@@ -96,15 +96,15 @@ impl Compiler<'_> {
             algorithms,
             leeway: provider.leeway.get(),
             required_claims: provider.required_claims.clone(),
-            max_lifetime: provider.max_lifetime.map(|most| most.get()),
+            max_lifetime: provider.max_lifetime.map(|limit| limit.get()),
             token_types: provider.token_types.clone().unwrap_or_default(),
-            locations: provider.locations.as_ref().map(|all| all.iter().filter_map(location).collect()),
+            locations: provider.locations.as_ref().map(|locations| locations.iter().filter_map(location).collect()),
         })
     }
 }
 
-pub(super) fn location(written: &LocationConfig) -> Option<Location> {
-    Some(match written {
+pub(super) fn location(config: &LocationConfig) -> Option<Location> {
+    Some(match config {
         LocationConfig::Header(header) => {
             Location::Header { name: header.name.0.clone(), prefix: header.prefix.clone().unwrap_or_default() }
         }
@@ -113,8 +113,8 @@ pub(super) fn location(written: &LocationConfig) -> Option<Location> {
     })
 }
 
-fn algorithm(written: AlgorithmConfig) -> Algorithm {
-    match written {
+fn algorithm(config: AlgorithmConfig) -> Algorithm {
+    match config {
         AlgorithmConfig::RS256 => Algorithm::RS256,
         AlgorithmConfig::RS384 => Algorithm::RS384,
         AlgorithmConfig::RS512 => Algorithm::RS512,

@@ -7,53 +7,53 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::Compiler;
-use crate::config::missing_file;
+use crate::config::unreadable_file;
 use crate::config::place::Located;
-use crate::config::route::{Backend, BackendAuth, BackendProtocol, Balance as Written};
+use crate::config::route::{BackendConfig, BackendAuth, BackendProtocol, BalancePolicy as Written};
 use crate::config::shape::TextOr;
 use crate::config::value::{BackendHost, Endpoint as Target};
-use crate::upstream::balance::{Choice, Group};
+use crate::upstream::balance::{BalanceAlgorithm, EndpointGroup};
 use crate::upstream::tls::ClientTls;
 use crate::upstream::{Address, Endpoint, Protocol};
 
 impl Compiler<'_> {
     /// A backend as a group of endpoints, with its weight.
-    pub(super) fn backend(&mut self, backend: &Backend) -> (u32, Group) {
-        let authorization = self.credential(backend);
+    pub(super) fn backend(&mut self, backend: &BackendConfig) -> (u32, EndpointGroup) {
+        let authorization = self.backend_credential(backend);
         let endpoints = backend
             .hosts
             .iter()
             .filter_map(|host| self.endpoint(backend, host, authorization.clone()).map(Arc::new))
             .collect();
         let choice = match backend.policies.balance {
-            None | Some(Written::LeastRequest) => Choice::LeastRequest,
-            Some(Written::RoundRobin) => Choice::RoundRobin,
+            None | Some(Written::LeastRequest) => BalanceAlgorithm::LeastRequest,
+            Some(Written::RoundRobin) => BalanceAlgorithm::RoundRobin,
         };
-        (backend.weight, Group::new(endpoints, choice))
+        (backend.weight, EndpointGroup::new(endpoints, choice))
     }
 
     /// Whether the backends of a route get the credential that the client was let in with.
-    pub(super) fn passes_credential(&mut self, backends: &[Backend]) -> bool {
-        let passes = |backend: &Backend| {
+    pub(super) fn forwards_credential(&mut self, backends: &[BackendConfig]) -> bool {
+        let is_passthrough = |backend: &BackendConfig| {
             matches!(backend.policies.backend_auth.as_ref().map(|auth| &auth.value), Some(BackendAuth::Passthrough(_)))
         };
-        let all = !backends.is_empty() && backends.iter().all(passes);
-        if !all && let Some(one) = backends.iter().find(|backend| passes(backend)) {
-            self.error(&one.place, "`backendAuth: {passthrough: {}}` holds for all backends of a route or for none");
+        let all_passthrough = !backends.is_empty() && backends.iter().all(is_passthrough);
+        if !all_passthrough && let Some(backend) = backends.iter().find(|backend| is_passthrough(backend)) {
+            self.error(&backend.span, "`backendAuth: {passthrough: {}}` holds for all backends of a route or for none");
         }
-        all
+        all_passthrough
     }
 
     /// `Authorization` for the backend, when it has a key of its own.
-    fn credential(&mut self, backend: &Backend) -> Option<HeaderValue> {
+    fn backend_credential(&mut self, backend: &BackendConfig) -> Option<HeaderValue> {
         let auth = backend.policies.backend_auth.as_ref()?;
         let BackendAuth::Key(key) = &auth.value else { return None };
         let text = match key {
             TextOr::Text(text) => text.clone(),
-            TextOr::Other(named) => match std::fs::read_to_string(&named.file.value) {
+            TextOr::Other(key_file) => match std::fs::read_to_string(&key_file.file.value) {
                 Ok(text) => text,
                 Err(error) => {
-                    self.errors.push(missing_file(&named.file, &error));
+                    self.errors.push(unreadable_file(&key_file.file, &error));
                     return None;
                 }
             },
@@ -64,7 +64,7 @@ impl Compiler<'_> {
                 Some(value)
             }
             _ => {
-                self.error(&auth.place, "the key is empty, or holds what no header can carry");
+                self.error(&auth.span, "the key is empty, or holds what no header can carry");
                 None
             }
         }
@@ -72,7 +72,7 @@ impl Compiler<'_> {
 
     fn endpoint(
         &mut self,
-        backend: &Backend,
+        backend: &BackendConfig,
         host: &Located<BackendHost>,
         authorization: Option<HeaderValue>,
     ) -> Option<Endpoint> {
@@ -90,43 +90,43 @@ impl Compiler<'_> {
         let mut key = DefaultHasher::new();
         (&address, protocol).hash(&mut key);
         if let (Target::Unix(_), Some(tls)) = (&host.endpoint, &policies.backend_tls) {
-            self.error(&tls.place, "TLS does not go with a Unix socket, which never leaves the machine");
+            self.error(&tls.span, "TLS does not go with a Unix socket, which never leaves the machine");
             return None;
         }
         let tls = match host.tls || policies.backend_tls.is_some() {
             true => {
-                let (tls, identity) = self.endpoint_tls(backend, host)?;
-                identity.hash(&mut key);
+                let (tls, fingerprint) = self.endpoint_tls(backend, host)?;
+                fingerprint.hash(&mut key);
                 Some(tls)
             }
             false => None,
         };
         policies.max_connections.hash(&mut key);
         let timeout = self.process.limits.connect_timeout.get();
-        let plain = Endpoint::new(&host.endpoint.to_string(), address, protocol, timeout);
-        let mut endpoint = Endpoint { key: key.finish(), tls, authorization, ..plain };
-        endpoint.load = self.load(backend, host, &endpoint).ok()?;
+        let base = Endpoint::new(&host.endpoint.to_string(), address, protocol, timeout);
+        let mut endpoint = Endpoint { key: key.finish(), tls, authorization, ..base };
+        endpoint.load = self.track_endpoint(backend, host, &endpoint).ok()?;
         Some(endpoint)
     }
 
     /// TLS towards one endpoint, and what tells its settings apart from others.
-    fn endpoint_tls(&mut self, backend: &Backend, host: &Located<BackendHost>) -> Option<(ClientTls, u64)> {
-        let written = backend.policies.backend_tls.as_ref();
-        let named = written.and_then(|tls| tls.hostname.as_ref());
-        let (name, place) = match (named, &host.endpoint) {
-            (Some(name), _) => (name.value.clone(), &name.place),
-            (None, Target::Name(name, _)) => (name.clone(), &host.place),
-            (None, Target::Socket(socket)) => (socket.ip().to_string(), &host.place),
+    fn endpoint_tls(&mut self, backend: &BackendConfig, host: &Located<BackendHost>) -> Option<(ClientTls, u64)> {
+        let config = backend.policies.backend_tls.as_ref();
+        let hostname = config.and_then(|tls| tls.hostname.as_ref());
+        let (name, span) = match (hostname, &host.endpoint) {
+            (Some(name), _) => (name.value.clone(), &name.span),
+            (None, Target::Name(name, _)) => (name.clone(), &host.span),
+            (None, Target::Socket(socket)) => (socket.ip().to_string(), &host.span),
             (None, Target::Unix(_)) => return None,
         };
-        let bare = name.strip_suffix('.').unwrap_or(&name).to_owned();
-        let Ok(server) = ServerName::try_from(bare.clone()) else {
-            self.error(place, format!("not a name that a certificate can carry: `{name}`"));
+        let dns_name = name.strip_suffix('.').unwrap_or(&name).to_owned();
+        let Ok(server_name) = ServerName::try_from(dns_name.clone()) else {
+            self.error(span, format!("not a name that a certificate can carry: `{name}`"));
             return None;
         };
-        let settings = self.client_tls(written, written.map_or(&host.place, |tls| &tls.place))?;
-        let mut identity = DefaultHasher::new();
-        (settings.identity, bare).hash(&mut identity);
-        Some((ClientTls::new(&settings.config, server), identity.finish()))
+        let settings = self.client_tls(config, config.map_or(&host.span, |tls| &tls.span))?;
+        let mut fingerprint = DefaultHasher::new();
+        (settings.fingerprint, dns_name).hash(&mut fingerprint);
+        Some((ClientTls::new(&settings.config, server_name), fingerprint.finish()))
     }
 }

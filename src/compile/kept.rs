@@ -13,22 +13,22 @@ use tokio::runtime::Handle;
 use crate::auth::jwks::Sources;
 use crate::policy::credentials::BasicAuth;
 use crate::policy::limit::RateLimit;
-use crate::upstream::load::Load;
+use crate::upstream::load::EndpointHealth;
 
 /// What is handed on from one config to the next.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CarryOver {
     pub(super) sources: Sources,
-    pub(super) limits: Known<RateLimit>,
-    pub(super) logins: Known<BasicAuth>,
-    pub(super) loads: Known<Load>,
+    pub(super) rate_limits: WeakRegistry<RateLimit>,
+    pub(super) basic_auths: WeakRegistry<BasicAuth>,
+    pub(super) endpoint_loads: WeakRegistry<EndpointHealth>,
 }
 
-impl Kept {
+impl CarryOver {
     /// Nothing yet. Keys are fetched and backends checked on `runtime`; `None`: never, as when a config is only checked.
     pub fn new(runtime: Option<Handle>) -> Self {
-        let (limits, logins, loads) = Default::default();
-        Self { sources: Sources::new(runtime), limits, logins, loads }
+        let (rate_limits, basic_auths, endpoint_loads) = Default::default();
+        Self { sources: Sources::new(runtime), rate_limits, basic_auths, endpoint_loads }
     }
 
     /// The keys that are fetched.
@@ -39,44 +39,44 @@ impl Kept {
 
 /// Things that are in use, by the name of their settings.
 #[derive(Debug)]
-pub(super) struct Known<T>(Mutex<HashMap<Name, Weak<T>>>);
+pub(super) struct WeakRegistry<T>(Mutex<HashMap<Fingerprint, Weak<T>>>);
 
 /// Tells settings apart: equal ones have equal names, others have others.
-pub(super) type Name = [u8; 32];
+pub(super) type Fingerprint = [u8; 32];
 
-impl<T> Default for Known<T> {
+impl<T> Default for WeakRegistry<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Known<T> {
+impl<T> WeakRegistry<T> {
     /// The thing of this name, and whether it was made now.
     ///
     /// # Errors
     /// Whatever keeps it from being made.
-    pub(super) fn get<E>(&self, name: Name, make: impl FnOnce() -> Result<Arc<T>, E>) -> Result<(Arc<T>, bool), E> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, thing| thing.strong_count() > 0);
-        if let Some(thing) = known.get(&name).and_then(Weak::upgrade) {
-            return Ok((thing, false));
+    pub(super) fn get_or_build<E>(&self, fingerprint: Fingerprint, build: impl FnOnce() -> Result<Arc<T>, E>) -> Result<(Arc<T>, bool), E> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, value| value.strong_count() > 0);
+        if let Some(value) = entries.get(&fingerprint).and_then(Weak::upgrade) {
+            return Ok((value, false));
         }
-        let thing = make()?;
-        known.insert(name, Arc::downgrade(&thing));
-        Ok((thing, true))
+        let value = build()?;
+        entries.insert(fingerprint, Arc::downgrade(&value));
+        Ok((value, true))
     }
 }
 
 /// The name of settings that consist of these parts, in this order.
-pub(super) fn name(parts: &[&[u8]]) -> Name {
-    let mut whole = digest::Context::new(&digest::SHA256);
+pub(super) fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut hasher = digest::Context::new(&digest::SHA256);
     for part in parts {
-        whole.update(&part.len().to_be_bytes());
-        whole.update(part);
+        hasher.update(&part.len().to_be_bytes());
+        hasher.update(part);
     }
-    let mut name = Name::default();
-    name.iter_mut().zip(whole.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    name
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.iter_mut().zip(hasher.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    fingerprint
 }
 
 #[cfg(test)]
@@ -86,19 +86,19 @@ mod tests {
 
     #[test]
     fn a_thing_is_shared_by_its_name_and_forgotten_with_its_last_user() {
-        let known = Known::<String>::default();
-        let get = |name: Name, text: &str| {
-            let Ok(got) = known.get(name, || Ok::<_, Infallible>(Arc::new(text.to_owned())));
-            got
+        let registry = WeakRegistry::<String>::default();
+        let get = |key: Fingerprint, text: &str| {
+            let Ok(entry) = registry.get_or_build(key, || Ok::<_, Infallible>(Arc::new(text.to_owned())));
+            entry
         };
-        let (one, other) = (name(&[b"ab", b"c"]), name(&[b"a", b"bc"]));
-        assert_ne!(one, other, "parts do not run into each other");
-        let (first, new) = get(one, "first");
+        let (first_key, second_key) = (fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+        assert_ne!(first_key, second_key, "parts do not run into each other");
+        let (first, new) = get(first_key, "first");
         assert!(new);
-        assert_eq!((get(one, "again").0.as_str(), get(one, "again").1), ("first", false));
-        assert_eq!(get(other, "other").0.as_str(), "other");
+        assert_eq!((get(first_key, "again").0.as_str(), get(first_key, "again").1), ("first", false));
+        assert_eq!(get(second_key, "other").0.as_str(), "other");
         drop(first);
-        assert_eq!(get(one, "anew"), (Arc::new("anew".to_owned()), true));
-        assert_eq!(known.get(other, || Err("broken")), Err("broken"));
+        assert_eq!(get(first_key, "anew"), (Arc::new("anew".to_owned()), true));
+        assert_eq!(registry.get_or_build(second_key, || Err("broken")), Err("broken"));
     }
 }

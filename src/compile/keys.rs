@@ -7,38 +7,38 @@ use std::sync::Arc;
 use super::Compiler;
 use crate::auth::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
 use crate::auth::{Algorithms, KeySet, KeySource, Origin};
-use crate::config::place::{Located, Place};
-use crate::config::policy::{Jwks, JwksTls, Provider, RemoteJwks, RetryOn};
-use crate::config::{Code, Diagnostic, missing_file};
+use crate::config::place::{Located, SourceSpan};
+use crate::config::policy::{JwksSource, JwksTls, ProviderConfig, RemoteJwks, JwksRetryOn};
+use crate::config::{Code, Diagnostic, unreadable_file};
 
 impl Compiler<'_> {
     /// A provider's keys. `None` after an error.
-    pub(super) fn keys(&mut self, provider: &Provider, algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
-        let place = &provider.jwks.place;
+    pub(super) fn keys(&mut self, provider: &ProviderConfig, algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+        let span = &provider.jwks.span;
         match &provider.jwks.value {
-            Jwks::File(path) => {
-                let text = self.read(path)?;
-                self.local(place, &text, algorithms)
+            JwksSource::File(path) => {
+                let text = self.read_file(path)?;
+                self.local_keys(span, &text, algorithms)
             }
-            Jwks::Inline(text) => self.local(place, text.as_bytes(), algorithms),
-            Jwks::Discover => {
+            JwksSource::Inline(text) => self.local_keys(span, text.as_bytes(), algorithms),
+            JwksSource::Discover => {
                 let issuer = provider.issuers.as_ref().and_then(|issuers| issuers.first().cloned()).unwrap_or_default();
                 let max_size = self.process.limits.jwks_size.get();
                 let settings = FetchSettings::new(KeyLocation::Discover { issuer });
                 let settings = FetchSettings { algorithms, max_size, ..settings };
-                self.fetched(place, settings)
+                self.fetched_keys(span, settings)
             }
-            Jwks::Url(remote) => {
+            JwksSource::Url(remote) => {
                 let settings = self.fetch_settings(remote, algorithms)?;
-                self.fetched(&remote.url.place, settings)
+                self.fetched_keys(&remote.url.span, settings)
             }
         }
     }
 
-    fn local(&mut self, place: &Place, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+    fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
         match KeySet::parse_at_most(text, Origin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(place.clone(), "the key set holds no usable key").code(Code::Keys);
+                let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key").with_code(Code::Keys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
                     error.hint = Some(skipped.join("; "));
@@ -48,25 +48,25 @@ impl Compiler<'_> {
             }
             Ok(keys) => Some(KeySource::fixed(keys)),
             Err(error) => {
-                self.errors.push(Diagnostic::error(place.clone(), error.to_string()).code(Code::Keys));
+                self.errors.push(Diagnostic::error(span.clone(), error.to_string()).with_code(Code::Keys));
                 None
             }
         }
     }
 
-    fn fetched(&mut self, place: &Place, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
+    fn fetched_keys(&mut self, span: &SourceSpan, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
         settings.max_keys = self.process.limits.jwks_keys;
-        match self.kept.sources.get(settings) {
+        match self.carry_over.sources.get(settings) {
             Ok(source) => Some(source),
             Err(error) => {
-                self.error(place, error.to_string());
+                self.error(span, error.to_string());
                 None
             }
         }
     }
 
     fn fetch_settings(&mut self, remote: &RemoteJwks, algorithms: Option<Algorithms>) -> Option<FetchSettings> {
-        let on = |what: RetryOn| remote.retry.on.contains(&what);
+        let retries_on = |condition: JwksRetryOn| remote.retry.on.contains(&condition);
         Some(FetchSettings {
             location: KeyLocation::Url(remote.url.value.clone()),
             algorithms,
@@ -78,9 +78,9 @@ impl Compiler<'_> {
                 attempts: remote.retry.attempts,
                 base_interval: remote.retry.backoff.base_interval.get(),
                 max_interval: remote.retry.backoff.max_interval.get(),
-                on_5xx: on(RetryOn::ServerError),
-                on_reset: on(RetryOn::Reset),
-                on_connect_failure: on(RetryOn::ConnectFailure),
+                on_5xx: retries_on(JwksRetryOn::ServerError),
+                on_reset: retries_on(JwksRetryOn::Reset),
+                on_connect_failure: retries_on(JwksRetryOn::ConnectFailure),
             },
             stale_for: remote.stale_for.get(),
             tls: self.fetch_tls(&remote.tls)?,
@@ -92,20 +92,20 @@ impl Compiler<'_> {
 
     fn fetch_tls(&mut self, tls: &JwksTls) -> Option<FetchTls> {
         let root = match &tls.root {
-            Some(path) => Some(self.read(path)?),
+            Some(path) => Some(self.read_file(path)?),
             None => None,
         };
         let identity = match (&tls.cert, &tls.key) {
             (Some(cert), Some(key)) => {
-                let (cert, key) = (self.read(cert), self.read(key));
+                let (cert, key) = (self.read_file(cert), self.read_file(key));
                 let mut identity = cert?;
                 identity.push(b'\n');
                 identity.extend(key?);
                 Some(identity)
             }
             (None, None) => None,
-            (Some(one), None) | (None, Some(one)) => {
-                self.error(&one.place, "`cert` and `key` go together; one of them is missing");
+            (Some(file), None) | (None, Some(file)) => {
+                self.error(&file.span, "`cert` and `key` go together; one of them is missing");
                 return None;
             }
         };
@@ -114,11 +114,11 @@ impl Compiler<'_> {
     }
 
     /// The content of a file that the config names. `None` after an error.
-    pub(super) fn read(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
+    pub(super) fn read_file(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
         match std::fs::read(&path.value) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                self.errors.push(missing_file(path, &error));
+                self.errors.push(unreadable_file(path, &error));
                 None
             }
         }

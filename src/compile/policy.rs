@@ -9,71 +9,71 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::kept::Name;
+use super::kept::Fingerprint;
 use crate::authz::Scope;
 use crate::config::place::Located;
-use crate::config::policy::{Cors as CorsConfig, Origin as OriginConfig, Policies};
-use crate::policy::cors::{self, Cors, Origin};
+use crate::config::policy::{CorsConfig as CorsConfig, Origin as OriginConfig, PoliciesConfig};
+use crate::policy::cors::{self, Cors, AllowedOrigin};
 use crate::policy::credentials::Credentials;
-use crate::policy::ext_authz::METADATA;
+use crate::policy::ext_authz::METADATA_VARIABLE;
 use crate::policy::limit::RateLimit;
-use crate::policy::{Edits, Gates};
+use crate::policy::{Edits, AdmissionChecks};
 
 /// What the expressions of policies behind `extAuthz` see: its answer, too.
-pub(super) const TOLD: Scope<'_> = Scope::Value { extra: &[METADATA] };
+pub(super) const POST_AUTHZ_SCOPE: Scope<'_> = Scope::Value { extra: &[METADATA_VARIABLE] };
 
 /// What was made so far, by where it stands in the file. `None` after an error.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct PolicyCache {
     cors: HashMap<usize, Option<Arc<Cors>>>,
     credentials: HashMap<[Option<usize>; 2], Arc<Credentials>>,
-    gates: HashMap<[Option<usize>; 2], Arc<Gates>>,
-    limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
+    gates: HashMap<[Option<usize>; 2], Arc<AdmissionChecks>>,
+    rate_limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
     /// Rate limits at one level with the same settings: each has buckets of its own.
-    same_limits: HashMap<Name, usize>,
+    identical_rate_limits: HashMap<Fingerprint, usize>,
     edits: HashMap<[Option<usize>; 4], Arc<Edits>>,
 }
 
 /// The policy of one kind that holds: the most specific level's.
 pub(super) fn effective<'a, T>(
-    levels: &[&'a Policies],
-    kind: impl Fn(&'a Policies) -> &'a Option<Located<T>>,
+    levels: &[&'a PoliciesConfig],
+    kind: impl Fn(&'a PoliciesConfig) -> &'a Option<Located<T>>,
 ) -> Option<&'a Located<T>> {
     levels.iter().rev().find_map(|level| kind(level).as_ref())
 }
 
 impl Compiler<'_> {
-    pub(super) fn cors(&mut self, levels: &[&Policies]) -> Option<Arc<Cors>> {
-        let written = effective(levels, |level| &level.cors)?;
-        if let Some(made) = self.made.cors.get(&written.place.start) {
-            return made.clone();
+    pub(super) fn cors(&mut self, levels: &[&PoliciesConfig]) -> Option<Arc<Cors>> {
+        let config = effective(levels, |level| &level.cors)?;
+        if let Some(cached) = self.policy_cache.cors.get(&config.span.start) {
+            return cached.clone();
         }
-        let made = match Cors::new(cors_settings(written)) {
+        let compiled = match Cors::new(cors_settings(config)) {
             Ok(cors) => Some(Arc::new(cors)),
-            Err(why) => {
-                self.error(&written.place, why);
+            Err(message) => {
+                self.error(&config.span, message);
                 None
             }
         };
-        self.made.cors.insert(written.place.start, made.clone());
-        made
+        self.policy_cache.cors.insert(config.span.start, compiled.clone());
+        compiled
     }
 }
 
-fn cors_settings(written: &CorsConfig) -> cors::Settings {
+fn cors_settings(config: &CorsConfig) -> cors::CorsSettings {
     let origin = |origin: &OriginConfig| match origin {
-        OriginConfig::Any => Origin::Any,
-        OriginConfig::Exact(site) => Origin::Exact(site.as_str().into()),
+        OriginConfig::Any => AllowedOrigin::Any,
+        OriginConfig::Exact(site) => AllowedOrigin::Exact(site.as_str().into()),
         OriginConfig::Wildcard { scheme, suffix } => {
-            Origin::Wildcard { scheme: scheme.as_str().into(), suffix: suffix.as_str().into() }
+            AllowedOrigin::Wildcard { scheme: scheme.as_str().into(), suffix: suffix.as_str().into() }
         }
     };
-    cors::Settings {
-        origins: written.allow_origins.iter().map(origin).collect(),
-        methods: written.allow_methods.iter().map(|method| method.0.to_string()).collect(),
-        headers: written.allow_headers.iter().map(|name| name.0.to_string()).collect(),
-        expose: written.expose_headers.iter().map(|name| name.0.to_string()).collect(),
-        credentials: written.allow_credentials,
-        max_age: written.max_age.map(|age| age.get().as_secs()),
+    cors::CorsSettings {
+        origins: config.allow_origins.iter().map(origin).collect(),
+        methods: config.allow_methods.iter().map(|method| method.0.to_string()).collect(),
+        headers: config.allow_headers.iter().map(|name| name.0.to_string()).collect(),
+        expose: config.expose_headers.iter().map(|name| name.0.to_string()).collect(),
+        credentials: config.allow_credentials,
+        max_age: config.max_age.map(|age| age.get().as_secs()),
     }
 }

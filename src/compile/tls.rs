@@ -16,56 +16,56 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::Compiler;
-use crate::config::bind::{Tls, TlsVersion};
-use crate::config::missing_file;
-use crate::config::place::{Located, Place};
+use crate::config::bind::{ListenerTls, TlsVersion};
+use crate::config::unreadable_file;
+use crate::config::place::{Located, SourceSpan};
 use crate::config::route::BackendTls;
 use crate::snapshot::ServerTls;
-use crate::upstream::tls::AcceptAny;
+use crate::upstream::tls::AcceptAnyCertificate;
 
 /// What was made for one set of settings serves whoever has the same ones.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct TlsCache {
     servers: HashMap<u64, Option<ServerTls>>,
-    clients: HashMap<u64, Option<ClientSettings>>,
-    system: Option<Option<Arc<dyn ServerCertVerifier>>>,
+    clients: HashMap<u64, Option<ClientTlsSettings>>,
+    system_verifier: Option<Option<Arc<dyn ServerCertVerifier>>>,
 }
 
 /// TLS towards backends.
 #[derive(Clone)]
-pub(super) struct ClientSettings {
+pub(super) struct ClientTlsSettings {
     /// Without ALPN.
     pub(super) config: Arc<ClientConfig>,
     /// Tells settings apart, by what the files hold: a connection made under other settings must not be used.
-    pub(super) identity: u64,
+    pub(super) fingerprint: u64,
 }
 
 impl Compiler<'_> {
     /// How a listener's connections are encrypted. `None` after an error.
-    pub(super) fn server_tls(&mut self, written: &Located<Tls>) -> Option<ServerTls> {
-        let identity = hash(&format!("{:?}", written.value));
-        if let Some(made) = self.tls.servers.get(&identity) {
-            return made.clone();
+    pub(super) fn server_tls(&mut self, settings: &Located<ListenerTls>) -> Option<ServerTls> {
+        let fingerprint = hash_str(&format!("{:?}", settings.value));
+        if let Some(cached) = self.tls_cache.servers.get(&fingerprint) {
+            return cached.clone();
         }
-        let made = self.make_server_tls(written).map(|config| ServerTls { identity, config: Arc::new(config) });
-        self.tls.servers.insert(identity, made.clone());
-        made
+        let compiled = self.build_server_tls(settings).map(|config| ServerTls { fingerprint, config: Arc::new(config) });
+        self.tls_cache.servers.insert(fingerprint, compiled.clone());
+        compiled
     }
 
-    fn make_server_tls(&mut self, written: &Located<Tls>) -> Option<ServerConfig> {
+    fn build_server_tls(&mut self, settings: &Located<ListenerTls>) -> Option<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let key = self.certified_key(&written.cert, &written.key, &provider);
-        let roots = match &written.root {
+        let key = self.certified_key(&settings.cert, &settings.key, &provider);
+        let roots = match &settings.root {
             Some(root) => Some(self.authorities(root)?.0),
             None => None,
         };
-        let versions = versions(written.min_tls_version, written.max_tls_version);
+        let versions = versions(settings.min_tls_version, settings.max_tls_version);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions);
-        let builder = self.tls_step(&written.place, builder)?;
+        let builder = self.tls_result(&settings.span, builder)?;
         let builder = match roots {
             Some(roots) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(self.tls_step(&written.place, verifier)?)
+                builder.with_client_cert_verifier(self.tls_result(&settings.span, verifier)?)
             }
             None => builder.with_no_client_auth(),
         };
@@ -77,71 +77,71 @@ impl Compiler<'_> {
     /// TLS towards a backend; without anything written, with the system's authorities. `None` after an error.
     pub(super) fn client_tls(
         &mut self,
-        written: Option<&Located<BackendTls>>,
-        place: &Place,
-    ) -> Option<ClientSettings> {
-        let key = hash(&format!("{:?}", written.map(|tls| (&tls.root, &tls.cert, &tls.key, tls.insecure))));
-        if let Some(made) = self.tls.clients.get(&key) {
-            return made.clone();
+        settings: Option<&Located<BackendTls>>,
+        span: &SourceSpan,
+    ) -> Option<ClientTlsSettings> {
+        let key = hash_str(&format!("{:?}", settings.map(|tls| (&tls.root, &tls.cert, &tls.key, tls.insecure))));
+        if let Some(cached) = self.tls_cache.clients.get(&key) {
+            return cached.clone();
         }
-        let made = self.make_client_tls(written.map(|tls| &tls.value), place);
-        self.tls.clients.insert(key, made.clone());
-        made
+        let compiled = self.build_client_tls(settings.map(|tls| &tls.value), span);
+        self.tls_cache.clients.insert(key, compiled.clone());
+        compiled
     }
 
-    fn make_client_tls(&mut self, written: Option<&BackendTls>, place: &Place) -> Option<ClientSettings> {
+    fn build_client_tls(&mut self, settings: Option<&BackendTls>, span: &SourceSpan) -> Option<ClientTlsSettings> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut identity = DefaultHasher::new();
-        let verifier: Arc<dyn ServerCertVerifier> = match written {
+        let mut fingerprint = DefaultHasher::new();
+        let verifier: Arc<dyn ServerCertVerifier> = match settings {
             Some(tls) if tls.insecure => {
-                "insecure".hash(&mut identity);
-                Arc::new(AcceptAny::new(&provider))
+                "insecure".hash(&mut fingerprint);
+                Arc::new(AcceptAnyCertificate::new(&provider))
             }
             Some(BackendTls { root: Some(root), .. }) => {
                 let (roots, text) = self.authorities(root)?;
-                text.hash(&mut identity);
+                text.hash(&mut fingerprint);
                 let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-                self.tls_step(&root.place, built)?
+                self.tls_result(&root.span, built)?
             }
-            _ => self.system_verifier(place, &provider)?,
+            _ => self.system_verifier(span, &provider)?,
         };
-        let own = match written.map(|tls| (&tls.cert, &tls.key)) {
+        let client_cert = match settings.map(|tls| (&tls.cert, &tls.key)) {
             Some((Some(cert), Some(key))) => {
-                let (own, text) = self.certified_key(cert, key, &provider)?;
-                text.hash(&mut identity);
-                Some(own)
+                let (client_cert, text) = self.certified_key(cert, key, &provider)?;
+                text.hash(&mut fingerprint);
+                Some(client_cert)
             }
             _ => None,
         };
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = self.tls_step(place, builder)?.dangerous().with_custom_certificate_verifier(verifier);
-        let config = match own {
-            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        let builder = self.tls_result(span, builder)?.dangerous().with_custom_certificate_verifier(verifier);
+        let config = match client_cert {
+            Some(client_cert) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(client_cert))),
             None => builder.with_no_client_auth(),
         };
-        Some(ClientSettings { config: Arc::new(config), identity: identity.finish() })
+        Some(ClientTlsSettings { config: Arc::new(config), fingerprint: fingerprint.finish() })
     }
 
     /// The authorities that this machine trusts, read once.
     fn system_verifier(
         &mut self,
-        place: &Place,
+        span: &SourceSpan,
         provider: &Arc<CryptoProvider>,
     ) -> Option<Arc<dyn ServerCertVerifier>> {
-        if let Some(made) = &self.tls.system {
-            return made.clone();
+        if let Some(cached) = &self.tls_cache.system_verifier {
+            return cached.clone();
         }
-        let made = match rustls_platform_verifier::Verifier::new(Arc::clone(provider)) {
+        let verifier = match rustls_platform_verifier::Verifier::new(Arc::clone(provider)) {
             Ok(verifier) => Some(Arc::new(verifier) as Arc<dyn ServerCertVerifier>),
             Err(error) => {
                 let message = format!("this machine has no authorities to verify the backend with: {error}");
-                self.error(place, message);
-                self.hint("name a file with them in `backendTLS.root`");
+                self.error(span, message);
+                self.add_hint("name a file with them in `backendTLS.root`");
                 None
             }
         };
-        self.tls.system = Some(made.clone());
-        made
+        self.tls_cache.system_verifier = Some(verifier.clone());
+        verifier
     }
 
     /// A certificate chain and the private key that belongs to it, and the bytes of both.
@@ -151,26 +151,26 @@ impl Compiler<'_> {
         key: &Located<PathBuf>,
         provider: &CryptoProvider,
     ) -> Option<(CertifiedKey, Vec<u8>)> {
-        let (chain, private) = (self.certificates(cert), self.pem_file(key));
-        let ((chain, mut text), private) = (chain?, private?);
+        let (chain, key_pem) = (self.certificates(cert), self.pem_file(key));
+        let ((chain, mut text), private) = (chain?, key_pem?);
         let der = match PrivateKeyDer::from_pem_slice(&private) {
             Ok(der) => der,
             Err(_) => {
-                self.error(&key.place, "the file holds no private key in PEM form");
+                self.error(&key.span, "the file holds no private key in PEM form");
                 return None;
             }
         };
         text.extend_from_slice(&private);
         let signer = provider.key_provider.load_private_key(der);
-        let pair = CertifiedKey::new(chain, self.tls_step(&key.place, signer)?);
+        let pair = CertifiedKey::new(chain, self.tls_result(&key.span, signer)?);
         match pair.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Some((pair, text)),
             Err(Error::InconsistentKeys(_)) => {
-                self.error(&key.place, "the private key does not belong to the certificate in `cert`");
+                self.error(&key.span, "the private key does not belong to the certificate in `cert`");
                 None
             }
             Err(error) => {
-                self.error(&cert.place, format!("the certificate can't be used: {error}"));
+                self.error(&cert.span, format!("the certificate can't be used: {error}"));
                 None
             }
         }
@@ -182,7 +182,7 @@ impl Compiler<'_> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
             let added = roots.add(certificate);
-            self.tls_step(&file.place, added)?;
+            self.tls_result(&file.span, added)?;
         }
         Some((roots, text))
     }
@@ -191,43 +191,43 @@ impl Compiler<'_> {
         let text = self.pem_file(file)?;
         match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => {
-                self.error(&file.place, "the file holds no certificate in PEM form");
+                self.error(&file.span, "the file holds no certificate in PEM form");
                 None
             }
             Ok(certificates) => Some((certificates, text)),
             Err(error) => {
-                self.error(&file.place, format!("the file is not PEM: {error}"));
+                self.error(&file.span, format!("the file is not PEM: {error}"));
                 None
             }
         }
     }
 
     fn pem_file(&mut self, file: &Located<PathBuf>) -> Option<Vec<u8>> {
-        std::fs::read(&file.value).map_err(|error| self.errors.push(missing_file(file, &error))).ok()
+        std::fs::read(&file.value).map_err(|error| self.errors.push(unreadable_file(file, &error))).ok()
     }
 
     /// The result of a step that the TLS library judges.
-    fn tls_step<T, E: std::fmt::Display>(&mut self, place: &Place, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.error(place, format!("TLS can't be set up: {error}"))).ok()
+    fn tls_result<T, E: std::fmt::Display>(&mut self, span: &SourceSpan, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.error(span, format!("TLS can't be set up: {error}"))).ok()
     }
 
-    fn hint(&mut self, text: &str) {
+    fn add_hint(&mut self, text: &str) {
         if let Some(last) = self.errors.last_mut() {
             last.hint = Some(text.to_owned());
         }
     }
 }
 
-fn versions(least: Option<TlsVersion>, most: Option<TlsVersion>) -> Vec<&'static SupportedProtocolVersion> {
-    let (least, most) = (least.unwrap_or(TlsVersion::V1_2), most.unwrap_or(TlsVersion::V1_3));
+fn versions(min: Option<TlsVersion>, max: Option<TlsVersion>) -> Vec<&'static SupportedProtocolVersion> {
+    let (min, max) = (min.unwrap_or(TlsVersion::V1_2), max.unwrap_or(TlsVersion::V1_3));
     [(TlsVersion::V1_3, &rustls::version::TLS13), (TlsVersion::V1_2, &rustls::version::TLS12)]
         .into_iter()
-        .filter(|(version, _)| (least..=most).contains(version))
+        .filter(|(version, _)| (min..=max).contains(version))
         .map(|(_, supported)| supported)
         .collect()
 }
 
-fn hash(text: &str) -> u64 {
+fn hash_str(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()

@@ -3,38 +3,38 @@
 use reqwest::Url;
 
 use crate::config::Diagnostic;
-use crate::config::process::Tracing;
+use crate::config::process::TracingConfig;
 
 /// Where OTLP over HTTP takes spans, when the URL has no path of its own.
-const PATH: &str = "/v1/traces";
+const DEFAULT_PATH: &str = "/v1/traces";
 
 /// The collector's URL, if there is to be one.
 ///
 /// # Errors
 /// It is no URL that spans can be sent to, or this binary can't send any.
-pub fn collector(tracing: &Tracing) -> Result<Option<Url>, Diagnostic> {
-    let Some(written) = &tracing.endpoint else { return Ok(None) };
-    let fault = |message: String, hint: &str| Diagnostic::error(written.place.clone(), message).hint(hint.to_owned());
+pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic> {
+    let Some(endpoint) = &tracing.endpoint else { return Ok(None) };
+    let error = |message: String, hint: &str| Diagnostic::error(endpoint.span.clone(), message).with_hint(hint.to_owned());
     if !cfg!(feature = "otlp") {
-        return Err(fault(
+        return Err(error(
             "this binary was built without the export of spans".to_owned(),
             "use the release image, build with `--features otlp`, or leave `config.tracing.endpoint` out",
         ));
     }
     let hint = "write `http://collector:4318`, or `https://…` with a path if it is another than `/v1/traces`";
-    let url = Url::parse(&written.value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = Url::parse(&endpoint.value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(mut url) = url.filter(Url::has_host) else {
-        return Err(fault("not an http or https URL".to_owned(), hint));
+        return Err(error("not an http or https URL".to_owned(), hint));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("a URL has no user and password here".to_owned(), "use `tracing.headers`"));
+        return Err(error("a URL has no user and password here".to_owned(), "use `tracing.headers`"));
     }
     if url.port() == Some(4317) {
         // OTLP over gRPC, which would answer nothing that can be understood
-        return Err(fault("port 4317 is OTLP over gRPC, and spans are sent over HTTP".to_owned(), hint));
+        return Err(error("port 4317 is OTLP over gRPC, and spans are sent over HTTP".to_owned(), hint));
     }
     if url.path() == "/" {
-        url.set_path(PATH);
+        url.set_path(DEFAULT_PATH);
     }
     Ok(Some(url))
 }
@@ -42,20 +42,20 @@ pub fn collector(tracing: &Tracing) -> Result<Option<Url>, Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::place::{Located, Place};
+    use crate::config::place::{Located, SourceSpan};
 
-    fn collector_of(endpoint: &str) -> Result<String, String> {
-        let endpoint = Located { value: endpoint.to_owned(), place: Place::start_of(&"x".into()) };
-        match collector(&Tracing { endpoint: Some(endpoint), ..Tracing::default() }) {
+    fn parse(endpoint: &str) -> Result<String, String> {
+        let endpoint = Located { value: endpoint.to_owned(), span: SourceSpan::file_start(&"x".into()) };
+        match collector_url(&TracingConfig { endpoint: Some(endpoint), ..TracingConfig::default() }) {
             Ok(url) => Ok(url.map(String::from).unwrap_or_default()),
-            Err(fault) => Err(fault.message),
+            Err(error) => Err(error.message),
         }
     }
 
     #[cfg(feature = "otlp")]
     #[test]
     fn a_collector_has_a_url_and_a_path() {
-        for (written, url) in [
+        for (text, url) in [
             ("http://collector:4318", Ok("http://collector:4318/v1/traces")),
             ("http://collector:4318/", Ok("http://collector:4318/v1/traces")),
             ("https://otel.example/own?key=1", Ok("https://otel.example/own?key=1")),
@@ -64,10 +64,10 @@ mod tests {
             ("http://me:secret@collector", Err("a URL has no user and password here")),
             ("http://collector:4317", Err("port 4317 is OTLP over gRPC")),
         ] {
-            match (collector_of(written), url) {
+            match (parse(text), url) {
                 (Ok(found), Ok(url)) => assert_eq!(found, url),
-                (Err(fault), Err(told)) => assert!(fault.contains(told) && !fault.contains("secret"), "{fault}"),
-                (found, _) => panic!("{written}: {found:?}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected) && !error.contains("secret"), "{error}"),
+                (found, _) => panic!("{text}: {found:?}"),
             }
         }
     }
@@ -75,11 +75,11 @@ mod tests {
     #[cfg(not(feature = "otlp"))]
     #[test]
     fn a_binary_that_can_not_export_says_so() {
-        assert!(collector_of("http://collector:4318").unwrap_err().contains("without the export of spans"));
+        assert!(parse("http://collector:4318").unwrap_err().contains("without the export of spans"));
     }
 
     #[test]
     fn without_an_endpoint_nothing_is_exported() {
-        assert!(collector(&Tracing::default()).unwrap().is_none());
+        assert!(collector_url(&TracingConfig::default()).unwrap().is_none());
     }
 }

@@ -5,27 +5,27 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Located, Place};
-use super::policy::Policies;
-use super::route::Route;
+use super::place::{Located, SourceSpan};
+use super::policy::PoliciesConfig;
+use super::route::RouteConfig;
 use super::value::{BindAddress, HostPattern};
 
 /// One socket.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bind {
+pub struct BindConfig {
     /// The port; 0 lets the system choose.
     pub port: u16,
     /// The address; none is the dual-stack wildcard.
     pub address: Option<BindAddress>,
     /// Who is served on it, in the order of the file.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Where it stands.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 /// A set of hosts on a bind, with its own certificate, policies and routes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// Its name; default `listener<index>`.
     pub name: String,
     /// The gateway that it belongs to, which policies can target; default `bind/<port>`.
@@ -35,19 +35,19 @@ pub struct Listener {
     /// Cleartext or TLS. `Https` always comes with `tls`.
     pub protocol: Protocol,
     /// Certificates, when it speaks TLS.
-    pub tls: Option<Located<Tls>>,
+    pub tls: Option<Located<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: PathNormalization,
     /// Whose words and statuses its refusals have.
-    pub errors: Errors,
+    pub error_style: ErrorStyle,
     /// What holds for the gateway that it belongs to.
-    pub gateway_policies: Policies,
+    pub gateway_policies: PoliciesConfig,
     /// What holds for this listener.
-    pub policies: Policies,
+    pub policies: PoliciesConfig,
     /// Its routes, in the order of the file.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteConfig>,
     /// Where it stands.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 /// What a listener speaks.
@@ -64,7 +64,7 @@ pub enum Protocol {
 /// Whose words and statuses a listener's refusals have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Errors {
+pub enum ErrorStyle {
     /// The gateway's own.
     #[default]
     Own,
@@ -75,7 +75,7 @@ pub enum Errors {
 /// The TLS side of a listener.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct ListenerTls {
     /// File with the certificate chain in PEM form, the listener's own first.
     pub cert: Located<PathBuf>,
     /// File with the private key in PEM form.

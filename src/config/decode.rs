@@ -14,15 +14,15 @@ use std::rc::Rc;
 
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor, value::StrDeserializer};
 
-use self::access::{BothAccess, EntryAccess, EnumChoice, ItemAccess, LocatedAccess, TextOrAccess};
-use self::fault::Fault;
-use self::plain::Plain;
+use self::access::{MergedAccess, EntryAccess, EnumChoice, ItemAccess, SpannedAccess, StringOrAccess};
+use self::fault::DecodeError;
+use self::plain::CoreValue;
 use super::code::Code;
 use super::error::Diagnostic;
-use super::expand::{Env, expand, has_variable};
-use super::node::{Entry, Kind, Node, child};
-use super::place::LOCATED;
-use super::shape::{BOTH, LIST, TEXT_OR};
+use super::expand::{EnvLookup, expand, has_variable};
+use super::node::{MapEntry, NodeKind, Node, child_path};
+use super::place::SPANNED;
+use super::shape::{MERGED, LIST, STRING_OR};
 use super::source::Source;
 use super::suggest::nearest;
 
@@ -30,53 +30,53 @@ use super::suggest::nearest;
 const MAX_ERRORS: usize = 100;
 
 /// The value that `root` describes, or everything that is wrong with it.
-pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &Source, env: Env<'_>) -> Result<T, Vec<Diagnostic>> {
-    match salvage(root, source, env) {
+pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &Source, env: EnvLookup<'_>) -> Result<T, Vec<Diagnostic>> {
+    match decode_partially(root, source, env) {
         (Some(value), errors) if errors.is_empty() => Ok(value),
         (_, errors) => Err(errors),
     }
 }
 
 /// What can be read of `root` when everything that is wrong with it is left out, and what that is.
-pub(super) fn salvage<T: DeserializeOwned>(root: &Node, source: &Source, env: Env<'_>) -> (Option<T>, Vec<Diagnostic>) {
-    let state = State { source, env, pruned: RefCell::default(), unknown: RefCell::default() };
+pub(super) fn decode_partially<T: DeserializeOwned>(root: &Node, source: &Source, env: EnvLookup<'_>) -> (Option<T>, Vec<Diagnostic>) {
+    let state = DecodeState { source, env, pruned: RefCell::default(), unknown_keys: RefCell::default() };
     let mut errors = Vec::new();
     let decoded = loop {
-        let fault = match T::deserialize(De::new(root, &state)).map_err(|fault| fault.at(root)) {
+        let error = match T::deserialize(NodeDeserializer::new(root, &state)).map_err(|fault| fault.at(root)) {
             Ok(value) => break Some(value),
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        let (node, diagnostic) = fault.finish(&state);
+        let (node, diagnostic) = error.into_diagnostic(&state);
         errors.extend(diagnostic);
-        let fresh = state.pruned.borrow_mut().insert(node);
-        if !fresh || node == root.id || errors.len() >= MAX_ERRORS {
+        let newly_pruned = state.pruned.borrow_mut().insert(node);
+        if !newly_pruned || node == root.id || errors.len() >= MAX_ERRORS {
             break None;
         }
     };
-    errors.extend(state.unknown.into_inner().into_values());
+    errors.extend(state.unknown_keys.into_inner().into_values());
     if decoded.is_none() && errors.is_empty() {
-        errors.push(Diagnostic::error(source.place(root.start, root.start, ""), "the config can't be read"));
+        errors.push(Diagnostic::error(source.span(root.start, root.start, ""), "the config can't be read"));
     }
     (decoded, errors)
 }
 
 /// What one decoding of a file shares.
-pub(super) struct State<'a> {
+pub(super) struct DecodeState<'a> {
     source: &'a Source,
-    env: Env<'a>,
+    env: EnvLookup<'a>,
     /// The numbers of values that had an error.
     pruned: RefCell<BTreeSet<usize>>,
     /// The unknown keys, by the number of their value.
-    unknown: RefCell<BTreeMap<usize, Diagnostic>>,
+    unknown_keys: RefCell<BTreeMap<usize, Diagnostic>>,
 }
 
-impl State<'_> {
+impl DecodeState<'_> {
     /// Whether something inside a value is already known to be wrong.
-    fn is_spoiled(&self, node: &Node) -> bool {
-        let inside = (std::ops::Bound::Excluded(node.id), std::ops::Bound::Included(node.last));
-        node.last > node.id
+    fn has_error_inside(&self, node: &Node) -> bool {
+        let inside = (std::ops::Bound::Excluded(node.id), std::ops::Bound::Included(node.last_id));
+        node.last_id > node.id
             && (self.pruned.borrow().range(inside).next().is_some()
-                || self.unknown.borrow().range(inside).next().is_some())
+                || self.unknown_keys.borrow().range(inside).next().is_some())
     }
 
     fn is_pruned(&self, node: &Node) -> bool {
@@ -85,75 +85,75 @@ impl State<'_> {
 }
 
 /// The keys that the two structs of one map know.
-type Shared = Rc<RefCell<Vec<&'static [&'static str]>>>;
+type SharedFields = Rc<RefCell<Vec<&'static [&'static str]>>>;
 
 /// One value, about to be decoded.
 #[derive(Clone)]
-pub(super) struct De<'a> {
+pub(super) struct NodeDeserializer<'a> {
     node: &'a Node,
-    state: &'a State<'a>,
-    shared: Option<Shared>,
+    state: &'a DecodeState<'a>,
+    shared_fields: Option<SharedFields>,
 }
 
-impl<'a> De<'a> {
-    fn new(node: &'a Node, state: &'a State<'a>) -> Self {
-        Self { node, state, shared: None }
+impl<'a> NodeDeserializer<'a> {
+    fn new(node: &'a Node, state: &'a DecodeState<'a>) -> Self {
+        Self { node, state, shared_fields: None }
     }
 
     /// An error about this value.
-    fn fault(&self, message: impl Into<String>) -> Fault<'a> {
-        Fault::new(message).at(self.node)
+    fn error(&self, message: impl Into<String>) -> DecodeError<'a> {
+        DecodeError::new(message).at(self.node)
     }
 
     /// A value of another kind stands here.
-    fn mismatch(&self, wanted: &str) -> Fault<'a> {
-        let fault = self.unlike(wanted);
-        match (&self.node.kind, wanted) {
-            _ if self.is_null() => self.fault("there is no value").hint("write one, or remove the key"),
-            (Kind::Scalar { plain: true, .. }, "a string") => fault.hint("put it in quotes"),
-            (Kind::Map(_), "a list") => fault.hint("begin each entry of a list with `- `"),
-            (Kind::List(_), "a map") => fault.hint("remove the `- ` at the start of its lines"),
-            _ => fault,
+    fn mismatch(&self, expected: &str) -> DecodeError<'a> {
+        let error = self.type_error(expected);
+        match (&self.node.kind, expected) {
+            _ if self.is_null() => self.error("there is no value").with_hint("write one, or remove the key"),
+            (NodeKind::Scalar { plain: true, .. }, "a string") => error.with_hint("put it in quotes"),
+            (NodeKind::Map(_), "a list") => error.with_hint("begin each entry of a list with `- `"),
+            (NodeKind::List(_), "a map") => error.with_hint("remove the `- ` at the start of its lines"),
+            _ => error,
         }
     }
 
     /// The value is not what is wanted. What a variable stands for may be secret, and is not shown.
-    fn unlike(&self, wanted: &str) -> Fault<'a> {
+    fn type_error(&self, expected: &str) -> DecodeError<'a> {
         match &self.node.kind {
-            Kind::Scalar { text, .. } if has_variable(text) => {
-                self.fault(format!("expected {wanted}, which the value of `{}` is not", short(text)))
+            NodeKind::Scalar { text, .. } if has_variable(text) => {
+                self.error(format!("expected {expected}, which the value of `{}` is not", truncate(text)))
             }
-            _ => self.fault(format!("expected {wanted}, found {}", self.found())),
+            _ => self.error(format!("expected {expected}, found {}", self.describe())),
         }
     }
 
     /// What stands here, for an error.
-    fn found(&self) -> String {
+    fn describe(&self) -> String {
         match &self.node.kind {
-            Kind::List(_) => "a list".to_owned(),
-            Kind::Map(_) => "a map".to_owned(),
-            Kind::Scalar { text, plain } => match Plain::of(text, *plain) {
-                Plain::Null => "nothing".to_owned(),
-                Plain::Bool(value) => format!("`{value}`"),
-                Plain::Int(_) | Plain::Float(_) => format!("the number `{text}`"),
-                Plain::Text => format!("the string `{}`", short(text)),
+            NodeKind::List(_) => "a list".to_owned(),
+            NodeKind::Map(_) => "a map".to_owned(),
+            NodeKind::Scalar { text, plain } => match CoreValue::resolve(text, *plain) {
+                CoreValue::Null => "nothing".to_owned(),
+                CoreValue::Bool(value) => format!("`{value}`"),
+                CoreValue::Int(_) | CoreValue::Float(_) => format!("the number `{text}`"),
+                CoreValue::Str => format!("the string `{}`", truncate(text)),
             },
         }
     }
 
     fn is_null(&self) -> bool {
-        matches!(&self.node.kind, Kind::Scalar { text, plain } if Plain::of(text, *plain) == Plain::Null)
+        matches!(&self.node.kind, NodeKind::Scalar { text, plain } if CoreValue::resolve(text, *plain) == CoreValue::Null)
     }
 
     /// The text of a scalar with its variables filled in.
-    fn expanded(&self, text: &'a str) -> Result<std::borrow::Cow<'a, str>, Fault<'a>> {
-        expand(text, self.state.env).map_err(|message| self.fault(message).code(Code::Variable))
+    fn expanded(&self, text: &'a str) -> Result<std::borrow::Cow<'a, str>, DecodeError<'a>> {
+        expand(text, self.state.env).map_err(|message| self.error(message).with_code(Code::Variable))
     }
 
     /// A string.
-    fn text(&self) -> Result<String, Fault<'a>> {
+    fn text(&self) -> Result<String, DecodeError<'a>> {
         match &self.node.kind {
-            Kind::Scalar { text, plain } if Plain::of(text, *plain) == Plain::Text => {
+            NodeKind::Scalar { text, plain } if CoreValue::resolve(text, *plain) == CoreValue::Str => {
                 Ok(self.expanded(text)?.into_owned())
             }
             _ => Err(self.mismatch("a string")),
@@ -162,38 +162,38 @@ impl<'a> De<'a> {
 
     /// A scalar that is not a string. It may come from a variable (`port: ${PORT}`), also in quotes: inside braces
     /// YAML has no other way to write one.
-    fn plain(&self) -> Result<Plain, Fault<'a>> {
+    fn core_value(&self) -> Result<CoreValue, DecodeError<'a>> {
         match &self.node.kind {
-            Kind::Scalar { text, plain } => Ok(Plain::of(&self.expanded(text)?, *plain || has_variable(text))),
-            _ => Ok(Plain::Text),
+            NodeKind::Scalar { text, plain } => Ok(CoreValue::resolve(&self.expanded(text)?, *plain || has_variable(text))),
+            _ => Ok(CoreValue::Str),
         }
     }
 
-    fn integer(&self, least: i128, most: i128) -> Result<i128, Fault<'a>> {
-        match self.plain()? {
-            Plain::Int(value) if (least..=most).contains(&value) => Ok(value),
-            Plain::Int(_) => Err(self.unlike(&format!("a whole number from {least} to {most}"))),
+    fn integer(&self, min: i128, max: i128) -> Result<i128, DecodeError<'a>> {
+        match self.core_value()? {
+            CoreValue::Int(value) if (min..=max).contains(&value) => Ok(value),
+            CoreValue::Int(_) => Err(self.type_error(&format!("a whole number from {min} to {max}"))),
             _ => Err(self.mismatch("a whole number")),
         }
     }
 
     /// Keeps the keys of this map that no field has.
-    fn check_keys(&self, entries: &'a [Entry], known: &[&'static str]) {
-        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let place = self.state.source.place(entry.start, entry.end, &child(&self.node.path, &entry.key));
+    fn report_unknown_keys(&self, entries: &'a [MapEntry], valid_keys: &[&'static str]) {
+        for entry in entries.iter().filter(|entry| !valid_keys.contains(&entry.key.as_str())) {
+            let span = self.state.source.span(entry.start, entry.end, &child_path(&self.node.path, &entry.key));
             let finding =
-                Diagnostic::error(place, format!("unknown key `{}`", short(&entry.key))).code(Code::UnknownKey);
-            let finding = match advice(&entry.key, known) {
-                Some(advice) => finding.hint(advice),
+                Diagnostic::error(span, format!("unknown key `{}`", truncate(&entry.key))).with_code(Code::UnknownKey);
+            let finding = match unknown_key_hint(&entry.key, valid_keys) {
+                Some(advice) => finding.with_hint(advice),
                 None => finding,
             };
-            self.state.unknown.borrow_mut().entry(entry.value.id).or_insert(finding);
+            self.state.unknown_keys.borrow_mut().entry(entry.value.id).or_insert(finding);
         }
     }
 }
 
 /// Policies of the dialect that are not there. They must never be skipped: that would open a door.
-const ABSENT_POLICIES: [&str; 14] = [
+const UNSUPPORTED_POLICIES: [&str; 14] = [
     "oidc",
     "csrf",
     "extProc",
@@ -211,7 +211,7 @@ const ABSENT_POLICIES: [&str; 14] = [
 ];
 
 /// Other parts of the dialect that are not there: what else it serves than HTTP, and how it finds that.
-const ABSENT_PARTS: [&str; 17] = [
+const UNSUPPORTED_KEYS: [&str; 17] = [
     "mcp",
     "llm",
     "ai",
@@ -231,27 +231,27 @@ const ABSENT_PARTS: [&str; 17] = [
     "customFunctions",
 ];
 
-fn advice(key: &str, known: &[&'static str]) -> Option<String> {
+fn unknown_key_hint(key: &str, valid_keys: &[&'static str]) -> Option<String> {
     if key == "<<" {
         return Some("merge keys are not part of YAML 1.2; write the keys out".to_owned());
     }
-    if ABSENT_POLICIES.contains(&key) {
+    if UNSUPPORTED_POLICIES.contains(&key) {
         return Some("this policy is not supported, and leaving it out silently would not be safe".to_owned());
     }
-    if ABSENT_PARTS.contains(&key) {
+    if UNSUPPORTED_KEYS.contains(&key) {
         return Some(
             "agentgateway knows this; this gateway is for HTTP between clients and backends, and does not".to_owned(),
         );
     }
-    if let Some(word) = nearest(key, known.iter().copied()) {
+    if let Some(word) = nearest(key, valid_keys.iter().copied()) {
         return Some(format!("did you mean `{word}`?"));
     }
-    let list: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+    let list: Vec<_> = valid_keys.iter().map(|word| format!("`{word}`")).collect();
     (1..=8).contains(&list.len()).then(|| format!("known here: {}", list.join(", ")))
 }
 
 /// A text that stands in a message.
-fn short(text: &str) -> String {
+fn truncate(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
@@ -267,30 +267,30 @@ macro_rules! integers {
     )*};
 }
 
-impl<'de, 'a> Deserializer<'de> for De<'a> {
-    type Error = Fault<'a>;
+impl<'de, 'a> Deserializer<'de> for NodeDeserializer<'a> {
+    type Error = DecodeError<'a>;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         match &self.node.kind {
-            Kind::List(items) => visitor.visit_seq(ItemAccess::new(items, self.state)),
-            Kind::Map(entries) => visitor.visit_map(EntryAccess::new(entries, self.state)),
-            Kind::Scalar { text, plain } => match Plain::of(text, *plain) {
-                Plain::Null => Err(self.mismatch("a value")),
-                Plain::Bool(value) => visitor.visit_bool(value),
-                Plain::Float(value) => visitor.visit_f64(value),
-                Plain::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
+            NodeKind::List(items) => visitor.visit_seq(ItemAccess::new(items, self.state)),
+            NodeKind::Map(entries) => visitor.visit_map(EntryAccess::new(entries, self.state)),
+            NodeKind::Scalar { text, plain } => match CoreValue::resolve(text, *plain) {
+                CoreValue::Null => Err(self.mismatch("a value")),
+                CoreValue::Bool(value) => visitor.visit_bool(value),
+                CoreValue::Float(value) => visitor.visit_f64(value),
+                CoreValue::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
                     (Ok(value), _) => visitor.visit_u64(value),
                     (_, Ok(value)) => visitor.visit_i64(value),
-                    _ => Err(self.fault(format!("the number is too large: {text}"))),
+                    _ => Err(self.error(format!("the number is too large: {text}"))),
                 },
-                Plain::Text => visitor.visit_string(self.text()?),
+                CoreValue::Str => visitor.visit_string(self.text()?),
             },
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self.plain()? {
-            Plain::Bool(value) => visitor.visit_bool(value),
+        match self.core_value()? {
+            CoreValue::Bool(value) => visitor.visit_bool(value),
             _ => Err(self.mismatch("`true` or `false`")),
         }
     }
@@ -306,9 +306,9 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self.plain()? {
-            Plain::Float(value) => visitor.visit_f64(value),
-            Plain::Int(value) => visitor.visit_f64(value as f64),
+        match self.core_value()? {
+            CoreValue::Float(value) => visitor.visit_f64(value),
+            CoreValue::Int(value) => visitor.visit_f64(value as f64),
             _ => Err(self.mismatch("a number")),
         }
     }
@@ -355,28 +355,28 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         match (name, &self.node.kind) {
-            (LOCATED, _) => visitor.visit_seq(LocatedAccess::new(self.clone())),
-            (LIST, Kind::List(items)) => visitor.visit_seq(ItemAccess::new(items, self.state)),
+            (SPANNED, _) => visitor.visit_seq(SpannedAccess::new(self.clone())),
+            (LIST, NodeKind::List(items)) => visitor.visit_seq(ItemAccess::new(items, self.state)),
             (LIST, _) => visitor.visit_seq(ItemAccess::new(std::slice::from_ref(self.node), self.state)),
-            (TEXT_OR, _) if self.is_null() => Err(self.mismatch("a value")),
-            (TEXT_OR, kind) => visitor.visit_seq(TextOrAccess::new(self.clone(), matches!(kind, Kind::Scalar { .. }))),
-            (BOTH, Kind::Map(entries)) => {
-                let known = Shared::default();
-                let value = visitor.visit_seq(BothAccess::new(self.node, self.state, &known));
+            (STRING_OR, _) if self.is_null() => Err(self.mismatch("a value")),
+            (STRING_OR, kind) => visitor.visit_seq(StringOrAccess::new(self.clone(), matches!(kind, NodeKind::Scalar { .. }))),
+            (MERGED, NodeKind::Map(entries)) => {
+                let fields = SharedFields::default();
+                let value = visitor.visit_seq(MergedAccess::new(self.node, self.state, &fields));
                 // After an error in the first struct nothing is known of the second.
-                if let [first, second] = known.borrow().as_slice() {
-                    self.check_keys(entries, &[*first, *second].concat());
+                if let [first, second] = fields.borrow().as_slice() {
+                    self.report_unknown_keys(entries, &[*first, *second].concat());
                 }
-                value.map_err(|fault| fault.at(self.node))
+                value.map_err(|error| error.at(self.node))
             }
-            (BOTH, _) => Err(self.mismatch("a map")),
+            (MERGED, _) => Err(self.mismatch("a map")),
             _ => visitor.visit_newtype_struct(self),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         match &self.node.kind {
-            Kind::List(items) => visitor.visit_seq(ItemAccess::new(items, self.state)),
+            NodeKind::List(items) => visitor.visit_seq(ItemAccess::new(items, self.state)),
             _ => Err(self.mismatch("a list")),
         }
     }
@@ -396,7 +396,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         match &self.node.kind {
-            Kind::Map(entries) => visitor.visit_map(EntryAccess::new(entries, self.state)),
+            NodeKind::Map(entries) => visitor.visit_map(EntryAccess::new(entries, self.state)),
             _ => Err(self.mismatch("a map")),
         }
     }
@@ -407,14 +407,14 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        let Kind::Map(entries) = &self.node.kind else {
+        let NodeKind::Map(entries) = &self.node.kind else {
             return Err(self.mismatch("a map"));
         };
-        match &self.shared {
-            Some(known) => known.borrow_mut().push(fields),
-            None => self.check_keys(entries, fields),
+        match &self.shared_fields {
+            Some(shared) => shared.borrow_mut().push(fields),
+            None => self.report_unknown_keys(entries, fields),
         }
-        visitor.visit_map(EntryAccess::only(entries, self.state, fields))
+        visitor.visit_map(EntryAccess::for_struct(entries, self.state, fields))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -423,7 +423,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        let choice = EnumChoice::of(self, variants)?;
+        let choice = EnumChoice::new(self, variants)?;
         visitor.visit_enum(choice)
     }
 
@@ -437,6 +437,6 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
 }
 
 /// A word that is no value of the file, as serde wants it.
-fn word<'de, 'a>(text: &'de str) -> StrDeserializer<'de, Fault<'a>> {
+fn str_deserializer<'de, 'a>(text: &'de str) -> StrDeserializer<'de, DecodeError<'a>> {
     text.into_deserializer()
 }

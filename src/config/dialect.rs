@@ -8,142 +8,142 @@ mod written;
 
 use std::collections::HashMap;
 
-use self::attach::{Unnamed, attach, only_on_routes, unknown};
-pub(super) use self::written::ConfigWritten;
-use self::written::{BackendWritten, GatewayWritten, NamedBackendWritten, RouteWritten};
+use self::attach::{UnnamedListeners, attach, only_on_routes, unknown_name};
+pub(super) use self::written::RawConfig;
+use self::written::{RawBackend, RawGateway, RawNamedBackend, RawRoute};
 use super::Config;
-use super::bind::{Bind, Listener, Protocol, Tls};
+use super::bind::{BindConfig, ListenerConfig, Protocol, ListenerTls};
 use super::code::Code;
 use super::error::Diagnostic;
-use super::place::{Located, Place};
-use super::policy::Policies;
-use super::process::Process;
-use super::route::{Backend, BackendPolicies, Route};
+use super::place::{Located, SourceSpan};
+use super::policy::PoliciesConfig;
+use super::process::ProcessConfig;
+use super::route::{BackendConfig, BackendPolicies, RouteConfig};
 use super::shape::{Both, OneOrMany};
 use super::sockets;
 use super::value::{BackendHost, HostPattern};
 
 /// The one tree of a file, or every name and combination in it that makes no sense.
-pub(super) fn normalise(file: ConfigWritten, whole: Place) -> Result<Config, Vec<Diagnostic>> {
-    let mut made = Normaliser { named: HashMap::new(), errors: Vec::new() };
-    made.name_backends(file.backends);
+pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, Vec<Diagnostic>> {
+    let mut resolver = Resolver { backends: HashMap::new(), errors: Vec::new() };
+    resolver.register_backends(raw.backends);
     let mut binds = Vec::new();
-    let mut unnamed: Unnamed = Vec::new();
-    for Located { value: bind, place } in file.binds {
+    let mut unnamed: UnnamedListeners = Vec::new();
+    for Located { value: bind, span } in raw.binds {
         let mut listeners = Vec::new();
-        let mut without_name = Vec::new();
-        for (index, Located { value: one, place }) in bind.listeners.into_iter().enumerate() {
-            only_on_routes(&one.policies, &mut made.errors);
-            without_name.push(one.gateway_name.is_none());
+        let mut lacks_gateway_name = Vec::new();
+        for (index, Located { value: listener, span }) in bind.listeners.into_iter().enumerate() {
+            only_on_routes(&listener.policies, &mut resolver.errors);
+            lacks_gateway_name.push(listener.gateway_name.is_none());
             let routes =
-                one.routes.into_iter().enumerate().map(|(index, r)| made.route(index, r.value, r.place)).collect();
-            let (protocol, tls) = made.protocol(one.protocol, one.tls);
-            listeners.push(Listener {
-                name: one.name.map_or_else(|| format!("listener{index}"), |name| name.value),
-                gateway: one.gateway_name.map_or_else(|| format!("bind/{}", bind.port), |name| name.value),
-                hostname: specific(one.hostname),
+                listener.routes.into_iter().enumerate().map(|(index, r)| resolver.route(index, r.value, r.span)).collect();
+            let (protocol, tls) = resolver.resolve_protocol(listener.protocol, listener.tls);
+            listeners.push(ListenerConfig {
+                name: listener.name.map_or_else(|| format!("listener{index}"), |name| name.value),
+                gateway: listener.gateway_name.map_or_else(|| format!("bind/{}", bind.port), |name| name.value),
+                hostname: without_wildcard(listener.hostname),
                 protocol,
                 tls,
-                path_normalization: one.path_normalization,
-                errors: one.errors,
-                gateway_policies: Policies::default(),
-                policies: one.policies,
+                path_normalization: listener.path_normalization,
+                error_style: listener.errors,
+                gateway_policies: PoliciesConfig::default(),
+                policies: listener.policies,
                 routes,
-                place,
+                span,
             });
         }
         if listeners.is_empty() {
-            made.errors.push(Diagnostic::error(place.clone(), "a bind without listeners serves nobody"));
+            resolver.errors.push(Diagnostic::error(span.clone(), "a bind without listeners serves nobody"));
         }
-        unnamed.push(without_name);
-        binds.push(Bind { port: bind.port, address: bind.address, listeners, place });
+        unnamed.push(lacks_gateway_name);
+        binds.push(BindConfig { port: bind.port, address: bind.address, listeners, span });
     }
-    for (name, Located { value: Both(policies, gateway), place }) in file.gateways.0 {
-        let bind = made.gateway(name, policies, gateway, place);
+    for (name, Located { value: Both(policies, gateway), span }) in raw.gateways.0 {
+        let bind = resolver.gateway(name, policies, gateway, span);
         unnamed.push(vec![false; bind.listeners.len()]);
         binds.push(bind);
     }
-    for (index, Located { value: Both(route, gateways), place }) in file.routes.into_iter().enumerate() {
-        let route = made.route(index, route, place);
-        made.place_route(route, gateways.gateways, &mut binds);
+    for (index, Located { value: Both(route, gateways), span }) in raw.routes.into_iter().enumerate() {
+        let route = resolver.route(index, route, span);
+        resolver.attach_route(route, gateways.gateways, &mut binds);
     }
-    for policy in &file.gateway_policies {
-        attach(policy, false, &mut binds, &unnamed, &mut made.errors);
+    for policy in &raw.gateway_policies {
+        attach(policy, false, &mut binds, &unnamed, &mut resolver.errors);
     }
-    for policy in &file.policies {
-        attach(policy, true, &mut binds, &unnamed, &mut made.errors);
+    for policy in &raw.policies {
+        attach(policy, true, &mut binds, &unnamed, &mut resolver.errors);
     }
-    made.check(&file.config, &binds, whole);
-    match made.errors.is_empty() {
-        true => Ok(Config { process: file.config, binds }),
-        false => Err(made.errors),
+    resolver.check(&raw.config, &binds, root_span);
+    match resolver.errors.is_empty() {
+        true => Ok(Config { process: raw.config, binds }),
+        false => Err(resolver.errors),
     }
 }
 
 /// `*` is the same as no hostname.
-fn specific(hostname: Option<Located<HostPattern>>) -> Option<Located<HostPattern>> {
+fn without_wildcard(hostname: Option<Located<HostPattern>>) -> Option<Located<HostPattern>> {
     hostname.filter(|host| host.value != HostPattern::Any)
 }
 
 struct NamedBackend {
     hosts: Vec<Located<BackendHost>>,
     policies: BackendPolicies,
-    place: Place,
+    span: SourceSpan,
 }
 
-struct Normaliser {
-    named: HashMap<String, NamedBackend>,
+struct Resolver {
+    backends: HashMap<String, NamedBackend>,
     errors: Vec<Diagnostic>,
 }
 
-impl Normaliser {
-    fn error(&mut self, place: &Place, message: impl Into<String>) {
-        self.errors.push(Diagnostic::error(place.clone(), message));
+impl Resolver {
+    fn error(&mut self, span: &SourceSpan, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(span.clone(), message));
     }
 
     /// Something stands there a second time.
-    fn twice(&mut self, place: &Place, message: impl Into<String>) {
-        self.errors.push(Diagnostic::error(place.clone(), message).code(Code::Twice));
+    fn duplicate(&mut self, span: &SourceSpan, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(span.clone(), message).with_code(Code::Twice));
     }
 
-    fn name_backends(&mut self, backends: Vec<Located<NamedBackendWritten>>) {
-        for Located { value: one, place } in backends {
-            let hosts = self.hosts(one.host, one.hosts, &place);
-            let mut policies = one.policies;
-            policies.protocol = one.protocol.or(policies.protocol);
-            policies.balance = one.balance.or(policies.balance);
+    fn register_backends(&mut self, backends: Vec<Located<RawNamedBackend>>) {
+        for Located { value: backend, span } in backends {
+            let hosts = self.merge_hosts(backend.host, backend.hosts, &span);
+            let mut policies = backend.policies;
+            policies.protocol = backend.protocol.or(policies.protocol);
+            policies.balance = backend.balance.or(policies.balance);
             self.check_tls(&policies);
-            match self.named.get(&one.name.value).map(|first| first.place.line) {
+            match self.backends.get(&backend.name.value).map(|first| first.span.line) {
                 Some(line) => {
-                    let message = format!("a second backend `{}`; the first is on line {line}", one.name.value);
-                    self.twice(&one.name.place, message);
+                    let message = format!("a second backend `{}`; the first is on line {line}", backend.name.value);
+                    self.duplicate(&backend.name.span, message);
                 }
                 None => {
-                    self.named.insert(one.name.value, NamedBackend { hosts, policies, place });
+                    self.backends.insert(backend.name.value, NamedBackend { hosts, policies, span });
                 }
             }
         }
     }
 
-    fn hosts(
+    fn merge_hosts(
         &mut self,
-        one: Option<Located<BackendHost>>,
-        many: Option<Vec<Located<BackendHost>>>,
-        place: &Place,
+        host: Option<Located<BackendHost>>,
+        hosts: Option<Vec<Located<BackendHost>>>,
+        span: &SourceSpan,
     ) -> Vec<Located<BackendHost>> {
-        match (one, many) {
+        match (host, hosts) {
             (Some(host), None) => vec![host],
             (None, Some(hosts)) if !hosts.is_empty() => hosts,
             (None, Some(_)) => {
-                self.error(place, "`hosts` is empty, so there is nowhere to go");
+                self.error(span, "`hosts` is empty, so there is nowhere to go");
                 Vec::new()
             }
             (Some(_), Some(_)) => {
-                self.error(place, "`host` and `hosts` can't both be given");
+                self.error(span, "`host` and `hosts` can't both be given");
                 Vec::new()
             }
             (None, None) => {
-                self.error(place, "`host` is missing");
+                self.error(span, "`host` is missing");
                 Vec::new()
             }
         }
@@ -151,79 +151,79 @@ impl Normaliser {
 
     fn check_tls(&mut self, policies: &BackendPolicies) {
         if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            self.error(&tls.place, "`cert` and `key` go together; one of them is missing");
+            self.error(&tls.span, "`cert` and `key` go together; one of them is missing");
         }
     }
 
     /// A backend of a route, with what its name stands for.
-    fn backend(&mut self, written: BackendWritten, place: Place) -> Option<Backend> {
-        let mut policies = written.policies;
-        policies.protocol = written.protocol.or(policies.protocol);
-        policies.balance = written.balance.or(policies.balance);
+    fn backend(&mut self, raw: RawBackend, span: SourceSpan) -> Option<BackendConfig> {
+        let mut policies = raw.policies;
+        policies.protocol = raw.protocol.or(policies.protocol);
+        policies.balance = raw.balance.or(policies.balance);
         self.check_tls(&policies);
-        let weight = written.weight.unwrap_or(1);
-        let Some(name) = written.backend else {
-            let hosts = self.hosts(written.host, written.hosts, &place);
-            return Some(Backend { name: None, hosts, weight, policies, place });
+        let weight = raw.weight.unwrap_or(1);
+        let Some(name) = raw.backend else {
+            let hosts = self.merge_hosts(raw.host, raw.hosts, &span);
+            return Some(BackendConfig { name: None, hosts, weight, policies, span });
         };
-        if written.host.is_some() || written.hosts.is_some() {
-            self.error(&place, "`backend` names a backend that has its own hosts; `host` and `hosts` don't go with it");
+        if raw.host.is_some() || raw.hosts.is_some() {
+            self.error(&span, "`backend` names a backend that has its own hosts; `host` and `hosts` don't go with it");
         }
-        let Some(named) = self.named.get(&name.value) else {
-            let known: Vec<_> = self.named.keys().cloned().collect();
-            self.errors.push(unknown("backend", &name, &known));
+        let Some(named) = self.backends.get(&name.value) else {
+            let registered: Vec<_> = self.backends.keys().cloned().collect();
+            self.errors.push(unknown_name("backend", &name, &registered));
             return None;
         };
-        let general = named.policies.clone();
+        let named_policies = named.policies.clone();
         let policies = BackendPolicies {
-            backend_tls: policies.backend_tls.or(general.backend_tls),
-            backend_auth: policies.backend_auth.or(general.backend_auth),
-            health: policies.health.or(general.health),
-            protocol: policies.protocol.or(general.protocol),
-            balance: policies.balance.or(general.balance),
-            max_connections: policies.max_connections.or(general.max_connections),
+            backend_tls: policies.backend_tls.or(named_policies.backend_tls),
+            backend_auth: policies.backend_auth.or(named_policies.backend_auth),
+            health: policies.health.or(named_policies.health),
+            protocol: policies.protocol.or(named_policies.protocol),
+            balance: policies.balance.or(named_policies.balance),
+            max_connections: policies.max_connections.or(named_policies.max_connections),
         };
-        Some(Backend { name: Some(name.value), hosts: named.hosts.clone(), weight, policies, place })
+        Some(BackendConfig { name: Some(name.value), hosts: named.hosts.clone(), weight, policies, span })
     }
 
-    fn route(&mut self, index: usize, written: RouteWritten, place: Place) -> Route {
-        let backends = written.backends.into_iter().filter_map(|b| self.backend(b.value, b.place)).collect();
-        let matches = match written.matches.is_empty() {
+    fn route(&mut self, index: usize, raw: RawRoute, span: SourceSpan) -> RouteConfig {
+        let backends = raw.backends.into_iter().filter_map(|b| self.backend(b.value, b.span)).collect();
+        let matches = match raw.matches.is_empty() {
             true => vec![Default::default()],
-            false => written.matches,
+            false => raw.matches,
         };
         // `*` among the hostnames is every host, which is what an empty list says.
-        let any = written.hostnames.iter().any(|host| host.value == HostPattern::Any);
-        Route {
-            name: written.name.map_or_else(|| format!("route{index}"), |name| name.value),
-            hostnames: if any { Vec::new() } else { written.hostnames },
+        let any = raw.hostnames.iter().any(|host| host.value == HostPattern::Any);
+        RouteConfig {
+            name: raw.name.map_or_else(|| format!("route{index}"), |name| name.value),
+            hostnames: if any { Vec::new() } else { raw.hostnames },
             matches,
-            policies: written.policies,
+            policies: raw.policies,
             backends,
-            place,
+            span,
         }
     }
 
-    fn protocol(
+    fn resolve_protocol(
         &mut self,
-        written: Option<Located<Protocol>>,
-        tls: Option<Located<Tls>>,
-    ) -> (Protocol, Option<Located<Tls>>) {
+        protocol: Option<Located<Protocol>>,
+        tls: Option<Located<ListenerTls>>,
+    ) -> (Protocol, Option<Located<ListenerTls>>) {
         if let Some(versions) = &tls
-            && let (Some(least), Some(most)) = (versions.min_tls_version, versions.max_tls_version)
-            && least > most
+            && let (Some(min), Some(max)) = (versions.min_tls_version, versions.max_tls_version)
+            && min > max
         {
-            self.error(&versions.place, "`minTLSVersion` is newer than `maxTLSVersion`, so no client could connect");
+            self.error(&versions.span, "`minTLSVersion` is newer than `maxTLSVersion`, so no client could connect");
         }
-        match (written, tls) {
+        match (protocol, tls) {
             (None, None) => (Protocol::Http, None),
             (None, Some(tls)) => (Protocol::Https, Some(tls)),
             (Some(protocol), tls) => {
                 match (protocol.value, &tls) {
                     (Protocol::Https, None) => {
-                        self.error(&protocol.place, "`protocol: HTTPS` needs `tls` with `cert` and `key`")
+                        self.error(&protocol.span, "`protocol: HTTPS` needs `tls` with `cert` and `key`")
                     }
-                    (Protocol::Http, Some(tls)) => self.error(&tls.place, "`tls` does not go with `protocol: HTTP`"),
+                    (Protocol::Http, Some(tls)) => self.error(&tls.span, "`tls` does not go with `protocol: HTTP`"),
                     _ => {}
                 }
                 (protocol.value, tls)
@@ -232,130 +232,130 @@ impl Normaliser {
     }
 
     /// A gateway in the newest spelling is a bind whose listeners belong to it.
-    fn gateway(&mut self, name: String, policies: Policies, gateway: GatewayWritten, place: Place) -> Bind {
+    fn gateway(&mut self, name: String, policies: PoliciesConfig, gateway: RawGateway, span: SourceSpan) -> BindConfig {
         only_on_routes(&policies, &mut self.errors);
-        let listener = |name: String, gateway: &str, place: &Place| Listener {
+        let listener = |name: String, gateway: &str, span: &SourceSpan| ListenerConfig {
             name,
             gateway: gateway.to_owned(),
             hostname: None,
             protocol: Protocol::Http,
             tls: None,
             path_normalization: Default::default(),
-            errors: Default::default(),
+            error_style: Default::default(),
             gateway_policies: policies.clone(),
-            policies: Policies::default(),
+            policies: PoliciesConfig::default(),
             routes: Vec::new(),
-            place: place.clone(),
+            span: span.clone(),
         };
         let mut listeners = Vec::new();
         match gateway.listeners {
-            Some(written) => {
+            Some(raw_listeners) => {
                 if gateway.protocol.is_some() || gateway.tls.is_some() || gateway.hostname.is_some() {
                     self.error(
-                        &place,
+                        &span,
                         "`protocol`, `tls` and `hostname` belong to the listeners of a gateway that has some",
                     );
                 }
-                if written.is_empty() {
-                    self.error(&place, "`listeners` is empty, so the gateway serves nobody");
+                if raw_listeners.is_empty() {
+                    self.error(&span, "`listeners` is empty, so the gateway serves nobody");
                 }
-                for (index, Located { value: Both(policies, one), place }) in written.into_iter().enumerate() {
+                for (index, Located { value: Both(policies, raw_listener), span }) in raw_listeners.into_iter().enumerate() {
                     only_on_routes(&policies, &mut self.errors);
-                    let (protocol, tls) = self.protocol(one.protocol, one.tls);
-                    let name_of = one.name.map_or_else(|| format!("listener{index}"), |name| name.value);
-                    listeners.push(Listener {
-                        hostname: specific(one.hostname),
+                    let (protocol, tls) = self.resolve_protocol(raw_listener.protocol, raw_listener.tls);
+                    let listener_name = raw_listener.name.map_or_else(|| format!("listener{index}"), |name| name.value);
+                    listeners.push(ListenerConfig {
+                        hostname: without_wildcard(raw_listener.hostname),
                         protocol,
                         tls,
-                        path_normalization: one.path_normalization.or(gateway.path_normalization).unwrap_or_default(),
-                        errors: one.errors.or(gateway.errors).unwrap_or_default(),
+                        path_normalization: raw_listener.path_normalization.or(gateway.path_normalization).unwrap_or_default(),
+                        error_style: raw_listener.errors.or(gateway.errors).unwrap_or_default(),
                         policies,
-                        ..listener(name_of, &name, &place)
+                        ..listener(listener_name, &name, &span)
                     });
                 }
             }
             None => {
-                let (protocol, tls) = self.protocol(gateway.protocol, gateway.tls);
-                listeners.push(Listener {
-                    hostname: specific(gateway.hostname),
+                let (protocol, tls) = self.resolve_protocol(gateway.protocol, gateway.tls);
+                listeners.push(ListenerConfig {
+                    hostname: without_wildcard(gateway.hostname),
                     protocol,
                     tls,
                     path_normalization: gateway.path_normalization.unwrap_or_default(),
-                    errors: gateway.errors.unwrap_or_default(),
-                    ..listener("listener0".to_owned(), &name, &place)
+                    error_style: gateway.errors.unwrap_or_default(),
+                    ..listener("listener0".to_owned(), &name, &span)
                 });
             }
         }
-        Bind { port: gateway.port, address: gateway.address, listeners, place }
+        BindConfig { port: gateway.port, address: gateway.address, listeners, span }
     }
 
     /// Puts a top-level route under the gateways that it names.
-    fn place_route(&mut self, route: Route, gateways: Option<OneOrMany<Located<String>>>, binds: &mut [Bind]) {
+    fn attach_route(&mut self, route: RouteConfig, gateways: Option<OneOrMany<Located<String>>>, binds: &mut [BindConfig]) {
         let names = match gateways {
             Some(OneOrMany(names)) => names,
-            None => vec![Located { value: "default".to_owned(), place: route.place.clone() }],
+            None => vec![Located { value: "default".to_owned(), span: route.span.clone() }],
         };
         if names.is_empty() {
-            self.error(&route.place, "`gateways` is empty, so the route is reached by nobody");
+            self.error(&route.span, "`gateways` is empty, so the route is reached by nobody");
         }
         for name in names {
-            let mut known = Vec::new();
+            let mut candidates = Vec::new();
             let mut found = false;
-            for one in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
-                let full = format!("{}/{}", one.gateway, one.name);
-                if one.gateway == name.value || full == name.value {
-                    one.routes.push(route.clone());
+            for listener in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
+                let qualified_name = format!("{}/{}", listener.gateway, listener.name);
+                if listener.gateway == name.value || qualified_name == name.value {
+                    listener.routes.push(route.clone());
                     found = true;
                 }
-                known.extend([one.gateway.clone(), full]);
+                candidates.extend([listener.gateway.clone(), qualified_name]);
             }
             if !found {
-                let missing = unknown("gateway", &name, &known);
-                let written = name.place != route.place;
-                self.errors.push(match written {
-                    true => missing,
-                    false => missing.hint("write `gateways`, with the name of the gateway that the route belongs to"),
+                let error = unknown_name("gateway", &name, &candidates);
+                let explicit = name.span != route.span;
+                self.errors.push(match explicit {
+                    true => error,
+                    false => error.with_hint("write `gateways`, with the name of the gateway that the route belongs to"),
                 });
             }
         }
     }
 
     /// What only shows when everything is in its place.
-    fn check(&mut self, process: &Process, binds: &[Bind], whole: Place) {
+    fn check(&mut self, process: &ProcessConfig, binds: &[BindConfig], root_span: SourceSpan) {
         if binds.is_empty() && self.errors.is_empty() {
-            let error = Diagnostic::error(whole, "nothing is served: there are neither `binds` nor `gateways`");
+            let error = Diagnostic::error(root_span, "nothing is served: there are neither `binds` nor `gateways`");
             self.errors.push(error);
         }
-        self.errors.extend(sockets::clashes(process, binds));
+        self.errors.extend(sockets::conflicts(process, binds));
         for bind in binds {
             self.check_listeners(bind);
         }
     }
 
-    fn check_listeners(&mut self, bind: &Bind) {
-        for (index, one) in bind.listeners.iter().enumerate() {
+    fn check_listeners(&mut self, bind: &BindConfig) {
+        for (index, listener) in bind.listeners.iter().enumerate() {
             let earlier = || bind.listeners.iter().take(index);
-            if let Some(first) = earlier().find(|first| first.name == one.name) {
+            if let Some(first) = earlier().find(|first| first.name == listener.name) {
                 let message =
-                    format!("a second listener `{}` on this bind; the first is on line {}", one.name, first.place.line);
-                self.twice(&one.place, message);
+                    format!("a second listener `{}` on this bind; the first is on line {}", listener.name, first.span.line);
+                self.duplicate(&listener.span, message);
             }
-            if let Some(first) = earlier().find(|first| first.hostname == one.hostname) {
+            if let Some(first) = earlier().find(|first| first.hostname == listener.hostname) {
                 let message = format!(
                     "the listener `{}` on line {} answers for the same hosts, so this one is never reached",
-                    first.name, first.place.line
+                    first.name, first.span.line
                 );
-                self.twice(&one.place, message);
+                self.duplicate(&listener.span, message);
             }
-            if earlier().next().is_some_and(|first| first.protocol != one.protocol) {
-                self.error(&one.place, "one port speaks either HTTP or HTTPS, and its first listener speaks the other");
+            if earlier().next().is_some_and(|first| first.protocol != listener.protocol) {
+                self.error(&listener.span, "one port speaks either HTTP or HTTPS, and its first listener speaks the other");
             }
             let mut names: HashMap<&str, u32> = HashMap::new();
-            for route in &one.routes {
-                if let Some(line) = names.insert(&route.name, route.place.line) {
+            for route in &listener.routes {
+                if let Some(line) = names.insert(&route.name, route.span.line) {
                     let message =
                         format!("a second route `{}` on this listener; the first is on line {line}", route.name);
-                    self.twice(&route.place, message);
+                    self.duplicate(&route.span, message);
                 }
             }
         }

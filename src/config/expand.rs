@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// Where values of the environment come from.
-pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub type EnvLookup<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// What stands between the braces.
 struct Variable<'t> {
@@ -14,42 +14,42 @@ struct Variable<'t> {
 
 impl<'t> Variable<'t> {
     /// None when it names no variable.
-    fn of(written: &'t str) -> Option<Self> {
-        let (name, default) = match written.split_once(":-") {
+    fn parse(body: &'t str) -> Option<Self> {
+        let (name, default) = match body.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
-            None => (written, None),
+            None => (body, None),
         };
         let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        let good = first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        good.then_some(Self { name, default })
+        let is_valid = first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        is_valid.then_some(Self { name, default })
     }
 }
 
 /// The names of the variables in a text that is not escaped: `$$` means nothing in it.
-pub(crate) fn variables(text: &str) -> impl Iterator<Item = &str> {
-    text.split("${").skip(1).filter_map(|from| Some(Variable::of(from.split_once('}')?.0)?.name))
+pub(crate) fn variable_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|from| Some(Variable::parse(from.split_once('}')?.0)?.name))
 }
 
 /// A text that is expanded to `text`, but for the variables that `keep` wants kept.
-pub(crate) fn escape(text: &str, keep: impl Fn(&str) -> bool) -> String {
+pub(crate) fn escape(text: &str, retain: impl Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let behind = from.get(1..).unwrap_or_default();
-        let braces = behind.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let kept = braces.filter(|(written, _)| Variable::of(written).is_some_and(|variable| keep(variable.name)));
-        rest = match kept {
-            Some((written, after)) => {
+        let after_dollar = from.get(1..).unwrap_or_default();
+        let braces = after_dollar.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let retained = braces.filter(|(body, _)| Variable::parse(body).is_some_and(|variable| retain(variable.name)));
+        rest = match retained {
+            Some((body, after)) => {
                 out.push_str("${");
-                out.push_str(written);
+                out.push_str(body);
                 out.push('}');
                 after
             }
             None => {
-                out.push_str(if behind.starts_with(['$', '{']) { "$$" } else { "$" });
-                behind
+                out.push_str(if after_dollar.starts_with(['$', '{']) { "$$" } else { "$" });
+                after_dollar
             }
         };
     }
@@ -63,7 +63,7 @@ pub(super) fn has_variable(text: &str) -> bool {
 }
 
 /// The text with its variables filled in, or what is wrong with it.
-pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, String> {
+pub(super) fn expand<'t>(text: &'t str, env: EnvLookup<'_>) -> Result<Cow<'t, str>, String> {
     if !text.contains("${") && !text.contains("$$") {
         return Ok(Cow::Borrowed(text));
     }
@@ -76,11 +76,11 @@ pub(super) fn expand<'t>(text: &'t str, env: Env<'_>) -> Result<Cow<'t, str>, St
             out.push('$');
             rest = after;
         } else if let Some(inner) = from.strip_prefix("${") {
-            let (written, after) =
+            let (body, after) =
                 inner.split_once('}').ok_or("`${` has no `}`; write `$${` for the characters themselves")?;
-            let Some(Variable { name, default }) = Variable::of(written) else {
+            let Some(Variable { name, default }) = Variable::parse(body) else {
                 return Err(format!(
-                    "`${{{written}}}` names no variable; write `$${{…}}` for the characters themselves"
+                    "`${{{body}}}` names no variable; write `$${{…}}` for the characters themselves"
                 ));
             };
             // As in a shell, `:-` also stands in for a variable that is set to nothing.
@@ -155,7 +155,7 @@ mod tests {
         ] {
             assert_eq!(escape(text, |name| name == "A"), want, "{text}");
         }
-        assert_eq!(variables("${A} $${B:-x} ${} ${1} ${C").collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(variable_names("${A} $${B:-x} ${} ${1} ${C").collect::<Vec<_>>(), ["A", "B"]);
     }
 
     #[test]

@@ -6,32 +6,32 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::place::Located;
-use super::policy::{ApiKeyAuth, BasicAuth, Jwks, JwtAuth, Policies};
-use super::route::{Backend, BackendAuth};
+use super::policy::{ApiKeyAuth, BasicAuthConfig, JwksSource, JwtAuthConfig, PoliciesConfig};
+use super::route::{BackendConfig, BackendAuth};
 use super::shape::TextOr;
 
 /// Every file that the config names, in the order of the file, some perhaps twice.
-pub fn named(config: &Config) -> Vec<&Located<PathBuf>> {
+pub fn referenced_files(config: &Config) -> Vec<&Located<PathBuf>> {
     let mut files = Vec::new();
     for listener in config.binds.iter().flat_map(|bind| &bind.listeners) {
         if let Some(tls) = &listener.tls {
             files.extend([&tls.cert, &tls.key].into_iter().chain(&tls.root));
         }
-        of_policies(&listener.gateway_policies, &mut files);
-        of_policies(&listener.policies, &mut files);
+        policy_files(&listener.gateway_policies, &mut files);
+        policy_files(&listener.policies, &mut files);
         for route in &listener.routes {
-            of_policies(&route.policies, &mut files);
-            route.backends.iter().for_each(|backend| of_backend(backend, &mut files));
+            policy_files(&route.policies, &mut files);
+            route.backends.iter().for_each(|backend| backend_files(backend, &mut files));
         }
     }
     files
 }
 
-fn of_policies<'c>(policies: &'c Policies, files: &mut Vec<&'c Located<PathBuf>>) {
+fn policy_files<'c>(policies: &'c PoliciesConfig, files: &mut Vec<&'c Located<PathBuf>>) {
     if let Some(jwt) = &policies.jwt_auth {
-        of_jwt(jwt, files);
+        jwt_files(jwt, files);
     }
-    if let Some(BasicAuth { htpasswd, .. }) = policies.basic_auth.as_deref()
+    if let Some(BasicAuthConfig { htpasswd, .. }) = policies.basic_auth.as_deref()
         && let TextOr::Other(file) = &htpasswd.value
     {
         files.push(&file.file);
@@ -45,20 +45,20 @@ fn of_policies<'c>(policies: &'c Policies, files: &mut Vec<&'c Located<PathBuf>>
     }
 }
 
-fn of_jwt<'c>(jwt: &'c JwtAuth, files: &mut Vec<&'c Located<PathBuf>>) {
+fn jwt_files<'c>(jwt: &'c JwtAuthConfig, files: &mut Vec<&'c Located<PathBuf>>) {
     for provider in &jwt.providers {
         match &provider.jwks.value {
-            Jwks::File(path) => files.push(path),
-            Jwks::Url(remote) => {
+            JwksSource::File(path) => files.push(path),
+            JwksSource::Url(remote) => {
                 let tls = &remote.tls;
                 files.extend([&tls.root, &tls.cert, &tls.key].into_iter().flatten());
             }
-            Jwks::Inline(_) | Jwks::Discover => {}
+            JwksSource::Inline(_) | JwksSource::Discover => {}
         }
     }
 }
 
-fn of_backend<'c>(backend: &'c Backend, files: &mut Vec<&'c Located<PathBuf>>) {
+fn backend_files<'c>(backend: &'c BackendConfig, files: &mut Vec<&'c Located<PathBuf>>) {
     if let Some(tls) = &backend.policies.backend_tls {
         files.extend([&tls.root, &tls.cert, &tls.key].into_iter().flatten());
     }
@@ -93,7 +93,7 @@ binds:
         policies: {backendTLS: {root: r3.pem, cert: c3.pem, key: k3.pem}, backendAuth: {key: {file: secret}}}
 "#;
         let loaded = load(Source::new("test.yaml", yaml.to_owned()), &|_| None).unwrap();
-        let files: Vec<_> = named(&loaded.config).iter().map(|file| file.value.to_str().unwrap().to_owned()).collect();
+        let files: Vec<_> = referenced_files(&loaded.config).iter().map(|file| file.value.to_str().unwrap().to_owned()).collect();
         let expected = "c1.pem k1.pem r1.pem jwks.json r2.pem c2.pem k2.pem users apikey r3.pem c3.pem k3.pem secret";
         assert_eq!(files.join(" "), expected);
     }

@@ -3,136 +3,136 @@
 mod reach;
 
 use super::Config;
-use super::bind::Listener;
+use super::bind::ListenerConfig;
 use super::code::Code;
 use super::error::Diagnostic;
 use super::place::Located;
-use super::policy::{Algorithm, Authorization, AuthorizationMode, Jwks, JwtAuth, JwtMode, Policies, Provider};
-use super::route::{BackendPolicies, Route};
+use super::policy::{Algorithm, Authorization, AuthorizationMode, JwksSource, JwtAuthConfig, JwtMode, PoliciesConfig, ProviderConfig};
+use super::route::{BackendPolicies, RouteConfig};
 
 /// Everything in the config that is worth a second look.
 pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
+    let mut warnings = Vec::new();
     for listener in config.binds.iter().flat_map(|bind| &bind.listeners) {
-        policies(&listener.gateway_policies, &mut found);
-        policies(&listener.policies, &mut found);
+        check_policies(&listener.gateway_policies, &mut warnings);
+        check_policies(&listener.policies, &mut warnings);
         for route in &listener.routes {
-            policies(&route.policies, &mut found);
+            check_policies(&route.policies, &mut warnings);
             for backend in &route.backends {
-                backend_tls(&backend.policies, &mut found);
+                check_backend_tls(&backend.policies, &mut warnings);
             }
-            weakened(listener, Some(route), &mut found);
+            check_weakened(listener, Some(route), &mut warnings);
         }
-        weakened(listener, None, &mut found);
-        reach::unreachable(listener, &mut found);
+        check_weakened(listener, None, &mut warnings);
+        reach::check_unreachable(listener, &mut warnings);
     }
-    found
+    warnings
 }
 
-fn policies(policies: &Policies, found: &mut Vec<Diagnostic>) {
+fn check_policies(policies: &PoliciesConfig, found: &mut Vec<Diagnostic>) {
     if let Some(jwt) = &policies.jwt_auth {
-        jwt_auth(jwt, found);
+        check_jwt_auth(jwt, found);
     }
     for set in &policies.authorization.0 {
-        authorization(set, found);
+        check_authorization(set, found);
     }
 }
 
-fn jwt_auth(jwt: &Located<JwtAuth>, found: &mut Vec<Diagnostic>) {
+fn check_jwt_auth(jwt: &Located<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
     match &jwt.mode {
         None => {
             let message = "`jwtAuth` without `mode` lets requests without a token through";
-            let warning = Diagnostic::warning(Code::NoMode, jwt.place.clone(), message);
+            let warning = Diagnostic::warning(Code::NoMode, jwt.span.clone(), message);
             found.push(
-                warning.hint("write `mode: strict` to require a token, or `mode: optional` to say that this is meant"),
+                warning.with_hint("write `mode: strict` to require a token, or `mode: optional` to say that this is meant"),
             );
         }
         Some(mode) if mode.value == JwtMode::Shadow => {
             let message = "`mode: shadow` refuses nobody: what strict would refuse is only logged and counted";
-            found.push(Diagnostic::warning(Code::RefusesNobody, mode.place.clone(), message));
+            found.push(Diagnostic::warning(Code::RefusesNobody, mode.span.clone(), message));
         }
         Some(_) => {}
     }
-    for one in &jwt.providers {
-        provider(one, found);
+    for provider in &jwt.providers {
+        check_provider(provider, found);
     }
 }
 
-fn provider(provider: &Provider, found: &mut Vec<Diagnostic>) {
+fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
     let name = &provider.name;
-    let warn = |code, message: String| Diagnostic::warning(code, provider.place.clone(), message);
+    let warn = |code, message: String| Diagnostic::warning(code, provider.span.clone(), message);
     if provider.issuers.is_none() {
         let message = format!("the provider `{name}` has no `issuer`: tokens of any issuer are accepted");
-        found.push(warn(Code::NoIssuer, message).hint("write `issuer: …`, exactly as the token's `iss` has it"));
+        found.push(warn(Code::NoIssuer, message).with_hint("write `issuer: …`, exactly as the token's `iss` has it"));
     }
     if provider.audiences.is_none() {
         let message = format!("the provider `{name}` has no `audiences`: tokens for other services are accepted");
-        found.push(warn(Code::NoAudiences, message).hint("write `audiences: […]`, with what the token's `aud` names"));
+        found.push(warn(Code::NoAudiences, message).with_hint("write `audiences: […]`, with what the token's `aud` names"));
     }
-    let shared = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-    if provider.algorithms.as_ref().is_some_and(|named| named.iter().any(|one| shared.contains(one))) {
+    let symmetric = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+    if provider.algorithms.as_ref().is_some_and(|algorithms| algorithms.iter().any(|algorithm| symmetric.contains(algorithm))) {
         let message =
             format!("the provider `{name}` accepts a shared secret: whoever can check a token can also make one");
         found.push(
-            warn(Code::SharedSecret, message).hint("sign with ES256 or EdDSA, and give the gateway the public key"),
+            warn(Code::SharedSecret, message).with_hint("sign with ES256 or EdDSA, and give the gateway the public key"),
         );
     }
-    if let Jwks::Url(remote) = &provider.jwks.value {
+    if let JwksSource::Url(remote) = &provider.jwks.value {
         if remote.tls.insecure {
             let message = "`insecure: true`: whoever stands in between can sign any token".to_owned();
             found.push(warn(Code::Insecure, message));
         } else if remote.url.starts_with("http://") {
             let message = "keys come over plain http: whoever stands in between can sign any token";
-            found.push(Diagnostic::warning(Code::PlainHttpKeys, remote.url.place.clone(), message));
+            found.push(Diagnostic::warning(Code::PlainHttpKeys, remote.url.span.clone(), message));
         }
     }
 }
 
-fn authorization(set: &Located<Authorization>, found: &mut Vec<Diagnostic>) {
+fn check_authorization(set: &Located<Authorization>, found: &mut Vec<Diagnostic>) {
     if set.rules.is_empty() {
         let message = "`authorization` without rules refuses nothing";
-        found.push(Diagnostic::warning(Code::NoRules, set.place.clone(), message));
+        found.push(Diagnostic::warning(Code::NoRules, set.span.clone(), message));
     } else if set.mode == AuthorizationMode::Shadow {
         let message = "`mode: shadow` refuses nobody: what these rules would refuse is only logged and counted";
-        found.push(Diagnostic::warning(Code::RefusesNobody, set.place.clone(), message));
+        found.push(Diagnostic::warning(Code::RefusesNobody, set.span.clone(), message));
     }
 }
 
-fn backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
+fn check_backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
     if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.insecure) {
         let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change \
                        everything, tokens included";
-        let warning = Diagnostic::warning(Code::Insecure, tls.place.clone(), message);
-        found.push(warning.hint("name the backend's authorities in `root` instead"));
+        let warning = Diagnostic::warning(Code::Insecure, tls.span.clone(), message);
+        found.push(warning.with_hint("name the backend's authorities in `root` instead"));
     }
 }
 
 /// A `jwtAuth` of a listener or a route that replaces a stricter one of the level above.
-fn weakened(listener: &Listener, route: Option<&Route>, found: &mut Vec<Diagnostic>) {
-    let gateway = listener.gateway_policies.jwt_auth.as_ref();
-    let own = listener.policies.jwt_auth.as_ref();
-    let (what, name, broader, narrower) = match route {
-        Some(route) => ("route", &route.name, own.or(gateway), route.policies.jwt_auth.as_ref()),
-        None => ("listener", &listener.name, gateway, own),
+fn check_weakened(listener: &ListenerConfig, route: Option<&RouteConfig>, found: &mut Vec<Diagnostic>) {
+    let gateway_policy = listener.gateway_policies.jwt_auth.as_ref();
+    let listener_policy = listener.policies.jwt_auth.as_ref();
+    let (kind, name, broader, narrower) = match route {
+        Some(route) => ("route", &route.name, listener_policy.or(gateway_policy), route.policies.jwt_auth.as_ref()),
+        None => ("listener", &listener.name, gateway_policy, listener_policy),
     };
     let (Some(broader), Some(narrower)) = (broader, narrower) else { return };
-    let (before, after) = (mode(broader), mode(narrower));
+    let (before, after) = (effective_mode(broader), effective_mode(narrower));
     if strictness(after) < strictness(before) {
-        let place = narrower.mode.as_ref().map_or(&narrower.place, |mode| &mode.place);
-        let above =
-            if own.is_some_and(|own| own.place == broader.place) && route.is_some() { "listener" } else { "gateway" };
+        let span = narrower.mode.as_ref().map_or(&narrower.span, |mode| &mode.span);
+        let parent =
+            if listener_policy.is_some_and(|own| own.span == broader.span) && route.is_some() { "listener" } else { "gateway" };
         let message = format!(
-            "the {what} `{name}` is weaker than its {above}: {} -> {} (line {} says {})",
-            word(before),
-            word(after),
-            broader.place.line,
-            word(before),
+            "the {kind} `{name}` is weaker than its {parent}: {} -> {} (line {} says {})",
+            mode_name(before),
+            mode_name(after),
+            broader.span.line,
+            mode_name(before),
         );
-        found.push(Diagnostic::warning(Code::Weakens, place.clone(), message));
+        found.push(Diagnostic::warning(Code::Weakens, span.clone(), message));
     }
 }
 
-fn mode(jwt: &JwtAuth) -> JwtMode {
+fn effective_mode(jwt: &JwtAuthConfig) -> JwtMode {
     jwt.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value)
 }
 
@@ -144,7 +144,7 @@ fn strictness(mode: JwtMode) -> u8 {
     }
 }
 
-fn word(mode: JwtMode) -> &'static str {
+fn mode_name(mode: JwtMode) -> &'static str {
     match mode {
         JwtMode::Strict => "strict",
         JwtMode::Optional => "optional",

@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 /// A spot in a config file: what an error points at.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SourceSpan {
     /// The file's name as the user gave it.
     pub file: Arc<str>,
     /// The line, from 1.
@@ -27,33 +27,33 @@ pub struct Place {
 }
 
 /// Where the values stand that nobody wrote.
-const DEFAULT: &str = "(default)";
+const DEFAULT_VALUE_FILE: &str = "(default)";
 
-impl Place {
+impl SourceSpan {
     /// The place of a value that nobody wrote.
-    pub fn default_value() -> Self {
-        Self::start_of(&DEFAULT.into())
+    pub fn for_default_value() -> Self {
+        Self::file_start(&DEFAULT_VALUE_FILE.into())
     }
 
     /// Whether nobody wrote the value.
     pub fn is_default(&self) -> bool {
-        *self.file == *DEFAULT
+        *self.file == *DEFAULT_VALUE_FILE
     }
 
     /// The start of a file.
-    pub fn start_of(file: &Arc<str>) -> Self {
+    pub fn file_start(file: &Arc<str>) -> Self {
         Self { file: file.clone(), line: 1, column: 1, start: 0, end: 0, path: Arc::from("") }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceSpan {
     /// `FILE:LINE:COL`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for SourceSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{self} {}>", self.path)
     }
@@ -65,13 +65,13 @@ pub struct Located<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 impl<T> Located<T> {
     /// The same place with another value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Located<U> {
-        Located { value: f(self.value), place: self.place }
+        Located { value: f(self.value), span: self.span }
     }
 }
 
@@ -95,12 +95,12 @@ impl<T: fmt::Debug> fmt::Debug for Located<T> {
 }
 
 /// The name by which the config's own deserialiser knows that a place is wanted along with the value.
-pub(super) const LOCATED: &str = "$located";
+pub(super) const SPANNED: &str = "$located";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
+        struct SpannedVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
             type Value = Located<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value of a config file")
@@ -111,10 +111,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
                 let (line, column): (u32, u32) = seq.next_element()?.ok_or_else(incomplete)?;
                 let (start, end): (usize, usize) = seq.next_element()?.ok_or_else(incomplete)?;
                 let value = seq.next_element()?.ok_or_else(incomplete)?;
-                let place = Place { file: file.into(), line, column, start, end, path: path.into() };
-                Ok(Located { value, place })
+                let span = SourceSpan { file: file.into(), line, column, start, end, path: path.into() };
+                Ok(Located { value, span })
             }
         }
-        deserializer.deserialize_newtype_struct(LOCATED, V(std::marker::PhantomData))
+        deserializer.deserialize_newtype_struct(SPANNED, SpannedVisitor(std::marker::PhantomData))
     }
 }

@@ -10,62 +10,62 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use access::{
-    ApiKey, ApiKeyAuth, AuthMode, Authorization, AuthorizationMode, BasicAuth, Cors, ExtAuthz, ExtAuthzProtocol,
-    FailureMode, GrpcAuthz, HttpAuthz, IncludeBody, Origin, Rule, RuleKind,
+    ApiKey, ApiKeyAuth, AuthMode, Authorization, AuthorizationMode, BasicAuthConfig, CorsConfig, ExtAuthzConfig, ExtAuthzProtocol,
+    FailureMode, GrpcAuthz, HttpAuthz, IncludeBody, Origin, RuleConfig, RuleKind,
 };
 pub use edit::{
-    DirectResponse, HeaderEdits, Mirror, MirrorBackend, NewPath, PathRewrite, Redirect, RedirectAuthority,
-    RedirectScheme, RedirectStatus, Share, Transformation, Transformations, UrlRewrite, WithAuthority,
+    DirectResponseConfig, HeaderModifierConfig, MirrorConfig, MirrorBackend, AbsolutePath, PathRewrite, RedirectConfig, RedirectAuthority,
+    RedirectScheme, RedirectStatus, Ratio, TransformationConfig, TransformationsConfig, UrlRewrite, UrlAuthority,
 };
-pub use jwks::{Backoff, Jwks, JwksRetry, JwksTls, RemoteJwks, RetryOn};
+pub use jwks::{JwksBackoff, JwksSource, JwksRetry, JwksTls, RemoteJwks, JwksRetryOn};
 pub use jwt::{
-    Algorithm, ClaimEncoding, ClaimToHeader, HeaderLocation, JwtAuth, JwtMode, Location, NamedLocation, Provider,
+    Algorithm, ClaimEncoding, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, NamedLocation, ProviderConfig,
 };
-pub use traffic::{Counted, Interval, RateLimit, Retry, Timeout};
+pub use traffic::{RateLimitUnit, NonZeroDuration, RateLimitConfig, RetryConfig, Timeout};
 
-use super::place::{Located, Place};
+use super::place::{Located, SourceSpan};
 use super::shape::OneOrMany;
 
 /// The policies of one level: gateway, listener or route.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Policies {
+pub struct PoliciesConfig {
     /// Who the client is, by its bearer token.
-    pub jwt_auth: Option<Located<JwtAuth>>,
+    pub jwt_auth: Option<Located<JwtAuthConfig>>,
     /// Sets of rules that must each allow. In a file one set stands here; policies that target this level add theirs.
     #[serde(deserialize_with = "one_set")]
     #[schemars(with = "Authorization")]
     pub authorization: OneOrMany<Located<Authorization>>,
     /// Which other sites' scripts may ask.
-    pub cors: Option<Located<Cors>>,
+    pub cors: Option<Located<CorsConfig>>,
     /// Headers that are set, added and removed on requests.
-    pub request_header_modifier: Option<Located<HeaderEdits>>,
+    pub request_header_modifier: Option<Located<HeaderModifierConfig>>,
     /// The same on responses: a backend's, the route's own, and the gateway's when a backend gave none. Refusals by
     /// authentication, rules and limits stay as they are; `cors` is on those, too.
-    pub response_header_modifier: Option<Located<HeaderEdits>>,
+    pub response_header_modifier: Option<Located<HeaderModifierConfig>>,
     /// Headers that CEL expressions make.
-    pub transformations: Option<Located<Transformations>>,
+    pub transformations: Option<Located<TransformationsConfig>>,
     /// How many requests are let through in a time.
-    pub local_rate_limit: Option<Located<OneOrMany<RateLimit>>>,
+    pub local_rate_limit: Option<Located<OneOrMany<RateLimitConfig>>>,
     /// How long a request may take.
     pub timeout: Option<Located<Timeout>>,
     /// When a request is tried again.
-    pub retry: Option<Located<Retry>>,
+    pub retry: Option<Located<RetryConfig>>,
     /// Who the client is, by name and password.
-    pub basic_auth: Option<Located<BasicAuth>>,
+    pub basic_auth: Option<Located<BasicAuthConfig>>,
     /// Who the client is, by an API key.
     pub api_key: Option<Located<ApiKeyAuth>>,
     /// Another service that decides, after the rules have. What it tells (Envoy's dynamic metadata) is `extauthz` for the
     /// keys of rate limits and for transformations.
-    pub ext_authz: Option<Located<ExtAuthz>>,
+    pub ext_authz: Option<Located<ExtAuthzConfig>>,
     /// Routes only: the answer is a redirect.
-    pub request_redirect: Option<Located<Redirect>>,
+    pub request_redirect: Option<Located<RedirectConfig>>,
     /// Routes only: host and path that the backend sees.
     pub url_rewrite: Option<Located<UrlRewrite>>,
     /// Routes only: the answer, without a backend.
-    pub direct_response: Option<Located<DirectResponse>>,
+    pub direct_response: Option<Located<DirectResponseConfig>>,
     /// Routes only: another backend that gets a copy of the request.
-    pub request_mirror: Option<Located<OneOrMany<Mirror>>>,
+    pub request_mirror: Option<Located<OneOrMany<MirrorConfig>>>,
 }
 
 /// A list of sets would make an empty list say "no rules", which must be written out.
@@ -73,9 +73,9 @@ fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMan
     Located::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
 }
 
-impl Policies {
+impl PoliciesConfig {
     /// The policies that are there, by the key that they have in a file, with their places.
-    pub fn kinds(&self) -> Vec<(&'static str, &Place)> {
+    pub fn kinds(&self) -> Vec<(&'static str, &SourceSpan)> {
         let Self {
             jwt_auth,
             authorization,
@@ -94,29 +94,29 @@ impl Policies {
             direct_response,
             request_mirror,
         } = self;
-        fn at<T>(policy: &Option<Located<T>>) -> Option<&Place> {
-            policy.as_ref().map(|p| &p.place)
+        fn span_of<T>(policy: &Option<Located<T>>) -> Option<&SourceSpan> {
+            policy.as_ref().map(|p| &p.span)
         }
         [
-            ("jwtAuth", at(jwt_auth)),
-            ("authorization", authorization.0.first().map(|set| &set.place)),
-            ("cors", at(cors)),
-            ("requestHeaderModifier", at(request_header_modifier)),
-            ("responseHeaderModifier", at(response_header_modifier)),
-            ("transformations", at(transformations)),
-            ("localRateLimit", at(local_rate_limit)),
-            ("timeout", at(timeout)),
-            ("retry", at(retry)),
-            ("basicAuth", at(basic_auth)),
-            ("apiKey", at(api_key)),
-            ("extAuthz", at(ext_authz)),
-            ("requestRedirect", at(request_redirect)),
-            ("urlRewrite", at(url_rewrite)),
-            ("directResponse", at(direct_response)),
-            ("requestMirror", at(request_mirror)),
+            ("jwtAuth", span_of(jwt_auth)),
+            ("authorization", authorization.0.first().map(|set| &set.span)),
+            ("cors", span_of(cors)),
+            ("requestHeaderModifier", span_of(request_header_modifier)),
+            ("responseHeaderModifier", span_of(response_header_modifier)),
+            ("transformations", span_of(transformations)),
+            ("localRateLimit", span_of(local_rate_limit)),
+            ("timeout", span_of(timeout)),
+            ("retry", span_of(retry)),
+            ("basicAuth", span_of(basic_auth)),
+            ("apiKey", span_of(api_key)),
+            ("extAuthz", span_of(ext_authz)),
+            ("requestRedirect", span_of(request_redirect)),
+            ("urlRewrite", span_of(url_rewrite)),
+            ("directResponse", span_of(direct_response)),
+            ("requestMirror", span_of(request_mirror)),
         ]
         .into_iter()
-        .filter_map(|(kind, place)| Some((kind, place?)))
+        .filter_map(|(kind, span)| Some((kind, span?)))
         .collect()
     }
 }

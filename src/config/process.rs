@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::Located;
-use super::policy::Share;
+use super::policy::Ratio;
 use super::shape::{Entries, OneOrMany};
 use super::value::{Address, Cidr, Duration, HeaderName, HeaderValue, Size};
 
 /// Process-wide settings.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Process {
+pub struct ProcessConfig {
     /// Where the admin pages are served; default `127.0.0.1:15000`.
     pub admin_addr: Located<Address>,
     /// Where `GET /metrics` is served; default `0.0.0.0:15020`.
@@ -31,45 +31,45 @@ pub struct Process {
     /// Whether a `Via` header is added to requests and responses; default false.
     pub via: bool,
     /// What is logged.
-    pub logging: Logging,
+    pub logging: LoggingConfig,
     /// Where spans are sent.
-    pub tracing: Tracing,
+    pub tracing: TracingConfig,
     /// The cache of verified tokens.
     pub token_cache: TokenCache,
     /// When the process counts as ready.
-    pub readiness: Readiness,
+    pub readiness: ReadinessConfig,
     /// The limits on clients, tokens and backends.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
 }
 
-impl Default for Process {
+impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
             admin_addr: default_address([127, 0, 0, 1], 15000),
             stats_addr: default_address([0, 0, 0, 0], 15020),
             readiness_addr: default_address([0, 0, 0, 0], 15021),
             worker_threads: None,
-            drain_timeout: Duration::secs(30),
+            drain_timeout: Duration::from_secs(30),
             drain_delay: Duration::default(),
             trusted_proxies: Vec::new(),
             via: false,
-            logging: Logging::default(),
-            tracing: Tracing::default(),
+            logging: LoggingConfig::default(),
+            tracing: TracingConfig::default(),
             token_cache: TokenCache::default(),
-            readiness: Readiness::default(),
-            limits: Limits::default(),
+            readiness: ReadinessConfig::default(),
+            limits: LimitsConfig::default(),
         }
     }
 }
 
 fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
-    Located { value: Address::Socket((ip, port).into()), place: super::place::Place::default_value() }
+    Located { value: Address::Socket((ip, port).into()), span: super::place::SourceSpan::for_default_value() }
 }
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Logging {
+pub struct LoggingConfig {
     /// The least important events that are still logged: a level (`info`, the default), or a filter such as
     /// `warn,portcullis::auth=debug`. Of libraries only errors are logged, unless the filter names them: `info,h2=warn`.
     pub level: Option<Located<String>>,
@@ -111,7 +111,7 @@ impl TryFrom<OneOrMany<String>> for ClaimPath {
 /// Where spans are sent: one for each request, by OTLP.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Tracing {
+pub struct TracingConfig {
     /// The URL of an OTLP collector, such as `http://collector:4318`; without a path of its own spans go to `/v1/traces`.
     /// Absent: spans are not exported. Takes a binary that was built with the feature `otlp`, as the image is.
     pub endpoint: Option<Located<String>>,
@@ -123,19 +123,19 @@ pub struct Tracing {
     pub timeout: Duration,
     /// The share of traces that is exported, of those that begin here, from 0 to 1; default 1. Of a trace that a client
     /// began, the client's `traceparent` says whether it is.
-    pub sampling_ratio: Share,
+    pub sampling_ratio: Ratio,
     /// What the gateway calls itself in traces (`service.name`); default `portcullis`.
     pub service_name: String,
 }
 
-impl Default for Tracing {
+impl Default for TracingConfig {
     fn default() -> Self {
         Self {
             endpoint: None,
             protocol: TracingProtocol::default(),
             headers: Entries::default(),
-            timeout: Duration::secs(10),
-            sampling_ratio: Share::default(),
+            timeout: Duration::from_secs(10),
+            sampling_ratio: Ratio::default(),
             service_name: "portcullis".to_owned(),
         }
     }
@@ -167,7 +167,7 @@ impl Default for TokenCache {
 /// When the process counts as ready.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Readiness {
+pub struct ReadinessConfig {
     /// Whether readiness waits until every provider has keys; default false.
     pub require_keys: bool,
 }
@@ -175,7 +175,7 @@ pub struct Readiness {
 /// The limits on what clients, tokens, key sets and backends may take.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Bytes of a request's head; default `64KiB`.
     #[serde(deserialize_with = "some")]
     pub head: Size,
@@ -222,24 +222,24 @@ pub struct Limits {
     pub underscore_headers: UnderscoreHeaders,
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             head: Size::kib(64),
             headers: 100,
             token: Size::kib(16),
-            head_timeout: Duration::secs(10),
-            handshake_timeout: Duration::secs(10),
-            idle_timeout: Duration::secs(60),
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
             body: None,
             connections: 10_000,
             http2_streams: 100,
             jwks_size: Size::mib(1),
             jwks_keys: 256,
-            connect_timeout: Duration::secs(5),
-            response_timeout: Duration::secs(60),
-            stall_timeout: Duration::secs(60),
-            stream_timeout: Duration::secs(3600),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
+            stream_timeout: Duration::from_secs(3600),
             underscore_headers: UnderscoreHeaders::Drop,
         }
     }

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Located, Place};
-use super::policy::Policies;
+use super::place::{Located, SourceSpan};
+use super::policy::PoliciesConfig;
 use super::shape::TextOr;
 use super::value::{BackendHost, Duration, HeaderName, HostPattern, Method, Regex, Status};
 
 /// A set of requests, what is done with them, and where they go.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Route {
+pub struct RouteConfig {
     /// Its name, unique in its listener; default `route<index>`.
     pub name: String,
     /// The hosts that it takes; empty is every host of its listener.
@@ -22,11 +22,11 @@ pub struct Route {
     /// The conditions, of which one must hold; never empty.
     pub matches: Vec<RouteMatch>,
     /// What holds for this route.
-    pub policies: Policies,
+    pub policies: PoliciesConfig,
     /// The backends to choose from by weight. Named ones stand here in full.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendConfig>,
     /// Where it stands.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 /// One condition of a route: all of its parts must hold.
@@ -34,7 +34,7 @@ pub struct Route {
 #[serde(default, deny_unknown_fields)]
 pub struct RouteMatch {
     /// What the path must be; default: the prefix `/`, which is every path.
-    pub path: PathMatch,
+    pub path: PathMatchConfig,
     /// What the method must be.
     pub method: Option<Method>,
     /// What headers must be there.
@@ -47,7 +47,7 @@ pub struct RouteMatch {
 
 impl Default for RouteMatch {
     fn default() -> Self {
-        let path = PathMatch::PathPrefix("/".to_owned());
+        let path = PathMatchConfig::PathPrefix("/".to_owned());
         Self { path, method: None, headers: Vec::new(), query: Vec::new(), cel: None }
     }
 }
@@ -58,10 +58,10 @@ impl fmt::Display for RouteMatch {
             write!(f, "{} ", method.0)?;
         }
         match &self.path {
-            PathMatch::Exact(path) => write!(f, "={path}")?,
-            PathMatch::PathPrefix(path) if path == "/" => f.write_str("/*")?,
-            PathMatch::PathPrefix(path) => write!(f, "{path}[/*]")?,
-            PathMatch::Regex(regex) => write!(f, "~{}", regex.as_str())?,
+            PathMatchConfig::Exact(path) => write!(f, "={path}")?,
+            PathMatchConfig::PathPrefix(path) if path == "/" => f.write_str("/*")?,
+            PathMatchConfig::PathPrefix(path) => write!(f, "{path}[/*]")?,
+            PathMatchConfig::Regex(regex) => write!(f, "~{}", regex.as_str())?,
         }
         match self.headers.len() + self.query.len() + usize::from(self.cel.is_some()) {
             0 => Ok(()),
@@ -75,7 +75,7 @@ impl fmt::Display for RouteMatch {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "PathMatchWritten")]
 #[schemars(with = "PathMatchWritten")]
-pub enum PathMatch {
+pub enum PathMatchConfig {
     /// Exactly this.
     Exact(String),
     /// This, or anything below it, by whole segments. Kept without a trailing slash, but for `/` itself.
@@ -95,18 +95,18 @@ enum PathMatchWritten {
     Regex(Regex),
 }
 
-impl TryFrom<PathMatchWritten> for PathMatch {
+impl TryFrom<PathMatchWritten> for PathMatchConfig {
     type Error = String;
-    fn try_from(written: PathMatchWritten) -> Result<Self, String> {
-        let rooted = |path: String| match path.starts_with('/') {
+    fn try_from(raw: PathMatchWritten) -> Result<Self, String> {
+        let check_path = |path: String| match path.starts_with('/') {
             true if path.contains(['?', '#']) => Err(format!("a path has no query: `{path}`; match `query` instead")),
             true => Ok(path),
             false => Err(format!("a path starts with `/`: `{path}`")),
         };
-        Ok(match written {
-            PathMatchWritten::Exact(path) => Self::Exact(rooted(path)?),
+        Ok(match raw {
+            PathMatchWritten::Exact(path) => Self::Exact(check_path(path)?),
             PathMatchWritten::PathPrefix(path) => {
-                let path = rooted(path)?;
+                let path = check_path(path)?;
                 let trimmed = path.trim_end_matches('/');
                 Self::PathPrefix(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
             }
@@ -147,7 +147,7 @@ pub enum ValueMatch {
 
 /// A backend of a route.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// The name of the top-level entry that it came from.
     pub name: Option<String>,
     /// Its endpoints; never empty.
@@ -157,7 +157,7 @@ pub struct Backend {
     /// How it is reached.
     pub policies: BackendPolicies,
     /// Where the route names it.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 /// How a backend is reached.
@@ -170,11 +170,11 @@ pub struct BackendPolicies {
     /// The credential that the backend gets.
     pub backend_auth: Option<Located<BackendAuth>>,
     /// How it is found out which endpoints are well.
-    pub health: Option<Located<Health>>,
+    pub health: Option<Located<HealthConfig>>,
     /// Which HTTP the backend speaks; default `auto`.
     pub protocol: Option<BackendProtocol>,
     /// How an endpoint is chosen among several; default `leastRequest`.
-    pub balance: Option<Balance>,
+    pub balance: Option<BalancePolicy>,
     /// The most connections to one endpoint at a time from one worker; default: no limit.
     pub max_connections: Option<NonZeroU32>,
 }
@@ -201,20 +201,20 @@ pub struct BackendTls {
 #[serde(rename_all = "camelCase")]
 pub enum BackendAuth {
     /// The client's own, as it came.
-    Passthrough(Nothing),
+    Passthrough(Empty),
     /// This bearer token: a string, or `{file: path}`.
-    Key(TextOr<KeyFile>),
+    Key(TextOr<CredentialFile>),
 }
 
 /// A map without keys: `{}`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Nothing {}
+pub struct Empty {}
 
 /// A credential that stands in a file.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct KeyFile {
+pub struct CredentialFile {
     /// The file; white space around its content is left out.
     pub file: Located<PathBuf>,
 }
@@ -222,7 +222,7 @@ pub struct KeyFile {
 /// How it is found out which endpoints are well.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Health {
+pub struct HealthConfig {
     /// The path that is asked for regularly; absent: endpoints are judged by their answers to requests only.
     pub path: Option<String>,
     /// The time between two checks of an endpoint; default `10s`.
@@ -242,17 +242,17 @@ pub struct Health {
     pub ejection_time: Duration,
 }
 
-impl Default for Health {
+impl Default for HealthConfig {
     fn default() -> Self {
         Self {
             path: None,
-            interval: Duration::secs(10),
-            timeout: Duration::secs(2),
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
             expected_status: None,
             healthy_threshold: NonZeroU32::MIN,
             unhealthy_threshold: NonZeroU32::MIN.saturating_add(2),
             consecutive_failures: 5,
-            ejection_time: Duration::secs(30),
+            ejection_time: Duration::from_secs(30),
         }
     }
 }
@@ -272,7 +272,7 @@ pub enum BackendProtocol {
 /// How an endpoint is chosen among several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Balance {
+pub enum BalancePolicy {
     /// The less busy of two drawn at random.
     LeastRequest,
     /// One after the other.

@@ -3,48 +3,48 @@
 /// Where in `raw`, a scalar as it stands in the file, the byte at `offset` of its value comes from.
 pub(super) fn raw_offset(raw: &str, offset: usize) -> Option<usize> {
     match raw.as_bytes().first()? {
-        b'\'' => flow(raw, 1, Flow::Single, offset),
-        b'"' => flow(raw, 1, Flow::Double, offset),
-        b'|' => block(raw, false, offset),
-        b'>' => block(raw, true, offset),
-        _ => flow(raw, 0, Flow::Plain, offset),
+        b'\'' => flow_offset(raw, 1, FlowStyle::Single, offset),
+        b'"' => flow_offset(raw, 1, FlowStyle::Double, offset),
+        b'|' => block_offset(raw, false, offset),
+        b'>' => block_offset(raw, true, offset),
+        _ => flow_offset(raw, 0, FlowStyle::Plain, offset),
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Flow {
+enum FlowStyle {
     Plain,
     Single,
     Double,
 }
 
 /// Plain and quoted scalars: line breaks fold into spaces, quotes have escapes (YAML 1.2.2 §7.3).
-fn flow(raw: &str, mut at: usize, style: Flow, offset: usize) -> Option<usize> {
+fn flow_offset(raw: &str, mut at: usize, style: FlowStyle, offset: usize) -> Option<usize> {
     let mut value = 0;
     while value <= offset {
         let rest = raw.get(at..)?;
         let Some(c) = rest.chars().next() else {
             return (value == offset).then_some(at);
         };
-        let (read, made) = match (style, c) {
-            (_, ' ' | '\t' | '\n' | '\r') => white_space(rest),
-            (Flow::Single, '\'') if rest.starts_with("''") => (2, 1),
-            (Flow::Single, '\'') | (Flow::Double, '"') => return (value == offset).then_some(at),
-            (Flow::Double, '\\') => escape(rest)?,
+        let (consumed, produced) = match (style, c) {
+            (_, ' ' | '\t' | '\n' | '\r') => fold_whitespace(rest),
+            (FlowStyle::Single, '\'') if rest.starts_with("''") => (2, 1),
+            (FlowStyle::Single, '\'') | (FlowStyle::Double, '"') => return (value == offset).then_some(at),
+            (FlowStyle::Double, '\\') => parse_escape(rest)?,
             _ => (c.len_utf8(), c.len_utf8()),
         };
-        if offset < value + made {
+        if offset < value + produced {
             // Inside a run of characters that stand for themselves, byte for byte.
-            return Some(if read == made { at + (offset - value) } else { at });
+            return Some(if consumed == produced { at + (offset - value) } else { at });
         }
-        at += read;
-        value += made;
+        at += consumed;
+        value += produced;
     }
     None
 }
 
 /// How many bytes of white space stand at the start of `rest`, and how many bytes of value they make.
-fn white_space(rest: &str) -> (usize, usize) {
+fn fold_whitespace(rest: &str) -> (usize, usize) {
     let length = rest.find(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')).unwrap_or(rest.len());
     let run = rest.get(..length).unwrap_or_default();
     match run.bytes().filter(|b| *b == b'\n').count() {
@@ -55,7 +55,7 @@ fn white_space(rest: &str) -> (usize, usize) {
 }
 
 /// The same for an escape of a double-quoted scalar (YAML 1.2.2 §5.7).
-fn escape(rest: &str) -> Option<(usize, usize)> {
+fn parse_escape(rest: &str) -> Option<(usize, usize)> {
     let hex = |digits: usize| {
         let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
         Some((2 + digits, char::from_u32(code)?.len_utf8()))
@@ -75,43 +75,43 @@ fn escape(rest: &str) -> Option<(usize, usize)> {
 }
 
 /// Block scalars: literal keeps its lines, folded joins them (YAML 1.2.2 §8.1).
-fn block(raw: &str, folded: bool, offset: usize) -> Option<usize> {
+fn block_offset(raw: &str, folded: bool, offset: usize) -> Option<usize> {
     let header = raw.find('\n')? + 1;
     // An indentation that is told, not shown, depends on what stands around the scalar.
     if raw.get(..header)?.split('#').next()?.bytes().any(|b| b.is_ascii_digit()) {
         return None;
     }
     let body = raw.get(header..)?;
-    let blank = |line: &str| line.trim_matches([' ', '\n', '\r']).is_empty();
-    let spaces = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    let indent = body.split_inclusive('\n').find(|line| !blank(line)).map(spaces)?;
+    let is_blank = |line: &str| line.trim_matches([' ', '\n', '\r']).is_empty();
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let indent = body.split_inclusive('\n').find(|line| !is_blank(line)).map(indentation)?;
     let (mut at, mut value) = (header, 0);
     // Line breaks since the last line with text, and whether a fold may swallow one of them.
-    let (mut breaks, mut swallow, mut first) = (0usize, false, true);
+    let (mut breaks, mut can_fold, mut first) = (0usize, false, true);
     for line in body.split_inclusive('\n') {
-        if blank(line) && spaces(line) <= indent {
+        if is_blank(line) && indentation(line) <= indent {
             breaks += 1;
             at += line.len();
             continue;
         }
         let text = line.get(indent..)?.trim_end_matches(['\n', '\r']);
-        let more = text.starts_with([' ', '\t']);
-        let made = match (first, folded && swallow && !more, breaks) {
+        let is_more_indented = text.starts_with([' ', '\t']);
+        let produced = match (first, folded && can_fold && !is_more_indented, breaks) {
             (true, _, _) => breaks,
             (false, true, 1) => 1,
             (false, true, n) => n.saturating_sub(1),
             (false, false, n) => n,
         };
-        if offset < value + made {
+        if offset < value + produced {
             return Some(at);
         }
-        value += made;
+        value += produced;
         if offset <= value + text.len() {
             return Some(at + indent + (offset - value));
         }
         value += text.len();
         at += line.len();
-        (breaks, swallow, first) = (1, !more, false);
+        (breaks, can_fold, first) = (1, !is_more_indented, false);
     }
     None
 }
@@ -140,16 +140,16 @@ mod tests {
     use super::super::{node, source::Source};
 
     /// The value of `v:` in a file, and for each of its bytes the byte of the file that it came from.
-    fn traced(text: &str) -> (String, Vec<Option<u8>>) {
+    fn trace(text: &str) -> (String, Vec<Option<u8>>) {
         let source = Source::new("t.yaml", text.to_owned());
         let (root, errors) = node::parse(&source).unwrap();
         assert_eq!(errors, []);
-        let node::Kind::Map(entries) = &root.kind else { panic!("a map") };
+        let node::NodeKind::Map(entries) = &root.kind else { panic!("a map") };
         let value = &entries[0].value;
-        let node::Kind::Scalar { text: decoded, .. } = &value.kind else { panic!("a scalar") };
-        let place = source.place(value.start, value.end, "v");
-        let from = (0..decoded.len()).map(|at| source.text().as_bytes().get(source.inside(&place, at).start).copied());
-        (decoded.clone(), from.collect())
+        let node::NodeKind::Scalar { text: decoded, .. } = &value.kind else { panic!("a scalar") };
+        let span = source.span(value.start, value.end, "v");
+        let origins = (0..decoded.len()).map(|at| source.text().as_bytes().get(source.span_inside(&span, at).start).copied());
+        (decoded.clone(), origins.collect())
     }
 
     #[test]
@@ -168,10 +168,10 @@ mod tests {
             "v: é plain ünd\n",
             "\u{feff}v: plain\n",
         ] {
-            let (value, from) = traced(text);
+            let (value, origins) = trace(text);
             for (at, byte) in value.bytes().enumerate() {
                 if byte.is_ascii_alphanumeric() {
-                    assert_eq!(from[at], Some(byte), "byte {at} of {value:?} from {text:?}");
+                    assert_eq!(origins[at], Some(byte), "byte {at} of {value:?} from {text:?}");
                 }
             }
         }
@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn a_value_that_variables_changed_is_traced_to_its_start() {
         let source = Source::new("t.yaml", "v: a ${B} c\n".to_owned());
-        let place = source.place(3, 11, "v");
-        assert_eq!(source.inside(&place, 6), place);
+        let span = source.span(3, 11, "v");
+        assert_eq!(source.span_inside(&span, 6), span);
     }
 
     proptest! {
@@ -194,10 +194,10 @@ mod tests {
                 2 => format!("v: |\n  {words}\n  {words}\n"),
                 _ => format!("v: >\n  {words}\n  {words}\n"),
             };
-            let (value, from) = traced(&text);
+            let (value, origins) = trace(&text);
             for (at, byte) in value.bytes().enumerate() {
                 if byte.is_ascii_alphanumeric() {
-                    prop_assert_eq!(from[at], Some(byte), "byte {} of {:?}", at, text);
+                    prop_assert_eq!(origins[at], Some(byte), "byte {} of {:?}", at, text);
                 }
             }
         }

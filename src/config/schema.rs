@@ -7,15 +7,15 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::dialect::ConfigWritten;
+use super::dialect::RawConfig;
 use super::place::Located;
 use super::shape::{Both, Entries, OneOrMany, TextOr};
 use super::value::Size;
 
-pub use walk::{Field, Spot};
+pub use walk::{SchemaField, SchemaNode};
 
 /// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
-const SPELLINGS: [(&str, &str, &str); 12] = [
+const ALIASES: [(&str, &str, &str); 12] = [
     ("JwtMode", "Strict", "strict"),
     ("JwtMode", "Optional", "optional"),
     ("JwtMode", "Permissive", "permissive"),
@@ -31,38 +31,38 @@ const SPELLINGS: [(&str, &str, &str); 12] = [
 ];
 
 /// The keyword that marks another spelling: explanations pass over it.
-const ANOTHER_SPELLING: &str = "$comment";
+const ALIAS_KEYWORD: &str = "$comment";
 
 /// The schema of a whole file (JSON Schema 2020-12).
 pub fn schema() -> serde_json::Value {
-    let mut schema = SchemaGenerator::default().into_root_schema_for::<ConfigWritten>();
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<RawConfig>();
     schema.insert("title".to_owned(), "Portcullis config".into());
     let mut schema = schema.to_value();
-    for (name, spelling, own) in SPELLINGS {
+    for (name, alias, canonical) in ALIASES {
         if let Some(node) = schema.pointer_mut(&format!("/$defs/{name}")) {
-            spell(node, spelling, own);
+            add_alias(node, alias, canonical);
         }
     }
     schema
 }
 
 /// Adds a spelling of a key, or of a word in a choice.
-fn spell(node: &mut serde_json::Value, spelling: &str, own: &str) {
+fn add_alias(node: &mut serde_json::Value, alias: &str, canonical: &str) {
     let copy = |node: &serde_json::Value| {
         let mut copy = node.as_object().cloned().unwrap_or_default();
-        copy.insert(ANOTHER_SPELLING.to_owned(), format!("the same as `{own}`").into());
+        copy.insert(ALIAS_KEYWORD.to_owned(), format!("the same as `{canonical}`").into());
         copy
     };
     if let Some(words) = node.get_mut("oneOf").and_then(|words| words.as_array_mut())
-        && let Some(mut word) = words.iter().find(|word| word.get("const").is_some_and(|word| word == own)).map(copy)
+        && let Some(mut word) = words.iter().find(|word| word.get("const").is_some_and(|word| word == canonical)).map(copy)
     {
-        word.insert("const".to_owned(), spelling.into());
+        word.insert("const".to_owned(), alias.into());
         words.push(word.into());
     }
     if let Some(keys) = node.get_mut("properties").and_then(|keys| keys.as_object_mut())
-        && let Some(key) = keys.get(own).map(copy)
+        && let Some(key) = keys.get(canonical).map(copy)
     {
-        keys.insert(spelling.to_owned(), key.into());
+        keys.insert(alias.to_owned(), key.into());
     }
 }
 
@@ -95,8 +95,8 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [one, {"type": "array", "items": one}] })
+        let item = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [item, {"type": "array", "items": item}] })
     }
 }
 
@@ -141,23 +141,23 @@ impl<A: JsonSchema, B: JsonSchema> JsonSchema for Both<A, B> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let (mut whole, other) = (A::json_schema(generator), B::json_schema(generator));
-        let mut properties = whole.remove("properties").unwrap_or_else(|| serde_json::json!({}));
-        if let (Some(mine), Some(more)) =
+        let (mut schema, other) = (A::json_schema(generator), B::json_schema(generator));
+        let mut properties = schema.remove("properties").unwrap_or_else(|| serde_json::json!({}));
+        if let (Some(merged), Some(more)) =
             (properties.as_object_mut(), other.get("properties").and_then(|more| more.as_object()))
         {
             for (name, property) in more {
-                mine.entry(name.clone()).or_insert_with(|| property.clone());
+                merged.entry(name.clone()).or_insert_with(|| property.clone());
             }
         }
-        whole.insert("properties".to_owned(), properties);
-        let lists = [whole.remove("required"), other.get("required").cloned()];
+        schema.insert("properties".to_owned(), properties);
+        let lists = [schema.remove("required"), other.get("required").cloned()];
         let required: Vec<_> =
             lists.into_iter().flatten().filter_map(|list| list.as_array().cloned()).flatten().collect();
         if !required.is_empty() {
-            whole.insert("required".to_owned(), required.into());
+            schema.insert("required".to_owned(), required.into());
         }
-        whole
+        schema
     }
 }
 

@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 pub(super) const LIST: &str = "$list";
-pub(super) const TEXT_OR: &str = "$text-or";
-pub(super) const BOTH: &str = "$both";
+pub(super) const STRING_OR: &str = "$text-or";
+pub(super) const MERGED: &str = "$both";
 
 /// One value, or a list of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,21 +26,21 @@ impl<T> Default for OneOrMany<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
+        struct ListVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
             type Value = OneOrMany<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one value or a list")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    all.push(one);
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
                 }
-                Ok(OneOrMany(all))
+                Ok(OneOrMany(items))
             }
         }
-        deserializer.deserialize_newtype_struct(LIST, V(PhantomData))
+        deserializer.deserialize_newtype_struct(LIST, ListVisitor(PhantomData))
     }
 }
 
@@ -55,8 +55,8 @@ pub enum TextOr<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
+        struct StringOrVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for StringOrVisitor<T> {
             type Value = TextOr<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a map")
@@ -71,7 +71,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
                 })
             }
         }
-        deserializer.deserialize_newtype_struct(TEXT_OR, V(PhantomData))
+        deserializer.deserialize_newtype_struct(STRING_OR, StringOrVisitor(PhantomData))
     }
 }
 
@@ -81,8 +81,8 @@ pub struct Both<A, B>(pub A, pub B);
 
 impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A, B> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V<A, B>(PhantomData<(A, B)>);
-        impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Visitor<'de> for V<A, B> {
+        struct MergedVisitor<A, B>(PhantomData<(A, B)>);
+        impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Visitor<'de> for MergedVisitor<A, B> {
             type Value = Both<A, B>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
@@ -94,7 +94,7 @@ impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A,
                 Ok(Both(first, second))
             }
         }
-        deserializer.deserialize_newtype_struct(BOTH, V(PhantomData))
+        deserializer.deserialize_newtype_struct(MERGED, MergedVisitor(PhantomData))
     }
 }
 
@@ -110,8 +110,8 @@ impl<K, V> Default for Entries<K, V> {
 
 impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries<K, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V<K, T>(PhantomData<(K, T)>);
-        impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for V<K, T> {
+        struct MapVisitor<K, T>(PhantomData<(K, T)>);
+        impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for MapVisitor<K, T> {
             type Value = Entries<K, T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
@@ -124,6 +124,6 @@ impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries
                 Ok(Entries(entries))
             }
         }
-        deserializer.deserialize_map(V(PhantomData))
+        deserializer.deserialize_map(MapVisitor(PhantomData))
     }
 }

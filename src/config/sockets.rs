@@ -3,78 +3,78 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::bind::Bind;
+use super::bind::BindConfig;
 use super::code::Code;
 use super::error::Diagnostic;
-use super::place::{Located, Place};
-use super::process::Process;
+use super::place::{Located, SourceSpan};
+use super::process::ProcessConfig;
 use super::value::Address;
 
 /// What is to listen somewhere.
-struct Wanted<'c> {
+struct AddressOwner<'c> {
     /// The key of one of the gateway's own endpoints; none is a bind.
-    own: Option<&'static str>,
+    key: Option<&'static str>,
     addresses: Vec<SocketAddr>,
     /// None for a default.
-    place: Option<&'c Place>,
+    span: Option<&'c SourceSpan>,
 }
 
 /// An error for everything that is in the way of something before it.
-pub(super) fn clashes(process: &Process, binds: &[Bind]) -> Vec<Diagnostic> {
-    let mut all = vec![
-        Wanted::own("adminAddr", &process.admin_addr),
-        Wanted::own("statsAddr", &process.stats_addr),
-        Wanted::own("readinessAddr", &process.readiness_addr),
+pub(super) fn conflicts(process: &ProcessConfig, binds: &[BindConfig]) -> Vec<Diagnostic> {
+    let mut owners = vec![
+        AddressOwner::process_endpoint("adminAddr", &process.admin_addr),
+        AddressOwner::process_endpoint("statsAddr", &process.stats_addr),
+        AddressOwner::process_endpoint("readinessAddr", &process.readiness_addr),
     ];
     // what has a place comes last, to be pointed at
-    all.sort_by_key(|wanted| wanted.place.is_some());
-    all.extend(binds.iter().map(|bind| Wanted {
-        own: None,
+    owners.sort_by_key(|owner| owner.span.is_some());
+    owners.extend(binds.iter().map(|bind| AddressOwner {
+        key: None,
         addresses: vec![SocketAddr::new(bind.address.map_or(Ipv6Addr::UNSPECIFIED.into(), |ip| ip.0), bind.port)],
-        place: Some(&bind.place),
+        span: Some(&bind.span),
     }));
     let mut errors = Vec::new();
-    for (at, second) in all.iter().enumerate() {
-        let Some(place) = second.place else { continue };
-        let first = all.iter().take(at).find_map(|first| Some((first, first.meets(second)?)));
+    for (at, second) in owners.iter().enumerate() {
+        let Some(span) = second.span else { continue };
+        let first = owners.iter().take(at).find_map(|first| Some((first, first.conflict_with(second)?)));
         if let Some((first, address)) = first {
-            errors.push(second.error(place, first, address));
+            errors.push(second.conflict_error(span, first, address));
         }
     }
     errors
 }
 
-impl<'c> Wanted<'c> {
-    fn own(name: &'static str, Located { value, place }: &'c Located<Address>) -> Self {
-        Self { own: Some(name), addresses: value.sockets(), place: Some(place).filter(|place| !place.is_default()) }
+impl<'c> AddressOwner<'c> {
+    fn process_endpoint(name: &'static str, Located { value, span }: &'c Located<Address>) -> Self {
+        Self { key: Some(name), addresses: value.sockets(), span: Some(span).filter(|place| !place.is_default()) }
     }
 
     /// An address of the other one that can't be had beside one of these.
-    fn meets(&self, other: &Self) -> Option<SocketAddr> {
-        let taken = |address: &&SocketAddr| self.addresses.iter().any(|own| overlap(*own, **address));
+    fn conflict_with(&self, other: &Self) -> Option<SocketAddr> {
+        let taken = |address: &&SocketAddr| self.addresses.iter().any(|ours| overlaps(*ours, **address));
         other.addresses.iter().find(taken).copied()
     }
 
-    fn error(&self, place: &Place, first: &Self, address: SocketAddr) -> Diagnostic {
-        let line = first.place.map_or(0, |place| place.line);
-        let error = |message: String| Diagnostic::error(place.clone(), message).code(Code::Twice);
-        let Some(name) = first.own else {
+    fn conflict_error(&self, span: &SourceSpan, first: &Self, address: SocketAddr) -> Diagnostic {
+        let line = first.span.map_or(0, |place| place.line);
+        let error = |message: String| Diagnostic::error(span.clone(), message).with_code(Code::Twice);
+        let Some(name) = first.key else {
             return error(format!("port {} is bound twice; first on line {line}", address.port()));
         };
-        let at = if line == 0 { ", its default".to_owned() } else { format!(" on line {line}") };
-        error(format!("{address} is taken by `config.{name}`{at}"))
-            .hint(format!("choose another port, or another `config.{name}`; it can be `off`"))
+        let location = if line == 0 { ", its default".to_owned() } else { format!(" on line {line}") };
+        error(format!("{address} is taken by `config.{name}`{location}"))
+            .with_hint(format!("choose another port, or another `config.{name}`; it can be `off`"))
     }
 }
 
 /// Whether only one of two addresses can be listened at. `[::]` takes both families.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let both = |ip: IpAddr| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    let wide = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0
-        && one.port() == other.port()
-        && (both(one.ip()) || both(other.ip()) || (same_family && (wide || one.ip() == other.ip())))
+fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_dual_stack = |ip: IpAddr| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let has_wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0
+        && a.port() == b.port()
+        && (is_dual_stack(a.ip()) || is_dual_stack(b.ip()) || (same_family && (has_wildcard || a.ip() == b.ip())))
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn wildcards_are_in_the_way_of_what_they_hold() {
-        for (one, other, expected) in [
+        for (a, b, expected) in [
             ("127.0.0.1:1", "127.0.0.1:1", true),
             ("127.0.0.1:1", "127.0.0.1:2", false),
             ("127.0.0.1:1", "127.0.0.2:1", false),
@@ -95,8 +95,8 @@ mod tests {
             ("[::1]:1", "127.0.0.1:1", false),
             ("[::]:0", "[::]:0", false),
         ] {
-            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!((overlaps(a, b), overlaps(b, a)), (expected, expected), "{a} {b}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::code::Code;
 use super::error::Diagnostic;
-use super::place::Place;
+use super::place::SourceSpan;
 
 /// No config file is longer than this; a longer one is a mistake or an attack.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -31,33 +31,33 @@ impl Source {
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         if bytes.len() as u64 > MAX_BYTES {
             let message = format!("longer than {} MiB", MAX_BYTES >> 20);
-            return Err(Diagnostic::error(Place::start_of(&name.into()), message).code(Code::File));
+            return Err(Diagnostic::error(SourceSpan::file_start(&name.into()), message).with_code(Code::File));
         }
         String::from_utf8(bytes).map(|text| Self::new(name, text)).map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
-            let place = Self::new(name, text).place(good, good, "");
-            Diagnostic::error(place, "not UTF-8 text").hint("save the file in UTF-8").code(Code::File)
+            let valid_len = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes().get(..valid_len).unwrap_or_default()).into_owned();
+            let span = Self::new(name, text).span(valid_len, valid_len, "");
+            Diagnostic::error(span, "not UTF-8 text").with_hint("save the file in UTF-8").with_code(Code::File)
         })
     }
 
     /// The config file at `path`.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
-        let fail = |error: std::io::Error| {
-            let tried = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let read_error = |error: std::io::Error| {
+            let absolute_path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             let message = match error.kind() {
                 std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
                 _ => format!("it can't be read: {error}"),
             };
             // where a relative path leads depends on where one stands
-            let message = if path.is_absolute() { message } else { format!("{message} ({})", tried.display()) };
-            Diagnostic::error(Place::start_of(&name.as_str().into()), message).code(Code::File)
+            let message = if path.is_absolute() { message } else { format!("{message} ({})", absolute_path.display()) };
+            Diagnostic::error(SourceSpan::file_start(&name.as_str().into()), message).with_code(Code::File)
         };
-        let file = std::fs::File::open(path).map_err(fail)?;
+        let file = std::fs::File::open(path).map_err(read_error)?;
         let mut bytes = Vec::new();
         // One byte more than is allowed: enough to see that it is too long, whatever the file grows to.
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes).map_err(fail)?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes).map_err(read_error)?;
         Self::from_bytes(&name, bytes)
     }
 
@@ -80,7 +80,7 @@ impl Source {
     }
 
     /// The place of a stretch of bytes.
-    pub fn place(&self, start: usize, end: usize, path: &str) -> Place {
+    pub fn span(&self, start: usize, end: usize, path: &str) -> SourceSpan {
         let start = start.min(self.text.len());
         let index = self.lines.partition_point(|line| *line <= start).saturating_sub(1);
         let line_start = self.lines.get(index).copied().unwrap_or(0);
@@ -89,7 +89,7 @@ impl Source {
         let column = before.iter().filter(|b| **b & 0xc0 != 0x80).count();
         let column = column - usize::from(before.starts_with("\u{feff}".as_bytes()));
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place {
+        SourceSpan {
             file: self.name.clone(),
             line: number(index + 1),
             column: number(column + 1),
@@ -101,13 +101,13 @@ impl Source {
 
     /// The place of a byte inside a string value: `offset` counts in the value, the place says where that byte stands
     /// in the file. It is the value's own start when the value was changed by `${…}` or can't be traced back.
-    pub fn inside(&self, scalar: &Place, offset: usize) -> Place {
+    pub fn span_inside(&self, scalar: &SourceSpan, offset: usize) -> SourceSpan {
         let raw = self.text.get(scalar.start..scalar.end).unwrap_or_default();
         let changed = raw.contains("${") || raw.contains("$$");
         match super::scalar::raw_offset(raw, offset) {
             Some(at) if !changed => {
                 let start = scalar.start + at;
-                self.place(start, start, &scalar.path)
+                self.span(start, start, &scalar.path)
             }
             _ => scalar.clone(),
         }

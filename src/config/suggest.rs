@@ -1,47 +1,47 @@
 //! Did you mean …?
 
 /// The word among `known` that `written` was probably meant to be.
-pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let lower = written.to_lowercase();
-    let allowed = (written.chars().count() / 3).clamp(1, 4);
-    known
+pub(super) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let lower = word.to_lowercase();
+    let allowed = (word.chars().count() / 3).clamp(1, 4);
+    candidates
         .into_iter()
-        .map(|word| {
-            let candidate = word.to_lowercase();
+        .map(|candidate| {
+            let lowered = candidate.to_lowercase();
             let bare = |text: &str| text.replace(['_', '-'], "");
             // Another case, other separators, or one and many: as good as the same word.
-            let same = bare(&candidate) == bare(&lower) || plural(&lower, &candidate) || plural(&candidate, &lower);
-            (if same { 0 } else { distance(&lower, &candidate) }, word)
+            let equivalent = bare(&lowered) == bare(&lower) || is_plural(&lower, &lowered) || is_plural(&lowered, &lower);
+            (if equivalent { 0 } else { edit_distance(&lower, &lowered) }, candidate)
         })
-        .filter(|(distance, word)| *distance <= allowed && *distance < word.chars().count())
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
+        .map(|(_, candidate)| candidate)
 }
 
-fn plural(one: &str, many: &str) -> bool {
-    let stem = one.strip_suffix('y').map(|stem| format!("{stem}ies"));
-    many.strip_suffix('s') == Some(one) || many.strip_suffix("es") == Some(one) || stem.as_deref() == Some(many)
+fn is_plural(singular: &str, plural: &str) -> bool {
+    let stem = singular.strip_suffix('y').map(|stem| format!("{stem}ies"));
+    plural.strip_suffix('s') == Some(singular) || plural.strip_suffix("es") == Some(singular) || stem.as_deref() == Some(plural)
 }
 
 /// How many letters have to be added, removed, changed or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut row_before_last: Vec<usize> = Vec::new();
+    let mut last_row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
             let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let mut best = (at(&last_row, j) + usize::from(x != y)).min(at(&last_row, j + 1) + 1).min(at(&row, j) + 1);
             let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
             if swapped {
-                best = best.min(at(&before, j - 1).saturating_add(1));
+                best = best.min(at(&row_before_last, j - 1).saturating_add(1));
             }
             row.push(best);
         }
-        before = std::mem::replace(&mut last, row);
+        row_before_last = std::mem::replace(&mut last_row, row);
     }
-    last.last().copied().unwrap_or(usize::MAX)
+    last_row.last().copied().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn near_words_are_found_and_far_ones_are_not() {
         let known = ["port", "listeners", "hostname", "jwtAuth", "policies", "minTLSVersion"];
-        for (written, want) in [
+        for (word, want) in [
             ("prot", Some("port")),
             ("listener", Some("listeners")),
             ("jwt_auth", Some("jwtAuth")),
@@ -63,7 +63,7 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(nearest(written, known), want, "{written}");
+            assert_eq!(nearest(word, known), want, "{word}");
         }
     }
 }

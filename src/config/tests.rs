@@ -5,7 +5,7 @@ mod dialects;
 mod values;
 mod variables;
 
-use super::{Diagnostic, Loaded, Source, load};
+use super::{Diagnostic, LoadedConfig, Source, load};
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -16,7 +16,7 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-fn loaded(text: &str) -> Loaded {
+fn loaded(text: &str) -> LoadedConfig {
     let source = Source::new("gw.yaml", text.to_owned());
     match load(source.clone(), &env) {
         Ok(loaded) => loaded,
@@ -25,13 +25,13 @@ fn loaded(text: &str) -> Loaded {
 }
 
 /// One line for each finding: `LINE:COL PATH: MESSAGE (HINT)`.
-fn told(findings: &[Diagnostic]) -> Vec<String> {
+fn render_findings(findings: &[Diagnostic]) -> Vec<String> {
     findings
         .iter()
         .map(|finding| {
-            let place = &finding.place;
+            let span = &finding.span;
             let hint = finding.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            format!("{}:{} {}: {}{hint}", place.line, place.column, place.path, finding.message)
+            format!("{}:{} {}: {}{hint}", span.line, span.column, span.path, finding.message)
         })
         .collect()
 }
@@ -39,6 +39,6 @@ fn told(findings: &[Diagnostic]) -> Vec<String> {
 fn errors(text: &str) -> Vec<String> {
     match load(Source::new("gw.yaml", text.to_owned()), &env) {
         Ok(_) => Vec::new(),
-        Err(errors) => told(&errors),
+        Err(errors) => render_findings(&errors),
     }
 }

@@ -2,24 +2,24 @@
 
 use serde_json::{Map, Value};
 
-use super::told::{AuthenticationStep, Credential};
-use super::written::Written;
+use super::told::{AuthenticationStep, UnverifiedCredential};
+use super::written::ConfigOrigins;
 use crate::auth::{Authentication, Failure, Mode};
 use crate::reason::Reason;
-use crate::request::Head;
+use crate::request::RequestHead;
 use crate::snapshot::Policies;
 
 /// What is told of the credentials of a request.
 pub(super) fn step(
     policies: &Policies,
-    found: &Authentication,
-    head: &Head<'_>,
-    written: &Written<'_>,
+    authentication: &Authentication,
+    head: &RequestHead<'_>,
+    origins: &ConfigOrigins<'_>,
 ) -> AuthenticationStep {
-    let token = found.identity().verified();
-    let jwt = policies.jwt.as_ref();
+    let token = authentication.identity().verified();
+    let jwt = policies.jwt_auth.as_ref();
     AuthenticationStep {
-        origin: written.jwt_origin.clone(),
+        origin: origins.jwt_origin.clone(),
         mode: match jwt {
             None => "none",
             Some(jwt) if jwt.shadow() => "shadow",
@@ -31,24 +31,24 @@ pub(super) fn step(
         },
         result: match token {
             Some(_) => "verified",
-            None if found.rejection().is_some() => "refused",
+            None if authentication.rejection().is_some() => "refused",
             None => "anonymous",
         },
-        reason: found.failure().map(|failure| failure.reason().as_str()),
-        detail: found.failure().map(|failure| failure.detail().to_string()),
-        keys_error: found.failure().and_then(keys_error),
-        provider: found.provider().map(str::to_owned),
+        reason: authentication.failure().map(|failure| failure.reason().as_str()),
+        detail: authentication.failure().map(|failure| failure.detail().to_string()),
+        keys_error: authentication.failure().and_then(keys_error),
+        provider: authentication.provider().map(str::to_owned),
         kid: token.and_then(|token| token.kid()).map(str::to_owned),
         algorithm: token.map(|token| token.algorithm().as_str().to_owned()),
         claims: token.map(|token| token.claims().clone()),
-        replaces: written.jwt_replaced.clone(),
-        credential: jwt.and_then(|jwt| jwt.glance(head)).map(|glance| Credential {
+        replaces: origins.replaced_jwt_origin.clone(),
+        credential: jwt.and_then(|jwt| jwt.glance(head)).map(|glance| UnverifiedCredential {
             unverified_header: pick(&glance.header, &["alg", "kid", "typ"]),
             unverified_claims: pick(&glance.claims, &["iss", "sub", "aud", "exp", "nbf", "iat"]),
             places: glance.places,
             bytes: glance.bytes,
         }),
-        checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(found)),
+        checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(authentication)),
     }
 }
 

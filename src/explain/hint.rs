@@ -1,14 +1,14 @@
 //! What to do about a refusal, where the cause is one that people meet again and again.
 
-use super::{Explanation, Question};
+use super::{Explanation, ExplainRequest};
 use crate::proxy::route::Hostname;
 use crate::snapshot::Bind;
 
 /// Advice for this refusal, if there is any.
-pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Option<String> {
-    let detail = told.authentication.as_ref().and_then(|step| step.detail.as_deref()).unwrap_or_default();
-    let has = |name: &str| question.headers.iter().any(|(own, _)| own.as_str() == name);
-    Some(match told.reason? {
+pub(super) fn hint(explanation: &Explanation, bind: &Bind, input: &ExplainRequest) -> Option<String> {
+    let detail = explanation.authentication.as_ref().and_then(|step| step.detail.as_deref()).unwrap_or_default();
+    let has = |name: &str| input.headers.iter().any(|(header, _)| header.as_str() == name);
+    Some(match explanation.reason? {
         "missing_token" if has("authorization") => {
             "the Authorization header holds no bearer token: it is `Authorization: Bearer TOKEN`".to_owned()
         }
@@ -41,7 +41,7 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
         "unsupported_algorithm" => {
             "name the algorithm in `algorithms` if the key is meant to be used with it".to_owned()
         }
-        "keys_unavailable" => match told.authentication.as_ref().and_then(|step| step.keys_error.as_ref()) {
+        "keys_unavailable" => match explanation.authentication.as_ref().and_then(|step| step.keys_error.as_ref()) {
             Some(error) => format!("the keys could not be fetched: {error}"),
             None => {
                 "keys by URL are not here yet. On the command line `--online` fetches them; a running gateway does \
@@ -49,8 +49,8 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
                     .to_owned()
             }
         },
-        "denied" => denied(told)?,
-        "no_route" if told.listener.is_none() => {
+        "denied" => denied(explanation)?,
+        "no_route" if explanation.listener.is_none() => {
             let hosts = bind.listeners.iter().map(|listener| match &listener.hostname {
                 Hostname::Exact(name) => format!("{} ({name})", listener.name),
                 Hostname::Suffix(suffix) => format!("{} (*{suffix})", listener.name),
@@ -60,7 +60,7 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
             format!(
                 "no listener of this bind answers for the host {}; there is: {}. The host is the URL's, or that of \
                  `-H 'host: NAME'`",
-                told.host,
+                explanation.host,
                 hosts.join(", ")
             )
         }
@@ -76,9 +76,9 @@ pub(super) fn hint(told: &Explanation, bind: &Bind, question: &Question) -> Opti
 }
 
 /// A failed rule tells more than a false one.
-fn denied(told: &Explanation) -> Option<String> {
-    let set = told.authorization.iter().find(|set| !set.allows && set.mode != "shadow")?;
-    let anonymous = told.authentication.as_ref().is_some_and(|step| step.result == "anonymous");
+fn denied(explanation: &Explanation) -> Option<String> {
+    let set = explanation.authorization.iter().find(|set| !set.allows && set.mode != "shadow")?;
+    let anonymous = explanation.authentication.as_ref().is_some_and(|step| step.result == "anonymous");
     let reads_token = set.rules.iter().any(|rule| rule.expression.contains("jwt"));
     if anonymous && reads_token {
         return Some("the rules want a token, and the request has none that was accepted".to_owned());

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::told::{RuleStep, SetStep};
-use crate::authz::{Cause, Mode, Rule, RuleSet, Vars, claim_name};
+use super::told::{RuleStep, RuleSetStep};
+use crate::authz::{DecidedBy, EnforcementMode, Rule, RuleSet, Vars, claim_path_text};
 
 /// What is told of one set: what was `decided`, and what every rule of it comes to, also those that were not needed. A
 /// set that was not asked, since another had refused, is told as it would have decided.
-pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, decided: Option<Cause>) -> SetStep {
+pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, recorded: Option<DecidedBy>) -> RuleSetStep {
     let trace = set.trace(vars);
-    let cause = decided.unwrap_or(trace.cause);
-    let because = match (cause, set.rule(cause)) {
-        (Cause::NothingObjects, _) => "nothing objects".to_owned(),
-        (Cause::NoneAllows, _) => "there are allow rules, and none is true".to_owned(),
-        (Cause::Allowed(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
-        (Cause::Denied(_), rule) => format!("{} denies", rule.map_or("a rule", |rule| &rule.name)),
-        (Cause::Required(_), rule) => format!("{} is required and not true", rule.map_or("a rule", |rule| &rule.name)),
+    let cause = recorded.unwrap_or(trace.decided_by);
+    let because = match (cause, set.deciding_rule(cause)) {
+        (DecidedBy::NoObjection, _) => "nothing objects".to_owned(),
+        (DecidedBy::NoAllowMatched, _) => "there are allow rules, and none is true".to_owned(),
+        (DecidedBy::Allow(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
+        (DecidedBy::Deny(_), rule) => format!("{} denies", rule.map_or("a rule", |rule| &rule.name)),
+        (DecidedBy::Require(_), rule) => format!("{} is required and not true", rule.map_or("a rule", |rule| &rule.name)),
     };
-    let steps = set.rules.iter().zip(&trace.results).enumerate().map(|(at, (rule, result))| RuleStep {
+    let steps = set.rules.iter().zip(&trace.results).enumerate().map(|(index, (rule, result))| RuleStep {
         name: rule.name.to_string(),
-        kind: rule.kind.as_str(),
-        origin: rule.origin.to_string(),
+        kind: rule.action.as_str(),
+        origin: rule.location.to_string(),
         expression: rule.expression.source().to_owned(),
         result: match result {
             Ok(true) => "true",
@@ -30,13 +30,13 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, decided: Option<Cause>) -> Se
             Err(_) => "failed",
         },
         why: result.as_ref().err().map(ToString::to_string),
-        decides: cause.rule() == Some(at),
+        decides: cause.rule_index() == Some(index),
         reads: claims_read(rule, vars),
     });
-    SetStep {
+    RuleSetStep {
         level: set.level.as_str(),
-        origin: set.origin.to_string(),
-        mode: if set.mode == Mode::Shadow { "shadow" } else { "enforce" },
+        origin: set.location.to_string(),
+        mode: if set.mode == EnforcementMode::Shadow { "shadow" } else { "enforce" },
         allows: cause.allows(),
         because,
         rules: steps.collect(),
@@ -45,8 +45,8 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, decided: Option<Cause>) -> Se
 
 /// What a rule reads of the claims of a verified token, by their paths; null for what is not there.
 fn claims_read(rule: &Rule, vars: &Vars<'_>) -> BTreeMap<String, Value> {
-    let Some(subject) = &vars.subject else { return BTreeMap::new() };
-    let mut paths = rule.expression.claims();
+    let Some(subject) = &vars.token else { return BTreeMap::new() };
+    let mut paths = rule.expression.claims_read();
     if rule.expression.reads_scopes() {
         paths.extend(subject.split_claims.iter().map(|name| vec![name.as_str()]));
     }
@@ -54,5 +54,5 @@ fn claims_read(rule: &Rule, vars: &Vars<'_>) -> BTreeMap<String, Value> {
         let (first, rest) = path.split_first()?;
         rest.iter().try_fold(subject.claims.get(*first)?, |value, name| value.get(*name)).cloned()
     };
-    paths.iter().map(|path| (claim_name(path), value(path).unwrap_or(Value::Null))).collect()
+    paths.iter().map(|path| (claim_path_text(path), value(path).unwrap_or(Value::Null))).collect()
 }

@@ -30,29 +30,29 @@ binds:
       backends: [{host: localhost:8081}]
 "#;
 
-fn config() -> InForce {
-    config_of(CONFIG.to_owned())
+fn config() -> ActiveConfig {
+    config_from(CONFIG.to_owned())
 }
 
-fn config_of(text: String) -> InForce {
+fn config_from(text: String) -> ActiveConfig {
     let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
     let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
-    InForce { loaded, snapshot }
+    ActiveConfig { loaded, snapshot }
 }
 
-fn read(token: &str) -> String {
+fn read_token(token: &str) -> String {
     let path = format!("{}/manifests/jwt/{token}.jwt", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-fn ask(config: &InForce, url: &str, token: &str) -> Explanation {
-    ask_with(config, url, (!token.is_empty()).then(|| read(token)))
+fn explain_url(config: &ActiveConfig, url: &str, token: &str) -> Explanation {
+    explain_with_token(config, url, (!token.is_empty()).then(|| read_token(token)))
 }
 
-fn ask_with(config: &InForce, url: &str, token: Option<String>) -> Explanation {
+fn explain_with_token(config: &ActiveConfig, url: &str, token: Option<String>) -> Explanation {
     let (headers, now) = (Vec::new(), UnixTime(1_800_000_000.0));
-    let question = Question { method: Method::GET, url: url.to_owned(), headers, token, client: None, now };
-    explain(config, &question).unwrap()
+    let input = ExplainRequest { method: Method::GET, url: url.to_owned(), headers, token, client: None, now };
+    explain(config, &input).unwrap()
 }
 
 #[test]
@@ -67,16 +67,16 @@ fn each_step_is_told_with_its_origin() {
         ("/open/x", "", None, None, Some("open"), Some("anybody")),
         ("/a%2fb", "alice", Some(400), Some("bad_path"), None, None),
     ] {
-        let told = ask(&config, url, token);
+        let told = explain_url(&config, url, token);
         let shown =
             (told.status, told.reason, told.route.as_ref().map(|r| r.name.as_str()), told.deciding_rule.as_deref());
         assert_eq!(shown, (status, reason, route, rule), "{url} {token}\n{told}");
     }
-    let told = ask(&config, "/admin", "bob");
-    assert_eq!(told.route.unwrap().origin, "gw.yaml:17");
-    assert_eq!(told.authentication.as_ref().unwrap().origin.as_deref(), Some("gw.yaml:8"));
-    assert_eq!(told.authentication.unwrap().claims.unwrap()["sub"], "bob");
-    assert_eq!(told.authorization[0].rules.iter().map(|r| r.result).collect::<Vec<_>>(), ["false", "false"]);
+    let explanation = explain_url(&config, "/admin", "bob");
+    assert_eq!(explanation.route.unwrap().origin, "gw.yaml:17");
+    assert_eq!(explanation.authentication.as_ref().unwrap().origin.as_deref(), Some("gw.yaml:8"));
+    assert_eq!(explanation.authentication.unwrap().claims.unwrap()["sub"], "bob");
+    assert_eq!(explanation.authorization[0].rules.iter().map(|r| r.result).collect::<Vec<_>>(), ["false", "false"]);
 }
 
 #[test]
@@ -94,10 +94,10 @@ fn a_rule_is_told_with_the_claims_that_it_reads() {
         ("request.path == \"/\"", &[]),
     ] {
         let text = text.replace("jwt.groups.contains(\"admins\")", rule);
-        let told = ask(&config_of(text), "/x", "bob");
-        let found: Vec<_> = told.authorization[0].rules[1].reads.keys().map(String::as_str).collect();
+        let explanation = explain_url(&config_from(text), "/x", "bob");
+        let found: Vec<_> = explanation.authorization[0].rules[1].reads.keys().map(String::as_str).collect();
         assert_eq!(found, reads, "{rule}");
-        let bob = told.authorization[0].rules[1].reads.get("jwt.sub");
+        let bob = explanation.authorization[0].rules[1].reads.get("jwt.sub");
         assert!(bob.is_none_or(|sub| sub == "bob"), "{bob:?}");
     }
 }
@@ -108,22 +108,22 @@ fn the_checks_are_those_of_the_judge() {
     let config = config();
     let listener = &config.snapshot.binds[0].listeners[0];
     for (route, url) in [(0, "/x"), (1, "/open/x")] {
-        let policy = listener.routes[route].policies.jwt.as_ref().unwrap();
+        let policy = listener.routes[route].policies.jwt_auth.as_ref().unwrap();
         for token in ["alice", "bob", "expired", "tampered", ""] {
-            let told = match token {
-                "tampered" => ask_with(&config, url, Some(read("alice").replacen("eyJ", "eyK", 1))),
-                token => ask(&config, url, token),
+            let explanation = match token {
+                "tampered" => explain_with_token(&config, url, Some(read_token("alice").replacen("eyJ", "eyK", 1))),
+                token => explain_url(&config, url, token),
             };
-            let step = told.authentication.as_ref().unwrap();
-            let text = told.to_string();
+            let step = explanation.authentication.as_ref().unwrap();
+            let text = explanation.to_string();
             let sent = match token {
                 "" => None,
-                "tampered" => Some(read("alice").replacen("eyJ", "eyK", 1)),
-                token => Some(read(token)),
+                "tampered" => Some(read_token("alice").replacen("eyJ", "eyK", 1)),
+                token => Some(read_token(token)),
             };
             if let Some(sent) = sent {
-                let judged = policy.judge_alone(sent.as_bytes(), UnixTime(1_800_000_000.0));
-                assert_eq!(step.checks, policy.checks(&judged), "{url} {token}");
+                let expected = policy.judge_alone(sent.as_bytes(), UnixTime(1_800_000_000.0));
+                assert_eq!(step.checks, policy.checks(&expected), "{url} {token}");
             }
             for check in &step.checks {
                 // those of the form share a line
@@ -150,9 +150,9 @@ fn the_checks_are_those_of_the_judge() {
 fn the_text_never_shows_the_token() {
     let config = config();
     for token in ["alice", "bob", "expired"] {
-        let told = ask(&config, "/admin", token);
-        let signature = read(token).rsplit('.').next().unwrap().to_owned();
-        let all = told.to_string() + &serde_json::to_string(&told).unwrap();
+        let explanation = explain_url(&config, "/admin", token);
+        let signature = read_token(token).rsplit('.').next().unwrap().to_owned();
+        let all = explanation.to_string() + &serde_json::to_string(&explanation).unwrap();
         assert!(!all.contains(&signature));
     }
 }
@@ -162,6 +162,6 @@ fn what_is_answered_in_envoys_words_is_told_in_them() {
     let text = CONFIG.replace("  - name: main\n", "  - name: main\n    errors: envoy\n");
     let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
     let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
-    let told = ask(&InForce { loaded, snapshot }, "/x", "");
-    assert_eq!((told.status, told.response_body.as_deref()), (Some(401), Some("Jwt is missing")));
+    let explanation = explain_url(&ActiveConfig { loaded, snapshot }, "/x", "");
+    assert_eq!((explanation.status, explanation.response_body.as_deref()), (Some(401), Some("Jwt is missing")));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AuthenticationStep, Explanation, SetStep};
+use super::{AuthenticationStep, Explanation, RuleSetStep};
 use crate::auth::{Check, Outcome};
 
 impl fmt::Display for Explanation {
@@ -29,10 +29,10 @@ impl fmt::Display for Explanation {
             writeln!(f, "  not          {} ({}): {}", near.route.name, near.route.origin, near.why)?;
         }
         if let Some(step) = &self.authentication {
-            authentication(f, step)?;
+            write_authentication(f, step)?;
         }
         for set in &self.authorization {
-            rules(f, set)?;
+            write_rule_set(f, set)?;
         }
         if let Some(reason) = self.credentials {
             writeln!(f, "credentials    refused: {reason}")?;
@@ -63,7 +63,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt::Result {
+fn write_authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt::Result {
     write!(f, "jwtAuth        ")?;
     match (&step.origin, &step.replaces) {
         (None, _) => return writeln!(f, "none: every request is anonymous"),
@@ -77,7 +77,7 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
         _ => writeln!(f)?,
     }
     if let Some(credential) = step.credential.as_ref().filter(|_| step.result != "verified") {
-        let of = |members: &serde_json::Map<String, serde_json::Value>| {
+        let format_members = |members: &serde_json::Map<String, serde_json::Value>| {
             let members = members.iter().map(|(name, value)| format!("{name} {}", printable(&value.to_string())));
             members.collect::<Vec<_>>().join(", ")
         };
@@ -85,25 +85,25 @@ fn authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -> fmt:
         writeln!(f, "  UNVERIFIED   {}, {} {unit}", credential.places.join(", "), credential.bytes)?;
         for members in [&credential.unverified_header, &credential.unverified_claims] {
             if !members.is_empty() {
-                writeln!(f, "               {}", of(members))?;
+                writeln!(f, "               {}", format_members(members))?;
             }
         }
     }
     // how a token is made up is told in one line, as far as it is good
-    let of_form = |check: &&Check| check.outcome == Outcome::Ok && FORM.contains(&check.name);
-    let form: Vec<_> = step.checks.iter().take_while(of_form).map(|check| check.name).collect();
-    if !form.is_empty() {
-        writeln!(f, "  ok   {}", form.join(", "))?;
+    let is_structure_check = |check: &&Check| check.outcome == Outcome::Ok && STRUCTURE_CHECKS.contains(&check.name);
+    let structure: Vec<_> = step.checks.iter().take_while(is_structure_check).map(|check| check.name).collect();
+    if !structure.is_empty() {
+        writeln!(f, "  ok   {}", structure.join(", "))?;
     }
-    step.checks.iter().skip(form.len()).try_for_each(|one| check(f, one))
+    step.checks.iter().skip(structure.len()).try_for_each(|check| write_check(f, check))
 }
 
 /// The checks of a token's form, which come first.
-const FORM: [&str; 5] = ["token", "size", "parts", "header", "payload"];
+const STRUCTURE_CHECKS: [&str; 5] = ["token", "size", "parts", "header", "payload"];
 
 /// A line for each check that tells something: not for those behind the one that failed, and of those that nobody asked
 /// for only the two whose absence opens a door.
-fn check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
+fn write_check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
     let (mark, text) = match check.outcome {
         Outcome::NotReached => return Ok(()),
         Outcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
@@ -117,7 +117,7 @@ fn check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
     writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }
 
-fn rules(f: &mut fmt::Formatter<'_>, set: &SetStep) -> fmt::Result {
+fn write_rule_set(f: &mut fmt::Formatter<'_>, set: &RuleSetStep) -> fmt::Result {
     let verdict = match (set.allows, set.mode) {
         (true, _) => "allows",
         (false, "shadow") => "would refuse (shadow)",

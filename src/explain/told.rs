@@ -28,17 +28,17 @@ pub struct Explanation {
     /// What was taken for granted about the question.
     pub note: Option<String>,
     /// The listener that answers for the host.
-    pub listener: Option<Named>,
+    pub listener: Option<NamedOrigin>,
     /// The route that takes the request.
-    pub route: Option<Named>,
+    pub route: Option<NamedOrigin>,
     /// What came of its credentials; `None` when it did not come so far.
     pub authentication: Option<AuthenticationStep>,
     /// What each set of rules said, gateway first.
-    pub authorization: Vec<SetStep>,
+    pub authorization: Vec<RuleSetStep>,
     /// The rule that decided.
     pub deciding_rule: Option<String>,
     /// The policies that hold besides, and where they stand.
-    pub further: Vec<Named>,
+    pub further: Vec<NamedOrigin>,
     /// Where it would go, by weight.
     pub backends: Vec<String>,
     /// What made the route take it.
@@ -66,7 +66,7 @@ pub struct Explanation {
 #[serde(rename_all = "camelCase")]
 pub struct NearMiss {
     /// The route.
-    pub route: Named,
+    pub route: NamedOrigin,
     /// Why not.
     pub why: String,
 }
@@ -74,7 +74,7 @@ pub struct NearMiss {
 /// Something of the config with a name, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Named {
+pub struct NamedOrigin {
     /// Its name.
     pub name: String,
     /// `file:line`.
@@ -108,7 +108,7 @@ pub struct AuthenticationStep {
     /// Where the `jwtAuth` of a broader level stands that this one replaces: `file:line`.
     pub replaces: Option<String>,
     /// The credential that came, whether or not it is good.
-    pub credential: Option<Credential>,
+    pub credential: Option<UnverifiedCredential>,
     /// Each check, in order, as the judge lists them.
     pub checks: Vec<Check>,
 }
@@ -116,7 +116,7 @@ pub struct AuthenticationStep {
 /// A credential as it came. Nothing of it is verified.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Credential {
+pub struct UnverifiedCredential {
     /// Where it stands.
     pub places: Vec<String>,
     /// Its length.
@@ -130,7 +130,7 @@ pub struct Credential {
 /// What one set of rules said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SetStep {
+pub struct RuleSetStep {
     /// `gateway`, `listener` or `route`.
     pub level: &'static str,
     /// `file:line`.

@@ -3,66 +3,66 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Named;
-use crate::config::policy::Policies;
-use crate::control::InForce;
+use super::NamedOrigin;
+use crate::config::policy::PoliciesConfig;
+use crate::control::ActiveConfig;
 use crate::snapshot::{Bind, Listener, Route, Snapshot};
 
 /// What was written of what was chosen.
 #[derive(Default)]
-pub(super) struct Written<'c> {
-    pub(super) config: Option<&'c crate::config::Listener>,
-    pub(super) listener: Option<Named>,
-    pub(super) route: Option<Named>,
+pub(super) struct ConfigOrigins<'c> {
+    pub(super) listener_config: Option<&'c crate::config::ListenerConfig>,
+    pub(super) listener: Option<NamedOrigin>,
+    pub(super) route: Option<NamedOrigin>,
     pub(super) jwt_origin: Option<String>,
-    pub(super) jwt_replaced: Option<String>,
-    pub(super) further: Vec<Named>,
+    pub(super) replaced_jwt_origin: Option<String>,
+    pub(super) other_policies: Vec<NamedOrigin>,
 }
 
-impl<'c> Written<'c> {
+impl<'c> ConfigOrigins<'c> {
     /// What runs stands in the same order as what was written.
-    pub(super) fn of(
-        config: &'c InForce,
+    pub(super) fn find(
+        config: &'c ActiveConfig,
         bind: &Arc<Bind>,
         listener: &Arc<Listener>,
         route: Option<&Arc<Route>>,
     ) -> Self {
-        let at = |snapshot: &Snapshot| snapshot.binds.iter().position(|b| Arc::ptr_eq(b, bind));
-        let written = at(&config.snapshot).and_then(|at| config.loaded.config.binds.get(at));
-        let at = bind.listeners.iter().position(|l| Arc::ptr_eq(l, listener));
-        let Some(written) = written.zip(at).and_then(|(bind, at)| bind.listeners.get(at)) else {
+        let bind_index = |snapshot: &Snapshot| snapshot.binds.iter().position(|b| Arc::ptr_eq(b, bind));
+        let bind_config = bind_index(&config.snapshot).and_then(|index| config.loaded.config.binds.get(index));
+        let listener_index = bind.listeners.iter().position(|l| Arc::ptr_eq(l, listener));
+        let Some(listener_config) = bind_config.zip(listener_index).and_then(|(bind, index)| bind.listeners.get(index)) else {
             return Self::default();
         };
-        let at = route.and_then(|route| listener.routes.iter().position(|r| Arc::ptr_eq(r, route)));
-        let route = at.and_then(|at| written.routes.get(at));
-        let origin = |place: &crate::config::Place| format!("{}:{}", place.file, place.line);
-        let levels = [Some(&written.gateway_policies), Some(&written.policies), route.map(|route| &route.policies)];
+        let route_index = route.and_then(|route| listener.routes.iter().position(|r| Arc::ptr_eq(r, route)));
+        let route = route_index.and_then(|index| listener_config.routes.get(index));
+        let origin = |place: &crate::config::SourceSpan| format!("{}:{}", place.file, place.line);
+        let levels = [Some(&listener_config.gateway_policies), Some(&listener_config.policies), route.map(|route| &route.policies)];
         let policies: Vec<_> = levels
             .iter()
             .rev()
             .flatten()
             .filter_map(|level| level.jwt_auth.as_ref())
-            .map(|p| origin(&p.place))
+            .map(|p| origin(&p.span))
             .collect();
-        let mut further: BTreeMap<&str, String> = BTreeMap::new(); // the most specific level is the last, and stays
+        let mut other_policies: BTreeMap<&str, String> = BTreeMap::new(); // the most specific level is the last, and stays
         for (kind, place) in levels.iter().flatten().flat_map(|level| level.kinds()) {
             if !matches!(kind, "jwtAuth" | "authorization") {
-                further.insert(kind, origin(place));
+                other_policies.insert(kind, origin(place));
             }
         }
         Self {
-            config: Some(written),
-            jwt_replaced: policies.get(1).cloned(),
-            listener: Some(Named { name: written.name.clone(), origin: origin(&written.place) }),
-            route: route.map(|route| Named { name: route.name.clone(), origin: origin(&route.place) }),
+            listener_config: Some(listener_config),
+            replaced_jwt_origin: policies.get(1).cloned(),
+            listener: Some(NamedOrigin { name: listener_config.name.clone(), origin: origin(&listener_config.span) }),
+            route: route.map(|route| NamedOrigin { name: route.name.clone(), origin: origin(&route.span) }),
             jwt_origin: jwt_origin(levels.into_iter().flatten()),
-            further: further.into_iter().map(|(kind, origin)| Named { name: kind.to_owned(), origin }).collect(),
+            other_policies: other_policies.into_iter().map(|(kind, origin)| NamedOrigin { name: kind.to_owned(), origin }).collect(),
         }
     }
 }
 
 /// Where the `jwtAuth` that holds stands, given the levels from the broadest to the most specific.
-pub(crate) fn jwt_origin<'p>(levels: impl DoubleEndedIterator<Item = &'p Policies>) -> Option<String> {
+pub(crate) fn jwt_origin<'p>(levels: impl DoubleEndedIterator<Item = &'p PoliciesConfig>) -> Option<String> {
     let policy = levels.rev().find_map(|level| level.jwt_auth.as_ref())?;
-    Some(format!("{}:{}", policy.place.file, policy.place.line))
+    Some(format!("{}:{}", policy.span.file, policy.span.line))
 }

@@ -1,7 +1,7 @@
 //! What a policy is for: `targetRefs` and `targetSelectors` as Envoy Gateway and agentgateway have them.
 
-use super::cluster::Cluster;
-use super::manifest::Field;
+use super::cluster::ImportContext;
+use super::manifest::FieldRef;
 use super::plan::{Listener, RouteId};
 
 /// How specific a target is; the more specific, the greater.
@@ -19,21 +19,21 @@ pub(super) enum Level {
 
 /// What one reference of a policy names.
 #[derive(Debug, Clone)]
-pub(super) struct Attachment {
+pub(super) struct TargetRef {
     kind: String,
     namespace: String,
     name: String,
     section: Option<String>,
 }
 
-impl Attachment {
+impl TargetRef {
     /// Whether it names a gateway or a listener.
     pub(super) fn is_gateway(&self) -> bool {
         self.kind == "Gateway"
     }
 
     /// How specifically it names what happens on a listener, or on a route of it.
-    pub(super) fn level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
+    pub(super) fn match_level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
         if self.kind == "Gateway" {
             let named = listener.gateway.0 == self.namespace && listener.gateway.1 == self.name;
             return match &self.section {
@@ -51,79 +51,79 @@ impl Attachment {
 }
 
 /// What a policy names. What can't be understood is refused; see [`lost`].
-pub(super) fn attachments(cluster: &Cluster<'_>, spec: Field<'_>) -> Vec<Attachment> {
-    let mut all = Vec::new();
+pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<TargetRef> {
+    let mut targets = Vec::new();
     let references = spec.get("targetRef").into_iter().chain(spec.list("targetRefs"));
     for field in references {
-        field.only(&["group", "kind", "name", "namespace", "sectionName"]);
-        let (kind, name) = (field.text_of("kind"), field.text_of("name"));
+        field.reject_unknown_keys(&["group", "kind", "name", "namespace", "sectionName"]);
+        let (kind, name) = (field.get_text("kind"), field.get_text("name"));
         match (kind, name) {
-            _ if field.text_of("namespace").is_some_and(|other| other != field.doc.namespace) => {
-                field.refused("a policy holds for objects of its own namespace only");
+            _ if field.get_text("namespace").is_some_and(|other| other != field.doc.namespace) => {
+                field.rejected("a policy holds for objects of its own namespace only");
             }
             (Some(kind @ ("Gateway" | "HTTPRoute" | "GRPCRoute")), Some(name)) => {
                 let namespace = &field.doc.namespace;
-                if cluster.find(super::gateway_api::GROUP, kind, namespace, name).is_none() {
+                if ctx.find(super::gateway_api::GROUP, kind, namespace, name).is_none() {
                     field.dropped(format!("the {kind} {namespace}/{name} is not among the files"));
                 } else {
                     field.exact("where the policy stands");
                 }
-                all.push(Attachment {
+                targets.push(TargetRef {
                     kind: kind.to_owned(),
                     namespace: namespace.clone(),
                     name: name.to_owned(),
-                    section: field.text_of("sectionName").map(str::to_owned),
+                    section: field.get_text("sectionName").map(str::to_owned),
                 });
             }
             (Some(kind @ ("TCPRoute" | "TLSRoute" | "UDPRoute")), Some(_)) => {
                 field.dropped(format!("a {kind} is not served here"));
             }
-            _ => field.refused("a policy for this kind of object is not supported here"),
+            _ => field.rejected("a policy for this kind of object is not supported here"),
         }
     }
     for field in spec.list("targetSelectors") {
-        all.extend(selected(cluster, field));
+        targets.extend(select_by_labels(ctx, field));
     }
-    all
+    targets
 }
 
 /// Whether a part of what a policy is for was refused, or may have been written under a name that is not understood.
-pub(super) fn lost(cluster: &Cluster<'_>, spec: Field<'_>) -> bool {
-    let mut parts =
+pub(super) fn has_rejected_targets(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> bool {
+    let mut references =
         ["targetRef", "targetRefs", "targetSelectors"].into_iter().filter_map(|key| spec.get(key)).peekable();
-    match parts.peek() {
-        Some(_) => parts.any(|field| cluster.report.tainted(field)),
-        None => cluster.report.tainted(spec),
+    match references.peek() {
+        Some(_) => references.any(|field| ctx.report.has_rejected(field)),
+        None => ctx.report.has_rejected(spec),
     }
 }
 
 /// The objects that labels select.
-fn selected(cluster: &Cluster<'_>, field: Field<'_>) -> Vec<Attachment> {
-    field.only(&["group", "kind", "matchLabels", "sectionName"]);
-    let kind = field.text_of("kind").unwrap_or_default();
+fn select_by_labels(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Vec<TargetRef> {
+    field.reject_unknown_keys(&["group", "kind", "matchLabels", "sectionName"]);
+    let kind = field.get_text("kind").unwrap_or_default();
     let Some(labels) = field.get("matchLabels").filter(|_| matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute"))
     else {
-        field.refused("only `matchLabels` of gateways and routes are understood");
+        field.rejected("only `matchLabels` of gateways and routes are understood");
         return Vec::new();
     };
-    let has = |object: &Field<'_>| {
-        let own = object.at(&["metadata", "labels"]);
-        labels.entries().all(|(key, value)| own.and_then(|own| own.text_of(key)) == value.text())
+    let has_labels = |object: &FieldRef<'_>| {
+        let object_labels = object.get_path(&["metadata", "labels"]);
+        labels.entries().all(|(key, value)| object_labels.and_then(|entries| entries.get_text(key)) == value.text())
     };
-    let found: Vec<Attachment> = cluster
-        .all(super::gateway_api::GROUP, kind)
+    let found: Vec<TargetRef> = ctx
+        .objects(super::gateway_api::GROUP, kind)
         .into_iter()
-        .filter(|object| object.doc.namespace == field.doc.namespace && has(object))
-        .map(|object| Attachment {
+        .filter(|object| object.doc.namespace == field.doc.namespace && has_labels(object))
+        .map(|object| TargetRef {
             kind: kind.to_owned(),
             namespace: object.doc.namespace.clone(),
             name: object.doc.name.clone(),
-            section: field.text_of("sectionName").map(str::to_owned),
+            section: field.get_text("sectionName").map(str::to_owned),
         })
         .collect();
     match found.len() {
         0 => field.dropped("no object among the files has these labels"),
-        number => field.exact(format!("where the policy stands: {number} objects of these files")),
+        count => field.exact(format!("where the policy stands: {count} objects of these files")),
     }
     found
 }

@@ -8,104 +8,104 @@ use std::fmt;
 
 /// A condition.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cond {
+pub(super) enum Condition {
     /// Holds for every request.
     Always,
     /// Holds for none.
     Never,
     /// An expression that needs no brackets beside `&&`, `||` and behind `!`.
-    Test(String),
+    Expr(String),
     /// All hold.
-    All(Vec<Cond>),
+    All(Vec<Condition>),
     /// At least one holds.
-    Any(Vec<Cond>),
+    Any(Vec<Condition>),
     /// It does not hold.
-    Not(Box<Cond>),
+    Not(Box<Condition>),
 }
 
-impl Cond {
+impl Condition {
     /// Whether all hold.
-    pub(super) fn all(conds: impl IntoIterator<Item = Cond>) -> Cond {
-        let mut kept = Vec::new();
+    pub(super) fn all(conds: impl IntoIterator<Item = Condition>) -> Condition {
+        let mut parts = Vec::new();
         for cond in conds {
             match cond {
-                Cond::Always => {}
-                Cond::Never => return Cond::Never,
-                Cond::All(more) => kept.extend(more),
-                other => kept.push(other),
+                Condition::Always => {}
+                Condition::Never => return Condition::Never,
+                Condition::All(more) => parts.extend(more),
+                other => parts.push(other),
             }
         }
-        match kept.len() {
-            0 => Cond::Always,
-            1 => kept.remove(0),
-            _ => Cond::All(kept),
+        match parts.len() {
+            0 => Condition::Always,
+            1 => parts.remove(0),
+            _ => Condition::All(parts),
         }
     }
 
     /// Whether one holds; none at all never does.
-    pub(super) fn any(conds: impl IntoIterator<Item = Cond>) -> Cond {
-        let mut kept = Vec::new();
+    pub(super) fn any(conds: impl IntoIterator<Item = Condition>) -> Condition {
+        let mut parts = Vec::new();
         for cond in conds {
             match cond {
-                Cond::Never => {}
-                Cond::Always => return Cond::Always,
-                Cond::Any(more) => kept.extend(more),
-                other => kept.push(other),
+                Condition::Never => {}
+                Condition::Always => return Condition::Always,
+                Condition::Any(more) => parts.extend(more),
+                other => parts.push(other),
             }
         }
-        match kept.len() {
-            0 => Cond::Never,
-            1 => kept.remove(0),
-            _ => Cond::Any(kept),
+        match parts.len() {
+            0 => Condition::Never,
+            1 => parts.remove(0),
+            _ => Condition::Any(parts),
         }
     }
 
     /// Whether it does not hold.
     #[must_use]
-    pub(super) fn negated(self) -> Cond {
+    pub(super) fn negated(self) -> Condition {
         match self {
-            Cond::Always => Cond::Never,
-            Cond::Never => Cond::Always,
-            Cond::Not(inner) => *inner,
-            other => Cond::Not(Box::new(other)),
+            Condition::Always => Condition::Never,
+            Condition::Never => Condition::Always,
+            Condition::Not(inner) => *inner,
+            other => Condition::Not(Box::new(other)),
         }
     }
 
     /// A comparison.
-    pub(super) fn test(expression: impl Into<String>) -> Cond {
-        Cond::Test(expression.into())
+    pub(super) fn expr(expression: impl Into<String>) -> Condition {
+        Condition::Expr(expression.into())
     }
 
-    fn fmt_inner(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_nested(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cond::All(_) | Cond::Any(_) => write!(f, "({self})"),
+            Condition::All(_) | Condition::Any(_) => write!(f, "({self})"),
             other => write!(f, "{other}"),
         }
     }
 }
 
-impl fmt::Display for Cond {
+impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let join = |f: &mut fmt::Formatter<'_>, parts: &[Cond], between: &str| {
-            for (at, part) in parts.iter().enumerate() {
-                f.write_str(if at > 0 { between } else { "" })?;
-                part.fmt_inner(f)?;
+        let join = |f: &mut fmt::Formatter<'_>, parts: &[Condition], separator: &str| {
+            for (index, part) in parts.iter().enumerate() {
+                f.write_str(if index > 0 { separator } else { "" })?;
+                part.fmt_nested(f)?;
             }
             Ok(())
         };
         match self {
-            Cond::Always => f.write_str("true"),
-            Cond::Never => f.write_str("false"),
-            Cond::Test(text) => f.write_str(text),
-            Cond::All(parts) => join(f, parts, " && "),
-            Cond::Any(parts) => join(f, parts, " || "),
-            Cond::Not(inner) => write!(f, "!({inner})"),
+            Condition::Always => f.write_str("true"),
+            Condition::Never => f.write_str("false"),
+            Condition::Expr(text) => f.write_str(text),
+            Condition::All(parts) => join(f, parts, " && "),
+            Condition::Any(parts) => join(f, parts, " || "),
+            Condition::Not(inner) => write!(f, "!({inner})"),
         }
     }
 }
 
 /// A string as a CEL literal.
-pub(super) fn quote(text: &str) -> String {
+pub(super) fn string_literal(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -120,8 +120,8 @@ pub(super) fn quote(text: &str) -> String {
     out
 }
 
-fn list<'v>(values: impl IntoIterator<Item = &'v str>) -> String {
-    let quoted: Vec<String> = values.into_iter().map(quote).collect();
+fn list_literal<'v>(values: impl IntoIterator<Item = &'v str>) -> String {
+    let quoted: Vec<String> = values.into_iter().map(string_literal).collect();
     format!("[{}]", quoted.join(", "))
 }
 
@@ -129,7 +129,7 @@ fn list<'v>(values: impl IntoIterator<Item = &'v str>) -> String {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pattern<'v> {
     /// `*`: anything that is not empty.
-    Some,
+    NonEmpty,
     /// `abc*`.
     Prefix(&'v str),
     /// `*abc`.
@@ -140,10 +140,10 @@ pub(super) enum Pattern<'v> {
 
 impl<'v> Pattern<'v> {
     /// Reads a value of Istio's.
-    pub(super) fn of(value: &'v str) -> Self {
+    pub(super) fn parse(value: &'v str) -> Self {
         // a star in front counts before one at the end, which then is a star
         match (value, value.strip_prefix('*'), value.strip_suffix('*')) {
-            ("*", ..) => Self::Some,
+            ("*", ..) => Self::NonEmpty,
             (_, Some(suffix), _) => Self::Suffix(suffix),
             (_, _, Some(prefix)) => Self::Prefix(prefix),
             _ => Self::Exact(value),
@@ -152,73 +152,73 @@ impl<'v> Pattern<'v> {
 }
 
 /// Whether the string `expression` is one of the values. `expression` must be a string, or be compared only exactly.
-pub(super) fn string_in(expression: &str, patterns: &[Pattern<'_>]) -> Cond {
+pub(super) fn string_in(expression: &str, patterns: &[Pattern<'_>]) -> Condition {
     let exact: Vec<&str> =
         patterns.iter().filter_map(|p| if let Pattern::Exact(value) = p { Some(*value) } else { None }).collect();
     let exact = match exact.as_slice() {
-        [] => Cond::Never,
-        [one] => Cond::test(format!("{expression} == {}", quote(one))),
-        many => Cond::test(format!("{expression} in {}", list(many.iter().copied()))),
+        [] => Condition::Never,
+        [value] => Condition::expr(format!("{expression} == {}", string_literal(value))),
+        values => Condition::expr(format!("{expression} in {}", list_literal(values.iter().copied()))),
     };
     let others = patterns.iter().filter_map(|pattern| match pattern {
         Pattern::Exact(_) => None,
-        Pattern::Some => Some(Cond::test(format!("{expression} != \"\""))),
-        Pattern::Prefix(prefix) => Some(Cond::test(format!("{expression}.startsWith({})", quote(prefix)))),
-        Pattern::Suffix(suffix) => Some(Cond::test(format!("{expression}.endsWith({})", quote(suffix)))),
+        Pattern::NonEmpty => Some(Condition::expr(format!("{expression} != \"\""))),
+        Pattern::Prefix(prefix) => Some(Condition::expr(format!("{expression}.startsWith({})", string_literal(prefix)))),
+        Pattern::Suffix(suffix) => Some(Condition::expr(format!("{expression}.endsWith({})", string_literal(suffix)))),
     });
-    Cond::any(std::iter::once(exact).chain(others.collect::<Vec<_>>()))
+    Condition::any(std::iter::once(exact).chain(others.collect::<Vec<_>>()))
 }
 
 /// A path into the claims, as an expression that is null when something is absent, also without a token.
-pub(super) fn claim(path: &[&str]) -> String {
-    format!("claim(jwt, {})", list(path.iter().copied()))
+pub(super) fn claim_expr(path: &[&str]) -> String {
+    format!("claim(jwt, {})", list_literal(path.iter().copied()))
 }
 
 /// Whether a claim is a string, and one of the values.
-pub(super) fn claim_string(path: &[&str], patterns: &[Pattern<'_>]) -> Cond {
+pub(super) fn claim_string_in(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
     if patterns.iter().all(|pattern| matches!(pattern, Pattern::Exact(_))) {
-        return string_in(&claim(path), patterns);
+        return string_in(&claim_expr(path), patterns);
     }
-    let inner = Cond::all([Cond::test("type(c) == string"), string_in("c", patterns)]);
-    Cond::test(format!("[{}].exists(c, {inner})", claim(path)))
+    let inner = Condition::all([Condition::expr("type(c) == string"), string_in("c", patterns)]);
+    Condition::expr(format!("[{}].exists(c, {inner})", claim_expr(path)))
 }
 
 /// Whether a claim is a list, and holds a string that is one of the values.
-pub(super) fn claim_list(path: &[&str], patterns: &[Pattern<'_>]) -> Cond {
-    let element = Cond::all([Cond::test("type(e) == string"), string_in("e", patterns)]);
-    Cond::test(format!("[{}].exists(c, type(c) == list && c.exists(e, {element}))", claim(path)))
+pub(super) fn claim_list_contains(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
+    let element = Condition::all([Condition::expr("type(e) == string"), string_in("e", patterns)]);
+    Condition::expr(format!("[{}].exists(c, type(c) == list && c.exists(e, {element}))", claim_expr(path)))
 }
 
 /// Whether a claim is a string of words, or a list, that holds one of the values.
-pub(super) fn claim_words(path: &[&str], patterns: &[Pattern<'_>]) -> Cond {
-    let element = Cond::all([Cond::test("type(e) == string"), string_in("e", patterns)]);
+pub(super) fn claim_words_contain(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
+    let element = Condition::all([Condition::expr("type(e) == string"), string_in("e", patterns)]);
     let words = "(type(c) == string ? c.split(\" \") : c)";
     let guard = "type(c) == string || type(c) == list";
-    Cond::test(format!("[{}].exists(c, ({guard}) && {words}.exists(e, {element}))", claim(path)))
+    Condition::expr(format!("[{}].exists(c, ({guard}) && {words}.exists(e, {element}))", claim_expr(path)))
 }
 
 /// Whether a header is there and its value is one of the values; for `*` it may be empty.
-pub(super) fn header(name: &str, patterns: &[Pattern<'_>]) -> Cond {
-    let name = quote(&name.to_ascii_lowercase());
-    let there = Cond::test(format!("{name} in request.headers"));
-    match patterns.contains(&Pattern::Some) {
-        true => there,
-        false => Cond::all([there, string_in(&format!("request.headers[{name}]"), patterns)]),
+pub(super) fn header_in(name: &str, patterns: &[Pattern<'_>]) -> Condition {
+    let name = string_literal(&name.to_ascii_lowercase());
+    let present = Condition::expr(format!("{name} in request.headers"));
+    match patterns.contains(&Pattern::NonEmpty) {
+        true => present,
+        false => Condition::all([present, string_in(&format!("request.headers[{name}]"), patterns)]),
     }
 }
 
 /// Whether a request is a preflight as Envoy sees it: `OPTIONS` with both headers, none of them empty.
-pub(super) fn preflight() -> Cond {
+pub(super) fn is_preflight() -> Condition {
     let names = ["origin", "access-control-request-method"];
     let headers = names.iter().flat_map(|name| {
-        let name = quote(name);
+        let name = string_literal(name);
         [format!("{name} in request.headers"), format!("request.headers[{name}] != \"\"")]
     });
-    Cond::all(std::iter::once("request.method == \"OPTIONS\"".to_owned()).chain(headers).map(Cond::test))
+    Condition::all(std::iter::once("request.method == \"OPTIONS\"".to_owned()).chain(headers).map(Condition::expr))
 }
 
 /// Whether an expression with a network address lies in a range; `None` for what is no address or range.
-pub(super) fn address_in(expression: &str, range: &str) -> Option<Cond> {
+pub(super) fn address_in(expression: &str, range: &str) -> Option<Condition> {
     let range = match range.parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V4(ip)) => format!("{ip}/32"),
         Ok(std::net::IpAddr::V6(ip)) => format!("{ip}/128"),
@@ -227,11 +227,11 @@ pub(super) fn address_in(expression: &str, range: &str) -> Option<Cond> {
             range.to_owned()
         }
     };
-    Some(Cond::test(format!("cidr({}).containsIP({expression})", quote(&range))))
+    Some(Condition::expr(format!("cidr({}).containsIP({expression})", string_literal(&range))))
 }
 
 /// Whether an expression matches a regular expression as a whole; `None` when it is none here.
-pub(super) fn whole_match(expression: &str, regex: &str) -> Option<Cond> {
+pub(super) fn full_match(expression: &str, regex: &str) -> Option<Condition> {
     crate::config::value::Regex::try_from(regex.to_owned()).ok()?;
-    Some(Cond::test(format!("{expression}.matches({})", quote(&format!("^(?:{regex})$")))))
+    Some(Condition::expr(format!("{expression}.matches({})", string_literal(&format!("^(?:{regex})$")))))
 }

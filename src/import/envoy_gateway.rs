@@ -8,96 +8,96 @@ mod jwt;
 mod merge;
 mod order;
 
-use super::attach::{Attachment, Level, attachments};
-use super::cluster::Cluster;
-use super::jwt::Jwt;
-use super::manifest::Field;
+use super::attach::{TargetRef, Level, target_refs};
+use super::cluster::ImportContext;
+use super::jwt::JwtPolicy;
+use super::manifest::FieldRef;
 use super::out::{Commented, Map};
-use super::plan::{Plan, Route};
+use super::plan::{Model, Route};
 
 /// The group of Envoy Gateway's own kinds.
 pub(super) const GROUP: &str = "gateway.envoyproxy.io";
 
 /// A policy, translated.
 #[derive(Clone)]
-struct Security<'a> {
-    object: Field<'a>,
-    attachments: Vec<Attachment>,
-    jwt: Option<Jwt>,
+struct SecurityPolicy<'a> {
+    object: FieldRef<'a>,
+    target_refs: Vec<TargetRef>,
+    jwt: Option<JwtPolicy>,
     authorization: Option<Commented>,
     cors: Map,
     closed: bool,
     /// What it is for is not understood, so it could be for anything.
-    lost: bool,
+    has_unknown_target: bool,
     /// It is laid over the policy of a broader level.
-    merges: bool,
+    merges_with_parent: bool,
 }
 
 /// Puts the policies of the files where they hold.
-pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
-    let mut policies: Vec<Security<'_>> =
-        cluster.all(GROUP, "SecurityPolicy").into_iter().map(|object| security(cluster, object)).collect();
+pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
+    let mut policies: Vec<SecurityPolicy<'_>> =
+        ctx.objects(GROUP, "SecurityPolicy").into_iter().map(|object| translate_policy(ctx, object)).collect();
     // of two policies for one target the older one holds
     policies.sort_by_key(|policy| {
-        let age = policy.object.at(&["metadata", "creationTimestamp"]).and_then(Field::text).unwrap_or("~");
+        let age = policy.object.get_path(&["metadata", "creationTimestamp"]).and_then(FieldRef::text).unwrap_or("~");
         (age, &*policy.object.doc.namespace, &*policy.object.doc.name)
     });
-    for listener in &mut plan.listeners {
+    for listener in &mut model.listeners {
         let mut routes = std::mem::take(&mut listener.routes);
         for route in &mut routes {
-            let level = |policy: &Security<'_>| {
-                policy.attachments.iter().filter_map(|one| one.level(listener, Some(&route.id))).max()
+            let level = |policy: &SecurityPolicy<'_>| {
+                policy.target_refs.iter().filter_map(|target| target.match_level(listener, Some(&route.id))).max()
             };
             // the most specific level first; on one level the order above
-            let mut holding: Vec<(Level, &Security<'_>)> =
+            let mut applicable: Vec<(Level, &SecurityPolicy<'_>)> =
                 policies.iter().filter_map(|policy| Some((level(policy)?, policy))).collect();
-            holding.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-            match holding.split_first() {
-                Some(((level, policy), broader)) if policy.merges => {
+            applicable.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+            match applicable.split_first() {
+                Some(((level, policy), broader)) if policy.merges_with_parent => {
                     let parent = broader.iter().find(|(other, _)| other < level && *other <= Level::Listener);
-                    put(&merge::over(policy, parent.map(|(_, policy)| *policy)), route);
+                    apply_policy(&merge::merge_over(policy, parent.map(|(_, policy)| *policy)), route);
                 }
-                Some(((_, policy), _)) => put(policy, route),
+                Some(((_, policy), _)) => apply_policy(policy, route),
                 None => {}
             }
         }
         listener.routes = routes;
         // a policy whose targets are not understood could be for anything
-        if !order::settle(listener) {
-            let gateway = cluster.find(super::gateway_api::GROUP, "Gateway", &listener.gateway.0, &listener.gateway.1);
+        if !order::apply_route_order(listener) {
+            let gateway = ctx.find(super::gateway_api::GROUP, "Gateway", &listener.gateway.0, &listener.gateway.1);
             if let Some(gateway) = gateway {
-                gateway.report.remark(
+                gateway.report.add_finding(
                     gateway,
-                    super::Verdict::Refused,
+                    super::FieldOutcome::Rejected,
                     "its routes have regular expressions, which come before prefixes there; beside them query \
                      parameters, rewrites and redirects can't be imported",
                 );
             }
             listener.closed = true;
         }
-        listener.closed |= policies.iter().any(|policy| policy.lost);
+        listener.closed |= policies.iter().any(|policy| policy.has_unknown_target);
     }
-    client::apply(cluster, plan);
+    client::apply(ctx, model);
 }
 
-fn put(policy: &Security<'_>, route: &mut Route) {
+fn apply_policy(policy: &SecurityPolicy<'_>, route: &mut Route) {
     route.closed |= policy.closed;
     route.jwt = policy.jwt.clone().map(|jwt| (jwt, policy.object.doc.origin()));
     route.authorization = policy.authorization.clone();
-    if route.policies.has("cors") && !policy.cors.is_empty() {
-        policy.object.refused("a route with a CORS filter of its own and a policy with `cors`: which one holds?");
+    if route.policies.contains_key("cors") && !policy.cors.is_empty() {
+        policy.object.rejected("a route with a CORS filter of its own and a policy with `cors`: which one holds?");
         route.closed = true;
     } else {
         route.policies.extend(policy.cors.clone());
     }
-    let identity = |name: &str| {
+    let is_identity_header = |name: &str| {
         route
             .jwt
             .as_ref()
-            .is_some_and(|(jwt, _)| jwt.claims.iter().any(|(_, header)| header.eq_ignore_ascii_case(name)))
+            .is_some_and(|(jwt, _)| jwt.claims_to_headers.iter().any(|(_, header)| header.eq_ignore_ascii_case(name)))
     };
-    if route.matches.iter().any(|one| one.headers.iter().any(|(name, ..)| identity(name))) {
-        policy.object.refused(format!(
+    if route.matches.iter().any(|route_match| route_match.headers.iter().any(|(name, ..)| is_identity_header(name))) {
+        policy.object.rejected(format!(
             "the route {} is chosen by a header that `claimToHeaders` sets; routes are chosen before tokens are judged \
              here",
             route.name
@@ -106,20 +106,20 @@ fn put(policy: &Security<'_>, route: &mut Route) {
     }
 }
 
-fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
-    let mut made = Security {
+fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> SecurityPolicy<'a> {
+    let mut policy = SecurityPolicy {
         object,
-        attachments: Vec::new(),
+        target_refs: Vec::new(),
         jwt: None,
         authorization: None,
         cors: Map::default(),
         closed: false,
-        lost: false,
-        merges: false,
+        has_unknown_target: false,
+        merges_with_parent: false,
     };
-    let Some(spec) = object.get("spec") else { return made };
-    made.attachments = attachments(cluster, spec);
-    for (kind, why) in [
+    let Some(spec) = object.get("spec") else { return policy };
+    policy.target_refs = target_refs(ctx, spec);
+    for (kind, reason) in [
         ("extAuth", "another service decides there"),
         ("oidc", "logging in with OpenID Connect is not supported here"),
         ("basicAuth", "passwords are not imported"),
@@ -127,15 +127,15 @@ fn security<'a>(cluster: &Cluster<'a>, object: Field<'a>) -> Security<'a> {
         ("csrf", "the check of origins is not supported here"),
     ] {
         if let Some(field) = spec.get(kind) {
-            field.refused(why);
+            field.rejected(reason);
         }
     }
-    made.merges = spec.get("mergeType").is_some_and(merge::announced);
-    super::gateway_api::cors(spec, &mut made.cors);
-    made.jwt = spec.get("jwt").map(|field| jwt::translate(cluster, field));
-    made.authorization = spec.get("authorization").map(authorization::translate);
-    cluster.report.sweep(spec);
-    made.closed = cluster.report.tainted(object);
-    made.lost = super::attach::lost(cluster, spec);
-    made
+    policy.merges_with_parent = spec.get("mergeType").is_some_and(merge::merges_with_parent);
+    super::gateway_api::cors(spec, &mut policy.cors);
+    policy.jwt = spec.get("jwt").map(|field| jwt::translate(ctx, field));
+    policy.authorization = spec.get("authorization").map(authorization::translate);
+    ctx.report.reject_unhandled(spec);
+    policy.closed = ctx.report.has_rejected(object);
+    policy.has_unknown_target = super::attach::has_rejected_targets(ctx, spec);
+    policy
 }

@@ -11,49 +11,49 @@ mod principal;
 mod virtual_service;
 mod workload;
 
-use super::cel::{Cond, preflight};
-use super::cluster::Cluster;
-use super::jwt::Jwt;
-use super::manifest::Field;
+use super::cel::{Condition, is_preflight};
+use super::cluster::ImportContext;
+use super::jwt::JwtPolicy;
+use super::manifest::FieldRef;
 use super::out::{Commented, Map, Value};
-use super::plan::{Backend, Listener, Match, Plan, Route, RouteId};
-use authorization::{Context, Rules};
+use super::plan::{Backend, Listener, Match, Model, Route, RouteId};
+use authorization::{WorkloadContext, AuthorizationRules};
 use workload::Workload;
 
 /// The group of `RequestAuthentication` and `AuthorizationPolicy`.
-const SECURITY: &str = "security.istio.io";
+const SECURITY_GROUP: &str = "security.istio.io";
 /// The group of `Gateway`, `VirtualService` and others.
-const NETWORKING: &str = "networking.istio.io";
+const NETWORKING_GROUP: &str = "networking.istio.io";
 /// The namespace whose policies hold for all.
-const ROOT: &str = "istio-system";
+const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Puts the policies of the files where they hold.
-pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
-    virtual_service::apply(cluster, plan);
+pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
+    virtual_service::apply(ctx, model);
     // without a gateway in the files, requests go to the services at once
-    let direct = plan.listeners.is_empty();
+    let direct = model.listeners.is_empty();
     if direct {
-        plan.listeners.extend(without_gateway(cluster));
+        model.listeners.extend(mapped_services_listener(ctx));
     }
-    for listener in &mut plan.listeners {
+    for listener in &mut model.listeners {
         let at_gateway = match direct {
-            true => Checks::default(),
+            true => WorkloadChecks::default(),
             false => {
-                let gateway = Workload::gateway(cluster, &listener.gateway);
-                Checks::of(cluster, &gateway, &Context::gateway(gateway.port(cluster, listener.port)))
+                let gateway = Workload::for_gateway(ctx, &listener.gateway);
+                WorkloadChecks::for_workload(ctx, &gateway, &WorkloadContext::gateway(gateway.pod_port(ctx, listener.port)))
             }
         };
         listener.authorization = at_gateway.rules.enforced.clone();
         listener.shadow = at_gateway.rules.shadow.clone();
         listener.closed |= at_gateway.closed;
         for route in &mut listener.routes {
-            route_checks(cluster, route, &at_gateway);
+            apply_route_checks(ctx, route, &at_gateway);
         }
         let routes = std::mem::take(&mut listener.routes);
-        listener.routes = routes.into_iter().flat_map(with_preflight).collect();
+        listener.routes = routes.into_iter().flat_map(with_preflight_route).collect();
     }
     for kind in ["RequestAuthentication", "AuthorizationPolicy"] {
-        for object in cluster.all(SECURITY, kind).into_iter().filter(|object| !cluster.report.mentions(object.doc)) {
+        for object in ctx.objects(SECURITY_GROUP, kind).into_iter().filter(|object| !ctx.report.mentions(object.doc)) {
             object.dropped("it selects nothing in these files");
         }
     }
@@ -61,59 +61,59 @@ pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
 
 /// What one workload checks.
 #[derive(Default)]
-struct Checks {
-    jwt: Option<(Jwt, String)>,
-    rules: Rules,
+struct WorkloadChecks {
+    jwt: Option<(JwtPolicy, String)>,
+    rules: AuthorizationRules,
     closed: bool,
 }
 
-impl Checks {
-    fn of(cluster: &Cluster<'_>, workload: &Workload, context: &Context) -> Self {
-        let (authentications, unclear) = workload.policies(cluster, "RequestAuthentication");
-        let jwt = authentication::translate(cluster, &authentications);
-        let proxies = !cluster.options.trusted_proxies.is_empty();
-        let context = Context { tokens: jwt.is_some(), split: split(&jwt), proxies, ..context.clone() };
-        let (policies, unclear_too) = workload.policies(cluster, "AuthorizationPolicy");
-        let rules = authorization::translate(cluster, &policies, &context);
-        let tainted = authentications.iter().chain(&policies).any(|object| cluster.report.tainted(*object));
-        Self { jwt, rules, closed: unclear || unclear_too || tainted }
+impl WorkloadChecks {
+    fn for_workload(ctx: &ImportContext<'_>, workload: &Workload, context: &WorkloadContext) -> Self {
+        let (authentications, authentication_unclear) = workload.selecting_policies(ctx, "RequestAuthentication");
+        let jwt = authentication::translate(ctx, &authentications);
+        let trusts_proxies = !ctx.options.trusted_proxies.is_empty();
+        let context = WorkloadContext { tokens: jwt.is_some(), split_claims: split_claims(&jwt), trusts_proxies, ..context.clone() };
+        let (policies, authorization_unclear) = workload.selecting_policies(ctx, "AuthorizationPolicy");
+        let rules = authorization::translate(ctx, &policies, &context);
+        let rejected = authentications.iter().chain(&policies).any(|object| ctx.report.has_rejected(*object));
+        Self { jwt, rules, closed: authentication_unclear || authorization_unclear || rejected }
     }
 }
 
-fn split(jwt: &Option<(Jwt, String)>) -> Vec<String> {
-    jwt.as_ref().map_or_else(Vec::new, |(jwt, _)| jwt.split.clone())
+fn split_claims(jwt: &Option<(JwtPolicy, String)>) -> Vec<String> {
+    jwt.as_ref().map_or_else(Vec::new, |(jwt, _)| jwt.split_claims.clone())
 }
 
 /// Settles what a route's requests meet at the gateway and at the service behind it.
-fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
+fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &WorkloadChecks) {
     route.jwt = gateway.jwt.clone();
-    let edited = ["urlRewrite", "requestHeaderModifier"].iter().any(|key| route.policies.has(key));
+    let rewritten = ["urlRewrite", "requestHeaderModifier"].iter().any(|key| route.policies.contains_key(key));
     let services = route.backends.iter().filter_map(|backend| backend.service.as_ref());
-    let inner: Vec<(Workload, Checks)> = services
+    let service_checks: Vec<(Workload, WorkloadChecks)> = services
         .map(|(namespace, name, port)| {
-            let workload = Workload::service(cluster, namespace, name);
-            let checks = Checks::of(cluster, &workload, &Context::service(cluster, namespace, name, *port, edited));
+            let workload = Workload::for_service(ctx, namespace, name);
+            let checks = WorkloadChecks::for_workload(ctx, &workload, &WorkloadContext::service(ctx, namespace, name, *port, rewritten));
             (workload, checks)
         })
         .collect();
-    let refuse = |kinds: &[&str], why: &str| {
+    let reject = |kinds: &[&str], reason: &str| {
         for object in
-            inner.iter().flat_map(|(workload, _)| kinds.iter().flat_map(|kind| workload.policies(cluster, kind).0))
+            service_checks.iter().flat_map(|(workload, _)| kinds.iter().flat_map(|kind| workload.selecting_policies(ctx, kind).0))
         {
-            object.refused(why);
+            object.rejected(reason);
         }
     };
-    let Some((_, first)) = inner.first() else { return };
-    route.closed |= inner.iter().any(|(_, checks)| checks.closed);
-    if inner.iter().any(|(_, other)| other.jwt != first.jwt || other.rules.enforced != first.rules.enforced) {
-        let why = format!("the route {} leads to several services, and this holds for some of them only", route.name);
-        refuse(&["RequestAuthentication", "AuthorizationPolicy"], &why);
+    let Some((_, first)) = service_checks.first() else { return };
+    route.closed |= service_checks.iter().any(|(_, checks)| checks.closed);
+    if service_checks.iter().any(|(_, other)| other.jwt != first.jwt || other.rules.enforced != first.rules.enforced) {
+        let reason = format!("the route {} leads to several services, and this holds for some of them only", route.name);
+        reject(&["RequestAuthentication", "AuthorizationPolicy"], &reason);
         route.closed = true;
     }
-    if let (Some((outer, _)), Some((own, _))) = (&gateway.jwt, &first.jwt)
-        && !(outer.forward && outer.accepts_the_same(own))
+    if let (Some((gateway_jwt, _)), Some((service_jwt, _))) = (&gateway.jwt, &first.jwt)
+        && !(gateway_jwt.forward && gateway_jwt.accepts_same_tokens(service_jwt))
     {
-        refuse(
+        reject(
             &["RequestAuthentication"],
             "the gateway checks tokens already, and the service would check what it leaves; write one",
         );
@@ -127,15 +127,15 @@ fn route_checks(cluster: &Cluster<'_>, route: &mut Route, gateway: &Checks) {
 /// A route behind its copy for preflights, which Istio does not check for tokens. The copy has the route's own
 /// conditions and one in CEL, which does not count in the choice between routes, so that it takes requests from no
 /// other route.
-fn with_preflight(route: Route) -> Vec<Route> {
-    let any = [Match::default()];
-    let matches: &[Match] = if route.matches.is_empty() { &any } else { &route.matches };
+fn with_preflight_route(route: Route) -> Vec<Route> {
+    let match_any = [Match::default()];
+    let matches: &[Match] = if route.matches.is_empty() { &match_any } else { &route.matches };
     let matches: Vec<Match> = matches
         .iter()
-        .filter(|one| one.method.as_deref().is_none_or(|method| method == "OPTIONS"))
-        .map(|one| {
-            let own = one.cel.as_ref().map_or(Cond::Always, |cel| Cond::test(format!("({cel})")));
-            Match { cel: Some(Cond::all([own, preflight()]).to_string()), ..one.clone() }
+        .filter(|route_match| route_match.method.as_deref().is_none_or(|method| method == "OPTIONS"))
+        .map(|route_match| {
+            let own_condition = route_match.cel.as_ref().map_or(Condition::Always, |cel| Condition::expr(format!("({cel})")));
+            Match { cel: Some(Condition::all([own_condition, is_preflight()]).to_string()), ..route_match.clone() }
         })
         .collect();
     if route.jwt.is_none() || route.id.kind == "GRPCRoute" || matches.is_empty() {
@@ -152,25 +152,25 @@ fn with_preflight(route: Route) -> Vec<Route> {
 }
 
 /// Without a gateway in the files: one listener for the services that were mapped.
-fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
-    let map = &cluster.options.map;
-    let only = map.len() == 1;
-    let routes: Vec<Route> = map
+fn mapped_services_listener(ctx: &ImportContext<'_>) -> Option<Listener> {
+    let mappings = &ctx.options.map;
+    let single = mappings.len() == 1;
+    let routes: Vec<Route> = mappings
         .iter()
-        .map(|one| {
-            let (name, namespace) = (&one.service, &one.namespace);
-            let hosts = ["", ".svc", ".svc.cluster.local"].map(|rest| format!("{name}.{namespace}{rest}"));
+        .map(|mapping| {
+            let (name, namespace) = (&mapping.service, &mapping.namespace);
+            let hosts = ["", ".svc", ".svc.cluster.local"].map(|suffix| format!("{name}.{namespace}{suffix}"));
             Route {
                 name: format!("{namespace}/{name}"),
                 id: RouteId { kind: "Service".into(), namespace: namespace.clone(), name: name.clone(), rule: None },
-                hostnames: if only { Vec::new() } else { std::iter::once(name.clone()).chain(hosts).collect() },
+                hostnames: if single { Vec::new() } else { std::iter::once(name.clone()).chain(hosts).collect() },
                 matches: Vec::new(),
                 policies: Map::default(),
                 backends: vec![Backend {
-                    host: one.host.clone(),
+                    host: mapping.host.clone(),
                     weight: 1,
                     policies: Map::default(),
-                    service: Some((namespace.clone(), name.clone(), one.port.unwrap_or(80))),
+                    service: Some((namespace.clone(), name.clone(), mapping.port.unwrap_or(80))),
                 }],
                 jwt: None,
                 authorization: None,
@@ -198,28 +198,28 @@ fn without_gateway(cluster: &Cluster<'_>) -> Option<Listener> {
 }
 
 /// What an object of Istio's means that no translation reads; false when leaving it out could let somebody in.
-pub(super) fn other_object(root: Field<'_>) -> bool {
+pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
     match (&*root.doc.group, &*root.doc.kind) {
-        (SECURITY, "RequestAuthentication" | "AuthorizationPolicy") | (NETWORKING, "Gateway" | "VirtualService") => {
+        (SECURITY_GROUP, "RequestAuthentication" | "AuthorizationPolicy") | (NETWORKING_GROUP, "Gateway" | "VirtualService") => {
             true
         }
-        (SECURITY, "PeerAuthentication") => {
-            super::dropped(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
+        (SECURITY_GROUP, "PeerAuthentication") => {
+            super::drop_object(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
         }
         (
-            NETWORKING,
+            NETWORKING_GROUP,
             "DestinationRule" | "ServiceEntry" | "Sidecar" | "WorkloadEntry" | "WorkloadGroup" | "ProxyConfig",
         )
-        | ("telemetry.istio.io", _) => super::dropped(root, "decides about no request of a client"),
+        | ("telemetry.istio.io", _) => super::drop_object(root, "decides about no request of a client"),
         _ => {
-            root.refused("this kind of object is not understood, and it could refuse requests");
+            root.rejected("this kind of object is not understood, and it could refuse requests");
             false
         }
     }
 }
 
 /// A rule of the config.
-fn rule(name: &str, kind: &str, condition: &str, origin: &str) -> Commented {
+fn commented_rule(name: &str, kind: &str, condition: &str, origin: &str) -> Commented {
     let map = Map::default().with("name", name).with(kind, condition);
     Commented::new(format!("from {origin}"), Value::from(map))
 }

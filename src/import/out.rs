@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     /// A number or a truth value.
-    Word(String),
+    Literal(String),
     /// A string.
     Text(String),
     /// A list.
@@ -45,13 +45,13 @@ impl From<String> for Value {
 
 impl From<bool> for Value {
     fn from(truth: bool) -> Self {
-        Self::Word(truth.to_string())
+        Self::Literal(truth.to_string())
     }
 }
 
 impl From<u32> for Value {
     fn from(number: u32) -> Self {
-        Self::Word(number.to_string())
+        Self::Literal(number.to_string())
     }
 }
 
@@ -84,7 +84,7 @@ impl Map {
     /// The same with one more entry.
     #[must_use]
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.put(key, value);
+        self.insert(key, value);
         self
     }
 
@@ -98,12 +98,12 @@ impl Map {
     }
 
     /// Adds an entry.
-    pub(super) fn put(&mut self, key: &str, value: impl Into<Value>) {
+    pub(super) fn insert(&mut self, key: &str, value: impl Into<Value>) {
         self.0.push((key.to_owned(), Commented::from(value.into())));
     }
 
     /// Adds an entry under a comment.
-    pub(super) fn put_commented(&mut self, key: &str, entry: Commented) {
+    pub(super) fn insert_commented(&mut self, key: &str, entry: Commented) {
         self.0.push((key.to_owned(), entry));
     }
 
@@ -113,8 +113,8 @@ impl Map {
     }
 
     /// Whether there is an entry of that name.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == key)
+    pub(super) fn contains_key(&self, key: &str) -> bool {
+        self.0.iter().any(|(existing, _)| existing == key)
     }
 
     /// Whether there is nothing in it.
@@ -126,43 +126,43 @@ impl Map {
 impl Value {
     /// The same with other strings; keys stay.
     #[must_use]
-    pub(super) fn strings(self, change: &mut dyn FnMut(String) -> String) -> Self {
-        let mut inner = |one: Commented| Commented { value: one.value.strings(change), ..one };
+    pub(super) fn map_strings(self, map: &mut dyn FnMut(String) -> String) -> Self {
+        let mut inner = |entry: Commented| Commented { value: entry.value.map_strings(map), ..entry };
         match self {
-            Self::Word(word) => Self::Word(word),
+            Self::Literal(word) => Self::Literal(word),
             Self::List(items) => Self::List(items.into_iter().map(inner).collect()),
             Self::Map(Map(entries)) => {
                 Self::Map(Map(entries.into_iter().map(|(key, entry)| (key, inner(entry))).collect()))
             }
-            Self::Text(text) => Self::Text(change(text)),
+            Self::Text(text) => Self::Text(map(text)),
         }
     }
 
     /// The value as a YAML document.
-    pub(super) fn yaml(&self) -> String {
+    pub(super) fn to_yaml(&self) -> String {
         let mut out = String::new();
-        block(self, 0, &mut out);
+        write_block(self, 0, &mut out);
         out
     }
 
     /// The value as JSON; comments are lost.
-    pub(super) fn json(&self) -> String {
+    pub(super) fn to_json(&self) -> String {
         let mut out = String::new();
-        json(self, 0, &mut out);
+        write_json(self, 0, &mut out);
         out.push('\n');
         out
     }
 }
 
 /// Whether a value stands on the line of its key.
-fn inline(value: &Value) -> Option<String> {
+fn inline_value(value: &Value) -> Option<String> {
     match value {
-        Value::Word(word) => Some(word.clone()),
-        Value::Text(text) => Some(scalar(text)),
+        Value::Literal(word) => Some(word.clone()),
+        Value::Text(text) => Some(yaml_scalar(text)),
         Value::List(items) if items.is_empty() => Some("[]".to_owned()),
         Value::Map(map) if map.is_empty() => Some("{}".to_owned()),
         Value::List(items) => {
-            let flat = |item: &Commented| item.comment.is_empty().then(|| flow(&item.value)).flatten();
+            let flat = |item: &Commented| item.comment.is_empty().then(|| flow_scalar(&item.value)).flatten();
             let words: Option<Vec<String>> = items.iter().map(flat).collect();
             words.map(|words| format!("[{}]", words.join(", "))).filter(|line| line.len() <= 90)
         }
@@ -171,15 +171,15 @@ fn inline(value: &Value) -> Option<String> {
 }
 
 /// A scalar that can stand inside brackets.
-fn flow(value: &Value) -> Option<String> {
+fn flow_scalar(value: &Value) -> Option<String> {
     match value {
-        Value::Word(word) => Some(word.clone()),
-        Value::Text(text) => Some(scalar(text)),
+        Value::Literal(word) => Some(word.clone()),
+        Value::Text(text) => Some(yaml_scalar(text)),
         _ => None,
     }
 }
 
-fn comment(text: &str, indent: usize, out: &mut String) {
+fn write_comment(text: &str, indent: usize, out: &mut String) {
     for line in text.lines() {
         let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let _ = writeln!(out, "{:indent$}# {line}", "");
@@ -187,72 +187,72 @@ fn comment(text: &str, indent: usize, out: &mut String) {
 }
 
 /// Writes a collection, each line indented.
-fn block(value: &Value, indent: usize, out: &mut String) {
+fn write_block(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Map(Map(entries)) if !entries.is_empty() => {
             for (key, entry) in entries {
-                comment(&entry.comment, indent, out);
-                let key = scalar(key);
-                match inline(&entry.value) {
+                write_comment(&entry.comment, indent, out);
+                let key = yaml_scalar(key);
+                match inline_value(&entry.value) {
                     Some(line) => {
                         let _ = writeln!(out, "{:indent$}{key}: {line}", "");
                     }
                     None => {
                         let _ = writeln!(out, "{:indent$}{key}:", "");
-                        let deeper = if matches!(entry.value, Value::List(_)) { indent } else { indent + 2 };
-                        block(&entry.value, deeper, out);
+                        let child_indent = if matches!(entry.value, Value::List(_)) { indent } else { indent + 2 };
+                        write_block(&entry.value, child_indent, out);
                     }
                 }
             }
         }
         Value::List(items) if !items.is_empty() => {
             for item in items {
-                comment(&item.comment, indent, out);
+                write_comment(&item.comment, indent, out);
                 let start = out.len();
-                match inline(&item.value) {
+                match inline_value(&item.value) {
                     Some(line) => {
                         let _ = writeln!(out, "{:indent$}- {line}", "");
                     }
                     None => {
-                        block(&item.value, indent + 2, out);
-                        dash(out, start, indent);
+                        write_block(&item.value, indent + 2, out);
+                        insert_list_dash(out, start, indent);
                     }
                 }
             }
         }
         other => {
-            let _ = writeln!(out, "{:indent$}{}", "", inline(other).unwrap_or_default());
+            let _ = writeln!(out, "{:indent$}{}", "", inline_value(other).unwrap_or_default());
         }
     }
 }
 
 /// Turns the indentation of the first line behind `start` into a list's dash, behind the comments that it has.
-fn dash(out: &mut String, start: usize, indent: usize) {
-    let mut at = start;
-    while let Some(rest) = out.get(at..).filter(|rest| rest.trim_start().starts_with('#')) {
-        at += rest.find('\n').map_or(rest.len(), |end| end + 1);
+fn insert_list_dash(out: &mut String, start: usize, indent: usize) {
+    let mut position = start;
+    while let Some(rest) = out.get(position..).filter(|rest| rest.trim_start().starts_with('#')) {
+        position += rest.find('\n').map_or(rest.len(), |end| end + 1);
     }
-    if out.get(at + indent..at + indent + 2) == Some("  ") {
-        out.replace_range(at + indent..at + indent + 2, "- ");
+    if out.get(position + indent..position + indent + 2) == Some("  ") {
+        out.replace_range(position + indent..position + indent + 2, "- ");
     }
 }
 
 /// A string as a YAML scalar that is read back as the same string.
-fn scalar(text: &str) -> String {
+fn yaml_scalar(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@');
-    let word =
+    let is_keyword =
         matches!(&*text.to_ascii_lowercase(), "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-    if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(bare) && !word {
+    if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(bare) && !is_keyword {
         return text.to_owned();
     }
     if text.chars().all(|c| c == ' ' || (!c.is_control() && !c.is_whitespace() && c < '\u{fff0}')) {
         return format!("'{}'", text.replace('\'', "''"));
     }
-    quoted(text)
+    double_quoted(text)
 }
 
 /// A string in double quotes, with escapes that JSON and YAML share.
-fn quoted(text: &str) -> String {
+fn double_quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -271,26 +271,26 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn json(value: &Value, indent: usize, out: &mut String) {
-    let deeper = indent + 2;
+fn write_json(value: &Value, indent: usize, out: &mut String) {
+    let child_indent = indent + 2;
     match value {
-        Value::Word(word) => out.push_str(word),
-        Value::Text(text) => out.push_str(&quoted(text)),
+        Value::Literal(word) => out.push_str(word),
+        Value::Text(text) => out.push_str(&double_quoted(text)),
         Value::List(items) if items.is_empty() => out.push_str("[]"),
         Value::Map(map) if map.is_empty() => out.push_str("{}"),
         Value::List(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
-                let _ = write!(out, "{}\n{:deeper$}", if at > 0 { "," } else { "" }, "");
-                json(&item.value, deeper, out);
+                let _ = write!(out, "{}\n{:child_indent$}", if at > 0 { "," } else { "" }, "");
+                write_json(&item.value, child_indent, out);
             }
             let _ = write!(out, "\n{:indent$}]", "");
         }
         Value::Map(Map(entries)) => {
             out.push('{');
             for (at, (key, entry)) in entries.iter().enumerate() {
-                let _ = write!(out, "{}\n{:deeper$}{}: ", if at > 0 { "," } else { "" }, "", quoted(key));
-                json(&entry.value, deeper, out);
+                let _ = write!(out, "{}\n{:child_indent$}{}: ", if at > 0 { "," } else { "" }, "", double_quoted(key));
+                write_json(&entry.value, child_indent, out);
             }
             let _ = write!(out, "\n{:indent$}}}", "");
         }
@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::config::Source;
-    use crate::config::node::{Kind, parse_all};
+    use crate::config::node::{NodeKind, parse_all};
 
     fn read(text: String) -> crate::config::node::Node {
         let (mut documents, errors) = parse_all(&Source::new("out", text)).unwrap();
@@ -315,8 +315,8 @@ mod tests {
     fn comments_stand_above_what_they_are_about_and_lists_keep_their_dashes() {
         let rule = Map::default().with("name", "a").with("hosts", vec!["x", "y:1"]);
         let mut map = Map::default().with("port", 3000);
-        map.put_commented("rules", Commented::new("from here", Value::List(vec![Commented::new("one", rule)])));
-        let text = Value::from(map).yaml();
+        map.insert_commented("rules", Commented::new("from here", Value::List(vec![Commented::new("one", rule)])));
+        let text = Value::from(map).to_yaml();
         assert_eq!(text, "port: 3000\n# from here\nrules:\n# one\n- name: a\n  hosts: [x, 'y:1']\n");
     }
 
@@ -324,10 +324,10 @@ mod tests {
         #[test]
         fn any_string_comes_back_from_yaml_and_json(text in "\\PC*|[ -~\\n\\t]*|(true|null|1|~|- a|a: b|\\$\\{A\\}|# c)") {
             let value = Value::from(Map::default().with("k", text.as_str()));
-            for written in [value.yaml(), value.json()] {
+            for written in [value.to_yaml(), value.to_json()] {
                 let node = read(written.clone());
-                let Kind::Map(entries) = &node.kind else { panic!("{written}") };
-                let Kind::Scalar { text: read, plain } = &entries[0].value.kind else { panic!("{written}") };
+                let NodeKind::Map(entries) = &node.kind else { panic!("{written}") };
+                let NodeKind::Scalar { text: read, plain } = &entries[0].value.kind else { panic!("{written}") };
                 prop_assert_eq!(read, &text, "{}", written);
                 prop_assert!(!plain || read.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/'));
             }

@@ -3,12 +3,12 @@
 //! [`Plan::config`] lays it out: a policy that all routes of a listener share stands on the listener, once. Rules are
 //! only moved up where that is the same: a level above a route adds its rules to those of the route.
 
-use super::jwt::Jwt;
+use super::jwt::JwtPolicy;
 use super::out::{Commented, Map, Value};
 
 /// Everything that will be written.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Model {
     /// The listeners, in the order of their ports.
     pub listeners: Vec<Listener>,
     /// The peers that are believed about who the client is.
@@ -75,7 +75,7 @@ pub(super) struct Route {
     /// Its backends.
     pub backends: Vec<Backend>,
     /// The check of tokens.
-    pub jwt: Option<(Jwt, String)>,
+    pub jwt: Option<(JwtPolicy, String)>,
     /// The check of rules.
     pub authorization: Option<Commented>,
     /// Rules that are only logged and counted.
@@ -115,29 +115,29 @@ pub(super) struct Backend {
 }
 
 impl Match {
-    fn value(&self) -> Value {
-        let conditions = |all: &[(String, &str, String)]| {
-            let one = |(name, kind, value): &(String, &str, String)| -> Value {
+    fn to_value(&self) -> Value {
+        let condition_list = |conditions: &[(String, &str, String)]| {
+            let condition_value = |(name, kind, value): &(String, &str, String)| -> Value {
                 Map::default()
                     .with("name", name.as_str())
                     .with("value", Map::default().with(kind, value.as_str()))
                     .into()
             };
-            (!all.is_empty()).then(|| all.iter().map(one).collect::<Vec<_>>())
+            (!conditions.is_empty()).then(|| conditions.iter().map(condition_value).collect::<Vec<_>>())
         };
         let path = self.path.as_ref().map(|(kind, value)| Map::default().with(kind, value.as_str()));
         Map::default()
             .with_some("path", path)
             .with_some("method", self.method.as_deref())
-            .with_some("headers", conditions(&self.headers))
-            .with_some("query", conditions(&self.query))
+            .with_some("headers", condition_list(&self.headers))
+            .with_some("query", condition_list(&self.query))
             .with_some("cel", self.cel.as_deref())
             .into()
     }
 }
 
 /// The rules of a route or listener that nobody may use.
-fn closed() -> Commented {
+fn deny_all() -> Commented {
     let rule = Map::default().with("name", "not-imported").with("deny", "true");
     Commented::new(
         "a part of the source was refused (see the report): nobody gets in here",
@@ -146,8 +146,8 @@ fn closed() -> Commented {
 }
 
 impl Route {
-    fn value(&self, above: &Above<'_>) -> Commented {
-        let matches: Vec<Value> = self.matches.iter().map(Match::value).collect();
+    fn to_value(&self, inherited: &Inherited<'_>) -> Commented {
+        let matches: Vec<Value> = self.matches.iter().map(Match::to_value).collect();
         let map = Map::default()
             .with("name", self.name.as_str())
             .with_some("hostnames", (!self.hostnames.is_empty()).then(|| self.hostnames.clone()))
@@ -156,14 +156,14 @@ impl Route {
         let mut policies = Map::default();
         if self.closed {
             // nothing of what is half understood
-            policies.put_commented("authorization", closed());
+            policies.insert_commented("authorization", deny_all());
             return Commented::new(origin, map.with("policies", policies));
         }
-        if let Some((jwt, origin)) = self.jwt.as_ref().filter(|(jwt, _)| above.jwt != Some(jwt)) {
-            policies.put_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.value()));
+        if let Some((jwt, origin)) = self.jwt.as_ref().filter(|(jwt, _)| inherited.jwt != Some(jwt)) {
+            policies.insert_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.to_value()));
         }
-        if let Some(rules) = self.authorization.as_ref().filter(|rules| above.authorization != Some(rules)) {
-            policies.put_commented("authorization", rules.clone());
+        if let Some(rules) = self.authorization.as_ref().filter(|rules| inherited.authorization != Some(rules)) {
+            policies.insert_commented("authorization", rules.clone());
         }
         policies.extend(self.policies.clone());
         let backends: Vec<Value> = self
@@ -186,39 +186,39 @@ impl Route {
 
 /// What a listener settles for all of its routes.
 #[derive(Default)]
-struct Above<'l> {
-    jwt: Option<&'l Jwt>,
+struct Inherited<'l> {
+    jwt: Option<&'l JwtPolicy>,
     authorization: Option<&'l Commented>,
 }
 
 impl Listener {
     /// What all routes share can stand on the listener. A route without a token check of its own would inherit one.
-    fn shared(&self) -> Above<'_> {
+    fn shared_policies(&self) -> Inherited<'_> {
         let first = self.routes.first();
         let jwt = first.and_then(|route| route.jwt.as_ref()).map(|(jwt, _)| jwt);
         let jwt = jwt.filter(|jwt| {
-            self.routes.iter().all(|route| !route.closed && route.jwt.as_ref().is_some_and(|(own, _)| own == *jwt))
+            self.routes.iter().all(|route| !route.closed && route.jwt.as_ref().is_some_and(|(route_jwt, _)| route_jwt == *jwt))
         });
-        let rules = first.and_then(|route| route.authorization.as_ref()).filter(|_| self.authorization.is_none());
-        let rules = rules.filter(|rules| {
+        let authorization = first.and_then(|route| route.authorization.as_ref()).filter(|_| self.authorization.is_none());
+        let authorization = authorization.filter(|rules| {
             self.routes.iter().all(|route| !route.closed && route.authorization.as_ref() == Some(*rules))
         });
-        Above { jwt, authorization: rules }
+        Inherited { jwt, authorization }
     }
 
-    fn value(&self) -> Commented {
-        let shared = if self.closed { Above::default() } else { self.shared() };
+    fn to_value(&self) -> Commented {
+        let shared = if self.closed { Inherited::default() } else { self.shared_policies() };
         let routes: Vec<Commented> = match self.closed {
             true => Vec::new(),
-            false => self.routes.iter().map(|route| route.value(&shared)).collect(),
+            false => self.routes.iter().map(|route| route.to_value(&shared)).collect(),
         };
         let mut policies = Map::default();
-        if let Some((jwt, origin)) = self.routes.first().and_then(|r| r.jwt.as_ref()).filter(|_| shared.jwt.is_some()) {
-            policies.put_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.value()));
+        if let Some((jwt, origin)) = self.routes.first().and_then(|route| route.jwt.as_ref()).filter(|_| shared.jwt.is_some()) {
+            policies.insert_commented("jwtAuth", Commented::new(format!("from {origin}"), jwt.to_value()));
         }
-        let rules = if self.closed { Some(closed()) } else { self.authorization.clone() };
+        let rules = if self.closed { Some(deny_all()) } else { self.authorization.clone() };
         if let Some(rules) = rules.or_else(|| shared.authorization.cloned()) {
-            policies.put_commented("authorization", rules);
+            policies.insert_commented("authorization", rules);
         }
         let tls =
             self.tls.as_ref().map(|(cert, key)| Map::default().with("cert", cert.as_str()).with("key", key.as_str()));
@@ -237,52 +237,52 @@ impl Listener {
     }
 }
 
-impl Plan {
+impl Model {
     /// The rules that are only logged and counted. A level has one set of its own, so these are written as policies that
     /// target it.
-    fn observed(&self) -> Vec<Commented> {
-        let mut all: Vec<(Map, &Commented)> = Vec::new();
+    fn shadow_policies(&self) -> Vec<Commented> {
+        let mut targets: Vec<(Map, &Commented)> = Vec::new();
         for listener in self.listeners.iter().filter(|listener| !listener.closed) {
             let gateway = Map::default()
                 .with("gatewayName", format!("{}/{}", listener.gateway.0, listener.gateway.1))
                 .with("listenerName", listener.name.as_str());
-            all.extend(listener.shadow.iter().map(|set| (Map::default().with("gateway", gateway.clone()), set)));
+            targets.extend(listener.shadow.iter().map(|set| (Map::default().with("gateway", gateway.clone()), set)));
             for route in listener.routes.iter().filter(|route| !route.closed) {
-                all.extend(route.shadow.iter().map(|set| (Map::default().with("route", route.name.as_str()), set)));
+                targets.extend(route.shadow.iter().map(|set| (Map::default().with("route", route.name.as_str()), set)));
             }
         }
-        let mut known: Vec<&(Map, &Commented)> = Vec::new();
-        for one in &all {
+        let mut unique: Vec<&(Map, &Commented)> = Vec::new();
+        for entry in &targets {
             // a route of several listeners has one name
-            if !known.contains(&one) {
-                known.push(one);
+            if !unique.contains(&entry) {
+                unique.push(entry);
             }
         }
-        let written = known.into_iter().map(|(target, set)| {
+        let policies = unique.into_iter().map(|(target, set)| {
             let mut policy = Map::default();
-            policy.put_commented("authorization", Commented::from(set.value.clone()));
+            policy.insert_commented("authorization", Commented::from(set.value.clone()));
             Commented::new(set.comment.as_str(), Map::default().with("target", target.clone()).with("policy", policy))
         });
-        written.collect()
+        policies.collect()
     }
 
     /// The whole config.
-    pub(super) fn config(&self) -> Value {
+    pub(super) fn to_config(&self) -> Value {
         let mut ports: Vec<u16> = self.listeners.iter().map(|listener| listener.port).collect();
         ports.sort_unstable();
         ports.dedup();
         let binds = ports.into_iter().map(|port| {
-            let listeners = self.listeners.iter().filter(|listener| listener.port == port).map(Listener::value);
+            let listeners = self.listeners.iter().filter(|listener| listener.port == port).map(Listener::to_value);
             let bind = Map::default().with("port", u32::from(port)).with("listeners", Value::List(listeners.collect()));
             Commented::from(Value::from(bind))
         });
         let process = (!self.trusted_proxies.is_empty())
             .then(|| Map::default().with("trustedProxies", self.trusted_proxies.clone()));
-        let observed = self.observed();
+        let shadow_policies = self.shadow_policies();
         Map::default()
             .with_some("config", process)
             .with("binds", Value::List(binds.collect()))
-            .with_some("gatewayPolicies", (!observed.is_empty()).then_some(Value::List(observed)))
+            .with_some("gatewayPolicies", (!shadow_policies.is_empty()).then_some(Value::List(shadow_policies)))
             .into()
     }
 }

@@ -7,13 +7,13 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::config::node::{Kind, Node};
+use crate::config::node::{NodeKind, Node};
 
-use super::manifest::{Document, Field};
+use super::manifest::{Document, FieldRef};
 
 /// How well a field came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FieldOutcome {
     /// It means the same here.
     Exact,
     /// Fewer requests get through here.
@@ -23,12 +23,12 @@ pub enum Verdict {
     /// It is left out, and nobody gets in by that.
     Dropped,
     /// Something is needed that the files do not hold.
-    Input,
+    NeedsInput,
     /// It can't be expressed, and leaving it out could let somebody in.
-    Refused,
+    Rejected,
 }
 
-impl Verdict {
+impl FieldOutcome {
     /// The word in the report.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,8 +36,8 @@ impl Verdict {
             Self::Narrower => "narrower",
             Self::Approximate => "approximate",
             Self::Dropped => "dropped",
-            Self::Input => "needs input",
-            Self::Refused => "refused",
+            Self::NeedsInput => "needs input",
+            Self::Rejected => "refused",
         }
     }
 }
@@ -54,17 +54,17 @@ pub struct Finding {
     /// The field, from the object's root.
     pub field: String,
     /// How well it came over.
-    pub verdict: Verdict,
+    pub outcome: FieldOutcome,
     /// What it became, how it differs, or why it is refused.
     pub text: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, object, field, verdict, text } = self;
-        let dot = if field.is_empty() { "" } else { " " };
-        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        write!(f, "{file}:{line}: {object}{dot}{field}: {}: {text}", verdict.as_str())
+        let Self { file, line, object, field, outcome: verdict, text } = self;
+        let separator = if field.is_empty() { "" } else { " " };
+        let message: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        write!(f, "{file}:{line}: {object}{separator}{field}: {}: {message}", verdict.as_str())
     }
 }
 
@@ -72,72 +72,72 @@ impl fmt::Display for Finding {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     findings: RefCell<Vec<(usize, Finding)>>,
-    settled: RefCell<HashSet<(usize, usize)>>,
-    refused: RefCell<Vec<(usize, usize)>>,
+    handled: RefCell<HashSet<(usize, usize)>>,
+    rejected: RefCell<Vec<(usize, usize)>>,
 }
 
 impl Report {
     /// Notes what became of a field and everything below it. Refusals are never taken back.
-    pub(super) fn note(&self, field: Field<'_>, verdict: Verdict, text: impl Into<String>) {
-        self.settle(field);
-        self.remark(field, verdict, text);
+    pub(super) fn record(&self, field: FieldRef<'_>, outcome: FieldOutcome, text: impl Into<String>) {
+        self.mark_handled(field);
+        self.add_finding(field, outcome, text);
     }
 
     /// Asks for no more words about a field and everything below it.
-    pub(super) fn settle(&self, field: Field<'_>) {
-        let all = (field.node.id..=field.node.last).map(|id| (field.doc.file, id));
-        self.settled.borrow_mut().extend(all);
+    pub(super) fn mark_handled(&self, field: FieldRef<'_>) {
+        let all = (field.node.id..=field.node.last_id).map(|id| (field.doc.file_index, id));
+        self.handled.borrow_mut().extend(all);
     }
 
     /// Notes something about a field, and leaves it open what becomes of the fields in it.
-    pub(super) fn remark(&self, field: Field<'_>, verdict: Verdict, text: impl Into<String>) {
-        if verdict == Verdict::Refused {
-            self.refused.borrow_mut().push((field.doc.file, field.node.id));
+    pub(super) fn add_finding(&self, field: FieldRef<'_>, outcome: FieldOutcome, text: impl Into<String>) {
+        if outcome == FieldOutcome::Rejected {
+            self.rejected.borrow_mut().push((field.doc.file_index, field.node.id));
         }
-        let place = field.doc.source.place(field.node.start, field.node.start, "");
+        let span = field.doc.source.span(field.node.start, field.node.start, "");
         let finding = Finding {
-            file: place.file.to_string(),
-            line: place.line,
+            file: span.file.to_string(),
+            line: span.line,
             object: field.doc.label.clone(),
             field: field.node.path.to_string(),
-            verdict,
+            outcome,
             text: text.into(),
         };
         let mut findings = self.findings.borrow_mut();
-        if !findings.iter().any(|(_, known)| *known == finding) {
-            findings.push((field.doc.file, finding));
+        if !findings.iter().any(|(_, existing)| *existing == finding) {
+            findings.push((field.doc.file_index, finding));
         }
     }
 
     /// Whether anything at or below a field was refused: then what was made of it is not whole.
-    pub(super) fn tainted(&self, field: Field<'_>) -> bool {
-        self.refused
+    pub(super) fn has_rejected(&self, field: FieldRef<'_>) -> bool {
+        self.rejected
             .borrow()
             .iter()
-            .any(|(file, id)| *file == field.doc.file && (field.node.id..=field.node.last).contains(id))
+            .any(|(file, id)| *file == field.doc.file_index && (field.node.id..=field.node.last_id).contains(id))
     }
 
     /// Whether anything was said about an object.
     pub(super) fn mentions(&self, document: &Document) -> bool {
-        self.findings.borrow().iter().any(|(file, one)| *file == document.file && one.object == document.label)
+        self.findings.borrow().iter().any(|(file, finding)| *file == document.file_index && finding.object == document.label)
     }
 
     /// Refuses every field at or below `field` that nobody spoke for.
-    pub(super) fn sweep(&self, field: Field<'_>) {
-        let forgotten = {
-            let settled = self.settled.borrow();
-            let mut found = Vec::new();
-            unsettled(field.node, &|node| settled.contains(&(field.doc.file, node.id)), &mut found);
-            found
+    pub(super) fn reject_unhandled(&self, field: FieldRef<'_>) {
+        let unhandled_nodes = {
+            let handled = self.handled.borrow();
+            let mut nodes = Vec::new();
+            unhandled(field.node, &|node| handled.contains(&(field.doc.file_index, node.id)), &mut nodes);
+            nodes
         };
-        for node in forgotten {
-            let why = "this field is not understood, and leaving it out could let requests through";
-            self.note(Field { node, ..field }, Verdict::Refused, why);
+        for node in unhandled_nodes {
+            let reason = "this field is not understood, and leaving it out could let requests through";
+            self.record(FieldRef { node, ..field }, FieldOutcome::Rejected, reason);
         }
     }
 
     /// All findings, by file and line.
-    pub(super) fn finish(self) -> Vec<Finding> {
+    pub(super) fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
         findings.sort_by_key(|(file, finding)| (*file, finding.line));
         findings.into_iter().map(|(_, finding)| finding).collect()
@@ -145,25 +145,25 @@ impl Report {
 }
 
 /// The highest nodes of which nothing is settled; what is absent or null needs no words.
-fn unsettled<'n>(node: &'n Node, settled: &dyn Fn(&Node) -> bool, found: &mut Vec<&'n Node>) {
-    fn any(node: &Node, settled: &dyn Fn(&Node) -> bool) -> bool {
-        settled(node)
+fn unhandled<'n>(node: &'n Node, is_handled: &dyn Fn(&Node) -> bool, found: &mut Vec<&'n Node>) {
+    fn any_handled(node: &Node, is_handled: &dyn Fn(&Node) -> bool) -> bool {
+        is_handled(node)
             || match &node.kind {
-                Kind::Scalar { .. } => false,
-                Kind::List(items) => items.iter().any(|item| any(item, settled)),
-                Kind::Map(entries) => entries.iter().any(|entry| any(&entry.value, settled)),
+                NodeKind::Scalar { .. } => false,
+                NodeKind::List(items) => items.iter().any(|item| any_handled(item, is_handled)),
+                NodeKind::Map(entries) => entries.iter().any(|entry| any_handled(&entry.value, is_handled)),
             }
     }
-    if settled(node) || super::manifest::is_null(node) {
+    if is_handled(node) || super::manifest::is_null(node) {
         return;
     }
-    if !any(node, settled) {
+    if !any_handled(node, is_handled) {
         found.push(node);
         return;
     }
     match &node.kind {
-        Kind::Scalar { .. } => {}
-        Kind::List(items) => items.iter().for_each(|item| unsettled(item, settled, found)),
-        Kind::Map(entries) => entries.iter().for_each(|entry| unsettled(&entry.value, settled, found)),
+        NodeKind::Scalar { .. } => {}
+        NodeKind::List(items) => items.iter().for_each(|item| unhandled(item, is_handled, found)),
+        NodeKind::Map(entries) => entries.iter().for_each(|entry| unhandled(&entry.value, is_handled, found)),
     }
 }

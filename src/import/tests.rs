@@ -15,73 +15,73 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::authz::{Subject, Vars, authorize};
+use crate::authz::{VerifiedToken, Vars, authorize};
 use crate::compile::compile;
 use crate::config::load;
-use crate::request::{Head, Scheme, Source as Peer, UnixTime};
+use crate::request::{RequestHead, Scheme, ClientInfo as Peer, UnixTime};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
 /// Imports one file; what is no manifest fails the test.
 #[track_caller]
-pub(super) fn run(dialect: Dialect, manifests: &str, options: &Options) -> Imported {
-    import(dialect, &[Source::new("in.yaml", manifests.to_owned())], options).unwrap_or_else(|errors| {
+pub(super) fn import_file(dialect: Dialect, manifests: &str, options: &ImportOptions) -> ImportResult {
+    import_manifests(dialect, &[Source::new("in.yaml", manifests.to_owned())], options).unwrap_or_else(|errors| {
         panic!("{}", errors.iter().map(|error| error.render(None)).collect::<String>());
     })
 }
 
 /// The findings as one text.
-pub(super) fn report(imported: &Imported) -> String {
+pub(super) fn report(imported: &ImportResult) -> String {
     imported.findings.iter().map(|finding| format!("{finding}\n")).collect()
 }
 
 /// `default/web` and `default/api` are mapped; nothing else.
-pub(super) fn mapped() -> Options {
+pub(super) fn mapped_options() -> ImportOptions {
     let map = ["default/web=127.0.0.1:8001", "default/api=127.0.0.1:8002"];
-    Options { map: map.iter().map(|one| one.parse().unwrap()).collect(), ..Options::default() }
+    ImportOptions { map: map.iter().map(|mapping| mapping.parse().unwrap()).collect(), ..ImportOptions::default() }
 }
 
 /// A gateway that was imported.
-pub(super) struct Gateway {
+pub(super) struct ImportedGateway {
     pub(super) yaml: String,
     pub(super) report: String,
     snapshot: Snapshot,
 }
 
-impl Gateway {
+impl ImportedGateway {
     /// Imports, loads and compiles; any refusal fails the test.
     #[track_caller]
-    pub(super) fn of(dialect: Dialect, manifests: &str, options: &Options) -> Self {
-        let imported = run(dialect, manifests, options);
+    pub(super) fn import(dialect: Dialect, manifests: &str, options: &ImportOptions) -> Self {
+        let imported = import_file(dialect, manifests, options);
         let report = report(&imported);
         let config = imported.config.unwrap_or_else(|| panic!("refused:\n{report}"));
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let compiled = |text: String| {
+        let compile_text = |text: String| {
             let source = Source::new("out.yaml", text);
-            let fail = |errors: Vec<Diagnostic>| -> String {
+            let render_errors = |errors: Vec<Diagnostic>| -> String {
                 errors.iter().map(|error| error.render(Some(&source))).collect()
             };
             // each variable stands for itself
             let env = |name: &str| Some(format!("${{{name}}}"));
-            let loaded = load(source.clone(), &env).map_err(fail).unwrap_or_else(|text| panic!("{text}"));
+            let loaded = load(source.clone(), &env).map_err(render_errors).unwrap_or_else(|text| panic!("{text}"));
             let metrics = Arc::new(Metrics::default());
-            compile(&loaded, &metrics, 1).unwrap_or_else(|errors| panic!("{}\n{}", fail(errors), source.text()))
+            compile(&loaded, &metrics, 1).unwrap_or_else(|errors| panic!("{}\n{}", render_errors(errors), source.text()))
         };
-        compiled(config.json());
-        Self { snapshot: compiled(config.yaml()), yaml: config.yaml(), report }
+        compile_text(config.to_json());
+        Self { snapshot: compile_text(config.to_yaml()), yaml: config.to_yaml(), report }
     }
 
     /// What becomes of a request whose token, if it has one, was accepted: the name of its route, or a status.
     pub(super) fn decide(&self, request: &Request) -> String {
-        self.judge(request).answer
+        self.evaluate(request).outcome
     }
 
     /// The same, with what else came out on the way.
-    pub(super) fn judge(&self, request: &Request) -> Judged {
-        let early = |answer: &str| Judged { answer: answer.to_owned(), failed: 0, shadow: Vec::new() };
+    pub(super) fn evaluate(&self, request: &Request) -> Evaluation {
+        let rejected = |answer: &str| Evaluation { outcome: answer.to_owned(), failed: 0, shadow: Vec::new() };
         let host = request.authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let peer = Peer::from(std::net::SocketAddr::new(request.peer.parse().unwrap(), 4567));
-        let head = Head {
+        let head = RequestHead {
             method: &request.method,
             scheme: Scheme::Http,
             authority: &request.authority.parse().unwrap(),
@@ -92,17 +92,17 @@ impl Gateway {
             version: Version::HTTP_11,
             headers: &request.headers,
             id: &HeaderValue::from_static("id"),
-            source: &peer,
+            client: &peer,
         };
         let port = |bind: &&Arc<crate::snapshot::Bind>| bind.address.port() == request.port;
-        let Some(bind) = self.snapshot.binds.iter().find(port) else { return early("no bind") };
-        let Some(listener) = bind.listener(&host) else { return early("404") };
+        let Some(bind) = self.snapshot.binds.iter().find(port) else { return rejected("no bind") };
+        let Some(listener) = bind.listener(&host) else { return rejected("404") };
         let now = UnixTime(1_700_000_000.0);
-        let route = listener.router.choose(&head, now);
+        let route = listener.router.find_target(&head, now);
         let policies = route.map_or(&listener.policies, |route| &route.policies);
-        let jwt = policies.jwt.as_ref();
+        let jwt = policies.jwt_auth.as_ref();
         // a route that looks at no token sees none
-        let subject = request.claims.as_ref().zip(jwt).map(|(claims, jwt)| Subject {
+        let subject = request.claims.as_ref().zip(jwt).map(|(claims, jwt)| VerifiedToken {
             claims,
             provider: &request.provider,
             kid: None,
@@ -113,19 +113,19 @@ impl Gateway {
         });
         let strict = jwt.is_some_and(|jwt| jwt.mode() == crate::auth::Mode::Strict);
         if strict && subject.is_none() {
-            return early("401");
+            return rejected("401");
         }
         let name = route.map_or("", |route| &*route.name);
-        let vars = Vars { subject, route: name, listener: &listener.name, ..Vars::of(&head, now) };
-        let decision = authorize(&policies.rules, &vars);
-        let answer = match (decision.permit(), route) {
+        let vars = Vars { token: subject, route: name, listener: &listener.name, ..Vars::for_request(&head, now) };
+        let decision = authorize(&policies.rule_sets, &vars);
+        let outcome = match (decision.permit(), route) {
             (None, _) => "403".to_owned(),
             (Some(_), None) => "404".to_owned(),
             (Some(_), Some(route)) => route.name.to_string(),
         };
-        let rule = |set: &crate::authz::RuleSet, cause| set.rule(cause).map_or("none", |rule| &rule.name).to_owned();
-        let shadow = decision.shadow_refusals(&policies.rules).map(|(set, cause)| rule(set, cause)).collect();
-        Judged { answer, failed: decision.failures().len(), shadow }
+        let rule = |set: &crate::authz::RuleSet, cause| set.deciding_rule(cause).map_or("none", |rule| &rule.name).to_owned();
+        let shadow = decision.shadow_rejections(&policies.rule_sets).map(|(set, cause)| rule(set, cause)).collect();
+        Evaluation { outcome, failed: decision.failures().len(), shadow }
     }
 
     /// Whether a request is let through.
@@ -135,9 +135,9 @@ impl Gateway {
 }
 
 /// What came of a request.
-pub(super) struct Judged {
+pub(super) struct Evaluation {
     /// The name of its route, or a status.
-    pub(super) answer: String,
+    pub(super) outcome: String,
     /// How many rules failed to evaluate.
     pub(super) failed: usize,
     /// The rules in shadow mode that would have refused it; `none` where no allow rule holds.
@@ -159,7 +159,7 @@ pub(super) struct Request {
 }
 
 /// `GET path` for `www.example.com` on port 80, without a token.
-pub(super) fn get(target: &str) -> Request {
+pub(super) fn get_request(target: &str) -> Request {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
@@ -225,10 +225,10 @@ pub(super) const KEYS: &str =
 
 #[test]
 fn a_mapping_has_two_sides() {
-    let mapping: Mapping = "ns/svc=host:1".parse().unwrap();
+    let mapping: ServiceMapping = "ns/svc=host:1".parse().unwrap();
     assert_eq!((&*mapping.namespace, &*mapping.service, mapping.port), ("ns", "svc", None));
-    assert_eq!("ns/svc:80=host:1".parse::<Mapping>().unwrap().port, Some(80));
+    assert_eq!("ns/svc:80=host:1".parse::<ServiceMapping>().unwrap().port, Some(80));
     for bad in ["ns/svc", "svc=host:1", "/svc=host:1", "ns/=host:1", "ns/svc:x=host:1", "ns/svc=", "ns/svc=host"] {
-        assert!(bad.parse::<Mapping>().is_err(), "{bad}");
+        assert!(bad.parse::<ServiceMapping>().is_err(), "{bad}");
     }
 }

@@ -4,31 +4,31 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::node::Kind;
-use crate::config::{escape, variables};
+use crate::config::node::NodeKind;
+use crate::config::{escape, variable_names};
 
-use super::manifest::{Document, Field};
+use super::manifest::{Document, FieldRef};
 use super::out::Value;
-use super::report::{Report, Verdict};
+use super::report::{Report, FieldOutcome};
 
 /// The config with its strings as the gateway is to read them: variables of the manifests are kept and reported.
-pub(super) fn settle(config: Value, documents: &[Document], report: &Report) -> Value {
-    let mut written = BTreeSet::new();
+pub(super) fn restore_variables(config: Value, documents: &[Document], report: &Report) -> Value {
+    let mut manifest_variables = BTreeSet::new();
     for document in documents {
-        each(document.root(report), &mut |_, name| {
-            written.insert(name.to_owned());
+        for_each_variable(document.root(report), &mut |_, name| {
+            manifest_variables.insert(name.to_owned());
         });
     }
-    let mut kept = BTreeSet::new();
-    let config = config.strings(&mut |text| {
-        kept.extend(variables(&text).filter(|name| written.contains(*name)).map(str::to_owned));
-        escape(&text, |name| written.contains(name))
+    let mut retained = BTreeSet::new();
+    let config = config.map_strings(&mut |text| {
+        retained.extend(variable_names(&text).filter(|name| manifest_variables.contains(*name)).map(str::to_owned));
+        escape(&text, |name| manifest_variables.contains(name))
     });
     for document in documents.iter().filter(|document| report.mentions(document)) {
-        each(document.root(report), &mut |field, name| {
-            if kept.contains(name) {
-                let what = format!("the environment variable `{name}`, which the gateway fills in when it starts");
-                report.remark(field, Verdict::Input, what);
+        for_each_variable(document.root(report), &mut |field, name| {
+            if retained.contains(name) {
+                let message = format!("the environment variable `{name}`, which the gateway fills in when it starts");
+                report.add_finding(field, FieldOutcome::NeedsInput, message);
             }
         });
     }
@@ -36,10 +36,10 @@ pub(super) fn settle(config: Value, documents: &[Document], report: &Report) -> 
 }
 
 /// Tells `found` of every variable at or below a field.
-fn each(field: Field<'_>, found: &mut dyn FnMut(Field<'_>, &str)) {
+fn for_each_variable(field: FieldRef<'_>, visit: &mut dyn FnMut(FieldRef<'_>, &str)) {
     match &field.node.kind {
-        Kind::Scalar { text, .. } => variables(text).for_each(|name| found(field, name)),
-        Kind::List(items) => items.iter().for_each(|node| each(Field { node, ..field }, found)),
-        Kind::Map(entries) => entries.iter().for_each(|entry| each(Field { node: &entry.value, ..field }, found)),
+        NodeKind::Scalar { text, .. } => variable_names(text).for_each(|name| visit(field, name)),
+        NodeKind::List(items) => items.iter().for_each(|node| for_each_variable(FieldRef { node, ..field }, visit)),
+        NodeKind::Map(entries) => entries.iter().for_each(|entry| for_each_variable(FieldRef { node: &entry.value, ..field }, visit)),
     }
 }

@@ -11,14 +11,14 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 use crate::request::TlsPeer;
 
 /// Alternative names beyond this many are left out.
-const MOST_NAMES: usize = 256;
+const MAX_NAMES: usize = 256;
 
 /// Fills in what the certificate (DER) says.
-pub fn describe(der: &[u8], peer: &mut TlsPeer) {
+pub fn fill_peer(der: &[u8], peer: &mut TlsPeer) {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return };
     peer.subject = Some(distinguished_name(certificate.subject()));
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return };
-    peer.sans = names.value.general_names.iter().filter_map(alternative_name).take(MOST_NAMES).collect();
+    peer.sans = names.value.general_names.iter().filter_map(alternative_name).take(MAX_NAMES).collect();
     peer.spiffe_id = names.value.general_names.iter().find_map(|name| match name {
         GeneralName::URI(uri) if uri.starts_with("spiffe://") => Some((*uri).to_owned()),
         _ => None,
@@ -41,9 +41,9 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut text = String::new();
     for part in parts.into_iter().rev() {
-        for (at, attribute) in part.iter().enumerate() {
+        for (index, attribute) in part.iter().enumerate() {
             if !text.is_empty() {
-                text.push(if at == 0 { ',' } else { '+' });
+                text.push(if index == 0 { ',' } else { '+' });
             }
             match short_name(attribute.attr_type()) {
                 Some(short) => text.push_str(short),
@@ -78,11 +78,11 @@ fn short_name(kind: &Oid<'_>) -> Option<&'static str> {
 /// RFC 4514 §2.4: what could end a value or an attribute is escaped, so that no value can look like two.
 fn escape(text: &mut String, value: &str) {
     let last = value.chars().count().saturating_sub(1);
-    for (at, character) in value.chars().enumerate() {
+    for (index, character) in value.chars().enumerate() {
         match character {
             '"' | '+' | ',' | ';' | '<' | '>' | '\\' => text.extend(['\\', character]),
-            ' ' if at == 0 || at == last => text.push_str("\\ "),
-            '#' if at == 0 => text.push_str("\\#"),
+            ' ' if index == 0 || index == last => text.push_str("\\ "),
+            '#' if index == 0 => text.push_str("\\#"),
             control if control.is_control() => {
                 let mut bytes = [0; 4];
                 for byte in control.encode_utf8(&mut bytes).bytes() {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
-    fn told(subject: &[(DnType, &str)], names: Vec<SanType>) -> TlsPeer {
+    fn peer_for(subject: &[(DnType, &str)], names: Vec<SanType>) -> TlsPeer {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         for (kind, value) in subject {
@@ -108,7 +108,7 @@ mod tests {
         params.subject_alt_names = names;
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let mut peer = TlsPeer::default();
-        describe(certificate.der(), &mut peer);
+        fill_peer(certificate.der(), &mut peer);
         peer
     }
 
@@ -123,7 +123,7 @@ mod tests {
             (&[(DnType::CustomDnType(vec![1, 2, 3]), "x")][..], "1.2.3=x"),
             (&[][..], ""),
         ] {
-            assert_eq!(told(subject, Vec::new()).subject.as_deref(), Some(expected));
+            assert_eq!(peer_for(subject, Vec::new()).subject.as_deref(), Some(expected));
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
             SanType::IpAddress("10.0.0.1".parse().unwrap()),
             SanType::IpAddress("2001:db8::1".parse().unwrap()),
         ];
-        let peer = told(&[], names);
+        let peer = peer_for(&[], names);
         let expected =
             ["a.example", "https://x", "spiffe://td/ns/a", "spiffe://td/ns/b", "a@b", "10.0.0.1", "2001:db8::1"];
         assert_eq!(peer.sans, expected);
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_no_certificate_says_nothing() {
         let mut peer = TlsPeer::default();
-        describe(b"\x30\x82\xff\xff", &mut peer);
+        fill_peer(b"\x30\x82\xff\xff", &mut peer);
         assert_eq!(peer, TlsPeer::default());
     }
 }

@@ -7,88 +7,88 @@
 use std::time::{Duration, Instant};
 
 /// Control frames that a client may send in [`PERIOD`].
-const MOST: u32 = 10_000;
+const MAX_CONTROL_FRAMES: u32 = 10_000;
 const PERIOD: Duration = Duration::from_secs(10);
 /// Bytes of the preface before the first frame (RFC 9113 §3.4).
-const PREFACE: usize = 24;
-const HEADER: usize = 9;
+const PREFACE_LENGTH: usize = 24;
+const HEADER_LENGTH: usize = 9;
 
 const PRIORITY: u8 = 0x2;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
-const LAST_KNOWN: u8 = 0x9;
+const MAX_STANDARD_TYPE: u8 = 0x9;
 
 /// Where in the stream of frames a connection is, and what it has spent.
 #[derive(Debug)]
-pub struct Frames {
+pub struct ControlFrameBudget {
     /// Bytes to pass over before the next header.
     skip: usize,
-    header: [u8; HEADER],
+    header: [u8; HEADER_LENGTH],
     /// Bytes of the header that are there.
-    have: usize,
-    spent: u32,
-    since: Instant,
+    header_filled: usize,
+    used: u32,
+    period_start: Instant,
 }
 
 /// The client has spent its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spent {
+pub struct FloodDetected {
     /// Bytes of the last piece that stand before the frame that was one too many; `None` when an earlier piece had the
     /// beginning of it.
-    pub before: Option<usize>,
+    pub bytes_before: Option<usize>,
 }
 
 /// GOAWAY with ENHANCE_YOUR_CALM, for any stream (RFC 9113 §6.8): what such a client is told.
-pub const CALM_DOWN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+pub const ENHANCE_YOUR_CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
-impl Frames {
+impl ControlFrameBudget {
     /// A new connection, before its preface.
     pub fn new() -> Self {
-        Self { skip: PREFACE, header: [0; HEADER], have: 0, spent: 0, since: Instant::now() }
+        Self { skip: PREFACE_LENGTH, header: [0; HEADER_LENGTH], header_filled: 0, used: 0, period_start: Instant::now() }
     }
 
     /// Looks at the next bytes.
     ///
     /// # Errors
     /// When they hold more control frames than are left.
-    pub fn arrived(&mut self, mut bytes: &[u8]) -> Result<(), Spent> {
-        let all = bytes.len();
+    pub fn inspect(&mut self, mut bytes: &[u8]) -> Result<(), FloodDetected> {
+        let total = bytes.len();
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
             let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
-            if let Some(place) = self.header.get_mut(self.have) {
-                *place = byte;
+            if let Some(slot) = self.header.get_mut(self.header_filled) {
+                *slot = byte;
             }
-            self.have += 1;
-            if self.have == HEADER {
-                self.have = 0;
-                let [high, middle, low, kind, ..] = self.header;
+            self.header_filled += 1;
+            if self.header_filled == HEADER_LENGTH {
+                self.header_filled = 0;
+                let [high, middle, low, frame_type, ..] = self.header;
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                if (matches!(kind, PRIORITY | SETTINGS | PING) || kind > LAST_KNOWN) && !self.spend() {
-                    return Err(Spent { before: (all - bytes.len()).checked_sub(HEADER) });
+                if (matches!(frame_type, PRIORITY | SETTINGS | PING) || frame_type > MAX_STANDARD_TYPE) && !self.charge() {
+                    return Err(FloodDetected { bytes_before: (total - bytes.len()).checked_sub(HEADER_LENGTH) });
                 }
             }
         }
     }
 
     /// The clock is asked only when the budget is used up: whoever took longer gets a new one.
-    fn spend(&mut self) -> bool {
-        self.spent += 1;
-        if self.spent <= MOST {
+    fn charge(&mut self) -> bool {
+        self.used += 1;
+        if self.used <= MAX_CONTROL_FRAMES {
             return true;
         }
-        if self.since.elapsed() < PERIOD {
+        if self.period_start.elapsed() < PERIOD {
             return false;
         }
-        (self.spent, self.since) = (1, Instant::now());
+        (self.used, self.period_start) = (1, Instant::now());
         true
     }
 }
 
-impl Default for Frames {
+impl Default for ControlFrameBudget {
     fn default() -> Self {
         Self::new()
     }
@@ -102,7 +102,7 @@ mod tests {
     fn frame(kind: u8, length: u16) -> Vec<u8> {
         let [high, low] = length.to_be_bytes();
         let mut bytes = vec![0, high, low, kind, 0, 0, 0, 0, 0];
-        bytes.resize(HEADER + usize::from(length), PING);
+        bytes.resize(HEADER_LENGTH + usize::from(length), PING);
         bytes
     }
 
@@ -120,18 +120,18 @@ mod tests {
             (0x10, 3, true),
             (0xff, 0, true),
         ] {
-            let mut frames = Frames::new();
-            let many = frame(kind, length).repeat(MOST as usize);
-            assert_eq!(frames.arrived(&[0; PREFACE]), Ok(()));
-            assert_eq!(frames.arrived(&many), Ok(()));
-            let one_more = [&frame(3, 4)[..], &frame(kind, length)].concat();
-            let expected = if counted { Err(Spent { before: Some(13) }) } else { Ok(()) };
-            assert_eq!(frames.arrived(&one_more), expected, "{kind}");
-            let mut patient = Frames::new();
-            patient.since = Instant::now().checked_sub(PERIOD).unwrap();
-            patient.arrived(&[0; PREFACE]).unwrap();
-            patient.arrived(&many).unwrap();
-            assert_eq!(patient.arrived(&frame(kind, length)), Ok(()), "{kind}");
+            let mut frames = ControlFrameBudget::new();
+            let full_budget = frame(kind, length).repeat(MAX_CONTROL_FRAMES as usize);
+            assert_eq!(frames.inspect(&[0; PREFACE_LENGTH]), Ok(()));
+            assert_eq!(frames.inspect(&full_budget), Ok(()));
+            let over_budget = [&frame(3, 4)[..], &frame(kind, length)].concat();
+            let expected = if counted { Err(FloodDetected { bytes_before: Some(13) }) } else { Ok(()) };
+            assert_eq!(frames.inspect(&over_budget), expected, "{kind}");
+            let mut next_period = ControlFrameBudget::new();
+            next_period.period_start = Instant::now().checked_sub(PERIOD).unwrap();
+            next_period.inspect(&[0; PREFACE_LENGTH]).unwrap();
+            next_period.inspect(&full_budget).unwrap();
+            assert_eq!(next_period.inspect(&frame(kind, length)), Ok(()), "{kind}");
         }
     }
 
@@ -141,20 +141,20 @@ mod tests {
             kinds in prop::collection::vec((any::<u8>(), 0u16..40), 0..60),
             cuts in prop::collection::vec(1usize..50, 1..20),
         ) {
-            let mut bytes = vec![0; PREFACE];
+            let mut bytes = vec![0; PREFACE_LENGTH];
             kinds.iter().for_each(|(kind, length)| bytes.extend(frame(*kind, *length)));
-            let mut whole = Frames::new();
-            whole.arrived(&bytes).unwrap();
-            let (mut pieces, mut rest) = (Frames::new(), &bytes[..]);
+            let mut whole = ControlFrameBudget::new();
+            whole.inspect(&bytes).unwrap();
+            let (mut pieces, mut rest) = (ControlFrameBudget::new(), &bytes[..]);
             for cut in cuts.iter().cycle() {
                 if rest.is_empty() { break }
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                pieces.arrived(piece).unwrap();
+                pieces.inspect(piece).unwrap();
                 rest = after;
             }
-            prop_assert_eq!((whole.spent, whole.skip, whole.have), (pieces.spent, pieces.skip, pieces.have));
+            prop_assert_eq!((whole.used, whole.skip, whole.header_filled), (pieces.used, pieces.skip, pieces.header_filled));
             let expected = kinds.iter().filter(|(kind, _)| matches!(*kind, PRIORITY | SETTINGS | PING) || *kind > 9).count();
-            prop_assert_eq!(whole.spent as usize, expected);
+            prop_assert_eq!(whole.used as usize, expected);
         }
     }
 }

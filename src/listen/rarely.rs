@@ -10,49 +10,49 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// A future that is polled at first, and then only when what it waits for has woken it.
 #[derive(Debug)]
-pub(super) struct Rarely<F> {
+pub(super) struct PollOnWake<F> {
     future: F,
-    alarm: Option<Arc<Alarm>>,
+    wake_flag: Option<Arc<WakeFlag>>,
 }
 
 /// Wakes the task, and remembers having done so.
 #[derive(Debug)]
-struct Alarm {
-    rung: AtomicBool,
+struct WakeFlag {
+    woken: AtomicBool,
     task: Waker,
 }
 
-impl<F> Rarely<F> {
+impl<F> PollOnWake<F> {
     /// `future`, which has to wake its task by the waker that it was last polled with, as every future should.
     pub(super) fn new(future: F) -> Self {
-        Self { future, alarm: None }
+        Self { future, wake_flag: None }
     }
 }
 
-impl<F: Future + Unpin> Future for Rarely<F> {
+impl<F: Future + Unpin> Future for PollOnWake<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { future, alarm } = self.get_mut();
-        let alarm = match alarm {
-            Some(alarm) if alarm.task.will_wake(cx.waker()) => alarm,
+        let Self { future, wake_flag } = self.get_mut();
+        let wake_flag = match wake_flag {
+            Some(wake_flag) if wake_flag.task.will_wake(cx.waker()) => wake_flag,
             // the first time, or in another task than before
-            _ => alarm.insert(Arc::new(Alarm { rung: AtomicBool::new(true), task: cx.waker().clone() })),
+            _ => wake_flag.insert(Arc::new(WakeFlag { woken: AtomicBool::new(true), task: cx.waker().clone() })),
         };
-        if !alarm.rung.load(Ordering::Relaxed) || !alarm.rung.swap(false, Ordering::AcqRel) {
+        if !wake_flag.woken.load(Ordering::Relaxed) || !wake_flag.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        Pin::new(future).poll(&mut Context::from_waker(&Waker::from(Arc::clone(alarm))))
+        Pin::new(future).poll(&mut Context::from_waker(&Waker::from(Arc::clone(wake_flag))))
     }
 }
 
-impl Wake for Alarm {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
@@ -66,28 +66,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_asked_when_it_has_woken_the_task_and_not_whenever_the_task_runs() {
-        let asked = Arc::new(AtomicU32::new(0));
-        let (mut sleep, count) = (Box::pin(tokio::time::sleep(Duration::from_secs(1))), Arc::clone(&asked));
-        let mut rarely = Rarely::new(poll_fn(move |cx| {
+        let polls = Arc::new(AtomicU32::new(0));
+        let (mut sleep, count) = (Box::pin(tokio::time::sleep(Duration::from_secs(1))), Arc::clone(&polls));
+        let mut poll_on_wake = PollOnWake::new(poll_fn(move |cx| {
             count.fetch_add(1, Ordering::Relaxed);
             sleep.as_mut().poll(cx)
         }));
         // in a task, as all connections are: what runs outside of tasks is woken by wakers that look different each time
         let task = tokio::spawn(async move {
             for _ in 0..10 {
-                assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut rarely).poll(cx))).await.is_pending());
+                assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut poll_on_wake).poll(cx))).await.is_pending());
             }
-            rarely.await;
+            poll_on_wake.await;
         });
         task.await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(polls.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_wakes_the_task_that_holds_it_now() {
-        let mut rarely = Rarely::new(Box::pin(tokio::time::sleep(Duration::from_secs(1))));
-        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut rarely).poll(cx))).await.is_pending());
-        let other = tokio::spawn(rarely);
+        let mut poll_on_wake = PollOnWake::new(Box::pin(tokio::time::sleep(Duration::from_secs(1))));
+        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut poll_on_wake).poll(cx))).await.is_pending());
+        let other = tokio::spawn(poll_on_wake);
         assert!(tokio::time::timeout(Duration::from_secs(2), other).await.is_ok());
     }
 }

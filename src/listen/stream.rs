@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::frames::{CALM_DOWN, Frames, Spent};
-use crate::proxy::normalize::Connection;
-use crate::proxy::watch::Watch;
+use super::frames::{ENHANCE_YOUR_CALM, ControlFrameBudget, FloodDetected};
+use crate::proxy::normalize::ClientConnection;
+use crate::proxy::watch::ClientActivity;
 
 /// Bytes that are thrown away for a client that goes on sending.
-const MOST_THROWN_AWAY: usize = 64 << 20;
+const MAX_DISCARDED: usize = 64 << 20;
 /// How long that goes on when the gateway is to end.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
 
 /// The bytes' way to a client.
 #[derive(Debug)]
@@ -30,23 +30,23 @@ pub enum Transport {
     /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// It is over for us; what the client still sends is thrown away elsewhere.
-    Gone,
+    Detached,
 }
 
 /// A transport whose incoming bytes are seen by the connection's watch.
 #[derive(Debug)]
-pub struct Watched {
+pub struct ClientIo {
     transport: Transport,
-    watch: Arc<Watch>,
-    connection: Arc<Connection>,
+    activity: Arc<ClientActivity>,
+    connection: Arc<ClientConnection>,
     /// On HTTP/2, what the client spends of its control frames.
-    frames: Option<Frames>,
+    frame_budget: Option<ControlFrameBudget>,
     /// What is said at the end, to a client that has spent too much: then nothing more is read.
-    farewell: Option<&'static [u8]>,
+    goaway: Option<&'static [u8]>,
 }
 
 impl Transport {
-    fn closed() -> io::Error {
+    fn closed_error() -> io::Error {
         io::ErrorKind::BrokenPipe.into()
     }
 
@@ -54,7 +54,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Gone => Poll::Ready(Err(Self::closed())),
+            Self::Detached => Poll::Ready(Err(Self::closed_error())),
         }
     }
 
@@ -62,7 +62,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Gone => Poll::Ready(Ok(())),
+            Self::Detached => Poll::Ready(Ok(())),
         }
     }
 
@@ -70,35 +70,35 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.into_inner().0),
-            Self::Gone => None,
+            Self::Detached => None,
         }
     }
 }
 
-impl Watched {
+impl ClientIo {
     /// Puts the transport of `connection` under `watch`.
-    pub fn new(transport: Transport, watch: Arc<Watch>, connection: Arc<Connection>) -> Self {
-        Self { transport, watch, connection, frames: None, farewell: None }
+    pub fn new(transport: Transport, activity: Arc<ClientActivity>, connection: Arc<ClientConnection>) -> Self {
+        Self { transport, activity, connection, frame_budget: None, goaway: None }
     }
 
     /// The same for HTTP/2, with a budget for control frames.
-    pub fn with_frames(transport: Transport, watch: Arc<Watch>, connection: Arc<Connection>) -> Self {
-        Self { transport, watch, connection, frames: Some(Frames::new()), farewell: None }
+    pub fn new_http2(transport: Transport, activity: Arc<ClientActivity>, connection: Arc<ClientConnection>) -> Self {
+        Self { transport, activity, connection, frame_budget: Some(ControlFrameBudget::new()), goaway: None }
     }
 
     /// Our side is closed. If the client may still be sending, what comes is thrown away until it has noticed.
-    fn leave(&mut self) {
-        let unread = |transport: &Transport| match transport {
+    fn lingering_close(&mut self) {
+        let has_unread_data = |transport: &Transport| match transport {
             Transport::Tcp(stream) => has_unread(stream),
             Transport::Tls(stream) => has_unread(stream.get_ref().0),
-            Transport::Gone => false,
+            Transport::Detached => false,
         };
-        if self.watch.is_tunnel() || !(self.watch.expects_more() || self.farewell.is_some() || unread(&self.transport))
+        if self.activity.is_tunnel() || !(self.activity.is_mid_message() || self.goaway.is_some() || has_unread_data(&self.transport))
         {
             return;
         }
-        let Some(stream) = std::mem::replace(&mut self.transport, Transport::Gone).into_tcp() else { return };
-        tokio::spawn(throw_away(stream, Arc::clone(&self.connection), self.watch.patience().head));
+        let Some(stream) = std::mem::replace(&mut self.transport, Transport::Detached).into_tcp() else { return };
+        tokio::spawn(drain_unread(stream, Arc::clone(&self.connection), self.activity.patience().head));
     }
 }
 
@@ -107,71 +107,71 @@ fn has_unread(stream: &TcpStream) -> bool {
 }
 
 /// Reads until the client has closed its side, or for `limit`. It keeps the connection's place as long.
-async fn throw_away(mut stream: TcpStream, connection: Arc<Connection>, limit: Duration) {
+async fn drain_unread(mut stream: TcpStream, connection: Arc<ClientConnection>, limit: Duration) {
     let mut drain = connection.drain.clone();
     let all = async {
-        let (mut scratch, mut left) = (vec![0; 16 << 10], MOST_THROWN_AWAY);
+        let (mut scratch, mut remaining) = (vec![0; 16 << 10], MAX_DISCARDED);
         while let Ok(read @ 1..) = stream.read(&mut scratch).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
+            remaining = remaining.saturating_sub(read);
+            if remaining == 0 {
                 break;
             }
         }
     };
     tokio::select! {
         _ = tokio::time::timeout(limit, all) => {}
-        () = async { drain.begun().await; tokio::time::sleep(LAST_MOMENT).await } => {}
+        () = async { drain.wait_for_drain().await; tokio::time::sleep(SHUTDOWN_LINGER).await } => {}
     }
 }
 
-impl Drop for Watched {
+impl Drop for ClientIo {
     fn drop(&mut self) {
-        if self.watch.is_to_reset() {
+        if self.activity.requires_reset() {
             let socket = match &self.transport {
                 Transport::Tcp(stream) => stream,
                 Transport::Tls(stream) => stream.get_ref().0,
-                Transport::Gone => return,
+                Transport::Detached => return,
             };
             let _ = socket.set_zero_linger();
         }
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.farewell.is_some() {
+        if this.goaway.is_some() {
             return Poll::Ready(Ok(())); // the end, as far as we are concerned
         }
-        let before = buf.filled().len();
+        let start = buf.filled().len();
         let polled = match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Gone => return Poll::Ready(Ok(())),
+            Transport::Detached => return Poll::Ready(Ok(())),
         };
-        if buf.filled().len() > before {
-            let arrived = buf.filled().get(before..).unwrap_or_default();
-            this.watch.bytes_arrived(arrived);
-            if let Some(frames) = &mut this.frames
-                && let Err(Spent { before: good }) = frames.arrived(arrived)
+        if buf.filled().len() > start {
+            let arrived = buf.filled().get(start..).unwrap_or_default();
+            this.activity.bytes_received(arrived);
+            if let Some(frames) = &mut this.frame_budget
+                && let Err(FloodDetected { bytes_before: accepted }) = frames.inspect(arrived)
             {
-                let Some(good) = good else {
+                let Some(good) = accepted else {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too many control frames")));
                 };
-                buf.set_filled(before + good);
-                this.farewell = Some(CALM_DOWN);
+                buf.set_filled(start + good);
+                this.goaway = Some(ENHANCE_YOUR_CALM);
             }
         }
         polled
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = this.transport.poll_write(cx, buf);
         if polled.is_ready() {
-            this.watch.bytes_taken();
+            this.activity.bytes_written();
         }
         polled
     }
@@ -185,10 +185,10 @@ impl AsyncWrite for Watched {
         let polled = match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Transport::Gone => return Poll::Ready(Err(Transport::closed())),
+            Transport::Detached => return Poll::Ready(Err(Transport::closed_error())),
         };
         if polled.is_ready() {
-            this.watch.bytes_taken();
+            this.activity.bytes_written();
         }
         polled
     }
@@ -197,7 +197,7 @@ impl AsyncWrite for Watched {
         match &self.transport {
             Transport::Tcp(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
-            Transport::Gone => false,
+            Transport::Detached => false,
         }
     }
 
@@ -205,19 +205,19 @@ impl AsyncWrite for Watched {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Gone => Poll::Ready(Ok(())),
+            Transport::Detached => Poll::Ready(Ok(())),
         }
     }
 
     /// The HTTP/2 library asks for this with nothing left to write, so that a farewell stands between frames.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while let Some(rest @ [_, ..]) = this.farewell {
+        while let Some(rest @ [_, ..]) = this.goaway {
             let written = ready!(this.transport.poll_write(cx, rest))?;
-            this.farewell = Some(rest.get(written..).unwrap_or_default());
+            this.goaway = Some(rest.get(written..).unwrap_or_default());
         }
         ready!(this.transport.poll_shutdown(cx))?;
-        this.leave();
+        this.lingering_close();
         Poll::Ready(Ok(()))
     }
 }

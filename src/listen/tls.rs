@@ -23,22 +23,22 @@ pub async fn accept(bind: &Bind, tcp: TcpStream, limit: Duration) -> io::Result<
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
         let name = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let tls = bind.tls(name.as_deref()).ok_or_else(|| io::Error::other("the listener speaks no TLS"))?;
+        let tls = bind.tls_for(name.as_deref()).ok_or_else(|| io::Error::other("the listener speaks no TLS"))?;
         let stream = hello.into_stream(tls.config.clone()).await?;
         Ok((stream, tls))
     };
     match tokio::time::timeout(limit, handshake).await {
-        Ok(done) => done,
+        Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
     }
 }
 
 /// What the handshake told of the client.
-pub fn peer(connection: &ServerConnection) -> TlsPeer {
+pub fn peer_info(connection: &ServerConnection) -> TlsPeer {
     let sni = connection.server_name().map(str::to_ascii_lowercase);
     let mut peer = TlsPeer { sni, ..TlsPeer::default() };
-    if let Some(own) = connection.peer_certificates().and_then(<[_]>::first) {
-        certificate::describe(own, &mut peer);
+    if let Some(certificate_der) = connection.peer_certificates().and_then(<[_]>::first) {
+        certificate::fill_peer(certificate_der, &mut peer);
     }
     peer
 }

@@ -7,15 +7,15 @@ use http::{Response, StatusCode};
 
 use super::rewrite::{NewAuthority, NewPath};
 use crate::reason::Reason;
-use crate::request::{Head, Scheme};
+use crate::request::{RequestHead, Scheme};
 
 /// The answer that stands in for a backend's.
 #[derive(Debug)]
-pub enum Answer {
+pub enum LocalResponse {
     /// Sends the client elsewhere.
     Redirect(Redirect),
     /// Says what the config says.
-    Direct(Direct),
+    Direct(FixedResponse),
 }
 
 /// Where a client is sent.
@@ -33,7 +33,7 @@ pub struct Redirect {
 
 /// A fixed answer.
 #[derive(Debug)]
-pub struct Direct {
+pub struct FixedResponse {
     /// Its status: never an interim one.
     pub status: StatusCode,
     /// Its headers.
@@ -42,17 +42,17 @@ pub struct Direct {
     pub body: Bytes,
 }
 
-impl Answer {
+impl LocalResponse {
     /// The answer to a request whose route matched the first `matched` bytes of its path.
     ///
     /// # Errors
     /// `internal_error` when no header can hold the new place; canonical parts make none such.
-    pub fn response(&self, head: &Head<'_>, matched: usize) -> Result<Response<Bytes>, Reason> {
+    pub fn render(&self, head: &RequestHead<'_>, matched_len: usize) -> Result<Response<Bytes>, Reason> {
         match self {
             Self::Redirect(redirect) => {
                 let mut response = Response::new(Bytes::new());
                 *response.status_mut() = redirect.status;
-                let location = HeaderValue::try_from(redirect.location(head, matched)).map_err(|_| Reason::Internal)?;
+                let location = HeaderValue::try_from(redirect.location(head, matched_len)).map_err(|_| Reason::Internal)?;
                 response.headers_mut().insert(header::LOCATION, location);
                 Ok(response)
             }
@@ -70,19 +70,19 @@ impl Answer {
 
 impl Redirect {
     /// The new place, always with scheme and host: a path that begins with `//` can't be read as another host.
-    fn location(&self, head: &Head<'_>, matched: usize) -> String {
+    fn location(&self, head: &RequestHead<'_>, matched_len: usize) -> String {
         let scheme = self.scheme.unwrap_or(head.scheme);
         // a new scheme comes with its own port, unless another one is written
-        let kept = (self.scheme.is_none() && has_port(head.authority())).then_some(head.port);
+        let request_port = (self.scheme.is_none() && has_port(head.authority())).then_some(head.port);
         let authority = match &self.authority {
             Some(NewAuthority::Full(full)) => full.to_str().unwrap_or_default().to_owned(),
-            Some(NewAuthority::Host(host)) => with_port(host, kept, scheme),
+            Some(NewAuthority::Host(host)) => with_port(host, request_port, scheme),
             Some(NewAuthority::Port(port)) => with_port(head.host, Some(*port), scheme),
-            Some(NewAuthority::Backend) | None => with_port(head.host, kept, scheme),
+            Some(NewAuthority::Backend) | None => with_port(head.host, request_port, scheme),
         };
         let mut location = format!("{}://{authority}", scheme.as_str());
         match &self.path {
-            Some(path) => location.push_str(&path.replace(head.path, matched)),
+            Some(path) => location.push_str(&path.replace(head.path, matched_len)),
             None => location.push_str(head.path),
         }
         if let Some(query) = head.query {
@@ -108,7 +108,7 @@ fn with_port(host: &str, port: Option<u16>, scheme: Scheme) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Source;
+    use crate::request::ClientInfo;
     use http::{HeaderMap, Method, Version};
 
     #[test]
@@ -116,9 +116,9 @@ mod tests {
         let host = || Some(NewAuthority::Host("example.org".into()));
         let full = || Some(NewAuthority::Full(HeaderValue::from_static("example.org:8443")));
         let prefix = |p: &str| Some(NewPath::Prefix(p.into()));
-        let source = Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+        let source = ClientInfo::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         let (http, https) = (Some(Scheme::Http), Some(Scheme::Https));
-        for (at, scheme, authority, path, location) in [
+        for (host_header, scheme, authority, path, location) in [
             ("h.test", None, None, None, "http://h.test/foo/bar?a=1"),
             ("h.test:8080", None, None, None, "http://h.test:8080/foo/bar?a=1"),
             ("h.test:80", None, None, None, "http://h.test/foo/bar?a=1"),
@@ -134,11 +134,11 @@ mod tests {
             ("[::1]:8080", None, None, None, "http://[::1]:8080/foo/bar?a=1"),
             ("[::1]", None, None, None, "http://[::1]/foo/bar?a=1"),
         ] {
-            let parsed = crate::proxy::host::Host::parse(at).unwrap();
-            let head = Head {
+            let parsed = crate::proxy::host::Host::parse(host_header).unwrap();
+            let head = RequestHead {
                 method: &Method::GET,
                 scheme: Scheme::Http,
-                authority: &HeaderValue::try_from(at).unwrap(),
+                authority: &HeaderValue::try_from(host_header).unwrap(),
                 host: &parsed.name,
                 port: parsed.port.unwrap_or(80),
                 path: "/foo/bar",
@@ -146,12 +146,12 @@ mod tests {
                 version: Version::HTTP_11,
                 headers: &HeaderMap::new(),
                 id: &HeaderValue::from_static(""),
-                source: &source,
+                client: &source,
             };
             let redirect = Redirect { scheme, authority, path, status: StatusCode::FOUND };
-            let answer = Answer::Redirect(redirect).response(&head, "/foo".len()).unwrap();
-            assert_eq!(answer.headers()["location"], location);
-            assert_eq!(answer.status(), 302);
+            let response = LocalResponse::Redirect(redirect).render(&head, "/foo".len()).unwrap();
+            assert_eq!(response.headers()["location"], location);
+            assert_eq!(response.status(), 302);
         }
     }
 }

@@ -10,19 +10,19 @@ use http::{Method, Response, StatusCode};
 /// The policy, ready to use.
 #[derive(Debug)]
 pub struct Cors {
-    origins: Box<[Origin]>,
-    methods: List,
-    headers: List,
+    origins: Box<[AllowedOrigin]>,
+    methods: AllowList,
+    headers: AllowList,
     expose: Option<HeaderValue>,
     /// The same with `WWW-Authenticate`, for refusals.
-    expose_refusal: HeaderValue,
+    expose_on_rejection: HeaderValue,
     credentials: bool,
     max_age: Option<HeaderValue>,
 }
 
 /// The sites that may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum AllowedOrigin {
     /// Any site.
     Any,
     /// This one, in lower case; or the literal `null`.
@@ -38,9 +38,9 @@ pub enum Origin {
 
 /// What the policy is made of.
 #[derive(Debug, Default)]
-pub struct Settings {
+pub struct CorsSettings {
     /// The sites that may ask.
-    pub origins: Vec<Origin>,
+    pub origins: Vec<AllowedOrigin>,
     /// Methods, or `*`.
     pub methods: Vec<String>,
     /// Request headers, or `*`.
@@ -54,16 +54,16 @@ pub struct Settings {
 }
 
 #[derive(Debug)]
-enum List {
+enum AllowList {
     /// Whatever is asked for.
     Any,
     /// These, already joined; none is an empty text.
-    These(Option<HeaderValue>),
+    Listed(Option<HeaderValue>),
 }
 
 /// What one request's answer will say: the policy met with the request's origin.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct OriginCheck {
     policy: std::sync::Arc<Cors>,
     /// The value of `Access-Control-Allow-Origin`; `None` for a site that may not ask, and for no site.
     allowed: Option<HeaderValue>,
@@ -79,8 +79,8 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 impl Cors {
     /// # Errors
     /// When credentials are allowed to any site, or a list makes no header.
-    pub fn new(settings: Settings) -> Result<Self, String> {
-        if settings.credentials && settings.origins.contains(&Origin::Any) {
+    pub fn new(settings: CorsSettings) -> Result<Self, String> {
+        if settings.credentials && settings.origins.contains(&AllowedOrigin::Any) {
             return Err("`allowCredentials` does not go with the origin `*`: any site could act as your users; \
                         list the sites"
                 .to_owned());
@@ -91,18 +91,18 @@ impl Cors {
             some => HeaderValue::try_from(some.join(", ")).map(Some).map_err(bad),
         };
         let list = |names: &[String]| match names.iter().any(|name| name == "*") {
-            true => Ok(List::Any),
-            false => join(names).map(List::These),
+            true => Ok(AllowList::Any),
+            false => join(names).map(AllowList::Listed),
         };
-        let mut for_refusals = settings.expose.clone();
-        if settings.credentials || !for_refusals.iter().any(|name| name == "*") {
-            for_refusals.push("WWW-Authenticate".to_owned());
+        let mut for_rejections = settings.expose.clone();
+        if settings.credentials || !for_rejections.iter().any(|name| name == "*") {
+            for_rejections.push("WWW-Authenticate".to_owned());
         }
         Ok(Self {
             methods: list(&settings.methods)?,
             headers: list(&settings.headers)?,
             expose: join(&settings.expose)?,
-            expose_refusal: HeaderValue::try_from(for_refusals.join(", ")).map_err(bad)?,
+            expose_on_rejection: HeaderValue::try_from(for_rejections.join(", ")).map_err(bad)?,
             credentials: settings.credentials,
             max_age: settings.max_age.map(HeaderValue::from),
             origins: settings.origins.into(),
@@ -110,35 +110,35 @@ impl Cors {
     }
 
     /// Judges the request's origin.
-    pub fn judge(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> Verdict {
+    pub fn judge(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> OriginCheck {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let allowed = match (origins.next(), origins.next()) {
-            (Some(origin), None) if self.names_any() => origin.to_str().is_ok().then(|| HeaderValue::from_static("*")),
+            (Some(origin), None) if self.allows_any_origin() => origin.to_str().is_ok().then(|| HeaderValue::from_static("*")),
             (Some(origin), None) => {
-                let named = origin.to_str().is_ok_and(|text| self.origins.iter().any(|o| o.is(text)));
+                let named = origin.to_str().is_ok_and(|text| self.origins.iter().any(|o| o.matches(text)));
                 named.then(|| origin.clone())
             }
             _ => None,
         };
-        Verdict { policy: std::sync::Arc::clone(self), allowed }
+        OriginCheck { policy: std::sync::Arc::clone(self), allowed }
     }
 
-    fn names_any(&self) -> bool {
-        self.origins.contains(&Origin::Any)
+    fn allows_any_origin(&self) -> bool {
+        self.origins.contains(&AllowedOrigin::Any)
     }
 }
 
-impl Origin {
+impl AllowedOrigin {
     /// Whether this is the site that sent `origin`. Browsers write origins in lower case, others might not.
-    fn is(&self, origin: &str) -> bool {
+    fn matches(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(site) => origin.eq_ignore_ascii_case(site),
             Self::Wildcard { scheme, suffix } => {
                 let origin = origin.to_ascii_lowercase();
-                let below = origin.strip_prefix(&**scheme).and_then(|rest| rest.strip_suffix(&**suffix));
+                let subdomain = origin.strip_prefix(&**scheme).and_then(|rest| rest.strip_suffix(&**suffix));
                 // only labels may stand for the `*`: `https://evil.example/.example.com` is no host below it
-                below.is_some_and(|labels| {
+                subdomain.is_some_and(|labels| {
                     !labels.is_empty()
                         && labels.split('.').all(|label| {
                             !label.is_empty()
@@ -150,9 +150,9 @@ impl Origin {
     }
 }
 
-impl Verdict {
+impl OriginCheck {
     /// The answer to a preflight with these headers. A site that may not ask gets one that allows nothing.
-    pub fn preflight<B: Default>(&self, asked: &HeaderMap) -> Response<B> {
+    pub fn preflight_response<B: Default>(&self, request_headers: &HeaderMap) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
@@ -167,13 +167,13 @@ impl Verdict {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         // what was asked for is named, since a `*` never covers `Authorization`, and nothing with credentials
-        for (name, list, wanted) in [
+        for (name, list, request_header) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, &policy.methods, header::ACCESS_CONTROL_REQUEST_METHOD),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.headers, header::ACCESS_CONTROL_REQUEST_HEADERS),
         ] {
             let value = match list {
-                List::These(value) => value.clone(),
-                List::Any => asked.get(wanted).filter(|value| is_list_of_names(value)).cloned(),
+                AllowList::Listed(value) => value.clone(),
+                AllowList::Any => request_headers.get(request_header).filter(|value| is_list_of_names(value)).cloned(),
             };
             if let Some(value) = value {
                 headers.insert(name, value);
@@ -186,8 +186,8 @@ impl Verdict {
     }
 
     /// Writes what the site's script needs into an answer; `refused` when it is the gateway's refusal.
-    pub fn write(&self, headers: &mut HeaderMap, refused: bool) {
-        const OF_BACKENDS: [HeaderName; 6] = [
+    pub fn write_headers(&self, headers: &mut HeaderMap, rejected: bool) {
+        const CORS_HEADERS: [HeaderName; 6] = [
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
             header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -195,11 +195,11 @@ impl Verdict {
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             header::ACCESS_CONTROL_MAX_AGE,
         ];
-        for name in OF_BACKENDS {
+        for name in CORS_HEADERS {
             headers.remove(name);
         }
         let policy = &self.policy;
-        if !policy.names_any() && !varies_by_origin(headers) {
+        if !policy.allows_any_origin() && !varies_by_origin(headers) {
             // also without an origin: a cache must not hand this answer to a site
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
@@ -208,7 +208,7 @@ impl Verdict {
         if policy.credentials {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        let expose = if refused { Some(&policy.expose_refusal) } else { policy.expose.as_ref() };
+        let expose = if rejected { Some(&policy.expose_on_rejection) } else { policy.expose.as_ref() };
         if let Some(expose) = expose {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
@@ -235,11 +235,11 @@ mod tests {
         names.iter().map(|n| (*n).to_owned()).collect()
     }
 
-    fn exact(site: &str) -> Origin {
-        Origin::Exact(site.into())
+    fn exact(site: &str) -> AllowedOrigin {
+        AllowedOrigin::Exact(site.into())
     }
 
-    fn asked(lines: &[(&'static str, &str)]) -> HeaderMap {
+    fn header_map(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
@@ -253,8 +253,8 @@ mod tests {
 
     #[test]
     fn only_named_sites_are_allowed() {
-        let wildcard = Origin::Wildcard { scheme: "https://".into(), suffix: ".example.com".into() };
-        let cors = Settings { origins: vec![exact("https://a.test"), exact("null"), wildcard], ..Settings::default() };
+        let wildcard = AllowedOrigin::Wildcard { scheme: "https://".into(), suffix: ".example.com".into() };
+        let cors = CorsSettings { origins: vec![exact("https://a.test"), exact("null"), wildcard], ..CorsSettings::default() };
         let cors = Arc::new(Cors::new(cors).unwrap());
         for (origin, good) in [
             ("https://a.test", true),
@@ -276,71 +276,71 @@ mod tests {
             ("https://evilexample.com", false),
             ("", false),
         ] {
-            let allowed = cors.judge(&asked(&[("origin", origin)])).allowed;
+            let allowed = cors.judge(&header_map(&[("origin", origin)])).allowed;
             assert_eq!(allowed.is_some(), good, "{origin}");
             assert!(allowed.is_none_or(|value| value == origin));
         }
-        let twice = asked(&[("origin", "https://a.test"), ("origin", "https://a.test")]);
-        assert!(cors.judge(&twice).allowed.is_none());
+        let two_origins = header_map(&[("origin", "https://a.test"), ("origin", "https://a.test")]);
+        assert!(cors.judge(&two_origins).allowed.is_none());
         assert!(cors.judge(&HeaderMap::new()).allowed.is_none());
     }
 
     #[test]
     fn any_site_and_credentials_do_not_go_together() {
-        let settings = Settings { origins: vec![Origin::Any], credentials: true, ..Settings::default() };
+        let settings = CorsSettings { origins: vec![AllowedOrigin::Any], credentials: true, ..CorsSettings::default() };
         assert!(Cors::new(settings).unwrap_err().contains("allowCredentials"));
     }
 
     #[test]
     fn wildcards_answer_with_what_was_asked_for() {
-        let settings = Settings {
+        let settings = CorsSettings {
             origins: vec![exact("https://a.test")],
             methods: strings(&["*"]),
             headers: strings(&["*"]),
             credentials: true,
             max_age: Some(600),
-            ..Settings::default()
+            ..CorsSettings::default()
         };
         let cors = Arc::new(Cors::new(settings).unwrap());
-        let headers = asked(&[
+        let headers = header_map(&[
             ("origin", "https://a.test"),
             ("access-control-request-method", "PATCH"),
             ("access-control-request-headers", "authorization,x-y"),
         ]);
         assert!(is_preflight(&Method::OPTIONS, &headers));
-        let answer: Response<()> = cors.judge(&headers).preflight(&headers);
-        assert_eq!(answer.status(), 204);
-        assert_eq!(text(answer.headers(), "access-control-allow-methods"), Some("PATCH"));
-        assert_eq!(text(answer.headers(), "access-control-allow-headers"), Some("authorization,x-y"));
-        assert_eq!(text(answer.headers(), "access-control-allow-credentials"), Some("true"));
-        assert_eq!(text(answer.headers(), "access-control-max-age"), Some("600"));
-        assert!(answer.headers().values().all(|v| v != "*"));
-        let odd = asked(&[("origin", "https://a.test"), ("access-control-request-headers", "a b")]);
-        let answer: Response<()> = cors.judge(&odd).preflight(&odd);
-        assert_eq!(text(answer.headers(), "access-control-allow-headers"), None);
+        let response: Response<()> = cors.judge(&headers).preflight_response(&headers);
+        assert_eq!(response.status(), 204);
+        assert_eq!(text(response.headers(), "access-control-allow-methods"), Some("PATCH"));
+        assert_eq!(text(response.headers(), "access-control-allow-headers"), Some("authorization,x-y"));
+        assert_eq!(text(response.headers(), "access-control-allow-credentials"), Some("true"));
+        assert_eq!(text(response.headers(), "access-control-max-age"), Some("600"));
+        assert!(response.headers().values().all(|v| v != "*"));
+        let malformed = header_map(&[("origin", "https://a.test"), ("access-control-request-headers", "a b")]);
+        let response: Response<()> = cors.judge(&malformed).preflight_response(&malformed);
+        assert_eq!(text(response.headers(), "access-control-allow-headers"), None);
     }
 
     #[test]
     fn a_stranger_gets_no_permission_and_caches_are_told() {
-        let settings = Settings {
+        let settings = CorsSettings {
             origins: vec![exact("https://a.test")],
             methods: strings(&["GET"]),
             expose: strings(&["X-Total"]),
-            ..Settings::default()
+            ..CorsSettings::default()
         };
         let cors = Arc::new(Cors::new(settings).unwrap());
         for (origin, allowed) in [("https://a.test", true), ("https://b.test", false)] {
-            let verdict = cors.judge(&asked(&[("origin", origin)]));
-            let preflight: Response<()> = verdict.preflight(&HeaderMap::new());
+            let check = cors.judge(&header_map(&[("origin", origin)]));
+            let preflight: Response<()> = check.preflight_response(&HeaderMap::new());
             assert_eq!(preflight.headers().contains_key("access-control-allow-origin"), allowed);
-            let mut answer = asked(&[("access-control-allow-origin", "*"), ("vary", "accept"), ("x", "1")]);
-            verdict.write(&mut answer, false);
-            assert_eq!(text(&answer, "access-control-allow-origin"), allowed.then_some(origin));
-            assert_eq!(text(&answer, "access-control-expose-headers"), allowed.then_some("X-Total"));
-            assert_eq!(answer.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "Origin"]);
-            verdict.write(&mut answer, true);
-            assert_eq!(text(&answer, "access-control-expose-headers"), allowed.then_some("X-Total, WWW-Authenticate"));
-            assert_eq!(answer.get_all("vary").iter().count(), 2, "once is enough");
+            let mut response_headers = header_map(&[("access-control-allow-origin", "*"), ("vary", "accept"), ("x", "1")]);
+            check.write_headers(&mut response_headers, false);
+            assert_eq!(text(&response_headers, "access-control-allow-origin"), allowed.then_some(origin));
+            assert_eq!(text(&response_headers, "access-control-expose-headers"), allowed.then_some("X-Total"));
+            assert_eq!(response_headers.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "Origin"]);
+            check.write_headers(&mut response_headers, true);
+            assert_eq!(text(&response_headers, "access-control-expose-headers"), allowed.then_some("X-Total, WWW-Authenticate"));
+            assert_eq!(response_headers.get_all("vary").iter().count(), 2, "once is enough");
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Location, Presented, find, remove_from_headers, remove_from_query};
 use crate::reason::Reason;
-use crate::request::Head;
+use crate::request::RequestHead;
 
 /// Accepted passwords that are remembered, so that a slow hash is computed once and not for each request.
 const REMEMBERED: usize = 4096;
@@ -81,7 +81,7 @@ impl Credentials {
     ///
     /// # Errors
     /// The reason for a 401.
-    pub async fn check(&self, head: &Head<'_>) -> Result<Caller, Reason> {
+    pub async fn check(&self, head: &RequestHead<'_>) -> Result<Caller, Reason> {
         let key = self.key(head)?;
         let Some(basic) = &self.basic else { return Ok(Caller { key, user: None }) };
         let user = match basic.begin(head) {
@@ -104,7 +104,7 @@ impl Credentials {
     ///
     /// # Errors
     /// The reason for a 401.
-    pub fn check_now(&self, head: &Head<'_>) -> Result<Caller, Reason> {
+    pub fn check_now(&self, head: &RequestHead<'_>) -> Result<Caller, Reason> {
         let key = self.key(head)?;
         let Some(basic) = &self.basic else { return Ok(Caller { key, user: None }) };
         let user = match basic.begin(head) {
@@ -115,7 +115,7 @@ impl Credentials {
         Ok(Caller { key, user: basic.mode.settle(user, Reason::MissingCredentials)? })
     }
 
-    fn key(&self, head: &Head<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
+    fn key(&self, head: &RequestHead<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
         match &self.api_key {
             Some(keys) => keys.mode.settle(keys.check(head), Reason::MissingApiKey),
             None => Ok(None),
@@ -137,7 +137,7 @@ impl Credentials {
     }
 
     /// Where the request carries credentials of these policies.
-    pub fn shown(&self, head: &Head<'_>) -> Shown {
+    pub fn shown(&self, head: &RequestHead<'_>) -> Shown {
         let basic = self.basic.iter().map(|policy| &policy.locations);
         let keys = self.api_key.iter().map(|policy| &policy.locations);
         let shown = basic.chain(keys).filter_map(|locations| match find(&locations[..], head) {
@@ -173,7 +173,7 @@ impl ApiKeys {
         Self { digests, locations: [location].into(), mode }
     }
 
-    fn check(&self, head: &Head<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
+    fn check(&self, head: &RequestHead<'_>) -> Result<Option<Arc<Map<String, Value>>>, Reason> {
         match find(&self.locations, head) {
             Presented::Token(key, _) => match self.digests.get(&sha256(&key)) {
                 Some(metadata) => Ok(Some(Arc::clone(metadata))),
@@ -273,7 +273,7 @@ impl BasicAuth {
     }
 
     /// All but a slow hash.
-    fn begin(&self, head: &Head<'_>) -> Result<Begun, Reason> {
+    fn begin(&self, head: &RequestHead<'_>) -> Result<Begun, Reason> {
         let wrong = Reason::InvalidCredentials;
         let token = match find(&self.locations, head) {
             Presented::Nothing => return Ok(Begun::Done(None)),
@@ -334,7 +334,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Scheme, Source};
+    use crate::request::{Scheme, ClientInfo};
     use http::{HeaderValue, Method, Version};
 
     fn check(
@@ -347,7 +347,7 @@ mod tests {
             let (name, value) = line.split_once(": ").unwrap();
             headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let head = Head {
+        let head = RequestHead {
             method: &Method::GET,
             scheme: Scheme::Http,
             authority: &HeaderValue::from_static("h"),
@@ -358,7 +358,7 @@ mod tests {
             version: Version::HTTP_11,
             headers: &headers,
             id: &HeaderValue::from_static(""),
-            source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+            client: &ClientInfo::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
         };
         let caller = credentials.check_now(&head)?;
         Ok((caller.user, caller.key.map(|key| Value::Object((*key).clone()))))

@@ -15,12 +15,12 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value};
 
-use super::headers::refusal;
+use super::headers::protected_reason;
 use crate::authz::Expression;
 use crate::upstream::Endpoint;
 
 /// What expressions behind the policy know its answer's metadata as.
-pub const METADATA: &str = "extauthz";
+pub const METADATA_VARIABLE: &str = "extauthz";
 
 /// The policy, ready to use.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct ExtAuthz {
     /// The client's headers that it sees; `None` is all.
     pub request_headers: Option<Box<[HeaderName]>>,
     /// How much of the body it sees, if any.
-    pub body: Option<Portion>,
+    pub body: Option<BodyOptions>,
     /// What happens when it can't be asked.
     pub on_failure: OnFailure,
 }
@@ -50,14 +50,14 @@ pub enum Protocol {
         metadata: Option<Box<[(String, Expression)]>>,
     },
     /// A plain request, whose answer's status decides.
-    Http(Box<Http>),
+    Http(Box<HttpCheck>),
 }
 
 /// The plain form.
 #[derive(Debug)]
-pub struct Http {
+pub struct HttpCheck {
     /// The path and query that are asked for.
-    pub target: Target,
+    pub target: CheckTarget,
     /// Headers that are made from the request.
     pub add: Box<[(HeaderName, Expression)]>,
     /// Headers of its answer that are set on the request, in place of the client's.
@@ -70,20 +70,20 @@ pub struct Http {
 
 /// What is asked for.
 #[derive(Debug)]
-pub enum Target {
+pub enum CheckTarget {
     /// The request's own path and query, behind this; empty, or without a trailing slash.
-    Behind(Box<str>),
+    Prefix(Box<str>),
     /// What an expression gives.
-    Made(Expression),
+    Expression(Expression),
 }
 
 /// How much of a body the service sees.
 #[derive(Debug, Clone, Copy)]
-pub struct Portion {
+pub struct BodyOptions {
     /// So many bytes at most.
-    pub most: usize,
+    pub max_bytes: usize,
     /// Whether it sees the beginning of a longer one, which is refused otherwise.
-    pub partial: bool,
+    pub allow_partial: bool,
     /// Over gRPC: as bytes, and not as text.
     pub as_bytes: bool,
 }
@@ -101,29 +101,29 @@ pub enum OnFailure {
 
 /// How a header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum HeaderAppendAction {
     /// Beside the lines that are there.
     Append,
     /// Unless it is there.
-    IfAbsent,
+    AddIfAbsent,
     /// In place of what is there.
-    Overwrite,
+    OverwriteOrAdd,
     /// In place of what is there, if anything is.
-    IfPresent,
+    OverwriteIfPresent,
 }
 
 /// A header that is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line(pub HeaderName, pub HeaderValue, pub How);
+pub struct HeaderMutation(pub HeaderName, pub HeaderValue, pub HeaderAppendAction);
 
-impl Line {
+impl HeaderMutation {
     /// Writes it.
-    pub fn write(self, headers: &mut HeaderMap) {
-        let Self(name, value, how) = self;
-        match (how, headers.contains_key(&name)) {
-            (How::Append, _) => drop(headers.append(name, value)),
-            (How::Overwrite, _) | (How::IfAbsent, false) | (How::IfPresent, true) => drop(headers.insert(name, value)),
-            (How::IfAbsent, true) | (How::IfPresent, false) => {}
+    pub fn apply(self, headers: &mut HeaderMap) {
+        let Self(name, value, action) = self;
+        match (action, headers.contains_key(&name)) {
+            (HeaderAppendAction::Append, _) => drop(headers.append(name, value)),
+            (HeaderAppendAction::OverwriteOrAdd, _) | (HeaderAppendAction::AddIfAbsent, false) | (HeaderAppendAction::OverwriteIfPresent, true) => drop(headers.insert(name, value)),
+            (HeaderAppendAction::AddIfAbsent, true) | (HeaderAppendAction::OverwriteIfPresent, false) => {}
         }
     }
 
@@ -131,75 +131,75 @@ impl Line {
     ///
     /// # Errors
     /// What is wrong with it, or why it is not its to write.
-    pub(crate) fn read(option: message::HeaderValueOption) -> Result<Self, String> {
+    pub(crate) fn from_proto(option: message::HeaderValueOption) -> Result<Self, String> {
         let message::HeaderValueOption { header, append, append_action } = option;
         let header = header.unwrap_or_default();
-        let name = name(&header.key)?;
+        let name = parse_header_name(&header.key)?;
         let value = if header.raw_value.is_empty() { header.value.into() } else { header.raw_value };
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| format!("`{name}` has no value for a header"))?;
         // an action of 0 is also one that is not there, and then a header replaces the client's
-        let how = match (append_action, append) {
-            (0, Some(true)) => How::Append,
-            (0 | 2, _) => How::Overwrite,
-            (1, _) => How::IfAbsent,
-            (3, _) => How::IfPresent,
+        let action = match (append_action, append) {
+            (0, Some(true)) => HeaderAppendAction::Append,
+            (0 | 2, _) => HeaderAppendAction::OverwriteOrAdd,
+            (1, _) => HeaderAppendAction::AddIfAbsent,
+            (3, _) => HeaderAppendAction::OverwriteIfPresent,
             (other, _) => return Err(format!("`{name}` has an unknown `append_action`: {other}")),
         };
-        Ok(Self(name, value, how))
+        Ok(Self(name, value, action))
     }
 }
 
 /// What an allowed request is given.
 #[derive(Debug, Default)]
-pub struct Granted {
+pub struct AllowedEdits {
     /// Headers of the request that are removed first.
-    pub remove: Vec<HeaderName>,
+    pub remove_headers: Vec<HeaderName>,
     /// Headers of the request.
-    pub write: Vec<Line>,
+    pub set_headers: Vec<HeaderMutation>,
     /// Names of query parameters that are removed first.
-    pub without: Vec<String>,
+    pub remove_query: Vec<String>,
     /// Query parameters, in place of those of the same name.
-    pub query: Vec<(String, String)>,
+    pub set_query: Vec<(String, String)>,
     /// Headers of the answer to the client.
-    pub answer: Vec<Line>,
+    pub answer: Vec<HeaderMutation>,
     /// What expressions see as [`METADATA`].
     pub metadata: Map<String, Value>,
 }
 
-impl Granted {
+impl AllowedEdits {
     /// What a plain answer's headers give; those that it does not have are removed, since they are its to say.
-    pub fn of_headers(names: &[HeaderName], answer: &HeaderMap) -> Self {
-        let line = |name: &HeaderName, value: &HeaderValue| Line(name.clone(), value.clone(), How::Append);
-        let lines = names.iter().flat_map(|name| answer.get_all(name).iter().map(move |value| line(name, value)));
-        Self { remove: names.to_vec(), write: lines.collect(), ..Self::default() }
+    pub fn from_headers(names: &[HeaderName], response: &HeaderMap) -> Self {
+        let append_header = |name: &HeaderName, value: &HeaderValue| HeaderMutation(name.clone(), value.clone(), HeaderAppendAction::Append);
+        let mutations = names.iter().flat_map(|name| response.get_all(name).iter().map(move |value| append_header(name, value)));
+        Self { remove_headers: names.to_vec(), set_headers: mutations.collect(), ..Self::default() }
     }
 
     /// What Envoy's answer gives.
     ///
     /// # Errors
     /// What of it can't be carried out.
-    pub(crate) fn read(ok: message::OkHttpResponse, metadata: Map<String, Value>) -> Result<Self, String> {
-        let lines = |options: Vec<_>| options.into_iter().map(Line::read).collect::<Result<Vec<_>, _>>();
+    pub(crate) fn from_ok_response(ok: message::OkHttpResponse, metadata: Map<String, Value>) -> Result<Self, String> {
+        let parse_all = |options: Vec<_>| options.into_iter().map(HeaderMutation::from_proto).collect::<Result<Vec<_>, _>>();
         Ok(Self {
-            remove: ok.headers_to_remove.iter().map(|removed| name(removed)).collect::<Result<_, _>>()?,
-            write: lines(ok.headers)?,
-            without: ok.query_parameters_to_remove,
-            query: ok.query_parameters_to_set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
-            answer: lines(ok.response_headers_to_add)?,
+            remove_headers: ok.headers_to_remove.iter().map(|removed| parse_header_name(removed)).collect::<Result<_, _>>()?,
+            set_headers: parse_all(ok.headers)?,
+            remove_query: ok.query_parameters_to_remove,
+            set_query: ok.query_parameters_to_set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
+            answer: parse_all(ok.response_headers_to_add)?,
             metadata,
         })
     }
 
     /// Writes headers and query parameters on the request.
-    pub fn write(&mut self, parts: &mut Parts) {
-        for name in &self.remove {
+    pub fn apply(&mut self, parts: &mut Parts) {
+        for name in &self.remove_headers {
             parts.headers.remove(name);
         }
-        for line in self.write.drain(..) {
-            line.write(&mut parts.headers);
+        for line in self.set_headers.drain(..) {
+            line.apply(&mut parts.headers);
         }
-        if !self.without.is_empty() || !self.query.is_empty() {
-            let query = self.edited(parts.uri.query().unwrap_or_default());
+        if !self.remove_query.is_empty() || !self.set_query.is_empty() {
+            let query = self.rewrite_query(parts.uri.query().unwrap_or_default());
             let path = parts.uri.path();
             let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
             // what is percent-encoded here and what was a target before make one; if they did not, the path alone is
@@ -208,24 +208,24 @@ impl Granted {
     }
 
     /// The query with its other parameters spelt as they were.
-    fn edited(&self, query: &str) -> String {
-        let goes = |pair: &str| {
+    fn rewrite_query(&self, query: &str) -> String {
+        let is_removed = |pair: &str| {
             let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
-            self.without.iter().chain(self.query.iter().map(|(set, _)| set)).any(|other| **other == *name)
+            self.remove_query.iter().chain(self.set_query.iter().map(|(set, _)| set)).any(|other| **other == *name)
         };
-        let mut kept: Vec<String> =
-            query.split('&').filter(|pair| !pair.is_empty() && !goes(pair)).map(str::to_owned).collect();
+        let mut pairs: Vec<String> =
+            query.split('&').filter(|pair| !pair.is_empty() && !is_removed(pair)).map(str::to_owned).collect();
         let encode =
             |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
-        kept.extend(self.query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))));
-        kept.join("&")
+        pairs.extend(self.set_query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))));
+        pairs.join("&")
     }
 }
 
 /// A header's name that the service may write.
-fn name(text: &str) -> Result<HeaderName, String> {
+fn parse_header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text).map_err(|_| format!("`{}` is no header's name", text.escape_debug()))?;
-    match refusal(&name) {
+    match protected_reason(&name) {
         Some(why) => Err(format!("the header `{name}` can't be written: {why}")),
         None => Ok(name),
     }
@@ -256,7 +256,7 @@ mod tests {
                 if before {
                     headers.insert("x-user", HeaderValue::from_static("old"));
                 }
-                Line::read(option("X-User", "new", append, action)).unwrap().write(&mut headers);
+                HeaderMutation::from_proto(option("X-User", "new", append, action)).unwrap().apply(&mut headers);
                 let lines: Vec<_> = headers.get_all("x-user").iter().collect();
                 assert_eq!(lines, after, "{append:?} {action} {before}");
             }
@@ -272,12 +272,12 @@ mod tests {
             ("x", "a\r\nb: c", 0),
             ("x", "y", 7),
         ] {
-            assert!(Line::read(option(key, value, None, action)).is_err(), "{key} {value} {action}");
+            assert!(HeaderMutation::from_proto(option(key, value, None, action)).is_err(), "{key} {value} {action}");
         }
         let removed =
             |name: &str| message::OkHttpResponse { headers_to_remove: vec![name.into()], ..Default::default() };
-        assert!(Granted::read(removed("host"), Map::new()).is_err());
-        assert!(Granted::read(removed("x-admin"), Map::new()).is_ok());
+        assert!(AllowedEdits::from_ok_response(removed("host"), Map::new()).is_err());
+        assert!(AllowedEdits::from_ok_response(removed("x-admin"), Map::new()).is_ok());
     }
 
     #[test]
@@ -289,12 +289,12 @@ mod tests {
             ("/p?%61=1&ab=2", &[], &[("a", "3")], "/p?ab=2&a=3"),
         ] {
             let mut parts = Request::builder().uri(target).body(()).unwrap().into_parts().0;
-            let mut granted = Granted {
-                without: without.iter().map(|name| (*name).to_owned()).collect(),
-                query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-                ..Granted::default()
+            let mut edits = AllowedEdits {
+                remove_query: without.iter().map(|name| (*name).to_owned()).collect(),
+                set_query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                ..AllowedEdits::default()
             };
-            granted.write(&mut parts);
+            edits.apply(&mut parts);
             assert_eq!(parts.uri.to_string(), expected, "{target}");
         }
     }

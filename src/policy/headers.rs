@@ -32,7 +32,7 @@ impl HeaderEdits {
 }
 
 /// Why a policy can't touch a header; `None` when it can.
-pub fn refusal(name: &HeaderName) -> Option<&'static str> {
+pub fn protected_reason(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         "host" => Some("where a request goes is not a header's matter: use `urlRewrite.authority`"),
         "content-length" | "transfer-encoding" | "trailer" => {
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn framing_and_hop_by_hop_fields_are_refused() {
         for name in ["Host", "content-length", "Transfer-Encoding", "TE", "Upgrade", "connection", "Expect"] {
-            assert!(refusal(&name.parse().unwrap()).is_some(), "{name}");
+            assert!(protected_reason(&name.parse().unwrap()).is_some(), "{name}");
         }
-        assert!(refusal(&"x-user".parse().unwrap()).is_none());
+        assert!(protected_reason(&"x-user".parse().unwrap()).is_none());
     }
 }

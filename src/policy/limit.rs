@@ -16,24 +16,24 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::authz::{Expression, Vars};
 
 /// Keys that one policy remembers. The least used are forgotten first.
-const MOST_KEYS: usize = 1 << 16;
+const MAX_KEYS: usize = 1 << 16;
 
 /// A policy's buckets.
 #[derive(Debug)]
 pub struct RateLimit {
     /// Nanoseconds in which one token comes in.
-    per_token: u64,
+    nanos_per_token: u64,
     /// Nanoseconds in which an empty bucket fills.
-    to_fill: u64,
-    size: u64,
-    began: Instant,
+    fill_nanos: u64,
+    capacity: u64,
+    epoch: Instant,
     /// The only bucket, unless there are keys.
-    common: Bucket,
-    by_key: Option<ByKey>,
+    shared: Bucket,
+    by_key: Option<KeyedBuckets>,
 }
 
 #[derive(Debug)]
-struct ByKey {
+struct KeyedBuckets {
     key: Expression,
     /// With a seed of its own, so that nobody can choose keys that meet.
     hasher: RandomState,
@@ -46,7 +46,7 @@ struct Bucket(AtomicU64);
 
 /// What a request took.
 #[derive(Debug)]
-pub struct Taken {
+pub struct RateLimitToken {
     bucket: Option<Arc<Bucket>>,
     /// How the bucket stands now.
     pub quota: Quota,
@@ -65,7 +65,7 @@ pub struct Quota {
 
 /// A bucket is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exhausted {
+pub struct RateLimited {
     /// How it stands.
     pub quota: Quota,
     /// Seconds until the next token, rounded up; at least 1.
@@ -74,55 +74,55 @@ pub struct Exhausted {
 
 impl RateLimit {
     /// Buckets of `size` tokens, full at first, that get `tokens` back every `interval`, evenly over it.
-    pub fn new(size: u64, tokens: u64, interval: Duration, key: Option<Expression>) -> Self {
+    pub fn new(capacity: u64, tokens: u64, interval: Duration, key: Option<Expression>) -> Self {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         // a century, so that sums of such times can't overflow
-        let per_token = (interval / tokens.max(1)).clamp(1, u64::MAX >> 2);
-        let to_fill = per_token.saturating_mul(size).min(u64::MAX >> 2);
-        let buckets = || quick_cache::sync::Cache::new(MOST_KEYS);
-        let by_key = key.map(|key| ByKey { key, hasher: RandomState::new(), buckets: buckets() });
-        Self { per_token, to_fill, size, began: Instant::now(), common: Bucket::default(), by_key }
+        let nanos_per_token = (interval / tokens.max(1)).clamp(1, u64::MAX >> 2);
+        let fill_nanos = nanos_per_token.saturating_mul(capacity).min(u64::MAX >> 2);
+        let buckets = || quick_cache::sync::Cache::new(MAX_KEYS);
+        let by_key = key.map(|key| KeyedBuckets { key, hasher: RandomState::new(), buckets: buckets() });
+        Self { nanos_per_token, fill_nanos, capacity, epoch: Instant::now(), shared: Bucket::default(), by_key }
     }
 
     /// Takes a token.
     ///
     /// # Errors
     /// When none is left.
-    pub fn take(&self, vars: &Vars<'_>) -> Result<Taken, Exhausted> {
-        self.take_at(vars, Instant::now())
+    pub fn acquire(&self, vars: &Vars<'_>) -> Result<RateLimitToken, RateLimited> {
+        self.acquire_at(vars, Instant::now())
     }
 
-    fn take_at(&self, vars: &Vars<'_>, now: Instant) -> Result<Taken, Exhausted> {
-        let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX >> 1);
-        let keyed = self.by_key.as_ref().map(|by_key| by_key.bucket(vars));
-        let bucket = keyed.as_deref().unwrap_or(&self.common);
-        let step = |full_at: u64| full_at.max(now).saturating_add(self.per_token);
-        let fits = |full_at: u64| (step(full_at) - now <= self.to_fill).then(|| step(full_at));
-        match bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(before) => Ok(Taken { quota: self.quota(step(before) - now), bucket: keyed }),
+    fn acquire_at(&self, vars: &Vars<'_>, now: Instant) -> Result<RateLimitToken, RateLimited> {
+        let now = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX >> 1);
+        let key_bucket = self.by_key.as_ref().map(|by_key| by_key.bucket(vars));
+        let bucket = key_bucket.as_deref().unwrap_or(&self.shared);
+        let advance = |full_at: u64| full_at.max(now).saturating_add(self.nanos_per_token);
+        let try_advance = |full_at: u64| (advance(full_at) - now <= self.fill_nanos).then(|| advance(full_at));
+        match bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, try_advance) {
+            Ok(previous) => Ok(RateLimitToken { quota: self.quota(advance(previous) - now), bucket: key_bucket }),
             Err(full_at) => {
-                let missing = (step(full_at) - now).saturating_sub(self.to_fill);
-                let retry_after = u32::try_from(seconds(missing).max(1)).unwrap_or(u32::MAX);
-                Err(Exhausted { quota: self.quota(full_at.saturating_sub(now)), retry_after })
+                let deficit = (advance(full_at) - now).saturating_sub(self.fill_nanos);
+                let retry_after = u32::try_from(ceil_seconds(deficit).max(1)).unwrap_or(u32::MAX);
+                Err(RateLimited { quota: self.quota(full_at.saturating_sub(now)), retry_after })
             }
         }
     }
 
     /// Gives a token back that another limit made useless.
-    pub fn give_back(&self, taken: &Taken) {
-        let bucket = taken.bucket.as_deref().unwrap_or(&self.common);
-        bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |t| Some(t.saturating_sub(self.per_token))).ok();
+    pub fn refund(&self, token: &RateLimitToken) {
+        let bucket = token.bucket.as_deref().unwrap_or(&self.shared);
+        bucket.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |t| Some(t.saturating_sub(self.nanos_per_token))).ok();
     }
 
     fn quota(&self, until_full: u64) -> Quota {
-        let remaining = self.to_fill.saturating_sub(until_full) / self.per_token;
-        Quota { limit: self.size, remaining, reset: seconds(until_full) }
+        let remaining = self.fill_nanos.saturating_sub(until_full) / self.nanos_per_token;
+        Quota { limit: self.capacity, remaining, reset: ceil_seconds(until_full) }
     }
 }
 
-impl ByKey {
+impl KeyedBuckets {
     fn bucket(&self, vars: &Vars<'_>) -> Arc<Bucket> {
-        let key = match self.key.value(vars) {
+        let key = match self.key.eval_json(vars) {
             Ok(serde_json::Value::Null) => None,
             Ok(serde_json::Value::String(text)) => Some(text),
             Ok(value) => Some(value.to_string()),
@@ -132,13 +132,13 @@ impl ByKey {
             }
         };
         let hash = self.hasher.hash_one(&key);
-        let made: Result<_, Infallible> = self.buckets.get_or_insert_with(&hash, || Ok(Arc::default()));
-        let Ok(bucket) = made;
+        let entry: Result<_, Infallible> = self.buckets.get_or_insert_with(&hash, || Ok(Arc::default()));
+        let Ok(bucket) = entry;
         bucket
     }
 }
 
-fn seconds(nanoseconds: u64) -> u64 {
+fn ceil_seconds(nanoseconds: u64) -> u64 {
     nanoseconds.div_ceil(1_000_000_000)
 }
 
@@ -146,20 +146,20 @@ fn seconds(nanoseconds: u64) -> u64 {
 ///
 /// # Errors
 /// The first limit that has none left.
-pub fn take_all(limits: &[Arc<RateLimit>], vars: &Vars<'_>) -> Result<Option<Quota>, Exhausted> {
-    let mut taken: Vec<Taken> = Vec::new();
+pub fn acquire_all(limits: &[Arc<RateLimit>], vars: &Vars<'_>) -> Result<Option<Quota>, RateLimited> {
+    let mut tokens: Vec<RateLimitToken> = Vec::new();
     for limit in limits {
-        match limit.take(vars) {
-            Ok(one) => taken.push(one),
+        match limit.acquire(vars) {
+            Ok(token) => tokens.push(token),
             Err(exhausted) => {
-                for (limit, one) in limits.iter().zip(&taken) {
-                    limit.give_back(one);
+                for (limit, token) in limits.iter().zip(&tokens) {
+                    limit.refund(token);
                 }
                 return Err(exhausted);
             }
         }
     }
-    Ok(taken.into_iter().map(|one| one.quota).min_by_key(|quota| quota.remaining))
+    Ok(tokens.into_iter().map(|token| token.quota).min_by_key(|quota| quota.remaining))
 }
 
 impl Quota {
@@ -179,7 +179,7 @@ impl Quota {
 mod tests {
     use super::*;
     use crate::authz::Scope;
-    use crate::request::{Head, Scheme, Source, UnixTime};
+    use crate::request::{RequestHead, Scheme, ClientInfo, UnixTime};
     use http::{Method, Version};
 
     fn with_head<T>(user: &str, test: impl FnOnce(&Vars<'_>) -> T) -> T {
@@ -187,7 +187,7 @@ mod tests {
         if !user.is_empty() {
             headers.insert("x-user", user.parse().unwrap());
         }
-        let head = Head {
+        let head = RequestHead {
             method: &Method::GET,
             scheme: Scheme::Http,
             authority: &HeaderValue::from_static("h"),
@@ -198,9 +198,9 @@ mod tests {
             version: Version::HTTP_11,
             headers: &headers,
             id: &HeaderValue::from_static(""),
-            source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+            client: &ClientInfo::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
         };
-        test(&Vars::of(&head, UnixTime(0.0)))
+        test(&Vars::for_request(&head, UnixTime(0.0)))
     }
 
     fn by_user() -> Option<Expression> {
@@ -210,20 +210,20 @@ mod tests {
     #[test]
     fn a_bucket_empties_and_fills_evenly() {
         let limit = RateLimit::new(3, 2, Duration::from_secs(1), None);
-        let at = |millis: u64| limit.began + Duration::from_millis(millis);
+        let at = |millis: u64| limit.epoch + Duration::from_millis(millis);
         with_head("", |vars| {
             for remaining in [2, 1, 0] {
-                let quota = limit.take_at(vars, at(0)).unwrap().quota;
+                let quota = limit.acquire_at(vars, at(0)).unwrap().quota;
                 assert_eq!((quota.limit, quota.remaining), (3, remaining));
             }
-            let empty = limit.take_at(vars, at(0)).unwrap_err();
-            assert_eq!(empty, Exhausted { quota: Quota { limit: 3, remaining: 0, reset: 2 }, retry_after: 1 });
-            assert!(limit.take_at(vars, at(499)).is_err());
-            assert!(limit.take_at(vars, at(500)).is_ok());
-            assert!(limit.take_at(vars, at(500)).is_err());
+            let empty = limit.acquire_at(vars, at(0)).unwrap_err();
+            assert_eq!(empty, RateLimited { quota: Quota { limit: 3, remaining: 0, reset: 2 }, retry_after: 1 });
+            assert!(limit.acquire_at(vars, at(499)).is_err());
+            assert!(limit.acquire_at(vars, at(500)).is_ok());
+            assert!(limit.acquire_at(vars, at(500)).is_err());
             // never more than the bucket holds, however long the wait
             for good in [true, true, true, false] {
-                assert_eq!(limit.take_at(vars, at(3_600_000)).is_ok(), good);
+                assert_eq!(limit.acquire_at(vars, at(3_600_000)).is_ok(), good);
             }
         });
     }
@@ -231,15 +231,15 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_gives_nothing_away() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(10), None);
-        let at = |seconds: u64| limit.began + Duration::from_secs(seconds);
+        let at = |seconds: u64| limit.epoch + Duration::from_secs(seconds);
         with_head("", |vars| {
-            assert!(limit.take_at(vars, at(100)).is_ok());
-            let back = limit.take_at(vars, at(50)).unwrap_err();
+            assert!(limit.acquire_at(vars, at(100)).is_ok());
+            let back = limit.acquire_at(vars, at(50)).unwrap_err();
             assert_eq!((back.quota.remaining, back.retry_after), (0, 60));
-            let before = limit.began.checked_sub(Duration::from_secs(5)).unwrap_or(limit.began);
-            assert!(limit.take_at(vars, before).is_err());
-            assert!(limit.take_at(vars, at(109)).is_err());
-            assert!(limit.take_at(vars, at(110)).is_ok());
+            let earlier = limit.epoch.checked_sub(Duration::from_secs(5)).unwrap_or(limit.epoch);
+            assert!(limit.acquire_at(vars, earlier).is_err());
+            assert!(limit.acquire_at(vars, at(109)).is_err());
+            assert!(limit.acquire_at(vars, at(110)).is_ok());
         });
     }
 
@@ -247,18 +247,18 @@ mod tests {
     fn every_key_has_a_bucket_and_the_nameless_share_one() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(60), by_user());
         for (user, good) in [("a", true), ("b", true), ("a", false), ("", true), ("", false), ("b", false)] {
-            assert_eq!(with_head(user, |vars| limit.take(vars).is_ok()), good, "{user}");
+            assert_eq!(with_head(user, |vars| limit.acquire(vars).is_ok()), good, "{user}");
         }
     }
 
     #[test]
     fn keys_are_bounded() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(60), by_user());
-        for user in 0..MOST_KEYS + 5000 {
-            with_head(&user.to_string(), |vars| limit.take(vars).ok());
+        for user in 0..MAX_KEYS + 5000 {
+            with_head(&user.to_string(), |vars| limit.acquire(vars).ok());
         }
         let remembered = limit.by_key.unwrap().buckets.len();
-        assert!(remembered <= MOST_KEYS, "{remembered}");
+        assert!(remembered <= MAX_KEYS, "{remembered}");
     }
 
     #[test]
@@ -266,12 +266,12 @@ mod tests {
         let wide = Arc::new(RateLimit::new(10, 1, Duration::from_secs(3600), None));
         let narrow = Arc::new(RateLimit::new(1, 1, Duration::from_secs(3600), by_user()));
         let both = [Arc::clone(&wide), narrow];
-        let quota = with_head("a", |vars| take_all(&both, vars)).unwrap().unwrap();
+        let quota = with_head("a", |vars| acquire_all(&both, vars)).unwrap().unwrap();
         assert_eq!((quota.limit, quota.remaining), (1, 0), "the tightest is told");
         for _ in 0..20 {
-            assert!(with_head("a", |vars| take_all(&both, vars)).is_err());
+            assert!(with_head("a", |vars| acquire_all(&both, vars)).is_err());
         }
-        assert_eq!(with_head("b", |vars| wide.take(vars)).unwrap().quota.remaining, 8);
+        assert_eq!(with_head("b", |vars| wide.acquire(vars)).unwrap().quota.remaining, 8);
     }
 
     #[test]
@@ -285,9 +285,9 @@ mod tests {
             let limit = RateLimit::new(size, tokens, interval, None);
             with_head("", |vars| {
                 for _ in 0..3 {
-                    let _ = limit.take(vars);
+                    let _ = limit.acquire(vars);
                 }
-                let _ = limit.take_at(vars, limit.began + Duration::from_secs(1 << 40));
+                let _ = limit.acquire_at(vars, limit.epoch + Duration::from_secs(1 << 40));
             });
         }
     }
@@ -295,11 +295,11 @@ mod tests {
     #[test]
     fn workers_share_a_bucket() {
         let limit = RateLimit::new(1000, 1, Duration::from_secs(3600), None);
-        let taken: usize = std::thread::scope(|scope| {
-            let worker = || with_head("", |vars| (0..500).filter(|_| limit.take(vars).is_ok()).count());
+        let acquired: usize = std::thread::scope(|scope| {
+            let worker = || with_head("", |vars| (0..500).filter(|_| limit.acquire(vars).is_ok()).count());
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).sum()
         });
-        assert_eq!(taken, 1000);
+        assert_eq!(acquired, 1000);
     }
 }

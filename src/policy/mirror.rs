@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::telemetry::metrics::Group;
+use crate::telemetry::metrics::CounterVecId;
 use crate::upstream::Endpoint;
 
 /// Requests with a longer body are not mirrored.
-pub const LONGEST_BODY: usize = 64 << 10;
+pub const MAX_BODY_SIZE: usize = 64 << 10;
 /// Copies of one policy that may be on their way at a time.
-const MOST_AT_A_TIME: usize = 256;
+const MAX_IN_FLIGHT: usize = 256;
 
 /// One mirror of a route.
 #[derive(Debug)]
@@ -22,14 +22,14 @@ pub struct Mirror {
     threshold: u64,
     always: bool,
     /// Counts copies by what became of them.
-    pub copies: Group,
-    under_way: AtomicUsize,
+    pub copies: CounterVecId,
+    in_flight: AtomicUsize,
 }
 
 /// What became of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Fate {
+pub enum MirrorResult {
     /// The mirror answered.
     Sent,
     /// It did not.
@@ -40,7 +40,7 @@ pub enum Fate {
     Busy,
 }
 
-impl Fate {
+impl MirrorResult {
     /// The metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,39 +54,39 @@ impl Fate {
 
 /// A copy's place among those on their way, as long as it lives.
 #[derive(Debug)]
-pub struct Seat(Arc<Mirror>);
+pub struct MirrorPermit(Arc<Mirror>);
 
 impl Mirror {
     /// Copies `share` (0 to 1) of the requests to `endpoint`.
-    pub fn new(endpoint: Arc<Endpoint>, share: f64, copies: Group) -> Self {
+    pub fn new(endpoint: Arc<Endpoint>, ratio: f64, copies: CounterVecId) -> Self {
         // the cast saturates
-        let threshold = (share * 18_446_744_073_709_551_616.0) as u64;
-        Self { endpoint, threshold, always: share >= 1.0, copies, under_way: AtomicUsize::new(0) }
+        let threshold = (ratio * 18_446_744_073_709_551_616.0) as u64;
+        Self { endpoint, threshold, always: ratio >= 1.0, copies, in_flight: AtomicUsize::new(0) }
     }
 
     /// Whether a request is one of the share, by a number drawn for it.
-    pub fn wants(&self, drawn: u64) -> bool {
-        self.always || drawn < self.threshold
+    pub fn samples(&self, random: u64) -> bool {
+        self.always || random < self.threshold
     }
 
     /// A place for one more copy, if there is one.
-    pub fn seat(self: &Arc<Self>) -> Option<Seat> {
-        let one_more = |now: usize| (now < MOST_AT_A_TIME).then_some(now + 1);
-        self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Seat(Arc::clone(self)))
+    pub fn try_acquire(self: &Arc<Self>) -> Option<MirrorPermit> {
+        let increment = |now: usize| (now < MAX_IN_FLIGHT).then_some(now + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment).ok()?;
+        Some(MirrorPermit(Arc::clone(self)))
     }
 }
 
-impl Seat {
+impl MirrorPermit {
     /// The mirror that the copy is for.
     pub fn mirror(&self) -> &Mirror {
         &self.0
     }
 }
 
-impl Drop for Seat {
+impl Drop for MirrorPermit {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -96,30 +96,30 @@ mod tests {
     use crate::telemetry::metrics::{Family, Metrics};
     use crate::upstream::{Address, Protocol};
 
-    fn mirror(share: f64) -> Arc<Mirror> {
+    fn mirror(ratio: f64) -> Arc<Mirror> {
         let address = Address::Tcp { host: "m".into(), port: 1 };
         let endpoint = Arc::new(Endpoint::new("m", address, Protocol::Auto, std::time::Duration::from_secs(1)));
-        Arc::new(Mirror::new(endpoint, share, Metrics::default().group(Family::Mirrored, &[])))
+        Arc::new(Mirror::new(endpoint, ratio, Metrics::default().counter_vec(Family::MirroredRequests, &[])))
     }
 
     #[test]
     fn a_share_is_a_share() {
-        for (share, drawn, wanted) in [
+        for (share, drawn, sampled) in [
             (0.0, 0, false),
             (0.5, u64::MAX / 2 - 2048, true),
             (0.5, u64::MAX / 2 + 2048, false),
             (1.0, u64::MAX, true),
         ] {
-            assert_eq!(mirror(share).wants(drawn), wanted, "{share} {drawn}");
+            assert_eq!(mirror(share).samples(drawn), sampled, "{share} {drawn}");
         }
     }
 
     #[test]
     fn copies_on_their_way_are_bounded() {
         let mirror = mirror(1.0);
-        let seats: Vec<_> = std::iter::from_fn(|| mirror.seat()).take(2 * MOST_AT_A_TIME).collect();
-        assert_eq!(seats.len(), MOST_AT_A_TIME);
-        drop(seats);
-        assert!(mirror.seat().is_some());
+        let permits: Vec<_> = std::iter::from_fn(|| mirror.try_acquire()).take(2 * MAX_IN_FLIGHT).collect();
+        assert_eq!(permits.len(), MAX_IN_FLIGHT);
+        drop(permits);
+        assert!(mirror.try_acquire().is_some());
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::telemetry::metrics::Counter;
+use crate::telemetry::metrics::CounterId;
 
 /// The policy, ready to use.
 #[derive(Debug)]
-pub struct Retry {
+pub struct RetryPolicy {
     /// Tries after the first.
     pub attempts: u32,
     /// The time before each new try.
@@ -21,42 +21,42 @@ pub struct Retry {
     /// Statuses that are worth a new try.
     pub codes: Box<[StatusCode]>,
     /// Counts new tries.
-    pub counter: Counter,
+    pub counter: CounterId,
     /// What keeps them few.
-    pub budget: Budget,
+    pub budget: RetryBudget,
 }
 
 /// How many requests a route has in flight, and how many of them are tried again.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub struct RetryBudget {
     requests: AtomicUsize,
     retries: AtomicUsize,
 }
 
 /// Counts one request, or one new try, as long as it lives.
 #[derive(Debug)]
-pub struct Counted<'a>(&'a AtomicUsize);
+pub struct BudgetGuard<'a>(&'a AtomicUsize);
 
-impl Budget {
+impl RetryBudget {
     /// New tries that are always allowed at one time.
-    const LEAST: usize = 3;
+    const MIN_RETRIES: usize = 3;
 
     /// Counts a request.
-    pub fn request(&self) -> Counted<'_> {
+    pub fn track_request(&self) -> BudgetGuard<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Counted(&self.requests)
+        BudgetGuard(&self.requests)
     }
 
     /// Leave for a new try; `None` when too many are under way.
-    pub fn retry(&self) -> Option<Counted<'_>> {
-        let most = Self::LEAST + self.requests.load(Ordering::Relaxed) / 5;
-        let one_more = |now: usize| (now < most).then_some(now + 1);
-        self.retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Counted(&self.retries))
+    pub fn try_retry(&self) -> Option<BudgetGuard<'_>> {
+        let max_retries = Self::MIN_RETRIES + self.requests.load(Ordering::Relaxed) / 5;
+        let increment = |now: usize| (now < max_retries).then_some(now + 1);
+        self.retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment).ok()?;
+        Some(BudgetGuard(&self.retries))
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for BudgetGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -68,13 +68,13 @@ mod tests {
 
     #[test]
     fn retries_stay_below_a_fifth_of_the_requests_and_three() {
-        let budget = Budget::default();
-        let requests: Vec<_> = (0..50).map(|_| budget.request()).collect();
-        let retries: Vec<_> = std::iter::from_fn(|| budget.retry()).take(100).collect();
+        let budget = RetryBudget::default();
+        let requests: Vec<_> = (0..50).map(|_| budget.track_request()).collect();
+        let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).take(100).collect();
         assert_eq!(retries.len(), 13);
         drop(requests);
         drop(retries);
-        let few: Vec<_> = std::iter::from_fn(|| budget.retry()).take(100).collect();
+        let few: Vec<_> = std::iter::from_fn(|| budget.try_retry()).take(100).collect();
         assert_eq!(few.len(), 3);
     }
 }

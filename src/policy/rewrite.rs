@@ -44,10 +44,10 @@ impl Rewrite {
     ///
     /// # Errors
     /// `internal_error` when the result is no target; there is none that canonical parts could make.
-    pub fn apply(&self, parts: &mut Parts, matched: usize) -> Result<(), Reason> {
+    pub fn apply(&self, parts: &mut Parts, matched_len: usize) -> Result<(), Reason> {
         if let Some(path) = &self.path {
             let query = parts.uri.query();
-            let mut target = path.replace(parts.uri.path(), matched);
+            let mut target = path.replace(parts.uri.path(), matched_len);
             if let Some(query) = query {
                 target.push('?');
                 target.push_str(query);
@@ -79,11 +79,11 @@ impl Rewrite {
 
 impl NewPath {
     /// `path`, of which the route matched the first `matched` bytes, rewritten. Never `//` where the two parts meet.
-    pub fn replace(&self, path: &str, matched: usize) -> String {
+    pub fn replace(&self, path: &str, matched_len: usize) -> String {
         match self {
             Self::Full(path) => path.to_string(),
             Self::Prefix(new) => {
-                let rest = path.get(matched..).unwrap_or_default();
+                let rest = path.get(matched_len..).unwrap_or_default();
                 let new = new.strip_suffix('/').unwrap_or(new);
                 let mut path = String::with_capacity(new.len() + rest.len() + 1);
                 path.push_str(new);
@@ -121,8 +121,8 @@ mod tests {
             ("/", "/", "/xyz", "/xyz"),
         ] {
             // as the router tells it: a path below `/` has nothing in common with it but the slash it keeps
-            let matched = if prefix == "/" && path != "/" { 0 } else { prefix.len() };
-            assert_eq!(NewPath::Prefix(new.into()).replace(path, matched), result, "{path} {prefix} -> {new}");
+            let matched_len = if prefix == "/" && path != "/" { 0 } else { prefix.len() };
+            assert_eq!(NewPath::Prefix(new.into()).replace(path, matched_len), result, "{path} {prefix} -> {new}");
         }
     }
 
@@ -149,12 +149,12 @@ mod tests {
         ) {
             let rules = PathRules::default();
             let raw = format!("/{}", segments.join("/"));
-            let Ok(path) = rules.canonical(&raw) else { return Ok(()) };
+            let Ok(path) = rules.canonicalize(&raw) else { return Ok(()) };
             let new = if new.is_empty() { "/".to_owned() } else { new };
             let boundaries: Vec<usize> = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
             let matched = boundaries[keep.min(boundaries.len() - 1)];
             let result = NewPath::Prefix(new.as_str().into()).replace(&path, matched);
-            prop_assert_eq!(&*rules.canonical(&result).unwrap(), &result);
+            prop_assert_eq!(&*rules.canonicalize(&result).unwrap(), &result);
         }
     }
 }

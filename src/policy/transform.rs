@@ -22,33 +22,33 @@ pub struct Transformation {
 
 /// Values that were made and are not written yet, in the order of the policy: those that are set, then those added.
 #[derive(Debug)]
-pub struct Made(Vec<Option<HeaderValue>>);
+pub struct RenderedHeaders(Vec<Option<HeaderValue>>);
 
 impl Transformation {
     /// Makes the values.
-    pub fn evaluate(&self, vars: &Vars<'_>) -> Made {
-        let value = |(name, expression): &(HeaderName, Expression)| match expression.value(vars) {
+    pub fn render(&self, vars: &Vars<'_>) -> RenderedHeaders {
+        let value = |(name, expression): &(HeaderName, Expression)| match expression.eval_json(vars) {
             Ok(value) => {
-                let written = header_value(&value);
-                if written.is_none() && !value.is_null() {
+                let header = header_value(&value);
+                if header.is_none() && !value.is_null() {
                     tracing::debug!(header = %name, "the value that a transformation made can't stand in a header");
                 }
-                written
+                header
             }
             Err(error) => {
                 tracing::debug!(header = %name, %error, "a transformation gave no value");
                 None
             }
         };
-        Made(self.set.iter().chain(&self.add).map(value).collect())
+        RenderedHeaders(self.set.iter().chain(&self.add).map(value).collect())
     }
 
     /// Writes the values.
-    pub fn write(&self, made: Made, headers: &mut HeaderMap) {
+    pub fn apply(&self, rendered: RenderedHeaders, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);
         }
-        let mut values = made.0.into_iter();
+        let mut values = rendered.0.into_iter();
         for ((name, _), value) in self.set.iter().zip(values.by_ref().take(self.set.len())) {
             match value {
                 Some(value) => headers.insert(name, value),
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_what_a_header_can_hold_is_written() {
-        for (value, written) in [
+        for (value, expected) in [
             (json!("a b"), Some("a b")),
             (json!(7), Some("7")),
             (json!(true), Some("true")),
@@ -99,8 +99,8 @@ mod tests {
             (json!("a\r\nx-admin: 1"), None),
             (json!(null), None),
         ] {
-            let made = header_value(&value);
-            assert_eq!(made.as_ref().map(|v| v.as_bytes()), written.map(str::as_bytes), "{value}");
+            let rendered = header_value(&value);
+            assert_eq!(rendered.as_ref().map(|v| v.as_bytes()), expected.map(str::as_bytes), "{value}");
         }
     }
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::trace::TraceParent;
-use crate::body::Progress;
+use crate::body::BodyProgress;
 use crate::reason::Reason;
 use crate::request::UnixTime;
-use crate::telemetry::metrics::{Finished, RouteSeries};
+use crate::telemetry::metrics::{RequestSample, RouteSeries};
 use crate::telemetry::spans::Span;
 use crate::worker::Worker;
-pub use line::{Line, LogFormat};
+pub use line::{LineBuffer, LogFormat};
 
 /// The fields that every line may have.
 pub mod field {
@@ -55,33 +55,33 @@ pub mod field {
 
 /// One request's record. Dropping it writes the line and counts the request.
 #[derive(Debug)]
-pub struct Record {
+pub struct AccessRecord {
     worker: Arc<Worker>,
-    line: Line,
+    line: LineBuffer,
     started: Instant,
     series: RouteSeries,
     status: Option<u16>,
     reason: Option<Reason>,
-    request_body: Option<Arc<Progress>>,
+    request_body: Option<Arc<BodyProgress>>,
     response_bytes: u64,
-    upstream: Option<Duration>,
+    upstream_duration: Option<Duration>,
     complete: bool,
-    traced: Option<Box<Traced>>,
+    trace: Option<Box<RequestTrace>>,
 }
 
 /// A request's part in a trace, where spans are exported.
 #[derive(Debug)]
-pub struct Traced {
+pub struct RequestTrace {
     /// What the backend is told.
-    pub own: TraceParent,
+    pub trace_parent: TraceParent,
     /// What the collector is told, if the trace is exported.
     pub span: Option<Box<Span>>,
 }
 
-impl Record {
+impl AccessRecord {
     /// Begins the record of a request that arrived at `now`. `series` counts it until its route is known.
-    pub fn begin(worker: Arc<Worker>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
-        let line = Line::begin(format, now, &worker);
+    pub fn start(worker: Arc<Worker>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
+        let line = LineBuffer::start(format, now, &worker);
         Self {
             worker,
             line,
@@ -91,77 +91,77 @@ impl Record {
             reason: None,
             request_body: None,
             response_bytes: 0,
-            upstream: None,
+            upstream_duration: None,
             complete: false,
-            traced: None,
+            trace: None,
         }
     }
 
     /// Its line, to be added to.
-    pub fn line(&mut self) -> &mut Line {
+    pub fn line(&mut self) -> &mut LineBuffer {
         &mut self.line
     }
 
     /// The request's part in a trace.
-    pub fn trace(&mut self, traced: Box<Traced>) {
-        self.tell_trace(&traced.own);
-        self.traced = Some(traced);
+    pub fn set_trace(&mut self, trace: Box<RequestTrace>) {
+        self.set_trace_ids(&trace.trace_parent);
+        self.trace = Some(trace);
     }
 
     /// Writes down which span it is.
-    pub fn tell_trace(&mut self, own: &TraceParent) {
-        self.line.bare(field::TRACE_ID, own.trace());
-        self.line.bare(field::SPAN_ID, own.span());
+    pub fn set_trace_ids(&mut self, trace_parent: &TraceParent) {
+        self.line.unescaped(field::TRACE_ID, trace_parent.trace_id());
+        self.line.unescaped(field::SPAN_ID, trace_parent.span_id());
     }
 
     /// What the backend is told of the trace, if that is settled.
-    pub fn traced(&self) -> Option<TraceParent> {
-        self.traced.as_ref().map(|traced| traced.own)
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.trace.as_ref().map(|trace| trace.trace_parent)
     }
 
     /// The span to be filled in, when one is exported.
     pub fn span(&mut self) -> Option<&mut Span> {
-        self.traced.as_mut()?.span.as_deref_mut()
+        self.trace.as_mut()?.span.as_deref_mut()
     }
 
     /// The route that was chosen counts the request.
-    pub fn counted_by(&mut self, series: RouteSeries) {
+    pub fn set_series(&mut self, series: RouteSeries) {
         self.series = series;
     }
 
     /// What the client is answered, and why when it is the gateway's own answer.
-    pub fn answered(&mut self, status: u16, reason: Option<Reason>) {
+    pub fn set_response(&mut self, status: u16, reason: Option<Reason>) {
         self.status = Some(status);
         self.reason = reason;
     }
 
     /// The answer broke off after its head had been sent.
-    pub fn broke_off(&mut self, reason: Reason) {
+    pub fn mark_aborted(&mut self, reason: Reason) {
         self.reason = Some(reason);
     }
 
     /// The request's body, whose bytes are counted as they arrive.
-    pub fn watch(&mut self, body: Arc<Progress>) {
+    pub fn watch(&mut self, body: Arc<BodyProgress>) {
         self.request_body = Some(body);
     }
 
     /// The request's body, if it has one that was looked at.
-    pub fn request_body(&self) -> Option<&Progress> {
+    pub fn request_body(&self) -> Option<&BodyProgress> {
         self.request_body.as_deref()
     }
 
     /// How long the backend took to begin its answer.
-    pub fn upstream_took(&mut self, duration: Duration) {
-        self.upstream = Some(duration);
+    pub fn set_upstream_duration(&mut self, duration: Duration) {
+        self.upstream_duration = Some(duration);
     }
 
     /// Bytes of the answer's body that were handed to the connection.
-    pub fn sent(&mut self, bytes: usize) {
+    pub fn add_response_bytes(&mut self, bytes: usize) {
         self.response_bytes += bytes as u64;
     }
 
     /// The answer's last byte was handed to the connection.
-    pub fn completed(&mut self) {
+    pub fn mark_complete(&mut self) {
         self.complete = true;
     }
 
@@ -176,37 +176,37 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         // as nginx has it: the client was gone before there was anything to tell it
         let status = self.status.unwrap_or(499);
         self.line.number(field::STATUS, status.into());
         if let Some(reason) = self.reason {
-            self.line.bare(field::REASON, reason.as_str().as_bytes());
+            self.line.unescaped(field::REASON, reason.as_str().as_bytes());
         }
         if self.status.is_none() || !self.complete {
-            self.line.bare(field::END, b"aborted");
+            self.line.unescaped(field::END, b"aborted");
         }
         let bytes_in = self.request_body.as_ref().map_or(0, |body| body.bytes());
         self.line.number(field::BYTES_IN, bytes_in);
         self.line.number(field::BYTES_OUT, self.response_bytes);
         self.line.duration(field::DURATION, duration);
-        if let Some(upstream) = self.upstream {
-            self.line.duration(field::UPSTREAM_DURATION, upstream);
+        if let Some(upstream_duration) = self.upstream_duration {
+            self.line.duration(field::UPSTREAM_DURATION, upstream_duration);
         }
-        self.worker.log.write(self.line.end());
-        if let Some(span) = self.traced.take().and_then(|traced| traced.span) {
+        self.worker.access_log.write(self.line.finish());
+        if let Some(span) = self.trace.take().and_then(|trace| trace.span) {
             self.export(span, status, duration);
         }
-        let (route, reason, upstream) = (self.series, self.reason, self.upstream);
-        self.worker.metrics.finish(&Finished { route, status, reason, duration, upstream });
+        let (route, reason, upstream) = (self.series, self.reason, self.upstream_duration);
+        self.worker.metrics.record_request(&RequestSample { route, status, reason, duration, upstream });
     }
 }
 
-impl Record {
+impl AccessRecord {
     /// Finishes the span, and hands it over.
-    fn export(&self, mut span: Box<Span>, status: u16, took: Duration) {
+    fn export(&self, mut span: Box<Span>, status: u16, duration: Duration) {
         let Some(spans) = &self.worker.spans else { return };
         let aborted = (self.status.is_none() || !self.complete).then_some("aborted");
         let error = self.reason.map(Reason::as_str).or(aborted).or(match status {
@@ -218,7 +218,7 @@ impl Record {
             _ => None,
         });
         let failed = status >= 500 || aborted.is_some();
-        (span.status, span.took, span.error, span.failed) = (status, took, error, failed);
+        (span.status, span.took, span.error, span.failed) = (status, duration, error, failed);
         spans.push(span);
     }
 }

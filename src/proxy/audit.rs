@@ -3,59 +3,59 @@
 
 use http::header;
 
-use super::access::{Record, field};
+use super::access::{AccessRecord, field};
 use crate::auth::{Identity, Location};
-use crate::authz::{Cause, Expression, Mode, RuleSet};
+use crate::authz::{DecidedBy, Expression, EnforcementMode, RuleSet};
 use crate::decision::{self, Decision, Place};
-use crate::request::{Head, UnixTime};
-use crate::snapshot::{Policies, Settings};
-use crate::telemetry::metrics::{Group, RouteSeries, Shard, escape};
+use crate::request::{RequestHead, UnixTime};
+use crate::snapshot::{Policies, GlobalSettings};
+use crate::telemetry::metrics::{CounterVecId, RouteSeries, Shard, escape_label_value};
 
 /// Notes who asked, what was wrong with the credentials, and which rule decided.
-pub fn decision(
-    record: &mut Record,
+pub fn record_decision(
+    record: &mut AccessRecord,
     metrics: &Shard,
     series: RouteSeries,
-    settings: &Settings,
+    settings: &GlobalSettings,
     policies: &Policies,
     decision: &Decision,
 ) {
-    identity(record, metrics, settings, policies, decision);
+    record_identity(record, metrics, settings, policies, decision);
     let Some(authorization) = &decision.authorization else { return };
-    let sets = &policies.rules;
-    if let Some((at, cause)) = authorization.deciding(sets) {
-        let rule = authorization.rule_name(sets).unwrap_or("none");
+    let sets = &policies.rule_sets;
+    if let Some((index, cause)) = authorization.deciding_set(sets) {
+        let rule = authorization.deciding_rule_name(sets).unwrap_or("none");
         record.line().text(field::RULE, rule);
-        if let Some(set) = sets.get(at) {
-            record.line().text(field::RULE_ORIGIN, &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+        if let Some(set) = sets.get(index) {
+            record.line().text(field::RULE_ORIGIN, &set.deciding_rule(cause).map_or(&set.location, |rule| &rule.location).0);
             record.line().text(field::RULE_LEVEL, set.level.as_str());
-            count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
+            count_decision(metrics, series.decisions, index, set, cause, is_evaluation_error(decision, index, cause));
         }
     }
     for failure in authorization.failures() {
-        let Some(rule) = sets.get(failure.set).and_then(|set| set.rules.get(failure.rule)) else { continue };
-        if rule.tell_failure(UnixTime::now()) {
-            tracing::warn!(rule = %rule.name, origin = %rule.origin, why = %failure.error, "a rule failed to evaluate");
+        let Some(rule) = sets.get(failure.set).and_then(|set| set.rules.get(failure.rule_index)) else { continue };
+        if rule.should_log_failure(UnixTime::now()) {
+            tracing::warn!(rule = %rule.name, origin = %rule.location, why = %failure.error, "a rule failed to evaluate");
         }
     }
-    for (at, cause) in authorization.causes() {
-        let Some(set) = sets.get(at).filter(|set| set.mode == Mode::Shadow) else { continue };
-        count(metrics, series.decisions, at, set, cause, failed(decision, at, cause));
+    for (index, cause) in authorization.set_decisions() {
+        let Some(set) = sets.get(index).filter(|set| set.mode == EnforcementMode::Shadow) else { continue };
+        count_decision(metrics, series.decisions, index, set, cause, is_evaluation_error(decision, index, cause));
         if !cause.allows() {
             record.line().text(field::SHADOW, "denied");
-            record.line().text(field::SHADOW_RULE, set.rule(cause).map_or("none", |rule| &rule.name));
-            record.line().text(field::SHADOW_ORIGIN, &set.rule(cause).map_or(&set.origin, |rule| &rule.origin).0);
+            record.line().text(field::SHADOW_RULE, set.deciding_rule(cause).map_or("none", |rule| &rule.name));
+            record.line().text(field::SHADOW_ORIGIN, &set.deciding_rule(cause).map_or(&set.location, |rule| &rule.location).0);
         }
     }
 }
 
 /// The access log's own fields of the config. What could hold a credential is out of their sight: log lines go to places
 /// that tokens must not. A field that fails to evaluate is left out.
-pub fn fields(
-    record: &mut Record,
+pub fn record_custom_fields(
+    record: &mut AccessRecord,
     fields: &[(String, Expression)],
     policies: &Policies,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     place: Place<'_>,
     now: UnixTime,
     decision: &Decision,
@@ -65,26 +65,26 @@ pub fn fields(
     for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
         headers.remove(name);
     }
-    let tokens = policies.jwt.iter().flat_map(|jwt| jwt.locations());
-    let others = policies.credentials.iter().flat_map(|credentials| credentials.locations());
-    for location in tokens.chain(others) {
+    let jwt_locations = policies.jwt_auth.iter().flat_map(|jwt| jwt.locations());
+    let credential_locations = policies.credentials.iter().flat_map(|credentials| credentials.locations());
+    for location in jwt_locations.chain(credential_locations) {
         match location {
             Location::Header { name, .. } => drop(headers.remove(name)),
             Location::Query { .. } => query = None,
             Location::Cookie { .. } => {}
         }
     }
-    let head = Head { headers: &headers, query, ..*head };
+    let head = RequestHead { headers: &headers, query, ..*head };
     let vars = decision::vars(policies, &head, place, now, decision);
     for (name, expression) in fields {
-        match expression.value(&vars) {
+        match expression.eval_json(&vars) {
             Ok(value) => record.line().json(name.as_str(), &value),
             Err(error) => tracing::debug!(field = name, %error, "a log field failed to evaluate"),
         }
     }
 }
 
-fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies: &Policies, decision: &Decision) {
+fn record_identity(record: &mut AccessRecord, metrics: &Shard, settings: &GlobalSettings, policies: &Policies, decision: &Decision) {
     let authentication = &decision.authentication;
     let failure = authentication.failure();
     if let Identity::Verified(token) = authentication.identity() {
@@ -98,18 +98,18 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
             record.line().text(field::KID, kid);
         }
         // issuer and subject stand there already
-        let told = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
-        for (name, path) in settings.log_claims.iter().filter(|(_, path)| !told(path)) {
-            let mut names = path.iter();
-            let first = names.next().and_then(|name| token.claims().get(name));
-            if let Some(value) = names.fold(first, |value, name| value?.get(name)) {
+        let is_logged = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
+        for (name, path) in settings.log_claims.iter().filter(|(_, path)| !is_logged(path)) {
+            let mut segments = path.iter();
+            let first = segments.next().and_then(|name| token.claims().get(name));
+            if let Some(value) = segments.fold(first, |value, name| value?.get(name)) {
                 record.line().json(format!("jwt.{name}").as_str(), value);
             }
         }
         if authentication.cached()
-            && let Some(counters) = &policies.counters
+            && let Some(counters) = &policies.token_counters
         {
-            metrics.count(counters.cache_hits);
+            metrics.increment(counters.cache_hits);
         }
     } else if let Some(failure) = failure {
         // also of what is not refused: permissive and shadow modes are told by this alone
@@ -117,33 +117,33 @@ fn identity(record: &mut Record, metrics: &Shard, settings: &Settings, policies:
         record.line().text(field::AUTH_DETAIL, &failure.detail().to_string());
     }
     if authentication.found_credential()
-        && let Some(counters) = &policies.counters
+        && let Some(counters) = &policies.token_counters
     {
         let provider = authentication.provider().unwrap_or("");
         let group = counters.verifications.iter().find(|(name, _)| **name == *provider).map(|(_, group)| *group);
         let code = failure.map_or(255, |failure| failure.reason() as u64);
-        metrics.count_in(group.unwrap_or(counters.no_provider), code, || {
+        metrics.increment_labeled(group.unwrap_or(counters.unmatched), code, || {
             format!("result=\"{}\"", failure.map_or("ok", |failure| failure.reason().as_str()))
         });
     }
 }
 
 /// Whether the deciding rule did not say no but failed to say anything.
-fn failed(decision: &Decision, set: usize, cause: Cause) -> bool {
+fn is_evaluation_error(decision: &Decision, set: usize, cause: DecidedBy) -> bool {
     let failures = decision.authorization.as_ref().map_or(&[][..], |authorization| authorization.failures());
-    !cause.allows() && failures.iter().any(|f| f.set == set && cause.rule().is_none_or(|rule| f.rule == rule))
+    !cause.allows() && failures.iter().any(|f| f.set == set && cause.rule_index().is_none_or(|rule| f.rule_index == rule))
 }
 
-fn count(metrics: &Shard, group: Group, at: usize, set: &RuleSet, cause: Cause, failed: bool) {
-    let rule = cause.rule().map_or(0, |rule| rule as u64 + 1);
-    let outcome = if failed { 2 } else { u64::from(cause.allows()) };
-    metrics.count_in(group, (at as u64) << 40 | rule << 8 | outcome, || {
-        let rule = set.rule(cause).map_or("", |rule| &rule.name);
+fn count_decision(metrics: &Shard, group: CounterVecId, index: usize, set: &RuleSet, cause: DecidedBy, is_error: bool) {
+    let rule = cause.rule_index().map_or(0, |rule| rule as u64 + 1);
+    let outcome = if is_error { 2 } else { u64::from(cause.allows()) };
+    metrics.increment_labeled(group, (index as u64) << 40 | rule << 8 | outcome, || {
+        let rule = set.deciding_rule(cause).map_or("", |rule| &rule.name);
         let decision = match outcome {
             2 => "error",
             1 => "allow",
             _ => "deny",
         };
-        format!("rule=\"{}\",decision=\"{decision}\",mode=\"{}\"", escape(rule), set.mode.as_str())
+        format!("rule=\"{}\",decision=\"{decision}\",mode=\"{}\"", escape_label_value(rule), set.mode.as_str())
     });
 }

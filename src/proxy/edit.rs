@@ -3,12 +3,12 @@
 use http::header::{self, HeaderValue};
 use http::{Method, Uri, Version};
 
-use super::access::Record;
-use super::normalize::{Connection, Request};
+use super::access::AccessRecord;
+use super::normalize::{ClientConnection, NormalizedRequest};
 use super::trace::TraceParent;
-use super::{Cx, REQUEST_ID, forwarded, hop, policies};
+use super::{RequestEnv, REQUEST_ID, forwarded, hop, policies};
 use crate::auth::{Authentication, Identity};
-use crate::snapshot::{Policies, Route, Settings};
+use crate::snapshot::{Policies, Route, GlobalSettings};
 
 /// This hop in a message of `version` (RFC 9110 §7.6.3).
 pub(super) fn via(version: Version) -> HeaderValue {
@@ -22,47 +22,47 @@ pub(super) fn via(version: Version) -> HeaderValue {
 /// What the backend gets to see: no credentials, no hop-by-hop fields, this hop's own words about the client.
 ///
 /// Returns whether the client asks for a WebSocket.
-pub(super) fn edit(
-    cx: &Cx,
-    effective: &Policies,
+pub(super) fn prepare_upstream_head(
+    env: &RequestEnv,
+    policies: &Policies,
     route: &Route,
     authentication: &Authentication,
-    request: &mut Request,
+    request: &mut NormalizedRequest,
 ) -> bool {
-    edit_for(&cx.snapshot.settings, &cx.connection, effective, route, authentication, request)
+    prepare_upstream_head_with(&env.snapshot.settings, &env.connection, policies, route, authentication, request)
 }
 
 /// The same, for requests that come from no client, too.
-pub(super) fn edit_for(
-    settings: &Settings,
-    connection: &Connection,
-    effective: &Policies,
+pub(super) fn prepare_upstream_head_with(
+    settings: &GlobalSettings,
+    connection: &ClientConnection,
+    policies: &Policies,
     route: &Route,
     authentication: &Authentication,
-    request: &mut Request,
+    request: &mut NormalizedRequest,
 ) -> bool {
-    let (authority, id, names) = (request.authority().clone(), request.id().clone(), request.names());
-    if let Some(credentials) = &effective.credentials {
+    let (authority, id, known_headers) = (request.authority().clone(), request.id().clone(), request.known_headers());
+    if let Some(credentials) = &policies.credentials {
         policies::remove_credentials(credentials, request);
     }
     let parts = request.parts_mut();
-    let passes = route.passes_credential && authentication.identity().verified().is_some();
-    if let Some(jwt) = effective.jwt.as_ref().filter(|_| authentication.found_credential() && !passes) {
+    let forward_credential = route.forwards_credential && authentication.identity().verified().is_some();
+    if let Some(jwt) = policies.jwt_auth.as_ref().filter(|_| authentication.found_credential() && !forward_credential) {
         jwt.remove_from_headers(authentication, &mut parts.headers);
         if let Some(query) = parts.uri.query() {
-            let kept = jwt.remove_from_query(authentication, query);
-            if kept.as_deref() != Some(query) {
+            let remaining = jwt.remove_from_query(authentication, query);
+            if remaining.as_deref() != Some(query) {
                 let path = parts.uri.path();
-                let target = kept.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+                let target = remaining.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
                 // what is left of a valid target is one; if it were not, the path alone is
                 parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
             }
         }
     }
-    let websocket = hop::strip_request(&mut parts.headers, names, |name| settings.identity_headers.contains(name));
-    let trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
-    let peer = (connection.source.address, &connection.peer);
-    forwarded::write(&mut parts.headers, names, peer, trusted, connection.scheme, authority);
+    let websocket = hop::strip_request(&mut parts.headers, known_headers, |name| settings.identity_headers.contains(name));
+    let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let peer = (connection.client.address, &connection.peer_header);
+    forwarded::write_headers(&mut parts.headers, known_headers, peer, is_trusted, connection.scheme, authority);
     // behind the claims of others, whose removal must not take an `x-forwarded-user` of ours along
     if let Identity::Verified(token) = authentication.identity() {
         token.write_headers(&mut parts.headers);
@@ -75,11 +75,11 @@ pub(super) fn edit_for(
 }
 
 /// A span of this hop's own in the client's trace, or in a new one.
-pub(super) fn trace(cx: &Cx, record: &mut Record, request: &mut Request) {
-    let span = record.traced().unwrap_or_else(|| {
-        let span = TraceParent::of(request.headers(), request.names(), cx.worker.new_number());
-        record.tell_trace(&span);
-        span
+pub(super) fn write_trace_context(env: &RequestEnv, record: &mut AccessRecord, request: &mut NormalizedRequest) {
+    let trace_parent = record.trace_parent().unwrap_or_else(|| {
+        let trace_parent = TraceParent::new(request.headers(), request.known_headers(), env.worker.next_id());
+        record.set_trace_ids(&trace_parent);
+        trace_parent
     });
-    span.write(request.headers_mut());
+    trace_parent.write_headers(request.headers_mut());
 }

@@ -2,34 +2,34 @@
 
 use std::sync::Arc;
 
-use super::edit::edit_for;
-use super::normalize::{Connection, Request};
+use super::edit::prepare_upstream_head_with;
+use super::normalize::{ClientConnection, NormalizedRequest};
 use super::policies;
-use super::reply::Form;
-use super::story::Choice;
+use super::reply::ErrorFormat;
+use super::story::RouteSelection;
 use crate::decision::Decision;
 use crate::policy::cors;
 use crate::reason::Rejection;
-use crate::request::{Head, UnixTime};
-use crate::snapshot::{Listener, Route, Settings};
+use crate::request::{RequestHead, UnixTime};
+use crate::snapshot::{Listener, Route, GlobalSettings};
 
 /// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
 /// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
-pub(crate) fn foresee(
-    settings: &Settings,
-    connection: &Connection,
-    (listener, route, matched): (&Arc<Listener>, &Arc<Route>, usize),
+pub(crate) fn dry_run(
+    settings: &GlobalSettings,
+    connection: &ClientConnection,
+    (listener, route, matched_len): (&Arc<Listener>, &Arc<Route>, usize),
     decision: &Decision,
-    request: &mut Request,
+    request: &mut NormalizedRequest,
 ) -> Result<Option<http::StatusCode>, Rejection> {
-    let choice = Choice { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched };
-    let mut edits = policies::begin_edits(&choice, decision, None, request);
-    edit_for(settings, connection, choice.policies(), route, &decision.authentication, request);
-    if let Some(answer) = policies::answer(route, request, matched, Form::Text) {
-        return answer.map(|answer| Some(answer.status()));
+    let selection = RouteSelection { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched_len };
+    let mut edits = policies::prepare_edits(&selection, decision, None, request);
+    prepare_upstream_head_with(settings, connection, selection.policies(), route, &decision.authentication, request);
+    if let Some(response) = policies::local_response(route, request, matched_len, ErrorFormat::Text) {
+        return response.map(|response| Some(response.status()));
     }
     if let Some(edits) = &mut edits {
-        edits.on_request(request, matched)?;
+        edits.apply_to_request(request, matched_len)?;
     }
     Ok(None)
 }
@@ -38,9 +38,9 @@ pub(crate) fn foresee(
 pub(crate) fn is_answered_preflight(
     listener: &Arc<Listener>,
     route: Option<&Arc<Route>>,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     now: UnixTime,
 ) -> bool {
-    let choice = Choice { listener: Arc::clone(listener), route: route.cloned(), matched: 0 };
-    cors::is_preflight(head.method, head.headers) && policies::for_preflight(&choice, head, now).is_some()
+    let selection = RouteSelection { listener: Arc::clone(listener), route: route.cloned(), matched_len: 0 };
+    cors::is_preflight(head.method, head.headers) && policies::preflight_policy(&selection, head, now).is_some()
 }

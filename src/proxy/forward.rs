@@ -10,32 +10,32 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::access::{Record, field};
-use super::answer::Content;
+use super::access::{AccessRecord, field};
+use super::answer::BodySource;
 use super::reply::is_grpc;
 use super::{grpc, hop, mirror, retry};
 use crate::authz::Permit;
-use crate::body::{Inbound, Progress, RequestBody};
+use crate::body::{IncomingBody, BodyProgress, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, Settings, Timeouts};
+use crate::snapshot::{Route, GlobalSettings, RouteTimeouts};
 use crate::upstream::line::UpstreamBody;
-use crate::upstream::pool::{Failed, Pool};
-use crate::upstream::{Address, Endpoint, Error, Protocol};
+use crate::upstream::pool::{ExchangeError, Pool};
+use crate::upstream::{Address, Endpoint, UpstreamError, Protocol};
 
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
-pub struct Outbound<'a> {
+pub struct UpstreamRequest<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
     protocol: Protocol,
     pub(super) route: &'a Route,
     grpc: bool,
     /// The request, until it is sent; also afterwards, when not a byte of it was.
     pub(super) request: Option<http::Request<RequestBody>>,
-    progress: Option<Arc<Progress>>,
+    progress: Option<Arc<BodyProgress>>,
     /// When the whole exchange must be over.
-    pub(super) end: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The client wants it over before the route does, so that it says nothing of a backend to be late.
-    hurried: bool,
+    client_deadline_first: bool,
     /// A gRPC client that reads trailers, and so learns there what broke its answer off.
     pub(super) reads_trailers: bool,
 }
@@ -47,26 +47,26 @@ pub struct Outbound<'a> {
 pub async fn forward(
     permit: Permit,
     parts: Box<Parts>,
-    body: Inbound,
+    body: IncomingBody,
     route: &Route,
-    settings: &Settings,
-    record: &mut Record,
-) -> Result<Response<Content>, Rejection> {
+    settings: &GlobalSettings,
+    record: &mut AccessRecord,
+) -> Result<Response<BodySource>, Rejection> {
     let mut outbound = prepare(permit, parts, body, route, settings, record)?;
-    let begun = Instant::now();
-    let answer = match &route.retry {
+    let started = Instant::now();
+    let result = match &route.retry {
         None => {
             let pool = &Arc::clone(&record.worker().pool);
-            outbound.exchange(pool, begun).await
+            outbound.exchange(pool, started).await
         }
-        Some(policy) => Box::pin(retry::exchange(policy, &mut outbound, record)).await,
+        Some(policy) => Box::pin(retry::exchange_with_retries(policy, &mut outbound, record)).await,
     };
-    record.upstream_took(begun.elapsed());
-    match answer {
+    record.set_upstream_duration(started.elapsed());
+    match result {
         Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
             Err(Reason::UpstreamReset.into()) // nobody asked for that
         }
-        Ok(response) => Ok(settle(response, &route.timeouts, outbound.end, outbound.reads_trailers)),
+        Ok(response) => Ok(into_client_response(response, &route.timeouts, outbound.deadline, outbound.reads_trailers)),
         Err(error) => {
             // a body that the client broke is the client's fault, whatever the backend made of it
             let failure = outbound.progress.as_ref().and_then(|progress| progress.failure());
@@ -83,113 +83,113 @@ pub async fn forward(
 fn prepare<'a>(
     _permit: Permit,
     mut parts: Box<Parts>,
-    body: Inbound,
+    body: IncomingBody,
     route: &'a Route,
-    settings: &Settings,
-    record: &mut Record,
-) -> Result<Outbound<'a>, Rejection> {
+    settings: &GlobalSettings,
+    record: &mut AccessRecord,
+) -> Result<UpstreamRequest<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
     record.line().text(field::BACKEND, &endpoint.label);
     let grpc = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
-    let protocol = protocol_toward(endpoint, grpc);
+    let protocol = upstream_protocol(endpoint, grpc);
     let body_limit = settings.limits.body;
     let (progress, mut body) = match body {
-        Inbound::Untouched(body) if !body.is_end_stream() => {
+        IncomingBody::Unread(body) if !body.is_end_stream() => {
             if body_limit.is_some_and(|limit| body.size_hint().lower() > limit) {
                 return Err(Rejection::closing(Reason::BodyTooLarge));
             }
-            let progress = Arc::<Progress>::default();
+            let progress = Arc::<BodyProgress>::default();
             record.watch(Arc::clone(&progress));
-            let stall = if grpc { route.timeouts.stream } else { route.timeouts.stall };
+            let idle_timeout = if grpc { route.timeouts.stream } else { route.timeouts.stall };
             let identity = Arc::clone(&settings.identity_headers);
-            let body = RequestBody::new(body, Arc::clone(&progress), body_limit, stall, identity);
+            let body = RequestBody::new(body, Arc::clone(&progress), body_limit, idle_timeout, identity);
             (Some(progress), body)
         }
-        Inbound::Begun(body) => (Some(Arc::clone(body.progress())), RequestBody::Client(body)),
-        Inbound::Untouched(_) | Inbound::Gone => (None, RequestBody::Empty),
+        IncomingBody::Buffered(body) => (Some(Arc::clone(body.progress())), RequestBody::Client(body)),
+        IncomingBody::Unread(_) | IncomingBody::Taken => (None, RequestBody::Empty),
     };
     if !route.mirrors.is_empty() {
-        mirror::begin(route, record.worker(), &parts, &mut body, grpc);
+        mirror::start(route, record.worker(), &parts, &mut body, grpc);
     }
-    if route.own_authority() {
-        write_own_authority(&mut parts.headers, endpoint);
+    if route.uses_backend_authority() {
+        set_backend_authority(&mut parts.headers, endpoint);
     }
-    let own = if grpc { grpc::timeout(&parts.headers) } else { None };
-    let hurried = own.is_some_and(|own| route.timeouts.request.is_none_or(|whole| own < whole));
-    let whole = if hurried { own } else { route.timeouts.request };
-    let end = whole.and_then(|whole| record.started().checked_add(whole));
+    let client_timeout = if grpc { grpc::timeout(&parts.headers) } else { None };
+    let client_deadline_first = client_timeout.is_some_and(|client| route.timeouts.request.is_none_or(|route_timeout| client < route_timeout));
+    let timeout = if client_deadline_first { client_timeout } else { route.timeouts.request };
+    let deadline = timeout.and_then(|timeout| record.started().checked_add(timeout));
     let reads_trailers = grpc && parts.version == Version::HTTP_2;
-    address(&mut parts, endpoint, protocol);
+    set_request_target(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
-    Ok(Outbound { endpoint, protocol, route, grpc, request, progress, end, hurried, reads_trailers })
+    Ok(UpstreamRequest { endpoint, protocol, route, grpc, request, progress, deadline, client_deadline_first, reads_trailers })
 }
 
-impl<'a> Outbound<'a> {
+impl<'a> UpstreamRequest<'a> {
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
-    pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, Error> {
+    pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, UpstreamError> {
         match self.attempt(pool, now).await {
             Some(Ok(response)) => return Ok(response),
-            Some(Err(failed)) => self.may_try_again(failed)?,
+            Some(Err(failure)) => self.ensure_resendable(failure)?,
             None => return Err(self.timed_out()),
         }
         tracing::debug!(backend = %self.endpoint.label, "a connection had ended; once more");
         // rare, and kept out of every request's own future
-        Box::pin(self.exchange_again(pool)).await
+        Box::pin(self.retry_exchange(pool)).await
     }
 
     /// One try. `None` when its time is over.
-    async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, Failed>> {
-        let Self { endpoint, protocol, end, .. } = *self;
+    async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, ExchangeError>> {
+        let Self { endpoint, protocol, deadline, .. } = *self;
         let limit = self.route.timeouts.response;
         // where it is: to move it would be to copy all that it will ever hold
         let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request, now));
         match &self.progress {
             None => {
-                let patience = end.map_or(limit, |end| end.saturating_duration_since(now).min(limit));
-                tokio::time::timeout_at((now + patience).into(), exchange).await.ok()
+                let timeout = deadline.map_or(limit, |deadline| deadline.saturating_duration_since(now).min(limit));
+                tokio::time::timeout_at((now + timeout).into(), exchange).await.ok()
             }
             // in a box, so that requests without a body don't carry it
-            Some(progress) => Box::pin(in_time(exchange, limit, end, progress, now)).await,
+            Some(progress) => Box::pin(with_response_timeout(exchange, limit, deadline, progress, now)).await,
         }
     }
 
     /// Whether a failure was the end of an old connection and no more, so that the request can be sent on another.
-    fn may_try_again(&self, failed: Failed) -> Result<(), Error> {
-        let ended = failed.reused && matches!(failed.error, Error::Reset(_));
-        if ended && self.request.is_some() { Ok(()) } else { Err(failed.error) }
+    fn ensure_resendable(&self, failure: ExchangeError) -> Result<(), UpstreamError> {
+        let stale = failure.reused && matches!(failure.error, UpstreamError::Reset(_));
+        if stale && self.request.is_some() { Ok(()) } else { Err(failure.error) }
     }
 
-    async fn exchange_again(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, Error> {
+    async fn retry_exchange(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, UpstreamError> {
         match self.attempt(pool, Instant::now()).await {
             Some(Ok(response)) => Ok(response),
-            Some(Err(failed)) => Err(failed.error),
+            Some(Err(failure)) => Err(failure.error),
             None => Err(self.timed_out()),
         }
     }
 
     /// The exchange was given up, and could not count that itself. That says nothing of the backend while it was the
     /// client that was waited for.
-    fn timed_out(&self) -> Error {
+    fn timed_out(&self) -> UpstreamError {
         if let Some(reason) = self.progress.as_ref().and_then(|progress| progress.failure()) {
-            return Error::RequestBody(reason);
+            return UpstreamError::RequestBody(reason);
         }
-        if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.hurried) {
-            load.ended(false);
+        if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.client_deadline_first) {
+            load.record_result(false);
         }
-        Error::Timeout
+        UpstreamError::Timeout
     }
 
     /// Sends the request, which has not been sent, to another endpoint.
-    pub(super) fn turn_to(&mut self, endpoint: &'a Arc<Endpoint>) {
-        let protocol = protocol_toward(endpoint, self.grpc);
+    pub(super) fn retarget(&mut self, endpoint: &'a Arc<Endpoint>) {
+        let protocol = upstream_protocol(endpoint, self.grpc);
         if let Some(request) = self.request.take() {
             let (mut parts, body) = request.into_parts();
-            unaddress(&mut parts);
-            if self.route.own_authority() {
-                write_own_authority(&mut parts.headers, endpoint);
+            reset_request_target(&mut parts);
+            if self.route.uses_backend_authority() {
+                set_backend_authority(&mut parts.headers, endpoint);
             }
-            address(&mut parts, endpoint, protocol);
+            set_request_target(&mut parts, endpoint, protocol);
             self.request = Some(http::Request::from_parts(parts, body));
         }
         self.protocol = protocol;
@@ -199,30 +199,30 @@ impl<'a> Outbound<'a> {
 
 /// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
 /// and not beyond `end`. An upload that moves may take its time.
-async fn in_time<T>(
+async fn with_response_timeout<T>(
     exchange: impl Future<Output = T>,
     limit: Duration,
-    end: Option<Instant>,
-    progress: &Progress,
+    deadline: Option<Instant>,
+    progress: &BodyProgress,
     mut now: Instant,
 ) -> Option<T> {
     let mut exchange = pin!(exchange);
-    let mut patience = limit;
+    let mut timeout = limit;
     loop {
-        let left = end.map_or(patience, |end| end.saturating_duration_since(now).min(patience));
-        if let Ok(outcome) = tokio::time::timeout(left, exchange.as_mut()).await {
+        let remaining = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(now).min(timeout));
+        if let Ok(outcome) = tokio::time::timeout(remaining, exchange.as_mut()).await {
             return Some(outcome);
         }
         now = Instant::now();
-        patience = limit.saturating_sub(progress.quiet_for());
-        if patience.is_zero() || end.is_some_and(|end| now >= end) {
-            progress.given_up();
+        timeout = limit.saturating_sub(progress.upstream_idle_time());
+        if timeout.is_zero() || deadline.is_some_and(|deadline| now >= deadline) {
+            progress.mark_timed_out();
             return None;
         }
     }
 }
 
-pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
+pub(super) fn upstream_protocol(endpoint: &Endpoint, grpc: bool) -> Protocol {
     match endpoint.protocol {
         Protocol::Auto if endpoint.tls.is_none() && grpc => Protocol::Http2,
         Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
@@ -231,7 +231,7 @@ pub(super) fn protocol_toward(endpoint: &Endpoint, grpc: bool) -> Protocol {
 }
 
 /// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
-pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
+pub(super) fn set_backend_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
     let Address::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
@@ -242,7 +242,7 @@ pub(super) fn write_own_authority(headers: &mut http::HeaderMap, endpoint: &Endp
 }
 
 /// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
-pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
+pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
     let http2 = protocol == Protocol::Http2 || (protocol == Protocol::Auto && endpoint.tls.is_some());
     parts.version = Version::HTTP_11;
     if !http2 {
@@ -264,7 +264,7 @@ pub(super) fn address(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol
 }
 
 /// Takes back what [`address`] did.
-fn unaddress(parts: &mut Parts) {
+fn reset_request_target(parts: &mut Parts) {
     let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
     if let Some(authority) = authority {
         parts.headers.insert(header::HOST, authority);
@@ -274,18 +274,18 @@ fn unaddress(parts: &mut Parts) {
 }
 
 /// The answer as the client is to see it.
-pub(super) fn settle(
+pub(super) fn into_client_response(
     response: Response<UpstreamBody>,
-    timeouts: &Timeouts,
-    end: Option<Instant>,
+    timeouts: &RouteTimeouts,
+    deadline: Option<Instant>,
     reads_trailers: bool,
-) -> Response<Content> {
+) -> Response<BodySource> {
     let (mut parts, body) = response.into_parts();
     hop::strip_response(&mut parts.headers);
-    let kind = parts.headers.get(header::CONTENT_TYPE);
-    let streams = kind.is_some_and(|kind| is_grpc(kind) || hop::begins_with(kind, b"text/event-stream"));
-    let stall = if streams { timeouts.stream } else { timeouts.stall };
-    let reads_trailers = reads_trailers && kind.is_some_and(is_grpc);
-    let end = end.map(tokio::time::Instant::from_std);
-    Response::from_parts(parts, Content::backend(body, stall, end, reads_trailers))
+    let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let is_streaming = content_type.is_some_and(|content_type| is_grpc(content_type) || hop::starts_with_ignore_case(content_type, b"text/event-stream"));
+    let idle_timeout = if is_streaming { timeouts.stream } else { timeouts.stall };
+    let reads_trailers = reads_trailers && content_type.is_some_and(is_grpc);
+    let deadline = deadline.map(tokio::time::Instant::from_std);
+    Response::from_parts(parts, BodySource::backend(body, idle_timeout, deadline, reads_trailers))
 }

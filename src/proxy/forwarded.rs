@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::names::{Name, Names};
+use super::names::{KnownHeader, KnownHeaders};
 use crate::request::Scheme;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,11 +18,11 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// `Forwarded` (RFC 7239), that is not itself trusted. What can't be read ends the chain.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let hops: Vec<Hop<'_>> = if headers.contains_key(&FORWARDED_FOR) {
-        list(headers, &FORWARDED_FOR).map(|text| Hop { address: address(text), ..Hop::default() }).collect()
+        list_values(headers, &FORWARDED_FOR).map(|text| Hop { address: parse_address(text), ..Hop::default() }).collect()
     } else {
-        list(headers, &header::FORWARDED).map(Hop::parse).collect()
+        list_values(headers, &header::FORWARDED).map(Hop::parse).collect()
     };
-    clients(&hops, is_trusted).and_then(|hop| hop.address).unwrap_or(peer)
+    client_hop(&hops, is_trusted).and_then(|hop| hop.address).unwrap_or(peer)
 }
 
 /// What one proxy tells of the hop before it.
@@ -40,7 +40,7 @@ impl<'a> Hop<'a> {
         for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
             let value = value.trim().trim_matches('"');
             match name.trim().to_ascii_lowercase().as_str() {
-                "for" => hop.address = address(value),
+                "for" => hop.address = parse_address(value),
                 "proto" => hop.proto = Some(value),
                 "host" => hop.host = Some(value),
                 _ => {}
@@ -51,7 +51,7 @@ impl<'a> Hop<'a> {
 }
 
 /// The hop that the client made: the last one from somebody who is not trusted, or as far back as can be read.
-fn clients<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) -> Option<&'h Hop<'a>> {
+fn client_hop<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) -> Option<&'h Hop<'a>> {
     let mut found = None;
     for hop in hops.iter().rev() {
         let Some(address) = hop.address else { break };
@@ -66,9 +66,9 @@ fn clients<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) -> 
 /// Writes `X-Forwarded-For`, `-Proto` and `-Host` of a request that had `names`: appended to or kept when the `peer`, here
 /// with its address as text, is trusted, and replaced otherwise. What a trusted peer tells by `Forwarded` alone is taken
 /// over from there.
-pub fn write(
+pub fn write_headers(
     headers: &mut HeaderMap,
-    names: Names,
+    known_headers: KnownHeaders,
     (peer, address): (IpAddr, &HeaderValue),
     is_trusted: impl Fn(IpAddr) -> bool,
     scheme: Scheme,
@@ -76,8 +76,8 @@ pub fn write(
 ) {
     let scheme = HeaderValue::from_static(scheme.as_str());
     if !is_trusted(peer) {
-        if names.has(Name::Claim) {
-            remove_claims_of_others(headers);
+        if known_headers.contains(KnownHeader::Forwarding) {
+            remove_forwarding_headers(headers);
         }
         headers.insert(FORWARDED_FOR, address.clone());
         headers.insert(FORWARDED_PROTO, scheme);
@@ -85,7 +85,7 @@ pub fn write(
         return;
     }
     if headers.contains_key(header::FORWARDED) {
-        take_over(headers, is_trusted);
+        adopt_forwarded(headers, is_trusted);
     }
     let mut chain: Vec<&[u8]> = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     chain.push(address.as_bytes());
@@ -96,14 +96,14 @@ pub fn write(
 }
 
 /// Says by `X-Forwarded-…` what trusted proxies said by `Forwarded`, where they did not say both.
-fn take_over(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
-    let hops: Vec<Hop<'_>> = list(headers, &header::FORWARDED).map(Hop::parse).collect();
+fn adopt_forwarded(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
+    let hops: Vec<Hop<'_>> = list_values(headers, &header::FORWARDED).map(Hop::parse).collect();
     let name = |hop: &Hop<'_>| hop.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let chain = hops.iter().map(name).collect::<Vec<_>>().join(", ");
-    let client = clients(&hops, is_trusted).copied().unwrap_or_default();
-    let told = [(FORWARDED_FOR, Some(chain.as_str())), (FORWARDED_PROTO, client.proto), (FORWARDED_HOST, client.host)]
+    let client = client_hop(&hops, is_trusted).copied().unwrap_or_default();
+    let values = [(FORWARDED_FOR, Some(chain.as_str())), (FORWARDED_PROTO, client.proto), (FORWARDED_HOST, client.host)]
         .map(|(name, value)| (name, value.and_then(|value| HeaderValue::from_str(value).ok())));
-    for (name, value) in told {
+    for (name, value) in values {
         if let (Some(value), false) = (value, headers.contains_key(&name)) {
             headers.insert(name, value);
         }
@@ -111,20 +111,20 @@ fn take_over(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
 }
 
 /// Every spelling in which a client could claim to be another, or to have come another way.
-fn remove_claims_of_others(headers: &mut HeaderMap) {
-    let claims = |name: &str| name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip");
-    let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name.as_str())).cloned().collect();
+fn remove_forwarding_headers(headers: &mut HeaderMap) {
+    let is_forwarding = |name: &str| name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip");
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
     for name in names {
         headers.remove(name);
     }
 }
 
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn list_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim)
 }
 
 /// An address as proxies write it: with or without port, an IPv6 address with or without brackets.
-fn address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches('"');
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
@@ -161,12 +161,12 @@ mod tests {
     }
 
     /// What is written of a request from 10.0.0.1 by plain HTTP for the host `a:1`.
-    fn written(lines: &[(&'static str, &'static str)], trusted: &str) -> HeaderMap {
+    fn forwarded_headers(lines: &[(&'static str, &'static str)], trusted: &str) -> HeaderMap {
         let mut headers = map(lines);
-        let names = Names::of(&headers);
+        let known_headers = KnownHeaders::from_headers(&headers);
         let peer = ("10.0.0.1".parse().unwrap(), &HeaderValue::from_static("10.0.0.1"));
         let is_trusted = |ip: IpAddr| !trusted.is_empty() && ip.to_string().starts_with(trusted);
-        write(&mut headers, names, peer, is_trusted, Scheme::Http, HeaderValue::from_static("a:1"));
+        write_headers(&mut headers, known_headers, peer, is_trusted, Scheme::Http, HeaderValue::from_static("a:1"));
         headers
     }
 
@@ -179,7 +179,7 @@ mod tests {
             ("forwarded", "for=6.6.6.6;proto=https;host=evil"),
             ("x-real-ip", "6.6.6.6"),
         ];
-        let headers = written(&lines, "");
+        let headers = forwarded_headers(&lines, "");
         assert_eq!(headers.len(), 3);
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
@@ -206,7 +206,7 @@ mod tests {
                 ["6.6.6.6, 10.0.0.1", "https", "x"],
             ),
         ] {
-            let headers = written(lines, "10.");
+            let headers = forwarded_headers(lines, "10.");
             let got = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"].map(|name| &headers[name]);
             assert_eq!(got, expected, "{lines:?}");
         }

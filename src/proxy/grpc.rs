@@ -8,14 +8,14 @@ use std::time::Duration;
 use http::HeaderMap;
 
 /// More digits than this are no timeout.
-const MOST_DIGITS: usize = 8;
+const MAX_DIGITS: usize = 8;
 
 /// How long the whole call may take, if the client says so ("gRPC over HTTP/2", Requests: `Timeout`).
 pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
     let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > MOST_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let number = digits.iter().fold(0_u64, |number, digit| number * 10 + u64::from(digit - b'0'));

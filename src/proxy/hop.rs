@@ -5,34 +5,34 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::names::{Name, Names};
+use super::names::{KnownHeader, KnownHeaders};
 
 /// The fields themselves.
-const FIELDS: [(Name, HeaderName); 10] = [
-    (Name::Connection, header::CONNECTION),
-    (Name::Te, header::TE),
-    (Name::Upgrade, header::UPGRADE),
-    (Name::Expect, header::EXPECT),
-    (Name::TransferEncoding, header::TRANSFER_ENCODING),
-    (Name::ProxyAuthenticate, header::PROXY_AUTHENTICATE),
-    (Name::ProxyAuthorization, header::PROXY_AUTHORIZATION),
-    (Name::KeepAlive, HeaderName::from_static("keep-alive")),
-    (Name::ProxyConnection, HeaderName::from_static("proxy-connection")),
-    (Name::Http2Settings, HeaderName::from_static("http2-settings")),
+const HOP_BY_HOP_HEADERS: [(KnownHeader, HeaderName); 10] = [
+    (KnownHeader::Connection, header::CONNECTION),
+    (KnownHeader::Te, header::TE),
+    (KnownHeader::Upgrade, header::UPGRADE),
+    (KnownHeader::Expect, header::EXPECT),
+    (KnownHeader::TransferEncoding, header::TRANSFER_ENCODING),
+    (KnownHeader::ProxyAuthenticate, header::PROXY_AUTHENTICATE),
+    (KnownHeader::ProxyAuthorization, header::PROXY_AUTHORIZATION),
+    (KnownHeader::KeepAlive, HeaderName::from_static("keep-alive")),
+    (KnownHeader::ProxyConnection, HeaderName::from_static("proxy-connection")),
+    (KnownHeader::Http2Settings, HeaderName::from_static("http2-settings")),
 ];
 
 /// Removes what ends at this hop from a request that has `names`. `is_identity` tells the names that carry identity.
 ///
 /// Returns whether the client asks for a WebSocket: the one upgrade that is forwarded.
-pub fn strip_request(headers: &mut HeaderMap, names: Names, is_identity: impl Fn(&str) -> bool) -> bool {
-    let websocket = names.has(Name::Upgrade) && asks_for_websocket(headers);
+pub fn strip_request(headers: &mut HeaderMap, known_headers: KnownHeaders, is_identity: impl Fn(&str) -> bool) -> bool {
+    let websocket = known_headers.contains(KnownHeader::Upgrade) && is_websocket_upgrade(headers);
     // `TE` has to be named in `Connection`, so it is read before what is named there goes
-    let wants_trailers = names.has(Name::Te) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
-    if names.has(Name::Connection) {
-        remove_named(headers, |name| !is_protected(name) && !is_identity(name));
+    let accepts_trailers = known_headers.contains(KnownHeader::Te) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
+    if known_headers.contains(KnownHeader::Connection) {
+        remove_connection_options(headers, |name| !is_protected(name) && !is_identity(name));
     }
-    remove_fields(headers, names);
-    if wants_trailers {
+    remove_hop_by_hop(headers, known_headers);
+    if accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     websocket
@@ -40,15 +40,15 @@ pub fn strip_request(headers: &mut HeaderMap, names: Names, is_identity: impl Fn
 
 /// Removes what ends at this hop from an answer.
 pub fn strip_response(headers: &mut HeaderMap) {
-    let names = Names::of(headers);
-    if names.has(Name::Connection) {
-        remove_named(headers, |name| name != "content-length");
+    let known_headers = KnownHeaders::from_headers(headers);
+    if known_headers.contains(KnownHeader::Connection) {
+        remove_connection_options(headers, |name| name != "content-length");
     }
-    remove_fields(headers, names);
+    remove_hop_by_hop(headers, known_headers);
 }
 
-fn remove_fields(headers: &mut HeaderMap, names: Names) {
-    for (_, field) in FIELDS.iter().filter(|(name, _)| names.has(*name)) {
+fn remove_hop_by_hop(headers: &mut HeaderMap, known_headers: KnownHeaders) {
+    for (_, field) in HOP_BY_HOP_HEADERS.iter().filter(|(name, _)| known_headers.contains(*name)) {
         headers.remove(field);
     }
 }
@@ -59,25 +59,25 @@ pub fn has_token(value: &HeaderValue, token: &str) -> bool {
 }
 
 /// Whether `value` begins with `text`, ignoring case.
-pub fn begins_with(value: &HeaderValue, text: &[u8]) -> bool {
-    value.as_bytes().get(..text.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+pub fn starts_with_ignore_case(value: &HeaderValue, text: &[u8]) -> bool {
+    value.as_bytes().get(..text.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(text))
 }
 
 /// Removes those fields that `Connection` names and that `may_go`.
-fn remove_named(headers: &mut HeaderMap, may_go: impl Fn(&str) -> bool) {
-    let lines = || headers.get_all(header::CONNECTION).iter();
+fn remove_connection_options(headers: &mut HeaderMap, is_removable: impl Fn(&str) -> bool) {
+    let values = || headers.get_all(header::CONNECTION).iter();
     // these two are options of the connection, and all that most messages have
     let is_option = |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
-    if lines().all(|line| is_option(line.as_bytes())) {
+    if values().all(|value| is_option(value.as_bytes())) {
         return;
     }
-    let names = lines()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+    let names = values()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|name| !is_option(name))
         .filter_map(|name| HeaderName::from_bytes(name).ok());
-    let named: Vec<HeaderName> = names.filter(|name| may_go(name.as_str())).collect();
-    for name in named {
+    let removable: Vec<HeaderName> = names.filter(|name| is_removable(name.as_str())).collect();
+    for name in removable {
         headers.remove(name);
     }
 }
@@ -99,7 +99,7 @@ fn is_protected(name: &str) -> bool {
     ) || name.starts_with("x-forwarded-")
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|v| has_token(v, "upgrade"))
         && headers.get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(header::UPGRADE).iter().count() == 1
@@ -118,8 +118,8 @@ mod tests {
     }
 
     fn strip(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
-        let names = Names::of(headers);
-        strip_request(headers, names, is_identity)
+        let known_headers = KnownHeaders::from_headers(headers);
+        strip_request(headers, known_headers, is_identity)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 /// A DNS name has at most 253 bytes (RFC 1035 §2.3.4); a dot and a port may follow.
-const LONGEST: usize = 253 + 1 + 6;
+const MAX_AUTHORITY_LEN: usize = 253 + 1 + 6;
 
 /// An authority taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl<'a> Host<'a> {
     ///
     /// Returns `None` for what is not exactly one host with an optional port.
     pub fn parse(authority: &'a str) -> Option<Self> {
-        if authority.len() > LONGEST {
+        if authority.len() > MAX_AUTHORITY_LEN {
             return None;
         }
         let (name, port) = match authority.strip_prefix('[') {
@@ -61,23 +61,23 @@ impl<'a> Host<'a> {
 }
 
 /// `str::split_once` by a byte: names are too short for the standard one's search to pay.
-fn split_once(text: &str, at: u8) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|b| b == at)?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
+fn split_once(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let index = text.bytes().position(|b| b == separator)?;
+    Some((text.get(..index)?, text.get(index + 1..)?))
 }
 
 /// Labels between dots, none of them empty.
 fn is_name(name: &str) -> bool {
-    let mut before = b'.';
+    let mut previous = b'.';
     for byte in name.bytes() {
-        let fits =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && before != b'.');
-        if !fits {
+        let valid =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && previous != b'.');
+        if !valid {
             return false;
         }
-        before = byte;
+        previous = byte;
     }
-    before != b'.'
+    previous != b'.'
 }
 
 #[cfg(test)]

@@ -8,75 +8,75 @@ use http::Request;
 use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 
-use super::forward::{address, protocol_toward};
-use crate::body::{Copied, RequestBody};
-use crate::policy::mirror::{Fate, LONGEST_BODY, Seat};
+use super::forward::{set_request_target, upstream_protocol};
+use crate::body::{TeeOutcome, RequestBody};
+use crate::policy::mirror::{MirrorResult, MAX_BODY_SIZE, MirrorPermit};
 use crate::snapshot::Route;
 use crate::upstream::balance::random;
 use crate::worker::Worker;
 
 /// So much of a mirror's answer is read, so that its connection can be used again.
-const MOST_OF_AN_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE_SIZE: usize = 64 << 10;
 
 /// Begins the copies of a request that is about to be sent. A body is copied as it passes.
-pub(super) fn begin(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &mut RequestBody, grpc: bool) {
-    let mut seats = Vec::new();
-    for mirror in route.mirrors.iter().filter(|mirror| mirror.wants(random())) {
-        match mirror.seat() {
-            Some(seat) => seats.push(seat),
-            None => count(worker, mirror.copies, Fate::Busy),
+pub(super) fn start(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &mut RequestBody, grpc: bool) {
+    let mut permits = Vec::new();
+    for mirror in route.mirrors.iter().filter(|mirror| mirror.samples(random())) {
+        match mirror.try_acquire() {
+            Some(permit) => permits.push(permit),
+            None => count_copy(worker, mirror.copies, MirrorResult::Busy),
         }
     }
-    if seats.is_empty() {
+    if permits.is_empty() {
         return;
     }
-    let (worker, parts, patience) = (Arc::clone(worker), parts.clone(), route.timeouts.response);
-    let copied = body.copy_as_it_passes(LONGEST_BODY);
+    let (worker, parts, timeout) = (Arc::clone(worker), parts.clone(), route.timeouts.response);
+    let teed_body = body.tee(MAX_BODY_SIZE);
     tokio::spawn(async move {
-        let body = match copied {
+        let body = match teed_body {
             None => None,
-            Some(copied) => match copied.await {
-                Ok(Copied::Whole(bytes)) => Some(bytes),
-                Ok(Copied::TooLong) => {
-                    seats.iter().for_each(|seat| count(&worker, seat.mirror().copies, Fate::TooLarge));
+            Some(teed_body) => match teed_body.await {
+                Ok(TeeOutcome::Complete(bytes)) => Some(bytes),
+                Ok(TeeOutcome::TooLong) => {
+                    permits.iter().for_each(|permit| count_copy(&worker, permit.mirror().copies, MirrorResult::TooLarge));
                     return;
                 }
                 Err(_) => return, // the request broke off: there is nothing to copy
             },
         };
-        for seat in seats {
+        for permit in permits {
             let (worker, parts, body) = (Arc::clone(&worker), parts.clone(), body.clone());
-            tokio::spawn(send(seat, worker, parts, body, patience, grpc));
+            tokio::spawn(send(permit, worker, parts, body, timeout, grpc));
         }
     });
 }
 
-async fn send(seat: Seat, worker: Arc<Worker>, mut parts: Parts, body: Option<Bytes>, patience: Duration, grpc: bool) {
-    let endpoint = &seat.mirror().endpoint;
-    let protocol = protocol_toward(endpoint, grpc);
+async fn send(permit: MirrorPermit, worker: Arc<Worker>, mut parts: Parts, body: Option<Bytes>, timeout: Duration, grpc: bool) {
+    let endpoint = &permit.mirror().endpoint;
+    let protocol = upstream_protocol(endpoint, grpc);
     parts.extensions.clear();
-    address(&mut parts, endpoint, protocol);
-    let mut request = Some(Request::from_parts(parts, body.map_or(RequestBody::Empty, RequestBody::Whole)));
+    set_request_target(&mut parts, endpoint, protocol);
+    let mut request = Some(Request::from_parts(parts, body.map_or(RequestBody::Empty, RequestBody::Full)));
     let exchange = async {
         let response = worker
             .pool
             .exchange(endpoint, protocol, &mut request, Instant::now())
             .await
-            .map_err(|failed| failed.error)?;
-        let _ = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
-        Ok::<_, crate::upstream::Error>(())
+            .map_err(|failure| failure.error)?;
+        let _ = Limited::new(response.into_body(), MAX_RESPONSE_SIZE).collect().await;
+        Ok::<_, crate::upstream::UpstreamError>(())
     };
-    let fate = match tokio::time::timeout(patience, exchange).await {
-        Ok(Ok(())) => Fate::Sent,
+    let result = match tokio::time::timeout(timeout, exchange).await {
+        Ok(Ok(())) => MirrorResult::Sent,
         Ok(Err(error)) => {
             tracing::debug!(mirror = %endpoint.label, %error, "a copy was not taken");
-            Fate::Failed
+            MirrorResult::Failed
         }
-        Err(_) => Fate::Failed,
+        Err(_) => MirrorResult::Failed,
     };
-    count(&worker, seat.mirror().copies, fate);
+    count_copy(&worker, permit.mirror().copies, result);
 }
 
-fn count(worker: &Worker, copies: crate::telemetry::metrics::Group, fate: Fate) {
-    worker.metrics.count_in(copies, fate as u64, || format!("result=\"{}\"", fate.as_str()));
+fn count_copy(worker: &Worker, copies: crate::telemetry::metrics::CounterVecId, result: MirrorResult) {
+    worker.metrics.increment_labeled(copies, result as u64, || format!("result=\"{}\"", result.as_str()));
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 /// A field, or a kind of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
+pub enum KnownHeader {
     /// `accept`.
     Accept,
     /// `connection`.
@@ -39,59 +39,59 @@ pub enum Name {
     Upgrade,
     /// What says who the client is, or which way it came: `forwarded`, `x-real-ip` and all that begin with
     /// `x-forwarded-`.
-    Claim,
+    Forwarding,
     /// Any name with an underscore.
     Underscored,
 }
 
 /// The names of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Names(u32);
+pub struct KnownHeaders(u32);
 
-impl Names {
+impl KnownHeaders {
     /// Looks at every name once.
-    pub fn of(headers: &HeaderMap) -> Self {
-        Self(headers.keys().fold(0, |names, name| names | bits(name.as_str())))
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |names, name| names | bits_for_name(name.as_str())))
     }
 
     /// Whether a field of this name was there.
-    pub fn has(self, name: Name) -> bool {
+    pub fn contains(self, name: KnownHeader) -> bool {
         self.0 & name.bit() != 0
     }
 }
 
-impl Name {
+impl KnownHeader {
     const fn bit(self) -> u32 {
         1 << self as u32
     }
 }
 
 /// What a name, which is in lower case as in every header map, is to the gateway.
-fn bits(name: &str) -> u32 {
-    let known = match name {
-        "accept" => Name::Accept,
-        "connection" => Name::Connection,
-        "content-type" => Name::ContentType,
-        "expect" => Name::Expect,
-        "forwarded" | "x-real-ip" => Name::Claim,
-        "http2-settings" => Name::Http2Settings,
-        "keep-alive" => Name::KeepAlive,
-        "proxy-authenticate" => Name::ProxyAuthenticate,
-        "proxy-authorization" => Name::ProxyAuthorization,
-        "proxy-connection" => Name::ProxyConnection,
-        "te" => Name::Te,
-        "traceparent" => Name::TraceParent,
-        "tracestate" => Name::TraceState,
-        "transfer-encoding" => Name::TransferEncoding,
-        "upgrade" => Name::Upgrade,
+fn bits_for_name(name: &str) -> u32 {
+    let header = match name {
+        "accept" => KnownHeader::Accept,
+        "connection" => KnownHeader::Connection,
+        "content-type" => KnownHeader::ContentType,
+        "expect" => KnownHeader::Expect,
+        "forwarded" | "x-real-ip" => KnownHeader::Forwarding,
+        "http2-settings" => KnownHeader::Http2Settings,
+        "keep-alive" => KnownHeader::KeepAlive,
+        "proxy-authenticate" => KnownHeader::ProxyAuthenticate,
+        "proxy-authorization" => KnownHeader::ProxyAuthorization,
+        "proxy-connection" => KnownHeader::ProxyConnection,
+        "te" => KnownHeader::Te,
+        "traceparent" => KnownHeader::TraceParent,
+        "tracestate" => KnownHeader::TraceState,
+        "transfer-encoding" => KnownHeader::TransferEncoding,
+        "upgrade" => KnownHeader::Upgrade,
         _ => {
-            let claim = if name.starts_with("x-forwarded-") { Name::Claim.bit() } else { 0 };
+            let forwarding = if name.starts_with("x-forwarded-") { KnownHeader::Forwarding.bit() } else { 0 };
             // without a way out in the middle, the whole loop is a few wide instructions
-            let odd = name.bytes().fold(false, |found, b| found | (b == b'_'));
-            return claim | if odd { Name::Underscored.bit() } else { 0 };
+            let underscored = name.bytes().fold(false, |found, b| found | (b == b'_'));
+            return forwarding | if underscored { KnownHeader::Underscored.bit() } else { 0 };
         }
     };
-    known.bit()
+    header.bit()
 }
 
 #[cfg(test)]
@@ -102,35 +102,35 @@ mod tests {
     #[test]
     fn each_field_is_told_of_under_its_name_alone() {
         for (field, name) in [
-            ("Accept", Name::Accept),
-            ("connection", Name::Connection),
-            ("Content-Type", Name::ContentType),
-            ("expect", Name::Expect),
-            ("HTTP2-Settings", Name::Http2Settings),
-            ("Keep-Alive", Name::KeepAlive),
-            ("Proxy-Authenticate", Name::ProxyAuthenticate),
-            ("proxy-authorization", Name::ProxyAuthorization),
-            ("Proxy-Connection", Name::ProxyConnection),
-            ("TE", Name::Te),
-            ("Traceparent", Name::TraceParent),
-            ("tracestate", Name::TraceState),
-            ("Transfer-Encoding", Name::TransferEncoding),
-            ("upgrade", Name::Upgrade),
-            ("Forwarded", Name::Claim),
-            ("X-Real-IP", Name::Claim),
-            ("X-Forwarded-Anything", Name::Claim),
-            ("x_y", Name::Underscored),
+            ("Accept", KnownHeader::Accept),
+            ("connection", KnownHeader::Connection),
+            ("Content-Type", KnownHeader::ContentType),
+            ("expect", KnownHeader::Expect),
+            ("HTTP2-Settings", KnownHeader::Http2Settings),
+            ("Keep-Alive", KnownHeader::KeepAlive),
+            ("Proxy-Authenticate", KnownHeader::ProxyAuthenticate),
+            ("proxy-authorization", KnownHeader::ProxyAuthorization),
+            ("Proxy-Connection", KnownHeader::ProxyConnection),
+            ("TE", KnownHeader::Te),
+            ("Traceparent", KnownHeader::TraceParent),
+            ("tracestate", KnownHeader::TraceState),
+            ("Transfer-Encoding", KnownHeader::TransferEncoding),
+            ("upgrade", KnownHeader::Upgrade),
+            ("Forwarded", KnownHeader::Forwarding),
+            ("X-Real-IP", KnownHeader::Forwarding),
+            ("X-Forwarded-Anything", KnownHeader::Forwarding),
+            ("x_y", KnownHeader::Underscored),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("host", HeaderValue::from_static("a"));
-            assert_eq!(Names::of(&headers), Names::default());
+            assert_eq!(KnownHeaders::from_headers(&headers), KnownHeaders::default());
             headers.insert(field.parse::<HeaderName>().unwrap(), HeaderValue::from_static("1"));
-            let names = Names::of(&headers);
-            assert!(names.has(name), "{field}");
+            let names = KnownHeaders::from_headers(&headers);
+            assert!(names.contains(name), "{field}");
             assert_eq!(names.0.count_ones(), 1, "{field}");
         }
         let mut both = HeaderMap::new();
         both.insert("x-forwarded-for_", HeaderValue::from_static("1"));
-        assert!(Names::of(&both).has(Name::Claim) && Names::of(&both).has(Name::Underscored));
+        assert!(KnownHeaders::from_headers(&both).contains(KnownHeader::Forwarding) && KnownHeaders::from_headers(&both).contains(KnownHeader::Underscored));
     }
 }

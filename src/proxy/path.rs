@@ -42,11 +42,11 @@ impl PathRules {
     ///
     /// # Errors
     /// [`BadPath`] when the path has no single meaning, or does not begin with a slash.
-    pub fn canonical<'a>(&self, path: &'a str) -> Result<Cow<'a, str>, BadPath> {
+    pub fn canonicalize<'a>(&self, path: &'a str) -> Result<Cow<'a, str>, BadPath> {
         if !path.starts_with('/') {
             return Err(BadPath);
         }
-        if is_plain(path.as_bytes()) {
+        if is_trivially_canonical(path.as_bytes()) {
             return Ok(Cow::Borrowed(path));
         }
         let decoded = self.decode(path.as_bytes())?;
@@ -86,28 +86,28 @@ impl PathRules {
 
     /// Removes dot segments and, if the listener wants it, empty ones (RFC 3986 §5.2.4).
     fn resolve_segments(&self, path: &str) -> Result<String, BadPath> {
-        let mut kept: Vec<&str> = Vec::new();
+        let mut resolved: Vec<&str> = Vec::new();
         let mut segments = path.split('/').skip(1).peekable();
         while let Some(segment) = segments.next() {
             let last = segments.peek().is_none();
             match segment {
                 "." | ".." => {
                     if segment == ".." {
-                        kept.pop();
+                        resolved.pop();
                     }
                     if last {
-                        kept.push("");
+                        resolved.push("");
                     }
                 }
                 "" if self.merge_slashes && !last => {}
                 _ if segment.split(';').next().is_some_and(|name| segment != name && matches!(name, "." | "..")) => {
                     return Err(BadPath);
                 }
-                _ => kept.push(segment),
+                _ => resolved.push(segment),
             }
         }
         let mut out = String::with_capacity(path.len());
-        for segment in &kept {
+        for segment in &resolved {
             out.push('/');
             out.push_str(segment);
         }
@@ -119,19 +119,19 @@ impl PathRules {
 }
 
 /// Whether nothing in the path can need a change: the common case, in one pass and without memory.
-fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
+fn is_trivially_canonical(path: &[u8]) -> bool {
+    let mut previous = 0;
     for &byte in path {
         let plain = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
-            b'/' | b'.' => before != b'/',
+            b'/' | b'.' => previous != b'/',
             b'%' | b'\\' | b';' => false,
             _ => (0x21..0x7f).contains(&byte),
         };
         if !plain {
             return false;
         }
-        before = byte;
+        previous = byte;
     }
     true
 }
@@ -197,7 +197,7 @@ mod tests {
             ("", None),
             ("*", None),
         ] {
-            let got = PathRules::default().canonical(path);
+            let got = PathRules::default().canonicalize(path);
             assert_eq!(got.as_deref().ok(), canonical, "{path}");
         }
     }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_listener_may_keep_or_decode_escaped_slashes() {
         use EscapedSlashes::{Decode, Keep};
-        for (how, path, canonical) in [
+        for (mode, path, canonical) in [
             (Keep, "/a%2fb", Some("/a%2Fb")),
             (Keep, "/a%5Cb", Some("/a%5Cb")),
             (Keep, "/a/..%2fb", Some("/a/..%2Fb")),
@@ -214,7 +214,7 @@ mod tests {
             (Decode, "/a%2f%2fb", Some("/a/b")),
             (Decode, "/a%5Cb", None),
         ] {
-            let got = rules(how, true).canonical(path);
+            let got = rules(mode, true).canonicalize(path);
             assert_eq!(got.as_deref().ok(), canonical, "{path}");
         }
     }
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_listener_may_keep_empty_segments() {
         for (path, canonical) in [("//a//b", "//a//b"), ("/a//../b", "/a/b"), ("//", "//")] {
-            assert_eq!(rules(EscapedSlashes::Reject, false).canonical(path).as_deref(), Ok(canonical), "{path}");
+            assert_eq!(rules(EscapedSlashes::Reject, false).canonicalize(path).as_deref(), Ok(canonical), "{path}");
         }
     }
 
@@ -231,8 +231,8 @@ mod tests {
         fn the_canonical_form_is_its_own_canonical_form(path in "/([a-zA-Z.;/%\\\\ ]|%2[eEfF]|%5[cC]|%[0-9a-fA-F]{2}){0,24}", how in 0..3, merge: bool) {
             let how = [EscapedSlashes::Reject, EscapedSlashes::Keep, EscapedSlashes::Decode][how as usize];
             let rules = rules(how, merge);
-            if let Ok(once) = rules.canonical(&path) {
-                let twice = rules.canonical(&once).map(Cow::into_owned);
+            if let Ok(once) = rules.canonicalize(&path) {
+                let twice = rules.canonicalize(&once).map(Cow::into_owned);
                 prop_assert_eq!(twice, Ok(once.clone().into_owned()));
                 prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
                 prop_assert!(!merge || !once.contains("//"));
@@ -242,7 +242,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(path in any::<String>()) {
-            let _ = PathRules::default().canonical(&path);
+            let _ = PathRules::default().canonicalize(&path);
         }
     }
 }

@@ -6,86 +6,86 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Response, Uri};
 
-use super::answer::Content;
-use super::normalize::{Connection, Request};
-use super::{Choice, Cx, REQUEST_ID, Story, ext_authz, forwarded, reply};
+use super::answer::BodySource;
+use super::normalize::{ClientConnection, NormalizedRequest};
+use super::{RouteSelection, RequestEnv, REQUEST_ID, RequestContext, ext_authz, forwarded, reply};
 use crate::authz::Vars;
-use crate::body::{Beginning, ClientBody, Inbound, Progress};
+use crate::body::{BodyPrefix, ClientBody, IncomingBody, BodyProgress};
 use crate::decision::{self, Decision};
-use crate::policy::answer::Answer;
+use crate::policy::answer::LocalResponse;
 use crate::policy::credentials::Credentials;
-use crate::policy::ext_authz::{ExtAuthz, METADATA, Portion};
-use crate::policy::transform::Made;
-use crate::policy::{Edits, Gates, cors, limit};
+use crate::policy::ext_authz::{ExtAuthz, METADATA_VARIABLE, BodyOptions};
+use crate::policy::transform::RenderedHeaders;
+use crate::policy::{Edits, AdmissionChecks, cors, limit};
 use crate::reason::{Reason, Rejection};
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 use crate::snapshot::Route;
 
 /// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
-pub(super) fn cors(story: &mut Story, choice: &Choice, request: &Request) -> Option<Response<Content>> {
+pub(super) fn apply_cors(ctx: &mut RequestContext, selection: &RouteSelection, request: &NormalizedRequest) -> Option<Response<BodySource>> {
     let headers = request.headers();
     if cors::is_preflight(request.method(), headers) {
-        let policy = for_preflight(choice, &request.head(), story.now)?;
-        return Some(policy.judge(headers).preflight::<Bytes>(headers).map(Content::Ready));
+        let policy = preflight_policy(selection, &request.head(), ctx.now)?;
+        return Some(policy.judge(headers).preflight_response::<Bytes>(headers).map(BodySource::Ready));
     }
-    if let Some(policy) = &choice.policies().cors {
-        story.extras().cors = Some(policy.judge(headers));
+    if let Some(policy) = &selection.policies().cors {
+        ctx.policy_state_mut().cors = Some(policy.judge(headers));
     }
     None
 }
 
 /// The policy of the request that is to follow: the route that takes its method, if a route asks for one.
-pub(super) fn for_preflight<'a>(choice: &'a Choice, head: &Head<'_>, now: UnixTime) -> Option<&'a Arc<cors::Cors>> {
-    let wanted = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
-    let wanted = wanted.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-    let route = wanted.and_then(|method| {
-        let head = Head { method: &method, ..*head };
-        choice.listener.router.choose(&head, now)
+pub(super) fn preflight_policy<'a>(selection: &'a RouteSelection, head: &RequestHead<'_>, now: UnixTime) -> Option<&'a Arc<cors::Cors>> {
+    let requested_method = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    let requested_method = requested_method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+    let route = requested_method.and_then(|method| {
+        let head = RequestHead { method: &method, ..*head };
+        selection.listener.router.find_target(&head, now)
     });
-    route.and_then(|route| route.policies.cors.as_ref()).or(choice.policies().cors.as_ref())
+    route.and_then(|route| route.policies.cors.as_ref()).or(selection.policies().cors.as_ref())
 }
 
 /// What another service told of a request, for expressions.
-pub(super) type Told = Arc<[(&'static str, serde_json::Value)]>;
+pub(super) type ExtAuthzMetadata = Arc<[(&'static str, serde_json::Value)]>;
 
 /// What must be passed between the decision and the backend. `Some` is an answer that ends the request's way.
-pub(super) async fn pass_gates(
-    cx: &Cx,
-    story: &mut Story,
-    gates: &Gates,
-    choice: &Choice,
+pub(super) async fn run_admission_checks(
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    checks: &AdmissionChecks,
+    selection: &RouteSelection,
     decision: &Decision,
-    request: &Request,
-    body: &mut Inbound,
-) -> Result<Option<Response<Content>>, Rejection> {
+    request: &NormalizedRequest,
+    body: &mut IncomingBody,
+) -> Result<Option<Response<BodySource>>, Rejection> {
     let head = &request.head();
-    let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
-    let mut told = None;
-    if let Some(policy) = &gates.ext_authz {
-        let headers = as_forwarded(cx, request);
-        let head = &Head { headers: &headers, ..*head };
-        let vars = decision::vars(choice.policies(), head, choice.place(), story.now, decision);
-        match ask(policy, cx, story, choice, &vars, body).await? {
-            ext_authz::Answer::Pass(mut granted) => {
-                let metadata = std::mem::take(&mut granted.metadata);
-                told = Some(Told::from([(METADATA, serde_json::Value::Object(metadata))]));
-                story.extras().granted = Some(granted);
-                story.extras().told.clone_from(&told);
+    let vars = decision::vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
+    let mut ext_authz_metadata = None;
+    if let Some(policy) = &checks.ext_authz {
+        let headers = forwarded_headers(env, request);
+        let head = &RequestHead { headers: &headers, ..*head };
+        let vars = decision::vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
+        match check_ext_authz(policy, env, ctx, selection, &vars, body).await? {
+            ext_authz::CheckResult::Allow(mut edits) => {
+                let metadata = std::mem::take(&mut edits.metadata);
+                ext_authz_metadata = Some(ExtAuthzMetadata::from([(METADATA_VARIABLE, serde_json::Value::Object(metadata))]));
+                ctx.policy_state_mut().allowed_edits = Some(edits);
+                ctx.policy_state_mut().ext_authz_metadata.clone_from(&ext_authz_metadata);
             }
-            ext_authz::Answer::Refuse(response, reason) => {
-                story.extras().refusal = Some(reason);
-                return Ok(Some(response.map(Content::Ready)));
+            ext_authz::CheckResult::Deny(response, reason) => {
+                ctx.policy_state_mut().rejection_reason = Some(reason);
+                return Ok(Some(response.map(BodySource::Ready)));
             }
         }
     }
-    let vars = Vars { extra: told.as_deref().unwrap_or_default(), ..vars };
-    match limit::take_all(&gates.limits, &vars) {
+    let vars = Vars { extra: ext_authz_metadata.as_deref().unwrap_or_default(), ..vars };
+    match limit::acquire_all(&checks.rate_limits, &vars) {
         Ok(quota) => {
-            story.extras().quota = quota;
+            ctx.policy_state_mut().quota = quota;
             Ok(None)
         }
         Err(exhausted) => {
-            story.extras().quota = Some(exhausted.quota);
+            ctx.policy_state_mut().quota = Some(exhausted.quota);
             let retry_after = Some(exhausted.retry_after);
             Err(Rejection { retry_after, ..Rejection::new(Reason::RateLimited) })
         }
@@ -94,72 +94,72 @@ pub(super) async fn pass_gates(
 
 /// The request's fields with this hop's own word about the client, as the backend would get them: a service must not
 /// believe what the client says of its address.
-fn as_forwarded(cx: &Cx, request: &Request) -> HeaderMap {
+fn forwarded_headers(env: &RequestEnv, request: &NormalizedRequest) -> HeaderMap {
     let mut headers = request.headers().clone();
-    let Connection { source, peer, scheme, .. } = &*cx.connection;
-    let trusted = |address| cx.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(address));
-    let peer = (source.address, peer);
-    forwarded::write(&mut headers, request.names(), peer, trusted, *scheme, request.authority().clone());
+    let ClientConnection { client, peer_header: peer, scheme, .. } = &*env.connection;
+    let is_trusted = |address| env.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let peer = (client.address, peer);
+    forwarded::write_headers(&mut headers, request.known_headers(), peer, is_trusted, *scheme, request.authority().clone());
     headers.insert(REQUEST_ID, request.id().clone());
     headers
 }
 
 /// Asks the service of an `extAuthz`, with as much of the body as it is to see.
-async fn ask(
+async fn check_ext_authz(
     policy: &ExtAuthz,
-    cx: &Cx,
-    story: &mut Story,
-    choice: &Choice,
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    selection: &RouteSelection,
     vars: &Vars<'_>,
-    body: &mut Inbound,
-) -> Result<ext_authz::Answer, Rejection> {
-    let form = story.form;
+    body: &mut IncomingBody,
+) -> Result<ext_authz::CheckResult, Rejection> {
+    let error_format = ctx.error_format;
     let body = match policy.body {
-        Some(portion) if !body.is_end_stream() => Some(begin(portion, cx, story, choice, body).await?),
-        Some(_) => Some(Beginning { bytes: Bytes::new(), whole: true }),
+        Some(options) if !body.is_end_stream() => Some(buffer_body_prefix(options, env, ctx, selection, body).await?),
+        Some(_) => Some(BodyPrefix { bytes: Bytes::new(), is_complete: true }),
         None => None,
     };
-    ext_authz::ask(policy, &cx.worker.pool, ext_authz::Question { vars, body, form }).await
+    ext_authz::check(policy, &env.worker.pool, ext_authz::CheckInput { vars, body, error_format }).await
 }
 
 /// Receives the beginning of the body, within the time that the whole exchange has.
-async fn begin(
-    portion: Portion,
-    cx: &Cx,
-    story: &mut Story,
-    choice: &Choice,
-    body: &mut Inbound,
-) -> Result<Beginning, Rejection> {
-    let settings = &cx.snapshot.settings;
-    let timeouts = choice.route.as_ref().map(|route| &route.timeouts);
-    let stall = match (timeouts, story.form) {
-        (Some(timeouts), reply::Form::Grpc) => timeouts.stream,
+async fn buffer_body_prefix(
+    options: BodyOptions,
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    selection: &RouteSelection,
+    body: &mut IncomingBody,
+) -> Result<BodyPrefix, Rejection> {
+    let settings = &env.snapshot.settings;
+    let timeouts = selection.route.as_ref().map(|route| &route.timeouts);
+    let idle_timeout = match (timeouts, ctx.error_format) {
+        (Some(timeouts), reply::ErrorFormat::Grpc) => timeouts.stream,
         (Some(timeouts), _) => timeouts.stall,
         (None, _) => settings.limits.patience.stall,
     };
-    let end =
-        timeouts.and_then(|timeouts| timeouts.request).and_then(|whole| story.record.started().checked_add(whole));
-    let progress = Arc::<Progress>::default();
-    let make = |incoming| {
-        story.record.watch(Arc::clone(&progress));
-        ClientBody::new(incoming, progress, settings.limits.body, stall, Arc::clone(&settings.identity_headers))
+    let deadline =
+        timeouts.and_then(|timeouts| timeouts.request).and_then(|whole| ctx.record.started().checked_add(whole));
+    let progress = Arc::<BodyProgress>::default();
+    let wrap_body = |incoming| {
+        ctx.record.watch(Arc::clone(&progress));
+        ClientBody::new(incoming, progress, settings.limits.body, idle_timeout, Arc::clone(&settings.identity_headers))
     };
-    let holding = body.hold(portion.most, portion.partial, make);
-    let held = match end {
-        Some(end) => match tokio::time::timeout_at(end.into(), holding).await {
-            Ok(held) => held,
+    let buffering = body.buffer_prefix(options.max_bytes, options.allow_partial, wrap_body);
+    let result = match deadline {
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), buffering).await {
+            Ok(result) => result,
             Err(_) => return Err(Rejection::closing(Reason::RequestTimeout)),
         },
-        None => holding.await,
+        None => buffering.await,
     };
-    held.map_err(|error| Rejection::closing(error.0))
+    result.map_err(|error| Rejection::closing(error.0))
 }
 
 /// Removes a name and password or an API key, good or not: the backend has no use for it.
-pub(super) fn remove_credentials(credentials: &Credentials, request: &mut Request) {
-    let shown = credentials.shown(&request.head());
+pub(super) fn remove_credentials(credentials: &Credentials, request: &mut NormalizedRequest) {
+    let presented = credentials.shown(&request.head());
     let parts = request.parts_mut();
-    let Some(query) = credentials.remove(&mut parts.headers, parts.uri.query(), &shown) else { return };
+    let Some(query) = credentials.remove(&mut parts.headers, parts.uri.query(), &presented) else { return };
     let path = parts.uri.path();
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     // what is left of a valid target is one; if it were not, the path alone is
@@ -167,82 +167,82 @@ pub(super) fn remove_credentials(credentials: &Credentials, request: &mut Reques
 }
 
 /// Edits that were begun on the request as it was judged, and are carried out on what is forwarded.
-pub(super) struct Begun<'a> {
+pub(super) struct PendingEdits<'a> {
     edits: &'a Edits,
-    made: Option<Made>,
+    rendered: Option<RenderedHeaders>,
     /// The request as it was judged, for expressions that see it beside the answer.
-    judged: Option<(Request, Option<Decision>)>,
+    original: Option<(NormalizedRequest, Option<Decision>)>,
     /// What another service told of it.
-    told: Option<Told>,
+    ext_authz_metadata: Option<ExtAuthzMetadata>,
 }
 
 /// Evaluates what the request's edits need to know of it before anything of it is taken away.
-pub(super) fn begin_edits<'a>(
-    choice: &'a Choice,
+pub(super) fn prepare_edits<'a>(
+    selection: &'a RouteSelection,
     decision: &Decision,
-    told: Option<&Told>,
-    request: &Request,
-) -> Option<Box<Begun<'a>>> {
-    let policies = choice.policies();
+    ext_authz_metadata: Option<&ExtAuthzMetadata>,
+    request: &NormalizedRequest,
+) -> Option<Box<PendingEdits<'a>>> {
+    let policies = selection.policies();
     let edits = policies.edits.as_deref()?;
-    let made = edits.transform_request.as_ref().map(|transformation| {
+    let rendered = edits.transform_request.as_ref().map(|transformation| {
         let head = request.head();
         let now = UnixTime::now();
-        let vars = decision::vars(policies, &head, choice.place(), now, decision);
-        let extra = told.map(|told| &**told).unwrap_or_default();
-        transformation.evaluate(&Vars { extra, ..vars })
+        let vars = decision::vars(policies, &head, selection.matched_route(), now, decision);
+        let extra = ext_authz_metadata.map(|metadata| &**metadata).unwrap_or_default();
+        transformation.render(&Vars { extra, ..vars })
     });
-    let judged = edits.transform_response.is_some().then(|| (request.clone(), None));
-    Some(Box::new(Begun { edits, made, judged, told: told.cloned() }))
+    let original = edits.transform_response.is_some().then(|| (request.clone(), None));
+    Some(Box::new(PendingEdits { edits, rendered, original, ext_authz_metadata: ext_authz_metadata.cloned() }))
 }
 
 /// Keeps the decision for expressions that see it beside the answer; for all others it ends here.
-pub(super) fn keep(edits: Option<&mut Begun<'_>>, decision: Decision) {
-    if let Some((_, kept)) = edits.and_then(|edits| edits.judged.as_mut()) {
-        *kept = Some(decision);
+pub(super) fn retain_decision(edits: Option<&mut PendingEdits<'_>>, decision: Decision) {
+    if let Some((_, retained)) = edits.and_then(|edits| edits.original.as_mut()) {
+        *retained = Some(decision);
     }
 }
 
-impl Begun<'_> {
+impl PendingEdits<'_> {
     /// Edits the request: headers, then host and path, then what expressions made.
-    pub(super) fn on_request(&mut self, request: &mut Request, matched: usize) -> Result<(), Rejection> {
+    pub(super) fn apply_to_request(&mut self, request: &mut NormalizedRequest, matched_len: usize) -> Result<(), Rejection> {
         let parts = request.parts_mut();
         if let Some(edits) = &self.edits.request {
             edits.apply(&mut parts.headers);
         }
         if let Some(rewrite) = &self.edits.rewrite {
-            rewrite.apply(parts, matched)?;
+            rewrite.apply(parts, matched_len)?;
         }
-        if let Some((transformation, made)) = self.edits.transform_request.as_ref().zip(self.made.take()) {
-            transformation.write(made, &mut parts.headers);
+        if let Some((transformation, rendered)) = self.edits.transform_request.as_ref().zip(self.rendered.take()) {
+            transformation.apply(rendered, &mut parts.headers);
         }
         Ok(())
     }
 
     /// Edits the headers of an answer with this status.
-    pub(super) fn on_response(&self, choice: &Choice, status: u16, headers: &mut HeaderMap) {
-        let judged = self.judged.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
-        let vars = judged.as_ref().map(|(head, decision)| {
-            let vars = decision::vars(choice.policies(), head, choice.place(), UnixTime::now(), decision);
-            Vars { extra: self.told.as_deref().unwrap_or_default(), ..vars }
+    pub(super) fn apply_to_response(&self, selection: &RouteSelection, status: u16, headers: &mut HeaderMap) {
+        let original = self.original.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
+        let vars = original.as_ref().map(|(head, decision)| {
+            let vars = decision::vars(selection.policies(), head, selection.matched_route(), UnixTime::now(), decision);
+            Vars { extra: self.ext_authz_metadata.as_deref().unwrap_or_default(), ..vars }
         });
-        self.edits.on_response(vars.as_ref(), status, headers);
+        self.edits.apply_to_response(vars.as_ref(), status, headers);
     }
 }
 
 /// The answer of a route that asks no backend. One that is a text is told to a gRPC client in gRPC's terms.
-pub(super) fn answer(
+pub(super) fn local_response(
     route: &Route,
-    request: &Request,
-    matched: usize,
-    form: reply::Form,
-) -> Option<Result<Response<Content>, Rejection>> {
-    let answer = route.answer.as_ref()?;
-    let response = answer.response(&request.head(), matched).map(|response| match (answer, form) {
-        (Answer::Direct(_), reply::Form::Grpc) if !response.headers().get(CONTENT_TYPE).is_some_and(reply::is_grpc) => {
-            reply::as_grpc(response)
+    request: &NormalizedRequest,
+    matched_len: usize,
+    error_format: reply::ErrorFormat,
+) -> Option<Result<Response<BodySource>, Rejection>> {
+    let local_response = route.answer.as_ref()?;
+    let response = local_response.render(&request.head(), matched_len).map(|response| match (local_response, error_format) {
+        (LocalResponse::Direct(_), reply::ErrorFormat::Grpc) if !response.headers().get(CONTENT_TYPE).is_some_and(reply::is_grpc) => {
+            reply::into_grpc_response(response)
         }
         _ => response,
     });
-    Some(response.map(|response| response.map(Content::Ready)).map_err(Rejection::new))
+    Some(response.map(|response| response.map(BodySource::Ready)).map_err(Rejection::new))
 }

@@ -9,16 +9,16 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::hop::begins_with;
-use super::names::{Name, Names};
+use super::hop::starts_with_ignore_case;
+use super::names::{KnownHeader, KnownHeaders};
 use crate::reason::{Reason, Rejection, grpc_status};
 
 /// Bytes of another service's text that a gRPC client is told.
-const LONGEST_GRPC_MESSAGE: usize = 1024;
+const MAX_GRPC_MESSAGE_LEN: usize = 1024;
 
 /// How the client wants to read a refusal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum ErrorFormat {
     /// `text/plain`.
     #[default]
     Text,
@@ -28,21 +28,21 @@ pub enum Form {
     Grpc,
 }
 
-impl Form {
+impl ErrorFormat {
     /// What the headers of a request with `names` ask for: gRPC by its content type, JSON when it is accepted no less than text.
-    pub fn wanted(headers: &HeaderMap, names: Names) -> Self {
-        if names.has(Name::ContentType) && headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+    pub fn negotiate(headers: &HeaderMap, known_headers: KnownHeaders) -> Self {
+        if known_headers.contains(KnownHeader::ContentType) && headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
             return Self::Grpc;
         }
-        if !names.has(Name::Accept) {
+        if !known_headers.contains(KnownHeader::Accept) {
             return Self::Text;
         }
-        let (mut json, mut any, mut text) = (None, 0.0_f32, 0.0_f32);
-        let takes_json = |value: &HeaderValue| {
-            let holds = |word: &[u8]| value.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
-            holds(b"json") || holds(b"application/*")
+        let (mut json, mut application, mut text) = (None, 0.0_f32, 0.0_f32);
+        let accepts_json = |value: &HeaderValue| {
+            let contains = |needle: &[u8]| value.as_bytes().windows(needle.len()).any(|w| w.eq_ignore_ascii_case(needle));
+            contains(b"json") || contains(b"application/*")
         };
-        if !headers.get_all(header::ACCEPT).iter().any(takes_json) {
+        if !headers.get_all(header::ACCEPT).iter().any(accepts_json) {
             return Self::Text; // what nearly every request asks for
         }
         for value in headers.get_all(header::ACCEPT) {
@@ -52,18 +52,18 @@ impl Form {
                 let quality: f32 = parts.find_map(|p| p.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
                 match media.as_str() {
                     "application/json" | "application/problem+json" => json = Some(quality.max(json.unwrap_or(0.0))),
-                    "application/*" => any = any.max(quality),
+                    "application/*" => application = application.max(quality),
                     "text/plain" | "text/*" => text = text.max(quality),
                     _ => {}
                 }
             }
         }
-        let wanted = match json {
+        let prefers_json = match json {
             Some(json) => json > 0.0 && json >= text,
             // whoever names text and not JSON means text
-            None => any > text,
+            None => application > text,
         };
-        if wanted { Self::Problem } else { Self::Text }
+        if prefers_json { Self::Problem } else { Self::Text }
     }
 }
 
@@ -71,7 +71,7 @@ impl Form {
 pub fn is_grpc(content_type: &HeaderValue) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let next = content_type.as_bytes().get(GRPC.len());
-    begins_with(content_type, GRPC) && matches!(next, None | Some(b'+' | b';' | b'-' | b' ' | b'\t'))
+    starts_with_ignore_case(content_type, GRPC) && matches!(next, None | Some(b'+' | b';' | b'-' | b' ' | b'\t'))
 }
 
 /// What a refusal says about authentication: the realm of the policy that the request met, if it met one.
@@ -79,23 +79,23 @@ pub fn is_grpc(content_type: &HeaderValue) -> bool {
 pub struct Realm<'a>(pub &'a str);
 
 /// The response for `rejection` (SPEC §7). `id` is the request's.
-pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> Response<Bytes> {
+pub fn render_error(rejection: &Rejection, format: ErrorFormat, realm: Realm<'_>, id: &str) -> Response<Bytes> {
     let reason = rejection.reason;
-    let body = match form {
-        Form::Text => Bytes::from_static(reason.sentence().as_bytes()),
-        Form::Problem => problem(reason, id),
-        Form::Grpc => Bytes::new(),
+    let body = match format {
+        ErrorFormat::Text => Bytes::from_static(reason.sentence().as_bytes()),
+        ErrorFormat::Problem => problem_document(reason, id),
+        ErrorFormat::Grpc => Bytes::new(),
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    match form {
-        Form::Text => {
+    match format {
+        ErrorFormat::Text => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         }
-        Form::Problem => {
+        ErrorFormat::Problem => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         }
-        Form::Grpc => {
+        ErrorFormat::Grpc => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.extend(grpc_trailers(reason));
         }
@@ -109,7 +109,7 @@ pub fn refuse(rejection: &Rejection, form: Form, realm: Realm<'_>, id: &str) -> 
     if reason == Reason::MethodNotAllowed {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    *response.status_mut() = if form == Form::Grpc { StatusCode::OK } else { reason.status() };
+    *response.status_mut() = if format == ErrorFormat::Grpc { StatusCode::OK } else { reason.status() };
     response
 }
 
@@ -132,7 +132,7 @@ fn challenge(rejection: &Rejection, Realm(realm): Realm<'_>) -> Option<HeaderVal
 }
 
 /// RFC 9457.
-fn problem(reason: Reason, id: &str) -> Bytes {
+fn problem_document(reason: Reason, id: &str) -> Bytes {
     let document = serde_json::json!({
         "type": format!("urn:portcullis:reason:{reason}"),
         "title": reason.sentence(),
@@ -164,10 +164,10 @@ fn grpc_message(sentence: &str) -> HeaderValue {
 }
 
 /// Another service's refusal as a gRPC client reads it: its status becomes one of gRPC's, and its text the message.
-pub fn as_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
-    let (mut parts, body) = refusal.into_parts();
+pub fn into_grpc_response(response: Response<Bytes>) -> Response<Bytes> {
+    let (mut parts, body) = response.into_parts();
     let status = u16::from(grpc_status(parts.status));
-    let text = String::from_utf8_lossy(body.get(..LONGEST_GRPC_MESSAGE).unwrap_or(&body)).into_owned();
+    let text = String::from_utf8_lossy(body.get(..MAX_GRPC_MESSAGE_LEN).unwrap_or(&body)).into_owned();
     parts.status = StatusCode::OK;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     parts.headers.insert("grpc-status", HeaderValue::from(status));
@@ -183,33 +183,33 @@ mod tests {
         [(header::ACCEPT, HeaderValue::from_static(value))].into_iter().collect()
     }
 
-    fn wanted(headers: &HeaderMap) -> Form {
-        Form::wanted(headers, Names::of(headers))
+    fn negotiated(headers: &HeaderMap) -> ErrorFormat {
+        ErrorFormat::negotiate(headers, KnownHeaders::from_headers(headers))
     }
 
     #[test]
     fn json_is_given_to_those_who_ask_for_it_no_less_than_for_text() {
-        for (value, form) in [
-            ("*/*", Form::Text),
-            ("text/html, */*;q=0.8", Form::Text),
-            ("application/json", Form::Problem),
-            ("application/problem+json", Form::Problem),
-            ("Application/JSON; charset=utf-8", Form::Problem),
-            ("application/json, text/plain, */*", Form::Problem),
-            ("application/json;q=0.5, text/plain", Form::Text),
-            ("text/html, application/json;q=0.9", Form::Problem),
-            ("application/json;q=0", Form::Text),
-            ("application/jsonp", Form::Text),
-            ("application/*", Form::Problem),
-            ("Application/*;q=0.1, */*;q=0.1", Form::Problem),
-            ("application/*;q=0.5, text/*", Form::Text),
-            ("application/*, text/plain", Form::Text),
-            ("application/*, text/plain;q=0.5", Form::Problem),
-            ("application/*, application/json;q=0", Form::Text),
-            ("text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8", Form::Text),
-            ("application/json;q=0, text/plain;q=0.5", Form::Text),
+        for (value, format) in [
+            ("*/*", ErrorFormat::Text),
+            ("text/html, */*;q=0.8", ErrorFormat::Text),
+            ("application/json", ErrorFormat::Problem),
+            ("application/problem+json", ErrorFormat::Problem),
+            ("Application/JSON; charset=utf-8", ErrorFormat::Problem),
+            ("application/json, text/plain, */*", ErrorFormat::Problem),
+            ("application/json;q=0.5, text/plain", ErrorFormat::Text),
+            ("text/html, application/json;q=0.9", ErrorFormat::Problem),
+            ("application/json;q=0", ErrorFormat::Text),
+            ("application/jsonp", ErrorFormat::Text),
+            ("application/*", ErrorFormat::Problem),
+            ("Application/*;q=0.1, */*;q=0.1", ErrorFormat::Problem),
+            ("application/*;q=0.5, text/*", ErrorFormat::Text),
+            ("application/*, text/plain", ErrorFormat::Text),
+            ("application/*, text/plain;q=0.5", ErrorFormat::Problem),
+            ("application/*, application/json;q=0", ErrorFormat::Text),
+            ("text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8", ErrorFormat::Text),
+            ("application/json;q=0, text/plain;q=0.5", ErrorFormat::Text),
         ] {
-            assert_eq!(wanted(&accept(value)), form, "{value}");
+            assert_eq!(negotiated(&accept(value)), format, "{value}");
         }
         for (value, grpc) in [
             ("application/grpc", true),
@@ -220,7 +220,7 @@ mod tests {
             ("application/json", false),
         ] {
             let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(value))].into_iter().collect();
-            assert_eq!(wanted(&headers) == Form::Grpc, grpc, "{value}");
+            assert_eq!(negotiated(&headers) == ErrorFormat::Grpc, grpc, "{value}");
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
             (with_token(Reason::KeysUnavailable), None),
             (with_token(Reason::UpstreamReset), None),
         ] {
-            let response = refuse(&rejection, Form::Text, Realm("api"), "id");
+            let response = render_error(&rejection, ErrorFormat::Text, Realm("api"), "id");
             let got = response.headers().get(header::WWW_AUTHENTICATE).map(|v| v.to_str().unwrap());
             assert_eq!(got, expected, "{:?}", rejection.reason);
         }
@@ -254,13 +254,13 @@ mod tests {
     #[test]
     fn a_problem_document_and_a_grpc_status_carry_the_same_code() {
         let rejection = Rejection::new(Reason::Denied);
-        let response = refuse(&rejection, Form::Problem, Realm("x"), "abc");
+        let response = render_error(&rejection, ErrorFormat::Problem, Realm("x"), "abc");
         let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(response.status(), 403);
         assert_eq!(document["code"], "denied");
         assert_eq!(document["status"], 403);
         assert_eq!(document["instance"], "abc");
-        let response = refuse(&rejection, Form::Grpc, Realm("x"), "abc");
+        let response = render_error(&rejection, ErrorFormat::Grpc, Realm("x"), "abc");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "7");
         assert_eq!(response.headers()["grpc-message"], "authorization%20failed");
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn anothers_refusal_is_told_in_grpcs_terms() {
         for (status, grpc) in [(401, "16"), (403, "7"), (302, "2"), (429, "8"), (503, "14")] {
-            let refusal = Response::builder().status(status).header("x-why", "1").header("content-type", "text/html");
-            let response = as_grpc(refusal.body(Bytes::from_static("ein Gru\u{df}\n100%".as_bytes())).unwrap());
+            let builder = Response::builder().status(status).header("x-why", "1").header("content-type", "text/html");
+            let response = into_grpc_response(builder.body(Bytes::from_static("ein Gru\u{df}\n100%".as_bytes())).unwrap());
             assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
             let header = |name: &str| response.headers()[name].to_str().unwrap();
             assert_eq!((header("grpc-status"), header("content-type")), (grpc, "application/grpc"));

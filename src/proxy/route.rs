@@ -12,28 +12,28 @@ use std::sync::Arc;
 use crate::config::value::Regex;
 use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
-use regexes::Regexes;
+use regexes::RegexRoutes;
 
 use crate::authz::{Expression, Vars};
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 
 /// The routes of a listener, ready to be chosen from. `T` is what a match leads to.
 #[derive(Debug)]
 pub struct Router<T> {
-    exact: HashMap<Box<str>, Paths<T>, RandomState>,
+    exact: HashMap<Box<str>, PathTable<T>, RandomState>,
     /// Keyed by what follows the `*`, with its dot.
-    wildcard: HashMap<Box<str>, Paths<T>, RandomState>,
-    any: Paths<T>,
-    added: usize,
+    wildcard: HashMap<Box<str>, PathTable<T>, RandomState>,
+    any: PathTable<T>,
+    next_order: usize,
 }
 
 /// The way that a request takes.
 #[derive(Debug)]
-pub struct Found<'a, T> {
+pub struct RouterMatch<'a, T> {
     /// Where it leads.
     pub target: &'a Arc<T>,
     /// The bytes of the path that the match named: a prefix without its trailing slash, or all of the path.
-    pub matched: usize,
+    pub matched_len: usize,
 }
 
 /// A host that a route is for.
@@ -81,12 +81,12 @@ pub struct Conditions {
 }
 
 #[derive(Debug)]
-struct Paths<T> {
+struct PathTable<T> {
     exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     prefix: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
     longest_prefix: usize,
-    regex: Regexes<T>,
+    regex: RegexRoutes<T>,
 }
 
 #[derive(Debug)]
@@ -96,15 +96,15 @@ struct Candidate<T> {
     target: Arc<T>,
 }
 
-impl<T> Default for Paths<T> {
+impl<T> Default for PathTable<T> {
     fn default() -> Self {
-        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: Regexes::default() }
+        Self { exact: HashMap::default(), prefix: HashMap::default(), longest_prefix: 0, regex: RegexRoutes::default() }
     }
 }
 
 impl<T> Default for Router<T> {
     fn default() -> Self {
-        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: Paths::default(), added: 0 }
+        Self { exact: HashMap::default(), wildcard: HashMap::default(), any: PathTable::default(), next_order: 0 }
     }
 }
 
@@ -116,8 +116,8 @@ impl<T> Router<T> {
             Hostname::Suffix(suffix) => self.wildcard.entry(suffix.clone()).or_default(),
             Hostname::Any => &mut self.any,
         };
-        let order = self.added;
-        self.added += 1;
+        let order = self.next_order;
+        self.next_order += 1;
         let candidate = Candidate { conditions, order, target };
         match path {
             PathMatch::Exact(path) => insert(paths.exact.entry(path.clone()).or_default(), candidate),
@@ -130,20 +130,20 @@ impl<T> Router<T> {
     }
 
     /// Says that all ways are there. Without it the same ones are found, only slower.
-    pub fn seal(&mut self) {
+    pub fn finish(&mut self) {
         let all = self.exact.values_mut().chain(self.wildcard.values_mut()).chain(std::iter::once(&mut self.any));
-        all.for_each(|paths| paths.regex.seal());
+        all.for_each(|paths| paths.regex.finish());
     }
 
     /// The route that the request takes, or `None`.
-    pub fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Arc<T>> {
+    pub fn find_target(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<&Arc<T>> {
         self.find(head, now).map(|found| found.target)
     }
 
     /// The same, with what of the path it matched.
-    pub fn find(&self, head: &Head<'_>, now: UnixTime) -> Option<Found<'_, T>> {
+    pub fn find(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<RouterMatch<'_, T>> {
         if !self.exact.is_empty()
-            && let Some(found) = self.exact.get(head.host).and_then(|paths| paths.choose(head, now))
+            && let Some(found) = self.exact.get(head.host).and_then(|paths| paths.find(head, now))
         {
             return Some(found);
         }
@@ -151,12 +151,12 @@ impl<T> Router<T> {
             // the longest suffix begins at the first dot
             for (at, _) in head.host.match_indices('.') {
                 let suffix = head.host.get(at..).unwrap_or_default();
-                if let Some(found) = self.wildcard.get(suffix).and_then(|paths| paths.choose(head, now)) {
+                if let Some(found) = self.wildcard.get(suffix).and_then(|paths| paths.find(head, now)) {
                     return Some(found);
                 }
             }
         }
-        self.any.choose(head, now)
+        self.any.find(head, now)
     }
 }
 
@@ -165,16 +165,16 @@ fn insert<T>(candidates: &mut Vec<Candidate<T>>, candidate: Candidate<T>) {
     candidates.insert(at, candidate);
 }
 
-impl<T> Paths<T> {
-    fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<Found<'_, T>> {
-        let found = |target, matched| Found { target, matched };
-        let fit = |candidates: &'_ Vec<Candidate<T>>| -> Option<usize> {
-            candidates.iter().position(|c| c.conditions.hold(head, now))
+impl<T> PathTable<T> {
+    fn find(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<RouterMatch<'_, T>> {
+        let router_match = |target, matched_len| RouterMatch { target, matched_len };
+        let first_match = |candidates: &'_ Vec<Candidate<T>>| -> Option<usize> {
+            candidates.iter().position(|c| c.conditions.matches(head, now))
         };
         if let Some(candidates) = self.exact.get(head.path)
-            && let Some(at) = fit(candidates)
+            && let Some(at) = first_match(candidates)
         {
-            return candidates.get(at).map(|c| found(&c.target, head.path.len()));
+            return candidates.get(at).map(|c| router_match(&c.target, head.path.len()));
         }
         if !self.prefix.is_empty() && head.path.starts_with('/') {
             let mut prefix = head.path;
@@ -185,9 +185,9 @@ impl<T> Paths<T> {
             loop {
                 let key = if prefix.is_empty() { "/" } else { prefix };
                 if let Some(candidates) = self.prefix.get(key)
-                    && let Some(at) = fit(candidates)
+                    && let Some(at) = first_match(candidates)
                 {
-                    return candidates.get(at).map(|c| found(&c.target, prefix.len()));
+                    return candidates.get(at).map(|c| router_match(&c.target, prefix.len()));
                 }
                 match prefix.rfind('/') {
                     Some(at) if key != "/" => prefix = prefix.get(..at).unwrap_or_default(),
@@ -195,7 +195,7 @@ impl<T> Paths<T> {
                 }
             }
         }
-        self.regex.choose(head, now).map(|c| found(&c.target, head.path.len()))
+        self.regex.find(head, now).map(|c| router_match(&c.target, head.path.len()))
     }
 }
 
@@ -209,23 +209,23 @@ impl<T> Candidate<T> {
 
 impl Conditions {
     /// Whether the request meets all of them. An expression that fails is not met.
-    pub fn hold(&self, head: &Head<'_>, now: UnixTime) -> bool {
+    pub fn matches(&self, head: &RequestHead<'_>, now: UnixTime) -> bool {
         self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|(name, wanted)| {
-                head.headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| wanted.is_met(v)))
+            && self.headers.iter().all(|(name, expected)| {
+                head.headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| expected.matches(v)))
             })
-            && self.query.iter().all(|(name, wanted)| {
+            && self.query.iter().all(|(name, expected)| {
                 let found = query_pairs(head.query.unwrap_or_default()).find(|(n, _)| **n == **name);
-                found.is_some_and(|(_, value)| wanted.is_met(&value))
+                found.is_some_and(|(_, value)| expected.matches(&value))
             })
-            && self.cel.as_ref().is_none_or(|cel| cel.test(&Vars::of(head, now)).unwrap_or(false))
+            && self.cel.as_ref().is_none_or(|cel| cel.eval_bool(&Vars::for_request(head, now)).unwrap_or(false))
     }
 }
 
 impl ValueMatch {
-    fn is_met(&self, value: &str) -> bool {
+    fn matches(&self, value: &str) -> bool {
         match self {
-            Self::Exact(wanted) => **wanted == *value,
+            Self::Exact(expected) => **expected == *value,
             Self::Regex(regex) => regex.is_match(value),
         }
     }

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use http::request::Parts;
 
-use super::Cx;
-use super::access::Traced;
-use super::names::Names;
+use super::RequestEnv;
+use super::access::RequestTrace;
+use super::names::KnownHeaders;
 use super::trace::TraceParent;
-use crate::request::{Source, UnixTime};
+use crate::request::{ClientInfo, UnixTime};
 use crate::telemetry::spans::{Span, Spans};
 
 /// A span of this hop's own, which a request that is refused has, too.
-pub(super) fn begin(spans: &Spans, cx: &Cx, parts: &Parts, names: Names, now: UnixTime) -> Box<Traced> {
-    let id = cx.worker.new_number();
-    let (own, parent) = TraceParent::sampled(&parts.headers, names, id, |trace| spans.chooses(trace));
-    let (trace, id) = own.ids();
-    let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.state));
-    let Source { address: peer, .. } = cx.connection.source;
+pub(super) fn start(spans: &Spans, env: &RequestEnv, parts: &Parts, known_headers: KnownHeaders, now: UnixTime) -> Box<RequestTrace> {
+    let id = env.worker.next_id();
+    let (trace_parent, parent) = TraceParent::with_sampling(&parts.headers, known_headers, id, |trace| spans.chooses(trace));
+    let (trace, id) = trace_parent.ids();
+    let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.trace_state));
+    let ClientInfo { address: peer, .. } = env.connection.client;
     let span = || Span {
         trace,
         id,
@@ -26,7 +26,7 @@ pub(super) fn begin(spans: &Spans, cx: &Cx, parts: &Parts, names: Names, now: Un
         began: now,
         took: Duration::ZERO,
         method: parts.method.clone(),
-        scheme: cx.connection.scheme,
+        scheme: env.connection.scheme,
         version: parts.version,
         client: peer,
         peer,
@@ -38,5 +38,5 @@ pub(super) fn begin(spans: &Spans, cx: &Cx, parts: &Parts, names: Names, now: Un
         error: None,
         failed: false,
     };
-    Box::new(Traced { own, span: own.is_sampled().then(span).map(Box::new) })
+    Box::new(RequestTrace { trace_parent, span: trace_parent.is_sampled().then(span).map(Box::new) })
 }

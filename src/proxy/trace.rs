@@ -7,26 +7,26 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use super::names::{Name, Names};
+use super::names::{KnownHeader, KnownHeaders};
 use crate::hex;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Bytes of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
-const LENGTH: usize = 55;
+const TRACEPARENT_LEN: usize = 55;
 /// Bytes of a `tracestate` that tracers have to pass on; a longer one is passed on, and not exported.
-const LONGEST_STATE: usize = 512;
-const TRACE: std::ops::Range<usize> = 3..35;
-const SPAN: std::ops::Range<usize> = 36..52;
-const FLAGS: std::ops::Range<usize> = 53..55;
+const MAX_TRACESTATE_LEN: usize = 512;
+const TRACE_ID_RANGE: std::ops::Range<usize> = 3..35;
+const SPAN_ID_RANGE: std::ops::Range<usize> = 36..52;
+const FLAGS_RANGE: std::ops::Range<usize> = 53..55;
 
 /// The gateway's own span in a trace, as the backend is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
-    text: [u8; LENGTH],
+    text: [u8; TRACEPARENT_LEN],
     /// The client's trace goes on, and its `tracestate` with it.
-    goes_on: bool,
+    continues_trace: bool,
     /// There is a `tracestate`.
     has_state: bool,
 }
@@ -34,57 +34,57 @@ pub struct TraceParent {
 impl TraceParent {
     /// The span for a request with these headers, which had `names`. `id` is random enough to name a span, and a trace if
     /// need be.
-    pub fn of(headers: &HeaderMap, names: Names, id: u128) -> Self {
+    pub fn new(headers: &HeaderMap, known_headers: KnownHeaders, id: u128) -> Self {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-        let parent = if names.has(Name::TraceParent) { received(headers) } else { None };
+        let parent = if known_headers.contains(KnownHeader::TraceParent) { parse_traceparent(headers) } else { None };
         match parent {
             Some(parent) => {
-                copy(&mut text, TRACE, parent.get(TRACE));
-                copy(&mut text, FLAGS, parent.get(FLAGS));
+                copy_into(&mut text, TRACE_ID_RANGE, parent.get(TRACE_ID_RANGE));
+                copy_into(&mut text, FLAGS_RANGE, parent.get(FLAGS_RANGE));
             }
             // sampled: what a backend's own tracing does by default with a request that nobody traces yet
-            None => copy(&mut text, TRACE, Some(&hex::of_u128(id.max(1)))),
+            None => copy_into(&mut text, TRACE_ID_RANGE, Some(&hex::encode_u128(id.max(1)))),
         }
         // a span's id differs from the trace's bits by more than its place
         let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
-        copy(&mut text, SPAN, Some(&hex::of_u64(span.max(1))));
-        Self { text, goes_on: parent.is_some(), has_state: names.has(Name::TraceState) }
+        copy_into(&mut text, SPAN_ID_RANGE, Some(&hex::encode_u64(span.max(1))));
+        Self { text, continues_trace: parent.is_some(), has_state: known_headers.contains(KnownHeader::TraceState) }
     }
 
     /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
     /// trace. With it, the client's own span and its `tracestate`, if the trace is the client's.
-    pub fn sampled(
+    pub fn with_sampling(
         headers: &HeaderMap,
-        names: Names,
+        known_headers: KnownHeaders,
         id: u128,
-        chosen: impl FnOnce(u128) -> bool,
-    ) -> (Self, Option<Parent>) {
-        let mut span = Self::of(headers, names, id);
-        let Some(parent) = received(headers) else {
-            if !chosen(number(span.trace())) {
-                copy(&mut span.text, FLAGS, Some(b"00"));
+        sample: impl FnOnce(u128) -> bool,
+    ) -> (Self, Option<ParentSpan>) {
+        let mut span = Self::new(headers, known_headers, id);
+        let Some(parent) = parse_traceparent(headers) else {
+            if !sample(parse_hex(span.trace_id())) {
+                copy_into(&mut span.text, FLAGS_RANGE, Some(b"00"));
             }
             return (span, None);
         };
-        let id = parent.get(SPAN).map_or(0, number);
+        let id = parent.get(SPAN_ID_RANGE).map_or(0, parse_hex);
         let states = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok());
-        let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= LONGEST_STATE);
-        (span, Some(Parent { span: id as u64, state: state.unwrap_or_default() }))
+        let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
+        (span, Some(ParentSpan { span: id as u64, trace_state: state.unwrap_or_default() }))
     }
 
     /// Whether the trace is exported, by whoever exports any.
     pub fn is_sampled(&self) -> bool {
-        number(self.part(FLAGS)) & 1 == 1
+        parse_hex(self.part(FLAGS_RANGE)) & 1 == 1
     }
 
     /// The trace's and the span's ids as numbers.
     pub fn ids(&self) -> (u128, u64) {
-        (number(self.trace()), number(self.span()) as u64)
+        (parse_hex(self.trace_id()), parse_hex(self.span_id()) as u64)
     }
 
     /// Tells the backend.
-    pub fn write(&self, headers: &mut HeaderMap) {
-        if self.has_state && !self.goes_on {
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        if self.has_state && !self.continues_trace {
             headers.remove(TRACESTATE);
         }
         if let Ok(value) = HeaderValue::from_bytes(&self.text) {
@@ -93,13 +93,13 @@ impl TraceParent {
     }
 
     /// The trace's id: 32 hexadecimal digits.
-    pub fn trace(&self) -> &[u8] {
-        self.part(TRACE)
+    pub fn trace_id(&self) -> &[u8] {
+        self.part(TRACE_ID_RANGE)
     }
 
     /// The gateway's span: 16 hexadecimal digits.
-    pub fn span(&self) -> &[u8] {
-        self.part(SPAN)
+    pub fn span_id(&self) -> &[u8] {
+        self.part(SPAN_ID_RANGE)
     }
 
     fn part(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -109,37 +109,37 @@ impl TraceParent {
 
 /// What a client says of its own span.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
+pub struct ParentSpan {
     /// The span's id.
     pub span: u64,
     /// What other tracers have noted.
-    pub state: String,
+    pub trace_state: String,
 }
 
-fn number(hex: &[u8]) -> u128 {
+fn parse_hex(hex: &[u8]) -> u128 {
     std::str::from_utf8(hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
 }
 
 /// The one `traceparent` of a request, if it is one.
-fn received(headers: &HeaderMap) -> Option<&[u8]> {
+fn parse_traceparent(headers: &HeaderMap) -> Option<&[u8]> {
     let mut all = headers.get_all(TRACEPARENT).iter();
     let (first, None) = (all.next()?.as_bytes(), all.next()) else { return None };
     let (version, rest) = first.split_at_checked(2)?;
-    let known = first.len() == LENGTH || (version != b"00" && first.get(LENGTH) == Some(&b'-'));
+    let length_ok = first.len() == TRACEPARENT_LEN || (version != b"00" && first.get(TRACEPARENT_LEN) == Some(&b'-'));
     let digits = |range: std::ops::Range<usize>| first.get(range).filter(|part| part.iter().all(is_lower_hex));
-    let (trace, span) = (digits(TRACE)?, digits(SPAN)?);
-    digits(FLAGS)?;
+    let (trace, span) = (digits(TRACE_ID_RANGE)?, digits(SPAN_ID_RANGE)?);
+    digits(FLAGS_RANGE)?;
     let dashes = [2, 35, 52].iter().all(|at| first.get(*at) == Some(&b'-'));
     let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
-    let good = known && dashes && !rest.is_empty() && version.iter().all(is_lower_hex) && version != b"ff";
-    (good && !zero(trace) && !zero(span)).then_some(first)
+    let is_valid = length_ok && dashes && !rest.is_empty() && version.iter().all(is_lower_hex) && version != b"ff";
+    (is_valid && !zero(trace) && !zero(span)).then_some(first)
 }
 
 fn is_lower_hex(byte: &u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-fn copy(text: &mut [u8; LENGTH], range: std::ops::Range<usize>, from: Option<&[u8]>) {
+fn copy_into(text: &mut [u8; TRACEPARENT_LEN], range: std::ops::Range<usize>, from: Option<&[u8]>) {
     if let (Some(to), Some(from)) = (text.get_mut(range), from) {
         to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
@@ -157,8 +157,8 @@ mod tests {
         map
     }
 
-    fn of(headers: &HeaderMap, id: u128) -> TraceParent {
-        TraceParent::of(headers, Names::of(headers), id)
+    fn trace_parent(headers: &HeaderMap, id: u128) -> TraceParent {
+        TraceParent::new(headers, KnownHeaders::from_headers(headers), id)
     }
 
     fn text(part: &[u8]) -> &str {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_trace_goes_on_with_a_span_of_our_own() {
-        for (given, taken_up) in [
+        for (given, continues) in [
             (format!("00-{TRACE_ID}-b7ad6b7169203331-01"), true),
             (format!("00-{TRACE_ID}-b7ad6b7169203331-00"), true),
             (format!("cc-{TRACE_ID}-b7ad6b7169203331-01"), true),
@@ -186,29 +186,29 @@ mod tests {
             (String::new(), false),
         ] {
             let mut map = headers(&[("traceparent", &given), ("tracestate", "a=b")]);
-            let span = of(&map, 7 << 64 | 9);
-            span.write(&mut map);
+            let span = trace_parent(&map, 7 << 64 | 9);
+            span.write_headers(&mut map);
             let sent = map["traceparent"].to_str().unwrap();
-            assert_eq!(text(span.trace()) == TRACE_ID, taken_up, "{given}");
-            assert_eq!(map.contains_key("tracestate"), taken_up, "{given}");
-            assert_eq!(sent, format!("00-{}-{}-{}", text(span.trace()), text(span.span()), &sent[53..]));
-            assert_ne!(text(span.span()), "b7ad6b7169203331");
-            assert_eq!(&sent[53..], if taken_up { &given[53..55] } else { "01" });
+            assert_eq!(text(span.trace_id()) == TRACE_ID, continues, "{given}");
+            assert_eq!(map.contains_key("tracestate"), continues, "{given}");
+            assert_eq!(sent, format!("00-{}-{}-{}", text(span.trace_id()), text(span.span_id()), &sent[53..]));
+            assert_ne!(text(span.span_id()), "b7ad6b7169203331");
+            assert_eq!(&sent[53..], if continues { &given[53..55] } else { "01" });
         }
     }
 
     #[test]
     fn without_one_or_with_two_a_new_trace_begins() {
-        let one = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
-        for lines in [&[][..], &[("traceparent", one.as_str()), ("traceparent", &one)]] {
+        let traceparent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
+        for lines in [&[][..], &[("traceparent", traceparent.as_str()), ("traceparent", &traceparent)]] {
             let mut map = headers(lines);
-            let span = of(&map, u128::MAX - 5);
-            assert_ne!(text(span.trace()), TRACE_ID);
-            span.write(&mut map);
+            let span = trace_parent(&map, u128::MAX - 5);
+            assert_ne!(text(span.trace_id()), TRACE_ID);
+            span.write_headers(&mut map);
             assert_eq!(map.get_all("traceparent").iter().count(), 1);
-            assert_eq!(received(&map).unwrap().len(), LENGTH);
+            assert_eq!(parse_traceparent(&map).unwrap().len(), TRACEPARENT_LEN);
         }
-        let least = of(&HeaderMap::new(), 0);
-        assert!(least.trace().ends_with(b"01") && least.span().ends_with(b"01"), "never all zeros");
+        let zero_id = trace_parent(&HeaderMap::new(), 0);
+        assert!(zero_id.trace_id().ends_with(b"01") && zero_id.span_id().ends_with(b"01"), "never all zeros");
     }
 }

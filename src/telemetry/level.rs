@@ -12,12 +12,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
-use super::log::Lines;
+use super::log::LogWriter;
 
-static LEVELS: OnceLock<Levels> = OnceLock::new();
+static ACTIVE_FILTER: OnceLock<ActiveFilter> = OnceLock::new();
 
-struct Levels {
-    text: Mutex<String>,
+struct ActiveFilter {
+    directives: Mutex<String>,
     replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
@@ -25,7 +25,7 @@ struct Levels {
 ///
 /// # Errors
 /// When the filter is none.
-pub fn start(filter: &str, json: bool, lines: Lines) -> Result<(), String> {
+pub fn start(filter: &str, json: bool, lines: LogWriter) -> Result<(), String> {
     let (layer, handle) = reload::Layer::new(parse(filter)?);
     let (registry, lines) = (tracing_subscriber::registry().with(layer), fmt::layer().with_writer(lines));
     let begun = match json {
@@ -34,30 +34,30 @@ pub fn start(filter: &str, json: bool, lines: Lines) -> Result<(), String> {
     };
     if begun.is_ok() {
         let replace = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
-        let _ = LEVELS.set(Levels { text: Mutex::new(filter.to_owned()), replace });
+        let _ = ACTIVE_FILTER.set(ActiveFilter { directives: Mutex::new(filter.to_owned()), replace });
     }
     Ok(())
 }
 
 /// What is let through now; `None` when nothing is logged.
 pub fn current() -> Option<String> {
-    Some(LEVELS.get()?.text.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Some(ACTIVE_FILTER.get()?.directives.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 /// Lets other events through from now on.
 ///
 /// # Errors
 /// When the filter is none, or nothing is logged.
-pub fn change(filter: &str) -> Result<(), String> {
+pub fn set(filter: &str) -> Result<(), String> {
     let parsed = parse(filter)?;
-    let levels = LEVELS.get().ok_or("this process has no application log")?;
+    let levels = ACTIVE_FILTER.get().ok_or("this process has no application log")?;
     (levels.replace)(parsed)?;
-    filter.clone_into(&mut levels.text.lock().unwrap_or_else(PoisonError::into_inner));
+    filter.clone_into(&mut levels.directives.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(())
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, String> {
-    match EnvFilter::try_new(about_us(filter)) {
+    match EnvFilter::try_new(scope_to_gateway(filter)) {
         Ok(_) if filter.trim().is_empty() => Err("an empty filter; write a level such as `info`".to_owned()),
         Ok(parsed) => Ok(parsed),
         Err(error) => Err(format!("{error}; write a level, or `warn,portcullis::auth=debug`")),
@@ -65,7 +65,7 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
 }
 
 /// The filter with its bare level for the gateway alone. What it says of others comes last, and so holds.
-fn about_us(filter: &str) -> String {
+fn scope_to_gateway(filter: &str) -> String {
     let (mut levels, mut rest) = (Vec::new(), Vec::new());
     for directive in filter.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
         match directive.parse::<LevelFilter>() {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     /// Which of some events a filter lets through.
-    fn told(filter: &str) -> Vec<&'static str> {
+    fn passing_events(filter: &str) -> Vec<&'static str> {
         let written: Arc<Mutex<Vec<u8>>> = Arc::default();
         struct Sink(Arc<Mutex<Vec<u8>>>);
         impl std::io::Write for Sink {
@@ -126,7 +126,7 @@ mod tests {
             ("info,h2=off", &["our-info"]),
             ("warn, portcullis=debug", &["our-info", "our-debug", "h2-error"]),
         ] {
-            assert_eq!(told(filter), expected, "{filter}");
+            assert_eq!(passing_events(filter), expected, "{filter}");
         }
     }
 

@@ -8,15 +8,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes that one writer may have waiting.
-const BUFFER_LIMIT: usize = 4 << 20;
+const MAX_BUFFERED_BYTES: usize = 4 << 20;
 /// How long lines are gathered before they are written in one go.
-const GATHER: Duration = Duration::from_millis(5);
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for a sink that does not take its last lines.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SHUTDOWN_FLUSH: Duration = Duration::from_secs(1);
 
 /// Where lines are gathered for one sink.
 #[derive(Debug)]
-pub struct Log {
+pub struct LogThread {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -28,7 +28,7 @@ struct Shared {
     wake: Condvar,
     closing: AtomicBool,
     done: AtomicBool,
-    dropped: AtomicU64,
+    dropped_lines: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -36,12 +36,12 @@ struct Buffer(Mutex<Vec<u8>>);
 
 /// One thread's way into a [`Log`].
 #[derive(Debug, Clone)]
-pub struct Lines {
+pub struct LogWriter {
     buffer: Arc<Buffer>,
     shared: Arc<Shared>,
 }
 
-impl Log {
+impl LogThread {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
@@ -53,26 +53,26 @@ impl Log {
             wake: Condvar::new(),
             closing: AtomicBool::new(false),
             done: AtomicBool::new(false),
-            dropped: AtomicU64::new(0),
+            dropped_lines: AtomicU64::new(0),
         });
-        let theirs = Arc::clone(&shared);
+        let thread_shared = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            theirs.carry(&mut sink);
-            theirs.done.store(true, Ordering::Release);
+            thread_shared.run(&mut sink);
+            thread_shared.done.store(true, Ordering::Release);
         })?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// A buffer of its own for one thread.
-    pub fn lines(&self) -> Lines {
+    pub fn writer(&self) -> LogWriter {
         let buffer = Arc::new(Buffer::default());
         lock(&self.shared.buffers).push(Arc::clone(&buffer));
-        Lines { buffer, shared: Arc::clone(&self.shared) }
+        LogWriter { buffer, shared: Arc::clone(&self.shared) }
     }
 
     /// Lines that were lost since the sink did not take them.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+    pub fn dropped_lines(&self) -> u64 {
+        self.shared.dropped_lines.load(Ordering::Relaxed)
     }
 
     /// Writes what is waiting and ends the thread. A sink that has stalled is left behind after a second.
@@ -80,7 +80,7 @@ impl Log {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.notify();
         let Some(thread) = lock(&self.thread).take() else { return };
-        let deadline = std::time::Instant::now() + LAST_WORDS;
+        let deadline = std::time::Instant::now() + SHUTDOWN_FLUSH;
         while !self.shared.done.load(Ordering::Acquire) && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -90,17 +90,17 @@ impl Log {
     }
 }
 
-impl Lines {
+impl LogWriter {
     /// Lines of all writers that were lost since the sink did not take them.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+    pub fn dropped_lines(&self) -> u64 {
+        self.shared.dropped_lines.load(Ordering::Relaxed)
     }
 
     /// Appends whole lines, line ends included. Never waits for the sink.
     pub fn write(&self, lines: &[u8]) {
         let mut buffer = lock(&self.buffer.0);
-        if buffer.len() + lines.len() > BUFFER_LIMIT {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        if buffer.len() + lines.len() > MAX_BUFFERED_BYTES {
+            self.shared.dropped_lines.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let first = buffer.is_empty();
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     /// The thread: sleeps until something is there, gathers for a moment, writes.
-    fn carry(&self, sink: &mut dyn Write) {
+    fn run(&self, sink: &mut dyn Write) {
         let mut spare = Vec::new();
         loop {
             let mut pending = lock(&self.pending);
@@ -130,7 +130,7 @@ impl Shared {
             drop(pending);
             let closing = self.closing.load(Ordering::Acquire);
             if !closing {
-                std::thread::sleep(GATHER);
+                std::thread::sleep(BATCH_DELAY);
             }
             let buffers: Vec<Arc<Buffer>> = lock(&self.buffers).clone();
             for buffer in &buffers {
@@ -138,7 +138,7 @@ impl Shared {
                 // a sink that fails (a closed pipe) must not end the gateway
                 let _ = sink.write_all(&spare);
                 spare.clear();
-                if spare.capacity() > BUFFER_LIMIT / 4 {
+                if spare.capacity() > MAX_BUFFERED_BYTES / 4 {
                     spare = Vec::new();
                 }
             }
@@ -154,19 +154,19 @@ impl Shared {
 }
 
 /// The application log writes whole lines through the same kind of buffer.
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Lines {
-    type Writer = LineWriter<'a>;
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for LogWriter {
+    type Writer = EventWriter<'a>;
 
-    fn make_writer(&'a self) -> LineWriter<'a> {
-        LineWriter(self)
+    fn make_writer(&'a self) -> EventWriter<'a> {
+        EventWriter(self)
     }
 }
 
 /// Hands each formatted event over as one piece.
 #[derive(Debug)]
-pub struct LineWriter<'a>(&'a Lines);
+pub struct EventWriter<'a>(&'a LogWriter);
 
-impl Write for LineWriter<'_> {
+impl Write for EventWriter<'_> {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         self.0.write(line);
         Ok(line.len())
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn lines_of_all_writers_arrive_whole_and_closing_writes_the_last_ones() {
         let (tx, rx) = mpsc::channel();
-        let log = Log::start("test-log", Box::new(Sink(tx))).unwrap();
-        let writers = [log.lines(), log.lines()];
+        let log = LogThread::start("test-log", Box::new(Sink(tx))).unwrap();
+        let writers = [log.writer(), log.writer()];
         for n in 0..100 {
             for (at, lines) in writers.iter().enumerate() {
                 lines.write(format!("{at} {n}\n").as_bytes());
@@ -216,7 +216,7 @@ mod tests {
             let mine: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{at} "))).collect();
             assert_eq!(mine, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
         }
-        assert_eq!(log.dropped(), 0);
+        assert_eq!(log.dropped_lines(), 0);
     }
 
     #[test]
@@ -232,13 +232,13 @@ mod tests {
             }
         }
         let (release, blocked) = mpsc::channel();
-        let log = Log::start("stalled", Box::new(Stalled(blocked))).unwrap();
-        let lines = log.lines();
+        let log = LogThread::start("stalled", Box::new(Stalled(blocked))).unwrap();
+        let lines = log.writer();
         let line = vec![b'x'; 1 << 20];
         for _ in 0..20 {
             lines.write(&line);
         }
-        assert!(log.dropped() > 0);
+        assert!(log.dropped_lines() > 0);
         drop(release);
         log.close();
     }

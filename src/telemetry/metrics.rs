@@ -28,13 +28,13 @@ pub enum Family {
     /// Authorization decisions by route, deciding rule, decision and mode.
     Decisions,
     /// Key set fetches by provider and result.
-    Fetches,
+    KeySetFetches,
     /// Tries beyond the first toward a backend.
-    Retries,
+    UpstreamRetries,
     /// Copies of requests for mirrors, by route and what became of them.
-    Mirrored,
+    MirroredRequests,
     /// Log lines lost since their reader stalled.
-    DroppedLines,
+    DroppedLogLines,
     /// Spans by what became of them.
     Spans,
 }
@@ -46,10 +46,10 @@ impl Family {
         Self::Verifications,
         Self::CacheHits,
         Self::Decisions,
-        Self::Fetches,
-        Self::Retries,
-        Self::Mirrored,
-        Self::DroppedLines,
+        Self::KeySetFetches,
+        Self::UpstreamRetries,
+        Self::MirroredRequests,
+        Self::DroppedLogLines,
         Self::Spans,
     ];
 
@@ -66,15 +66,15 @@ impl Family {
                 "portcullis_authz_decisions_total",
                 "Authorization decisions, by route, deciding rule, decision (allow, deny, error) and mode.",
             ),
-            Self::Fetches => ("portcullis_jwks_fetches_total", "Key set fetches, by provider and result."),
-            Self::Retries => {
+            Self::KeySetFetches => ("portcullis_jwks_fetches_total", "Key set fetches, by provider and result."),
+            Self::UpstreamRetries => {
                 ("portcullis_upstream_retries_total", "Tries toward a backend beyond the first, by route.")
             }
-            Self::Mirrored => (
+            Self::MirroredRequests => (
                 "portcullis_mirrored_requests_total",
                 "Copies of requests for mirrors, by route and what became of them.",
             ),
-            Self::DroppedLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
+            Self::DroppedLogLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
             Self::Spans => {
                 ("portcullis_spans_total", "Spans of requests, by result (exported, dropped), when they are exported.")
             }
@@ -84,34 +84,34 @@ impl Family {
 
 /// A counter's place in every shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Counter(u32);
+pub struct CounterId(u32);
 
 /// A set of counters of one family that share labels, and differ in labels that only a request knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Group(u32);
+pub struct CounterVecId(u32);
 
 /// A route's series: its histograms, its requests by status and reason, its authorization decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RouteSeries {
-    durations: u32,
-    requests: Group,
+    histograms: u32,
+    requests: CounterVecId,
     /// Decisions by rule, outcome and mode.
-    pub decisions: Group,
+    pub decisions: CounterVecId,
 }
 
 /// Every series of the process, and the shards that hold their numbers.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    names: Mutex<Names>,
+    registry: Mutex<SeriesRegistry>,
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
 #[derive(Debug, Default)]
-struct Names {
+struct SeriesRegistry {
     counters: Vec<(Family, String)>,
-    counter_ids: HashMap<(Family, String), Counter>,
-    groups: Vec<(Family, String)>,
-    group_ids: HashMap<(Family, String), Group>,
+    counter_ids: HashMap<(Family, String), CounterId>,
+    counter_vecs: Vec<(Family, String)>,
+    counter_vec_ids: HashMap<(Family, String), CounterVecId>,
     routes: Vec<String>,
     route_ids: HashMap<String, u32>,
 }
@@ -120,20 +120,20 @@ struct Names {
 #[derive(Debug)]
 pub struct Shard {
     metrics: std::sync::Weak<Metrics>,
-    numbers: Mutex<Numbers>,
+    values: Mutex<ShardValues>,
 }
 
 #[derive(Debug, Default)]
-struct Numbers {
+struct ShardValues {
     counters: Vec<u64>,
     /// What each group has counted so far: a code for the labels that differ, and the counter.
-    groups: Vec<Vec<(u64, Counter)>>,
-    routes: Vec<RouteNumbers>,
+    counter_vecs: Vec<Vec<(u64, CounterId)>>,
+    routes: Vec<RouteHistograms>,
     connections: i64,
 }
 
 #[derive(Debug, Default, Clone)]
-struct RouteNumbers {
+struct RouteHistograms {
     duration: Histogram,
     upstream: Histogram,
 }
@@ -147,7 +147,7 @@ struct Histogram {
 
 /// What a finished request adds.
 #[derive(Debug, Clone, Copy)]
-pub struct Finished {
+pub struct RequestSample {
     /// The route's series.
     pub route: RouteSeries,
     /// The status that the client got.
@@ -163,61 +163,61 @@ pub struct Finished {
 impl Metrics {
     /// A new shard, for one worker.
     pub fn shard(self: &Arc<Self>) -> Arc<Shard> {
-        let shard = Arc::new(Shard { metrics: Arc::downgrade(self), numbers: Mutex::default() });
+        let shard = Arc::new(Shard { metrics: Arc::downgrade(self), values: Mutex::default() });
         lock(&self.shards).push(Arc::clone(&shard));
         shard
     }
 
     /// The counter of `family` with these labels; the same one each time it is asked for.
-    pub fn counter(&self, family: Family, labels: &[(&str, &str)]) -> Counter {
-        lock(&self.names).counter(family, render_labels(labels))
+    pub fn counter(&self, family: Family, labels: &[(&str, &str)]) -> CounterId {
+        lock(&self.registry).counter(family, render_labels(labels))
     }
 
     /// The counters of `family` that have these labels, among others.
-    pub fn group(&self, family: Family, labels: &[(&str, &str)]) -> Group {
-        lock(&self.names).group(family, render_labels(labels))
+    pub fn counter_vec(&self, family: Family, labels: &[(&str, &str)]) -> CounterVecId {
+        lock(&self.registry).counter_vec(family, render_labels(labels))
     }
 
     /// The series of a route; the same ones each time they are asked for, so that a reload goes on counting.
     pub fn route(&self, listener: &str, route: &str) -> RouteSeries {
         let labels = render_labels(&[("listener", listener), ("route", route)]);
-        let mut names = lock(&self.names);
-        let requests = names.group(Family::Requests, labels.clone());
-        let decisions = names.group(Family::Decisions, render_labels(&[("route", route)]));
+        let mut names = lock(&self.registry);
+        let requests = names.counter_vec(Family::Requests, labels.clone());
+        let decisions = names.counter_vec(Family::Decisions, render_labels(&[("route", route)]));
         let next = u32::try_from(names.routes.len()).unwrap_or(u32::MAX);
         let durations = *names.route_ids.entry(labels.clone()).or_insert(next);
         if durations == next {
             names.routes.push(labels);
         }
-        RouteSeries { durations, requests, decisions }
+        RouteSeries { histograms: durations, requests, decisions }
     }
 
     /// The series of one family: labels and number, in no order.
-    pub fn rows(&self, family: Family) -> Vec<(String, u64)> {
-        let total = self.total();
-        let names = lock(&self.names);
+    pub fn series(&self, family: Family) -> Vec<(String, u64)> {
+        let total = self.aggregate();
+        let names = lock(&self.registry);
         let named = names.counters.iter().enumerate().filter(|(_, (of, _))| *of == family);
         named.map(|(at, (_, labels))| (labels.clone(), total.counters.get(at).copied().unwrap_or(0))).collect()
     }
 
     /// Client connections that are open.
-    pub fn connections(&self) -> u64 {
-        u64::try_from(self.total().connections).unwrap_or(0)
+    pub fn open_connections(&self) -> u64 {
+        u64::try_from(self.aggregate().connections).unwrap_or(0)
     }
 
-    fn total(&self) -> Numbers {
-        let mut total = Numbers::default();
+    fn aggregate(&self) -> ShardValues {
+        let mut total = ShardValues::default();
         let shards = lock(&self.shards).clone();
         for shard in &shards {
-            total.add(&lock(&shard.numbers));
+            total.merge(&lock(&shard.values));
         }
         total
     }
 
     /// All series in Prometheus' text format. `gauges` are numbers that others hold: what, labels, value.
     pub fn render(&self, gauges: &[(Gauge, String, f64)]) -> String {
-        let total = self.total();
-        let names = lock(&self.names);
+        let total = self.aggregate();
+        let names = lock(&self.registry);
         let mut out = String::with_capacity(8 << 10);
         for family in Family::ALL {
             let mut rows: Vec<(&str, u64)> = Vec::new();
@@ -238,7 +238,7 @@ impl Metrics {
             (
                 "portcullis_request_duration_seconds",
                 "From a request's head to the last byte of its answer.",
-                (|r: &RouteNumbers| &r.duration) as fn(&RouteNumbers) -> &Histogram,
+                (|r: &RouteHistograms| &r.duration) as fn(&RouteHistograms) -> &Histogram,
             ),
             ("portcullis_upstream_duration_seconds", "From asking the backend to the head of its answer.", |r| {
                 &r.upstream
@@ -263,50 +263,50 @@ impl Metrics {
     }
 }
 
-impl Names {
-    fn counter(&mut self, family: Family, labels: String) -> Counter {
+impl SeriesRegistry {
+    fn counter(&mut self, family: Family, labels: String) -> CounterId {
         if let Some(id) = self.counter_ids.get(&(family, labels.clone())) {
             return *id;
         }
-        let id = Counter(u32::try_from(self.counters.len()).unwrap_or(u32::MAX));
+        let id = CounterId(u32::try_from(self.counters.len()).unwrap_or(u32::MAX));
         self.counters.push((family, labels.clone()));
         self.counter_ids.insert((family, labels), id);
         id
     }
 
-    fn group(&mut self, family: Family, labels: String) -> Group {
-        if let Some(id) = self.group_ids.get(&(family, labels.clone())) {
+    fn counter_vec(&mut self, family: Family, labels: String) -> CounterVecId {
+        if let Some(id) = self.counter_vec_ids.get(&(family, labels.clone())) {
             return *id;
         }
-        let id = Group(u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
-        self.groups.push((family, labels.clone()));
-        self.group_ids.insert((family, labels), id);
+        let id = CounterVecId(u32::try_from(self.counter_vecs.len()).unwrap_or(u32::MAX));
+        self.counter_vecs.push((family, labels.clone()));
+        self.counter_vec_ids.insert((family, labels), id);
         id
     }
 }
 
 impl Shard {
     /// Adds one.
-    pub fn count(&self, counter: Counter) {
-        lock(&self.numbers).bump(counter);
+    pub fn increment(&self, counter: CounterId) {
+        lock(&self.values).increment(counter);
     }
 
     /// Adds one to the counter of `group` that `code` stands for. `labels` names it the first time.
-    pub fn count_in(&self, group: Group, code: u64, labels: impl FnOnce() -> String) {
-        self.bump_in(&mut lock(&self.numbers), group, code, labels);
+    pub fn increment_labeled(&self, group: CounterVecId, code: u64, labels: impl FnOnce() -> String) {
+        self.increment_vec(&mut lock(&self.values), group, code, labels);
     }
 
     /// Adds a finished request to its route's series.
-    pub fn finish(&self, request: &Finished) {
-        let mut numbers = lock(&self.numbers);
+    pub fn record_request(&self, request: &RequestSample) {
+        let mut numbers = lock(&self.values);
         let code = u64::from(request.status) << 8 | request.reason.map_or(255, |reason| reason as u64);
-        self.bump_in(&mut numbers, request.route.requests, code, || {
+        self.increment_vec(&mut numbers, request.route.requests, code, || {
             let reason = request.reason.map_or("", Reason::as_str);
             format!("status=\"{}\",reason=\"{reason}\"", request.status)
         });
-        let at = request.route.durations as usize;
+        let at = request.route.histograms as usize;
         if numbers.routes.len() <= at {
-            numbers.routes.resize(at + 1, RouteNumbers::default());
+            numbers.routes.resize(at + 1, RouteHistograms::default());
         }
         if let Some(route) = numbers.routes.get_mut(at) {
             route.duration.observe(request.duration);
@@ -316,40 +316,40 @@ impl Shard {
         }
     }
 
-    fn bump_in(&self, numbers: &mut Numbers, group: Group, code: u64, labels: impl FnOnce() -> String) {
+    fn increment_vec(&self, numbers: &mut ShardValues, group: CounterVecId, code: u64, labels: impl FnOnce() -> String) {
         let at = group.0 as usize;
-        if numbers.groups.len() <= at {
-            numbers.groups.resize(at + 1, Vec::new());
+        if numbers.counter_vecs.len() <= at {
+            numbers.counter_vecs.resize(at + 1, Vec::new());
         }
-        let known = numbers.groups.get(at).and_then(|members| members.iter().find(|m| m.0 == code)).map(|m| m.1);
-        let counter = known.unwrap_or_else(|| {
-            let counter = self.name(group, &labels());
-            if let Some(members) = numbers.groups.get_mut(at) {
+        let registered = numbers.counter_vecs.get(at).and_then(|members| members.iter().find(|m| m.0 == code)).map(|m| m.1);
+        let counter = registered.unwrap_or_else(|| {
+            let counter = self.register(group, &labels());
+            if let Some(members) = numbers.counter_vecs.get_mut(at) {
                 members.push((code, counter));
             }
             counter
         });
-        numbers.bump(counter);
+        numbers.increment(counter);
     }
 
     /// Counts open connections up or down.
-    pub fn connections(&self, change: i64) {
-        lock(&self.numbers).connections += change;
+    pub fn adjust_connections(&self, change: i64) {
+        lock(&self.values).connections += change;
     }
 
     /// Gives a counter that this worker meets for the first time its name.
-    fn name(&self, group: Group, labels: &str) -> Counter {
-        let Some(metrics) = self.metrics.upgrade() else { return Counter(0) };
-        let mut names = lock(&metrics.names);
-        let Some((family, shared)) = names.groups.get(group.0 as usize).cloned() else { return Counter(0) };
+    fn register(&self, group: CounterVecId, labels: &str) -> CounterId {
+        let Some(metrics) = self.metrics.upgrade() else { return CounterId(0) };
+        let mut names = lock(&metrics.registry);
+        let Some((family, shared)) = names.counter_vecs.get(group.0 as usize).cloned() else { return CounterId(0) };
         let shared = shared.trim_start_matches('{').trim_end_matches('}');
         let comma = if shared.is_empty() { "" } else { "," };
         names.counter(family, format!("{{{shared}{comma}{labels}}}"))
     }
 }
 
-impl Numbers {
-    fn bump(&mut self, counter: Counter) {
+impl ShardValues {
+    fn increment(&mut self, counter: CounterId) {
         let at = counter.0 as usize;
         if self.counters.len() <= at {
             self.counters.resize(at + 1, 0);
@@ -359,7 +359,7 @@ impl Numbers {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         if self.counters.len() < other.counters.len() {
             self.counters.resize(other.counters.len(), 0);
         }
@@ -367,11 +367,11 @@ impl Numbers {
             *mine += theirs;
         }
         if self.routes.len() < other.routes.len() {
-            self.routes.resize(other.routes.len(), RouteNumbers::default());
+            self.routes.resize(other.routes.len(), RouteHistograms::default());
         }
         for (mine, theirs) in self.routes.iter_mut().zip(&other.routes) {
-            mine.duration.add(&theirs.duration);
-            mine.upstream.add(&theirs.upstream);
+            mine.duration.merge(&theirs.duration);
+            mine.upstream.merge(&theirs.upstream);
         }
         self.connections += other.connections;
     }
@@ -388,7 +388,7 @@ impl Histogram {
         self.sum += duration;
     }
 
-    fn add(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
         }
@@ -413,7 +413,7 @@ impl Histogram {
 }
 
 /// A value as it may stand between a label's quotes.
-pub fn escape(value: &str) -> String {
+pub fn escape_label_value(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
@@ -424,7 +424,7 @@ pub fn render_labels(labels: &[(&str, &str)]) -> String {
     }
     let mut out = String::from("{");
     for (at, (name, value)) in labels.iter().enumerate() {
-        let value = escape(value);
+        let value = escape_label_value(value);
         let comma = if at > 0 { "," } else { "" };
         let _ = write!(out, "{comma}{name}=\"{value}\"");
     }
@@ -450,7 +450,7 @@ mod tests {
         for shard in &shards {
             for (status, reason) in [(200, None), (401, Some(Reason::Expired)), (200, None)] {
                 let millis = Duration::from_millis(3);
-                shard.finish(&Finished {
+                shard.record_request(&RequestSample {
                     route,
                     status,
                     reason,
@@ -458,10 +458,10 @@ mod tests {
                     upstream: reason.is_none().then_some(millis),
                 });
             }
-            shard.count(hits);
-            shard.connections(1);
+            shard.increment(hits);
+            shard.adjust_connections(1);
         }
-        shards[0].connections(-1);
+        shards[0].adjust_connections(-1);
         let gauge = (Gauge::Build, render_labels(&[("version", "1")]), 1.0);
         let text = metrics.render(&[gauge]);
         for line in [

@@ -5,7 +5,7 @@ use http::{Method, Request};
 use crate::body::RequestBody;
 
 /// A request without a body whose repetition changes nothing (RFC 9110 §9.2.2).
-pub fn is_repeatable(request: &Request<RequestBody>) -> bool {
+pub fn is_idempotent(request: &Request<RequestBody>) -> bool {
     matches!(request.body(), RequestBody::Empty)
         && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
@@ -18,11 +18,11 @@ pub fn is_safe(request: &Request<RequestBody>) -> bool {
 }
 
 /// The same request without its body.
-pub fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+pub fn clone_without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut clone = Request::new(RequestBody::Empty);
+    *clone.method_mut() = request.method().clone();
+    *clone.uri_mut() = request.uri().clone();
+    *clone.version_mut() = request.version();
+    *clone.headers_mut() = request.headers().clone();
+    clone
 }

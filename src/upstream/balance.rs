@@ -9,33 +9,33 @@ use super::Endpoint;
 
 /// A route's backends with their weights.
 #[derive(Debug, Default)]
-pub struct Balance {
+pub struct LoadBalancer {
     /// Backends with the running sum of weights up to and including each.
-    choices: Vec<(u64, Group)>,
+    weighted_groups: Vec<(u64, EndpointGroup)>,
 }
 
 /// A backend: endpoints that are as good as each other.
 #[derive(Debug)]
-pub struct Group {
+pub struct EndpointGroup {
     endpoints: Box<[Arc<Endpoint>]>,
-    choice: Choice,
+    algorithm: BalanceAlgorithm,
     next: AtomicUsize,
 }
 
 /// How an endpoint is chosen among several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum BalanceAlgorithm {
     /// The less busy of two drawn at random.
     LeastRequest,
     /// One after the other.
     RoundRobin,
 }
 
-impl Balance {
+impl LoadBalancer {
     /// Backends with their weights. A weight of zero gets nothing.
-    pub fn new(backends: impl IntoIterator<Item = (u32, Group)>) -> Self {
+    pub fn new(backends: impl IntoIterator<Item = (u32, EndpointGroup)>) -> Self {
         let mut sum = 0;
-        let choices = backends
+        let weighted_groups = backends
             .into_iter()
             .filter(|(weight, group)| *weight > 0 && !group.endpoints.is_empty())
             .map(|(weight, group)| {
@@ -43,80 +43,80 @@ impl Balance {
                 (sum, group)
             })
             .collect();
-        Self { choices }
+        Self { weighted_groups }
     }
 
     /// The next request's endpoint; `None` when there is no backend, or all weights are zero. When none is well, one
     /// of those that are not must do.
     pub fn pick(&self) -> Option<&Arc<Endpoint>> {
-        match self.choices.as_slice() {
+        match self.weighted_groups.as_slice() {
             [] => None,
-            [(_, only)] => only.pick_well().or_else(|| only.pick_any()),
+            [(_, only)] => only.pick_healthy().or_else(|| only.pick_any()),
             [.., (sum, _)] => {
-                let ticket = random() % sum;
-                let at = self.choices.iter().position(|(up_to, _)| ticket < *up_to)?;
-                let (before, from) = self.choices.split_at_checked(at)?;
-                let (_, chosen) = from.first()?;
-                from.iter().chain(before).find_map(|(_, group)| group.pick_well()).or_else(|| chosen.pick_any())
+                let point = random() % sum;
+                let index = self.weighted_groups.iter().position(|(up_to, _)| point < *up_to)?;
+                let (wrapped, rest) = self.weighted_groups.split_at_checked(index)?;
+                let (_, chosen) = rest.first()?;
+                rest.iter().chain(wrapped).find_map(|(_, group)| group.pick_healthy()).or_else(|| chosen.pick_any())
             }
         }
     }
 
     /// All endpoints.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.choices.iter().flat_map(|(_, group)| &group.endpoints)
+        self.weighted_groups.iter().flat_map(|(_, group)| &group.endpoints)
     }
 }
 
-impl Group {
+impl EndpointGroup {
     /// All of them.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
     }
 
     /// A backend's endpoints.
-    pub fn new(endpoints: Vec<Arc<Endpoint>>, choice: Choice) -> Self {
+    pub fn new(endpoints: Vec<Arc<Endpoint>>, algorithm: BalanceAlgorithm) -> Self {
         // each begins elsewhere, so that many gateways that start together do not all ask the first
-        let next = AtomicUsize::new(endpoints.len().checked_sub(1).map_or(0, |last| turn(last + 1)));
-        Self { endpoints: endpoints.into(), choice, next }
+        let next = AtomicUsize::new(endpoints.len().checked_sub(1).map_or(0, |last| random_below(last + 1)));
+        Self { endpoints: endpoints.into(), algorithm, next }
     }
 
-    fn pick_well(&self) -> Option<&Arc<Endpoint>> {
+    fn pick_healthy(&self) -> Option<&Arc<Endpoint>> {
         let count = self.endpoints.len();
-        match (&*self.endpoints, self.choice) {
-            ([only], _) => is_well(only).then_some(only),
+        match (&*self.endpoints, self.algorithm) {
+            ([only], _) => is_healthy(only).then_some(only),
             ([], _) => None,
-            (_, Choice::RoundRobin) => self.first_well(self.next.fetch_add(1, Relaxed) % count),
-            (_, Choice::LeastRequest) => {
-                let one = turn(count);
-                let other = (one + 1 + turn(count - 1)) % count;
-                let busy = |endpoint: &&Arc<Endpoint>| endpoint.load.as_ref().map_or(0, |load| load.in_flight());
-                let drawn = [one, other].into_iter().filter_map(|at| self.endpoints.get(at));
-                drawn.filter(|endpoint| is_well(endpoint)).min_by_key(busy).or_else(|| self.first_well(turn(count)))
+            (_, BalanceAlgorithm::RoundRobin) => self.first_healthy_from(self.next.fetch_add(1, Relaxed) % count),
+            (_, BalanceAlgorithm::LeastRequest) => {
+                let first = random_below(count);
+                let other = (first + 1 + random_below(count - 1)) % count;
+                let in_flight = |endpoint: &&Arc<Endpoint>| endpoint.load.as_ref().map_or(0, |load| load.in_flight());
+                let candidates = [first, other].into_iter().filter_map(|at| self.endpoints.get(at));
+                candidates.filter(|endpoint| is_healthy(endpoint)).min_by_key(in_flight).or_else(|| self.first_healthy_from(random_below(count)))
             }
         }
     }
 
-    fn first_well(&self, start: usize) -> Option<&Arc<Endpoint>> {
-        let (before, from) = self.endpoints.split_at_checked(start)?;
-        from.iter().chain(before).find(|endpoint| is_well(endpoint))
+    fn first_healthy_from(&self, start: usize) -> Option<&Arc<Endpoint>> {
+        let (wrapped, rest) = self.endpoints.split_at_checked(start)?;
+        rest.iter().chain(wrapped).find(|endpoint| is_healthy(endpoint))
     }
 
     fn pick_any(&self) -> Option<&Arc<Endpoint>> {
         match &*self.endpoints {
             [] => None,
             [only] => Some(only),
-            several => several.get(turn(several.len())),
+            several => several.get(random_below(several.len())),
         }
     }
 }
 
-fn is_well(endpoint: &Endpoint) -> bool {
+fn is_healthy(endpoint: &Endpoint) -> bool {
     endpoint.load.as_ref().is_none_or(|load| load.is_well())
 }
 
 /// A number below `length`, which must not be zero, for taking turns.
-pub(super) fn turn(length: usize) -> usize {
+pub(super) fn random_below(length: usize) -> usize {
     usize::try_from(random() % (length as u64)).unwrap_or(0)
 }
 
@@ -138,24 +138,24 @@ pub(crate) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::load::{Limits, Load};
+    use crate::upstream::load::{EndpointLimits, EndpointHealth};
     use crate::upstream::{Address, Protocol};
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     fn endpoint(name: &str) -> Arc<Endpoint> {
         let limits =
-            Limits { max_connections: None, consecutive_failures: 1, ejection_time: Duration::from_secs(3600) };
+            EndpointLimits { max_connections: None, consecutive_failures: 1, ejection_time: Duration::from_secs(3600) };
         let address = Address::Tcp { host: name.into(), port: 80 };
-        let load = Some(Load::new(limits));
+        let load = Some(EndpointHealth::new(limits));
         Arc::new(Endpoint { load, ..Endpoint::new(name, address, Protocol::Auto, Duration::from_secs(1)) })
     }
 
-    fn group(names: &[&str], choice: Choice) -> Group {
-        Group::new(names.iter().map(|name| endpoint(name)).collect(), choice)
+    fn group(names: &[&str], algorithm: BalanceAlgorithm) -> EndpointGroup {
+        EndpointGroup::new(names.iter().map(|name| endpoint(name)).collect(), algorithm)
     }
 
-    fn picked(balance: &Balance, times: usize) -> BTreeMap<String, usize> {
+    fn pick_counts(balance: &LoadBalancer, times: usize) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for _ in 0..times {
             *counts.entry(balance.pick().unwrap().label.to_string()).or_insert(0) += 1;
@@ -165,43 +165,43 @@ mod tests {
 
     #[test]
     fn weights_are_kept_and_zero_gets_nothing() {
-        let one = |name| group(&[name], Choice::LeastRequest);
-        let balance = Balance::new([(3, group(&["a", "A"], Choice::LeastRequest)), (0, one("b")), (1, one("c"))]);
-        let counts = picked(&balance, 4000);
+        let single = |name| group(&[name], BalanceAlgorithm::LeastRequest);
+        let balance = LoadBalancer::new([(3, group(&["a", "A"], BalanceAlgorithm::LeastRequest)), (0, single("b")), (1, single("c"))]);
+        let counts = pick_counts(&balance, 4000);
         assert!(!counts.contains_key("b"));
         assert!(
             (2700..3300).contains(&(counts["a"] + counts["A"])),
             "a backend's weight is not multiplied: {counts:?}"
         );
-        assert!(Balance::new([(0, one("b"))]).pick().is_none());
+        assert!(LoadBalancer::new([(0, single("b"))]).pick().is_none());
     }
 
     #[test]
     fn taking_turns_is_exact_and_the_less_busy_of_two_gets_more() {
         let names = ["a", "b", "c"];
-        let turns = Balance::new([(1, group(&names, Choice::RoundRobin))]);
-        assert_eq!(picked(&turns, 300).into_values().collect::<Vec<_>>(), [100, 100, 100]);
-        let least = Balance::new([(1, group(&names, Choice::LeastRequest))]);
-        let busy = least.endpoints().next().unwrap().load.as_ref().unwrap().begin();
-        let counts = picked(&least, 300);
+        let round_robin = LoadBalancer::new([(1, group(&names, BalanceAlgorithm::RoundRobin))]);
+        assert_eq!(pick_counts(&round_robin, 300).into_values().collect::<Vec<_>>(), [100, 100, 100]);
+        let least_request = LoadBalancer::new([(1, group(&names, BalanceAlgorithm::LeastRequest))]);
+        let busy = least_request.endpoints().next().unwrap().load.as_ref().unwrap().start_request();
+        let counts = pick_counts(&least_request, 300);
         drop(busy);
         assert!(!counts.contains_key("a") && counts.len() == 2, "two of three are always less busy: {counts:?}");
     }
 
     #[test]
     fn who_is_not_well_is_passed_over_as_long_as_somebody_else_is() {
-        for choice in [Choice::LeastRequest, Choice::RoundRobin] {
-            let balance = Balance::new([(1, group(&["a", "b"], choice)), (1, group(&["c"], choice))]);
+        for algorithm in [BalanceAlgorithm::LeastRequest, BalanceAlgorithm::RoundRobin] {
+            let balance = LoadBalancer::new([(1, group(&["a", "b"], algorithm)), (1, group(&["c"], algorithm))]);
             let fail = |label: &str| {
                 let found = balance.endpoints().find(|endpoint| &*endpoint.label == label).unwrap();
-                found.load.as_ref().unwrap().ended(false);
+                found.load.as_ref().unwrap().record_result(false);
             };
             fail("a");
-            assert!(!picked(&balance, 100).contains_key("a"), "{choice:?}");
+            assert!(!pick_counts(&balance, 100).contains_key("a"), "{algorithm:?}");
             fail("b");
-            assert_eq!(picked(&balance, 100).into_keys().collect::<Vec<_>>(), ["c"], "another backend steps in");
+            assert_eq!(pick_counts(&balance, 100).into_keys().collect::<Vec<_>>(), ["c"], "another backend steps in");
             fail("c");
-            assert_eq!(picked(&balance, 300).len(), 3, "when nobody is well, all are tried");
+            assert_eq!(pick_counts(&balance, 300).len(), 3, "when nobody is well, all are tried");
         }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::Stream;
-use super::{Address, Endpoint, Error, Protocol};
+use super::{Address, Endpoint, UpstreamError, Protocol};
 
 /// A new connection, and whether HTTP/2 was agreed on in the TLS handshake.
 #[derive(Debug)]
-pub struct Dialled {
+pub struct Connected {
     /// The connection.
     pub stream: Stream,
     /// ALPN chose `h2`.
@@ -22,47 +22,47 @@ pub struct Dialled {
 ///
 /// # Errors
 /// [`Error::Connect`] or [`Error::ConnectTimeout`].
-pub async fn dial(endpoint: &Endpoint, protocol: Protocol) -> Result<Dialled, Error> {
+pub async fn dial(endpoint: &Endpoint, protocol: Protocol) -> Result<Connected, UpstreamError> {
     match tokio::time::timeout(endpoint.connect_timeout, connect(endpoint, protocol)).await {
-        Ok(dialled) => dialled.map_err(Error::Connect),
-        Err(_) => Err(Error::ConnectTimeout),
+        Ok(connected) => connected.map_err(UpstreamError::Connect),
+        Err(_) => Err(UpstreamError::ConnectTimeout),
     }
 }
 
-async fn connect(endpoint: &Endpoint, protocol: Protocol) -> io::Result<Dialled> {
+async fn connect(endpoint: &Endpoint, protocol: Protocol) -> io::Result<Connected> {
     let (host, port) = match &endpoint.address {
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            return Ok(Dialled { stream: Stream::Unix(stream), http2: false });
+            return Ok(Connected { stream: Stream::Unix(stream), http2: false });
         }
         Address::Tcp { host, port } => (host, *port),
     };
     let tcp = match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await?,
-        Err(_) => first_that_answers(&endpoint.names.of(host).await?, port, endpoint.connect_timeout).await?,
+        Err(_) => connect_first(&endpoint.dns.resolve(host).await?, port, endpoint.connect_timeout).await?,
     };
     tcp.set_nodelay(true)?;
-    let Some(tls) = &endpoint.tls else { return Ok(Dialled { stream: Stream::Tcp(tcp), http2: false }) };
+    let Some(tls) = &endpoint.tls else { return Ok(Connected { stream: Stream::Tcp(tcp), http2: false }) };
     let stream = tls.handshake(tcp, protocol).await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Dialled { stream: Stream::Tls(Box::new(stream)), http2 })
+    Ok(Connected { stream: Stream::Tls(Box::new(stream)), http2 })
 }
 
 /// Tries every address of a name in turn, beginning anywhere, so that all of them get their share. One that does not
 /// answer leaves the others time.
-async fn first_that_answers(addresses: &[IpAddr], port: u16, limit: Duration) -> io::Result<TcpStream> {
+async fn connect_first(addresses: &[IpAddr], port: u16, limit: Duration) -> io::Result<TcpStream> {
     let count = addresses.len().max(1);
-    let share = limit / u32::try_from(count).unwrap_or(u32::MAX);
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let (before, from) = addresses.split_at_checked(super::balance::turn(count)).unwrap_or((addresses, &[]));
+    let per_address = limit / u32::try_from(count).unwrap_or(u32::MAX);
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let (before, from) = addresses.split_at_checked(super::balance::random_below(count)).unwrap_or((addresses, &[]));
     for address in from.iter().chain(before) {
-        match tokio::time::timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await {
+        match tokio::time::timeout(per_address, TcpStream::connect(SocketAddr::new(*address, port))).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
 #[cfg(test)]
@@ -73,18 +73,18 @@ mod tests {
     #[tokio::test]
     async fn every_address_of_a_name_is_tried_and_each_gets_its_share() {
         let listen = |address: &'static str, port: u16| tokio::net::TcpListener::bind((address, port));
-        let one = listen("127.0.0.1", 0).await.unwrap();
-        let port = one.local_addr().unwrap().port();
-        let two = listen("127.0.0.2", port).await.unwrap();
-        let all: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
-        let mut met = BTreeSet::new();
+        let first = listen("127.0.0.1", 0).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let second = listen("127.0.0.2", port).await.unwrap();
+        let addresses: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
+        let mut reached = BTreeSet::new();
         for _ in 0..64 {
-            let stream = first_that_answers(&all, port, Duration::from_secs(30)).await.expect("two of three answer");
-            met.insert(stream.peer_addr().unwrap().ip());
+            let stream = connect_first(&addresses, port, Duration::from_secs(30)).await.expect("two of three answer");
+            reached.insert(stream.peer_addr().unwrap().ip());
         }
-        assert_eq!(met.into_iter().collect::<Vec<_>>(), all[..2]);
-        drop((one, two));
-        assert!(first_that_answers(&all, port, Duration::from_secs(30)).await.is_err());
-        assert!(first_that_answers(&[], port, Duration::from_secs(30)).await.is_err());
+        assert_eq!(reached.into_iter().collect::<Vec<_>>(), addresses[..2]);
+        drop((first, second));
+        assert!(connect_first(&addresses, port, Duration::from_secs(30)).await.is_err());
+        assert!(connect_first(&[], port, Duration::from_secs(30)).await.is_err());
     }
 }

@@ -7,43 +7,43 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, Version};
 
-use super::Error;
+use super::UpstreamError;
 
 /// Leaves one length in the head of an answer: none beside `chunked`, and one where equal ones came.
 ///
 /// # Errors
 /// [`Error::Ambiguous`] for a transfer coding other than one `chunked`, any in HTTP/1.0, and lengths that differ or
 /// are no numbers.
-pub fn settle<B>(response: &mut Response<B>) -> Result<(), Error> {
+pub fn validate_response_length<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
     let version = response.version();
     let headers = response.headers_mut();
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if !chunked || version == Version::HTTP_10 {
-            return Err(Error::Ambiguous);
+            return Err(UpstreamError::AmbiguousFraming);
         }
         headers.remove(header::CONTENT_LENGTH);
         return Ok(());
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(()) };
-    if is_number(first) && lengths.next().is_none() {
+    if is_digits(first) && lengths.next().is_none() {
         return Ok(());
     }
-    let one = one_length(headers).ok_or(Error::Ambiguous)?;
-    headers.insert(header::CONTENT_LENGTH, one);
+    let length = agreed_length(headers).ok_or(UpstreamError::AmbiguousFraming)?;
+    headers.insert(header::CONTENT_LENGTH, length);
     Ok(())
 }
 
 /// The length that all lines and their lists agree on.
-fn one_length(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut all = headers.get_all(header::CONTENT_LENGTH).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
-    let first = HeaderValue::from_bytes(all.next()?.trim_ascii()).ok()?;
-    (is_number(&first) && all.all(|length| length.trim_ascii() == first.as_bytes())).then_some(first)
+fn agreed_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    let first = HeaderValue::from_bytes(values.next()?.trim_ascii()).ok()?;
+    (is_digits(&first) && values.all(|length| length.trim_ascii() == first.as_bytes())).then_some(first)
 }
 
-fn is_number(length: &HeaderValue) -> bool {
+fn is_digits(length: &HeaderValue) -> bool {
     !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn an_answer_has_one_length_or_is_refused() {
         let (http10, http11) = (Version::HTTP_10, Version::HTTP_11);
-        for (version, codings, lengths, settled) in [
+        for (version, codings, lengths, expected) in [
             (http11, &[][..], &[][..], Some(None)),
             (http11, &[], &["5"], Some(Some("5"))),
             (http11, &[], &["5", "5"], Some(Some("5"))),
@@ -84,11 +84,11 @@ mod tests {
             for length in lengths {
                 response.headers_mut().append(header::CONTENT_LENGTH, HeaderValue::from_static(length));
             }
-            let result = settle(&mut response).ok();
-            let left: Vec<_> = response.headers().get_all(header::CONTENT_LENGTH).iter().collect();
-            assert_eq!(result.is_some(), settled.is_some(), "{codings:?} {lengths:?}");
-            if let Some(length) = settled {
-                assert_eq!(left, length.into_iter().collect::<Vec<_>>(), "{codings:?} {lengths:?}");
+            let result = validate_response_length(&mut response).ok();
+            let remaining: Vec<_> = response.headers().get_all(header::CONTENT_LENGTH).iter().collect();
+            assert_eq!(result.is_some(), expected.is_some(), "{codings:?} {lengths:?}");
+            if let Some(length) = expected {
+                assert_eq!(remaining, length.into_iter().collect::<Vec<_>>(), "{codings:?} {lengths:?}");
             }
         }
     }

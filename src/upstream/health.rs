@@ -14,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::connect::dial;
-use super::load::Load;
+use super::load::EndpointHealth;
 use super::{Endpoint, Protocol};
 
 /// What is asked for, how often, and what counts as well.
@@ -37,15 +37,15 @@ pub struct Check {
 }
 
 /// Checks until nobody holds `load` any more. `endpoint` says how to get there; its own load is not touched.
-pub async fn watch(load: Weak<Load>, endpoint: Endpoint, check: Check) {
-    let (mut well, mut in_a_row) = (true, 0);
-    while load.strong_count() > 0 {
-        let found = matches!(tokio::time::timeout(check.timeout, ask(&endpoint, &check)).await, Ok(Some(true)));
-        in_a_row = if found == well { 0 } else { in_a_row + 1 };
-        if in_a_row >= if found { check.healthy_threshold } else { check.unhealthy_threshold } {
-            (well, in_a_row) = (found, 0);
-            if let Some(load) = load.upgrade() {
-                load.checked(well);
+pub async fn watch(health: Weak<EndpointHealth>, endpoint: Endpoint, check: Check) {
+    let (mut well, mut consecutive) = (true, 0);
+    while health.strong_count() > 0 {
+        let healthy = matches!(tokio::time::timeout(check.timeout, probe(&endpoint, &check)).await, Ok(Some(true)));
+        consecutive = if healthy == well { 0 } else { consecutive + 1 };
+        if consecutive >= if healthy { check.healthy_threshold } else { check.unhealthy_threshold } {
+            (well, consecutive) = (healthy, 0);
+            if let Some(health) = health.upgrade() {
+                health.record_probe(well);
                 tracing::info!(backend = %endpoint.label, well, "the checks of a backend's endpoint changed their mind");
             }
         }
@@ -54,31 +54,31 @@ pub async fn watch(load: Weak<Load>, endpoint: Endpoint, check: Check) {
 }
 
 /// One check; `None` when there was no answer.
-async fn ask(endpoint: &Endpoint, check: &Check) -> Option<bool> {
-    let dialled = dial(endpoint, endpoint.protocol).await.ok()?;
-    let http2 = dialled.http2 || endpoint.protocol == Protocol::Http2;
-    let io = TokioIo::new(dialled.stream);
+async fn probe(endpoint: &Endpoint, check: &Check) -> Option<bool> {
+    let connected = dial(endpoint, endpoint.protocol).await.ok()?;
+    let http2 = connected.http2 || endpoint.protocol == Protocol::Http2;
+    let io = TokioIo::new(connected.stream);
     let mut request = Request::new(Empty::<Bytes>::new());
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("portcullis-health"));
-    let answer = if http2 {
+    let response = if http2 {
         let scheme = if endpoint.tls.is_some() { "https" } else { "http" };
         let target = Uri::builder().scheme(scheme).authority(check.host.clone()).path_and_query(check.path.clone());
         *request.uri_mut() = target.build().ok()?;
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.ok()?;
         let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
-        let answer = sender.send_request(request).await;
+        let response = sender.send_request(request).await;
         drop(driver);
-        answer
+        response
     } else {
         *request.uri_mut() = Uri::from(check.path.clone());
         request.headers_mut().insert(HOST, HeaderValue::from_str(check.host.as_str()).ok()?);
         let (mut sender, connection) = http1::handshake(io).await.ok()?;
         let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
-        let answer = sender.send_request(request).await;
+        let response = sender.send_request(request).await;
         drop(driver);
-        answer
+        response
     };
-    let status = answer.ok()?.status();
+    let status = response.ok()?.status();
     Some(check.expected.map_or(status.is_success(), |expected| status == expected))
 }
 
@@ -95,13 +95,13 @@ impl Drop for Driver {
 mod tests {
     use super::*;
     use crate::upstream::Address;
-    use crate::upstream::load::Limits;
+    use crate::upstream::load::EndpointLimits;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn load() -> Arc<Load> {
-        Load::new(Limits { max_connections: None, consecutive_failures: 0, ejection_time: Duration::ZERO })
+    fn load() -> Arc<EndpointHealth> {
+        EndpointHealth::new(EndpointLimits { max_connections: None, consecutive_failures: 0, ejection_time: Duration::ZERO })
     }
 
     #[tokio::test]

@@ -18,10 +18,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::connect::dial;
-use super::load::Ticket;
+use super::load::InFlightGuard;
 use super::pool::Pool;
 use super::stream::Stream;
-use super::{Endpoint, Error, Protocol};
+use super::{Endpoint, UpstreamError, Protocol};
 use crate::body::RequestBody;
 
 /// An HTTP/1 head from a backend may be this large.
@@ -32,21 +32,21 @@ const MAX_READ: usize = 256 << 10;
 
 /// An HTTP/1 connection and the way to put requests on it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Http1Connection {
     sender: http1::SendRequest<RequestBody>,
     connection: http1::Connection<TokioIo<Stream>, RequestBody>,
-    bell: Arc<Bell>,
+    wake_gate: Arc<WakeGate>,
     /// What rings it.
     waker: Waker,
     open: bool,
 }
 
-impl Line {
-    pub(super) async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, Error> {
-        Self::begin(dial(endpoint, Protocol::Http1).await?.stream).await
+impl Http1Connection {
+    pub(super) async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, UpstreamError> {
+        Self::handshake(dial(endpoint, Protocol::Http1).await?.stream).await
     }
 
-    pub(super) async fn begin(stream: Stream) -> Result<Box<Self>, Error> {
+    pub(super) async fn handshake(stream: Stream) -> Result<Box<Self>, UpstreamError> {
         // one flat write is cheaper for the system than a gathered one; large bodies pay a copy for it
         let (sender, connection) = http1::Builder::new()
             .writev(false)
@@ -54,10 +54,10 @@ impl Line {
             .max_buf_size(MAX_READ)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(Error::Reset)?;
-        let bell = Arc::<Bell>::default();
-        let waker = Waker::from(Arc::clone(&bell));
-        Ok(Box::new(Self { sender, connection, bell, waker, open: true }))
+            .map_err(UpstreamError::Reset)?;
+        let wake_gate = Arc::<WakeGate>::default();
+        let waker = Waker::from(Arc::clone(&wake_gate));
+        Ok(Box::new(Self { sender, connection, wake_gate, waker, open: true }))
     }
 
     /// Puts a request on the connection, which has to be driven for anything to happen.
@@ -70,30 +70,30 @@ impl Line {
 
     /// Drives the connection and then looks at `what` comes of it. What comes only from the connection need not wake
     /// anybody by itself.
-    pub(super) fn drive<T>(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        self.bell.muffle(cx.waker());
-        self.poll();
-        let outcome = what(&mut Context::from_waker(Waker::noop()));
+    pub(super) fn drive<T>(&mut self, cx: &mut Context<'_>, poll_outcome: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        self.wake_gate.suspend(cx.waker());
+        self.poll_connection();
+        let outcome = poll_outcome(&mut Context::from_waker(Waker::noop()));
         if outcome.is_pending() {
-            self.bell.listen();
+            self.wake_gate.arm();
         }
         outcome
     }
 
     /// Whether the backend keeps the connection open and it is ready for a request.
     pub(super) fn is_usable(&mut self) -> bool {
-        if self.bell.has_rung() {
-            self.poll();
+        if self.wake_gate.has_pending_wake() {
+            self.poll_connection();
         }
         self.open && self.sender.is_ready()
     }
 
     /// The task that used it is done with it, and must not be kept in memory by it.
-    fn let_go(&self) {
-        *self.bell.lock() = None;
+    fn detach_task(&self) {
+        *self.wake_gate.lock() = None;
     }
 
-    fn poll(&mut self) {
+    fn poll_connection(&mut self) {
         let mut cx = Context::from_waker(&self.waker);
         if self.open && Pin::new(&mut self.connection).poll(&mut cx).is_ready() {
             self.open = false; // the answer, or its body, tells how it ended
@@ -104,52 +104,52 @@ impl Line {
 /// Wakes the task that waits for a connection, but not for what that task does to the connection itself: hyper's parts
 /// wake each other, and every request would run its task several times for nothing.
 #[derive(Debug, Default)]
-struct Bell {
+struct WakeGate {
     state: AtomicU8,
     task: Mutex<Option<Waker>>,
 }
 
 /// Nobody waits.
-const MUFFLED: u8 = 0;
+const SUSPENDED: u8 = 0;
 /// It rang while nobody waited.
-const MISSED: u8 = 1;
+const PENDING: u8 = 1;
 /// The task waits.
-const LISTENING: u8 = 2;
+const ARMED: u8 = 2;
 
-impl Bell {
+impl WakeGate {
     /// `task` is at work on the connection.
-    fn muffle(&self, task: &Waker) {
-        self.state.store(MUFFLED, Ordering::SeqCst);
-        let mut known = self.lock();
-        if !known.as_ref().is_some_and(|known| known.will_wake(task)) {
-            *known = Some(task.clone());
+    fn suspend(&self, task: &Waker) {
+        self.state.store(SUSPENDED, Ordering::SeqCst);
+        let mut registered = self.lock();
+        if !registered.as_ref().is_some_and(|known| known.will_wake(task)) {
+            *registered = Some(task.clone());
         }
     }
 
     /// The task waits from now on. What rang since it was muffled may have been the backend, and counts.
-    fn listen(&self) {
-        if self.state.swap(LISTENING, Ordering::SeqCst) == MISSED {
-            self.ring();
+    fn arm(&self) {
+        if self.state.swap(ARMED, Ordering::SeqCst) == PENDING {
+            self.wake_task();
         }
     }
 
     /// Does what rings it without any need: what takes from the connection is what also drives it.
-    fn hush<T>(&self, what: impl FnOnce() -> T) -> T {
+    fn ignoring_wakes<T>(&self, operation: impl FnOnce() -> T) -> T {
         let before = self.state.load(Ordering::SeqCst);
-        let done = what();
-        if before == MUFFLED {
-            self.state.store(MUFFLED, Ordering::SeqCst);
+        let result = operation();
+        if before == SUSPENDED {
+            self.state.store(SUSPENDED, Ordering::SeqCst);
         }
-        done
+        result
     }
 
     /// Whether anything happened since it was muffled.
-    fn has_rung(&self) -> bool {
-        self.state.load(Ordering::SeqCst) != MUFFLED
+    fn has_pending_wake(&self) -> bool {
+        self.state.load(Ordering::SeqCst) != SUSPENDED
     }
 
-    fn ring(&self) {
-        self.state.store(MUFFLED, Ordering::SeqCst);
+    fn wake_task(&self) {
+        self.state.store(SUSPENDED, Ordering::SeqCst);
         if let Some(task) = self.lock().as_ref() {
             task.wake_by_ref();
         }
@@ -160,14 +160,14 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeGate {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(MISSED, Ordering::SeqCst) == LISTENING {
-            self.ring();
+        if self.state.swap(PENDING, Ordering::SeqCst) == ARMED {
+            self.wake_task();
         }
     }
 }
@@ -176,56 +176,56 @@ impl Wake for Bell {
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    held: Held,
-    ticket: Option<Ticket>,
+    hold: ConnectionHold,
+    in_flight: Option<InFlightGuard>,
 }
 
 /// What an answer has of its connection. One type, since it is moved with every answer.
 #[derive(Debug)]
-enum Held {
+enum ConnectionHold {
     /// Nothing: others use it too, and it has a task.
-    Nothing,
+    Shared,
     /// All of it, until it goes back to the pool.
-    Line(Lease),
+    Pooled(Lease),
     /// All of it, with the task that drives it and ends with the answer.
-    Task(#[expect(dead_code, reason = "held to be dropped")] JoinSet<()>),
+    Dedicated(#[expect(dead_code, reason = "held to be dropped")] JoinSet<()>),
 }
 
 /// A connection in use.
 #[derive(Debug)]
 pub(super) struct Lease {
-    line: Option<Box<Line>>,
+    connection: Option<Box<Http1Connection>>,
     pool: Arc<Pool>,
     key: u64,
-    _seat: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
     /// `line` is in use, and goes back to its place in `pool`.
-    pub(super) fn new(line: Box<Line>, pool: &Arc<Pool>, key: u64, seat: Option<OwnedSemaphorePermit>) -> Self {
-        Self { line: Some(line), pool: Arc::clone(pool), key, _seat: seat }
+    pub(super) fn new(connection: Box<Http1Connection>, pool: &Arc<Pool>, key: u64, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { connection: Some(connection), pool: Arc::clone(pool), key, _permit: permit }
     }
 }
 
 impl UpstreamBody {
     /// The body of an answer on a connection of its own, which ends with it.
-    pub fn driven_by(driver: JoinSet<()>, incoming: Incoming, ticket: Option<Ticket>) -> Self {
-        Self { incoming, held: Held::Task(driver), ticket }
+    pub fn dedicated(driver: JoinSet<()>, incoming: Incoming, in_flight: Option<InFlightGuard>) -> Self {
+        Self { incoming, hold: ConnectionHold::Dedicated(driver), in_flight }
     }
 
     /// The body of an answer on a connection that others use too.
     pub(super) fn shared(incoming: Incoming) -> Self {
-        Self { incoming, held: Held::Nothing, ticket: None }
+        Self { incoming, hold: ConnectionHold::Shared, in_flight: None }
     }
 
     /// The body of an answer on a connection that it has for itself meanwhile.
-    pub(super) fn on(lease: Lease, incoming: Incoming) -> Self {
-        Self { incoming, held: Held::Line(lease), ticket: None }
+    pub(super) fn pooled(lease: Lease, incoming: Incoming) -> Self {
+        Self { incoming, hold: ConnectionHold::Pooled(lease), in_flight: None }
     }
 
     /// Keeps `ticket` until the answer is over.
-    pub(super) fn hold(&mut self, ticket: Option<Ticket>) {
-        self.ticket = ticket;
+    pub(super) fn set_in_flight(&mut self, in_flight: Option<InFlightGuard>) {
+        self.in_flight = in_flight;
     }
 }
 
@@ -234,19 +234,19 @@ impl Body for UpstreamBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { incoming, held, .. } = self.get_mut();
-        let Held::Line(Lease { line, .. }) = held else { return Pin::new(incoming).poll_frame(cx) };
+        let Self { incoming, hold, .. } = self.get_mut();
+        let ConnectionHold::Pooled(Lease { connection, .. }) = hold else { return Pin::new(incoming).poll_frame(cx) };
         // asking first tells the connection that there is room for more
-        let mut quiet = Context::from_waker(Waker::noop());
-        let frame = match line {
-            Some(line) => line.bell.hush(|| Pin::new(&mut *incoming).poll_frame(&mut quiet)),
-            None => Pin::new(&mut *incoming).poll_frame(&mut quiet),
+        let mut noop_cx = Context::from_waker(Waker::noop());
+        let frame = match connection {
+            Some(connection) => connection.wake_gate.ignoring_wakes(|| Pin::new(&mut *incoming).poll_frame(&mut noop_cx)),
+            None => Pin::new(&mut *incoming).poll_frame(&mut noop_cx),
         };
-        match line {
-            Some(driven) if frame.is_pending() => {
-                let frame = driven.drive(cx, |quiet| Pin::new(incoming).poll_frame(quiet));
-                if !driven.open {
-                    *line = None; // over: what is left of the body has been handed on
+        match connection {
+            Some(active) if frame.is_pending() => {
+                let frame = active.drive(cx, |noop_cx| Pin::new(incoming).poll_frame(noop_cx));
+                if !active.open {
+                    *connection = None; // over: what is left of the body has been handed on
                 }
                 frame
             }
@@ -266,16 +266,16 @@ impl Body for UpstreamBody {
 impl Drop for UpstreamBody {
     /// A connection whose answer was read to its end goes back to the pool; any other is closed.
     fn drop(&mut self) {
-        self.ticket = None;
-        let Held::Line(mut lease) = std::mem::replace(&mut self.held, Held::Nothing) else { return };
-        let Some(line) = lease.line.take() else { return };
-        let mut quiet = Context::from_waker(Waker::noop());
+        self.in_flight = None;
+        let ConnectionHold::Pooled(mut lease) = std::mem::replace(&mut self.hold, ConnectionHold::Shared) else { return };
+        let Some(connection) = lease.connection.take() else { return };
+        let mut noop_cx = Context::from_waker(Waker::noop());
         let incoming = &mut self.incoming;
-        let ended = incoming.is_end_stream()
-            || matches!(line.bell.hush(|| Pin::new(incoming).poll_frame(&mut quiet)), Poll::Ready(None));
-        if ended {
-            line.let_go();
-            lease.pool.checkin(lease.key, line);
+        let complete = incoming.is_end_stream()
+            || matches!(connection.wake_gate.ignoring_wakes(|| Pin::new(incoming).poll_frame(&mut noop_cx)), Poll::Ready(None));
+        if complete {
+            connection.detach_task();
+            lease.pool.checkin(lease.key, connection);
         }
     }
 }
@@ -286,9 +286,9 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    struct WakeCount(AtomicUsize);
 
-    impl Wake for Count {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
@@ -296,23 +296,23 @@ mod tests {
 
     #[test]
     fn a_bell_rings_for_who_waits_and_for_what_was_missed_before_the_wait() {
-        let (bell, count) = (Arc::<Bell>::default(), Arc::<Count>::default());
-        let (waker, task) = (Waker::from(Arc::clone(&bell)), Waker::from(Arc::clone(&count)));
-        let rung = || count.0.load(Ordering::SeqCst);
+        let (gate, wakes) = (Arc::<WakeGate>::default(), Arc::<WakeCount>::default());
+        let (waker, task) = (Waker::from(Arc::clone(&gate)), Waker::from(Arc::clone(&wakes)));
+        let woken = || wakes.0.load(Ordering::SeqCst);
         waker.wake_by_ref();
-        bell.muffle(&task);
-        bell.listen();
-        assert_eq!(rung(), 0, "what rang before the task came is seen by its own look");
+        gate.suspend(&task);
+        gate.arm();
+        assert_eq!(woken(), 0, "what rang before the task came is seen by its own look");
         waker.wake_by_ref();
         waker.wake_by_ref();
-        assert_eq!(rung(), 1, "once a wait");
-        bell.muffle(&task);
+        assert_eq!(woken(), 1, "once a wait");
+        gate.suspend(&task);
         waker.wake_by_ref();
-        assert_eq!(rung(), 1, "the task is at work");
-        bell.listen();
-        assert_eq!(rung(), 2, "but it may have missed something");
-        bell.muffle(&task);
+        assert_eq!(woken(), 1, "the task is at work");
+        gate.arm();
+        assert_eq!(woken(), 2, "but it may have missed something");
+        gate.suspend(&task);
         waker.wake_by_ref();
-        assert_eq!(rung(), 2, "a task that does not wait is left alone");
+        assert_eq!(woken(), 2, "a task that does not wait is left alone");
     }
 }

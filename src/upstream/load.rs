@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What an endpoint may be burdened with.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct EndpointLimits {
     /// HTTP/1 connections in use at a time, of each worker.
     pub max_connections: Option<u32>,
     /// Failed requests in a row after which it rests; 0 is never.
@@ -19,38 +19,38 @@ pub struct Limits {
 
 /// How busy and how well an endpoint is.
 #[derive(Debug)]
-pub struct Load {
-    limits: Limits,
-    born: Instant,
+pub struct EndpointHealth {
+    limits: EndpointLimits,
+    created: Instant,
     in_flight: AtomicU32,
     failures: AtomicU32,
     /// Milliseconds after `born`; 0 when it has nothing to recover from.
-    rests_until: AtomicU64,
+    ejected_until: AtomicU64,
     /// Active checks fail.
-    sick: AtomicBool,
+    checks_failing: AtomicBool,
 }
 
 /// A request in flight; dropped when its answer has been read or given up.
 #[derive(Debug)]
-pub struct Ticket(Arc<Load>);
+pub struct InFlightGuard(Arc<EndpointHealth>);
 
-impl Load {
+impl EndpointHealth {
     /// An endpoint that is idle and well.
-    pub fn new(limits: Limits) -> Arc<Self> {
+    pub fn new(limits: EndpointLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
-            born: Instant::now(),
+            created: Instant::now(),
             in_flight: AtomicU32::new(0),
             failures: AtomicU32::new(0),
-            rests_until: AtomicU64::new(0),
-            sick: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
+            checks_failing: AtomicBool::new(false),
         })
     }
 
     /// Counts a request until the ticket is dropped.
-    pub fn begin(self: &Arc<Self>) -> Ticket {
+    pub fn start_request(self: &Arc<Self>) -> InFlightGuard {
         self.in_flight.fetch_add(1, Relaxed);
-        Ticket(Arc::clone(self))
+        InFlightGuard(Arc::clone(self))
     }
 
     /// Requests in flight.
@@ -65,39 +65,39 @@ impl Load {
 
     /// Whether it should get requests.
     pub fn is_well(&self) -> bool {
-        let until = self.rests_until.load(Relaxed);
-        !self.sick.load(Relaxed) && (until == 0 || self.now() >= until)
+        let until = self.ejected_until.load(Relaxed);
+        !self.checks_failing.load(Relaxed) && (until == 0 || self.elapsed_millis() >= until)
     }
 
     /// A request came to an end: well, or with no connection, a broken exchange, no answer in time, or 502 to 504.
-    pub fn ended(&self, well: bool) {
-        if well {
+    pub fn record_result(&self, success: bool) {
+        if success {
             if self.failures.load(Relaxed) != 0 {
                 self.failures.store(0, Relaxed);
-                self.rests_until.store(0, Relaxed);
+                self.ejected_until.store(0, Relaxed);
             }
             return;
         }
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        let most = self.limits.consecutive_failures;
+        let threshold = self.limits.consecutive_failures;
         // one that comes back and fails again rests again at once: its failures are still in a row
-        if most > 0 && failures >= most {
-            let rest = u64::try_from(self.limits.ejection_time.as_millis()).unwrap_or(u64::MAX / 2);
-            self.rests_until.store(self.now().saturating_add(rest).max(1), Relaxed);
+        if threshold > 0 && failures >= threshold {
+            let ejection = u64::try_from(self.limits.ejection_time.as_millis()).unwrap_or(u64::MAX / 2);
+            self.ejected_until.store(self.elapsed_millis().saturating_add(ejection).max(1), Relaxed);
         }
     }
 
     /// What active checks found.
-    pub fn checked(&self, well: bool) {
-        self.sick.store(!well, Relaxed);
+    pub fn record_probe(&self, healthy: bool) {
+        self.checks_failing.store(!healthy, Relaxed);
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-impl Drop for Ticket {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
@@ -107,41 +107,41 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
-    fn load(consecutive_failures: u32, ejection_time: Duration) -> Arc<Load> {
-        Load::new(Limits { max_connections: None, consecutive_failures, ejection_time })
+    fn new_health(consecutive_failures: u32, ejection_time: Duration) -> Arc<EndpointHealth> {
+        EndpointHealth::new(EndpointLimits { max_connections: None, consecutive_failures, ejection_time })
     }
 
     #[test]
     fn failures_in_a_row_make_it_rest_and_a_success_forgives() {
         let hour = Duration::from_secs(3600);
-        let patient = load(3, hour);
-        for well in [false, false, true, false, false] {
-            patient.ended(well);
-            assert!(patient.is_well());
+        let tolerant = new_health(3, hour);
+        for success in [false, false, true, false, false] {
+            tolerant.record_result(success);
+            assert!(tolerant.is_well());
         }
-        patient.ended(false);
-        assert!(!patient.is_well());
-        patient.ended(true); // an answer that was on its way
-        assert!(patient.is_well());
-        let brief = load(1, Duration::ZERO);
-        brief.ended(false);
+        tolerant.record_result(false);
+        assert!(!tolerant.is_well());
+        tolerant.record_result(true); // an answer that was on its way
+        assert!(tolerant.is_well());
+        let brief = new_health(1, Duration::ZERO);
+        brief.record_result(false);
         std::thread::sleep(Duration::from_millis(2));
         assert!(brief.is_well(), "the rest is over");
-        let never = load(0, hour);
-        (0..100).for_each(|_| never.ended(false));
-        assert!(never.is_well());
-        never.checked(false);
-        assert!(!never.is_well(), "active checks count of their own");
-        never.checked(true);
-        assert!(never.is_well());
+        let disabled = new_health(0, hour);
+        (0..100).for_each(|_| disabled.record_result(false));
+        assert!(disabled.is_well());
+        disabled.record_probe(false);
+        assert!(!disabled.is_well(), "active checks count of their own");
+        disabled.record_probe(true);
+        assert!(disabled.is_well());
     }
 
     #[test]
     fn a_ticket_counts_as_long_as_it_lives() {
-        let load = load(0, Duration::ZERO);
-        let tickets = [load.begin(), load.begin()];
-        assert_eq!(load.in_flight(), 2);
-        drop(tickets);
-        assert_eq!(load.in_flight(), 0);
+        let health = new_health(0, Duration::ZERO);
+        let guards = [health.start_request(), health.start_request()];
+        assert_eq!(health.in_flight(), 2);
+        drop(guards);
+        assert_eq!(health.in_flight(), 0);
     }
 }

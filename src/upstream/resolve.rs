@@ -11,36 +11,36 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// How long addresses count.
-const FRESH: Duration = Duration::from_secs(5);
+const CACHE_TTL: Duration = Duration::from_secs(5);
 /// How long they are used when the name can't be looked up any more: long enough for a resolver's restart, too short
 /// for an address to get a new owner.
-const STALE: Duration = Duration::from_secs(60);
+const MAX_STALE: Duration = Duration::from_secs(60);
 /// How long a failure counts, so that a missing name costs no lookup a request.
-const FAILED: Duration = Duration::from_secs(1);
+const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// How long a lookup may take while there are addresses to fall back to.
-const SLOW: Duration = Duration::from_secs(2);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is known of one name.
 #[derive(Debug, Default)]
-pub struct Names(Mutex<Known>);
+pub struct DnsCache(Mutex<CachedAddresses>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedAddresses {
     addresses: Arc<[IpAddr]>,
-    found: Option<Instant>,
-    failed: Option<(Instant, io::ErrorKind, Arc<str>)>,
+    resolved_at: Option<Instant>,
+    failure: Option<(Instant, io::ErrorKind, Arc<str>)>,
 }
 
-impl Names {
+impl DnsCache {
     /// The addresses of `host`.
     ///
     /// # Errors
     /// When the name has no address, or the resolver does not answer.
-    pub async fn of(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
-        self.look(|| async {
-            let found = tokio::net::lookup_host((host, 0)).await?;
+    pub async fn resolve(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
+        self.resolve_with(|| async {
+            let resolved = tokio::net::lookup_host((host, 0)).await?;
             let mut addresses: Vec<IpAddr> = Vec::new();
-            for address in found.map(|socket| socket.ip()) {
+            for address in resolved.map(|socket| socket.ip()) {
                 if !addresses.contains(&address) {
                     addresses.push(address);
                 }
@@ -53,35 +53,35 @@ impl Names {
         .await
     }
 
-    async fn look<F: Future<Output = io::Result<Vec<IpAddr>>>>(
+    async fn resolve_with<F: Future<Output = io::Result<Vec<IpAddr>>>>(
         &self,
         lookup: impl FnOnce() -> F,
     ) -> io::Result<Arc<[IpAddr]>> {
-        let mut known = self.0.lock().await;
+        let mut cached = self.0.lock().await;
         let age = |since: Instant| Instant::now().saturating_duration_since(since);
-        if known.found.is_some_and(|found| age(found) < FRESH) {
-            return Ok(Arc::clone(&known.addresses));
+        if cached.resolved_at.is_some_and(|found| age(found) < CACHE_TTL) {
+            return Ok(Arc::clone(&cached.addresses));
         }
-        let usable = known.found.is_some_and(|found| age(found) < STALE);
-        if let Some((_, kind, text)) = known.failed.as_ref().filter(|(at, ..)| age(*at) < FAILED) {
+        let usable = cached.resolved_at.is_some_and(|found| age(found) < MAX_STALE);
+        if let Some((_, kind, text)) = cached.failure.as_ref().filter(|(at, ..)| age(*at) < NEGATIVE_TTL) {
             return if usable {
-                Ok(Arc::clone(&known.addresses))
+                Ok(Arc::clone(&cached.addresses))
             } else {
                 Err(io::Error::new(*kind, text.to_string()))
             };
         }
-        let found = match usable {
-            true => tokio::time::timeout(SLOW, lookup()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        let result = match usable {
+            true => tokio::time::timeout(REFRESH_TIMEOUT, lookup()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             false => lookup().await,
         };
-        match found {
+        match result {
             Ok(addresses) => {
-                *known = Known { addresses: addresses.into(), found: Some(Instant::now()), failed: None };
-                Ok(Arc::clone(&known.addresses))
+                *cached = CachedAddresses { addresses: addresses.into(), resolved_at: Some(Instant::now()), failure: None };
+                Ok(Arc::clone(&cached.addresses))
             }
             Err(error) => {
-                known.failed = Some((Instant::now(), error.kind(), error.to_string().into()));
-                if usable { Ok(Arc::clone(&known.addresses)) } else { Err(error) }
+                cached.failure = Some((Instant::now(), error.kind(), error.to_string().into()));
+                if usable { Ok(Arc::clone(&cached.addresses)) } else { Err(error) }
             }
         }
     }
@@ -98,35 +98,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_looked_up_once_for_all_that_wait_and_again_when_it_is_old() {
-        let (names, lookups) = (Names::default(), AtomicUsize::new(0));
-        let ask = || {
-            names.look(|| async {
+        let (cache, lookups) = (DnsCache::default(), AtomicUsize::new(0));
+        let resolve = || {
+            cache.resolve_with(|| async {
                 let number = lookups.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 Ok(vec![ip(number as u8)])
             })
         };
-        let (a, b) = tokio::join!(ask(), ask());
+        let (a, b) = tokio::join!(resolve(), resolve());
         assert_eq!((&*a.unwrap(), &*b.unwrap()), (&[ip(0)][..], &[ip(0)][..]));
-        names.0.lock().await.found = Instant::now().checked_sub(FRESH);
-        assert_eq!(&*ask().await.unwrap(), [ip(1)]);
+        cache.0.lock().await.resolved_at = Instant::now().checked_sub(CACHE_TTL);
+        assert_eq!(&*resolve().await.unwrap(), [ip(1)]);
         assert_eq!(lookups.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
     async fn a_failure_is_remembered_for_a_moment_and_old_addresses_serve_for_a_while() {
-        let names = Names::default();
-        let fail = || names.look(|| async { Err(io::ErrorKind::NotFound.into()) });
+        let cache = DnsCache::default();
+        let fail = || cache.resolve_with(|| async { Err(io::ErrorKind::NotFound.into()) });
         assert_eq!(fail().await.unwrap_err().kind(), io::ErrorKind::NotFound);
-        let again = names.look(|| async { unreachable!("a second lookup at once") }).await;
-        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::NotFound);
-        names.0.lock().await.failed = None;
-        names.look(|| async { Ok(vec![ip(1)]) }).await.unwrap();
-        names.0.lock().await.found = Instant::now().checked_sub(FRESH);
+        let second = cache.resolve_with(|| async { unreachable!("a second lookup at once") }).await;
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::NotFound);
+        cache.0.lock().await.failure = None;
+        cache.resolve_with(|| async { Ok(vec![ip(1)]) }).await.unwrap();
+        cache.0.lock().await.resolved_at = Instant::now().checked_sub(CACHE_TTL);
         assert_eq!(&*fail().await.unwrap(), [ip(1)]);
-        let mut known = names.0.lock().await;
-        (known.found, known.failed) = (Instant::now().checked_sub(STALE), None);
-        drop(known);
+        let mut cached = cache.0.lock().await;
+        (cached.resolved_at, cached.failure) = (Instant::now().checked_sub(MAX_STALE), None);
+        drop(cached);
         assert!(fail().await.is_err(), "too old");
     }
 }

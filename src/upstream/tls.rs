@@ -16,7 +16,7 @@ use super::Protocol;
 /// How to encrypt towards one endpoint.
 #[derive(Clone)]
 pub struct ClientTls {
-    name: ServerName<'static>,
+    server_name: ServerName<'static>,
     auto: TlsConnector,
     http1: TlsConnector,
     http2: TlsConnector,
@@ -24,19 +24,19 @@ pub struct ClientTls {
 
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ClientTls").field("name", &self.server_name).finish_non_exhaustive()
     }
 }
 
 impl ClientTls {
     /// `config` without ALPN, and the name that the backend's certificate must bear.
-    pub fn new(config: &ClientConfig, name: ServerName<'static>) -> Self {
-        let offering = |protocols: &[&[u8]]| {
+    pub fn new(config: &ClientConfig, server_name: ServerName<'static>) -> Self {
+        let connector_for = |protocols: &[&[u8]]| {
             let mut config = config.clone();
             config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
-        Self { name, auto: offering(&[b"h2", b"http/1.1"]), http1: offering(&[b"http/1.1"]), http2: offering(&[b"h2"]) }
+        Self { server_name, auto: connector_for(&[b"h2", b"http/1.1"]), http1: connector_for(&[b"http/1.1"]), http2: connector_for(&[b"h2"]) }
     }
 
     /// Encrypts `tcp`, offering only what `protocol` allows.
@@ -49,22 +49,22 @@ impl ClientTls {
             Protocol::Http1 => &self.http1,
             Protocol::Http2 => &self.http2,
         };
-        connector.connect(self.name.clone(), tcp).await
+        connector.connect(self.server_name.clone(), tcp).await
     }
 }
 
 /// Accepts any certificate, but only from someone who has its key. What `insecure: true` asks for.
 #[derive(Debug)]
-pub struct AcceptAny(WebPkiSupportedAlgorithms);
+pub struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
-impl AcceptAny {
+impl AcceptAnyCertificate {
     /// With the provider's signature algorithms.
     pub fn new(provider: &CryptoProvider) -> Self {
         Self(provider.signature_verification_algorithms)
     }
 }
 
-impl ServerCertVerifier for AcceptAny {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::support::{Answer, Backend, Recorded, TempDir, nobody};
-use super::{ALICE, Ended, ROOT, run};
+use super::{ALICE, CommandOutput, ROOT, run};
 
 /// The keys that the manifests' tokens are signed with.
 fn keys() -> String {
@@ -55,43 +55,43 @@ fn inline(provider: &str) -> String {
     format!("providers: [{provider}]")
 }
 
-fn validate(yaml: &str, more: &[&str]) -> Ended {
+fn validate(yaml: &str, more: &[&str]) -> CommandOutput {
     run(&[&["validate", "--online", "-c", yaml], more].concat())
 }
 
 /// `line id` of each finding.
-fn findings(told: &Value) -> Vec<String> {
-    let all = told["files"][0]["findings"].as_array().unwrap();
-    all.iter().map(|one| format!("{} {}", one["line"], one["id"].as_str().unwrap())).collect()
+fn findings(report: &Value) -> Vec<String> {
+    let all = report["files"][0]["findings"].as_array().unwrap();
+    all.iter().map(|finding| format!("{} {}", finding["line"], finding["id"].as_str().unwrap())).collect()
 }
 
 #[test]
 fn what_is_there_is_told_of() {
     let (idp, backend) = (key_server(Duration::ZERO), Backend::ok());
-    let (one, port) = (backend.address(), backend.address().port());
-    let hosts = format!("{{host: '{one}'}}, {{host: 'localhost:{port}', weight: 0}}, {{host: '{one}'}}");
+    let (address, port) = (backend.address(), backend.address().port());
+    let hosts = format!("{{host: '{address}'}}, {{host: 'localhost:{port}', weight: 0}}, {{host: '{address}'}}");
     let yaml = config(&inline(&provider(&idp)), &hosts);
     let good = validate(&yaml, &["--output", "json"]);
     assert_eq!(good.code, 0, "{good:?}");
-    let told = good.json();
-    assert_eq!(findings(&told), ["8 W005"], "{told:#}");
-    let online = told["files"][0]["online"].as_array().unwrap();
-    let targets: Vec<&str> = online.iter().map(|one| one["target"].as_str().unwrap()).collect();
-    assert_eq!(targets, ["keys of agentgateway.dev".to_owned(), format!("backend {one}")], "each once");
-    assert!(online.iter().all(|one| one["ok"] == true && one["millis"].is_u64()), "{told:#}");
+    let report = good.json();
+    assert_eq!(findings(&report), ["8 W005"], "{report:#}");
+    let online = report["files"][0]["online"].as_array().unwrap();
+    let targets: Vec<&str> = online.iter().map(|result| result["target"].as_str().unwrap()).collect();
+    assert_eq!(targets, ["keys of agentgateway.dev".to_owned(), format!("backend {address}")], "each once");
+    assert!(online.iter().all(|result| result["ok"] == true && result["millis"].is_u64()), "{report:#}");
     let found = online[0]["found"].as_str().unwrap();
     assert!(found.starts_with(&format!("1 key from http://{}/keys, clocks ", idp.address())), "{found}");
     assert!(backend.requests().is_empty(), "nothing is sent to a backend");
 
     let text = validate(&yaml, &[]);
-    assert!(text.out.contains(&format!("\n  ok   backend {one}: reached (")), "{}", text.out);
+    assert!(text.out.contains(&format!("\n  ok   backend {address}: reached (")), "{}", text.out);
     assert!(text.out.starts_with("<config>: ok: "), "{}", text.out);
     assert_eq!(idp.requests().len(), 2);
     assert!(run(&["validate", "-c", &yaml]).code == 0 && idp.requests().len() == 2, "offline nobody is asked");
 }
 
 /// Somebody who speaks before the client does, and no TLS.
-fn no_tls() -> SocketAddr {
+fn start_smtp_server() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -104,11 +104,11 @@ fn no_tls() -> SocketAddr {
 
 #[test]
 fn what_is_not_there_is_an_error_at_its_line() {
-    let (tls, nobody) = (no_tls(), nobody());
-    for (provider, backends, wanted, says) in [
-        (LOCAL, format!("{{host: '{nobody}'}}"), "10 E013", "refused"),
+    let (smtp, unreachable) = (start_smtp_server(), nobody());
+    for (provider, backends, expected, says) in [
+        (LOCAL, format!("{{host: '{unreachable}'}}"), "10 E013", "refused"),
         (LOCAL, "{host: 'no-such-name.invalid:80'}".to_owned(), "10 E013", "its name can't be resolved"),
-        (LOCAL, format!("{{host: 'https://{tls}'}}"), "10 E013", "can't be reached"),
+        (LOCAL, format!("{{host: 'https://{smtp}'}}"), "10 E013", "can't be reached"),
         (
             "{issuer: a, audiences: [b], jwks: {url: 'https://no-such-name.invalid/keys'}}",
             String::new(),
@@ -123,14 +123,14 @@ fn what_is_not_there_is_an_error_at_its_line() {
         ),
     ] {
         let yaml = config(&inline(provider), &backends);
-        let ended = validate(&yaml, &["--output", "json"]);
-        let told = ended.json();
-        assert_eq!((ended.code, findings(&told)), (1, vec![wanted.to_owned()]), "{provider} {backends}: {told:#}");
-        assert_eq!((&told["files"][0]["ok"], &told["files"][0]["online"][0]["ok"]), (&false.into(), &false.into()));
-        let message = told["files"][0]["findings"][0]["message"].as_str().unwrap();
+        let output = validate(&yaml, &["--output", "json"]);
+        let report = output.json();
+        assert_eq!((output.code, findings(&report)), (1, vec![expected.to_owned()]), "{provider} {backends}: {report:#}");
+        assert_eq!((&report["files"][0]["ok"], &report["files"][0]["online"][0]["ok"]), (&false.into(), &false.into()));
+        let message = report["files"][0]["findings"][0]["message"].as_str().unwrap();
         assert!(message.contains(says), "{message}");
         let github = validate(&yaml, &["--output", "github"]);
-        let (line, id) = wanted.split_once(' ').unwrap();
+        let (line, id) = expected.split_once(' ').unwrap();
         assert!(github.out.contains(&format!("::error file=<config>,line={line},col=")), "{}", github.out);
         assert!(github.out.contains(&format!(",title={id} ")) && github.code == 1, "{}", github.out);
         let text = validate(&yaml, &[]);
@@ -155,8 +155,8 @@ fn answers_that_are_no_keys_are_told_with_advice() {
         (by_url(&page), "", "jwks_uri"),
         (by_issuer(&other), "the document's issuer is `https://another.example`", "compared exactly"),
     ] {
-        let told = validate(&config(&inline(&provider), ""), &["--output", "json"]).json();
-        let finding = told["files"][0]["findings"].as_array().unwrap().iter().find(|one| one["id"] == "E014").unwrap();
+        let report = validate(&config(&inline(&provider), ""), &["--output", "json"]).json();
+        let finding = report["files"][0]["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == "E014").unwrap();
         let text = |name: &str| finding[name].as_str().unwrap_or_default();
         assert!(text("message").contains(says) && text("hint").contains(hint), "{finding:#}");
     }
@@ -177,7 +177,7 @@ fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
     let plain = provider(&idp);
     let sized = |size: &str| plain.replace("/keys'", &format!("/keys', maxSize: {size}"));
     let discovered = format!("{{issuer: 'http://{}'}}", issuer.address());
-    for (limit, provider, good) in [
+    for (limit, provider, accepted) in [
         ("1KiB", &sized("4KiB"), true),
         ("4KiB", &sized("1KiB"), false),
         ("1KiB", &plain, false),
@@ -186,9 +186,9 @@ fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
         ("4KiB", &discovered, true),
     ] {
         let yaml = format!("config: {{limits: {{jwksSize: {limit}}}}}\n{}", config(&inline(provider), ""));
-        let ended = validate(&yaml, &["--output", "json"]);
-        assert_eq!(ended.code == 0, good, "{limit} {provider}: {ended:?}");
-        assert!(good || ended.out.contains("more than 1024 bytes"), "{limit} {provider}: {ended:?}");
+        let output = validate(&yaml, &["--output", "json"]);
+        assert_eq!(output.code == 0, accepted, "{limit} {provider}: {output:?}");
+        assert!(accepted || output.out.contains("more than 1024 bytes"), "{limit} {provider}: {output:?}");
     }
 }
 
@@ -198,12 +198,12 @@ fn clocks_that_differ_are_warned_of() {
         let idp = key_server(Duration::from_secs(ahead));
         let provider = provider(&idp).replace("issuer:", &format!("name: a{leeway}, issuer:"));
         let yaml = config(&inline(&provider), "");
-        let ended = validate(&yaml, &["--output", "json"]);
-        let told = ended.json();
-        let found = findings(&told).contains(&"8 W018".to_owned());
-        assert_eq!((ended.code, found), (0, warned), "{ahead}s {leeway}: {told:#}");
+        let output = validate(&yaml, &["--output", "json"]);
+        let report = output.json();
+        let found = findings(&report).contains(&"8 W018".to_owned());
+        assert_eq!((output.code, found), (0, warned), "{ahead}s {leeway}: {report:#}");
         if warned {
-            let all = told["files"][0]["findings"].to_string();
+            let all = report["files"][0]["findings"].to_string();
             assert!(all.contains("s ahead of this machine's, and the leeway is"), "{all}");
             assert_eq!(validate(&yaml, &["--strict"]).code, 1);
         }
@@ -214,12 +214,12 @@ fn clocks_that_differ_are_warned_of() {
 fn who_does_not_answer_is_waited_for_with_a_note_and_not_for_ever() {
     let silent = Backend::start(|_| Answer::hang());
     let provider = provider(&silent).replace("/keys'", "/keys', timeout: 1500ms");
-    let began = Instant::now();
-    let ended = validate(&config(&inline(&provider), ""), &[]);
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    assert_eq!(ended.code, 1);
-    assert!(ended.err.contains("1s: waiting for keys of agentgateway.dev\n"), "{}", ended.err);
-    assert!(ended.err.contains("no answer within 1.5s"), "{}", ended.err);
+    let started = Instant::now();
+    let output = validate(&config(&inline(&provider), ""), &[]);
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert_eq!(output.code, 1);
+    assert!(output.err.contains("1s: waiting for keys of agentgateway.dev\n"), "{}", output.err);
+    assert!(output.err.contains("no answer within 1.5s"), "{}", output.err);
 }
 
 #[test]

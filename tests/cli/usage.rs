@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::support::TempDir;
-use super::{ALICE, BOB, Ended, GOOD, run, run_with};
+use super::{ALICE, BOB, CommandOutput, GOOD, run, run_with};
 
 /// The commands that read a config, with `CONFIG` where it stands.
 const READ_A_CONFIG: [&[&str]; 8] = [
@@ -27,8 +27,8 @@ const READ_TEXT: [&[&str]; 4] = [
     &["explain", "-f", GOOD, "--token", "@CONFIG", "GET", "/"],
 ];
 
-fn with(arguments: &[&str], file: &str) -> Ended {
-    let arguments: Vec<String> = arguments.iter().map(|one| one.replace("CONFIG", file)).collect();
+fn run_with_file(arguments: &[&str], file: &str) -> CommandOutput {
+    let arguments: Vec<String> = arguments.iter().map(|argument| argument.replace("CONFIG", file)).collect();
     run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -44,17 +44,17 @@ fn a_file_that_cannot_be_read_is_one_clear_line_for_every_command() {
         ("src", "it can't be read: Is a directory"),
     ] {
         for arguments in READ_A_CONFIG.iter().chain(&READ_YAML) {
-            let ended = with(arguments, file);
-            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
-            assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
-            assert!(ended.err.starts_with("error") && ended.err.contains(&format!("{file}:")), "{}", ended.err);
-            assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
+            let output = run_with_file(arguments, file);
+            assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}: {output:?}");
+            assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
+            assert!(output.err.starts_with("error") && output.err.contains(&format!("{file}:")), "{}", output.err);
+            assert!(output.err.contains(says), "{arguments:?}: {}", output.err);
         }
         for arguments in READ_TEXT {
-            let ended = with(arguments, file);
-            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
-            assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
-            assert!(ended.err.starts_with(&format!("error: {file} ")), "{arguments:?}: {}", ended.err);
+            let output = run_with_file(arguments, file);
+            assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}: {output:?}");
+            assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
+            assert!(output.err.starts_with(&format!("error: {file} ")), "{arguments:?}: {}", output.err);
         }
     }
 }
@@ -65,11 +65,11 @@ fn a_file_that_is_no_yaml_is_shown_where_it_is_wrong() {
     for text in ["binds: [", "{", "a: 'b"] {
         let file = folder.write("broken.yaml", text);
         for arguments in READ_A_CONFIG.iter().chain(&READ_YAML) {
-            let ended = with(arguments, file.to_str().unwrap());
-            assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{arguments:?}: {ended:?}");
-            let first = ended.err.lines().next().unwrap_or_default();
+            let output = run_with_file(arguments, file.to_str().unwrap());
+            assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}: {output:?}");
+            let first = output.err.lines().next().unwrap_or_default();
             assert!(first.starts_with("error") && first.contains("broken.yaml:1:"), "{arguments:?} {first}");
-            assert!(ended.err.contains("not YAML: "), "{arguments:?} {}", ended.err);
+            assert!(output.err.contains("not YAML: "), "{arguments:?} {}", output.err);
         }
     }
 }
@@ -93,14 +93,14 @@ fn what_is_no_url_token_or_key_is_one_clear_line() {
         (&["schema", "--explain", "nonsense"], 2, "error: there is no field `nonsense`"),
         (&["config", "print", "-f", GOOD, "--route", "nonsense"], 2, "error: there is no route `nonsense`"),
     ] {
-        let ended = run(arguments);
-        assert_eq!((ended.code, ended.out.as_str()), (code, ""), "{arguments:?}: {ended:?}");
-        assert_eq!(ended.err.lines().count(), 1, "{arguments:?}: {}", ended.err);
-        assert!(ended.err.starts_with(says), "{arguments:?}: {}", ended.err);
+        let output = run(arguments);
+        assert_eq!((output.code, output.out.as_str()), (code, ""), "{arguments:?}: {output:?}");
+        assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
+        assert!(output.err.starts_with(says), "{arguments:?}: {}", output.err);
     }
     // a token that is none is judged as the gateway would
-    let ended = run(&["explain", "-f", GOOD, "--token", "abc", "GET", "/"]);
-    assert!(ended.code == 3 && ended.err.is_empty() && ended.out.contains("=> 401 malformed_token"), "{ended:?}");
+    let output = run(&["explain", "-f", GOOD, "--token", "abc", "GET", "/"]);
+    assert!(output.code == 3 && output.err.is_empty() && output.out.contains("=> 401 malformed_token"), "{output:?}");
 }
 
 /// Every command, what it is called in the help, and how it ends.
@@ -150,8 +150,8 @@ fn every_command_writes_text_and_json_and_its_help_names_each_member() {
         assert!(help.contains("Examples:"), "{name:?} teaches by example:\n{help}");
         for member in members.keys() {
             // a key set and a schema are formats of their own
-            let own = arguments[..] == ["schema"] || name == ["token", "jwks"];
-            assert!(own || help.contains(&format!("`{member}`")), "{name:?}: `{member}` is not in its help");
+            let external_format = arguments[..] == ["schema"] || name == ["token", "jwks"];
+            assert!(external_format || help.contains(&format!("`{member}`")), "{name:?}: `{member}` is not in its help");
         }
     }
     let manifest = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n";
@@ -180,9 +180,9 @@ fn the_help_of_explain_names_everything_in_its_json() {
         }
     }
     let help = run(&["explain", "--help"]).out;
-    let told = run(&["explain", "-f", GOOD, "-t", BOB, "--output", "json", "GET", "/admin"]).json();
+    let explanation = run(&["explain", "-f", GOOD, "-t", BOB, "--output", "json", "GET", "/admin"]).json();
     let mut found = Vec::new();
-    names(&told, &mut found);
+    names(&explanation, &mut found);
     assert!(found.len() > 40);
     for name in found {
         assert!(help.contains(&format!("`{name}`")), "`{name}` is not in the help of explain");

@@ -7,25 +7,25 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use crate::support::{Message, PATIENCE, PORTCULLIS, RawClient, TempDir, eventually};
 
 /// A running `portcullis`, killed when dropped. Its config may say `port: 0` everywhere: the banner tells the ports.
-pub struct Gateway {
+pub struct BinaryGateway {
     child: Child,
     /// The process itself, also behind a launcher.
     pid: u32,
     folder: TempDir,
-    http: SocketAddr,
+    address: SocketAddr,
     endpoints: Vec<(String, SocketAddr)>,
 }
 
-impl Gateway {
+impl BinaryGateway {
     /// Starts it on this config.
     #[track_caller]
     pub fn start(text: &str) -> Self {
-        Self::start_by(text, &[], |_| {})
+        Self::start_with(text, &[], |_| {})
     }
 
     /// The same through another program that runs it, and with another command's settings.
     #[track_caller]
-    pub fn start_by(text: &str, launcher: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+    pub fn start_with(text: &str, launcher: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let folder = TempDir::new();
         let file = folder.write("gw.yaml", text);
         let log = folder.path().join("err");
@@ -47,23 +47,23 @@ impl Gateway {
         };
         let endpoints = ["admin", "metrics", "readiness"].map(|name| (name.to_owned(), after(name))).to_vec();
         let pid = descendant(child.id());
-        Self { http: after("listens"), child, pid, folder, endpoints }
+        Self { address: after("listens"), child, pid, folder, endpoints }
     }
 
     /// Where the first bind listens.
-    pub fn http(&self) -> SocketAddr {
-        self.http
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// A connection to it.
     #[track_caller]
     pub fn client(&self) -> RawClient {
-        RawClient::connect(self.http)
+        RawClient::connect(self.address)
     }
 
     /// Asks one of its own endpoints: `admin`, `metrics` or `readiness`.
     #[track_caller]
-    pub fn ask(&self, endpoint: &str, path: &str) -> Message {
+    pub fn get(&self, endpoint: &str, path: &str) -> Message {
         self.connect(endpoint).get(path, &[])
     }
 
@@ -76,7 +76,7 @@ impl Gateway {
 
     /// The value of a series.
     pub fn metric(&self, series: &str) -> Option<f64> {
-        let metrics = self.ask("metrics", "/metrics");
+        let metrics = self.get("metrics", "/metrics");
         metrics.text().lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
@@ -86,7 +86,7 @@ impl Gateway {
     }
 
     /// What it said so far.
-    pub fn said(&self) -> String {
+    pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("err")).unwrap()
     }
 
@@ -96,24 +96,24 @@ impl Gateway {
     }
 
     /// Whether it has ended, and how.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Bytes of memory that are its own or shared, as the system counts them.
-    pub fn memory(&self) -> u64 {
+    pub fn resident_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// Open descriptors.
-    pub fn descriptors(&self) -> usize {
+    pub fn open_descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
     /// Hundredths of a second that it has computed.
-    pub fn ticks(&self) -> u64 {
+    pub fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
         let (_, numbers) = stat.rsplit_once(')').unwrap();
         numbers.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
@@ -129,7 +129,7 @@ fn descendant(pid: u32) -> u32 {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for BinaryGateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::child::Gateway;
-use super::{Ops, yaml};
+use super::child::BinaryGateway;
+use super::{TestGateway, yaml};
 use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, eventually};
 
 /// HTTP/2's frame types that matter here (RFC 9113 §6).
@@ -24,18 +24,18 @@ struct Frame {
 }
 
 /// A client that writes HTTP/2 by hand.
-struct Http2 {
+struct RawHttp2Client {
     stream: TcpStream,
     /// It answers when it is asked whether it is there.
-    polite: bool,
+    acks_pings: bool,
 }
 
-impl Http2 {
-    fn connect(ops: &Ops) -> Self {
+impl RawHttp2Client {
+    fn connect(ops: &TestGateway) -> Self {
         let mut stream = TcpStream::connect(ops.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        let mut client = Self { stream, polite: true };
+        let mut client = Self { stream, acks_pings: true };
         client.send(SETTINGS, 0, 0, &[]);
         client
     }
@@ -53,14 +53,14 @@ impl Http2 {
     }
 
     /// The next frame of this kind; `None` at the connection's end.
-    fn next(&mut self, kind: u8) -> Option<Frame> {
+    fn next_frame(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let mut head = [0; 9];
             self.stream.read_exact(&mut head).ok()?;
             let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
             self.stream.read_exact(&mut payload).ok()?;
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            if head[3] == PING && head[4] & 1 == 0 && self.polite {
+            if head[3] == PING && head[4] & 1 == 0 && self.acks_pings {
                 self.send(PING, 1, 0, &payload);
             }
             if head[3] == kind {
@@ -77,23 +77,23 @@ fn http2_is_told_goaway_and_streams_under_way_finish() {
         let gate = gate.clone();
         move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
     });
-    let mut ops = Ops::start(&yaml(backend.address(), ""));
-    let mut client = Http2::connect(&ops);
+    let mut ops = TestGateway::start(&yaml(backend.address(), ""));
+    let mut client = RawHttp2Client::connect(&ops);
     client.get(1);
     client.get(3);
     backend.wait_for(2);
-    let mut idle = Http2::connect(&ops);
-    assert!(idle.next(SETTINGS).is_some());
+    let mut idle = RawHttp2Client::connect(&ops);
+    assert!(idle.next_frame(SETTINGS).is_some());
     let gateway = ops.gateway.take().unwrap();
     let ending = std::thread::spawn(move || gateway.shutdown());
-    let told = client.next(GOAWAY).expect("GOAWAY");
+    let told = client.next_frame(GOAWAY).expect("GOAWAY");
     assert_eq!((told.stream, &told.payload[4..8]), (0, &[0; 4][..]), "without an error");
-    idle.polite = false;
-    assert!(idle.next(GOAWAY).is_some(), "who is idle is told, too");
-    assert!(idle.next(DATA).is_none(), "and not waited for, though it does not say that it has heard");
+    idle.acks_pings = false;
+    assert!(idle.next_frame(GOAWAY).is_some(), "who is idle is told, too");
+    assert!(idle.next_frame(DATA).is_none(), "and not waited for, though it does not say that it has heard");
     gate.open();
     let mut ended = Vec::new();
-    while let Some(frame) = client.next(DATA) {
+    while let Some(frame) = client.next_frame(DATA) {
         assert_eq!(frame.kind, DATA);
         if frame.flags & 1 == 1 {
             ended.push(frame.stream);
@@ -105,7 +105,7 @@ fn http2_is_told_goaway_and_streams_under_way_finish() {
     ended.sort_unstable();
     assert_eq!(ended, [1, 3]);
     assert!(ending.join().unwrap(), "all finished");
-    assert!(client.next(HEADERS).is_none(), "and the connection is closed");
+    assert!(client.next_frame(HEADERS).is_none(), "and the connection is closed");
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn event_streams_go_on_until_the_time_is_up() {
             Answer::head(200, &head).chunk("data: 1\n\n").wait(&gate).chunk("data: 2\n\n").stall()
         }
     });
-    let mut ops = Ops::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1500ms"));
+    let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1500ms"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").response_head();
     assert_eq!(client.bytes(14), b"9\r\ndata: 1\n\n\r\n");
     let gateway = ops.gateway.take().unwrap();
-    let control = Arc::clone(gateway.control());
+    let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.unready().is_empty()).then_some(()));
+    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     gate.open();
     assert_eq!(client.bytes(14), b"9\r\ndata: 2\n\n\r\n", "while it drains");
     assert!(!ending.join().unwrap(), "not all finished");
@@ -136,22 +136,22 @@ fn event_streams_go_on_until_the_time_is_up() {
 fn readiness_goes_first_and_new_requests_are_served_for_the_delay() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s");
-    let mut gateway = Gateway::start(&text);
+    let mut gateway = BinaryGateway::start(&text);
     let mut open = gateway.client();
     assert_eq!(open.get("/", &[]).status(), 200);
     gateway.signal("-TERM");
-    eventually(PATIENCE, "not ready", || (gateway.ask("readiness", "/healthz/ready").status() == 503).then_some(()));
+    eventually(PATIENCE, "not ready", || (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(()));
     assert_eq!(open.get("/", &[]).status(), 200);
     assert_eq!(gateway.client().get("/", &[]).status(), 200, "a new connection, too");
-    assert_eq!(gateway.ask("readiness", "/healthz/live").status(), 200, "it is alive: nobody should restart it");
-    let status = eventually(PATIENCE, "the end", || gateway.ended());
+    assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "it is alive: nobody should restart it");
+    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0));
 }
 
 #[test]
 fn levels_change_while_it_runs_for_each_target() {
     let backend = Backend::ok();
-    let gateway = Gateway::start(&yaml(backend.address(), ""));
+    let gateway = BinaryGateway::start(&yaml(backend.address(), ""));
     let put = |filter: &str, more: &str| {
         let head =
             format!("PUT /loglevel HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{more}\r\n", filter.len());
@@ -164,18 +164,18 @@ fn levels_change_while_it_runs_for_each_target() {
             (gateway.metric("portcullis_config_generation").unwrap() > before).then_some(())
         });
     };
-    let told = || gateway.said().matches("the config was reloaded").count();
-    assert_eq!(gateway.ask("admin", "/loglevel").text(), "info\n");
+    let told = || gateway.stderr().matches("the config was reloaded").count();
+    assert_eq!(gateway.get("admin", "/loglevel").text(), "info\n");
     reload();
     eventually(PATIENCE, "the line", || (told() == 1).then_some(()));
     assert_eq!(put("warn", ""), 200);
     reload();
     assert_eq!(put("warn,portcullis::app=info", ""), 200);
-    assert_eq!(gateway.ask("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
+    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
     reload();
     eventually(PATIENCE, "the line", || (told() >= 2).then_some(()));
     std::thread::sleep(Duration::from_millis(30));
-    assert_eq!(told(), 2, "nothing was said at `warn`: {}", gateway.said());
+    assert_eq!(told(), 2, "nothing was said at `warn`: {}", gateway.stderr());
     for (filter, more, status) in [
         ("portcullis=loud", "", 400),
         ("", "", 400),
@@ -186,6 +186,6 @@ fn levels_change_while_it_runs_for_each_target() {
     }
     let rebound = "PUT /loglevel HTTP/1.1\r\nHost: rebound.example\r\nContent-Length: 5\r\n\r\ntrace";
     assert_eq!(gateway.connect("admin").send(rebound).response().status(), 421);
-    assert_eq!(gateway.ask("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
-    assert_eq!(RawClient::connect(gateway.http()).get("/", &[]).status(), 200);
+    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
+    assert_eq!(RawClient::connect(gateway.address()).get("/", &[]).status(), 200);
 }

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::child::Gateway;
-use super::{Ops, load, yaml};
+use super::child::BinaryGateway;
+use super::{TestGateway, load, yaml};
 use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, eventually};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -15,42 +15,42 @@ const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 fn without_descriptors_it_rests_answers_probes_and_recovers() {
     let backend = Backend::ok();
     let gateway =
-        Gateway::start_by(&yaml(backend.address(), ""), &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"], |_| {});
+        BinaryGateway::start_with(&yaml(backend.address(), ""), &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"], |_| {});
     let warned = "the system lets this process open 128 files";
-    eventually(PATIENCE, "the warning", || gateway.said().contains(warned).then_some(()));
-    let base = gateway.descriptors();
+    eventually(PATIENCE, "the warning", || gateway.stderr().contains(warned).then_some(()));
+    let base = gateway.open_descriptors();
     // the system takes these in; the gateway has room for some
-    let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.http()).unwrap()).collect();
-    eventually(PATIENCE, "no descriptor is left", || (gateway.descriptors() >= 128).then_some(()));
-    let before = gateway.ticks();
+    let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.address()).unwrap()).collect();
+    eventually(PATIENCE, "no descriptor is left", || (gateway.open_descriptors() >= 128).then_some(()));
+    let before = gateway.cpu_ticks();
     std::thread::sleep(Duration::from_secs(1));
-    let busy = gateway.ticks() - before;
+    let busy = gateway.cpu_ticks() - before;
     assert!(busy < 30, "it spins: {busy} hundredths of a second in one");
     for round in 0..20 {
         for (endpoint, path) in
             [("readiness", "/healthz/live"), ("readiness", "/healthz/ready"), ("metrics", "/metrics"), ("admin", "/")]
         {
-            assert_eq!(gateway.ask(endpoint, path).status(), 200, "{path} {round}");
+            assert_eq!(gateway.get(endpoint, path).status(), 200, "{path} {round}");
         }
     }
     drop(crowd);
     let begun = Instant::now();
     eventually(PATIENCE, "requests are served again", || {
-        let mut stream = TcpStream::connect(gateway.http()).unwrap();
+        let mut stream = TcpStream::connect(gateway.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.write_all(REQUEST.as_bytes()).unwrap();
         let mut first = [0; 12];
         (stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 200").then_some(())
     });
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    eventually(PATIENCE, "nothing is left behind", || (gateway.descriptors() <= base + 4).then_some(()));
+    eventually(PATIENCE, "nothing is left behind", || (gateway.open_descriptors() <= base + 4).then_some(()));
 }
 
 #[test]
 fn the_limit_on_descriptors_is_raised_as_far_as_it_goes() {
     let backend = Backend::ok();
     let launcher = ["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh"];
-    let gateway = Gateway::start_by(&yaml(backend.address(), ""), &launcher, |_| {});
+    let gateway = BinaryGateway::start_with(&yaml(backend.address(), ""), &launcher, |_| {});
     let mut crowd: Vec<_> = (0..100).map(|_| gateway.client()).collect();
     for client in &mut crowd {
         assert_eq!(client.get("/", &[]).status(), 200);
@@ -61,11 +61,11 @@ fn the_limit_on_descriptors_is_raised_as_far_as_it_goes() {
 fn logs_that_nobody_reads_hold_up_nobody() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "").replace("format: json", "format: json, level: trace");
-    let gateway = Gateway::start(&text);
+    let gateway = BinaryGateway::start(&text);
     drop(gateway);
     // both logs into pipes that are not read
     let (_unread, out) = std::io::pipe().unwrap();
-    let mut gateway = Gateway::start_by(&text, &[], |command| {
+    let mut gateway = BinaryGateway::start_with(&text, &[], |command| {
         command.stdout(out);
     });
     let long = "x".repeat(30_000);
@@ -84,7 +84,7 @@ fn logs_that_nobody_reads_hold_up_nobody() {
     let begun = Instant::now();
     drop(client);
     gateway.signal("-TERM");
-    let status = eventually(PATIENCE, "the end", || gateway.ended());
+    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
     assert!(status.success() && begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -100,7 +100,7 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
         }
         _ => Answer::ok(),
     });
-    let ops = Ops::start(&yaml(backend.address(), ""));
+    let ops = TestGateway::start(&yaml(backend.address(), ""));
     for path in ["/length", "/chunked", "/half-chunk", "/no-last-line"] {
         let mut client = ops.client();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -122,7 +122,7 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
         assert!(!clean, "{path}: {told}");
         assert_eq!(ops.status("/"), 200, "{path}: the next request");
     }
-    let lines = ops.lines(12);
+    let lines = ops.access_log(12);
     let broken: Vec<_> = lines.iter().filter(|line| line["end"] == "aborted").collect();
     assert!(broken.len() == 8 && broken.iter().all(|line| line["reason"] == "upstream_reset"), "{broken:?}");
 }
@@ -134,14 +134,14 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
         _ => Answer::ok(),
     });
     let limits = "limits: {headTimeout: 1s, stallTimeout: 1s, idleTimeout: 1s}, drainTimeout";
-    let gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout", limits));
+    let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", limits));
     gateway.client().get("/", &[]);
-    let (memory, descriptors) = (gateway.memory(), gateway.descriptors());
+    let (memory, descriptors) = (gateway.resident_memory(), gateway.open_descriptors());
     let count: usize = std::env::var("PORTCULLIS_CROWD").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
     let begun = Instant::now();
     let mut slow: Vec<TcpStream> = Vec::new();
     for at in 0..count {
-        let mut stream = TcpStream::connect(gateway.http()).unwrap();
+        let mut stream = TcpStream::connect(gateway.address()).unwrap();
         let begin = match at % 3 {
             0 => "GET / HTTP/1.1\r\nHo",
             1 => "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n1",
@@ -158,7 +158,7 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
         assert_eq!(good.get("/", &[]).status(), 200);
         worst = worst.max(asked.elapsed());
     }
-    let grown = gateway.memory().saturating_sub(memory);
+    let grown = gateway.resident_memory().saturating_sub(memory);
     for stream in &mut slow {
         let _ = std::io::copy(&mut Read::take(&mut *stream, 8 << 20), &mut std::io::sink());
     }
@@ -166,7 +166,7 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
     assert!(grown < (200 << 20), "{} MiB", grown >> 20);
     drop((slow, good));
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    eventually(PATIENCE * 2, "all is given back", || (gateway.descriptors() <= descriptors + 8).then_some(()));
+    eventually(PATIENCE * 2, "all is given back", || (gateway.open_descriptors() <= descriptors + 8).then_some(()));
     println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", grown >> 10);
 }
 
@@ -178,7 +178,7 @@ fn a_signal_lets_two_hundred_requests_finish() {
         let gate = gate.clone();
         move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
     });
-    let mut gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
+    let mut gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
     let mut idle = gateway.client();
     idle.send("GET /% HTTP/1.1\r\nHost: localhost\r\n\r\n").response();
     let mut idle = gateway.client();
@@ -188,17 +188,17 @@ fn a_signal_lets_two_hundred_requests_finish() {
     }
     backend.wait_for(200);
     gateway.signal("-TERM");
-    eventually(PATIENCE, "not ready", || (gateway.ask("readiness", "/healthz/ready").status() == 503).then_some(()));
-    eventually(PATIENCE, "nothing listens", || TcpStream::connect(gateway.http()).is_err().then_some(()));
+    eventually(PATIENCE, "not ready", || (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(()));
+    eventually(PATIENCE, "nothing listens", || TcpStream::connect(gateway.address()).is_err().then_some(()));
     assert!(idle.is_closed());
-    assert!(gateway.ended().is_none());
+    assert!(gateway.exit_status().is_none());
     gate.open();
     for client in &mut clients {
         let answer = client.response();
         assert_eq!((answer.status(), answer.text(), answer.header("connection")), (200, "done", Some("close")));
     }
-    let status = eventually(PATIENCE, "the end", || gateway.ended());
-    assert_eq!(status.code(), Some(0), "{}", gateway.said());
+    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+    assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
 }
 
 /// As PID 1 the system delivers only signals that a process has handlers for.
@@ -212,7 +212,7 @@ fn as_the_first_process_it_heeds_signals_too() {
     }
     let backend = Backend::ok();
     for signal in ["-TERM", "-INT"] {
-        let mut gateway = Gateway::start_by(&yaml(backend.address(), ""), &launcher, |_| {});
+        let mut gateway = BinaryGateway::start_with(&yaml(backend.address(), ""), &launcher, |_| {});
         assert_eq!(gateway.client().get("/", &[]).status(), 200);
         std::fs::write(gateway.config(), yaml(backend.address(), "      name: other\n")).unwrap();
         gateway.signal("-HUP");
@@ -220,8 +220,8 @@ fn as_the_first_process_it_heeds_signals_too() {
             (gateway.metric("portcullis_config_generation") >= Some(2.0)).then_some(())
         });
         gateway.signal(signal);
-        let status = eventually(PATIENCE, "the end", || gateway.ended());
-        assert_eq!(status.code(), Some(0), "{signal}: {}", gateway.said());
+        let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+        assert_eq!(status.code(), Some(0), "{signal}: {}", gateway.stderr());
     }
 }
 
@@ -232,7 +232,7 @@ fn endpoints_answer_while_every_worker_computes() {
     let list = (0..60).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let rule = format!("[{list}].all(a, [{list}].all(b, a + b >= 0))");
     let text = yaml(backend.address(), &format!("      policies: {{authorization: {{rules: ['{rule}']}}}}\n"));
-    let ops = Ops::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
+    let ops = TestGateway::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
     let (address, stop) = (ops.address(), std::sync::atomic::AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -246,8 +246,8 @@ fn endpoints_answer_while_every_worker_computes() {
         let mut worst = Duration::ZERO;
         for _ in 0..20 {
             let asked = Instant::now();
-            assert_eq!(ops.ready("/healthz/ready").status(), 200);
-            assert_eq!(RawClient::connect(ops.gateway().endpoints().admin[0]).get("/", &[]).status(), 200);
+            assert_eq!(ops.probe("/healthz/ready").status(), 200);
+            assert_eq!(RawClient::connect(ops.gateway().admin_addresses().admin[0]).get("/", &[]).status(), 200);
             assert!(ops.metrics().contains("portcullis_build_info"));
             worst = worst.max(asked.elapsed());
         }
@@ -259,13 +259,13 @@ fn endpoints_answer_while_every_worker_computes() {
 #[test]
 fn a_bad_file_signal_or_request_takes_nothing_down() {
     let backend = Backend::ok();
-    let mut gateway = Gateway::start(&yaml(backend.address(), ""));
+    let mut gateway = BinaryGateway::start(&yaml(backend.address(), ""));
     let mut client = gateway.client();
     for (at, bad) in ["", "\0\0", "binds: [", "&a [*a]", "config: {workerThreads: 0}", "\u{feff}{"].iter().enumerate() {
         std::fs::write(gateway.config(), bad).unwrap();
         gateway.signal("-HUP");
         let refused = |text: &str| text.matches("the config was not reloaded").count();
-        eventually(PATIENCE, "the refusal", || (refused(&gateway.said()) > at).then_some(()));
+        eventually(PATIENCE, "the refusal", || (refused(&gateway.stderr()) > at).then_some(()));
         assert_eq!(client.get("/", &[]).status(), 200, "{bad:?}");
     }
     std::fs::remove_file(gateway.config()).unwrap();
@@ -280,18 +280,18 @@ fn a_bad_file_signal_or_request_takes_nothing_down() {
             let mut odd = gateway.connect(endpoint);
             odd.send(request).finish();
             odd.read_to_close();
-            assert_eq!(gateway.ask("readiness", "/healthz/live").status(), 200, "{request:?}");
+            assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "{request:?}");
         }
     }
     assert_eq!(client.get("/", &[]).status(), 200);
-    assert!(gateway.ended().is_none());
+    assert!(gateway.exit_status().is_none());
 }
 
 #[test]
 fn a_reload_says_what_it_would_take_a_restart_for_and_does_the_rest() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "");
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let other = text.replace("drainTimeout: 5s", "drainTimeout: 6s, limits: {head: 1KiB}") + "    - name: more\n";
     let changes = ops.gateway().replace(load(&other).unwrap()).unwrap();
     let told = |what: &str| changes.iter().filter(|change| change.contains(what)).count();

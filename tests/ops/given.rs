@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{Ops, yaml};
+use super::{TestGateway, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Backend, PATIENCE, PORTCULLIS, RawClient, TempDir, eventually, free};
 
 /// A config that believes the keys in a file.
-fn text(backend: &Backend, keys: &Path) -> String {
+fn config_text(backend: &Backend, keys: &Path) -> String {
     let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{file: '{}'}}}}", keys.display());
     yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n"))
 }
@@ -23,27 +23,27 @@ fn the_files_that_it_names_are_watched() {
     let (old, new) = (Key::new(Alg::Es256, "old"), Key::new(Alg::Es256, "new"));
     let (backend, folder) = (Backend::ok(), TempDir::new());
     let keys = folder.write("keys.json", mint::jwks([&old]));
-    let ops = Ops::start(&text(&backend, &keys));
-    ops.gateway().watch_named().unwrap();
+    let ops = TestGateway::start(&config_text(&backend, &keys));
+    ops.gateway().watch_referenced_files().unwrap();
     let status = |key: &Key| ops.client().get("/", &[("authorization", &bearer(key))]).status();
     assert_eq!((status(&old), status(&new)), (200, 401));
     std::fs::write(&keys, mint::jwks([&new])).unwrap();
-    ops.await_generation(2);
+    ops.wait_for_generation(2);
     assert_eq!((status(&old), status(&new)), (401, 200));
     std::fs::write(&keys, "no keys").unwrap();
-    eventually(PATIENCE, "the refusal", || ops.metric("portcullis_config_last_reload_successful 0").then_some(()));
+    eventually(PATIENCE, "the refusal", || ops.has_metric("portcullis_config_last_reload_successful 0").then_some(()));
     assert_eq!(status(&new), 200, "the old keys serve on");
     std::fs::write(&keys, mint::jwks([&old])).unwrap();
-    ops.await_generation(3);
+    ops.wait_for_generation(3);
     assert_eq!(status(&old), 200);
     ops.gateway().reload();
-    ops.await_generation(4);
+    ops.wait_for_generation(4);
 }
 
 /// The binary, killed when dropped.
-struct Running(Child);
+struct RunningProcess(Child);
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -59,7 +59,7 @@ fn the_binary_watches_them_too_and_reads_them_at_sighup() {
         std::fs::write(&keys, mint::jwks([&old])).unwrap();
         let http = free();
         let own = "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'";
-        let text = text(&backend, &keys)
+        let text = config_text(&backend, &keys)
             .replace("port: 0", &format!("port: {}", http.port()))
             .replace(own, "adminAddr: off, statsAddr: off, readinessAddr: off");
         let arguments = if by_pipe { ["-f", "-"] } else { ["-c", &*text] };
@@ -67,7 +67,7 @@ fn the_binary_watches_them_too_and_reads_them_at_sighup() {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null());
         let err = folder.path().join("err");
         command.stderr(std::fs::File::create(&err).unwrap());
-        let mut running = Running(command.spawn().unwrap());
+        let mut running = RunningProcess(command.spawn().unwrap());
         let mut stdin = running.0.stdin.take().unwrap();
         if by_pipe {
             stdin.write_all(text.as_bytes()).unwrap();

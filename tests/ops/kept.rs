@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Ops, load, named, yaml};
+use super::{TestGateway, load, named_backend, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Answer, Backend, PATIENCE, RawClient, eventually, nobody};
 
 /// A reload that changes a route beside the others, and moves every line.
-fn reload(ops: &Ops, text: &str) {
+fn reload(ops: &TestGateway, text: &str) {
     let generation = ops.generation();
     let other = format!(
         "# generation {generation}\n{text}    - name: more{generation}\n      matches: [{{path: {{exact: /more}}}}]\n"
@@ -29,7 +29,7 @@ fn buckets_keep_their_level_for_as_long_as_their_limit_stands() {
             backend.address()
         ),
     );
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let user = |name: &str| ops.client().get("/key", &[("x-user", name)]).status();
     assert_eq!((ops.status("/one"), ops.status("/one"), ops.status("/one")), (200, 200, 429));
     assert_eq!((user("a"), user("a"), user("a"), user("b")), (200, 200, 429, 200));
@@ -48,7 +48,7 @@ fn a_password_that_was_accepted_is_not_computed_again() {
     // dear enough that the second time is told apart from the first
     let hash = bcrypt::hash("secret", 11).unwrap();
     let text = yaml(backend.address(), &format!("      policies: {{basicAuth: {{htpasswd: 'alice:{hash}'}}}}\n"));
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let login = |text: &str| {
         let begun = std::time::Instant::now();
         let headers = [("authorization", text)];
@@ -78,15 +78,15 @@ fn connections_to_backends_and_verified_tokens_stay() {
             mint::jwks([&key])
         ),
     );
-    let ops = Ops::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
+    let ops = TestGateway::start(&text.replace("workerThreads: 2", "workerThreads: 1"));
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     let mut client = ops.client();
     let mut ask = || client.get("/", &[("authorization", &bearer)]).status();
     assert_eq!((ask(), ask()), (200, 200));
-    assert!(ops.metric("portcullis_jwt_cache_hits_total 1"), "{}", ops.metrics());
+    assert!(ops.has_metric("portcullis_jwt_cache_hits_total 1"), "{}", ops.metrics());
     reload(&ops, &text.replace("workerThreads: 2", "workerThreads: 1"));
     assert_eq!(ask(), 200);
-    assert!(ops.metric("portcullis_jwt_cache_hits_total 2"), "{}", ops.metrics());
+    assert!(ops.has_metric("portcullis_jwt_cache_hits_total 2"), "{}", ops.metrics());
     assert_eq!(backend.connections(), 1);
     // what the token was verified for has changed: it is judged anew
     let other = text.replace("workerThreads: 2", "workerThreads: 1").replace("agentgateway.dev", "elsewhere");
@@ -96,14 +96,14 @@ fn connections_to_backends_and_verified_tokens_stay() {
 
 #[test]
 fn a_backend_that_rests_goes_on_resting() {
-    let good = named("good");
+    let good = named_backend("good");
     let hosts = format!(
         "hosts: ['{}', '{}'], policies: {{health: {{consecutiveFailures: 1, ejectionTime: 1h}}}}",
         nobody(),
         good.address()
     );
     let text = yaml(good.address(), "").replace(&format!("host: '{}'", good.address()), &hosts);
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     eventually(PATIENCE, "the one that is not there is asked once", || (ops.status("/") != 200).then_some(()));
     for round in 0..40 {
         if round % 10 == 0 {
@@ -124,7 +124,7 @@ fn fetched_keys_stay_and_are_not_fetched_again() {
         backend.address(),
         &format!("      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{url: '{url}'}}}}}}\n"),
     );
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
     eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));
@@ -134,7 +134,7 @@ fn fetched_keys_stay_and_are_not_fetched_again() {
         assert_eq!(ask(), 200);
     }
     std::thread::sleep(Duration::from_millis(20));
-    assert!(ops.metric("portcullis_jwks_keys{provider=\"agentgateway.dev\"} 1"));
+    assert!(ops.has_metric("portcullis_jwks_keys{provider=\"agentgateway.dev\"} 1"));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn fetched_keys_outlive_a_change_of_how_they_are_fetched_while_the_provider_is_d
         let policy = format!("jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {jwks}}}");
         yaml(backend.address(), &format!("      policies: {{{policy}}}\n"))
     };
-    let ops = Ops::start(&with(""));
+    let ops = TestGateway::start(&with(""));
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
     eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));

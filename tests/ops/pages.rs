@@ -2,12 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use super::{Ops, load, yaml};
+use super::{TestGateway, load, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Backend, PATIENCE, RawClient, eventually, nobody};
 
 /// A gateway with everything that has a secret, and requests of all kinds behind it.
-fn busy() -> (Ops, Vec<String>, Backend) {
+fn busy_gateway() -> (TestGateway, Vec<String>, Backend) {
     let (key, hmac) = (Key::new(Alg::Es256, "k1"), Key::new(Alg::Hs256, "h1"));
     let hash = bcrypt::hash("pa55word", 4).unwrap();
     let backend = Backend::ok();
@@ -28,7 +28,7 @@ fn busy() -> (Ops, Vec<String>, Backend) {
         &format!("{{host: '{}'}}", backend.address()),
         &format!("{{host: '{}', policies: {{backendAuth: {{key: b4ckend}}}}}}", backend.address()),
     );
-    let ops = Ops::start(&text);
+    let ops = TestGateway::start(&text);
     let claims = |changes| mint::claims_with(changes);
     let tokens = [
         key.token(&claims(serde_json::json!({"email": "alice@example.org"}))),
@@ -41,7 +41,7 @@ fn busy() -> (Ops, Vec<String>, Backend) {
         ops.client().get(&format!("/?access_token={token}"), &[("x-api-key", "wr0ng")]);
     }
     ops.client().get("/", &[("authorization", "Basic YWxpY2U6cGE1NXdvcmQ="), ("x-api-key", "4pikey")]);
-    ops.lines(9);
+    ops.access_log(9);
     let mut secrets: Vec<String> =
         ["qu3ry", "h3ader", "4pikey", "s3cret", "b4ckend", "pa55word", "YWxpY2U6cGE1NXdvcmQ"]
             .into_iter()
@@ -54,11 +54,11 @@ fn busy() -> (Ops, Vec<String>, Backend) {
 
 #[test]
 fn no_page_no_metric_and_no_probe_holds_a_secret() {
-    let (ops, secrets, _backend) = busy();
+    let (ops, secrets, _backend) = busy_gateway();
     // the error of a reload that was refused is shown: without the line that it is about
     let bad = "binds: [{port: 0, listeners: [{routes: [{backends: [{host: a, policies: {backendAuth: {key: b4ckend, kee: s3cret}}}]}]}]}]";
     assert!(load(bad).and_then(|loaded| ops.gateway().replace(loaded).map(drop)).is_err());
-    let endpoints = ops.gateway().endpoints();
+    let endpoints = ops.gateway().admin_addresses();
     let pages = [
         (endpoints.admin[0], "/"),
         (endpoints.admin[0], "/config"),
@@ -83,8 +83,8 @@ fn no_page_no_metric_and_no_probe_holds_a_secret() {
 
 #[test]
 fn the_page_tells_refusals_providers_and_where_protection_comes_from() {
-    let (ops, _, _backend) = busy();
-    let admin = ops.gateway().endpoints().admin[0];
+    let (ops, _, _backend) = busy_gateway();
+    let admin = ops.gateway().admin_addresses().admin[0];
     let page = || RawClient::connect(admin).get("/", &[]);
     let shown = eventually(PATIENCE, "the provider's failure", || {
         Some(page()).filter(|page| page.text().contains("Connection refused"))
@@ -132,13 +132,13 @@ fn a_browser_shows_the_page_without_scripts() {
         println!("skipped: there is no Chromium");
         return;
     };
-    let (ops, _, _backend) = busy();
+    let (ops, _, _backend) = busy_gateway();
     let profile = crate::support::TempDir::new();
     let output = Command::new("timeout")
         .args(["60", browser])
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(["--dump-dom", &format!("http://{}/", ops.gateway().endpoints().admin[0])])
+        .args(["--dump-dom", &format!("http://{}/", ops.gateway().admin_addresses().admin[0])])
         .stdin(Stdio::null())
         .output()
         .unwrap();

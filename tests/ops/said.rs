@@ -1,6 +1,6 @@
 //! What the log says of what is refused.
 
-use super::child::Gateway;
+use super::child::BinaryGateway;
 use super::yaml;
 use crate::support::{Backend, PATIENCE, TempDir, eventually};
 
@@ -8,14 +8,14 @@ use crate::support::{Backend, PATIENCE, TempDir, eventually};
 fn a_refused_reload_shows_its_line_in_the_log_and_not_to_probes() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "");
-    let gateway = Gateway::start(&text);
+    let gateway = BinaryGateway::start(&text);
     std::fs::write(gateway.config(), text.replace("  - routes:", "  - rotes:")).unwrap();
     gateway.signal("-HUP");
     let said = eventually(PATIENCE, "the refusal", || {
-        Some(gateway.said()).filter(|said| said.contains("the config was not reloaded"))
+        Some(gateway.stderr()).filter(|said| said.contains("the config was not reloaded"))
     });
     assert!(said.contains("|   - rotes:") && said.contains("did you mean `routes`?"), "{said}");
-    let told = gateway.ask("readiness", "/healthz/ready?verbose");
+    let told = gateway.get("readiness", "/healthz/ready?verbose");
     assert!(told.text().contains("unknown key `rotes`") && !told.text().contains("- rotes:"), "{}", told.text());
 }
 
@@ -23,14 +23,14 @@ fn a_refused_reload_shows_its_line_in_the_log_and_not_to_probes() {
 fn connections_beyond_the_limit_are_logged_once_a_second() {
     let backend = Backend::ok();
     let gateway =
-        Gateway::start(&yaml(backend.address(), "").replace("drainTimeout", "limits: {connections: 1}, drainTimeout"));
+        BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", "limits: {connections: 1}, drainTimeout"));
     let mut first = gateway.client();
     assert_eq!(first.get("/", &[]).status(), 200);
     for _ in 0..5 {
         assert!(gateway.client().is_closed());
     }
     let line = "there are as many as `limits.connections` allows";
-    let said = eventually(PATIENCE, "the warning", || Some(gateway.said()).filter(|said| said.contains(line)));
+    let said = eventually(PATIENCE, "the warning", || Some(gateway.stderr()).filter(|said| said.contains(line)));
     assert!(said.lines().any(|told| told.contains("WARN") && told.contains(line)), "{said}");
     assert!(said.matches(line).count() < 5, "{said}");
     assert_eq!(first.get("/", &[]).status(), 200);
@@ -43,13 +43,13 @@ fn a_failed_handshake_is_logged() {
     let (cert, key) = (folder.write("c.pem", own.cert.pem()), folder.write("k.pem", own.signing_key.serialize_pem()));
     let tls =
         format!("  - protocol: HTTPS\n    tls: {{cert: '{}', key: '{}'}}\n    routes:", cert.display(), key.display());
-    let gateway = Gateway::start(&yaml(backend.address(), "").replace("  - routes:", &tls));
+    let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("  - routes:", &tls));
     for _ in 0..5 {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").read_to_close();
     }
     let line = "a TLS handshake failed";
-    let said = eventually(PATIENCE, "the line", || Some(gateway.said()).filter(|said| said.contains(line)));
+    let said = eventually(PATIENCE, "the line", || Some(gateway.stderr()).filter(|said| said.contains(line)));
     assert!(said.lines().any(|told| told.contains("INFO") && told.contains(line)), "{said}");
     assert!(said.matches(line).count() < 5, "{said}");
 }

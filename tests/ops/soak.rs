@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::child::Gateway;
+use super::child::BinaryGateway;
 use super::yaml;
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{PATIENCE, Process, RawClient, eventually};
@@ -20,7 +20,7 @@ fn seconds() -> u64 {
 struct Stop(AtomicBool);
 
 impl Stop {
-    fn asked(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
@@ -39,7 +39,7 @@ impl Drop for StopOnDrop<'_> {
 fn two_hundred_reloads_in_a_minute_lose_no_request() {
     let backend = Process::echo();
     let text = yaml(backend.address(), "");
-    let gateway = Gateway::start(&text);
+    let gateway = BinaryGateway::start(&text);
     gateway.client().get("/", &[]);
     let length = Duration::from_secs(seconds().min(60));
     let (stop, asked) = (Stop::default(), AtomicU64::new(0));
@@ -50,11 +50,11 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
             let (gateway, stop, asked) = (&gateway, &stop, &asked);
             scope.spawn(move || {
                 let mut staying: Vec<_> = (0..125).map(|_| gateway.client()).collect();
-                while !stop.asked() {
+                while !stop.is_set() {
                     for client in &mut staying {
                         assert_eq!(client.get("/", &[]).status(), 200);
                         asked.fetch_add(1, Relaxed);
-                        if stop.asked() {
+                        if stop.is_set() {
                             return;
                         }
                     }
@@ -63,7 +63,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
             });
         }
         eventually(PATIENCE, "load", || (asked.load(Relaxed) > 500).then_some(()));
-        let base = gateway.memory();
+        let base = gateway.resident_memory();
         let begun = Instant::now();
         for round in 1..=200_u32 {
             let more = format!("      policies: {{timeout: {{request: {}s}}}}\n", 60 + round);
@@ -71,7 +71,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
             gateway.signal("-HUP");
             let wanted = f64::from(round + 1);
             eventually(PATIENCE, "the reload", || {
-                assert!(!stop.asked());
+                assert!(!stop.is_set());
                 (gateway.metric("portcullis_config_generation") >= Some(wanted)).then_some(())
             });
             std::thread::sleep((begun + length / 200 * round).saturating_duration_since(Instant::now()));
@@ -79,7 +79,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
         base
     });
     assert_eq!(gateway.metric("portcullis_config_last_reload_successful"), Some(1.0));
-    let (grown, asked) = (gateway.memory() as f64 / base as f64 - 1.0, asked.load(Relaxed));
+    let (grown, asked) = (gateway.resident_memory() as f64 / base as f64 - 1.0, asked.load(Relaxed));
     println!("200 reloads, {asked} requests, none failed, {:.1} % more memory", grown * 100.0);
     assert!(grown < 0.25, "{grown}");
 }
@@ -94,11 +94,11 @@ fn ten_thousand_idle_connections_take_little_memory() {
     let count = 10_000.min(files.saturating_sub(200));
     let backend = Process::echo();
     let roomy = "limits: {connections: 20000, idleTimeout: 10m}, drainTimeout";
-    let gateway = Gateway::start(&yaml(backend.address(), "").replace("drainTimeout", roomy));
+    let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", roomy));
     for _ in 0..20 {
         gateway.client().get("/", &[]);
     }
-    let base = gateway.memory();
+    let base = gateway.resident_memory();
     let crowd: Vec<_> = (0..count)
         .map(|_| {
             let mut client = gateway.client();
@@ -106,7 +106,7 @@ fn ten_thousand_idle_connections_take_little_memory() {
             client
         })
         .collect();
-    let each = gateway.memory().saturating_sub(base) / count as u64;
+    let each = gateway.resident_memory().saturating_sub(base) / count as u64;
     let mut worst = Duration::ZERO;
     for _ in 0..100 {
         let asked = Instant::now();
@@ -138,15 +138,15 @@ fn a_mix_of_everything_runs_flat() {
     let text = |name: &str| {
         yaml(backend.address(), &policies(name)).replace("drainTimeout", "limits: {headTimeout: 1s}, drainTimeout")
     };
-    let gateway = Gateway::start(&text("one"));
-    let http = gateway.http();
+    let gateway = BinaryGateway::start(&text("one"));
+    let http = gateway.address();
     let bearer = |sub: &str| format!("Bearer {}", key.token(&mint::claims_with(serde_json::json!({"sub": sub}))));
     let (good, denied) = (bearer("alice"), bearer("bob"));
     let length = Duration::from_secs(seconds());
     let (stop, asked) = (Stop::default(), AtomicU64::new(0));
     let run = |act: &mut dyn FnMut(u64)| {
         for round in 0.. {
-            if stop.asked() {
+            if stop.is_set() {
                 return;
             }
             act(round);
@@ -164,17 +164,17 @@ fn a_mix_of_everything_runs_flat() {
                 assert_eq!(client.get("/a?b=c", &[("authorization", &good)]).status(), 200);
             });
         });
-        scope.spawn(|| run(&mut |round| refused(http, round, &denied)));
-        scope.spawn(|| run(&mut |_| fresh(http, &key)));
-        scope.spawn(|| run(&mut |round| rude(http, round, &good)));
-        scope.spawn(|| run(&mut |_| bodies(http, &good)));
-        watch(&gateway, length, &[text("one"), text("two"), "binds: [".to_owned()])
+        scope.spawn(|| run(&mut |round| send_rejected_requests(http, round, &denied)));
+        scope.spawn(|| run(&mut |_| send_new_token(http, &key)));
+        scope.spawn(|| run(&mut |round| misbehave(http, round, &good)));
+        scope.spawn(|| run(&mut |_| send_large_body(http, &good)));
+        sample_usage(&gateway, length, &[text("one"), text("two"), "binds: [".to_owned()])
     });
     println!("{} rounds in {length:?}", asked.load(Relaxed));
-    judge(&samples, length);
-    let said = gateway.said();
+    assert_flat(&samples, length);
+    let said = gateway.stderr();
     assert!(!said.contains("panicked"), "{said}");
-    let metrics = gateway.ask("metrics", "/metrics").text().to_owned();
+    let metrics = gateway.get("metrics", "/metrics").text().to_owned();
     for line in metrics.lines().filter(|line| line.starts_with("portcullis_requests_total")) {
         let known = ["\"200\",reason=\"\"", "missing_token", "denied", "invalid_signature", "malformed_token"];
         let known =
@@ -186,7 +186,7 @@ fn a_mix_of_everything_runs_flat() {
 }
 
 /// No token, a good one that is not allowed, and ones that are no good.
-fn refused(http: SocketAddr, round: u64, denied: &str) {
+fn send_rejected_requests(http: SocketAddr, round: u64, denied: &str) {
     let mut client = RawClient::connect(http);
     assert_eq!(client.get("/", &[]).status(), 401);
     assert_eq!(client.get("/", &[("authorization", denied)]).status(), 403);
@@ -196,7 +196,7 @@ fn refused(http: SocketAddr, round: u64, denied: &str) {
 }
 
 /// A token that was never seen before, so that the cache turns over.
-fn fresh(http: SocketAddr, key: &Key) {
+fn send_new_token(http: SocketAddr, key: &Key) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let changes = serde_json::json!({"sub": "alice", "jti": NEXT.fetch_add(1, Relaxed), "pad": "x".repeat(500)});
     let bearer = format!("Bearer {}", key.token(&mint::claims_with(changes)));
@@ -204,7 +204,7 @@ fn fresh(http: SocketAddr, key: &Key) {
 }
 
 /// Half a head, garbage, a body that is not sent, an answer that is not taken; HTTP/2 that goes away at once.
-fn rude(http: SocketAddr, round: u64, good: &str) {
+fn misbehave(http: SocketAddr, round: u64, good: &str) {
     let mut stream = TcpStream::connect(http).unwrap();
     let head = format!("Host: localhost\r\nAuthorization: {good}\r\n");
     let text = match round % 5 {
@@ -221,7 +221,7 @@ fn rude(http: SocketAddr, round: u64, good: &str) {
 }
 
 /// A large body there, which comes back.
-fn bodies(http: SocketAddr, good: &str) {
+fn send_large_body(http: SocketAddr, good: &str) {
     let body = "x".repeat(256 << 10);
     let head = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {good}\r\nContent-Length: {}\r\n\r\n",
@@ -232,7 +232,7 @@ fn bodies(http: SocketAddr, good: &str) {
 }
 
 /// Samples every second, and reloads now and then: another name for the route, and every third time a broken file.
-fn watch(gateway: &Gateway, length: Duration, texts: &[String]) -> Vec<(u64, usize)> {
+fn sample_usage(gateway: &BinaryGateway, length: Duration, texts: &[String]) -> Vec<(u64, usize)> {
     let (begun, mut samples) = (Instant::now(), Vec::new());
     let every = if length < Duration::from_secs(300) { 2 } else { 10 };
     while begun.elapsed() < length {
@@ -240,15 +240,15 @@ fn watch(gateway: &Gateway, length: Duration, texts: &[String]) -> Vec<(u64, usi
             std::fs::write(gateway.config(), &texts[samples.len() / every % texts.len()]).unwrap();
         }
         std::thread::sleep(Duration::from_secs(1));
-        samples.push((gateway.memory(), gateway.descriptors()));
-        assert_eq!(gateway.ask("readiness", "/healthz/ready").status(), 200);
+        samples.push((gateway.resident_memory(), gateway.open_descriptors()));
+        assert_eq!(gateway.get("readiness", "/healthz/ready").status(), 200);
     }
     samples
 }
 
 /// After the first quarter memory may not grow by more than a MiB a minute, or by 16 in all in a short run, in which
 /// caches still fill; descriptors not at all, but for what is open at one moment or another.
-fn judge(samples: &[(u64, usize)], length: Duration) {
+fn assert_flat(samples: &[(u64, usize)], length: Duration) {
     let warm = &samples[samples.len() / 4..];
     let (early, late) = warm.split_at(warm.len() / 2);
     let mean =

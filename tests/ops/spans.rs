@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use super::{Ops, PROCESS, load, yaml};
+use super::{TestGateway, PROCESS, load, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, Recorded, eventually, nobody};
 
@@ -65,7 +65,7 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
         mint::jwks([&key])
     );
     let text = yaml(backend.address(), &policies);
-    let ops = Ops::start(&with_collector(collector.address(), ", serviceName: edge, headers: {x-key: s3cr3t}", &text));
+    let ops = TestGateway::start(&with_collector(collector.address(), ", serviceName: edge, headers: {x-key: s3cr3t}", &text));
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     let token = key.token(&mint::claims_with(serde_json::json!({"email": "alice@example.org"})));
@@ -104,7 +104,7 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
     let shown = attributes(&b.attributes);
     assert_eq!((shown["error.type"].as_str(), shown["http.response.status_code"].as_str()), ("missing_token", "401"));
     assert_eq!((b.parent_span_id.len(), b.status.as_ref().unwrap().code), (0, 0));
-    assert_eq!(ops.lines(3).iter().filter(|line| line["span.id"] == hex(&b.span_id)).count(), 1);
+    assert_eq!(ops.access_log(3).iter().filter(|line| line["span.id"] == hex(&b.span_id)).count(), 1);
     let shown = attributes(&c.attributes);
     assert_eq!((c.name.as_str(), shown["http.request.method"].as_str()), ("HTTP api", "_OTHER"));
     assert_eq!((shown["http.request.method_original"].as_str(), shown["server.port"].as_str()), ("BREW", "81"));
@@ -113,13 +113,13 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
     for secret in [token.as_str(), token.split('.').nth(1).unwrap(), "q3ry", "alice", "s3cr3t"] {
         assert!(!bytes.contains(secret), "{secret}");
     }
-    eventually(PATIENCE, "the count", || ops.metric("portcullis_spans_total{result=\"exported\"} 3").then_some(()));
+    eventually(PATIENCE, "the count", || ops.has_metric("portcullis_spans_total{result=\"exported\"} 3").then_some(()));
 }
 
 #[test]
 fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
     let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
-    let ops = Ops::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
+    let ops = TestGateway::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
     let parent = |flags: &str| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
     for (path, header) in [("/new", None), ("/no", Some(parent("00"))), ("/yes", Some(parent("01")))] {
         let headers: Vec<_> = header.iter().map(|value| ("traceparent", value.as_str())).collect();
@@ -145,7 +145,7 @@ fn what_breaks_off_is_an_error() {
             _ => Answer::head(200, &[("content-length", "10")]).wait(&gate),
         }
     });
-    let ops = Ops::start(&with_collector(collector.address(), "", &yaml(backend.address(), "")));
+    let ops = TestGateway::start(&with_collector(collector.address(), "", &yaml(backend.address(), "")));
     ops.client().send("GET /short HTTP/1.1\r\nHost: x\r\n\r\n").read_to_close();
     assert_eq!(ops.status("/503"), 503);
     let mut gone = ops.client();
@@ -170,29 +170,29 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
     let text = yaml(backend.address(), "");
     // busy at first: tried again, and nothing is lost
     let busy = Backend::answers([Answer::new(503, &[("retry-after", "0")], ""), Answer::new(200, &[], "")]);
-    let ops = Ops::start(&with_collector(busy.address(), "", &text));
+    let ops = TestGateway::start(&with_collector(busy.address(), "", &text));
     assert_eq!(ops.status("/"), 200);
     eventually(PATIENCE, "the second try", || {
-        ops.metric("portcullis_spans_total{result=\"exported\"} 1").then_some(())
+        ops.has_metric("portcullis_spans_total{result=\"exported\"} 1").then_some(())
     });
     assert_eq!(busy.requests().len(), 2);
-    assert!(ops.metric("portcullis_spans_total{result=\"dropped\"} 0"));
+    assert!(ops.has_metric("portcullis_spans_total{result=\"dropped\"} 0"));
     drop(ops);
     // says that it threw some away, or that it wants none
     let partial = [0x0a, 0x02, 0x08, 0x01]; // partial_success {rejected_spans: 1}
     let kind = [("content-type", "application/x-protobuf")];
     for answer in [Answer::new(200, &kind, partial), Answer::new(400, &[], "")] {
         let refusing = Backend::answers([answer]);
-        let ops = Ops::start(&with_collector(refusing.address(), "", &text));
+        let ops = TestGateway::start(&with_collector(refusing.address(), "", &text));
         assert_eq!(ops.status("/"), 200);
         let dropped = "portcullis_spans_total{result=\"dropped\"} 1";
-        eventually(PATIENCE, "the loss", || ops.metric(dropped).then_some(()));
+        eventually(PATIENCE, "the loss", || ops.has_metric(dropped).then_some(()));
         assert_eq!(refusing.requests().len(), 1);
     }
     // not there, or it takes the batch and never answers
     let silent = Backend::start(|_| Answer::hang());
     for collector in [nobody(), silent.address()] {
-        let ops = Ops::start(&with_collector(collector, "", &text));
+        let ops = TestGateway::start(&with_collector(collector, "", &text));
         let begun = Instant::now();
         let mut client = ops.client();
         for _ in 0..200 {
@@ -208,7 +208,7 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
 #[test]
 fn another_collector_takes_a_restart() {
     let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
-    let ops = Ops::start(&yaml(backend.address(), ""));
+    let ops = TestGateway::start(&yaml(backend.address(), ""));
     let with = with_collector(collector.address(), "", &yaml(backend.address(), ""));
     let changes = ops.gateway().replace(load(&with).unwrap()).unwrap();
     assert_eq!(changes, ["`config.tracing` has changed: that takes a restart, the old value stays"]);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::mint;
 use crate::support::{Answer, Backend, InProcess, RawClient};
-use crate::{CORS, dead_end, fault, gateway, vary, with};
+use crate::{CORS, unreachable_address, config_error, gateway, vary, gateway_with};
 
 fn send(client: &mut RawClient, head: &str) -> crate::support::Message {
     client.send(format!("{head}\r\n\r\n")).response()
@@ -24,7 +24,7 @@ fn response_edits_are_on_what_the_route_answers_and_on_no_refusal() {
           {{name: direct, matches: [{{path: {{exact: /direct}}}}], policies: {{{edits}, directResponse: {{status: 410}}}}}}, \
           {{name: token, matches: [{{path: {{exact: /token}}}}], policies: {{{edits}, $JWT}}}}, \
           {{name: rule, matches: [{{path: {{exact: /rule}}}}], policies: {{{edits}, authorization: {{rules: ['1 == 2']}}}}}}]",
-        dead_end()
+        unreachable_address()
     );
     let (gateway, _) = gateway(&routes, &backend);
     for (path, status, edited) in [
@@ -105,7 +105,7 @@ fn odd_origins_get_no_more_than_they_should() {
     assert_eq!((denied.status(), denied.header("access-control-allow-origin")), (204, Some("https://app.test")));
     let nowhere = preflight("/nowhere", &mut client);
     assert_eq!((nowhere.status(), nowhere.header("access-control-allow-origin")), (404, None));
-    let (without, _) = with("$JWT", &backend);
+    let (without, _) = gateway_with("$JWT", &backend);
     assert_eq!(preflight("/x", &mut without.client()).status(), 401, "without the policy it is a request like others");
 }
 
@@ -144,7 +144,7 @@ fn a_rewrite_can_not_be_talked_out_of_its_prefix() {
     assert_eq!(backend.requests().len(), sent);
     for path in ["/a?b", "/a#b", "a", "/a b", "/a//b", "/../a", "/a/%2e"] {
         for policy in ["urlRewrite", "requestRedirect"] {
-            fault(&format!("{policy}: {{path: {{full: '{path}'}}}}"));
+            config_error(&format!("{policy}: {{path: {{full: '{path}'}}}}"));
         }
     }
 }
@@ -165,7 +165,7 @@ fn no_edit_changes_who_asks_how_long_a_message_is_or_where_it_goes() {
     ] {
         for policy in ["requestHeaderModifier: {@: {%: x}}", "responseHeaderModifier: {@: {%: x}}"] {
             for verb in ["set", "add"] {
-                let fault = fault(&policy.replace('@', verb).replace('%', name));
+                let fault = config_error(&policy.replace('@', verb).replace('%', name));
                 assert!(fault.contains("can't be edited"), "{fault}");
             }
         }
@@ -174,19 +174,19 @@ fn no_edit_changes_who_asks_how_long_a_message_is_or_where_it_goes() {
             format!("transformations: {{request: {{set: {{{name}: '\"x\"'}}}}}}"),
             format!("transformations: {{response: {{remove: [{name}]}}}}"),
         ] {
-            assert!(fault(&policy).contains("can't be edited"), "{policy}");
+            assert!(config_error(&policy).contains("can't be edited"), "{policy}");
         }
     }
     for name in [":authority", ":path", ":method", ":status", "a b", "", "x:"] {
-        fault(&format!("requestHeaderModifier: {{set: {{'{name}': x}}}}"));
-        fault(&format!("transformations: {{request: {{set: {{'{name}': '\"x\"'}}}}}}"));
+        config_error(&format!("requestHeaderModifier: {{set: {{'{name}': x}}}}"));
+        config_error(&format!("transformations: {{request: {{set: {{'{name}': '\"x\"'}}}}}}"));
     }
     for value in ["\"a\\r\\nx-admin: 1\"", "\"a\\0b\"", "\"\\x7f\""] {
-        fault(&format!("requestHeaderModifier: {{set: {{x-a: {value}}}}}"));
+        config_error(&format!("requestHeaderModifier: {{set: {{x-a: {value}}}}}"));
     }
     // what a transformation makes while it runs can split no message either, on neither side
     let backend = Backend::ok();
-    let (gateway, _) = with(
+    let (gateway, _) = gateway_with(
         "transformations: {request: {set: {x-a: 'request.query + \"\\r\\nx-admin: 1\"'}, add: {x-b: '\"\\n\"'}}, \
          response: {set: {x-c: '\"a\\r\\n\\r\\nb\"', x-d: '\"\\u0000\"', x-e: '\"\\u00e9\"'}}}",
         &backend,
@@ -217,7 +217,7 @@ fn a_claim_goes_into_no_header_that_is_somebody_elses() {
         let places = "locations: [{header: {name: x-token}}, {header: {name: authorization, prefix: 'Bearer '}}]";
         for header in [format!("claimsToHeaders: [{{claim: sub, header: {name}}}]"), format!("payloadHeader: {name}")] {
             let fault =
-                fault(&format!("jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"));
+                config_error(&format!("jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"));
             assert!(fault.contains(&format!("the header `{}` can't carry claims", name.to_lowercase())), "{fault}");
         }
     }
@@ -226,7 +226,7 @@ fn a_claim_goes_into_no_header_that_is_somebody_elses() {
 #[test]
 fn a_limit_tells_the_same_as_it_does() {
     let backend = Backend::ok();
-    let (gateway, _) = with(
+    let (gateway, _) = gateway_with(
         "localRateLimit: [{maxTokens: 3, tokensPerFill: 3, fillInterval: 300ms, key: 'request.headers[\"x-key\"]'}]",
         &backend,
     );
@@ -254,9 +254,9 @@ fn a_mirror_that_hangs_or_is_gone_costs_the_request_nothing() {
     let policy = format!(
         "requestMirror: [{{backend: {{host: '{}'}}}}, {{backend: {{host: '{}'}}}}]",
         hangs.address(),
-        dead_end()
+        unreachable_address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     let mut client = gateway.client();
     let began = Instant::now();
     for _ in 0..40 {
@@ -278,7 +278,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
         ("{requestTimeout: 10s, backendRequestTimeout: 10s}", 200),
         ("{requestTimeout: 0s, backendRequestTimeout: 0s}", 200),
     ] {
-        let (gateway, _) = with(&format!("timeout: {timeout}"), &slow);
+        let (gateway, _) = gateway_with(&format!("timeout: {timeout}"), &slow);
         assert_eq!(gateway.client().get("/", &[]).status(), status, "{timeout}");
     }
     // each try has a backend's own time, all of them together have the whole one
@@ -286,7 +286,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
         [("{backendRequestTimeout: 100ms}", 3), ("{requestTimeout: 150ms, backendRequestTimeout: 100ms}", 2)]
     {
         let never = Backend::start(|_| Answer::hang());
-        let (gateway, _) = with(&format!("timeout: {timeout}, retry: {{attempts: 2}}"), &never);
+        let (gateway, _) = gateway_with(&format!("timeout: {timeout}, retry: {{attempts: 2}}"), &never);
         assert_eq!(gateway.client().get("/", &[]).status(), 504);
         assert_eq!(never.requests().len(), tries, "{timeout}");
     }
@@ -295,7 +295,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
 #[test]
 fn retries_are_few_when_everything_fails() {
     let broken = Backend::start(|_| Answer::new(503, &[], ""));
-    let (gateway, _) = with("retry: {attempts: 5, codes: [503]}", &broken);
+    let (gateway, _) = gateway_with("retry: {attempts: 5, codes: [503]}", &broken);
     assert_eq!(gateway.client().get("/", &[]).status(), 503);
     assert_eq!(broken.requests().len(), 6, "one request may use its tries");
     let upload = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
@@ -306,14 +306,14 @@ fn retries_are_few_when_everything_fails() {
 }
 
 /// Which of the backends answers, by the header that each sets.
-fn named(name: &'static str) -> Backend {
+fn named_backend(name: &'static str) -> Backend {
     Backend::start(move |_| Answer::new(200, &[("x-backend", name)], ""))
 }
 
 #[test]
 fn requests_are_shared_out_by_weight() {
     // HTTPRouteWeight, GRPCRouteWeight
-    let backends = [named("a"), named("b"), named("c")];
+    let backends = [named_backend("a"), named_backend("b"), named_backend("c")];
     let [a, b, c] = backends.each_ref().map(Backend::address);
     let gateway = InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{a}', weight: 70}}, {{host: '{b}', weight: 30}}, \
@@ -332,7 +332,7 @@ fn requests_are_shared_out_by_weight() {
 #[test]
 fn listeners_and_routes_meet_by_their_hostnames() {
     // HTTPRouteHostnameIntersection, HTTPRouteListenerHostnameMatching, GatewayHTTPListenerIsolation
-    let backends = [named("exact"), named("wild"), named("any"), named("narrow")];
+    let backends = [named_backend("exact"), named_backend("wild"), named_backend("any"), named_backend("narrow")];
     let [exact, wild, any, narrow] = backends.each_ref().map(Backend::address);
     let gateway = InProcess::start(&format!(
         "binds:
@@ -376,7 +376,7 @@ fn listeners_and_routes_meet_by_their_hostnames() {
 #[test]
 fn grpc_calls_find_their_routes_or_are_told_that_there_is_none() {
     // GRPCExactMethodMatching, GRPCRouteHeaderMatching, GRPCRouteNamedRule
-    let backends = [named("echo"), named("two"), named("v2")];
+    let backends = [named_backend("echo"), named_backend("two"), named_backend("v2")];
     let [echo, two, v2] = backends.each_ref().map(Backend::address);
     let backend = |address| format!("backends: [{{host: '{address}', protocol: http1}}]");
     let gateway = InProcess::start(&format!(
@@ -438,6 +438,6 @@ fn redirects_go_where_the_gateway_api_says() {
         assert_eq!((answer.status(), answer.header("location")), (status, Some(location)), "{redirect} {host}");
     }
     for status in [200, 304, 305, 306, 400] {
-        fault(&format!("requestRedirect: {{status: {status}}}"));
+        config_error(&format!("requestRedirect: {{status: {status}}}"));
     }
 }

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::support::grpc::{self, GrpcServer, Reply, field, number};
 use crate::support::mint;
 use crate::support::{Answer, Backend, InProcess, ROOT};
-use crate::{dead_end, fault, gateway, with};
+use crate::{unreachable_address, config_error, gateway, gateway_with};
 
 /// A `HeaderValueOption`; `append` stands for the deprecated field, `action` for its successor.
-fn header(key: &str, value: &str, append: Option<bool>, action: u64) -> Vec<u8> {
+fn header_option(key: &str, value: &str, append: Option<bool>, action: u64) -> Vec<u8> {
     let mut option = field(1, [field(1, key), field(2, value)].concat());
     option.extend(append.map(|append| field(2, number(1, append.into()))).unwrap_or_default());
     option.extend(number(3, action));
@@ -25,7 +25,7 @@ fn allowed(ok: Vec<u8>, more: Vec<u8>) -> Reply {
 }
 
 /// An answer that refuses with `PERMISSION_DENIED` and these further fields.
-fn refused(more: Vec<u8>) -> Reply {
+fn denied(more: Vec<u8>) -> Reply {
     Reply::of([field(1, number(1, 7)), more].concat())
 }
 
@@ -42,13 +42,13 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
     let backend = Backend::start(|_| Answer::new(200, &[("x-checked", "no")], "ok"));
     let service = GrpcServer::start(|_| {
         let ok = [
-            field(2, header("x-user", "alice", None, 0)),
-            field(2, header("x-role", "reader", Some(true), 0)),
-            field(2, header("x-absent", "new", None, 1)),
-            field(2, header("x-present", "new", None, 1)),
-            field(2, header("x-nobody", "new", None, 3)),
+            field(2, header_option("x-user", "alice", None, 0)),
+            field(2, header_option("x-role", "reader", Some(true), 0)),
+            field(2, header_option("x-absent", "new", None, 1)),
+            field(2, header_option("x-present", "new", None, 1)),
+            field(2, header_option("x-nobody", "new", None, 3)),
             field(5, "x-admin"),
-            field(6, header("x-checked", "yes", None, 0)),
+            field(6, header_option("x-checked", "yes", None, 0)),
             field(7, [field(1, "tenant"), field(2, "a&b")].concat()),
             field(8, "debug"),
         ];
@@ -65,7 +65,7 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
          transformations: {{request: {{set: {{x-seats: 'extauthz.seats + 1'}}}}, response: {{set: {{x-plan: extauthz.plan}}}}}}, $JWT",
         service.address()
     );
-    let (gateway, key) = with(&policies, &backend);
+    let (gateway, key) = gateway_with(&policies, &backend);
     let token = format!("Bearer {}", key.token(&mint::claims_with(json!({"sub": "alice"}))));
     let ask = || {
         gateway
@@ -145,7 +145,7 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
 fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
-    let (gateway, _) = with(&format!("extAuthz: {{host: '{}', {PATIENT}}}", service.address()), &backend);
+    let (gateway, _) = gateway_with(&format!("extAuthz: {{host: '{}', {PATIENT}}}", service.address()), &backend);
     let forged = [("x-forwarded-for", "10.9.9.9"), ("forwarded", "for=10.9.9.9"), ("x-real-ip", "10.9.9.9")];
     assert_eq!(gateway.client().get("/", &forged).status(), 200);
     let headers = grpc::at(&service.calls().remove(0).message, &[1, 4, 2, 3]);
@@ -158,26 +158,26 @@ fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
 fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|call| match authorization(call).as_str() {
-        "words" => refused(field(
+        "words" => denied(field(
             2,
             [
                 field(1, number(1, 302)),
-                field(2, header("location", "https://login.test/", None, 0)),
-                field(2, header("content-length", "7", None, 0)),
-                field(2, header("set-cookie", "a=1", Some(true), 0)),
-                field(2, header("set-cookie", "b=2", Some(true), 0)),
+                field(2, header_option("location", "https://login.test/", None, 0)),
+                field(2, header_option("content-length", "7", None, 0)),
+                field(2, header_option("set-cookie", "a=1", Some(true), 0)),
+                field(2, header_option("set-cookie", "b=2", Some(true), 0)),
                 field(3, "log in"),
             ]
             .concat(),
         )),
-        "wordless" => refused(Vec::new()),
-        "odd" => refused(field(3, field(2, header("x-user", "alice", None, 0)))),
+        "wordless" => denied(Vec::new()),
+        "odd" => denied(field(3, field(2, header_option("x-user", "alice", None, 0)))),
         "empty" => Reply::of(Vec::new()),
         other => panic!("{other}"),
     });
     let policies =
         format!("extAuthz: {{host: '{}', {PATIENT}}}, cors: {{allowOrigins: ['https://app.test']}}", service.address());
-    let (gateway, _) = with(&policies, &backend);
+    let (gateway, _) = gateway_with(&policies, &backend);
     let ask = |credential: &str, more: &[(&str, &str)]| {
         let headers = [&[("authorization", credential), ("origin", "https://app.test")], more].concat();
         gateway.client().get("/", &headers)
@@ -206,25 +206,25 @@ fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
 #[test]
 fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
     let backend = Backend::ok();
-    let ok = || [field(1, number(1, 0)), field(3, field(2, header("x-user", "alice", None, 0)))].concat();
+    let ok = || [field(1, number(1, 0)), field(3, field(2, header_option("x-user", "alice", None, 0)))].concat();
     let service = GrpcServer::start(move |call| match authorization(call).as_str() {
         "failed" => Reply { message: Some(ok()), status: Some("13"), delay: Duration::ZERO },
         "no status" => Reply { message: Some(ok()), status: None, delay: Duration::ZERO },
         "no message" => Reply { message: None, status: Some("0"), delay: Duration::ZERO },
         "garbage" => Reply::of(vec![0xff; 40]),
         "too long" => Reply::of(field(9, vec![b'x'; 100_000])),
-        "host" => allowed(field(2, header("host", "evil.test", None, 0)), Vec::new()),
-        "path" => allowed(field(2, header(":path", "/admin", None, 0)), Vec::new()),
-        "split" => allowed(field(2, header("x-user", "a\r\nx-admin: 1", None, 0)), Vec::new()),
+        "host" => allowed(field(2, header_option("host", "evil.test", None, 0)), Vec::new()),
+        "path" => allowed(field(2, header_option(":path", "/admin", None, 0)), Vec::new()),
+        "split" => allowed(field(2, header_option("x-user", "a\r\nx-admin: 1", None, 0)), Vec::new()),
         "slow" => Reply { delay: Duration::from_secs(3600), ..Reply::of(ok()) },
         other => panic!("{other}"),
     });
     let cases = ["failed", "no status", "no message", "garbage", "too long", "host", "path", "split", "slow"];
     let plain = Backend::ok();
-    let dead = dead_end();
+    let dead = unreachable_address();
     for (mode, status) in [("deny", 403), ("{denyWithStatus: 503}", 503), ("allow", 200)] {
         let policy = |host: &str, timeout: &str| {
-            with(&format!("extAuthz: {{host: '{host}', failureMode: {mode}, timeout: {timeout}}}"), &backend).0
+            gateway_with(&format!("extAuthz: {{host: '{host}', failureMode: {mode}, timeout: {timeout}}}"), &backend).0
         };
         let (patient, hasty) =
             (policy(&service.address().to_string(), "5s"), policy(&service.address().to_string(), "50ms"));
@@ -291,7 +291,7 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
                 include.replace("}", if include.len() > 2 { ", packAsBytes: true}" } else { "packAsBytes: true}" });
             let policy = format!("extAuthz: {{host: '{host}', {protocol}includeRequestBody: {include}, {PATIENT}}}");
             let before = backend.requests().len();
-            let (gateway, _) = with(&policy, &backend);
+            let (gateway, _) = gateway_with(&policy, &backend);
             let answer = post(&gateway, framing, pieces);
             assert_eq!(answer.status(), 200, "{include} {framing}");
             let seen = backend.wait_for(before + 1).remove(before);
@@ -322,7 +322,7 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
         }
     }
     let policy = format!("extAuthz: {{host: '{}', includeRequestBody: {{}}, {PATIENT}}}", grpc_service.address());
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     assert_eq!(post(&gateway, "Content-Length: 4", &[b"a\xffb\n"]).status(), 200);
     let call = grpc_service.calls().pop().unwrap();
     assert_eq!(grpc::text(&call.message, &[1, 4, 2, 11]), "a\u{fffd}b\n", "as text, unless it is packed as bytes");
@@ -336,7 +336,7 @@ fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
         "extAuthz: {{host: '{}', includeRequestBody: {{maxRequestBytes: 5}}, {PATIENT}}}, timeout: {{request: 300ms}}",
         service.address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     for (framing, pieces, status) in [
         ("Content-Length: 6", &[&b""[..]][..], 413),
         ("Transfer-Encoding: chunked", &[b"6\r\nhello!\r\n0\r\n\r\n"], 413),
@@ -357,12 +357,12 @@ fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
 #[test]
 fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
     let backend = Backend::ok();
-    let service = GrpcServer::start(|_| refused(Vec::new()));
+    let service = GrpcServer::start(|_| denied(Vec::new()));
     let policy = format!(
         "extAuthz: {{host: '{}', includeRequestBody: {{}}, {PATIENT}}}, authorization: {{rules: ['request.path != \"/no\"']}}",
         service.address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     let head =
         |path: &str| format!("POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(gateway.client().send(head("/no")).response().status(), 403);
@@ -384,7 +384,7 @@ fn a_mirror_gets_a_body_that_was_held_too() {
         service.address(),
         mirror.address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     assert_eq!(post(&gateway, "Content-Length: 5", &[b"hello"]).status(), 200);
     assert_eq!((mirror.wait_for(1)[0].text(), backend.wait_for(1)[0].text()), ("hello", "hello"));
     let lines = gateway.lines(1);
@@ -407,7 +407,7 @@ fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect
          transformations: {{request: {{set: {{x-plan: 'extauthz.plan + string(extauthz.status)'}}}}}}",
         service.address()
     );
-    let (gateway, _) = with(&policy, &backend);
+    let (gateway, _) = gateway_with(&policy, &backend);
     let ask = |team: &str| gateway.client().get("/a/./b?q", &[("x-key", team), ("x-team", "a")]);
     assert_eq!(ask("a").status(), 200);
     assert_eq!(backend.wait_for(1)[0].header("x-plan"), Some("gold200"));
@@ -427,7 +427,7 @@ fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect
         ("extAuthz: {host: 'a:1', includeRequestBody: {maxRequestBytes: 0}}", "`maxRequestBytes` is 0"),
         ("authorization: {rules: ['extauthz.plan == \"gold\"']}", "unknown variable `extauthz`"),
     ] {
-        let fault = fault(policies);
+        let fault = config_error(policies);
         assert!(fault.contains(why) && fault.contains("test.yaml:2:"), "{fault}");
     }
 }

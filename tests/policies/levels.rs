@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Answer, Backend, InProcess};
-use crate::{basic, fault};
+use crate::{basic_credential, config_error};
 
 /// Whether a policy does its work on the route `/x` of this gateway.
 type Probe = fn(&InProcess, &Backend) -> bool;
 
 /// A policy that shows, one of the same kind that does not, and how it shows.
-struct Kind {
+struct PolicyCase {
     name: &'static str,
     policy: String,
     other: String,
-    shows: Probe,
+    is_applied: Probe,
 }
 
-fn kinds(service: &Backend) -> Vec<Kind> {
+fn kinds(service: &Backend) -> Vec<PolicyCase> {
     let key = Key::new(Alg::Es256, "k1");
     let jwt = |mode: &str| format!("{{mode: {mode}, issuer: i, audiences: [a], jwks: '{}'}}", mint::jwks([&key]));
     let hash = bcrypt::hash("secret", 4).unwrap();
     let kind =
-        |name, policy: &str, other: &str, shows| Kind { name, policy: policy.into(), other: other.into(), shows };
+        |name, policy: &str, other: &str, shows| PolicyCase { name, policy: policy.into(), other: other.into(), is_applied: shows };
 
     vec![
         kind("jwtAuth", &jwt("strict"), &jwt("permissive"), |g, _| g.client().get("/x", &[]).status() == 401),
@@ -73,7 +73,7 @@ fn kinds(service: &Backend) -> Vec<Kind> {
             &format!("{{htpasswd: 'u:{hash}'}}"),
             &format!("{{htpasswd: 'u:{hash}', mode: optional}}"),
             |g, _| {
-                let good = g.client().get("/x", &[("authorization", &basic("u:secret"))]).status();
+                let good = g.client().get("/x", &[("authorization", &basic_credential("u:secret"))]).status();
                 good == 200
                     && g.client().get("/x", &[]).header("www-authenticate").is_some_and(|c| c.starts_with("Basic"))
             },
@@ -92,7 +92,7 @@ fn kinds(service: &Backend) -> Vec<Kind> {
 }
 
 /// A config with `policies` at the broad level and, beside it, `own` on the route.
-fn at(level: &str, kind: &str, policy: &str, own: &str, backend: &Backend) -> String {
+fn config_with(level: &str, kind: &str, policy: &str, own: &str, backend: &Backend) -> String {
     let policies = format!("{{{kind}: {policy}}}");
     let routes = format!(
         "[{{name: r, matches: [{{path: {{exact: /x}}}}], policies: {{{own}}}, backends: [{{host: '{}'}}]}}]",
@@ -172,15 +172,15 @@ fn service() -> Backend {
 #[test]
 fn every_policy_works_at_every_level_in_every_spelling() {
     let service = service();
-    for Kind { name, policy, other, shows } in kinds(&service) {
+    for PolicyCase { name, policy, other, is_applied: shows } in kinds(&service) {
         for level in BROAD.into_iter().chain(NARROW) {
             let backend = backend();
-            let gateway = InProcess::start(&at(level, name, &policy, "", &backend));
+            let gateway = InProcess::start(&config_with(level, name, &policy, "", &backend));
             assert!(shows(&gateway, &backend), "{name} at {level} does nothing");
         }
         for (level, policy) in [("nowhere", ""), ("route", &*other), ("listener", &*other)] {
             let backend = backend();
-            let gateway = InProcess::start(&at(level, name, policy, "", &backend));
+            let gateway = InProcess::start(&config_with(level, name, policy, "", &backend));
             assert!(!shows(&gateway, &backend), "{name} shows {level} without being there");
         }
     }
@@ -189,11 +189,11 @@ fn every_policy_works_at_every_level_in_every_spelling() {
 #[test]
 fn a_routes_policy_replaces_its_gateways_but_rules_add_up() {
     let service = service();
-    for Kind { name, policy, other, shows } in kinds(&service) {
+    for PolicyCase { name, policy, other, is_applied: shows } in kinds(&service) {
         for level in ["gatewayPolicies: gateway", "policies: gateway", "listener", "gateways: listener"] {
             let backend = backend();
             let own = format!("{name}: {other}");
-            let gateway = InProcess::start(&at(level, name, &policy, &own, &backend));
+            let gateway = InProcess::start(&config_with(level, name, &policy, &own, &backend));
             assert_eq!(shows(&gateway, &backend), name == "authorization", "{name}, {level} under the route's own");
         }
     }
@@ -230,7 +230,7 @@ fn what_is_not_this_gateways_to_do_is_refused_by_name() {
         ("buffer: {}", "buffer"),
         ("delay: {duration: 1s}", "delay"),
     ] {
-        let fault = fault(policies);
+        let fault = config_error(policies);
         let hint = if name == "ai" { "agentgateway knows this" } else { "this policy is not supported" };
         assert!(fault.contains(&format!("`{name}`")) && fault.contains("test.yaml:2:"), "{fault}");
         assert!(fault.contains(hint), "{fault}");

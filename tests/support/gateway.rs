@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use portcullis::app::{Gateway, Options};
+use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config::{self, Source};
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ impl InProcess {
         };
         let loaded = config::load(source.clone(), &|_| None).map_err(&text)?;
         let log = Memory::default();
-        let options = Options { access_log: Box::new(log.clone()) };
+        let options = GatewayOptions { access_log: Box::new(log.clone()) };
         let gateway = Gateway::start(loaded, options).map_err(&text)?;
         Ok(Self { addresses: gateway.addresses(), gateway: Some(gateway), log })
     }

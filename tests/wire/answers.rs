@@ -174,7 +174,7 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     let backend =
         Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
     let gateway = gateway(&backend);
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
     for (row, body) in [
         "Content-Length: 5\r\n\r\nhello",
         "Content-Length: 5\r\n\r\n",
@@ -185,13 +185,13 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     .enumerate()
     {
         let mut client = gateway.client();
-        client.send(format!("{ask}{body}"));
+        client.send(format!("{request}{body}"));
         let answer = String::from_utf8(client.read_to_close()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"), "{body:?}: {answer}");
         assert_eq!(gateway.lines(row + 1)[row]["reason"], "malformed_request", "{body:?}");
     }
     assert!(backend.requests().is_empty());
-    let head = gateway.client().send(format!("{ask}Content-Length: 0\r\n\r\n")).response_head();
+    let head = gateway.client().send(format!("{request}Content-Length: 0\r\n\r\n")).response_head();
     assert_eq!(head.status(), 101);
     assert_eq!(backend.requests()[0].header("content-length"), None);
 }
@@ -203,8 +203,8 @@ fn a_switch_to_something_else_is_no_websocket() {
         let backend = Backend::answers([switch]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
-        let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(client.send(ask).response().status(), 502, "{lines}");
+        let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(client.send(request).response().status(), 502, "{lines}");
         assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
         assert_eq!(client.get("/", &[]).status(), 500, "the connection goes on, and the script is at its end");
     }
@@ -218,10 +218,10 @@ fn a_websocket_has_the_requests_time_to_begin() {
         backend.address()
     ));
     let mut client = gateway.client();
-    let begun = std::time::Instant::now();
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    assert_eq!(client.send(ask).response().status(), 504);
-    assert!(begun.elapsed() < crate::support::PATIENCE / 2);
+    let start = std::time::Instant::now();
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(client.send(request).response().status(), 504);
+    assert!(start.elapsed() < crate::support::PATIENCE / 2);
 }
 
 #[test]
@@ -246,15 +246,15 @@ fn a_websockets_line_tells_at_its_end_how_much_went_through() {
 #[test]
 fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
     let backend = Backend::start(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let statuses = |policies: &str| -> Vec<u16> {
         let gateway = InProcess::start(&format!(
             "binds: [{{port: 0, listeners: [{{routes: [{{policies: {{{policies} urlRewrite: {{authority: auto}}}}, backends: [{{
               hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
-            crate::nobody(),
+            crate::closed_port(),
             backend.address()
         ));
-        (0..8).map(|_| gateway.client().send(ask).response_head().status()).collect()
+        (0..8).map(|_| gateway.client().send(request).response_head().status()).collect()
     };
     assert_eq!(statuses("retry: {attempts: 2},"), [101; 8]);
     let alone = statuses("");
@@ -273,13 +273,13 @@ fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
         head.chunk("one").wait(&hold).chunk(&"x".repeat(1 << 20)).send("0\r\n\r\n")
     });
     let gateway = gateway(&backend);
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let mut client = gateway.client();
-    let head = client.send(ask).response_head();
+    let head = client.send(request).response_head();
     assert_eq!((head.status(), head.header("upgrade"), head.header("content-length")), (200, None, None));
     assert_eq!(client.bytes(8), b"3\r\none\r\n", "before the backend goes on");
     drop(client);
     gate.open();
-    let response = gateway.client().send(ask).response();
+    let response = gateway.client().send(request).response();
     assert_eq!((response.status(), response.body.len()), (200, 3 + (1 << 20)), "as long as it is");
 }

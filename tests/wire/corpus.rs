@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Backend, InProcess, PATIENCE, Recorded, eventually};
 
 /// How many rows are tried at a time: most of a row's time is waiting for a limit.
-const AT_A_TIME: usize = 12;
+const CONCURRENCY: usize = 12;
 
 /// What came of a row.
 struct Outcome {
@@ -40,12 +40,12 @@ fn the_backend_sees_only_requests_that_the_gateway_accounted_for() {
     let queue = Mutex::new(rows.iter());
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..CONCURRENCY {
             scope.spawn(|| {
                 while let Some(row) = { queue.lock().unwrap().next() } {
                     for (raw, expect) in variants(row) {
                         let outcome = send(&raw);
-                        if let Err(why) = judge(&outcome, &expect, row["incomplete"] == true) {
+                        if let Err(why) = check_outcome(&outcome, &expect, row["incomplete"] == true) {
                             wrong.lock().unwrap().push(format!(
                                 "{} expects {expect}: {why}\n  sent {:?}\n  got {:?}, the backend saw {:?}",
                                 row["id"],
@@ -102,7 +102,7 @@ binds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{hos
 }
 
 /// Whether the backend saw what was judged and answered, in one framing, and nothing else.
-fn accounted(outcome: &Outcome) -> Result<(), String> {
+fn check_accounted(outcome: &Outcome) -> Result<(), String> {
     let mut forwarded = outcome.logged.iter().filter(|line| line.get("backend").is_some());
     for seen in &outcome.seen {
         let path = seen.target().split('?').next().unwrap_or_default();
@@ -118,8 +118,8 @@ fn accounted(outcome: &Outcome) -> Result<(), String> {
     Ok(())
 }
 
-fn judge(outcome: &Outcome, expect: &str, incomplete: bool) -> Result<(), String> {
-    accounted(outcome)?;
+fn check_outcome(outcome: &Outcome, expect: &str, incomplete: bool) -> Result<(), String> {
+    check_accounted(outcome)?;
     let finals: Vec<u16> = outcome.statuses.iter().copied().filter(|status| *status >= 200).collect();
     let (first, last) = (finals.first().copied(), finals.last().copied());
     let complete = outcome.seen.iter().filter(|seen| seen.complete).count();
@@ -175,7 +175,7 @@ const SEEDS: [&str; 6] = [
     "GET /ws HTTP/1.1\r\nHost: victim.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /z HTTP/1.1\r\n\r\n",
 ];
 /// What they are mutated with.
-const SCRAPS: [&str; 20] = [
+const FRAGMENTS: [&str; 20] = [
     "\r\n",
     "\n",
     "\r",
@@ -217,7 +217,7 @@ fn no_mutation_slips_a_request_past_the_account() {
             match draw(4) {
                 0 => drop(raw.drain(at..(at + 1 + draw(4)).min(raw.len()))),
                 1 if at < raw.len() => raw[at] ^= 1 << draw(8),
-                _ => drop(raw.splice(at..at, SCRAPS[draw(SCRAPS.len())].bytes())),
+                _ => drop(raw.splice(at..at, FRAGMENTS[draw(FRAGMENTS.len())].bytes())),
             }
         }
         raw.extend_from_slice(SEEDS[1].as_bytes());
@@ -226,11 +226,11 @@ fn no_mutation_slips_a_request_past_the_account() {
     let queue = Mutex::new(cases.iter());
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..CONCURRENCY {
             scope.spawn(|| {
                 while let Some(raw) = { queue.lock().unwrap().next() } {
                     let outcome = send(raw);
-                    if let Err(why) = accounted(&outcome) {
+                    if let Err(why) = check_accounted(&outcome) {
                         let sent = String::from_utf8_lossy(raw);
                         wrong.lock().unwrap().push(format!("{why}: {sent:?} got {:?}", outcome.statuses));
                     }

@@ -29,27 +29,27 @@ use Expect::{Acknowledged, Alive, AliveOrClosed, ConnectionError, OneByte, Serve
 
 /// When the rest of a case is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
-    AtOnce,
+enum SendRest {
+    Immediately,
     /// After stream 1 has been answered to the end.
-    Answered,
+    AfterResponse,
     /// After the first piece of an answer's body.
-    Begun,
+    AfterFirstChunk,
 }
 
 struct Case {
     id: &'static str,
     first: Vec<u8>,
-    when: When,
+    when: SendRest,
     rest: Vec<u8>,
     expect: Expect,
 }
 
 fn case(id: &'static str, frames: &[Vec<u8>], expect: Expect) -> Case {
-    Case { id, first: frames.concat(), when: When::AtOnce, rest: Vec::new(), expect }
+    Case { id, first: frames.concat(), when: SendRest::Immediately, rest: Vec::new(), expect }
 }
 
-fn later(id: &'static str, first: &[Vec<u8>], when: When, rest: &[Vec<u8>], expect: Expect) -> Case {
+fn case_with_rest(id: &'static str, first: &[Vec<u8>], when: SendRest, rest: &[Vec<u8>], expect: Expect) -> Case {
     Case { id, first: first.concat(), when, rest: rest.concat(), expect }
 }
 
@@ -104,11 +104,11 @@ fn goaway(stream: u32, code: u32) -> Vec<u8> {
     frame(7, 0, stream, &[&[0; 4][..], &code.to_be_bytes()].concat())
 }
 
-fn window(stream: u32, increment: u32) -> Vec<u8> {
+fn window_update(stream: u32, increment: u32) -> Vec<u8> {
     frame(8, 0, stream, &increment.to_be_bytes())
 }
 
-fn more(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+fn continuation(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
     frame(9, flags, stream, block)
 }
 
@@ -124,7 +124,7 @@ fn get_with(block: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A GET of just these fields.
-fn get_of(fields: &[&[u8]]) -> Vec<Vec<u8>> {
+fn get_from(fields: &[&[u8]]) -> Vec<Vec<u8>> {
     vec![headers(ALL, 1, &fields.concat())]
 }
 
@@ -142,10 +142,10 @@ fn generic() -> Vec<Case> {
     vec![
         case("generic/1/1", &[], Alive),
         case("generic/2/1", &[priority(1, 0, 255), get()], Served),
-        case("generic/2/2", &[get(), window(1, 1)], Served),
+        case("generic/2/2", &[get(), window_update(1, 1)], Served),
         case("generic/2/3", &[get(), priority(1, 0, 255)], Served),
         case("generic/2/4", &[get(), reset(1, 8)], Alive),
-        later("generic/2/5", &[get()], When::Answered, &[priority(1, 0, 255)], Alive),
+        case_with_rest("generic/2/5", &[get()], SendRest::AfterResponse, &[priority(1, 0, 255)], Alive),
         case("generic/3.1/1", &[post(), data(END_STREAM, 1, b"test")], Served),
         case("generic/3.1/2", &[post(), data(0, 1, b"test"), data(END_STREAM, 1, b"test")], Served),
         case("generic/3.1/3", &[post(), data(END_STREAM | PADDED, 1, b"\x03test\0\0\0")], Served),
@@ -161,16 +161,16 @@ fn generic() -> Vec<Case> {
         case("generic/3.5/1", &[settings(&[(3, 100)])], Acknowledged),
         case("generic/3.7/1", &[ping(0, 0, &[7; 8])], Alive),
         case("generic/3.8/1", &[goaway(0, 0)], AliveOrClosed),
-        case("generic/3.9/1", &[window(0, 1), get()], Served),
-        case("generic/3.9/2", &[get(), window(1, 1)], Served),
-        case("generic/3.10/1", &[headers(END_STREAM, 1, GET), more(END_HEADERS, 1, &field("x", "y"))], Served),
+        case("generic/3.9/1", &[window_update(0, 1), get()], Served),
+        case("generic/3.9/2", &[get(), window_update(1, 1)], Served),
+        case("generic/3.10/1", &[headers(END_STREAM, 1, GET), continuation(END_HEADERS, 1, &field("x", "y"))], Served),
         case(
             "generic/3.10/2",
-            &[headers(END_STREAM, 1, GET), more(0, 1, &field("x", "y")), more(END_HEADERS, 1, &field("x", "z"))],
+            &[headers(END_STREAM, 1, GET), continuation(0, 1, &field("x", "y")), continuation(END_HEADERS, 1, &field("x", "z"))],
             Served,
         ),
         case("generic/4/1", &[get()], Served),
-        case("generic/4/2", &get_of(&[&[2, 4], b"HEAD", &GET[1..]]), Served),
+        case("generic/4/2", &get_from(&[&[2, 4], b"HEAD", &GET[1..]]), Served),
         case("generic/4/3", &[post(), data(END_STREAM, 1, b"test")], Served),
         case("generic/4/4", &[post(), data(0, 1, b"test"), headers(ALL, 1, &field("x", "y"))], Served),
         case("generic/5/1", &[get()], Served),
@@ -186,15 +186,15 @@ fn generic() -> Vec<Case> {
         case("generic/5/11", &hpack(&[0x1f, AGENT], huffman_value), Served),
         case("generic/5/12", &hpack(&[0x10], pair), Served),
         case("generic/5/13", &hpack(&[0x10], huffman_pair), Served),
-        case("generic/5/14", &get_of(&[&[0x3f, 0x61], GET]), Served),
-        case("generic/5/15", &get_of(&[&[0x3f, 0x61, 0x3f, 0xe1, 0x1f], GET]), Served),
+        case("generic/5/14", &get_from(&[&[0x3f, 0x61], GET]), Served),
+        case("generic/5/15", &get_from(&[&[0x3f, 0x61, 0x3f, 0xe1, 0x1f], GET]), Served),
     ]
 }
 
 fn frames_and_streams() -> Vec<Case> {
     let get = || headers(ALL, 1, GET);
     let post = || headers(END_HEADERS, 1, POST);
-    let begun = || headers(END_STREAM, 1, GET); // its block goes on
+    let open_headers = || headers(END_STREAM, 1, GET); // its block goes on
     let x = || field("x", "y");
     let large = |length: usize| field("x", "y").repeat(length / 5 + 1);
     vec![
@@ -206,21 +206,21 @@ fn frames_and_streams() -> Vec<Case> {
         case("http2/4.2/2", &[post(), data(END_STREAM, 1, &[0; 16385])], StreamError(SIZE)),
         case("http2/4.2/3", &get_with(&large(16385)), ConnectionError(SIZE)),
         case("http2/4.3/1", &get_with(&[0xff; 12]), ConnectionError(COMPRESSION)),
-        case("http2/4.3/2", &[begun(), priority(1, 0, 255)], ConnectionError(PROTOCOL)),
-        case("http2/4.3/3", &[begun(), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
+        case("http2/4.3/2", &[open_headers(), priority(1, 0, 255)], ConnectionError(PROTOCOL)),
+        case("http2/4.3/3", &[open_headers(), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
         case("http2/5.1/1", &[data(END_STREAM, 1, b"test")], ConnectionError(&[1, 5])),
         case("http2/5.1/2", &[reset(1, 8)], ConnectionError(PROTOCOL)),
-        case("http2/5.1/3", &[window(1, 100)], ConnectionError(PROTOCOL)),
-        case("http2/5.1/4", &[more(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/5.1/3", &[window_update(1, 100)], ConnectionError(PROTOCOL)),
+        case("http2/5.1/4", &[continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
         case("http2/5.1/5", &[get(), data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
         case("http2/5.1/6", &[get(), get()], StreamError(CLOSED)),
-        case("http2/5.1/7", &[get(), more(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/5.1/7", &[get(), continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
         case("http2/5.1/8", &[post(), reset(1, 8), data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
         case("http2/5.1/9", &[post(), reset(1, 8), get()], StreamError(CLOSED)),
-        case("http2/5.1/10", &[post(), reset(1, 8), more(END_HEADERS, 1, &x())], ConnectionError(&[1, 5])),
-        later("http2/5.1/11", &[get()], When::Answered, &[data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
-        later("http2/5.1/12", &[get()], When::Answered, &[get()], StreamError(CLOSED)),
-        later("http2/5.1/13", &[get()], When::Answered, &[more(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/5.1/10", &[post(), reset(1, 8), continuation(END_HEADERS, 1, &x())], ConnectionError(&[1, 5])),
+        case_with_rest("http2/5.1/11", &[get()], SendRest::AfterResponse, &[data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
+        case_with_rest("http2/5.1/12", &[get()], SendRest::AfterResponse, &[get()], StreamError(CLOSED)),
+        case_with_rest("http2/5.1/13", &[get()], SendRest::AfterResponse, &[continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
         case("http2/5.1.1/1", &[headers(ALL, 2, GET)], ConnectionError(PROTOCOL)),
         case("http2/5.1.1/2", &[headers(ALL, 5, GET), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
         case(
@@ -232,12 +232,12 @@ fn frames_and_streams() -> Vec<Case> {
         case("http2/5.3.1/2", &[priority(1, 1, 15)], StreamError(PROTOCOL)),
         case("http2/5.4.1/1", &[ping(0, 3, &[7; 8])], ConnectionError(PROTOCOL)),
         case("http2/5.5/1", &[frame(0xfe, 0, 0, &[0; 3])], Alive),
-        case("http2/5.5/2", &[begun(), frame(0xfe, 0, 0, &[0; 3])], ConnectionError(PROTOCOL)),
+        case("http2/5.5/2", &[open_headers(), frame(0xfe, 0, 0, &[0; 3])], ConnectionError(PROTOCOL)),
         case("http2/6.1/1", &[data(END_STREAM, 0, b"test")], ConnectionError(PROTOCOL)),
         case("http2/6.1/2", &[get(), data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
         case("http2/6.1/3", &[post(), data(END_STREAM | PADDED, 1, b"\x06test")], ConnectionError(PROTOCOL)),
-        case("http2/6.2/1", &[begun(), priority(1, 0, 255)], ConnectionError(PROTOCOL)),
-        case("http2/6.2/2", &[begun(), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
+        case("http2/6.2/1", &[open_headers(), priority(1, 0, 255)], ConnectionError(PROTOCOL)),
+        case("http2/6.2/2", &[open_headers(), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
         case("http2/6.2/3", &[headers(ALL, 0, GET)], ConnectionError(PROTOCOL)),
         case("http2/6.2/4", &[headers(ALL | PADDED, 1, &[&[7], GET].concat())], ConnectionError(PROTOCOL)),
         case("http2/6.3/1", &[priority(0, 1, 255)], ConnectionError(PROTOCOL)),
@@ -251,9 +251,9 @@ fn frames_and_streams() -> Vec<Case> {
 fn settings_and_windows() -> Vec<Case> {
     let get = || headers(ALL, 1, GET);
     let post = || headers(END_HEADERS, 1, POST);
-    let begun = || headers(END_STREAM, 1, GET);
+    let open_headers = || headers(END_STREAM, 1, GET);
     let x = || field("x", "y");
-    const MOST: u32 = (1 << 31) - 1;
+    const MAX_INCREMENT: u32 = (1 << 31) - 1;
     vec![
         case("http2/6.5/1", &[frame(4, 1, 0, &[0; 6])], ConnectionError(SIZE)),
         case("http2/6.5/2", &[frame(4, 0, 1, &[0, 3, 0, 0, 0, 100])], ConnectionError(PROTOCOL)),
@@ -270,27 +270,27 @@ fn settings_and_windows() -> Vec<Case> {
         case("http2/6.7/3", &[ping(0, 1, &[7; 8])], ConnectionError(PROTOCOL)),
         case("http2/6.7/4", &[ping(0, 0, &[7; 6])], ConnectionError(SIZE)),
         case("http2/6.8/1", &[goaway(1, 0)], ConnectionError(PROTOCOL)),
-        case("http2/6.9/1", &[window(0, 0)], ConnectionError(PROTOCOL)),
-        case("http2/6.9/2", &[post(), window(1, 0)], StreamError(PROTOCOL)),
+        case("http2/6.9/1", &[window_update(0, 0)], ConnectionError(PROTOCOL)),
+        case("http2/6.9/2", &[post(), window_update(1, 0)], StreamError(PROTOCOL)),
         case("http2/6.9/3", &[frame(8, 0, 0, &[0; 3])], ConnectionError(SIZE)),
         case("http2/6.9.1/1", &[settings(&[(4, 1)]), get()], OneByte),
-        case("http2/6.9.1/2", &[window(0, MOST), window(0, MOST)], ConnectionError(FLOW)),
-        case("http2/6.9.1/3", &[post(), window(1, MOST), window(1, MOST)], StreamError(FLOW)),
+        case("http2/6.9.1/2", &[window_update(0, MAX_INCREMENT), window_update(0, MAX_INCREMENT)], ConnectionError(FLOW)),
+        case("http2/6.9.1/3", &[post(), window_update(1, MAX_INCREMENT), window_update(1, MAX_INCREMENT)], StreamError(FLOW)),
         case("http2/6.9.2/1", &[settings(&[(4, 0)]), get(), settings(&[(4, 1)])], OneByte),
-        later(
+        case_with_rest(
             "http2/6.9.2/2",
             &[settings(&[(4, 3)]), get()],
-            When::Begun,
-            &[settings(&[(4, 2)]), window(1, 2)],
+            SendRest::AfterFirstChunk,
+            &[settings(&[(4, 2)]), window_update(1, 2)],
             OneByte,
         ),
         case("http2/6.9.2/3", &[settings(&[(4, 1 << 31)])], ConnectionError(FLOW)),
-        case("http2/6.10/1", &[begun(), more(0, 1, &x()), more(END_HEADERS, 1, &x())], Served),
-        case("http2/6.10/2", &[begun(), more(0, 1, &x()), data(END_STREAM, 1, b"test")], ConnectionError(PROTOCOL)),
-        case("http2/6.10/3", &[begun(), more(END_HEADERS, 0, &x())], ConnectionError(PROTOCOL)),
-        case("http2/6.10/4", &[get(), more(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
-        case("http2/6.10/5", &[begun(), more(END_HEADERS, 1, &x()), more(0, 1, &x())], ConnectionError(PROTOCOL)),
-        case("http2/6.10/6", &[post(), data(0, 1, b"test"), more(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/6.10/1", &[open_headers(), continuation(0, 1, &x()), continuation(END_HEADERS, 1, &x())], Served),
+        case("http2/6.10/2", &[open_headers(), continuation(0, 1, &x()), data(END_STREAM, 1, b"test")], ConnectionError(PROTOCOL)),
+        case("http2/6.10/3", &[open_headers(), continuation(END_HEADERS, 0, &x())], ConnectionError(PROTOCOL)),
+        case("http2/6.10/4", &[get(), continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/6.10/5", &[open_headers(), continuation(END_HEADERS, 1, &x()), continuation(0, 1, &x())], ConnectionError(PROTOCOL)),
+        case("http2/6.10/6", &[post(), data(0, 1, b"test"), continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
         case("http2/7/1", &[goaway(0, 0xff)], AliveOrClosed),
         case("http2/7/2", &[post(), reset(1, 0xff)], Alive),
     ]
@@ -306,16 +306,16 @@ fn messages() -> Vec<Case> {
         case("http2/8.1.2/1", &get_with(&field("X-Test", "y")), bad),
         case("http2/8.1.2.1/1", &get_with(&field(":test", "y")), bad),
         case("http2/8.1.2.1/2", &get_with(&field(":status", "200")), bad),
-        case("http2/8.1.2.1/4", &get_of(&[method, scheme, authority, &field("x", "y"), path]), bad),
+        case("http2/8.1.2.1/4", &get_from(&[method, scheme, authority, &field("x", "y"), path]), bad),
         case("http2/8.1.2.2/1", &get_with(&field("connection", "keep-alive")), bad),
         case("http2/8.1.2.2/2", &get_with(&field("te", "trailers, deflate")), bad),
-        case("http2/8.1.2.3/1", &get_of(&[method, scheme, authority, &field(":path", "")]), bad),
-        case("http2/8.1.2.3/2", &get_of(&[scheme, path, authority]), bad),
-        case("http2/8.1.2.3/3", &get_of(&[method, path, authority]), bad),
-        case("http2/8.1.2.3/4", &get_of(&[method, scheme, authority]), bad),
-        case("http2/8.1.2.3/5", &get_of(&[method, method, scheme, path, authority]), bad),
-        case("http2/8.1.2.3/6", &get_of(&[method, scheme, scheme, path, authority]), bad),
-        case("http2/8.1.2.3/7", &get_of(&[method, scheme, path, path, authority]), bad),
+        case("http2/8.1.2.3/1", &get_from(&[method, scheme, authority, &field(":path", "")]), bad),
+        case("http2/8.1.2.3/2", &get_from(&[scheme, path, authority]), bad),
+        case("http2/8.1.2.3/3", &get_from(&[method, path, authority]), bad),
+        case("http2/8.1.2.3/4", &get_from(&[method, scheme, authority]), bad),
+        case("http2/8.1.2.3/5", &get_from(&[method, method, scheme, path, authority]), bad),
+        case("http2/8.1.2.3/6", &get_from(&[method, scheme, scheme, path, authority]), bad),
+        case("http2/8.1.2.3/7", &get_from(&[method, scheme, path, path, authority]), bad),
         case("http2/8.1.2.6/1", &[sized("1"), data(END_STREAM, 1, b"test")], bad),
         case("http2/8.1.2.6/2", &[sized("1"), data(0, 1, b"test"), data(END_STREAM, 1, b"test")], bad),
         case("http2/8.2/1", &[frame(5, END_HEADERS, 1, &[&[0, 0, 0, 2], GET].concat())], ConnectionError(PROTOCOL)),
@@ -334,12 +334,12 @@ fn compression() -> Vec<Case> {
         case("hpack/5.2/2", &huffman(&[0x83, 0x49, 0x50, 0x90]), broken),
         case("hpack/5.2/3", &huffman(&[0x84, 0xff, 0xff, 0xff, 0xff]), broken),
         case("hpack/6.1/1", &get_with(&[0x80]), broken),
-        case("hpack/6.3/1", &get_of(&[&[0x3f, 0xe2, 0x1f], GET]), broken),
+        case("hpack/6.3/1", &get_from(&[&[0x3f, 0xe2, 0x1f], GET]), broken),
     ]
 }
 
 /// Cases with tests of their own, and what is done otherwise on purpose.
-const ELSEWHERE: [(&str, &str); 2] = [
+const COVERED_ELSEWHERE: [(&str, &str); 2] = [
     ("http2/3.5/2", "what does not begin like HTTP/2 is taken for HTTP/1: `a_connection_that_begins_oddly_is_closed`"),
     ("http2/8.1.2.1/3", "pseudo fields in trailers are dropped: `pseudo_fields_in_trailers_reach_nobody`"),
 ];
@@ -348,8 +348,8 @@ const ELSEWHERE: [(&str, &str); 2] = [
 #[derive(Debug, Default)]
 struct Outcome {
     statuses: Vec<u8>,
-    pieces: Vec<usize>,
-    answered: bool,
+    chunks: Vec<usize>,
+    completed: bool,
     acknowledged: usize,
     pong: bool,
     reset: Option<u32>,
@@ -359,7 +359,7 @@ struct Outcome {
 
 const PING: [u8; 8] = *b"are you?";
 
-fn play(address: SocketAddr, case: &Case) -> Outcome {
+fn run_case(address: SocketAddr, case: &Case) -> Outcome {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -368,19 +368,19 @@ fn play(address: SocketAddr, case: &Case) -> Outcome {
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings(&[])[..], &case.first].concat();
     let _ = stream.write_all(&begin);
     // whether the connection lives is asked at the end, behind all that could have ended it
-    let mut asked = case.when == When::AtOnce && !matches!(case.expect, Served | OneByte);
-    if asked {
+    let mut pinged = case.when == SendRest::Immediately && !matches!(case.expect, Served | OneByte);
+    if pinged {
         let _ = stream.write_all(&ping(0, 0, &PING));
     }
-    let mut rest = (case.when != When::AtOnce).then_some(&case.rest);
+    let mut rest = (case.when != SendRest::Immediately).then_some(&case.rest);
     loop {
-        if rest.is_some() && (if case.when == When::Begun { !outcome.pieces.is_empty() } else { outcome.answered }) {
+        if rest.is_some() && (if case.when == SendRest::AfterFirstChunk { !outcome.chunks.is_empty() } else { outcome.completed }) {
             let _ = stream.write_all(rest.take().unwrap());
         }
-        let served = outcome.answered || !matches!(case.expect, Served);
-        let pieces = usize::from(case.when == When::Begun) + 1;
-        if !asked && rest.is_none() && served && (!matches!(case.expect, OneByte) || outcome.pieces.len() >= pieces) {
-            asked = true;
+        let served = outcome.completed || !matches!(case.expect, Served);
+        let pieces = usize::from(case.when == SendRest::AfterFirstChunk) + 1;
+        if !pinged && rest.is_none() && served && (!matches!(case.expect, OneByte) || outcome.chunks.len() >= pieces) {
+            pinged = true;
             let _ = stream.write_all(&ping(0, 0, &PING));
         }
         let mut head = [0; 9];
@@ -397,12 +397,12 @@ fn play(address: SocketAddr, case: &Case) -> Outcome {
         let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
         match (head[3], head[4]) {
             (0, flags) => {
-                outcome.pieces.push(length);
-                outcome.answered |= flags & END_STREAM != 0;
+                outcome.chunks.push(length);
+                outcome.completed |= flags & END_STREAM != 0;
             }
             (1, flags) => {
                 outcome.statuses.push(payload[0]);
-                outcome.answered |= flags & END_STREAM != 0;
+                outcome.completed |= flags & END_STREAM != 0;
             }
             (3, _) => outcome.reset = Some(code(0)),
             (4, 1) => outcome.acknowledged += 1,
@@ -420,15 +420,15 @@ fn play(address: SocketAddr, case: &Case) -> Outcome {
 
 /// The library calls most errors that end a connection by their most general name, PROTOCOL_ERROR, which h2spec lets
 /// pass as well.
-fn judge(expect: Expect, outcome: &Outcome) -> bool {
+fn meets_expectation(expect: Expect, outcome: &Outcome) -> bool {
     let named = |codes: &[u32], code: u32| codes.contains(&code) || PROTOCOL == [code];
     let fine = outcome.goaway.is_none_or(|code| code == 0);
     match expect {
-        Served => outcome.statuses == [0x88] && outcome.answered && outcome.pong && fine,
+        Served => outcome.statuses == [0x88] && outcome.completed && outcome.pong && fine,
         Alive => outcome.pong && fine,
         AliveOrClosed => (outcome.pong || outcome.closed) && fine,
         Acknowledged => outcome.acknowledged == 2 && fine,
-        OneByte => outcome.pieces.last() == Some(&1) && fine,
+        OneByte => outcome.chunks.last() == Some(&1) && fine,
         StreamError(codes) => match (outcome.reset, outcome.goaway) {
             (Some(code), _) => codes.contains(&code),
             (None, Some(code)) => outcome.closed && named(codes, code),
@@ -453,25 +453,25 @@ fn http2_is_spoken_as_a_conformance_suite_wants_it() {
         .into_iter()
         .flatten()
         .collect();
-    let wrong: Vec<String> = cases
+    let failures: Vec<String> = cases
         .iter()
         .filter_map(|case| {
-            let outcome = play(gateway.address(), case);
-            (!judge(case.expect, &outcome)).then(|| format!("{}: not {:?} but {outcome:?}", case.id, case.expect))
+            let outcome = run_case(gateway.address(), case);
+            (!meets_expectation(case.expect, &outcome)).then(|| format!("{}: not {:?} but {outcome:?}", case.id, case.expect))
         })
         .collect();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let mut mine: Vec<&str> = cases.iter().map(|case| case.id).chain(ELSEWHERE.iter().map(|(id, _)| *id)).collect();
-    mine.sort_unstable();
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    let mut covered: Vec<&str> = cases.iter().map(|case| case.id).chain(COVERED_ELSEWHERE.iter().map(|(id, _)| *id)).collect();
+    covered.sort_unstable();
     let Some(folder) = std::env::var_os("PORTCULLIS_VECTORS") else { return };
     let list = std::fs::read_to_string(std::path::Path::new(&folder).join("h2spec/cases.txt")).expect("the list");
-    let mut theirs = ids(&list);
-    theirs.sort_unstable();
-    assert_eq!(mine, theirs);
+    let mut listed = case_ids(&list);
+    listed.sort_unstable();
+    assert_eq!(covered, listed);
 }
 
 /// The cases of the list: part, section and number.
-fn ids(list: &str) -> Vec<String> {
+fn case_ids(list: &str) -> Vec<String> {
     let (mut part, mut section, mut ids) = ("", "", Vec::new());
     for line in list.lines() {
         let text = line.trim();
@@ -511,8 +511,8 @@ fn pseudo_fields_in_trailers_reach_nobody() {
     let trailers = headers(ALL, 1, &[field(":path", "/evil"), field("sum", "1")].concat());
     let head = headers(END_HEADERS, 1, &[POST, &field("trailer", "sum")].concat());
     let case = case("", &[head, data(0, 1, b"test"), trailers], Served);
-    let outcome = play(gateway.address(), &case);
-    assert!(judge(Served, &outcome), "{outcome:?}");
+    let outcome = run_case(gateway.address(), &case);
+    assert!(meets_expectation(Served, &outcome), "{outcome:?}");
     let seen = &backend.requests()[0];
     assert_eq!((seen.target(), &seen.trailers.0), ("/", &vec![("sum".to_owned(), "1".to_owned())]));
 }

@@ -17,29 +17,29 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use crate::pipe::{Authority, client_config, front, server_config};
+use crate::pipe::{Authority, client_config, tls_frontend, server_config};
 use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
 
 /// A body whose frames a test gives one by one.
-struct Fed(mpsc::UnboundedReceiver<Frame<Bytes>>);
+struct ChannelBody(mpsc::UnboundedReceiver<Frame<Bytes>>);
 
-type Feed = mpsc::UnboundedSender<Frame<Bytes>>;
+type FrameSender = mpsc::UnboundedSender<Frame<Bytes>>;
 
-fn fed() -> (Feed, Fed) {
+fn channel_body() -> (FrameSender, ChannelBody) {
     let (feed, frames) = mpsc::unbounded_channel();
-    (feed, Fed(frames))
+    (feed, ChannelBody(frames))
 }
 
 /// A body with this content.
-fn whole(content: &'static str) -> Fed {
-    let (feed, body) = fed();
+fn full_body(content: &'static str) -> ChannelBody {
+    let (feed, body) = channel_body();
     if !content.is_empty() {
         feed.send(Frame::data(Bytes::from_static(content.as_bytes()))).unwrap();
     }
     body
 }
 
-impl Body for Fed {
+impl Body for ChannelBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -54,17 +54,17 @@ impl Body for Fed {
 
 /// What a backend saw of a request.
 #[derive(Debug, Clone)]
-struct Seen {
+struct RecordedRequest {
     version: Version,
     uri: String,
     headers: HeaderMap,
 }
 
 /// A cleartext HTTP/2 backend that gives every piece back as it comes, and then trailers with the request's own.
-fn echo() -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
+fn echo_backend() -> (SocketAddr, Arc<Mutex<Vec<RecordedRequest>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let log: Arc<Mutex<Vec<Seen>>> = Arc::default();
+    let log: Arc<Mutex<Vec<RecordedRequest>>> = Arc::default();
     let seen = Arc::clone(&log);
     listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
@@ -73,7 +73,7 @@ fn echo() -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = Arc::clone(&seen);
                 let service = service_fn(move |request| {
-                    let answer = give_back(request, &seen);
+                    let answer = echo_request(request, &seen);
                     async { Ok::<_, std::convert::Infallible>(answer) }
                 });
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -84,11 +84,11 @@ fn echo() -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
     (address, log)
 }
 
-fn give_back(request: Request<Incoming>, seen: &Mutex<Vec<Seen>>) -> Response<Fed> {
+fn echo_request(request: Request<Incoming>, seen: &Mutex<Vec<RecordedRequest>>) -> Response<ChannelBody> {
     let (parts, mut body) = request.into_parts();
     let kind = parts.headers.get("content-type").cloned();
-    seen.lock().unwrap().push(Seen { version: parts.version, uri: parts.uri.to_string(), headers: parts.headers });
-    let (feed, answer) = fed();
+    seen.lock().unwrap().push(RecordedRequest { version: parts.version, uri: parts.uri.to_string(), headers: parts.headers });
+    let (feed, answer) = channel_body();
     tokio::spawn(async move {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().unwrap());
@@ -111,20 +111,20 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime().block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an answer in time") })
 }
 
 /// A cleartext HTTP/2 connection to the gateway.
-async fn h2c(address: SocketAddr) -> http2::SendRequest<Fed> {
+async fn connect_h2c(address: SocketAddr) -> http2::SendRequest<ChannelBody> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
-fn post(content: &'static str, headers: &[(&str, &str)]) -> Request<Fed> {
-    let mut request = Request::post("http://api.example/a//b?q").body(whole(content)).unwrap();
+fn post(content: &'static str, headers: &[(&str, &str)]) -> Request<ChannelBody> {
+    let mut request = Request::post("http://api.example/a//b?q").body(full_body(content)).unwrap();
     for (name, value) in headers {
         request.headers_mut().append(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
@@ -142,9 +142,9 @@ fn each_protocol_meets_each_other() {
     let (cert, key) = (folder.write("c", &pair.cert), folder.write("k", &pair.key));
     let tls = format!("tls: {{cert: '{}', key: '{}'}},", cert.display(), key.display());
     let plain = Backend::start(|request| crate::support::Answer::new(200, &[], &request.body));
-    let (h2, seen) = echo();
-    let (h2_tls, _) = front(h2, server_config(&pair, None, &["h2"]));
-    let (h1_tls, _) = front(plain.address(), server_config(&pair, None, &["http/1.1"]));
+    let (h2, seen) = echo_backend();
+    let (h2_tls, _) = tls_frontend(h2, server_config(&pair, None, &["h2"]));
+    let (h1_tls, _) = tls_frontend(plain.address(), server_config(&pair, None, &["http/1.1"]));
     let secure = "backendTLS: {insecure: true}";
     for (backend, version) in [
         (format!("{{host: '{}'}}", plain.address()), Version::HTTP_11),
@@ -155,12 +155,12 @@ fn each_protocol_meets_each_other() {
         let (open, closed) = (gateway("", &backend), gateway(&tls, &backend));
         for round in 0..2 {
             let before = (plain.requests().len(), seen.lock().unwrap().len());
-            let over_h2c = run(async {
-                let response = h2c(open.address()).await.send_request(post("one", &[])).await.unwrap();
+            let over_h2c = block_on(async {
+                let response = connect_h2c(open.address()).await.send_request(post("one", &[])).await.unwrap();
                 (response.status(), response.version(), response.into_body().collect().await.unwrap().to_bytes())
             });
             assert_eq!(over_h2c, (200.try_into().unwrap(), Version::HTTP_2, Bytes::from("one")), "{backend} {round}");
-            let over_tls = run(async {
+            let over_tls = block_on(async {
                 let stream = tokio::net::TcpStream::connect(closed.address()).await.unwrap();
                 let connector = TlsConnector::from(Arc::new(client_config(None, &["h2"])));
                 let stream = connector.connect("api.example".try_into().unwrap(), stream).await.unwrap();
@@ -173,7 +173,7 @@ fn each_protocol_meets_each_other() {
                 (response.status(), response.into_body().collect().await.unwrap().to_bytes())
             });
             assert_eq!(over_tls, (200.try_into().unwrap(), Bytes::from("two")), "{backend} {round}");
-            let over_h1 = run(async {
+            let over_h1 = block_on(async {
                 let stream = tokio::net::TcpStream::connect(open.address()).await.unwrap();
                 let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
                 tokio::spawn(connection);
@@ -207,15 +207,15 @@ fn each_protocol_meets_each_other() {
 
 #[test]
 fn grpc_streams_both_ways_with_trailers_at_the_end() {
-    let (backend, seen) = echo();
+    let (backend, seen) = echo_backend();
     let gateway = gateway("", &format!("{{host: '{backend}'}}")); // gRPC in cleartext needs no `protocol`
-    run(async {
-        let (feed, body) = fed();
+    block_on(async {
+        let (feed, body) = channel_body();
         let mut request = Request::post("http://api.example/pkg.Service/Method").body(body).unwrap();
         for (name, value) in [("content-type", "application/grpc+proto"), ("te", "trailers"), ("grpc-timeout", "5S")] {
             request.headers_mut().insert(http::HeaderName::from_static(name), value.parse().unwrap());
         }
-        let mut sender = h2c(gateway.address()).await;
+        let mut sender = connect_h2c(gateway.address()).await;
         let answer = tokio::spawn(async move { sender.send_request(request).await.unwrap() });
         feed.send(Frame::data(Bytes::from_static(b"one"))).unwrap();
         let mut response = answer.await.unwrap();
@@ -243,13 +243,13 @@ fn grpc_streams_both_ways_with_trailers_at_the_end() {
 
 #[test]
 fn a_grpc_refusal_is_trailers_only() {
-    let (backend, seen) = echo();
+    let (backend, seen) = echo_backend();
     let gateway = gateway(
         "policies: {authorization: {rules: [{deny: 'true'}]}},",
         &format!("{{host: '{backend}', policies: {{protocol: http2}}}}"),
     );
-    run(async {
-        let mut sender = h2c(gateway.address()).await;
+    block_on(async {
+        let mut sender = connect_h2c(gateway.address()).await;
         let response = sender.send_request(post("x", &[("content-type", "application/grpc")])).await.unwrap();
         assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"7".parse().unwrap()));
         assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
@@ -280,8 +280,8 @@ fn a_grpc_clients_deadline_is_the_calls_end() {
             &format!("{{host: '{}', policies: {{protocol: http1}}}}", plain.address()),
         );
         let begun = Instant::now();
-        run(async {
-            let mut sender = h2c(gateway.address()).await;
+        block_on(async {
+            let mut sender = connect_h2c(gateway.address()).await;
             let mut request = post("x", &[("content-type", "application/grpc"), ("te", "trailers")]);
             *request.uri_mut() = format!("http://api.example{path}").parse().unwrap();
             if let Some(own) = own {
@@ -318,8 +318,8 @@ fn a_client_in_a_hurry_says_nothing_of_the_backend() {
     for (policies, own, late) in [("", "100m", 3), ("timeout: {request: 100ms}", "10S", 1)] {
         let backend = format!("{{hosts: ['{}', '{}'], {health}}}", slow.address(), good.address());
         let gateway = gateway(&format!("policies: {{{policies}}},"), &backend);
-        let answers = run(async {
-            let mut sender = h2c(gateway.address()).await;
+        let answers = block_on(async {
+            let mut sender = connect_h2c(gateway.address()).await;
             let mut answers = Vec::new();
             for _ in 0..6 {
                 let request = post("x", &[("content-type", "application/grpc"), ("grpc-timeout", own)]);
@@ -336,8 +336,8 @@ fn a_client_in_a_hurry_says_nothing_of_the_backend() {
 fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
-    run(async {
-        let mut sender = h2c(gateway.address()).await;
+    block_on(async {
+        let mut sender = connect_h2c(gateway.address()).await;
         for (headers, reason) in [
             (&[("host", "evil.example")][..], "bad_host"),
             (&[("x", "a"), ("content-length", "2"), ("content-length", "3")][..], ""),
@@ -365,8 +365,8 @@ fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
 fn a_stream_with_too_many_fields_or_odd_bytes_in_its_query_is_refused() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
-    run(async {
-        let mut sender = h2c(gateway.address()).await;
+    block_on(async {
+        let mut sender = connect_h2c(gateway.address()).await;
         let crumbs = [("cookie", "a=b"); 150];
         for (headers, status) in [(&[("x", "1"); 101][..], 431), (&[("x", "1"); 90], 200), (&crumbs, 200)] {
             let response = sender.send_request(post("hi", headers)).await.unwrap();

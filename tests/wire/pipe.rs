@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-use portcullis::upstream::tls::AcceptAny;
+use portcullis::upstream::tls::AcceptAnyCertificate;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +20,7 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM form.
 #[derive(Clone)]
-pub struct Pair {
+pub struct CertAndKey {
     pub cert: String,
     pub key: String,
 }
@@ -38,12 +38,12 @@ impl Authority {
     }
 
     /// A certificate for a server.
-    pub fn server(&self, name: &str) -> Pair {
+    pub fn server(&self, name: &str) -> CertAndKey {
         self.issue(CertificateParams::new(vec![name.to_owned()]).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a client, with a subject and a SPIFFE id.
-    pub fn client(&self, name: &str) -> Pair {
+    pub fn client(&self, name: &str) -> CertAndKey {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Acme");
@@ -52,14 +52,14 @@ impl Authority {
         self.issue(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Pair {
+    fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> CertAndKey {
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().unwrap();
-        Pair { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+        CertAndKey { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
     }
 }
 
-impl Pair {
+impl CertAndKey {
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
     }
@@ -70,14 +70,14 @@ impl Pair {
 }
 
 /// A client that believes any server, with a certificate of its own if there is one.
-pub fn client_config(own: Option<&Pair>, alpn: &[&str]) -> ClientConfig {
+pub fn client_config(identity: Option<&CertAndKey>, alpn: &[&str]) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAny::new(&provider)));
-    let mut config = match own {
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate::new(&provider)));
+    let mut config = match identity {
         Some(own) => builder.with_client_auth_cert(vec![own.der()], own.key()).unwrap(),
         None => builder.with_no_client_auth(),
     };
@@ -86,7 +86,7 @@ pub fn client_config(own: Option<&Pair>, alpn: &[&str]) -> ClientConfig {
 }
 
 /// A server with this certificate, which asks for clients' certificates if there is an authority for them.
-pub fn server_config(own: &Pair, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
+pub fn server_config(identity: &CertAndKey, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
@@ -99,14 +99,14 @@ pub fn server_config(own: &Pair, clients: Option<&Authority>, alpn: &[&str]) -> 
         }
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(vec![own.der()], own.key()).unwrap();
+    let mut config = builder.with_single_cert(vec![identity.der()], identity.key()).unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
 }
 
 /// What a handshake was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shaken {
+pub struct HandshakeInfo {
     /// The other side's certificate.
     pub peer: Option<Vec<u8>>,
     /// The protocol that was agreed on.
@@ -115,18 +115,18 @@ pub struct Shaken {
     pub sni: Option<String>,
 }
 
-type Log = Arc<Mutex<Vec<Result<Shaken, String>>>>;
+type HandshakeLog = Arc<Mutex<Vec<Result<HandshakeInfo, String>>>>;
 
 /// A raw client whose bytes go to `address` over TLS, and what the handshake was about. A refused handshake looks to
 /// the client like a closed connection.
-pub fn dial(address: SocketAddr, name: &str, config: ClientConfig) -> (RawClient, Log) {
+pub fn connect_tls(address: SocketAddr, name: &str, config: ClientConfig) -> (RawClient, HandshakeLog) {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let log = Log::default();
+    let log = HandshakeLog::default();
     let connector = TlsConnector::from(Arc::new(config));
     let mine = Arc::clone(&log);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = listener.local_addr().unwrap();
-    run(listener, true, move |near| {
+    serve_connections(listener, true, move |near| {
         let (connector, name, log) = (connector.clone(), name.clone(), Arc::clone(&mine));
         async move {
             let far = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -135,8 +135,8 @@ pub fn dial(address: SocketAddr, name: &str, config: ClientConfig) -> (RawClient
                     let told = &far.get_ref().1;
                     let alpn = told.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
                     let peer = told.peer_certificates().map(|chain| chain[0].to_vec());
-                    log.lock().unwrap().push(Ok(Shaken { peer, alpn, sni: None }));
-                    carry(near, &mut far).await;
+                    log.lock().unwrap().push(Ok(HandshakeInfo { peer, alpn, sni: None }));
+                    relay(near, &mut far).await;
                 }
                 Err(error) => log.lock().unwrap().push(Err(error.to_string())),
             }
@@ -146,13 +146,13 @@ pub fn dial(address: SocketAddr, name: &str, config: ClientConfig) -> (RawClient
 }
 
 /// An address that speaks TLS and passes the bytes on to `backend`, and what each handshake was about.
-pub fn front(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, Log) {
-    let log = Log::default();
+pub fn tls_frontend(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, HandshakeLog) {
+    let log = HandshakeLog::default();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let mine = Arc::clone(&log);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    run(listener, false, move |near| {
+    serve_connections(listener, false, move |near| {
         let (acceptor, log) = (acceptor.clone(), Arc::clone(&mine));
         async move {
             match acceptor.accept(near).await {
@@ -161,9 +161,9 @@ pub fn front(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, Log) {
                     let alpn = told.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
                     let peer = told.peer_certificates().map(|chain| chain[0].to_vec());
                     let sni = told.server_name().map(str::to_owned);
-                    log.lock().unwrap().push(Ok(Shaken { peer, alpn, sni }));
+                    log.lock().unwrap().push(Ok(HandshakeInfo { peer, alpn, sni }));
                     let mut far = tokio::net::TcpStream::connect(backend).await.unwrap();
-                    carry(near, &mut far).await;
+                    relay(near, &mut far).await;
                 }
                 Err(error) => log.lock().unwrap().push(Err(error.to_string())),
             }
@@ -172,13 +172,13 @@ pub fn front(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, Log) {
     (address, log)
 }
 
-async fn carry(mut near: impl AsyncRead + AsyncWrite + Unpin, far: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn relay(mut near: impl AsyncRead + AsyncWrite + Unpin, far: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let _ = copy_bidirectional(&mut near, far).await;
     let _ = tokio::join!(near.shutdown(), far.shutdown());
 }
 
 /// Serves each connection; only the first when `once`.
-fn run<F: Future<Output = ()> + 'static>(
+fn serve_connections<F: Future<Output = ()> + 'static>(
     listener: TcpListener,
     once: bool,
     serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,

@@ -1,10 +1,10 @@
 //! TLS at the listeners and towards backends.
 
-use crate::pipe::{Authority, Pair, client_config, dial, front, server_config};
+use crate::pipe::{Authority, CertAndKey, client_config, connect_tls, tls_frontend, server_config};
 use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
 
 /// Writes a pair's files; the `cert` and `key` keys that name them.
-fn files(folder: &TempDir, name: &str, pair: &Pair) -> String {
+fn write_files(folder: &TempDir, name: &str, pair: &CertAndKey) -> String {
     let cert = folder.write(&format!("{name}.pem"), &pair.cert);
     let key = folder.write(&format!("{name}.key"), &pair.key);
     format!("cert: '{}', key: '{}'", cert.display(), key.display())
@@ -22,15 +22,15 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
           {{name: a, hostname: a.example, tls: {{{}}}, {route}}},
           {{name: b, hostname: '*.b.example', tls: {{{}}}, {route}}},
           {{name: c, hostname: c.example, tls: {{{}, root: '{}'}}, policies: {{{rule}}}, {route}}}]}}]",
-        files(&folder, "a", &a),
-        files(&folder, "b", &b),
-        files(&folder, "c", &c),
+        write_files(&folder, "a", &a),
+        write_files(&folder, "b", &b),
+        write_files(&folder, "c", &c),
         root.display()
     ));
     for (name, expected) in
         [("a.example", &a), ("A.Example", &a), ("x.b.example", &b), ("y.x.b.example", &b), ("other.example", &a)]
     {
-        let (mut client, log) = dial(gateway.address(), name, client_config(None, &["http/1.1"]));
+        let (mut client, log) = connect_tls(gateway.address(), name, client_config(None, &["http/1.1"]));
         let host = if name == "other.example" { "a.example" } else { name };
         let response = client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response();
         assert_eq!(response.status(), 200, "{name}");
@@ -42,18 +42,18 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
     assert_eq!(backend.requests()[0].header("x-forwarded-proto"), Some("https"));
 
     let alice = authority.client("alice");
-    let (mut client, _) = dial(gateway.address(), "c.example", client_config(Some(&alice), &[]));
+    let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(Some(&alice), &[]));
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response().status(), 200, "a good certificate");
     let mallory = authority.client("mallory");
-    let (mut client, _) = dial(gateway.address(), "c.example", client_config(Some(&mallory), &[]));
+    let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(Some(&mallory), &[]));
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response().status(), 403, "another's");
     for own in [None, Some(Authority::new().client("alice"))] {
-        let (mut client, _) = dial(gateway.address(), "c.example", client_config(own.as_ref(), &[]));
+        let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(own.as_ref(), &[]));
         client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n");
         assert!(client.is_closed(), "no certificate, or one of a stranger's");
     }
 
-    let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, &[]));
+    let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
     let response = client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response();
     assert_eq!(response.status(), 421, "a handshake without certificate opens no host that asks for one");
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").response().status(), 200);
@@ -64,12 +64,12 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
 #[test]
 fn listeners_with_the_same_settings_share_connections() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
-    let tls = files(&folder, "a", &authority.server("*.example"));
+    let tls = write_files(&folder, "a", &authority.server("*.example"));
     let route = format!("tls: {{{tls}}}, routes: [{{backends: [{{host: '{}'}}]}}]", backend.address());
     let gateway = InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{name: a, hostname: a.example, {route}}}, {{name: b, hostname: b.example, {route}}}]}}]"
     ));
-    let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, &[]));
+    let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
     for host in ["a.example", "b.example"] {
         assert_eq!(client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().status(), 200, "{host}");
     }
@@ -78,7 +78,7 @@ fn listeners_with_the_same_settings_share_connections() {
 #[test]
 fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
-    let tls = files(&folder, "a", &authority.server("a.example"));
+    let tls = write_files(&folder, "a", &authority.server("a.example"));
     for (bounds, old, new) in
         [("", true, true), (", minTLSVersion: TLS_V1_3", false, true), (", maxTLSVersion: TLS_V1_2", true, false)]
     {
@@ -88,14 +88,14 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
         ));
         for (version, works) in [(&rustls::version::TLS12, old), (&rustls::version::TLS13, new)] {
             let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let verifier = std::sync::Arc::new(portcullis::upstream::tls::AcceptAny::new(&provider));
+            let verifier = std::sync::Arc::new(portcullis::upstream::tls::AcceptAnyCertificate::new(&provider));
             let config = rustls::ClientConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[version])
                 .unwrap()
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
                 .with_no_client_auth();
-            let (mut client, _) = dial(gateway.address(), "a.example", config);
+            let (mut client, _) = connect_tls(gateway.address(), "a.example", config);
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
             match works {
                 true => assert_eq!(client.response().status(), 200, "{version:?}{bounds}"),
@@ -103,11 +103,11 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
             }
         }
         for alpn in [&[][..], &["http/1.0"], &["http/1.1"], &["spdy/3", "http/1.1"]] {
-            let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, alpn));
+            let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, alpn));
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
             assert_eq!(client.response().status(), 200, "{alpn:?}");
         }
-        let (mut client, _) = dial(gateway.address(), "a.example", client_config(None, &["spdy/3"]));
+        let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &["spdy/3"]));
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(client.is_closed(), "a protocol that is not spoken here");
         let mut plain = gateway.client();
@@ -120,7 +120,7 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
 fn tls_files_that_can_not_work_are_errors_at_their_place() {
     let (authority, folder) = (Authority::new(), TempDir::new());
     let (a, b) = (authority.server("a.example"), authority.server("b.example"));
-    let (good, _) = (files(&folder, "a", &a), files(&folder, "b", &b));
+    let (good, _) = (write_files(&folder, "a", &a), write_files(&folder, "b", &b));
     let at = |name: &str| folder.path().join(name).display().to_string();
     folder.write("empty.pem", "");
     for (listeners, expected) in [
@@ -160,10 +160,10 @@ fn a_backend_is_verified_as_the_config_says() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let root = folder.write("ca.pem", authority.pem()).display().to_string();
     let stranger = folder.write("other.pem", Authority::new().pem()).display().to_string();
-    let own = files(&folder, "own", &authority.client("gateway"));
+    let own = write_files(&folder, "own", &authority.client("gateway"));
     let pair = authority.server("backend.example");
-    let (open, shaken) = front(backend.address(), server_config(&pair, None, &["h2", "http/1.1"]));
-    let (closed, asked) = front(backend.address(), server_config(&pair, Some(&authority), &["http/1.1"]));
+    let (open, shaken) = tls_frontend(backend.address(), server_config(&pair, None, &["h2", "http/1.1"]));
+    let (closed, asked) = tls_frontend(backend.address(), server_config(&pair, Some(&authority), &["http/1.1"]));
     for (host, tls, protocol, works) in [
         (open, format!("root: '{root}', hostname: backend.example"), "http1", true),
         (open, format!("root: '{root}'"), "http1", false),
@@ -223,7 +223,7 @@ fn credentials_for_backends_are_their_own_or_the_clients() {
 
 #[test]
 fn endpoints_that_fail_rest_and_connections_are_limited() {
-    let (good, dead) = (Backend::ok(), crate::nobody());
+    let (good, dead) = (Backend::ok(), crate::closed_port());
     let gateway = InProcess::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{dead}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
         good.address()
@@ -293,19 +293,19 @@ fn a_reload_brings_new_certificates_to_new_handshakes_and_leaves_connections_alo
     let config = format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}}}
 binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
-        files(&folder, "a", &old),
+        write_files(&folder, "a", &old),
         backend.address()
     );
     let file = folder.write("config.yaml", &config);
     let gateway = InProcess::start(&config);
     gateway.gateway().watch(&file).unwrap();
-    let (mut kept, _) = dial(gateway.address(), "a.example", client_config(None, &[]));
+    let (mut kept, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
     assert_eq!(kept.get("/", &[]).status(), 200);
     let generation = gateway.gateway().snapshot().generation;
-    files(&folder, "a", &new);
+    write_files(&folder, "a", &new);
     gateway.gateway().reload();
     eventually(PATIENCE, "the new certificate", || {
-        let (mut client, log) = dial(gateway.address(), "a.example", client_config(None, &[]));
+        let (mut client, log) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
         assert_eq!(client.get("/", &[]).status(), 200);
         let peer = log.lock().unwrap()[0].clone().unwrap().peer;
         (peer.as_deref() == Some(&*new.der())).then_some(())

@@ -19,7 +19,7 @@ binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{{host: '{}'}}
 
 /// Fails unless the connection is closed at about the limit after `since`; what came before that.
 #[track_caller]
-fn closed_in_time(client: &mut RawClient, since: Instant) -> Vec<u8> {
+fn expect_closed_at_limit(client: &mut RawClient, since: Instant) -> Vec<u8> {
     let rest = client.read_to_close();
     let took = since.elapsed();
     assert!(took >= LIMIT - Duration::from_millis(50) && took < LIMIT + SLACK, "closed after {took:?}");
@@ -39,7 +39,7 @@ fn who_says_nothing_or_too_little_is_cut_off() {
                 let begun = Instant::now();
                 let mut client = gateway.client();
                 client.send(bytes);
-                closed_in_time(&mut client, begun);
+                expect_closed_at_limit(&mut client, begun);
             });
         }
     });
@@ -56,16 +56,16 @@ fn a_head_that_comes_in_drips_gets_no_more_time() {
     let begun = Instant::now();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n");
-    while begun.elapsed() < LIMIT + SLACK && !is_over(&client) {
+    while begun.elapsed() < LIMIT + SLACK && !is_closed(&client) {
         client.send("x-drip: 1\r\n");
         std::thread::park_timeout(Duration::from_millis(30));
     }
-    closed_in_time(&mut client, begun);
+    expect_closed_at_limit(&mut client, begun);
     assert!(backend.requests().is_empty());
 }
 
 /// Whether the other side has closed, without waiting for it.
-fn is_over(client: &RawClient) -> bool {
+fn is_closed(client: &RawClient) -> bool {
     !client.is_silent()
 }
 
@@ -81,7 +81,7 @@ fn an_idle_connection_is_closed_and_an_active_one_is_not() {
     }
     let idle = Instant::now();
     assert_eq!(client.get("/", &[]).status(), 200);
-    assert!(closed_in_time(&mut client, idle).is_empty(), "closed without a word");
+    assert!(expect_closed_at_limit(&mut client, idle).is_empty(), "closed without a word");
     let lines = gateway.log().lines().count();
     assert_eq!(lines, backend.requests().len(), "nothing to complain about");
 }
@@ -93,7 +93,7 @@ fn a_body_that_stops_coming_is_408_and_its_connection_to_the_backend_is_gone() {
     let begun = Instant::now();
     let mut client = gateway.client();
     client.send("POST /stalls HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
-    let answer = String::from_utf8(closed_in_time(&mut client, begun)).unwrap();
+    let answer = String::from_utf8(expect_closed_at_limit(&mut client, begun)).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"), "{answer}");
     assert_eq!(gateway.lines(1)[0]["reason"], "request_timeout");
     assert_eq!(gateway.client().get("/", &[]).status(), 200);
@@ -184,7 +184,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
         let mut client = gateway.client();
         client.send(format!("{first}GET / HT"));
         assert_eq!(client.response().status(), 200);
-        closed_in_time(&mut client, begun);
+        expect_closed_at_limit(&mut client, begun);
         assert_eq!(gateway.lines(3 * row + 2)[3 * row + 1]["reason"], "request_timeout", "{first:?}");
         // with nothing behind it, it is an idle connection
         let mut client = gateway.client();
@@ -226,7 +226,7 @@ fn a_backend_that_stalls_is_cut_off_but_an_event_stream_may_rest() {
     let mut client = gateway.client();
     let begun = Instant::now();
     client.send("GET /file HTTP/1.1\r\nHost: a\r\n\r\n");
-    let answer = String::from_utf8(closed_in_time(&mut client, begun)).unwrap();
+    let answer = String::from_utf8(expect_closed_at_limit(&mut client, begun)).unwrap();
     assert!(answer.ends_with("3\r\none\r\n"), "{answer}");
     assert_eq!(gateway.lines(1)[0]["reason"], "upstream_timeout");
     assert_eq!(gateway.client().get("/events", &[]).text(), "onetwo");
@@ -243,9 +243,9 @@ fn a_handshake_that_does_not_come_is_cut_off() {
         let begun = Instant::now();
         let mut client = gateway.client();
         client.send(bytes);
-        closed_in_time(&mut client, begun);
+        expect_closed_at_limit(&mut client, begun);
     }
-    let (mut client, _) = crate::pipe::dial(gateway.address(), "a", crate::pipe::client_config(None, &["h2"]));
+    let (mut client, _) = crate::pipe::connect_tls(gateway.address(), "a", crate::pipe::client_config(None, &["h2"]));
     let begun = Instant::now();
     client.read_to_close();
     assert!(begun.elapsed() < LIMIT + SLACK, "a handshake and then nothing");

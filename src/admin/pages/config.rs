@@ -6,14 +6,14 @@
 use serde_json::{Value, json};
 
 use crate::auth::JwtAuth;
-use crate::config::Place;
-use crate::config::policy::Policies as PoliciesConfig;
-use crate::control::InForce;
+use crate::config::SourceSpan;
+use crate::config::policy::PoliciesConfig as PoliciesConfig;
+use crate::control::ActiveConfig;
 use crate::explain::jwt_origin;
 use crate::snapshot::Policies;
 
 /// The effective config as JSON.
-pub(super) fn effective(config: &InForce) -> Value {
+pub(super) fn effective_config(config: &ActiveConfig) -> Value {
     let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds).map(|(written, bind)| {
         let listeners = written.listeners.iter().zip(&bind.listeners).map(|(written, listener)| {
             let levels = [&written.gateway_policies, &written.policies];
@@ -21,7 +21,7 @@ pub(super) fn effective(config: &InForce) -> Value {
                 let levels = [&written.gateway_policies, &written.policies, &route.policies];
                 json!({
                     "name": route.name,
-                    "origin": origin(&route.place),
+                    "origin": origin(&route.span),
                     "hostnames": route.hostnames.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
                     "matches": route.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "policies": policies(&levels, &runs.policies),
@@ -31,7 +31,7 @@ pub(super) fn effective(config: &InForce) -> Value {
             json!({
                 "name": written.name,
                 "gateway": written.gateway,
-                "origin": origin(&written.place),
+                "origin": origin(&written.span),
                 "hostname": written.hostname.as_ref().map(|host| host.value.to_string()),
                 "tls": written.tls.is_some(),
                 "unmatched": policies(&levels, &listener.policies),
@@ -40,7 +40,7 @@ pub(super) fn effective(config: &InForce) -> Value {
         });
         json!({
             "address": bind.address.to_string(),
-            "origin": origin(&written.place),
+            "origin": origin(&written.span),
             "listeners": listeners.collect::<Vec<_>>(),
         })
     });
@@ -51,20 +51,20 @@ pub(super) fn effective(config: &InForce) -> Value {
     })
 }
 
-fn policies(levels: &[&PoliciesConfig], runs: &Policies) -> Value {
-    let jwt = runs.jwt.as_ref().map(|jwt| jwt_auth(jwt, jwt_origin(levels.iter().copied())));
-    let rules = runs.rules.iter().map(|set| {
+fn policies(levels: &[&PoliciesConfig], compiled: &Policies) -> Value {
+    let jwt = compiled.jwt_auth.as_ref().map(|jwt| jwt_auth(jwt, jwt_origin(levels.iter().copied())));
+    let rules = compiled.rule_sets.iter().map(|set| {
         let rules = set.rules.iter().map(|rule| {
             json!({
                 "name": &*rule.name,
-                rule.kind.as_str(): rule.expression.source(),
-                "origin": rule.origin.to_string(),
+                rule.action.as_str(): rule.expression.source(),
+                "origin": rule.location.to_string(),
             })
         });
         json!({
             "level": set.level.as_str(),
             "mode": set.mode.as_str(),
-            "origin": set.origin.to_string(),
+            "origin": set.location.to_string(),
             "rules": rules.collect::<Vec<_>>(),
         })
     });
@@ -77,7 +77,7 @@ fn policies(levels: &[&PoliciesConfig], runs: &Policies) -> Value {
         }
     }
     json!({
-        "protection": runs.protection().as_str(),
+        "protection": compiled.auth_requirement().as_str(),
         "jwtAuth": jwt,
         "authorization": rules.collect::<Vec<_>>(),
         "others": others,
@@ -101,6 +101,6 @@ fn jwt_auth(jwt: &JwtAuth, origin: Option<String>) -> Value {
 }
 
 /// `file:line`.
-pub(super) fn origin(place: &Place) -> String {
+pub(super) fn origin(place: &SourceSpan) -> String {
     format!("{}:{}", place.file, place.line)
 }

@@ -5,27 +5,27 @@ mod tables;
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
-use super::Written;
-use crate::admin::html::{Escaped, ago};
-use crate::control::{Control, InForce};
+use super::ExplainForm;
+use crate::admin::html::{Escaped, humanize_duration};
+use crate::control::{GatewayState, ActiveConfig};
 use crate::explain::Explanation;
-use crate::snapshot::Protection;
+use crate::snapshot::AuthRequirement;
 
 const STYLE: &str = include_str!("home/style.css");
 
 /// What is told of the request that was to be explained.
-type Told<'a> = Option<&'a Result<Explanation, String>>;
+type ExplainResult<'a> = Option<&'a Result<Explanation, String>>;
 
 /// The whole page.
-pub(super) fn render(control: &Control, told: Told<'_>, form: &Written) -> String {
+pub(super) fn render(control: &GatewayState, explanation: ExplainResult<'_>, form: &ExplainForm) -> String {
     let mut out = String::with_capacity(32 << 10);
     // writing into a string does not fail
-    let _ = page(&mut out, control, told, form);
+    let _ = write_page(&mut out, control, explanation, form);
     out
 }
 
-fn page(out: &mut String, control: &Control, told: Told<'_>, form: &Written) -> fmt::Result {
-    let in_force = control.in_force();
+fn write_page(out: &mut String, control: &GatewayState, explanation: ExplainResult<'_>, form: &ExplainForm) -> fmt::Result {
+    let in_force = control.active_config();
     write!(
         out,
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
@@ -34,16 +34,16 @@ fn page(out: &mut String, control: &Control, told: Told<'_>, form: &Written) -> 
          <a href=\"#explain\">Explain</a></nav></header><main>",
         env!("CARGO_PKG_VERSION")
     )?;
-    state(out, control, &in_force)?;
-    if told.is_some() {
-        explanation(out, told, form)?;
+    write_status(out, control, &in_force)?;
+    if explanation.is_some() {
+        write_explain_section(out, explanation, form)?;
     }
-    tables::refusals(out, control)?;
+    tables::rejections(out, control)?;
     out.write_str("<div id=routes></div>")?;
     tables::routes(out, &in_force)?;
     tables::providers(out, &in_force)?;
-    if told.is_none() {
-        explanation(out, told, form)?;
+    if explanation.is_none() {
+        write_explain_section(out, explanation, form)?;
     }
     out.write_str(
         "<footer>For programs: <a href=/config>/config</a>, <code>POST /explain</code>, <code>GET</code> and \
@@ -53,14 +53,14 @@ fn page(out: &mut String, control: &Control, told: Told<'_>, form: &Written) -> 
 }
 
 /// Whether it is ready, which config runs, and how much of it is protected.
-fn state(out: &mut String, control: &Control, in_force: &InForce) -> fmt::Result {
-    let (last, unready) = (control.last_attempt(), control.unready());
-    let passed = ago(SystemTime::now().duration_since(last.at).unwrap_or_default());
+fn write_status(out: &mut String, control: &GatewayState, in_force: &ActiveConfig) -> fmt::Result {
+    let (last, unready) = (control.last_attempt(), control.not_ready_reasons());
+    let passed = humanize_duration(SystemTime::now().duration_since(last.at).unwrap_or_default());
     let snapshot = &in_force.snapshot;
     let routes = || snapshot.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
-    let of = |wanted| routes().filter(|route| route.policies.protection() == wanted).count();
-    let count = |wanted: Protection| (of(wanted), wanted.as_str());
-    let [strict, optional, open] = [Protection::Strict, Protection::Optional, Protection::Open].map(count);
+    let of = |wanted| routes().filter(|route| route.policies.auth_requirement() == wanted).count();
+    let count = |wanted: AuthRequirement| (of(wanted), wanted.as_str());
+    let [strict, optional, open] = [AuthRequirement::Strict, AuthRequirement::Optional, AuthRequirement::Open].map(count);
     out.write_str("<dl class=card>")?;
     let mut fact = |name: &str, class: &str, value: &str, more: &str| {
         write!(out, "<div><dt>{name}<dd class={class}>{}<small>{}</small></div>", Escaped(value), Escaped(more))
@@ -72,8 +72,8 @@ fn state(out: &mut String, control: &Control, in_force: &InForce) -> fmt::Result
     fact("Generation", "\"\"", &snapshot.generation.to_string(), in_force.loaded.source.name())?;
     let more = [strict, optional, open].map(|(count, name)| format!("{count} {name}")).join(", ");
     fact("Routes", "\"\"", &routes().count().to_string(), &more)?;
-    fact("Connections", "\"\"", &control.metrics.connections().to_string(), "open now")?;
-    fact("Running", "\"\"", &ago(control.started.elapsed()), "")?;
+    fact("Connections", "\"\"", &control.metrics.open_connections().to_string(), "open now")?;
+    fact("Running", "\"\"", &humanize_duration(control.started.elapsed()), "")?;
     out.write_str("</dl>")?;
     if let Some(error) = &last.error {
         write!(
@@ -97,7 +97,7 @@ fn state(out: &mut String, control: &Control, in_force: &InForce) -> fmt::Result
     Ok(())
 }
 
-fn explanation(out: &mut String, told: Told<'_>, form: &Written) -> fmt::Result {
+fn write_explain_section(out: &mut String, explanation: ExplainResult<'_>, form: &ExplainForm) -> fmt::Result {
     write!(
         out,
         "<h2 id=explain>Explain a request<small>What would become of it, and which line of the config says so</small></h2>\
@@ -110,7 +110,7 @@ fn explanation(out: &mut String, told: Told<'_>, form: &Written) -> fmt::Result 
         Escaped(form.method.as_deref().unwrap_or("GET")),
         Escaped(form.url.as_deref().unwrap_or("/"))
     )?;
-    match told {
+    match explanation {
         None => Ok(()),
         Some(Ok(told)) => write!(out, "<p></p><pre id=told class=card>{}</pre>", Escaped(told.to_string().trim_end())),
         Some(Err(error)) => write!(out, "<p></p><pre class=\"card bad\">{}</pre>", Escaped(error)),

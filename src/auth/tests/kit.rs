@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use serde_json::{Value, json};
 
 use crate::auth::*;
-use crate::request::{Head, Scheme, Source, UnixTime};
+use crate::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 
 pub(crate) const NOW: f64 = 1_700_000_000.0;
 pub(crate) const ISSUER: &str = "https://idp.example/realms/a";
@@ -210,9 +210,9 @@ pub(crate) fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl FnOnce(&Head<'_>) -> T) -> T {
-    let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    judge(&Head {
+pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+    let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
+    judge(&RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &HeaderValue::from_static("a"),
@@ -223,7 +223,7 @@ pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl
         version: Version::HTTP_11,
         headers,
         id: &HeaderValue::from_static("1"),
-        source: &source,
+        client: &source,
     })
 }
 

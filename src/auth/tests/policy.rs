@@ -454,7 +454,7 @@ fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
         let result = ask(&strict(), &bearer(&token), None, &TokenCache::off());
         let rule = crate::authz::Expression::compile(rule, crate::authz::Scope::Rule).unwrap();
         let holds = with_head(&headers(&[]), None, |head| {
-            let subject = crate::authz::Subject {
+            let subject = crate::authz::VerifiedToken {
                 claims: result.identity().verified().unwrap().claims(),
                 provider: "idp",
                 kid: None,
@@ -463,9 +463,9 @@ fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
                 expires_at: None,
                 split_claims: &[],
             };
-            rule.test(&crate::authz::Vars {
-                subject: Some(subject),
-                ..crate::authz::Vars::of(head, crate::request::UnixTime(NOW))
+            rule.eval_bool(&crate::authz::Vars {
+                token: Some(subject),
+                ..crate::authz::Vars::for_request(head, crate::request::UnixTime(NOW))
             })
         });
         assert_eq!(holds, Ok(true), "{literal}");

@@ -8,61 +8,61 @@ use cel::common::types::{CelOptional, Kind};
 use cel::common::value::{CowVal, Val};
 use cel_interpreter as cel;
 
-use super::{Answer, Args, arg, bool, budget, fail, grow, json};
+use super::{CelResult, Args, arg, bool_value, budget, function_error, grow, json};
 
 /// What is looked into.
 enum Operand<'b, 'v> {
     /// A value that is no optional.
     Plain(CowVal<'b, 'v>),
     /// What an optional holds.
-    Held(CowVal<'b, 'v>),
+    Unwrapped(CowVal<'b, 'v>),
     /// An optional that holds nothing.
     Empty,
 }
 
-fn open<'b, 'v>(of: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, ExecutionError> {
-    Ok(match of {
+fn unwrap_optional<'b, 'v>(val: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, ExecutionError> {
+    Ok(match val {
         CowVal::Borrowed(val) => match val.downcast_ref::<CelOptional>() {
             None => Operand::Plain(CowVal::Borrowed(val)),
-            Some(optional) => optional.option().map_or(Operand::Empty, |val| Operand::Held(CowVal::Borrowed(val))),
+            Some(optional) => optional.option().map_or(Operand::Empty, |val| Operand::Unwrapped(CowVal::Borrowed(val))),
         },
         CowVal::Owned(val) => match val.downcast_ref::<CelOptional>().map(|optional| optional.option()) {
             None => Operand::Plain(CowVal::Owned(val)),
             Some(None) => Operand::Empty,
-            Some(Some(held)) => {
-                budget::copying(held)?;
-                Operand::Held(CowVal::Owned(held.clone_as_boxed()))
+            Some(Some(inner)) => {
+                budget::charge_copy(inner)?;
+                Operand::Unwrapped(CowVal::Owned(inner.clone_as_boxed()))
             }
         },
     })
 }
 
 /// The field or element, or `None` where there is none.
-fn find<'b, 'v>(of: CowVal<'b, 'v>, key: &dyn Val) -> Result<Option<CowVal<'b, 'v>>, ExecutionError> {
-    match element(of, key) {
+fn find<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> Result<Option<CowVal<'b, 'v>>, ExecutionError> {
+    match get(container, key) {
         Ok(found) => Ok(Some(found)),
         Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn element<'b, 'v>(of: CowVal<'b, 'v>, key: &dyn Val) -> Answer<'b, 'v> {
-    let no_container = |val: &dyn Val| ExecutionError::UnexpectedType {
+fn get<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> CelResult<'b, 'v> {
+    let not_indexable = |val: &dyn Val| ExecutionError::UnexpectedType {
         got: val.get_type().name().to_owned(),
         want: "map or list".to_owned(),
     };
-    match of {
-        CowVal::Borrowed(val) => val.as_indexer().ok_or_else(|| no_container(val))?.get(key),
+    match container {
+        CowVal::Borrowed(val) => val.as_indexer().ok_or_else(|| not_indexable(val))?.get(key),
         CowVal::Owned(val) => {
-            let found = val.as_indexer().ok_or_else(|| no_container(val.as_ref()))?.get(key)?;
-            Ok(CowVal::Owned(grow::paid_copy(found)?.into_owned()))
+            let found = val.as_indexer().ok_or_else(|| not_indexable(val.as_ref()))?.get(key)?;
+            Ok(CowVal::Owned(grow::charge_if_borrowed(found)?.into_owned()))
         }
     }
 }
 
-fn optional<'b, 'v>(found: Option<CowVal<'b, 'v>>) -> Answer<'b, 'v> {
+fn into_optional<'b, 'v>(found: Option<CowVal<'b, 'v>>) -> CelResult<'b, 'v> {
     Ok(CowVal::owned(match found {
-        Some(found) => CelOptional::of(grow::paid_copy(found)?.into_owned()),
+        Some(found) => CelOptional::of(grow::charge_if_borrowed(found)?.into_owned()),
         None => CelOptional::none(),
     }))
 }
@@ -72,50 +72,50 @@ fn operand_and_key<'b, 'v>(args: Args<'b, 'v>) -> Result<[CowVal<'b, 'v>; 2], Ex
 }
 
 /// `a.b` and `a[b]`, where `a` may be an optional; then the result is one as well.
-pub(super) fn at<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+pub(super) fn index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of)? {
-        Operand::Plain(of) => element(of, key.as_ref()),
-        Operand::Held(of) => optional(find(of, key.as_ref())?),
-        Operand::Empty => optional(None),
+    match unwrap_optional(of)? {
+        Operand::Plain(of) => get(of, key.as_ref()),
+        Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+        Operand::Empty => into_optional(None),
     }
 }
 
 /// `a.?b` and `a[?b]`.
-pub(super) fn maybe<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+pub(super) fn optional_index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of)? {
-        Operand::Plain(of) | Operand::Held(of) => optional(find(of, key.as_ref())?),
-        Operand::Empty => optional(None),
+    match unwrap_optional(of)? {
+        Operand::Plain(of) | Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+        Operand::Empty => into_optional(None),
     }
 }
 
 /// `has(a.b)`, where `a` may be an optional.
-pub(super) fn has<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
+pub(super) fn has<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let [of, key] = operand_and_key(args)?;
-    match open(of)? {
-        Operand::Plain(of) | Operand::Held(of) => bool(find(of, key.as_ref())?.is_some()),
-        Operand::Empty => bool(false),
+    match unwrap_optional(of)? {
+        Operand::Plain(of) | Operand::Unwrapped(of) => bool_value(find(of, key.as_ref())?.is_some()),
+        Operand::Empty => bool_value(false),
     }
 }
 
 /// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token. A path leads through objects alone, so the
 /// token has no claim behind anything else.
-pub(super) fn claim<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let mut at = CowVal::Owned(arg(&args, 0)?.clone_as_boxed());
+pub(super) fn claim<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let mut current = CowVal::Owned(arg(&args, 0)?.clone_as_boxed());
     let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
     while let Some(step) = path.next() {
         if step.get_type().kind() != Kind::String {
-            return fail("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
+            return function_error("claim", format_args!("a step of the path is a {}, not a string", step.get_type().name()));
         }
-        let found = match at.get_type().kind() {
-            Kind::Map => find(at, step)?,
+        let found = match current.get_type().kind() {
+            Kind::Map => find(current, step)?,
             _ => None,
         };
         match found {
-            Some(found) => at = found,
+            Some(found) => current = found,
             None => return Ok(CowVal::Borrowed(&json::NULL)),
         }
     }
-    Ok(at)
+    Ok(current)
 }

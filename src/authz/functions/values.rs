@@ -7,40 +7,40 @@ use cel::common::value::{StaticVal, Val};
 use cel_interpreter as cel;
 use regex::Regex;
 
-pub(super) static PATTERN: Type = Type::new_unspecified_type("regex");
-pub(super) static CIDR: Type = Type::new_unspecified_type("net.CIDR");
-pub(super) static IP: Type = Type::new_unspecified_type("net.IP");
+pub(super) static REGEX_TYPE: Type = Type::new_unspecified_type("regex");
+pub(super) static CIDR_TYPE: Type = Type::new_unspecified_type("net.CIDR");
+pub(super) static IP_TYPE: Type = Type::new_unspecified_type("net.IP");
 
 /// A regex compiled at load.
 #[derive(Debug, Clone)]
-pub(in crate::authz) struct Pattern(pub(super) Regex);
+pub(in crate::authz) struct RegexValue(pub(super) Regex);
 
 /// A range of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::authz) struct Cidr {
+pub(in crate::authz) struct CidrValue {
     address: IpAddr,
     prefix: u32,
 }
 
 /// One address; an IPv4 address inside IPv6 is the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::authz) struct Ip(pub(super) IpAddr);
+pub(in crate::authz) struct IpValue(pub(super) IpAddr);
 
-pub(in crate::authz) fn parse_ip(text: &str) -> Result<Ip, String> {
-    text.parse::<IpAddr>().map(|ip| Ip(ip.to_canonical())).map_err(|_| "not an IP address".to_owned())
+pub(in crate::authz) fn parse_ip(text: &str) -> Result<IpValue, String> {
+    text.parse::<IpAddr>().map(|ip| IpValue(ip.to_canonical())).map_err(|_| "not an IP address".to_owned())
 }
 
-impl std::str::FromStr for Cidr {
+impl std::str::FromStr for CidrValue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || "not a CIDR range, such as 10.0.0.0/8 or 2001:db8::/32".to_owned();
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let invalid = || "not a CIDR range, such as 10.0.0.0/8 or 2001:db8::/32".to_owned();
+        let (address, prefix) = text.split_once('/').ok_or_else(invalid)?;
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
         if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let prefix: u32 = prefix.parse().map_err(|_| wrong())?;
+        let prefix: u32 = prefix.parse().map_err(|_| invalid())?;
         if prefix > if address.is_ipv4() { 32 } else { 128 } {
             return Err("the prefix is longer than an address".to_owned());
         }
@@ -53,7 +53,7 @@ impl std::str::FromStr for Cidr {
     }
 }
 
-impl Cidr {
+impl CidrValue {
     pub(super) fn contains(self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(net), IpAddr::V4(ip)) => {
@@ -97,6 +97,6 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Pattern, PATTERN, |a, b| a.0.as_str() == b.0.as_str());
-opaque!(Cidr, CIDR, |a, b| a == b);
-opaque!(Ip, IP, |a, b| a == b);
+opaque!(RegexValue, REGEX_TYPE, |a, b| a.0.as_str() == b.0.as_str());
+opaque!(CidrValue, CIDR_TYPE, |a, b| a == b);
+opaque!(IpValue, IP_TYPE, |a, b| a == b);

@@ -10,7 +10,7 @@ use cel_interpreter as cel;
 use serde_json::{Map, Value};
 
 use super::super::budget;
-use super::{borrowed, equal};
+use super::{from_json, equal};
 
 /// A JSON array.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Adder for JsonList<'_> {
             ));
         }
         let mut list: Vec<Box<dyn Val + 'v>> = Vec::with_capacity(self.items.len());
-        list.extend(self.items.iter().map(|item| borrowed(item) as Box<dyn Val + 'v>));
+        list.extend(self.items.iter().map(|item| from_json(item) as Box<dyn Val + 'v>));
         if let Some(rhs) = rhs.as_iterable() {
             let mut items = rhs.iter();
             while let Some(item) = items.next() {
@@ -105,13 +105,13 @@ impl Adder for JsonList<'_> {
 
 impl Container for JsonList<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        budget::glances(self.items.len())?;
+        budget::charge_scan(self.items.len())?;
         // A string is what is nearly always asked for: compared in place, without a CEL value for each element.
         if let Some(text) = value.downcast_ref::<CelString>() {
             return Ok(self.items.iter().any(|item| item.as_str() == Some(text.inner())));
         }
         for item in self.items {
-            if equal(borrowed(item).as_ref(), value)? {
+            if equal(from_json(item).as_ref(), value)? {
                 return Ok(true);
             }
         }
@@ -121,7 +121,7 @@ impl Container for JsonList<'_> {
 
 /// The place that an index names, or `None` for one that no list has. As for the engine's own lists, a whole double is an
 /// index.
-fn position(idx: &dyn Val) -> Result<Option<usize>, ExecutionError> {
+fn list_index(idx: &dyn Val) -> Result<Option<usize>, ExecutionError> {
     if let Some(int) = idx.downcast_ref::<CelInt>() {
         return Ok(usize::try_from(*int.inner()).ok());
     }
@@ -141,8 +141,8 @@ impl Indexer for JsonList<'_> {
     where
         Self: 'v,
     {
-        match position(idx)?.and_then(|at| self.items.get(at)) {
-            Some(value) => Ok(CowVal::Owned(borrowed(value))),
+        match list_index(idx)?.and_then(|at| self.items.get(at)) {
+            Some(value) => Ok(CowVal::Owned(from_json(value))),
             None => Err(ExecutionError::IndexOutOfBounds(cel::Value::Null)),
         }
     }
@@ -160,7 +160,7 @@ impl Iterable for JsonList<'_> {
     where
         Self: 'v,
     {
-        let vals = self.vals.get_or_init(|| self.items.iter().map(borrowed).collect());
+        let vals = self.vals.get_or_init(|| self.items.iter().map(from_json).collect());
         Box::new(Elements(vals.iter()))
     }
 }
@@ -238,7 +238,7 @@ impl<'a> Val for JsonMap<'a> {
 }
 
 /// The text of a map key. A JSON object has no others, so any other scalar is a key that is not there.
-pub(in crate::authz) fn key(key: &dyn Val) -> Result<Option<&str>, ExecutionError> {
+pub(in crate::authz) fn string_key(key: &dyn Val) -> Result<Option<&str>, ExecutionError> {
     match key.get_type().kind() {
         Kind::String => Ok(key.downcast_ref::<CelString>().map(CelString::inner)),
         Kind::Int | Kind::UInt | Kind::Boolean | Kind::Double => Ok(None),
@@ -248,7 +248,7 @@ pub(in crate::authz) fn key(key: &dyn Val) -> Result<Option<&str>, ExecutionErro
 
 impl Container for JsonMap<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(key(value)?.is_some_and(|key| self.map.contains_key(key)))
+        Ok(string_key(value)?.is_some_and(|key| self.map.contains_key(key)))
     }
 }
 
@@ -257,9 +257,9 @@ impl Indexer for JsonMap<'_> {
     where
         Self: 'v,
     {
-        let key = key(idx)?;
+        let key = string_key(idx)?;
         match key.and_then(|key| self.map.get(key)) {
-            Some(value) => Ok(CowVal::Owned(borrowed(value))),
+            Some(value) => Ok(CowVal::Owned(from_json(value))),
             None => Err(ExecutionError::no_such_key(key.unwrap_or("that is not a string"))),
         }
     }

@@ -5,12 +5,12 @@ use cel_interpreter as cel;
 
 use super::super::functions;
 use super::constants::is_time_zone;
-use super::tree::{article, literal, literal_type};
-use super::{Node, Walk};
+use super::tree::{with_article, string_literal, literal_type};
+use super::{TypedExpr, Checker};
 
-impl Walk<'_> {
+impl Checker<'_> {
     /// What a method wants of a text that is written out, whatever it is called on.
-    pub(super) fn check_text(&mut self, name: &str, text: &str, at: &IdedExpr) {
+    pub(super) fn check_string_argument(&mut self, name: &str, text: &str, at: &IdedExpr) {
         let message = match name {
             "containsIP" => functions::parse_ip(text).err(),
             _ if name.starts_with("get") && !is_time_zone(text) => {
@@ -19,26 +19,26 @@ impl Walk<'_> {
             _ => None,
         };
         if let Some(message) = message {
-            self.fault(at, format!("{text:?}: {message}"), None);
+            self.error_at(at, format!("{text:?}: {message}"), None);
         }
     }
 
     /// The steps of a claim's path are names.
-    pub(super) fn check_path(&mut self, nodes: &[Node]) {
+    pub(super) fn check_claim_path(&mut self, nodes: &[TypedExpr]) {
         let Some(Expr::List(path)) = nodes.get(1).map(|path| &path.expr.expr) else { return };
         for step in &path.elements {
             if let Expr::Literal(other) = &step.expr
-                && literal(step).is_none()
+                && string_literal(step).is_none()
             {
-                let message = format!("a step of the path is {}, not a string", article(literal_type(other)));
-                self.fault(step, message, None);
+                let message = format!("a step of the path is {}, not a string", with_article(literal_type(other)));
+                self.error_at(step, message, None);
             }
         }
     }
 
-    pub(super) fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[Node]) {
-        if nodes.first().and_then(|first| first.name.as_deref()) != Some("jwt") {
-            self.fault_at(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
+    pub(super) fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[TypedExpr]) {
+        if nodes.first().and_then(|first| first.full_name.as_deref()) != Some("jwt") {
+            self.error_at_offset(offset, format!("`{function}` reads the token"), Some(format!("write `{function}(jwt…)`")));
         }
     }
 }

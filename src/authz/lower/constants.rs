@@ -8,40 +8,40 @@ use cel::common::types::{CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelS
 use cel::common::value::Val;
 use cel_interpreter as cel;
 
-use super::super::expr::{EvalError, evaluate};
-use super::super::functions::{Cidr, Ip};
-use super::tree::{call, literal, parts};
-use super::{Constant, Node, Walk};
+use super::super::expr::{EvalError, eval_constant};
+use super::super::functions::{CidrValue, IpValue};
+use super::tree::{call_expr, string_literal, children};
+use super::{Constant, TypedExpr, Checker};
 
 /// What a call makes when it is done at load.
 enum Folded {
     Literal(LiteralValue),
     Constant(Constant),
     /// It works, and stays a call.
-    Other,
+    NotFoldable,
 }
 
-impl Walk<'_> {
+impl Checker<'_> {
     /// Puts the value in place of a call that reads nothing.
-    pub(super) fn fold(&mut self, node: Node) -> Node {
+    pub(super) fn fold(&mut self, node: TypedExpr) -> TypedExpr {
         if !matches!(node.expr.expr, Expr::Call(_) | Expr::Select(_) | Expr::Map(_) | Expr::Comprehension(_))
             || !self.is_constant(&node.expr, &mut Vec::new())
         {
             return node;
         }
-        let (id, start) = (node.expr.id, self.start(&node.expr));
-        self.starts.insert(id, start);
-        let expr = match evaluate(&node.expr, &self.constants, |val| Ok(folded(val.as_ref()))) {
+        let (id, start) = (node.expr.id, self.start_offset(&node.expr));
+        self.folded_offsets.insert(id, start);
+        let expr = match eval_constant(&node.expr, &self.constants, |val| Ok(fold_value(val.as_ref()))) {
             Ok(Folded::Literal(literal)) => IdedExpr { id, expr: Expr::Literal(literal) },
-            Ok(Folded::Constant(constant)) => self.constant(id, constant),
-            Ok(Folded::Other) => return node,
+            Ok(Folded::Constant(constant)) => self.add_constant(id, constant),
+            Ok(Folded::NotFoldable) => return node,
             Err(error) => {
-                let (message, hint) = failure(&node.expr, &error);
-                self.fault_at(start, message, hint);
+                let (message, hint) = constant_error(&node.expr, &error);
+                self.error_at_offset(start, message, hint);
                 return node;
             }
         };
-        Node::new(expr, node.ty)
+        TypedExpr::new(expr, node.ty)
     }
 
     /// Whether an expression has the same value for every request. `bound` are the names that it binds itself.
@@ -52,19 +52,19 @@ impl Walk<'_> {
                     || name.strip_prefix('@').is_some_and(|at| at.parse::<usize>().is_ok())
                     || self.is_type_name(name)
             }
-            Expr::Comprehension(one) => {
-                if !self.is_constant(&one.iter_range, bound) || !self.is_constant(&one.accu_init, bound) {
+            Expr::Comprehension(comprehension) => {
+                if !self.is_constant(&comprehension.iter_range, bound) || !self.is_constant(&comprehension.accu_init, bound) {
                     return false;
                 }
-                let outside = bound.len();
-                bound.extend([one.iter_var.as_str(), one.accu_var.as_str()]);
-                let inside = [&one.loop_cond, &one.loop_step, &one.result];
-                let constant = inside.into_iter().all(|part| self.is_constant(part, bound));
-                bound.truncate(outside);
+                let outer_len = bound.len();
+                bound.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
+                let body = [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result];
+                let constant = body.into_iter().all(|part| self.is_constant(part, bound));
+                bound.truncate(outer_len);
                 constant
             }
             Expr::Struct(_) | Expr::Unspecified => false,
-            _ => parts(expr).into_iter().all(|part| self.is_constant(part, bound)),
+            _ => children(expr).into_iter().all(|part| self.is_constant(part, bound)),
         }
     }
 }
@@ -72,13 +72,13 @@ impl Walk<'_> {
 /// Whether the engine knows a time zone of that name.
 pub(super) fn is_time_zone(name: &str) -> bool {
     let literal = |literal| IdedExpr { id: 0, expr: Expr::Literal(literal) };
-    let epoch = call(0, "timestamp", vec![literal(LiteralValue::Int(0.into()))]);
+    let epoch = call_expr(0, "timestamp", vec![literal(LiteralValue::Int(0.into()))]);
     let args = vec![literal(LiteralValue::String(name.to_owned().into()))];
     let hours = CallExpr { func_name: "getHours".to_owned(), target: Some(Box::new(epoch)), args };
-    evaluate(&IdedExpr { id: 0, expr: Expr::Call(hours) }, &[], |_| Ok(())).is_ok()
+    eval_constant(&IdedExpr { id: 0, expr: Expr::Call(hours) }, &[], |_| Ok(())).is_ok()
 }
 
-fn folded(val: &dyn Val) -> Folded {
+fn fold_value(val: &dyn Val) -> Folded {
     let literal = match val.get_type().kind() {
         Kind::NullType => Some(LiteralValue::Null),
         Kind::Boolean => val.downcast_ref::<CelBool>().cloned().map(LiteralValue::Boolean),
@@ -92,18 +92,18 @@ fn folded(val: &dyn Val) -> Folded {
     if let Some(literal) = literal {
         return Folded::Literal(literal);
     }
-    let constant = val.downcast_ref::<Cidr>().copied().map(Constant::Cidr);
-    let constant = constant.or_else(|| val.downcast_ref::<Ip>().copied().map(Constant::Ip));
+    let constant = val.downcast_ref::<CidrValue>().copied().map(Constant::Cidr);
+    let constant = constant.or_else(|| val.downcast_ref::<IpValue>().copied().map(Constant::Ip));
     let constant = constant.or_else(|| val.downcast_ref::<CelTimestamp>().cloned().map(Constant::Timestamp));
     let constant = constant.or_else(|| val.downcast_ref::<CelDuration>().cloned().map(Constant::Duration));
-    constant.map_or(Folded::Other, Folded::Constant)
+    constant.map_or(Folded::NotFoldable, Folded::Constant)
 }
 
 /// What is wrong with a call that always fails, and what it wants instead.
-fn failure(expr: &IdedExpr, error: &EvalError) -> (String, Option<String>) {
+fn constant_error(expr: &IdedExpr, error: &EvalError) -> (String, Option<String>) {
     let always = (format!("this always fails: {error}"), None);
-    let Some((name, text)) = call_on_text(expr) else { return always };
-    let wants = match name {
+    let Some((name, text)) = string_argument(expr) else { return always };
+    let expectation = match name {
         "timestamp" => "not a timestamp; write it as RFC 3339 has it, such as \"2027-01-01T00:00:00Z\"",
         "duration" => {
             "not a duration; write it as \"24h\" or \"1h30m\": the units are h, m, s, ms, us and ns, and CEL has none for days"
@@ -114,21 +114,21 @@ fn failure(expr: &IdedExpr, error: &EvalError) -> (String, Option<String>) {
         "bool" => "not a bool; write \"true\" or \"false\"",
         _ => {
             return match error.to_string().split_once(": ") {
-                Some((function, why)) if function == name => (format!("{text:?}: {why}"), None),
+                Some((function, reason)) if function == name => (format!("{text:?}: {reason}"), None),
                 _ => always,
             };
         }
     };
-    let (what, hint) = wants.split_once("; ").unwrap_or((wants, ""));
-    (format!("{text:?}: {what}"), Some(hint.to_owned()))
+    let (problem, hint) = expectation.split_once("; ").unwrap_or((expectation, ""));
+    (format!("{text:?}: {problem}"), Some(hint.to_owned()))
 }
 
 /// The function of a call and the text that it was given.
-fn call_on_text(expr: &IdedExpr) -> Option<(&str, &str)> {
+fn string_argument(expr: &IdedExpr) -> Option<(&str, &str)> {
     let Expr::Call(call) = &expr.expr else { return None };
-    match call.args.iter().rev().find_map(literal) {
+    match call.args.iter().rev().find_map(string_literal) {
         Some(text) => Some((&call.func_name, text)),
         // What pays for a call stands around it.
-        None => call.args.first().filter(|_| call.func_name.starts_with('@')).and_then(call_on_text),
+        None => call.args.first().filter(|_| call.func_name.starts_with('@')).and_then(string_argument),
     }
 }

@@ -4,11 +4,11 @@ use cel::common::ast::operators as op;
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel_interpreter as cel;
 
-use super::super::types::Ty;
-use super::Node;
+use super::super::types::CelType;
+use super::TypedExpr;
 
 /// What an expression consists of.
-pub(in crate::authz) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
+pub(in crate::authz) fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
         Expr::Select(select) => vec![&select.operand],
@@ -27,73 +27,73 @@ pub(in crate::authz) fn parts(expr: &IdedExpr) -> Vec<&IdedExpr> {
 
 /// The levels of an expression, as the engine descends into it.
 pub(in crate::authz) fn depth(expr: &IdedExpr) -> usize {
-    1 + parts(expr).into_iter().map(depth).max().unwrap_or(0)
+    1 + children(expr).into_iter().map(depth).max().unwrap_or(0)
 }
 
 /// How many nodes an expression has; a long text counts as many.
-pub(super) fn nodes(expr: &IdedExpr) -> usize {
+pub(super) fn weight(expr: &IdedExpr) -> usize {
     let text = match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
         Expr::Literal(LiteralValue::Bytes(bytes)) => bytes.inner().len(),
         _ => 0,
     };
-    1 + text / 32 + parts(expr).into_iter().map(nodes).sum::<usize>()
+    1 + text / 32 + children(expr).into_iter().map(weight).sum::<usize>()
 }
 
 /// Whether a field can be written without quotes.
-pub(super) fn is_plain(field: &str) -> bool {
+pub(super) fn is_plain_name(field: &str) -> bool {
     field.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 /// A claim's or a header's path, in the one way that messages and comparisons have it.
-pub(in crate::authz) fn path(name: &str, field: &str, header: bool) -> String {
-    match is_plain(field) && !header {
+pub(in crate::authz) fn field_path(name: &str, field: &str, header: bool) -> String {
+    match is_plain_name(field) && !header {
         true => format!("{name}.{field}"),
         false => format!("{name}[{field:?}]"),
     }
 }
 
 /// Whether a function's name is a word, and not an operator's.
-pub(super) fn is_word(name: &str) -> bool {
+pub(super) fn is_function_name(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) && !name.starts_with('_')
 }
 
-pub(super) fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+pub(super) fn call_expr(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
 }
 
 /// What is copied where it stands, so that the copy is paid for. A literal is as long as it is written.
-pub(super) fn copied(node: Node) -> IdedExpr {
+pub(super) fn charge_copy(node: TypedExpr) -> IdedExpr {
     let mut expr = node.expr;
     if !matches!(expr.expr, Expr::Literal(_)) && !node.ty.is_small() {
-        wrap(&mut expr, "@copied");
+        wrap_in_call(&mut expr, "@copied");
     }
     expr
 }
 
 /// Puts a call around an expression.
-pub(super) fn wrap(expr: &mut IdedExpr, name: &str) {
+pub(super) fn wrap_in_call(expr: &mut IdedExpr, name: &str) {
     let inner = std::mem::take(expr);
-    *expr = call(inner.id, name, vec![inner]);
+    *expr = call_expr(inner.id, name, vec![inner]);
 }
 
 /// A call that looks up a field.
-pub(super) fn lookup(id: u64, name: &str, of: IdedExpr, field: String) -> IdedExpr {
-    call(id, name, vec![of, IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) }])
+pub(super) fn lookup_call(id: u64, name: &str, operand: IdedExpr, field: String) -> IdedExpr {
+    call_expr(id, name, vec![operand, IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) }])
 }
 
-pub(super) fn rebuild(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
-    call(id, name, nodes.into_iter().map(|node| node.expr).collect())
+pub(super) fn rebuild_call(id: u64, name: &str, nodes: Vec<TypedExpr>) -> IdedExpr {
+    call_expr(id, name, nodes.into_iter().map(|node| node.expr).collect())
 }
 
-pub(super) fn rebuild_method(id: u64, name: &str, nodes: Vec<Node>) -> IdedExpr {
+pub(super) fn rebuild_method_call(id: u64, name: &str, nodes: Vec<TypedExpr>) -> IdedExpr {
     let mut exprs = nodes.into_iter().map(|node| node.expr);
     let target = exprs.next().map(Box::new);
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target, args: exprs.collect() }) }
 }
 
 /// The text of a string literal.
-pub(super) fn literal(expr: &IdedExpr) -> Option<&str> {
+pub(super) fn string_literal(expr: &IdedExpr) -> Option<&str> {
     match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
         _ => None,
@@ -101,15 +101,15 @@ pub(super) fn literal(expr: &IdedExpr) -> Option<&str> {
 }
 
 /// A list that holds nothing but literals.
-pub(super) fn scalars(expr: &IdedExpr) -> bool {
+pub(super) fn is_literal_list(expr: &IdedExpr) -> bool {
     matches!(&expr.expr, Expr::List(list) if list.elements.iter().all(|e| matches!(e.expr, Expr::Literal(_))))
 }
 
 /// A chain of names as it was written: `google.protobuf.Timestamp`.
-pub(super) fn dotted(expr: &Expr) -> Option<String> {
+pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Ident(name) => Some(name.strip_prefix('.').unwrap_or(name).to_owned()),
-        Expr::Select(select) if !select.test => Some(format!("{}.{}", dotted(&select.operand.expr)?, select.field)),
+        Expr::Select(select) if !select.test => Some(format!("{}.{}", dotted_name(&select.operand.expr)?, select.field)),
         _ => None,
     }
 }
@@ -120,50 +120,50 @@ pub(super) fn optional_chain(expr: IdedExpr) -> IdedExpr {
     match expr.expr {
         Expr::Select(select) if !select.test => {
             let field = IdedExpr { id, expr: Expr::Literal(LiteralValue::String(select.field.into())) };
-            call(id, op::OPT_SELECT, vec![optional_chain(*select.operand), field])
+            call_expr(id, op::OPT_SELECT, vec![optional_chain(*select.operand), field])
         }
         Expr::Call(index) if index.func_name == op::INDEX => {
             let mut args = index.args.into_iter();
             let operand = args.next().map(optional_chain).unwrap_or_default();
-            call(id, op::OPT_INDEX, std::iter::once(operand).chain(args).collect())
+            call_expr(id, op::OPT_INDEX, std::iter::once(operand).chain(args).collect())
         }
         other => IdedExpr { id, expr: other },
     }
 }
 
-pub(super) fn literal_type(literal: &LiteralValue) -> Ty {
+pub(super) fn literal_type(literal: &LiteralValue) -> CelType {
     match literal {
-        LiteralValue::Boolean(_) => Ty::Bool,
-        LiteralValue::Bytes(_) => Ty::Bytes,
-        LiteralValue::Double(_) => Ty::Double,
-        LiteralValue::Int(_) => Ty::Int,
-        LiteralValue::Null => Ty::Null,
-        LiteralValue::String(_) => Ty::String,
-        LiteralValue::UInt(_) => Ty::Uint,
+        LiteralValue::Boolean(_) => CelType::Bool,
+        LiteralValue::Bytes(_) => CelType::Bytes,
+        LiteralValue::Double(_) => CelType::Double,
+        LiteralValue::Int(_) => CelType::Int,
+        LiteralValue::Null => CelType::Null,
+        LiteralValue::String(_) => CelType::String,
+        LiteralValue::UInt(_) => CelType::Uint,
     }
 }
 
-pub(super) fn article(ty: Ty) -> String {
+pub(super) fn with_article(ty: CelType) -> String {
     match ty {
-        Ty::Null | Ty::Dyn | Ty::Claim | Ty::Bytes => ty.name().to_owned(),
-        Ty::Int | Ty::Optional | Ty::Ip => format!("an {}", ty.name()),
+        CelType::Null | CelType::Dyn | CelType::Claim | CelType::Bytes => ty.name().to_owned(),
+        CelType::Int | CelType::Optional | CelType::Ip => format!("an {}", ty.name()),
         _ => format!("a {}", ty.name()),
     }
 }
 
-pub(super) fn conversion_hint(a: Ty, b: Ty) -> Option<String> {
+pub(super) fn conversion_hint(a: CelType, b: CelType) -> Option<String> {
     match (a, b) {
-        (Ty::Timestamp, Ty::Claim | Ty::Int) | (Ty::Claim | Ty::Int, Ty::Timestamp) => {
+        (CelType::Timestamp, CelType::Claim | CelType::Int) | (CelType::Claim | CelType::Int, CelType::Timestamp) => {
             Some("convert the number: timestamp(jwt.exp)".to_owned())
         }
-        (Ty::String, number) | (number, Ty::String) if number.is_number() => {
+        (CelType::String, number) | (number, CelType::String) if number.is_number() => {
             Some(format!("convert one side: {}(x) or string(x)", number.name()))
         }
         _ => None,
     }
 }
 
-pub(super) fn macro_form(name: &str) -> &'static str {
+pub(super) fn macro_usage(name: &str) -> &'static str {
     match name {
         "has" => "has(a.b) or has(a[\"b\"])",
         "map" => "list.map(x, expression)",
@@ -176,6 +176,6 @@ pub(super) fn macro_form(name: &str) -> &'static str {
 }
 
 /// Names in a sentence.
-pub(super) fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+pub(super) fn backticked_list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

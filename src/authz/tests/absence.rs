@@ -4,7 +4,7 @@
 use super::*;
 
 /// What is there and can't be read, or can't hold what is asked of it: each of these fails.
-const FAILS: &[&str] = &[
+const FAILING: &[&str] = &[
     // A header that is not UTF-8.
     "default(request.headers['x-odd'], '') == 'admin'",
     "default(request.headers.`x-odd`, '') == 'admin'",
@@ -95,7 +95,7 @@ const FAILS: &[&str] = &[
 ];
 
 /// What is not there, and what is.
-const ANSWERED: &[(&str, bool)] = &[
+const ABSENT_OR_PRESENT: &[(&str, bool)] = &[
     ("default(request.headers['x-none'], 'd') == 'd'", true),
     ("request.headers[?'x-none'].hasValue()", false),
     ("request.?headers['x-none'].orValue('d') == 'd'", true),
@@ -147,38 +147,38 @@ const ANSWERED: &[(&str, bool)] = &[
 ];
 
 /// A token that is signed, and odd.
-fn odd() -> Sample {
+fn unusual_token() -> TestRequest {
     let mut claims = claims();
     claims["scope"] = json!({"write": true});
-    let mut sample = sample(claims);
+    let mut sample = test_request(claims);
     sample.issued_at = 1e15;
     sample
 }
 
 #[test]
 fn what_fails_is_never_taken_for_absent() {
-    let sample = odd();
-    for source in FAILS {
-        let found = sample.see(|vars| compile(source).test(vars));
+    let sample = unusual_token();
+    for source in FAILING {
+        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
         assert!(found.is_err(), "{source}: {found:?}");
         for rule in [format!("deny: {source}"), format!("deny: !({source})"), format!("require: !({source})")] {
-            assert!(!sample.see(|vars| set(&[&rule]).decide(vars)).cause.allows(), "{rule}");
+            assert!(!sample.with_vars(|vars| rule_set(&[&rule]).decide(vars)).decided_by.allows(), "{rule}");
         }
     }
 }
 
 #[test]
 fn absence_is_answered() {
-    let sample = sample(claims());
-    for (source, expected) in ANSWERED {
-        assert_eq!(sample.see(|vars| compile(source).test(vars)), Ok(*expected), "{source}");
+    let sample = test_request(claims());
+    for (source, expected) in ABSENT_OR_PRESENT {
+        assert_eq!(sample.with_vars(|vars| compile(source).eval_bool(vars)), Ok(*expected), "{source}");
     }
 }
 
 #[test]
 fn a_second_line_does_not_hide_the_first_from_a_deny() {
     for lines in [&[b"admin".as_slice(), b"\xff"][..], &[b"\xff", b"admin"], &[b"admin\xff"]] {
-        let mut sample = sample(Value::Null);
+        let mut sample = test_request(Value::Null);
         for line in lines {
             sample.headers.append("x-role", HeaderValue::from_bytes(line).unwrap());
         }
@@ -189,7 +189,7 @@ fn a_second_line_does_not_hide_the_first_from_a_deny() {
             "deny: headers(request, 'x-role').exists(line, line == 'admin\u{ff}')",
             "require: default(request.headers['x-role'], '') != 'admin'",
         ] {
-            assert!(!sample.see(|vars| set(&[rule]).decide(vars)).cause.allows(), "{rule}: {lines:?}");
+            assert!(!sample.with_vars(|vars| rule_set(&[rule]).decide(vars)).decided_by.allows(), "{rule}: {lines:?}");
         }
     }
 }
@@ -206,11 +206,11 @@ fn scopes_are_words_of_texts_and_lists_of_texts() {
         (json!(null), None),
         (json!(["read", 7]), None),
     ] {
-        let found = sample(json!({"scope": scope})).see(|vars| compile("scopes(jwt).contains('write')").test(vars));
+        let found = test_request(json!({"scope": scope})).with_vars(|vars| compile("scopes(jwt).contains('write')").eval_bool(vars));
         assert_eq!(found.ok(), expected, "{scope}");
     }
-    let mut unsplit = sample(json!({"scope": "write"}));
-    unsplit.split.clear();
-    let error = unsplit.see(|vars| compile("scopes(jwt).contains('write')").test(vars)).unwrap_err();
+    let mut unsplit = test_request(json!({"scope": "write"}));
+    unsplit.split_claims.clear();
+    let error = unsplit.with_vars(|vars| compile("scopes(jwt).contains('write')").eval_bool(vars)).unwrap_err();
     assert_eq!(error.to_string(), "`scopes(jwt)`: `jwtAuth` has no `splitClaims`");
 }

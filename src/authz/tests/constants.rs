@@ -3,7 +3,7 @@
 use super::*;
 
 /// A source, the offset of its fault, and how that reads: what always fails.
-const FAIL: &[(&str, usize, &str)] = &[
+const ALWAYS_FAILING: &[(&str, usize, &str)] = &[
     (
         "now > timestamp(\"2027-01-01\")",
         6,
@@ -60,7 +60,7 @@ const FAIL: &[(&str, usize, &str)] = &[
 
 #[test]
 fn what_always_fails_is_refused_at_its_place() {
-    for (source, offset, message) in FAIL {
+    for (source, offset, message) in ALWAYS_FAILING {
         let faults = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
         let found: Vec<(usize, String)> = faults.iter().map(|fault| (fault.offset, fault.to_string())).collect();
         assert_eq!(found, [(*offset, (*message).to_owned())], "{source}");
@@ -69,7 +69,7 @@ fn what_always_fails_is_refused_at_its_place() {
 
 #[test]
 fn what_reads_nothing_has_the_value_that_it_had() {
-    let sample = sample(claims());
+    let sample = test_request(claims());
     for (source, expected) in [
         (
             "now > timestamp('2020-01-01T00:00:00Z') && now < timestamp('2020-01-01T00:00:00Z') + duration('87600h')",
@@ -97,6 +97,6 @@ fn what_reads_nothing_has_the_value_that_it_had() {
         ("0.0 / 0.0 == 0.0 / 0.0", false),
         ("now.getHours('Europe/Berlin') >= 0 && now.getHours('+01:00') >= 0", true),
     ] {
-        assert_eq!(sample.see(|vars| compile(source).test(vars)), Ok(expected), "{source}");
+        assert_eq!(sample.with_vars(|vars| compile(source).eval_bool(vars)), Ok(expected), "{source}");
     }
 }

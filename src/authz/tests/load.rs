@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A source, the offset of its first fault, and how that reads.
-const REFUSED: &[(&str, usize, &str)] = &[
+const REJECTED: &[(&str, usize, &str)] = &[
     ("", 0, "the expression is empty"),
     ("   ", 0, "the expression is empty"),
     (".", 1, "not CEL: no viable alternative at input '.'"),
@@ -135,7 +135,7 @@ const REFUSED: &[(&str, usize, &str)] = &[
 
 #[test]
 fn what_is_wrong_is_refused_at_its_place() {
-    for (source, offset, message) in REFUSED {
+    for (source, offset, message) in REJECTED {
         let faults = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
         let found = faults.first().map(|fault| (fault.offset, fault.to_string()));
         assert_eq!(found, Some((*offset, (*message).to_owned())), "{source}");
@@ -165,7 +165,7 @@ fn scopes_see_what_is_known_by_then() {
 
 #[test]
 fn values_of_every_type_become_json() {
-    let sample = sample(claims());
+    let sample = test_request(claims());
     let extra = [("backend", json!("a:80")), ("list", json!([1]))];
     for (source, expected) in [
         ("jwt.sub", json!("alice")),
@@ -185,54 +185,54 @@ fn values_of_every_type_become_json() {
         let expression = Expression::compile(source, Scope::Value { extra: &["backend", "list"] }).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static("1"));
-        let found = sample.see(|vars| {
-            let response = Some(Response { status: 204, headers: &headers });
-            expression.value(&Vars { response, extra: &extra, ..*vars })
+        let found = sample.with_vars(|vars| {
+            let response = Some(ResponseHead { status: 204, headers: &headers });
+            expression.eval_json(&Vars { response, extra: &extra, ..*vars })
         });
         assert_eq!(found, Ok(expected), "{source}");
     }
     let nan = Expression::compile("0.0 / 0.0", Scope::Value { extra: &[] }).unwrap();
-    assert!(matches!(sample.see(|vars| nan.value(vars)), Err(EvalError::Result(_))));
+    assert!(matches!(sample.with_vars(|vars| nan.eval_json(vars)), Err(EvalError::Result(_))));
     let early = Expression::compile("response.status", Scope::Value { extra: &[] }).unwrap();
-    assert!(matches!(sample.see(|vars| early.value(vars)), Err(EvalError::Missing(_))));
+    assert!(matches!(sample.with_vars(|vars| early.eval_json(vars)), Err(EvalError::Missing(_))));
 }
 
 #[test]
 fn neither_length_nor_depth_can_hurt() {
-    let refused = |source: &str| Expression::compile(source, Scope::Rule).is_err();
-    assert!(refused(&format!("true{}", " ".repeat(MAX_SOURCE))), "too long");
-    assert!(refused(&format!("0{} == 0", "+1".repeat(5_000))), "too long");
-    assert!(refused(&format!("0{} == 0", "+1".repeat(2_000))), "too deep");
-    assert!(refused(&format!("jwt{} == 0", ".a".repeat(2_000))), "too deep");
-    assert!(refused(&format!("{}1{} == 1", "(".repeat(300), ")".repeat(300))), "too deep");
-    assert!(refused(&format!("{}{} == 1", "[".repeat(125), "(".repeat(125))));
-    assert!(refused(&format!("jwt.a{} == 0", ".b(1)".repeat(700))));
-    assert!(refused(&"!".repeat(4_000)));
-    assert!(refused(&"{".repeat(4_000)));
-    assert!(refused(&"a?".repeat(2_000)));
+    let rejected = |source: &str| Expression::compile(source, Scope::Rule).is_err();
+    assert!(rejected(&format!("true{}", " ".repeat(MAX_SOURCE_LEN))), "too long");
+    assert!(rejected(&format!("0{} == 0", "+1".repeat(5_000))), "too long");
+    assert!(rejected(&format!("0{} == 0", "+1".repeat(2_000))), "too deep");
+    assert!(rejected(&format!("jwt{} == 0", ".a".repeat(2_000))), "too deep");
+    assert!(rejected(&format!("{}1{} == 1", "(".repeat(300), ")".repeat(300))), "too deep");
+    assert!(rejected(&format!("{}{} == 1", "[".repeat(125), "(".repeat(125))));
+    assert!(rejected(&format!("jwt.a{} == 0", ".b(1)".repeat(700))));
+    assert!(rejected(&"!".repeat(4_000)));
+    assert!(rejected(&"{".repeat(4_000)));
+    assert!(rejected(&"a?".repeat(2_000)));
 }
 
 /// A tokio worker has 2 MiB, and half of that is left for whoever calls.
 #[test]
 fn the_deepest_expression_that_loads_can_run() {
-    let deep = |one: &str, times: usize| one.repeat(times);
+    let repeated = |part: &str, times: usize| part.repeat(times);
     let sources = [
-        format!("0{} == 250", deep("+1", 250)),
-        format!("0{} == 14", deep("+1", 14)),
-        format!("jwt.?groups{} == 1", deep(".orValue(jwt.?groups)", 120)),
-        format!("jwt{} == 1", deep("['a']", 250)),
-        format!("{}true{} == []", deep("[", 80), deep("]", 80)),
-        format!("{}true", deep("true ? true : ", 80)),
-        format!("{}true{}", deep("!(false || ", 40), deep(")", 40)),
-        format!("true{}", deep(" != false", 200)),
+        format!("0{} == 250", repeated("+1", 250)),
+        format!("0{} == 14", repeated("+1", 14)),
+        format!("jwt.?groups{} == 1", repeated(".orValue(jwt.?groups)", 120)),
+        format!("jwt{} == 1", repeated("['a']", 250)),
+        format!("{}true{} == []", repeated("[", 80), repeated("]", 80)),
+        format!("{}true", repeated("true ? true : ", 80)),
+        format!("{}true{}", repeated("!(false || ", 40), repeated(")", 40)),
+        format!("true{}", repeated(" != false", 200)),
     ];
     let expressions: Vec<Expression> = sources.iter().map(|source| compile(source)).collect();
     let run = || {
-        let sample = sample(claims());
+        let sample = test_request(claims());
         for expression in &expressions {
-            assert_ne!(sample.see(|vars| expression.test(vars)), Err(EvalError::Panicked));
+            assert_ne!(sample.with_vars(|vars| expression.eval_bool(vars)), Err(EvalError::Panicked));
         }
-        assert_eq!(sample.see(|vars| expressions[0].test(vars)), Ok(true));
+        assert_eq!(sample.with_vars(|vars| expressions[0].eval_bool(vars)), Ok(true));
     };
     std::thread::scope(|scope| {
         std::thread::Builder::new().stack_size(1 << 20).spawn_scoped(scope, run).unwrap().join().unwrap();
@@ -248,7 +248,7 @@ fn many_expressions_compile_on_one_thread() {
 
 #[test]
 fn a_deny_that_refuses_for_want_of_a_claim_is_warned_of() {
-    let warning = |source| rule(Kind::Deny, source).warning();
+    let warning = |source| rule(RuleAction::Deny, source).unguarded_read_warning();
     assert_eq!(
         warning("jwt.banned == true").unwrap(),
         "this deny also refuses every request without `jwt.banned`, since it then fails to evaluate; to refuse only \
@@ -274,7 +274,7 @@ fn a_deny_that_refuses_for_want_of_a_claim_is_warned_of() {
     ] {
         assert_eq!(warning(guarded), None, "{guarded}");
     }
-    assert_eq!(rule(Kind::Allow, "jwt.banned == false").warning(), None);
+    assert_eq!(rule(RuleAction::Allow, "jwt.banned == false").unguarded_read_warning(), None);
 }
 
 proptest! {

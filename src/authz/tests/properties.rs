@@ -57,21 +57,21 @@ fn token() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn rules() -> impl Strategy<Value = Vec<(Kind, usize)>> {
-    let kind = prop::sample::select(vec![Kind::Allow, Kind::Deny, Kind::Require]);
+fn rules() -> impl Strategy<Value = Vec<(RuleAction, usize)>> {
+    let kind = prop::sample::select(vec![RuleAction::Allow, RuleAction::Deny, RuleAction::Require]);
     prop::collection::vec((kind, 0..CONDITIONS.len()), 0..5)
 }
 
-fn build(rules: &[(Kind, usize)], mode: Mode) -> RuleSet {
+fn build_set(rules: &[(RuleAction, usize)], mode: EnforcementMode) -> RuleSet {
     let rules = rules.iter().enumerate().map(|(index, (kind, condition))| {
-        Rule::new(*kind, None, index, compile(CONDITIONS[*condition]), Origin::default())
+        Rule::new(*kind, None, index, compile(CONDITIONS[*condition]), SourceLocation::default())
     });
-    RuleSet { mode, level: Level::Route, origin: Origin::default(), rules: rules.collect() }
+    RuleSet { mode, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() }
 }
 
-fn allows(rules: &[(Kind, usize)], token: &Value) -> bool {
-    let set = build(rules, Mode::Enforce);
-    sample(token.clone()).see(|vars| set.decide(vars)).cause.allows()
+fn allows(rules: &[(RuleAction, usize)], token: &Value) -> bool {
+    let set = build_set(rules, EnforcementMode::Enforce);
+    test_request(token.clone()).with_vars(|vars| set.decide(vars)).decided_by.allows()
 }
 
 proptest! {
@@ -79,28 +79,28 @@ proptest! {
 
     #[test]
     fn the_decision_is_what_the_contract_says_in_other_words(rules in rules(), token in token()) {
-        let set = build(&rules, Mode::Enforce);
-        let (trace, allowed) = sample(token).see(|vars| (set.trace(vars), set.decide(vars).cause.allows()));
-        let of = |kind| set.rules.iter().zip(&trace.results).filter(move |(rule, _)| rule.kind == kind).map(|(_, result)| result);
-        let objected = of(Kind::Deny).any(|result| *result != Ok(false));
-        let required = of(Kind::Require).all(|result| *result == Ok(true));
-        let let_in = of(Kind::Allow).count() == 0 || of(Kind::Allow).any(|result| *result == Ok(true));
-        prop_assert_eq!(allowed, !objected && required && let_in);
+        let set = build_set(&rules, EnforcementMode::Enforce);
+        let (trace, allowed) = test_request(token).with_vars(|vars| (set.trace(vars), set.decide(vars).decided_by.allows()));
+        let results_of = |kind| set.rules.iter().zip(&trace.results).filter(move |(rule, _)| rule.action == kind).map(|(_, result)| result);
+        let objected = results_of(RuleAction::Deny).any(|result| *result != Ok(false));
+        let required = results_of(RuleAction::Require).all(|result| *result == Ok(true));
+        let admitted = results_of(RuleAction::Allow).count() == 0 || results_of(RuleAction::Allow).any(|result| *result == Ok(true));
+        prop_assert_eq!(allowed, !objected && required && admitted);
     }
 
     #[test]
     fn a_trace_agrees_with_the_decision_and_the_outcomes_with_the_trace(rules in rules(), token in token()) {
-        let sets = [build(&rules, Mode::Enforce)];
-        sample(token).see(|vars| {
+        let sets = [build_set(&rules, EnforcementMode::Enforce)];
+        test_request(token).with_vars(|vars| {
             let (trace, verdict, authorization) = (sets[0].trace(vars), sets[0].decide(vars), authorize(&sets, vars));
-            prop_assert_eq!(trace.cause, verdict.cause);
-            prop_assert_eq!(authorization.causes().next(), Some((0, verdict.cause)));
-            for ((_, _, outcome), result) in authorization.outcomes(&sets).zip(&trace.results) {
+            prop_assert_eq!(trace.decided_by, verdict.decided_by);
+            prop_assert_eq!(authorization.set_decisions().next(), Some((0, verdict.decided_by)));
+            for ((_, _, outcome), result) in authorization.rule_outcomes(&sets).zip(&trace.results) {
                 match outcome {
-                    Outcome::True => prop_assert_eq!(result, &Ok(true)),
-                    Outcome::False => prop_assert_eq!(result, &Ok(false)),
-                    Outcome::Failed(error) => prop_assert_eq!(result.as_ref().err(), Some(error)),
-                    Outcome::NotReached => {}
+                    RuleOutcome::True => prop_assert_eq!(result, &Ok(true)),
+                    RuleOutcome::False => prop_assert_eq!(result, &Ok(false)),
+                    RuleOutcome::Failed(error) => prop_assert_eq!(result.as_ref().err(), Some(error)),
+                    RuleOutcome::NotReached => {}
                 }
             }
             Ok(())
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn another_deny_or_require_never_lets_more_in(
-        rules in rules(), token in token(), objection in prop::sample::select(vec![Kind::Deny, Kind::Require]),
+        rules in rules(), token in token(), objection in prop::sample::select(vec![RuleAction::Deny, RuleAction::Require]),
         condition in 0..CONDITIONS.len(), at in 0..6_usize,
     ) {
         let mut more = rules.clone();
@@ -119,29 +119,29 @@ proptest! {
 
     #[test]
     fn another_allow_beside_an_allow_never_keeps_more_out(rules in rules(), token in token(), condition in 0..CONDITIONS.len()) {
-        prop_assume!(rules.iter().any(|(kind, _)| *kind == Kind::Allow));
+        prop_assume!(rules.iter().any(|(kind, _)| *kind == RuleAction::Allow));
         let mut more = rules.clone();
-        more.push((Kind::Allow, condition));
+        more.push((RuleAction::Allow, condition));
         prop_assert!(allows(&more, &token) || !allows(&rules, &token));
     }
 
     #[test]
     fn the_order_of_rules_never_changes_whether_a_request_passes(rules in rules(), token in token()) {
-        let mut turned = rules.clone();
-        turned.reverse();
-        prop_assert_eq!(allows(&rules, &token), allows(&turned, &token));
+        let mut reversed = rules.clone();
+        reversed.reverse();
+        prop_assert_eq!(allows(&rules, &token), allows(&reversed, &token));
     }
 
     /// SPEC §6: whoever lacks a claim that a deny reads without has() is refused.
     #[test]
     fn removing_a_claim_that_a_deny_reads_never_lets_anyone_in(value in json_value()) {
-        let set = set(&["deny: jwt.a == true"]);
+        let set = rule_set(&["deny: jwt.a == true"]);
         let with = json!({"a": value, "b": 1});
-        let refused = !sample(with).see(|vars| set.decide(vars)).cause.allows();
-        prop_assert_eq!(refused, value == Value::Bool(true));
+        let rejected = !test_request(with).with_vars(|vars| set.decide(vars)).decided_by.allows();
+        prop_assert_eq!(rejected, value == Value::Bool(true));
         for without in [json!({"b": 1}), Value::Null] {
-            let let_in = sample(without).see(|vars| set.decide(vars)).cause.allows();
-            prop_assert!(!let_in);
+            let admitted = test_request(without).with_vars(|vars| set.decide(vars)).decided_by.allows();
+            prop_assert!(!admitted);
         }
     }
 
@@ -149,33 +149,33 @@ proptest! {
     #[test]
     fn losing_the_token_never_opens_an_allow_that_reads_a_claim(token in token(), condition in 2..12_usize) {
         prop_assume!(!CONDITIONS[condition].contains("null"));
-        prop_assert!(!allows(&[(Kind::Allow, condition)], &Value::Null), "{token}");
+        prop_assert!(!allows(&[(RuleAction::Allow, condition)], &Value::Null), "{token}");
     }
 
     #[test]
     fn every_enforced_set_must_allow_and_no_shadow_set_matters(
         a in rules(), b in rules(), shadow in rules(), token in token(), at in 0..3_usize,
     ) {
-        let mut sets = vec![build(&a, Mode::Enforce), build(&b, Mode::Enforce)];
+        let mut sets = vec![build_set(&a, EnforcementMode::Enforce), build_set(&b, EnforcementMode::Enforce)];
         let expected = allows(&a, &token) && allows(&b, &token);
-        sets.insert(at, build(&shadow, Mode::Shadow));
-        let authorization = sample(token).see(|vars| authorize(&sets, vars));
+        sets.insert(at, build_set(&shadow, EnforcementMode::Shadow));
+        let authorization = test_request(token).with_vars(|vars| authorize(&sets, vars));
         prop_assert_eq!(authorization.allowed(), expected);
-        for (set, cause) in authorization.shadow_refusals(&sets) {
-            prop_assert!(set.mode == Mode::Shadow && !cause.allows());
+        for (set, cause) in authorization.shadow_rejections(&sets) {
+            prop_assert!(set.mode == EnforcementMode::Shadow && !cause.allows());
         }
     }
 
     #[test]
     fn equality_is_the_same_from_both_sides(a in json_value(), b in json_value()) {
-        let (one, other) = (compile("jwt.a == jwt.b"), compile("jwt.b == jwt.a"));
+        let (forward, backward) = (compile("jwt.a == jwt.b"), compile("jwt.b == jwt.a"));
         let (unequal, same) = (compile("jwt.a != jwt.b"), compile("jwt.a == jwt.a"));
-        let itself = compile("[jwt.a] == [jwt.a] && jwt.a in [jwt.a]");
-        sample(json!({"a": a, "b": b})).see(|vars| {
-            prop_assert_eq!(one.test(vars), other.test(vars));
-            prop_assert_eq!(one.test(vars).map(|equal| !equal), unequal.test(vars));
-            prop_assert_eq!(same.test(vars), Ok(true));
-            prop_assert_eq!(itself.test(vars), Ok(true));
+        let in_list = compile("[jwt.a] == [jwt.a] && jwt.a in [jwt.a]");
+        test_request(json!({"a": a, "b": b})).with_vars(|vars| {
+            prop_assert_eq!(forward.eval_bool(vars), backward.eval_bool(vars));
+            prop_assert_eq!(forward.eval_bool(vars).map(|equal| !equal), unequal.eval_bool(vars));
+            prop_assert_eq!(same.eval_bool(vars), Ok(true));
+            prop_assert_eq!(in_list.eval_bool(vars), Ok(true));
             Ok(())
         })?;
     }
@@ -183,12 +183,12 @@ proptest! {
 
 #[test]
 fn the_deciding_rule_and_every_outcome_can_be_named() {
-    let mut sets = vec![set(&["request.path == '/admin'"]), set(&["deny: jwt.none", "true"]), set(&["true"])];
+    let mut sets = vec![rule_set(&["request.path == '/admin'"]), rule_set(&["deny: jwt.none", "true"]), rule_set(&["true"])];
     sets[0].rules[0].name = "admins".into();
-    let authorization = sample(claims()).see(|vars| authorize(&sets, vars));
-    assert_eq!(authorization.deciding(&sets), Some((1, Cause::Denied(0))));
-    assert_eq!(authorization.rule_name(&sets), Some("deny[0]"));
-    let outcomes: Vec<String> = authorization.outcomes(&sets).map(|(.., outcome)| format!("{outcome:?}")).collect();
+    let authorization = test_request(claims()).with_vars(|vars| authorize(&sets, vars));
+    assert_eq!(authorization.deciding_set(&sets), Some((1, DecidedBy::Deny(0))));
+    assert_eq!(authorization.deciding_rule_name(&sets), Some("deny[0]"));
+    let outcomes: Vec<String> = authorization.rule_outcomes(&sets).map(|(.., outcome)| format!("{outcome:?}")).collect();
     assert_eq!(
         outcomes,
         ["True", "Failed(Missing(\"the token has no claim `jwt.none`\"))", "NotReached", "NotReached"]
@@ -196,27 +196,27 @@ fn the_deciding_rule_and_every_outcome_can_be_named() {
     let rejection = authorization.rejection().unwrap();
     assert!(rejection.with_token && rejection.reason == crate::reason::Reason::Denied);
 
-    sets[1] = set(&[]);
-    let authorization = sample(claims()).see(|vars| authorize(&sets[..2], vars));
-    assert_eq!(authorization.rule_name(&sets), Some("admins"), "a set without rules decides nothing");
-    let none = sample(claims()).see(|vars| authorize::<RuleSet>(&[], vars));
-    assert!(none.allowed() && none.permit().is_some() && none.deciding::<RuleSet>(&[]).is_none());
+    sets[1] = rule_set(&[]);
+    let authorization = test_request(claims()).with_vars(|vars| authorize(&sets[..2], vars));
+    assert_eq!(authorization.deciding_rule_name(&sets), Some("admins"), "a set without rules decides nothing");
+    let none = test_request(claims()).with_vars(|vars| authorize::<RuleSet>(&[], vars));
+    assert!(none.allowed() && none.permit().is_some() && none.deciding_set::<RuleSet>(&[]).is_none());
 }
 
 #[test]
 fn more_sets_than_are_kept_inline_decide_alike() {
-    let mut sets: Vec<RuleSet> = (0..6).map(|_| set(&["true"])).collect();
-    let vars = sample(claims());
-    assert_eq!(vars.see(|vars| authorize(&sets, vars)).causes().count(), 6);
-    sets[5] = set(&["false"]);
-    let authorization = vars.see(|vars| authorize(&sets, vars));
-    assert_eq!(authorization.deciding(&sets), Some((5, Cause::NoneAllows)));
-    assert_eq!(authorization.rule_name(&sets), Some("none"));
+    let mut sets: Vec<RuleSet> = (0..6).map(|_| rule_set(&["true"])).collect();
+    let vars = test_request(claims());
+    assert_eq!(vars.with_vars(|vars| authorize(&sets, vars)).set_decisions().count(), 6);
+    sets[5] = rule_set(&["false"]);
+    let authorization = vars.with_vars(|vars| authorize(&sets, vars));
+    assert_eq!(authorization.deciding_set(&sets), Some((5, DecidedBy::NoAllowMatched)));
+    assert_eq!(authorization.deciding_rule_name(&sets), Some("none"));
 }
 
 #[test]
 fn a_failing_rule_is_told_once_a_minute() {
-    let rule = rule(Kind::Allow, "true");
-    let told: Vec<bool> = [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.tell_failure(UnixTime(at))).to_vec();
-    assert_eq!(told, [true, false, false, true, false, true]);
+    let rule = rule(RuleAction::Allow, "true");
+    let logged: Vec<bool> = [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.should_log_failure(UnixTime(at))).to_vec();
+    assert_eq!(logged, [true, false, false, true, false, true]);
 }

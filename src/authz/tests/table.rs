@@ -219,16 +219,16 @@ const CASES: &[(&str, Option<bool>)] = &[
 
 #[test]
 fn rules_give_what_the_table_says() {
-    let sample = sample(claims());
+    let sample = test_request(claims());
     for (source, expected) in CASES {
-        let found = sample.see(|vars| compile(source).test(vars));
+        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
         assert_eq!(found.clone().ok(), *expected, "{source}: {found:?}");
     }
 }
 
 #[test]
 fn without_a_token_jwt_is_null_and_has_nothing() {
-    let sample = sample(Value::Null);
+    let sample = test_request(Value::Null);
     for (source, expected) in [
         ("jwt == null", Some(true)),
         ("null == jwt", Some(true)),
@@ -254,14 +254,14 @@ fn without_a_token_jwt_is_null_and_has_nothing() {
         ("jwtAuth.token.issuedAt < now", None),
         ("request.path == '/admin' && jwt.groups.contains('admins')", None),
     ] {
-        let found = sample.see(|vars| compile(source).test(vars));
+        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
         assert_eq!(found.clone().ok(), expected, "{source}: {found:?}");
     }
 }
 
 #[test]
 fn a_client_certificate_can_be_judged() {
-    let sample = sample(Value::Null).with_tls();
+    let sample = test_request(Value::Null).with_tls();
     for (source, expected) in [
         ("source.tls.sni == 'www.example.com'", Some(true)),
         ("source.tls.sans.contains('a.example')", Some(true)),
@@ -270,15 +270,15 @@ fn a_client_certificate_can_be_judged() {
         ("source.tls.subject == 'CN=x'", None),
         ("source.?tls.?sni.orValue('') == 'www.example.com'", Some(true)),
     ] {
-        assert_eq!(sample.see(|vars| compile(source).test(vars)).ok(), expected, "{source}");
+        assert_eq!(sample.with_vars(|vars| compile(source).eval_bool(vars)).ok(), expected, "{source}");
     }
 }
 
 /// Whether the request is allowed, and by which rule that was decided.
-type Decided = (bool, Option<usize>);
+type ExpectedDecision = (bool, Option<usize>);
 
 /// Rules, and for the token of [`claims`] and for no token: allowed, and by which rule.
-const DECISIONS: &[(&[&str], Decided, Decided)] = &[
+const DECISIONS: &[(&[&str], ExpectedDecision, ExpectedDecision)] = &[
     (&[], (true, None), (true, None)),
     (&["true"], (true, Some(0)), (true, Some(0))),
     (&["false"], (false, None), (false, None)),
@@ -315,9 +315,9 @@ const DECISIONS: &[(&[&str], Decided, Decided)] = &[
 fn sets_of_rules_decide_as_the_contract_says() {
     for (rules, with_token, anonymous) in DECISIONS {
         for (claims, (allowed, by)) in [(claims(), with_token), (Value::Null, anonymous)] {
-            let set = set(rules);
-            let (verdict, authorization) = sample(claims).see(|vars| (set.decide(vars), authorize(&[&set], vars)));
-            assert_eq!((verdict.cause.allows(), verdict.cause.rule()), (*allowed, *by), "{rules:?}");
+            let set = rule_set(rules);
+            let (verdict, authorization) = test_request(claims).with_vars(|vars| (set.decide(vars), authorize(&[&set], vars)));
+            assert_eq!((verdict.decided_by.allows(), verdict.decided_by.rule_index()), (*allowed, *by), "{rules:?}");
             assert_eq!(authorization.allowed(), *allowed, "{rules:?}");
             assert_eq!(authorization.permit().is_some(), *allowed);
             assert_eq!(authorization.rejection().is_none(), *allowed);
@@ -332,7 +332,7 @@ fn the_tables_are_as_long_as_the_issue_wants() {
 
 #[test]
 fn failures_say_what_an_author_can_act_on_and_no_value() {
-    let sample = sample(claims());
+    let sample = test_request(claims());
     for (source, message) in [
         ("jwt.none == 1", "the token has no claim `jwt.none`"),
         ("jwt.sub.x == 1", "`jwt.sub.x` is missing, since `jwt.sub` is no object"),
@@ -349,10 +349,10 @@ fn failures_say_what_an_author_can_act_on_and_no_value() {
         ),
         ("cidr('10.0.0.0/8').containsIP(jwt.sub)", "containsIP: not an IP address"),
     ] {
-        let error = sample.see(|vars| compile(source).test(vars)).unwrap_err().to_string();
+        let error = sample.with_vars(|vars| compile(source).eval_bool(vars)).unwrap_err().to_string();
         assert_eq!(error, message, "{source}");
         assert!(!error.contains("alice"), "{error}");
     }
-    let error = super::sample(json!(null)).see(|vars| compile("jwt.sub == 'a'").test(vars)).unwrap_err();
+    let error = super::test_request(json!(null)).with_vars(|vars| compile("jwt.sub == 'a'").eval_bool(vars)).unwrap_err();
     assert_eq!(error.to_string(), "`jwt.sub` needs a token, and this request came without an accepted one");
 }

@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderValue};
 
 use super::super::json::{self, Elements, NULL};
 use super::super::{budget, names};
-use super::View;
+use super::Activation;
 
 /// `jwt`, `jwtAuth`, `basicAuth` and `apiKey` of a request without an accepted credential of that kind: equal to null, with no field, and no field to read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Anonymous;
+pub(super) struct AbsentCredential;
 
-impl Val for Anonymous {
+impl Val for AbsentCredential {
     fn get_type(&self) -> &Type {
         CelNull::cel_type()
     }
@@ -42,7 +42,7 @@ impl Val for Anonymous {
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(Anonymous)
+        Box::new(AbsentCredential)
     }
 
     // To the engine this is its own null, so that `null == jwt` holds as well.
@@ -51,12 +51,12 @@ impl Val for Anonymous {
     }
 }
 
-impl Indexer for Anonymous {
+impl Indexer for AbsentCredential {
     fn get<'b, 'v>(&'b self, idx: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,
     {
-        let key = json::key(idx)?.unwrap_or_default();
+        let key = json::string_key(idx)?.unwrap_or_default();
         Err(ExecutionError::no_such_key(&format!("{key}, since the request came without an accepted credential")))
     }
 
@@ -68,20 +68,20 @@ impl Indexer for Anonymous {
     }
 }
 
-impl Container for Anonymous {
+impl Container for AbsentCredential {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        json::key(value).map(|_| false)
+        json::string_key(value).map(|_| false)
     }
 }
 
 /// A variable with fields, where it is used as a whole: `has(request.query)`, `request["path"]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'b, 'a> {
-    pub(super) view: &'b View<'a>,
+pub(super) struct RecordValue<'b, 'a> {
+    pub(super) activation: &'b Activation<'a>,
     pub(super) name: &'static str,
 }
 
-impl Val for Record<'_, '_> {
+impl Val for RecordValue<'_, '_> {
     fn get_type(&self) -> &Type {
         CelMap::cel_type()
     }
@@ -109,23 +109,23 @@ impl Val for Record<'_, '_> {
     }
 }
 
-impl Record<'_, '_> {
-    fn whole(&self, field: &str) -> Option<String> {
+impl RecordValue<'_, '_> {
+    fn full_name(&self, field: &str) -> Option<String> {
         // A request without a query has an empty `request.query`, so that it can be compared; has() tells them apart.
-        let absent = self.name == "request" && field == "query" && self.view.vars.head.query.is_none();
+        let absent = self.name == "request" && field == "query" && self.activation.vars.head.query.is_none();
         (!absent && names::has_field(self.name, field)).then(|| format!("{}.{field}", self.name))
     }
 }
 
-impl Indexer for Record<'_, '_> {
+impl Indexer for RecordValue<'_, '_> {
     fn get<'b, 'v>(&'b self, idx: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,
     {
-        let field = json::key(idx)?.unwrap_or_default();
-        let Some(whole) = self.whole(field) else { return Err(ExecutionError::no_such_key(field)) };
-        self.view.get(&whole).ok_or_else(|| match self.view.why_unreadable(&whole) {
-            Some(why) => ExecutionError::function_error(&whole, why),
+        let field = json::string_key(idx)?.unwrap_or_default();
+        let Some(full_name) = self.full_name(field) else { return Err(ExecutionError::no_such_key(field)) };
+        self.activation.get(&full_name).ok_or_else(|| match self.activation.unreadable_reason(&full_name) {
+            Some(why) => ExecutionError::function_error(&full_name, why),
             None => ExecutionError::no_such_key(field),
         })
     }
@@ -138,30 +138,30 @@ impl Indexer for Record<'_, '_> {
     }
 }
 
-impl Container for Record<'_, '_> {
+impl Container for RecordValue<'_, '_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        let field = json::key(value)?.unwrap_or_default();
-        let there = |whole: String| self.view.get(&whole).is_some() || self.view.why_unreadable(&whole).is_some();
-        Ok(self.whole(field).is_some_and(there))
+        let field = json::string_key(value)?.unwrap_or_default();
+        let exists = |full_name: String| self.activation.get(&full_name).is_some() || self.activation.unreadable_reason(&full_name).is_some();
+        Ok(self.full_name(field).is_some_and(exists))
     }
 }
 
 /// Header fields by name, whatever its case. A field's lines are one string, joined with `,` (RFC 9110 §5.3), so that a
 /// second line can't hide behind the first; as `lines`, they are a list.
 #[derive(Debug)]
-pub(super) struct Headers<'a> {
+pub(super) struct HeadersValue<'a> {
     map: &'a HeaderMap,
-    lines: bool,
+    as_lines: bool,
     keys: OnceLock<Vec<Box<dyn Val + 'a>>>,
 }
 
-impl<'a> Headers<'a> {
-    pub(super) fn new(map: &'a HeaderMap, lines: bool) -> Self {
-        Self { map, lines, keys: OnceLock::new() }
+impl<'a> HeadersValue<'a> {
+    pub(super) fn new(map: &'a HeaderMap, as_lines: bool) -> Self {
+        Self { map, as_lines, keys: OnceLock::new() }
     }
 }
 
-impl Val for Headers<'_> {
+impl Val for HeadersValue<'_> {
     fn get_type(&self) -> &Type {
         CelMap::cel_type()
     }
@@ -200,38 +200,38 @@ impl Val for Headers<'_> {
     where
         Self: 'v,
     {
-        Box::new(Headers::new(self.map, self.lines))
+        Box::new(HeadersValue::new(self.map, self.as_lines))
     }
 }
 
 /// A line's text. What is not UTF-8 fails, since a rule would otherwise judge a text that nobody sent.
-fn line(value: &HeaderValue) -> Result<&str, ExecutionError> {
+fn field_line_text(value: &HeaderValue) -> Result<&str, ExecutionError> {
     std::str::from_utf8(value.as_bytes())
         .map_err(|_| ExecutionError::function_error("headers", "the header's value is not UTF-8"))
 }
 
-impl Indexer for Headers<'_> {
+impl Indexer for HeadersValue<'_> {
     fn get<'b, 'v>(&'b self, idx: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,
     {
-        let name = json::key(idx)?.unwrap_or_default();
+        let name = json::string_key(idx)?.unwrap_or_default();
         let mut values = self.map.get_all(name).iter();
-        if self.lines {
+        if self.as_lines {
             let lines = values
-                .map(|value| line(value).map(|line| Box::new(CelString::from(line)) as Box<dyn Val + 'v>))
+                .map(|value| field_line_text(value).map(|line| Box::new(CelString::from(line)) as Box<dyn Val + 'v>))
                 .collect::<Result<Vec<_>, _>>()?;
             return Ok(CowVal::owned(CelList::from(lines)));
         }
         let Some(first) = values.next() else { return Err(ExecutionError::no_such_key(name)) };
-        let first = line(first)?;
+        let first = field_line_text(first)?;
         let Some(second) = values.next() else { return Ok(CowVal::owned(CelString::from(first))) };
         let mut joined = first.to_owned();
         for value in std::iter::once(second).chain(values) {
             joined.push(',');
-            joined.push_str(line(value)?);
+            joined.push_str(field_line_text(value)?);
         }
-        budget::making(joined.len())?;
+        budget::charge_alloc(joined.len())?;
         Ok(CowVal::owned(CelString::from(joined)))
     }
 
@@ -243,13 +243,13 @@ impl Indexer for Headers<'_> {
     }
 }
 
-impl Container for Headers<'_> {
+impl Container for HeadersValue<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(json::key(value)?.is_some_and(|name| self.map.contains_key(name)))
+        Ok(json::string_key(value)?.is_some_and(|name| self.map.contains_key(name)))
     }
 }
 
-impl Iterable for Headers<'_> {
+impl Iterable for HeadersValue<'_> {
     fn iter<'b, 'v>(&'b self) -> Box<dyn Items<'b, 'v> + 'b>
     where
         Self: 'v,
@@ -261,7 +261,7 @@ impl Iterable for Headers<'_> {
     }
 }
 
-impl Sizer for Headers<'_> {
+impl Sizer for HeadersValue<'_> {
     fn size(&self) -> CelInt {
         (self.map.keys_len() as i64).into()
     }

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::input;
-use super::keys::{StandIns, Wanted};
+use super::keys::{TestKeys, TokenSpec};
 use crate::config::place::Located;
-use crate::explain::{Explanation, Question};
+use crate::explain::{Explanation, ExplainRequest};
 use crate::request::UnixTime;
 
 /// A test file.
@@ -100,22 +100,22 @@ pub(super) type Case = Located<Test>;
 
 impl Case {
     /// The request, with its token.
-    pub(super) fn question(&self, keys: &StandIns, now: UnixTime) -> Result<Question, String> {
+    pub(super) fn explain_request(&self, keys: &TestKeys, now: UnixTime) -> Result<ExplainRequest, String> {
         let Test { request, token, at, .. } = &self.value;
-        let now = at.as_deref().map_or(Ok(now), input::moment)?;
+        let now = at.as_deref().map_or(Ok(now), input::parse_time)?;
         let token = match token {
             None => None,
             Some(Token { raw: Some(raw), .. }) => Some(raw.clone()),
             Some(token) => {
-                let expires_in = token.expires_in.as_deref().map_or(Some(300.0), input::signed);
-                let wanted = Wanted {
+                let expires_in = token.expires_in.as_deref().map_or(Some(300.0), input::parse_signed_duration);
+                let spec = TokenSpec {
                     provider: token.provider.as_deref(),
                     claims: &token.claims,
                     header: &token.header,
                     expires_in: expires_in.ok_or("`expiresIn` is a duration such as 5m or -120s")?,
                     forged: token.forged,
                 };
-                Some(keys.token(&wanted, now)?)
+                Some(keys.token(&spec, now)?)
             }
         };
         let header = |(name, value): (&String, &String)| {
@@ -123,7 +123,7 @@ impl Case {
             let value = HeaderValue::try_from(value).map_err(|_| format!("not a value for the header `{name}`"))?;
             Ok::<_, String>((name, value))
         };
-        Ok(Question {
+        Ok(ExplainRequest {
             method: request.method.parse().map_err(|_| format!("not a method: `{}`", request.method))?,
             url: request.url.clone(),
             headers: request.headers.iter().map(header).collect::<Result<_, _>>()?,
@@ -137,32 +137,32 @@ impl Case {
     }
 
     /// What is not as expected: the field, what was expected, what came.
-    pub(super) fn differences(&self, told: &Explanation) -> Vec<(String, String, String)> {
+    pub(super) fn differences(&self, explanation: &Explanation) -> Vec<(String, String, String)> {
         let expect = &self.value.expect;
-        let mut found = Vec::new();
-        let mut compare = |what: &str, expected: Option<&str>, got: Option<&str>| {
-            let got = got.unwrap_or("none");
-            if let Some(expected) = expected.filter(|expected| *expected != got) {
-                found.push((what.to_owned(), expected.to_owned(), got.to_owned()));
+        let mut differences = Vec::new();
+        let mut compare = |field: &str, expected: Option<&str>, actual: Option<&str>| {
+            let actual = actual.unwrap_or("none");
+            if let Some(expected) = expected.filter(|expected| *expected != actual) {
+                differences.push((field.to_owned(), expected.to_owned(), actual.to_owned()));
             }
         };
-        let status = told.status.unwrap_or(200).to_string();
+        let status = explanation.status.unwrap_or(200).to_string();
         compare("status", expect.status.map(|status| status.to_string()).as_deref(), Some(&status));
-        compare("reason", expect.reason.as_deref(), told.reason);
-        let name = |named: &Option<crate::explain::Named>| named.as_ref().map(|named| named.name.clone());
-        compare("listener", expect.listener.as_deref(), name(&told.listener).as_deref());
-        compare("route", expect.route.as_deref(), name(&told.route).as_deref());
-        compare("rule", expect.rule.as_deref(), told.deciding_rule.as_deref());
+        compare("reason", expect.reason.as_deref(), explanation.reason);
+        let name_of = |origin: &Option<crate::explain::NamedOrigin>| origin.as_ref().map(|named| named.name.clone());
+        compare("listener", expect.listener.as_deref(), name_of(&explanation.listener).as_deref());
+        compare("route", expect.route.as_deref(), name_of(&explanation.route).as_deref());
+        compare("rule", expect.rule.as_deref(), explanation.deciding_rule.as_deref());
         for (name, expected) in &expect.upstream_headers {
-            let values: Vec<&str> = told
+            let values: Vec<&str> = explanation
                 .upstream_headers
                 .iter()
-                .filter(|(own, _)| own.eq_ignore_ascii_case(name))
+                .filter(|(header, _)| header.eq_ignore_ascii_case(name))
                 .map(|(_, value)| value.as_str())
                 .collect();
-            let got = if values.is_empty() { "absent".to_owned() } else { values.join(",") };
-            compare(&format!("header {name}"), Some(expected), Some(&got));
+            let actual = if values.is_empty() { "absent".to_owned() } else { values.join(",") };
+            compare(&format!("header {name}"), Some(expected), Some(&actual));
         }
-        found
+        differences
     }
 }

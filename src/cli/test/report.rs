@@ -5,25 +5,25 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::super::output::{Paint, counted};
+use super::super::output::{Style, pluralize};
 use crate::auth::{self, Check};
-use crate::authz::Kind;
+use crate::authz::RuleAction;
 use crate::explain::Explanation;
 use crate::snapshot::{Policies, Snapshot};
 
 /// One test's result.
-pub(super) struct Outcome {
+pub(super) struct TestOutcome {
     pub(super) name: String,
     pub(super) place: String,
     /// What, expected, got.
     pub(super) differences: Vec<(String, String, String)>,
-    pub(super) told: Explanation,
+    pub(super) explanation: Explanation,
 }
 
-impl Outcome {
+impl TestOutcome {
     /// The check of its token that failed, whether or not the test wants that.
     fn failed_check(&self) -> Option<&Check> {
-        let step = self.told.authentication.as_ref()?;
+        let step = self.explanation.authentication.as_ref()?;
         step.checks.iter().find(|check| check.outcome == auth::Outcome::Failed)
     }
 }
@@ -31,7 +31,7 @@ impl Outcome {
 /// All results.
 #[derive(Default)]
 pub(super) struct Report {
-    pub(super) files: Vec<(String, Vec<Outcome>)>,
+    pub(super) files: Vec<(String, Vec<TestOutcome>)>,
     pub(super) coverage: Coverage,
 }
 
@@ -58,9 +58,9 @@ impl Coverage {
     }
 
     fn expect_rules(&mut self, policies: &Policies) {
-        for rule in policies.rules.iter().flat_map(|set| &set.rules) {
-            let key = (rule.origin.to_string(), rule.name.to_string());
-            if rule.kind == Kind::Require {
+        for rule in policies.rule_sets.iter().flat_map(|set| &set.rules) {
+            let key = (rule.location.to_string(), rule.name.to_string());
+            if rule.action == RuleAction::Require {
                 self.requires.insert(key.clone());
             }
             self.rules.entry(key).or_insert(false);
@@ -68,11 +68,11 @@ impl Coverage {
     }
 
     /// What one request met.
-    pub(super) fn note(&mut self, told: &Explanation) {
-        if let (Some(listener), Some(route)) = (&told.listener, &told.route) {
+    pub(super) fn record(&mut self, explanation: &Explanation) {
+        if let (Some(listener), Some(route)) = (&explanation.listener, &explanation.route) {
             self.routes.insert((listener.name.clone(), route.name.clone()), true);
         }
-        for rule in told.authorization.iter().flat_map(|set| &set.rules) {
+        for rule in explanation.authorization.iter().flat_map(|set| &set.rules) {
             let key = (rule.origin.clone(), rule.name.clone());
             if (rule.result == "true") != self.requires.contains(&key) {
                 self.rules.insert(key, true);
@@ -80,26 +80,26 @@ impl Coverage {
         }
     }
 
-    fn counts(of: &BTreeMap<(String, String), bool>) -> (usize, usize) {
-        (of.values().filter(|covered| **covered).count(), of.len())
+    fn count_covered(items: &BTreeMap<(String, String), bool>) -> (usize, usize) {
+        (items.values().filter(|covered| **covered).count(), items.len())
     }
 
     /// Routes and rules together; a config without any is covered.
     pub(super) fn percent(&self) -> f64 {
-        let ((routes, all_routes), (rules, all_rules)) = (Self::counts(&self.routes), Self::counts(&self.rules));
-        match all_routes + all_rules {
+        let ((routes, total_routes), (rules, total_rules)) = (Self::count_covered(&self.routes), Self::count_covered(&self.rules));
+        match total_routes + total_rules {
             0 => 100.0,
-            all => (routes + rules) as f64 * 100.0 / all as f64,
+            total => (routes + rules) as f64 * 100.0 / total as f64,
         }
     }
 
-    fn missing(of: &BTreeMap<(String, String), bool>) -> impl Iterator<Item = &(String, String)> {
-        of.iter().filter(|(_, covered)| !**covered).map(|(what, _)| what)
+    fn uncovered(items: &BTreeMap<(String, String), bool>) -> impl Iterator<Item = &(String, String)> {
+        items.iter().filter(|(_, covered)| !**covered).map(|(key, _)| key)
     }
 }
 
 impl Report {
-    fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+    fn outcomes(&self) -> impl Iterator<Item = &TestOutcome> {
         self.files.iter().flat_map(|(_, outcomes)| outcomes)
     }
 
@@ -108,48 +108,48 @@ impl Report {
     }
 
     /// For people.
-    pub(super) fn text(&self) -> String {
-        let paint = Paint::stdout();
+    pub(super) fn to_text(&self) -> String {
+        let style = Style::stdout();
         let mut out = String::new();
         for outcome in self.outcomes() {
             if outcome.differences.is_empty() {
-                let _ = writeln!(out, "{}    {}", paint.good("ok"), outcome.name);
+                let _ = writeln!(out, "{}    {}", style.good("ok"), outcome.name);
                 continue;
             }
-            let _ = writeln!(out, "{}  {} ({})", paint.bad("FAIL"), outcome.name, outcome.place);
-            for (what, expected, got) in &outcome.differences {
-                let _ = writeln!(out, "      {what}: expected {expected}, got {got}");
+            let _ = writeln!(out, "{}  {} ({})", style.bad("FAIL"), outcome.name, outcome.place);
+            for (field, expected, got) in &outcome.differences {
+                let _ = writeln!(out, "      {field}: expected {expected}, got {got}");
             }
             if let Some(check) = outcome.failed_check() {
-                let _ = writeln!(out, "      FAIL {}: {}", check.name, without_controls(&check.found));
+                let _ = writeln!(out, "      FAIL {}: {}", check.name, escape_controls(&check.found));
             }
         }
-        let (all, failed) = (self.outcomes().count(), self.failed());
-        let ((routes, all_routes), (rules, all_rules)) =
-            (Coverage::counts(&self.coverage.routes), Coverage::counts(&self.coverage.rules));
+        let (total, failed) = (self.outcomes().count(), self.failed());
+        let ((routes, total_routes), (rules, total_rules)) =
+            (Coverage::count_covered(&self.coverage.routes), Coverage::count_covered(&self.coverage.rules));
         let _ = writeln!(
             out,
-            "{}: {} passed, {failed} failed; covered: routes {routes}/{all_routes}, rules {rules}/{all_rules}",
-            counted(all, "test"),
-            all - failed
+            "{}: {} passed, {failed} failed; covered: routes {routes}/{total_routes}, rules {rules}/{total_rules}",
+            pluralize(total, "test"),
+            total - failed
         );
-        for (listener, route) in Coverage::missing(&self.coverage.routes) {
+        for (listener, route) in Coverage::uncovered(&self.coverage.routes) {
             let _ = writeln!(out, "  never asked: route {route} of listener {listener}");
         }
-        for key @ (origin, rule) in Coverage::missing(&self.coverage.rules) {
-            let never = if self.coverage.requires.contains(key) { "never refused by" } else { "never true" };
-            let _ = writeln!(out, "  {never}: rule {rule} ({origin})");
+        for key @ (origin, rule) in Coverage::uncovered(&self.coverage.rules) {
+            let problem = if self.coverage.requires.contains(key) { "never refused by" } else { "never true" };
+            let _ = writeln!(out, "  {problem}: rule {rule} ({origin})");
         }
         out
     }
 
     /// For programs.
-    pub(super) fn json(&self) -> Value {
-        let test = |outcome: &Outcome| {
+    pub(super) fn to_json(&self) -> Value {
+        let test = |outcome: &TestOutcome| {
             let differences: Vec<Value> = outcome
                 .differences
                 .iter()
-                .map(|(what, expected, got)| json!({"what": what, "expected": expected, "got": got}))
+                .map(|(field, expected, got)| json!({"what": field, "expected": expected, "got": got}))
                 .collect();
             let ok = differences.is_empty();
             json!({
@@ -165,10 +165,10 @@ impl Report {
             .iter()
             .map(|(path, outcomes)| json!({"file": path, "tests": outcomes.iter().map(test).collect::<Vec<_>>()}))
             .collect();
-        let part = |of: &BTreeMap<(String, String), bool>| {
-            let (covered, all) = Coverage::counts(of);
-            let missing: Vec<_> = Coverage::missing(of).map(|(one, other)| format!("{one} {other}")).collect();
-            json!({"covered": covered, "all": all, "missing": missing})
+        let section = |items: &BTreeMap<(String, String), bool>| {
+            let (covered, total) = Coverage::count_covered(items);
+            let uncovered: Vec<_> = Coverage::uncovered(items).map(|(first, second)| format!("{first} {second}")).collect();
+            json!({"covered": covered, "all": total, "missing": uncovered})
         };
         let failed = self.failed();
         json!({
@@ -177,31 +177,31 @@ impl Report {
             "failed": failed,
             "coverage": {
                 "percent": self.coverage.percent().floor(),
-                "routes": part(&self.coverage.routes),
-                "rules": part(&self.coverage.rules),
+                "routes": section(&self.coverage.routes),
+                "rules": section(&self.coverage.rules),
             },
         })
     }
 
     /// The XML that continuous integration reads.
-    pub(super) fn junit(&self) -> String {
+    pub(super) fn to_junit(&self) -> String {
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
         for (path, outcomes) in &self.files {
             let failed = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
-            let (name, tests) = (xml(path), outcomes.len());
+            let (name, tests) = (xml_escape(path), outcomes.len());
             let _ = writeln!(out, "  <testsuite name=\"{name}\" tests=\"{tests}\" failures=\"{failed}\">");
             for outcome in outcomes {
-                let case = format!("    <testcase name=\"{}\" classname=\"{name}\"", xml(&outcome.name));
+                let start_tag = format!("    <testcase name=\"{}\" classname=\"{name}\"", xml_escape(&outcome.name));
                 if outcome.differences.is_empty() {
-                    let _ = writeln!(out, "{case}/>");
+                    let _ = writeln!(out, "{start_tag}/>");
                     continue;
                 }
                 let lines = outcome
                     .differences
                     .iter()
-                    .map(|(what, expected, got)| format!("{what}: expected {expected}, got {got}"));
+                    .map(|(field, expected, got)| format!("{field}: expected {expected}, got {got}"));
                 let message = lines.collect::<Vec<_>>().join("; ");
-                let _ = writeln!(out, "{case}>\n      <failure message=\"{}\"/>\n    </testcase>", xml(&message));
+                let _ = writeln!(out, "{start_tag}>\n      <failure message=\"{}\"/>\n    </testcase>", xml_escape(&message));
             }
             out.push_str("  </testsuite>\n");
         }
@@ -211,7 +211,7 @@ impl Report {
 }
 
 /// Text in an attribute. Characters that XML 1.0 can't hold become `?`.
-fn xml(text: &str) -> String {
+fn xml_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -228,7 +228,7 @@ fn xml(text: &str) -> String {
 }
 
 /// A text on one line that does nothing to a terminal.
-fn without_controls(text: &str) -> String {
+fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_debug()) } else { out.push(c) }
@@ -238,16 +238,16 @@ fn without_controls(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_controls;
+    use super::escape_controls;
 
     #[test]
     fn only_control_characters_are_escaped_for_people() {
         let found = "no token in any of the policy's \"locations\"\n\u{1b}[31m é";
-        assert_eq!(without_controls(found), "no token in any of the policy's \"locations\"\\n\\u{1b}[31m é");
+        assert_eq!(escape_controls(found), "no token in any of the policy's \"locations\"\\n\\u{1b}[31m é");
     }
 
     #[test]
     fn attributes_are_escaped() {
-        assert_eq!(super::xml("a<b>&\"c\"\n\u{1b}"), "a&lt;b&gt;&amp;&quot;c&quot;&#10;?");
+        assert_eq!(super::xml_escape("a<b>&\"c\"\n\u{1b}"), "a&lt;b&gt;&amp;&quot;c&quot;&#10;?");
     }
 }

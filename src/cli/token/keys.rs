@@ -9,16 +9,16 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::output::{Format, finish, finish_json};
+use super::super::output::{Format, print_result, print_json};
 use super::super::signing::SigningKey;
-use super::super::{BAD_CONFIG, FAILED, input, say};
-use super::{Done, algorithm};
+use super::super::{BAD_CONFIG, FAILED, input, eprint_line};
+use super::{CommandResult, parse_algorithm};
 use crate::auth::Algorithm;
 
 #[derive(Debug, Args)]
 pub(super) struct KeygenArgs {
     /// The algorithm that it will sign with.
-    #[arg(long, value_name = "ALG", default_value = "ES256", value_parser = algorithm)]
+    #[arg(long, value_name = "ALG", default_value = "ES256", value_parser = parse_algorithm)]
     alg: Algorithm,
     /// The key's name; default: its thumbprint (RFC 7638).
     #[arg(long)]
@@ -37,25 +37,25 @@ pub(super) struct KeygenArgs {
     output: Format,
 }
 
-pub(super) fn keygen(args: &KeygenArgs) -> Done {
-    let key = SigningKey::generate(args.alg, args.bits, args.kid.as_deref()).map_err(|why| (BAD_CONFIG, why))?;
-    let failed = |why| (FAILED, why);
-    let private = key.private_jwk().map_err(failed)?;
-    let public = json!({ "keys": [key.public_jwk().map_err(failed)?] });
-    let named = |ending: &str| {
+pub(super) fn keygen(args: &KeygenArgs) -> CommandResult {
+    let key = SigningKey::generate(args.alg, args.bits, args.kid.as_deref()).map_err(|message| (BAD_CONFIG, message))?;
+    let internal_error = |message| (FAILED, message);
+    let private = key.private_jwk().map_err(internal_error)?;
+    let public = json!({ "keys": [key.public_jwk().map_err(internal_error)?] });
+    let file_name = |ending: &str| {
         let mut name = args.out.clone().into_os_string();
         name.push(ending);
         PathBuf::from(name)
     };
-    let (private_file, public_file) = (named(".private.json"), named(".jwks.json"));
-    write(&private_file, &private, 0o600, args.force)?;
+    let (private_file, public_file) = (file_name(".private.json"), file_name(".jwks.json"));
+    write_new_file(&private_file, &private, 0o600, args.force)?;
     // the public half of a shared secret is the secret
-    write(&public_file, &public, if key.is_shared() { 0o600 } else { 0o644 }, args.force)?;
+    write_new_file(&public_file, &public, if key.is_shared() { 0o600 } else { 0o644 }, args.force)?;
     if key.is_shared() {
-        say(format_args!("note: {} holds the secret itself: whoever can read it can sign", public_file.display()));
+        eprint_line(format_args!("note: {} holds the secret itself: whoever can read it can sign", public_file.display()));
     }
     Ok(match args.output {
-        Format::Text => finish(
+        Format::Text => print_result(
             &format!(
                 "{} key {}\n  {}  private: sign with it, show it to nobody\n  {}  for the gateway: `jwks: {{file: {}}}`\n",
                 key.algorithm(),
@@ -66,7 +66,7 @@ pub(super) fn keygen(args: &KeygenArgs) -> Done {
             ),
             ExitCode::SUCCESS,
         ),
-        Format::Json => finish_json(
+        Format::Json => print_json(
             &json!({
                 "kid": key.kid(),
                 "alg": key.algorithm().as_str(),
@@ -79,8 +79,8 @@ pub(super) fn keygen(args: &KeygenArgs) -> Done {
 }
 
 /// Writes a new file. With `force`, the old one is removed first, so that its owner and mode don't stay.
-fn write(path: &Path, content: &Value, mode: u32, force: bool) -> Result<(), (u8, String)> {
-    let failed = |error: std::io::Error| match error.kind() {
+fn write_new_file(path: &Path, content: &Value, mode: u32, force: bool) -> Result<(), (u8, String)> {
+    let write_error = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => (FAILED, format!("{} is there already; --force replaces it", path.display())),
         _ => (FAILED, format!("{} can't be written: {error}", path.display())),
     };
@@ -88,10 +88,10 @@ fn write(path: &Path, content: &Value, mode: u32, force: bool) -> Result<(), (u8
         && let Err(error) = std::fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
     {
-        return Err(failed(error));
+        return Err(write_error(error));
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
-    file.write_all(format!("{content:#}\n").as_bytes()).map_err(failed)
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(write_error)?;
+    file.write_all(format!("{content:#}\n").as_bytes()).map_err(write_error)
 }
 
 #[derive(Debug, Args)]
@@ -104,16 +104,16 @@ pub(super) struct JwksArgs {
     _output: Format,
 }
 
-pub(super) fn jwks(args: &JwksArgs) -> Done {
+pub(super) fn jwks(args: &JwksArgs) -> CommandResult {
     let mut keys = Vec::with_capacity(args.keys.len());
     for path in &args.keys {
-        let text = input::text(path).map_err(|why| (BAD_CONFIG, why))?;
-        let key = SigningKey::parse(&text, None, None).map_err(|why| (BAD_CONFIG, format!("{path}: {why}")))?;
+        let text = input::read_text(path).map_err(|message| (BAD_CONFIG, message))?;
+        let key = SigningKey::parse(&text, None, None).map_err(|message| (BAD_CONFIG, format!("{path}: {message}")))?;
         if key.is_shared() {
-            let why = format!("{path}: a shared secret has no public half; give the gateway the file itself");
-            return Err((BAD_CONFIG, why));
+            let message = format!("{path}: a shared secret has no public half; give the gateway the file itself");
+            return Err((BAD_CONFIG, message));
         }
-        keys.push(key.public_jwk().map_err(|why| (FAILED, format!("{path}: {why}")))?);
+        keys.push(key.public_jwk().map_err(|message| (FAILED, format!("{path}: {message}")))?);
     }
-    Ok(finish_json(&json!({ "keys": keys }), ExitCode::SUCCESS))
+    Ok(print_json(&json!({ "keys": keys }), ExitCode::SUCCESS))
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::output::{Format, finish, finish_json};
+use super::super::output::{Format, print_result, print_json};
 use super::super::signing::SigningKey;
 use super::super::{BAD_CONFIG, FAILED, input};
-use super::{Done, algorithm};
+use super::{CommandResult, parse_algorithm};
 use crate::auth::Algorithm;
 use crate::request::UnixTime;
 
@@ -18,7 +18,7 @@ pub(super) struct MintArgs {
     #[arg(long, value_name = "FILE")]
     key: String,
     /// The algorithm, where the key leaves a choice.
-    #[arg(long, value_parser = algorithm)]
+    #[arg(long, value_parser = parse_algorithm)]
     alg: Option<Algorithm>,
     /// The key's name in the header, or the key to take out of a set; default: the key's own, or else its thumbprint.
     #[arg(long)]
@@ -36,16 +36,16 @@ pub(super) struct MintArgs {
     #[arg(long)]
     aud: Vec<String>,
     /// A claim: NAME=VALUE, where the value is JSON, or text if it is not. The last one counts.
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, Value)>,
     /// When it expires, from now; negative is in the past, `never` leaves the claim out.
-    #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true, value_parser = lifetime)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true, value_parser = parse_lifetime)]
     exp: Lifetime,
     /// From when it is valid, from now.
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = lifetime)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_lifetime)]
     nbf: Option<Lifetime>,
     /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::moment)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::parse_time)]
     at: Option<UnixTime>,
     /// How the result is written: JSON is `token`, `header`, `claims`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -58,42 +58,42 @@ type Lifetime = Never<f64>;
 #[derive(Debug, Clone, Copy)]
 struct Never<T>(Option<T>);
 
-fn lifetime(text: &str) -> Result<Lifetime, String> {
-    match (text, input::signed(text)) {
+fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
+    match (text, input::parse_signed_duration(text)) {
         ("never", _) => Ok(Never(None)),
         (_, Some(seconds)) => Ok(Never(Some(seconds))),
         _ => Err("a duration has a number and a unit, such as 90s, 5m or 1h30m; or `never`".to_owned()),
     }
 }
 
-fn claim(text: &str) -> Result<(String, Value), String> {
+fn parse_claim(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("a claim is NAME=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     Ok((name.to_owned(), value))
 }
 
-pub(super) fn main(args: &MintArgs) -> Done {
-    let text = input::text(&args.key).map_err(|why| (BAD_CONFIG, why))?;
+pub(super) fn main(args: &MintArgs) -> CommandResult {
+    let text = input::read_text(&args.key).map_err(|message| (BAD_CONFIG, message))?;
     let key = SigningKey::parse(&text, args.alg, args.kid.as_deref())
-        .map_err(|why| (BAD_CONFIG, format!("{}: {why}", args.key)))?;
-    let claims = claims(args, args.at.unwrap_or_else(UnixTime::now));
+        .map_err(|message| (BAD_CONFIG, format!("{}: {message}", args.key)))?;
+    let claims = build_claims(args, args.at.unwrap_or_else(UnixTime::now));
     let mut header = Map::new();
     header.insert("typ".to_owned(), json!(args.typ));
     if let Some(kid) = &args.kid {
         header.insert("kid".to_owned(), json!(kid));
     }
-    let token = key.token(&header, &claims).map_err(|why| (FAILED, why))?;
+    let token = key.sign_token(&header, &claims).map_err(|message| (FAILED, message))?;
     Ok(match args.output {
-        Format::Text => finish(&format!("{token}\n"), ExitCode::SUCCESS),
+        Format::Text => print_result(&format!("{token}\n"), ExitCode::SUCCESS),
         Format::Json => {
             header.insert("alg".to_owned(), json!(key.algorithm().as_str()));
             header.entry("kid").or_insert_with(|| json!(key.kid()));
-            finish_json(&json!({"token": token, "header": header, "claims": claims}), ExitCode::SUCCESS)
+            print_json(&json!({"token": token, "header": header, "claims": claims}), ExitCode::SUCCESS)
         }
     })
 }
 
-fn claims(args: &MintArgs, now: UnixTime) -> Value {
+fn build_claims(args: &MintArgs, now: UnixTime) -> Value {
     let mut claims = Map::new();
     let mut set = |name: &str, value: Option<Value>| drop(value.map(|value| claims.insert(name.to_owned(), value)));
     set("iss", args.iss.as_ref().map(|text| json!(text)));
@@ -102,14 +102,14 @@ fn claims(args: &MintArgs, now: UnixTime) -> Value {
         "aud",
         match args.aud.as_slice() {
             [] => None,
-            [one] => Some(json!(one)),
-            several => Some(json!(several)),
+            [audience] => Some(json!(audience)),
+            audiences => Some(json!(audiences)),
         },
     );
-    let at = |from_now: f64| json!((now.0 + from_now).floor() as i64);
-    set("iat", Some(at(0.0)));
-    set("exp", args.exp.0.map(at));
-    set("nbf", args.nbf.and_then(|nbf| nbf.0).map(at));
+    let timestamp = |offset: f64| json!((now.0 + offset).floor() as i64);
+    set("iat", Some(timestamp(0.0)));
+    set("exp", args.exp.0.map(timestamp));
+    set("nbf", args.nbf.and_then(|nbf| nbf.0).map(timestamp));
     for (name, value) in &args.claims {
         set(name, Some(value.clone()));
     }

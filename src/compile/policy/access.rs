@@ -12,143 +12,143 @@ use crate::authz::{Expression, Scope};
 use crate::compile::{Compiler, auth, kept};
 use crate::config::place::Located;
 use crate::config::policy::{
-    ApiKeyAuth, AuthMode, BasicAuth as BasicAuthConfig, ExtAuthz as ExtAuthzConfig, ExtAuthzProtocol, FailureMode,
-    GrpcAuthz, HttpAuthz, Policies,
+    ApiKeyAuth, AuthMode, BasicAuthConfig as BasicAuthConfig, ExtAuthzConfig as ExtAuthzConfig, ExtAuthzProtocol, FailureMode,
+    GrpcAuthz, HttpAuthz, PoliciesConfig,
 };
-use crate::config::route::{Backend, BackendPolicies, KeyFile};
+use crate::config::route::{BackendConfig, BackendPolicies, CredentialFile};
 use crate::config::shape::TextOr;
 use crate::policy::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
-use crate::policy::ext_authz::{ExtAuthz, Http, OnFailure, Portion, Protocol, Target};
-use crate::policy::headers::refusal;
+use crate::policy::ext_authz::{ExtAuthz, HttpCheck, OnFailure, BodyOptions, Protocol, CheckTarget};
+use crate::policy::headers::protected_reason;
 use crate::upstream::{self, Endpoint};
 
 /// What the policy's own expressions see.
-const JUDGED: Scope<'_> = Scope::Value { extra: &[] };
+const REQUEST_SCOPE: Scope<'_> = Scope::Value { extra: &[] };
 /// How long the deciding service may take, when the policy does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How much of a body it sees, when the policy asks for the body and does not say.
-const DEFAULT_PORTION: usize = 8 << 10;
+const DEFAULT_BODY_LIMIT: usize = 8 << 10;
 
 impl Compiler<'_> {
     /// What a request must show besides a bearer token; made once for all routes with the same policies.
-    pub(in crate::compile) fn credentials(&mut self, levels: &[&Policies]) -> Option<Arc<Credentials>> {
+    pub(in crate::compile) fn credentials(&mut self, levels: &[&PoliciesConfig]) -> Option<Arc<Credentials>> {
         let basic = effective(levels, |level| &level.basic_auth);
         let keys = effective(levels, |level| &level.api_key);
-        let key = [basic.map(|p| p.place.start), keys.map(|p| p.place.start)];
+        let key = [basic.map(|p| p.span.start), keys.map(|p| p.span.start)];
         if key == [None, None] {
             return None;
         }
-        if let Some(made) = self.made.credentials.get(&key) {
-            return Some(Arc::clone(made));
+        if let Some(cached) = self.policy_cache.credentials.get(&key) {
+            return Some(Arc::clone(cached));
         }
-        let made = Arc::new(Credentials {
-            basic: basic.and_then(|written| self.basic_auth(written)),
-            api_key: keys.and_then(|written| self.api_keys(written)).map(Arc::new),
+        let compiled = Arc::new(Credentials {
+            basic: basic.and_then(|config| self.basic_auth(config)),
+            api_key: keys.and_then(|config| self.api_keys(config)).map(Arc::new),
         });
-        self.made.credentials.insert(key, Arc::clone(&made));
-        Some(made)
+        self.policy_cache.credentials.insert(key, Arc::clone(&compiled));
+        Some(compiled)
     }
 
     /// Users with the same passwords, which an earlier config may have found good.
-    fn basic_auth(&mut self, written: &Located<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
-        let text = self.text_or_file(&written.htpasswd)?;
-        let realm = written.realm.as_deref().unwrap_or("portcullis");
-        let name = kept::name(&[text.as_bytes(), realm.as_bytes(), format!("{:?}", written.mode).as_bytes()]);
-        match self.kept.logins.get(name, || BasicAuth::new(&text, realm, mode(written.mode)).map(Arc::new)) {
+    fn basic_auth(&mut self, config: &Located<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
+        let text = self.text_or_file(&config.htpasswd)?;
+        let realm = config.realm.as_deref().unwrap_or("portcullis");
+        let fingerprint = kept::fingerprint(&[text.as_bytes(), realm.as_bytes(), format!("{:?}", config.mode).as_bytes()]);
+        match self.carry_over.basic_auths.get_or_build(fingerprint, || BasicAuth::new(&text, realm, mode(config.mode)).map(Arc::new)) {
             Ok((policy, _)) => Some(policy),
-            Err(why) => {
-                self.error(&written.htpasswd.place, why);
+            Err(message) => {
+                self.error(&config.htpasswd.span, message);
                 None
             }
         }
     }
 
-    fn api_keys(&mut self, written: &Located<ApiKeyAuth>) -> Option<ApiKeys> {
+    fn api_keys(&mut self, config: &Located<ApiKeyAuth>) -> Option<ApiKeys> {
         let mut keys = Vec::new();
-        for entry in &written.keys {
+        for entry in &config.keys {
             let digest = match (&entry.key, &entry.key_hash) {
-                (Some(written), None) => {
-                    let key = self.text_or_file(written)?;
+                (Some(key_config), None) => {
+                    let key = self.text_or_file(key_config)?;
                     if key.trim().is_empty() {
-                        self.error(&written.place, "the key is empty");
+                        self.error(&key_config.span, "the key is empty");
                     }
                     sha256(key.trim().as_bytes())
                 }
-                (None, Some(written)) => match digest(written) {
+                (None, Some(key_hash)) => match digest(key_hash) {
                     Some(digest) => digest,
                     None => {
                         self.error(
-                            &written.place,
+                            &key_hash.span,
                             "not `sha256:` and 64 hexadecimal digits; make one with `printf %s KEY | sha256sum`",
                         );
                         return None;
                     }
                 },
                 _ => {
-                    self.error(&written.place, "each of `keys` has either `key` or `keyHash`");
+                    self.error(&config.span, "each of `keys` has either `key` or `keyHash`");
                     return None;
                 }
             };
             keys.push((digest, entry.metadata.clone()));
         }
         if keys.is_empty() {
-            self.error(&written.place, "there is no key in `keys`, so nobody could pass");
+            self.error(&config.span, "there is no key in `keys`, so nobody could pass");
         }
-        let location = written.location.as_ref().and_then(auth::location).unwrap_or_else(Location::bearer);
-        Some(ApiKeys::new(keys, location, mode(written.mode)))
+        let location = config.location.as_ref().and_then(auth::location).unwrap_or_else(Location::bearer);
+        Some(ApiKeys::new(keys, location, mode(config.mode)))
     }
 
-    fn text_or_file(&mut self, written: &Located<TextOr<KeyFile>>) -> Option<String> {
-        match &written.value {
+    fn text_or_file(&mut self, source: &Located<TextOr<CredentialFile>>) -> Option<String> {
+        match &source.value {
             TextOr::Text(text) => Some(text.clone()),
-            TextOr::Other(KeyFile { file }) => match String::from_utf8(self.read(file)?) {
+            TextOr::Other(CredentialFile { file }) => match String::from_utf8(self.read_file(file)?) {
                 Ok(text) => Some(text),
                 Err(_) => {
-                    self.error(&file.place, "the file is no text");
+                    self.error(&file.span, "the file is no text");
                     None
                 }
             },
         }
     }
 
-    pub(in crate::compile) fn ext_authz(&mut self, written: &Located<ExtAuthzConfig>) -> Option<ExtAuthz> {
-        let protocol = match &written.protocol {
+    pub(in crate::compile) fn ext_authz(&mut self, config: &Located<ExtAuthzConfig>) -> Option<ExtAuthz> {
+        let protocol = match &config.protocol {
             None => self.grpc_authz(&GrpcAuthz::default()),
             Some(ExtAuthzProtocol::Grpc(grpc)) => self.grpc_authz(grpc),
-            Some(ExtAuthzProtocol::Http(http)) => self.http_authz(http, written),
+            Some(ExtAuthzProtocol::Http(http)) => self.http_authz(http, config),
         };
-        let endpoint = self.endpoint_of(&written.host)?;
+        let endpoint = self.single_endpoint(&config.host)?;
         let grpc = matches!(protocol, Protocol::Grpc { .. });
         if grpc && endpoint.protocol == upstream::Protocol::Http1 {
-            self.error(&written.host.place, "gRPC needs HTTP/2, and this service is spoken to in HTTP/1.1");
+            self.error(&config.host.span, "gRPC needs HTTP/2, and this service is spoken to in HTTP/1.1");
         }
-        let seen = written.include_request_headers.as_ref();
-        let body = written.include_request_body.as_ref().map(|body| Portion {
-            most: body.max_request_bytes.map_or(DEFAULT_PORTION, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
-            partial: body.allow_partial_message,
+        let included_headers = config.include_request_headers.as_ref();
+        let body = config.include_request_body.as_ref().map(|body| BodyOptions {
+            max_bytes: body.max_request_bytes.map_or(DEFAULT_BODY_LIMIT, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+            allow_partial: body.allow_partial_message,
             as_bytes: body.pack_as_bytes,
         });
-        if body.is_some_and(|portion| portion.most == 0) {
+        if body.is_some_and(|portion| portion.max_bytes == 0) {
             self.error(
-                &written.place,
+                &config.span,
                 "`maxRequestBytes` is 0, so that no body could pass; leave `includeRequestBody` out",
             );
         }
-        if let FailureMode::DenyWithStatus(status) = written.failure_mode
+        if let FailureMode::DenyWithStatus(status) = config.failure_mode
             && status.0.as_u16() < 400
         {
-            self.error(&written.place, "`denyWithStatus` is a refusal's status: 400 to 599");
+            self.error(&config.span, "`denyWithStatus` is a refusal's status: 400 to 599");
         }
         Some(ExtAuthz {
             endpoint,
             protocol,
-            timeout: written.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.get()),
-            request_headers: match seen {
+            timeout: config.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.get()),
+            request_headers: match included_headers {
                 Some(names) => Some(names.iter().map(|name| name.0.clone()).collect()),
                 None => (!grpc).then(|| [AUTHORIZATION, COOKIE].into()),
             },
             body,
-            on_failure: match written.failure_mode {
+            on_failure: match config.failure_mode {
                 FailureMode::Deny => OnFailure::Deny,
                 FailureMode::Allow => OnFailure::Allow,
                 FailureMode::DenyWithStatus(status) => OnFailure::Status(status.0),
@@ -156,63 +156,63 @@ impl Compiler<'_> {
         })
     }
 
-    fn grpc_authz(&mut self, written: &GrpcAuthz) -> Protocol {
-        let metadata = written.metadata.as_ref().map(|metadata| self.named(&metadata.0, String::clone));
-        Protocol::Grpc { context: written.context.0.clone().into(), metadata }
+    fn grpc_authz(&mut self, config: &GrpcAuthz) -> Protocol {
+        let metadata = config.metadata.as_ref().map(|metadata| self.named_expressions(&metadata.0, String::clone));
+        Protocol::Grpc { context: config.context.0.clone().into(), metadata }
     }
 
-    fn http_authz(&mut self, written: &HttpAuthz, policy: &Located<ExtAuthzConfig>) -> Protocol {
-        let answers: Vec<HeaderName> = written.include_response_headers.iter().map(|name| name.0.clone()).collect();
-        for name in &answers {
-            if let Some(why) = refusal(name) {
-                self.error(&policy.place, format!("the header `{name}` can't be taken over: {why}"));
+    fn http_authz(&mut self, config: &HttpAuthz, policy: &Located<ExtAuthzConfig>) -> Protocol {
+        let response_headers: Vec<HeaderName> = config.include_response_headers.iter().map(|name| name.0.clone()).collect();
+        for name in &response_headers {
+            if let Some(reason) = protected_reason(name) {
+                self.error(&policy.span, format!("the header `{name}` can't be taken over: {reason}"));
             }
         }
-        for (name, cel) in &written.add_request_headers.0 {
-            if let Some(why) = refusal(&name.0) {
-                self.error(&cel.place, format!("the header `{}` can't be made: {why}", name.0));
+        for (name, cel) in &config.add_request_headers.0 {
+            if let Some(reason) = protected_reason(&name.0) {
+                self.error(&cel.span, format!("the header `{}` can't be made: {reason}", name.0));
             }
         }
-        let prefix = written.path_prefix.as_deref().unwrap_or_default().trim_end_matches('/');
+        let prefix = config.path_prefix.as_deref().unwrap_or_default().trim_end_matches('/');
         if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.parse::<PathAndQuery>().is_err()) {
-            self.error(&policy.place, format!("not a path: `{prefix}`; a path starts with `/`"));
+            self.error(&policy.span, format!("not a path: `{prefix}`; a path starts with `/`"));
         }
-        let made = written.path.as_ref().and_then(|path| self.expression(path, JUDGED));
-        if let (Some(path), Some(_)) = (&written.path, &written.path_prefix) {
-            self.error(&path.place, "`path` says the whole path, so that `pathPrefix` has no place");
+        let path = config.path.as_ref().and_then(|path| self.expression(path, REQUEST_SCOPE));
+        if let (Some(path), Some(_)) = (&config.path, &config.path_prefix) {
+            self.error(&path.span, "`path` says the whole path, so that `pathPrefix` has no place");
         }
-        Protocol::Http(Box::new(Http {
-            target: made.map_or_else(|| Target::Behind(prefix.into()), Target::Made),
-            add: self.named(&written.add_request_headers.0, |name| name.0.clone()),
-            response_headers: answers.into(),
-            redirect: written.redirect.as_ref().and_then(|to| self.expression(to, JUDGED)),
-            metadata: self.named(&written.metadata.0, String::clone),
+        Protocol::Http(Box::new(HttpCheck {
+            target: path.map_or_else(|| CheckTarget::Prefix(prefix.into()), CheckTarget::Expression),
+            add: self.named_expressions(&config.add_request_headers.0, |name| name.0.clone()),
+            response_headers: response_headers.into(),
+            redirect: config.redirect.as_ref().and_then(|to| self.expression(to, REQUEST_SCOPE)),
+            metadata: self.named_expressions(&config.metadata.0, String::clone),
         }))
     }
 
     /// Expressions with their names.
-    fn named<N, M>(&mut self, written: &[(N, Located<String>)], name: fn(&N) -> M) -> Box<[(M, Expression)]> {
-        written.iter().filter_map(|(key, cel)| Some((name(key), self.expression(cel, JUDGED)?))).collect()
+    fn named_expressions<N, M>(&mut self, entries: &[(N, Located<String>)], name: fn(&N) -> M) -> Box<[(M, Expression)]> {
+        entries.iter().filter_map(|(key, cel)| Some((name(key), self.expression(cel, REQUEST_SCOPE)?))).collect()
     }
 
     /// The one endpoint of a policy's own service.
-    pub(in crate::compile) fn endpoint_of(
+    pub(in crate::compile) fn single_endpoint(
         &mut self,
         host: &Located<crate::config::value::BackendHost>,
     ) -> Option<Arc<Endpoint>> {
-        let backend = Backend {
+        let backend = BackendConfig {
             name: None,
             hosts: vec![host.clone()],
             weight: 1,
             policies: BackendPolicies::default(),
-            place: host.place.clone(),
+            span: host.span.clone(),
         };
         self.backend(&backend).1.endpoints().first().cloned()
     }
 }
 
-fn mode(written: AuthMode) -> Mode {
-    match written {
+fn mode(config: AuthMode) -> Mode {
+    match config {
         AuthMode::Strict => Mode::Strict,
         AuthMode::Optional => Mode::Optional,
         AuthMode::Permissive => Mode::Permissive,
@@ -220,8 +220,8 @@ fn mode(written: AuthMode) -> Mode {
 }
 
 /// The digest that `sha256:…` spells.
-fn digest(written: &str) -> Option<[u8; 32]> {
-    let digits = written
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let digits = text
         .strip_prefix("sha256:")
         .filter(|digits| digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
     let mut digest = [0; 32];

@@ -8,16 +8,16 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::effective;
 use crate::authz::Expression;
 use crate::compile::Compiler;
-use crate::config::place::{Located, Place};
+use crate::config::place::{Located, SourceSpan};
 use crate::config::policy::{
-    DirectResponse, HeaderEdits as HeaderEditsConfig, NewPath as NewPathConfig, PathRewrite, Policies,
-    Redirect as RedirectConfig, RedirectAuthority, RedirectScheme, Transformation as TransformationConfig,
-    Transformations, UrlRewrite, WithAuthority,
+    DirectResponseConfig, HeaderModifierConfig as HeaderEditsConfig, AbsolutePath as NewPathConfig, PathRewrite, PoliciesConfig,
+    RedirectConfig as RedirectConfig, RedirectAuthority, RedirectScheme, TransformationConfig as TransformationConfig,
+    TransformationsConfig, UrlRewrite, UrlAuthority,
 };
-use crate::config::route::{PathMatch, Route as RouteConfig};
+use crate::config::route::{PathMatchConfig, RouteConfig as RouteConfig};
 use crate::policy::Edits;
-use crate::policy::answer::{Answer, Direct, Redirect};
-use crate::policy::headers::{HeaderEdits, refusal};
+use crate::policy::answer::{LocalResponse, FixedResponse, Redirect};
+use crate::policy::headers::{HeaderEdits, protected_reason};
 use crate::policy::rewrite::{NewAuthority, NewPath, Rewrite};
 use crate::policy::transform::Transformation;
 use crate::proxy::path::PathRules;
@@ -25,98 +25,98 @@ use crate::request::Scheme;
 
 impl Compiler<'_> {
     /// What is changed on the way, if anything is; made once for all routes with the same policies.
-    pub(in crate::compile) fn edits(&mut self, levels: &[&Policies], rules: &PathRules) -> Option<Arc<Edits>> {
+    pub(in crate::compile) fn edits(&mut self, levels: &[&PoliciesConfig], rules: &PathRules) -> Option<Arc<Edits>> {
         let request = effective(levels, |level| &level.request_header_modifier);
         let response = effective(levels, |level| &level.response_header_modifier);
         let transformations = effective(levels, |level| &level.transformations);
         let rewrite = effective(levels, |level| &level.url_rewrite);
-        let at = |place: Option<&Place>| place.map(|place| place.start);
+        let start_offset = |span: Option<&SourceSpan>| span.map(|place| place.start);
         let key = [
-            at(request.map(|p| &p.place)),
-            at(response.map(|p| &p.place)),
-            at(transformations.map(|p| &p.place)),
-            at(rewrite.map(|p| &p.place)),
+            start_offset(request.map(|p| &p.span)),
+            start_offset(response.map(|p| &p.span)),
+            start_offset(transformations.map(|p| &p.span)),
+            start_offset(rewrite.map(|p| &p.span)),
         ];
         if key.iter().all(Option::is_none) {
             return None;
         }
-        if let Some(made) = self.made.edits.get(&key) {
-            return Some(Arc::clone(made));
+        if let Some(cached) = self.policy_cache.edits.get(&key) {
+            return Some(Arc::clone(cached));
         }
-        let transformation = |this: &mut Self, pick: fn(&Transformations) -> &TransformationConfig| {
-            let written =
-                transformations.map(|t| (pick(t), &t.place)).filter(|(t, _)| **t != TransformationConfig::default());
-            written.map(|(written, place)| this.transformation(written, place))
+        let transformation = |this: &mut Self, select: fn(&TransformationsConfig) -> &TransformationConfig| {
+            let config =
+                transformations.map(|t| (select(t), &t.span)).filter(|(t, _)| **t != TransformationConfig::default());
+            config.map(|(written, span)| this.transformation(written, span))
         };
         let edits = Arc::new(Edits {
-            request: request.map(|written| self.header_edits(written)),
-            response: response.map(|written| self.header_edits(written)),
+            request: request.map(|config| self.header_edits(config)),
+            response: response.map(|config| self.header_edits(config)),
             transform_request: transformation(self, |t| &t.request),
             transform_response: transformation(self, |t| &t.response),
-            rewrite: rewrite.map(|written| self.rewrite(written, rules)),
+            rewrite: rewrite.map(|config| self.rewrite(config, rules)),
         });
-        self.made.edits.insert(key, Arc::clone(&edits));
+        self.policy_cache.edits.insert(key, Arc::clone(&edits));
         Some(edits)
     }
 
-    fn header_edits(&mut self, written: &Located<HeaderEditsConfig>) -> HeaderEdits {
-        let HeaderEditsConfig { add, set, remove } = &written.value;
+    fn header_edits(&mut self, config: &Located<HeaderEditsConfig>) -> HeaderEdits {
+        let HeaderEditsConfig { add, set, remove } = &config.value;
         let names = set.0.iter().chain(&add.0).map(|(name, _)| &name.0).chain(remove.0.iter().map(|name| &name.0));
-        self.check_names(names, &written.place);
-        let line = |(name, value): &(crate::config::value::HeaderName, crate::config::value::HeaderValue)| {
+        self.check_names(names, &config.span);
+        let entry = |(name, value): &(crate::config::value::HeaderName, crate::config::value::HeaderValue)| {
             (name.0.clone(), value.0.clone())
         };
         HeaderEdits {
             remove: remove.0.iter().map(|name| name.0.clone()).collect(),
-            set: set.0.iter().map(line).collect(),
-            add: add.0.iter().map(line).collect(),
+            set: set.0.iter().map(entry).collect(),
+            add: add.0.iter().map(entry).collect(),
         }
     }
 
-    fn transformation(&mut self, written: &TransformationConfig, place: &Place) -> Transformation {
-        let TransformationConfig { add, set, remove } = written;
+    fn transformation(&mut self, config: &TransformationConfig, span: &SourceSpan) -> Transformation {
+        let TransformationConfig { add, set, remove } = config;
         let names = set.0.iter().chain(&add.0).map(|(name, _)| &name.0).chain(remove.0.iter().map(|name| &name.0));
-        self.check_names(names, place);
-        let mut lines = |entries: &[(crate::config::value::HeaderName, Located<String>)]| {
-            let scope = super::TOLD;
-            let line = |(name, cel): &(crate::config::value::HeaderName, Located<String>)| {
+        self.check_names(names, span);
+        let mut compile_entries = |entries: &[(crate::config::value::HeaderName, Located<String>)]| {
+            let scope = super::POST_AUTHZ_SCOPE;
+            let compile_entry = |(name, cel): &(crate::config::value::HeaderName, Located<String>)| {
                 Some((name.0.clone(), self.expression(cel, scope)?))
             };
-            entries.iter().filter_map(line).collect::<Box<[(HeaderName, Expression)]>>()
+            entries.iter().filter_map(compile_entry).collect::<Box<[(HeaderName, Expression)]>>()
         };
         Transformation {
-            set: lines(&set.0),
-            add: lines(&add.0),
+            set: compile_entries(&set.0),
+            add: compile_entries(&add.0),
             remove: remove.0.iter().map(|name| name.0.clone()).collect(),
         }
     }
 
-    fn check_names<'n>(&mut self, names: impl Iterator<Item = &'n HeaderName>, place: &Place) {
+    fn check_names<'n>(&mut self, names: impl Iterator<Item = &'n HeaderName>, span: &SourceSpan) {
         for name in names {
-            if let Some(why) = refusal(name) {
-                self.error(place, format!("the header `{name}` can't be edited: {why}"));
+            if let Some(reason) = protected_reason(name) {
+                self.error(span, format!("the header `{name}` can't be edited: {reason}"));
             }
         }
     }
 
-    fn rewrite(&mut self, written: &Located<UrlRewrite>, rules: &PathRules) -> Rewrite {
-        let authority = written.authority.as_ref().and_then(|a| self.authority(a, &written.place));
-        let path = written.path.as_ref().map(|path| self.new_path(path, &written.place, rules));
+    fn rewrite(&mut self, config: &Located<UrlRewrite>, rules: &PathRules) -> Rewrite {
+        let authority = config.authority.as_ref().and_then(|a| self.authority(a, &config.span));
+        let path = config.path.as_ref().map(|path| self.new_path(path, &config.span, rules));
         Rewrite { authority, path }
     }
 
-    fn authority(&mut self, written: &RedirectAuthority, place: &Place) -> Option<NewAuthority> {
-        Some(match written {
-            RedirectAuthority::Full(WithAuthority(full)) => match HeaderValue::from_str(full.as_str()) {
+    fn authority(&mut self, config: &RedirectAuthority, span: &SourceSpan) -> Option<NewAuthority> {
+        Some(match config {
+            RedirectAuthority::Full(UrlAuthority(full)) => match HeaderValue::from_str(full.as_str()) {
                 Ok(value) => NewAuthority::Full(value),
                 Err(_) => {
-                    self.error(place, format!("not a host, or host and port: `{full}`"));
+                    self.error(span, format!("not a host, or host and port: `{full}`"));
                     return None;
                 }
             },
-            RedirectAuthority::Host(WithAuthority(host)) => {
+            RedirectAuthority::Host(UrlAuthority(host)) => {
                 if host.port().is_some() {
-                    self.error(place, format!("`host` has no port: `{host}`; write it under `full`"));
+                    self.error(span, format!("`host` has no port: `{host}`; write it under `full`"));
                 }
                 NewAuthority::Host(host.host().into())
             }
@@ -126,72 +126,72 @@ impl Compiler<'_> {
         })
     }
 
-    fn new_path(&mut self, written: &PathRewrite, place: &Place, rules: &PathRules) -> NewPath {
-        let (PathRewrite::Full(NewPathConfig(path)) | PathRewrite::Prefix(NewPathConfig(path))) = written;
-        match rules.canonical(path) {
+    fn new_path(&mut self, config: &PathRewrite, span: &SourceSpan, rules: &PathRules) -> NewPath {
+        let (PathRewrite::Full(NewPathConfig(path)) | PathRewrite::Prefix(NewPathConfig(path))) = config;
+        match rules.canonicalize(path) {
             Ok(canonical) if *canonical == **path => {}
             Ok(canonical) => {
-                self.error(place, format!("the path `{path}` has another canonical form; write `{canonical}`"));
+                self.error(span, format!("the path `{path}` has another canonical form; write `{canonical}`"));
             }
-            Err(_) => self.error(place, format!("the path `{path}` could be read in two ways")),
+            Err(_) => self.error(span, format!("the path `{path}` could be read in two ways")),
         }
-        match written {
+        match config {
             PathRewrite::Full(_) => NewPath::Full(path.as_str().into()),
             PathRewrite::Prefix(_) => NewPath::Prefix(path.as_str().into()),
         }
     }
 
     /// The answer of a route that asks no backend.
-    pub(in crate::compile) fn answer(&mut self, route: &RouteConfig, rules: &PathRules) -> Option<Answer> {
+    pub(in crate::compile) fn local_response(&mut self, route: &RouteConfig, rules: &PathRules) -> Option<LocalResponse> {
         let policies = &route.policies;
-        let prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
-        let rewritten = policies.url_rewrite.as_ref().filter(|rewrite| prefix(&rewrite.path)).map(|p| &p.place);
-        let redirected = policies.request_redirect.as_ref().filter(|redirect| prefix(&redirect.path)).map(|p| &p.place);
-        if let Some(place) = rewritten.or(redirected)
-            && route.matches.iter().any(|entry| matches!(entry.path, PathMatch::Regex(_)))
+        let replaces_prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
+        let rewritten = policies.url_rewrite.as_ref().filter(|rewrite| replaces_prefix(&rewrite.path)).map(|p| &p.span);
+        let redirected = policies.request_redirect.as_ref().filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
+        if let Some(span) = rewritten.or(redirected)
+            && route.matches.iter().any(|entry| matches!(entry.path, PathMatchConfig::Regex(_)))
         {
             self.error(
-                place,
+                span,
                 "`path.prefix` replaces a prefix, and a match of this route is a `regex`; use `path.full`",
             );
         }
         match (&policies.request_redirect, &policies.direct_response) {
             (None, None) => None,
             (Some(_), Some(direct)) => {
-                self.error(&direct.place, "a route has either `requestRedirect` or `directResponse`, not both");
+                self.error(&direct.span, "a route has either `requestRedirect` or `directResponse`, not both");
                 None
             }
-            (Some(redirect), None) => Some(Answer::Redirect(self.redirect(redirect, rules))),
-            (None, Some(direct)) => Some(Answer::Direct(self.direct(direct))),
+            (Some(redirect), None) => Some(LocalResponse::Redirect(self.redirect(redirect, rules))),
+            (None, Some(direct)) => Some(LocalResponse::Direct(self.direct_response(direct))),
         }
     }
 
-    fn redirect(&mut self, written: &Located<RedirectConfig>, rules: &PathRules) -> Redirect {
+    fn redirect(&mut self, config: &Located<RedirectConfig>, rules: &PathRules) -> Redirect {
         Redirect {
-            scheme: written.scheme.map(|scheme| match scheme {
+            scheme: config.scheme.map(|scheme| match scheme {
                 RedirectScheme::Http => Scheme::Http,
                 RedirectScheme::Https => Scheme::Https,
             }),
-            authority: written.authority.as_ref().and_then(|a| self.authority(a, &written.place)),
-            path: written.path.as_ref().map(|path| self.new_path(path, &written.place, rules)),
-            status: written.status.map_or(http::StatusCode::FOUND, |status| status.0),
+            authority: config.authority.as_ref().and_then(|a| self.authority(a, &config.span)),
+            path: config.path.as_ref().map(|path| self.new_path(path, &config.span, rules)),
+            status: config.status.map_or(http::StatusCode::FOUND, |status| status.0),
         }
     }
 
-    fn direct(&mut self, written: &Located<DirectResponse>) -> Direct {
-        let status = written.status.0;
+    fn direct_response(&mut self, config: &Located<DirectResponseConfig>) -> FixedResponse {
+        let status = config.status.0;
         if status.is_informational() {
-            self.error(&written.place, format!("{} is no final status: write one from 200 to 599", status.as_u16()));
+            self.error(&config.span, format!("{} is no final status: write one from 200 to 599", status.as_u16()));
         }
-        if matches!(status.as_u16(), 204 | 205 | 304) && !written.body.is_empty() {
-            self.error(&written.place, format!("an answer with status {} has no body", status.as_u16()));
+        if matches!(status.as_u16(), 204 | 205 | 304) && !config.body.is_empty() {
+            self.error(&config.span, format!("an answer with status {} has no body", status.as_u16()));
         }
-        self.check_names(written.headers.0.iter().map(|(name, _)| &name.0), &written.place);
+        self.check_names(config.headers.0.iter().map(|(name, _)| &name.0), &config.span);
         let mut headers: Vec<_> =
-            written.headers.0.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect();
-        if !written.body.is_empty() && !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
+            config.headers.0.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect();
+        if !config.body.is_empty() && !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
             headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
         }
-        Direct { status, headers: headers.into(), body: Bytes::from(written.body.clone()) }
+        FixedResponse { status, headers: headers.into(), body: Bytes::from(config.body.clone()) }
     }
 }

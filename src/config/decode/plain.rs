@@ -2,19 +2,19 @@
 
 /// What a scalar means by YAML 1.2's core schema (§10.3.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Plain {
+pub(super) enum CoreValue {
     Null,
     Bool(bool),
     Int(i128),
     Float(f64),
-    Text,
+    Str,
 }
 
-impl Plain {
+impl CoreValue {
     /// What `text` means; quoted, it is always a text.
-    pub(super) fn of(text: &str, plain: bool) -> Self {
+    pub(super) fn resolve(text: &str, plain: bool) -> Self {
         if !plain {
-            return Self::Text;
+            return Self::Str;
         }
         match text {
             "" | "~" | "null" | "Null" | "NULL" => return Self::Null,
@@ -42,46 +42,46 @@ impl Plain {
         let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
         match text.parse::<f64>() {
             Ok(value) if number && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Self::Float(value),
-            _ => Self::Text,
+            _ => Self::Str,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Plain;
+    use super::CoreValue;
 
     #[test]
     fn words_mean_what_yaml_1_2_says() {
         for (text, want) in [
-            ("", Plain::Null),
-            ("~", Plain::Null),
-            ("null", Plain::Null),
-            ("true", Plain::Bool(true)),
-            ("FALSE", Plain::Bool(false)),
-            ("yes", Plain::Text),
-            ("off", Plain::Text),
-            ("0", Plain::Int(0)),
-            ("-12", Plain::Int(-12)),
-            ("+5", Plain::Int(5)),
-            ("007", Plain::Int(7)),
-            ("0x1F", Plain::Int(31)),
-            ("0o17", Plain::Int(15)),
-            ("1_000", Plain::Text),
-            ("1.5", Plain::Float(1.5)),
-            (".5", Plain::Float(0.5)),
-            ("1e3", Plain::Float(1000.0)),
-            ("1.2.3.4", Plain::Text),
-            ("inf", Plain::Text),
-            ("nan", Plain::Text),
-            ("-", Plain::Text),
-            ("5m", Plain::Text),
-            ("12:30", Plain::Text),
-            ("0x-1", Plain::Text),
+            ("", CoreValue::Null),
+            ("~", CoreValue::Null),
+            ("null", CoreValue::Null),
+            ("true", CoreValue::Bool(true)),
+            ("FALSE", CoreValue::Bool(false)),
+            ("yes", CoreValue::Str),
+            ("off", CoreValue::Str),
+            ("0", CoreValue::Int(0)),
+            ("-12", CoreValue::Int(-12)),
+            ("+5", CoreValue::Int(5)),
+            ("007", CoreValue::Int(7)),
+            ("0x1F", CoreValue::Int(31)),
+            ("0o17", CoreValue::Int(15)),
+            ("1_000", CoreValue::Str),
+            ("1.5", CoreValue::Float(1.5)),
+            (".5", CoreValue::Float(0.5)),
+            ("1e3", CoreValue::Float(1000.0)),
+            ("1.2.3.4", CoreValue::Str),
+            ("inf", CoreValue::Str),
+            ("nan", CoreValue::Str),
+            ("-", CoreValue::Str),
+            ("5m", CoreValue::Str),
+            ("12:30", CoreValue::Str),
+            ("0x-1", CoreValue::Str),
         ] {
-            assert_eq!(Plain::of(text, true), want, "{text}");
-            assert_eq!(Plain::of(text, false), Plain::Text, "{text}");
+            assert_eq!(CoreValue::resolve(text, true), want, "{text}");
+            assert_eq!(CoreValue::resolve(text, false), CoreValue::Str, "{text}");
         }
-        assert_eq!(Plain::of(&"9".repeat(60), true), Plain::Int(i128::MAX));
+        assert_eq!(CoreValue::resolve(&"9".repeat(60), true), CoreValue::Int(i128::MAX));
     }
 }

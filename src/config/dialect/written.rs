@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::bind::{Errors, PathNormalization, Protocol, Tls};
+use super::super::bind::{ErrorStyle, PathNormalization, Protocol, ListenerTls};
 use super::super::place::Located;
-use super::super::policy::Policies;
-use super::super::process::Process;
-use super::super::route::{BackendPolicies, BackendProtocol, Balance, RouteMatch};
+use super::super::policy::PoliciesConfig;
+use super::super::process::ProcessConfig;
+use super::super::route::{BackendPolicies, BackendProtocol, BalancePolicy, RouteMatch};
 use super::super::shape::{Both, Entries, OneOrMany, TextOr};
 use super::super::value::{BackendHost, BindAddress, HostPattern};
 
@@ -15,39 +15,39 @@ use super::super::value::{BackendHost, BindAddress, HostPattern};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[derive(Default)]
-pub(in super::super) struct ConfigWritten {
+pub(in super::super) struct RawConfig {
     /// Process-wide settings.
-    pub config: Process,
+    pub config: ProcessConfig,
     /// Sockets with their listeners.
-    pub binds: Vec<Located<BindWritten>>,
+    pub binds: Vec<Located<RawBind>>,
     /// Policies and what they are for, in the first generation's spelling.
-    pub gateway_policies: Vec<Located<TargetedWritten>>,
+    pub gateway_policies: Vec<Located<RawTargetedPolicy>>,
     /// Policies and what they are for.
-    pub policies: Vec<Located<TargetedWritten>>,
+    pub policies: Vec<Located<RawTargetedPolicy>>,
     /// Gateways by name: sockets in the newest spelling.
-    pub gateways: Entries<String, Located<Both<Policies, GatewayWritten>>>,
+    pub gateways: Entries<String, Located<Both<PoliciesConfig, RawGateway>>>,
     /// Routes that name their gateways.
-    pub routes: Vec<Located<Both<RouteWritten, RouteGateways>>>,
+    pub routes: Vec<Located<Both<RawRoute, RouteGateways>>>,
     /// Backends that routes name.
-    pub backends: Vec<Located<NamedBackendWritten>>,
+    pub backends: Vec<Located<RawNamedBackend>>,
 }
 
 /// A socket.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct BindWritten {
+pub(in super::super) struct RawBind {
     /// The port.
     pub port: u16,
     /// The IP address to listen at; default: the dual-stack wildcard.
     pub address: Option<BindAddress>,
     /// Who is served on it.
-    pub listeners: Vec<Located<ListenerWritten>>,
+    pub listeners: Vec<Located<RawListener>>,
 }
 
 /// A listener of a bind.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct ListenerWritten {
+pub(in super::super) struct RawListener {
     /// Its name.
     pub name: Option<Located<String>>,
     /// The gateway that it belongs to, which policies can target.
@@ -60,25 +60,25 @@ pub(in super::super) struct ListenerWritten {
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
     pub protocol: Option<Located<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<Tls>>,
+    pub tls: Option<Located<ListenerTls>>,
     /// How paths are made unambiguous.
     #[serde(default)]
     pub path_normalization: PathNormalization,
     /// `own` (the default) or `envoy`: whose words and statuses its refusals have.
     #[serde(default)]
-    pub errors: Errors,
+    pub errors: ErrorStyle,
     /// What holds for this listener.
     #[serde(default)]
-    pub policies: Policies,
+    pub policies: PoliciesConfig,
     /// Its routes.
     #[serde(default)]
-    pub routes: Vec<Located<RouteWritten>>,
+    pub routes: Vec<Located<RawRoute>>,
 }
 
 /// A gateway; its policies stand beside these keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct GatewayWritten {
+pub(in super::super) struct RawGateway {
     /// The port.
     pub port: u16,
     /// The IP address to listen at; default: the dual-stack wildcard.
@@ -88,19 +88,19 @@ pub(in super::super) struct GatewayWritten {
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
     pub protocol: Option<Located<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<Tls>>,
+    pub tls: Option<Located<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
     /// Whose words and statuses its refusals have.
-    pub errors: Option<Errors>,
+    pub errors: Option<ErrorStyle>,
     /// Several sets of hosts, each with its own settings.
-    pub listeners: Option<Vec<Located<Both<Policies, GatewayListenerWritten>>>>,
+    pub listeners: Option<Vec<Located<Both<PoliciesConfig, RawGatewayListener>>>>,
 }
 
 /// A listener of a gateway; its policies stand beside these keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct GatewayListenerWritten {
+pub(in super::super) struct RawGatewayListener {
     /// Its name.
     pub name: Option<Located<String>>,
     /// The hosts that it answers for.
@@ -108,17 +108,17 @@ pub(in super::super) struct GatewayListenerWritten {
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
     pub protocol: Option<Located<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<Tls>>,
+    pub tls: Option<Located<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
     /// Whose words and statuses its refusals have; default: the gateway's.
-    pub errors: Option<Errors>,
+    pub errors: Option<ErrorStyle>,
 }
 
 /// A route.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct RouteWritten {
+pub(in super::super) struct RawRoute {
     /// Its name.
     pub name: Option<Located<String>>,
     /// agentgateway's namespace; without meaning here.
@@ -132,10 +132,10 @@ pub(in super::super) struct RouteWritten {
     pub matches: Vec<RouteMatch>,
     /// What holds for this route.
     #[serde(default)]
-    pub policies: Policies,
+    pub policies: PoliciesConfig,
     /// Where its requests go.
     #[serde(default)]
-    pub backends: Vec<Located<BackendWritten>>,
+    pub backends: Vec<Located<RawBackend>>,
 }
 
 /// What a top-level route says besides.
@@ -149,7 +149,7 @@ pub(in super::super) struct RouteGateways {
 /// A backend of a route: its own, or one with a name.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct BackendWritten {
+pub(in super::super) struct RawBackend {
     /// Its address.
     pub host: Option<Located<BackendHost>>,
     /// Its addresses, when it has several.
@@ -161,7 +161,7 @@ pub(in super::super) struct BackendWritten {
     /// Which HTTP it speaks.
     pub protocol: Option<BackendProtocol>,
     /// How an address is chosen among several.
-    pub balance: Option<Balance>,
+    pub balance: Option<BalancePolicy>,
     /// How it is reached.
     #[serde(default)]
     pub policies: BackendPolicies,
@@ -170,7 +170,7 @@ pub(in super::super) struct BackendWritten {
 /// A backend that routes name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(in super::super) struct NamedBackendWritten {
+pub(in super::super) struct RawNamedBackend {
     /// Its name.
     pub name: Located<String>,
     /// Its address.
@@ -180,7 +180,7 @@ pub(in super::super) struct NamedBackendWritten {
     /// Which HTTP it speaks.
     pub protocol: Option<BackendProtocol>,
     /// How an address is chosen among several.
-    pub balance: Option<Balance>,
+    pub balance: Option<BalancePolicy>,
     /// How it is reached.
     #[serde(default)]
     pub policies: BackendPolicies,
@@ -189,23 +189,23 @@ pub(in super::super) struct NamedBackendWritten {
 /// Policies, and what they are for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct TargetedWritten {
+pub(in super::super) struct RawTargetedPolicy {
     /// Their name: a string, or `{name, namespace}`.
     #[serde(rename = "name")]
-    pub _name: Option<TextOr<NameWritten>>,
+    pub _name: Option<TextOr<RawPolicyName>>,
     /// What they are for.
-    pub target: Target,
+    pub target: PolicyTarget,
     /// agentgateway's phase; here there is only one.
     #[serde(rename = "phase")]
-    pub _phase: Option<Phase>,
+    pub _phase: Option<PolicyPhase>,
     /// The policies.
-    pub policy: Located<Policies>,
+    pub policy: Located<PoliciesConfig>,
 }
 
 /// A name in agentgateway's longer form.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct NameWritten {
+pub(in super::super) struct RawPolicyName {
     /// The name.
     #[serde(rename = "name")]
     pub _name: String,
@@ -217,7 +217,7 @@ pub(in super::super) struct NameWritten {
 /// agentgateway's phases.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(in super::super) enum Phase {
+pub(in super::super) enum PolicyPhase {
     /// Before routing.
     Gateway,
     /// After it.
@@ -227,17 +227,17 @@ pub(in super::super) enum Phase {
 /// What policies are for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(in super::super) enum Target {
+pub(in super::super) enum PolicyTarget {
     /// A gateway, or one listener of it.
-    Gateway(TextOrLocated<GatewayTarget>),
+    Gateway(SpannedStringOr<GatewayTarget>),
     /// Every listener of this name.
     Listener(Located<String>),
     /// Every route of this name.
-    Route(TextOrLocated<RouteTarget>),
+    Route(SpannedStringOr<RouteTarget>),
 }
 
 /// A name, or more about it.
-pub(in super::super) type TextOrLocated<T> = Located<TextOr<T>>;
+pub(in super::super) type SpannedStringOr<T> = Located<TextOr<T>>;
 
 /// A gateway, or one listener of it.
 #[derive(Debug, Deserialize, JsonSchema)]

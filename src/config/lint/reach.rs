@@ -1,21 +1,21 @@
 //! Routes that no request can come to: another takes all of theirs, or their listener never gets them.
 
-use super::super::bind::Listener;
+use super::super::bind::ListenerConfig;
 use super::super::code::Code;
 use super::super::error::Diagnostic;
-use super::super::route::{PathMatch, Route, RouteMatch};
+use super::super::route::{PathMatchConfig, RouteConfig, RouteMatch};
 use super::super::value::HostPattern;
 
 /// One way in which a request can come to a route.
-struct Way<'a> {
-    route: &'a Route,
+struct RoutePattern<'a> {
+    route: &'a RouteConfig,
     host: Option<&'a HostPattern>,
     matches: &'a RouteMatch,
 }
 
 /// Warns of routes whose every way is taken by another.
-pub(super) fn unreachable(listener: &Listener, found: &mut Vec<Diagnostic>) {
-    let ways: Vec<Way<'_>> = listener
+pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagnostic>) {
+    let patterns: Vec<RoutePattern<'_>> = listener
         .routes
         .iter()
         .flat_map(|route| {
@@ -25,65 +25,65 @@ pub(super) fn unreachable(listener: &Listener, found: &mut Vec<Diagnostic>) {
             };
             hosts
                 .into_iter()
-                .flat_map(move |host| route.matches.iter().map(move |matches| Way { route, host, matches }))
+                .flat_map(move |host| route.matches.iter().map(move |matches| RoutePattern { route, host, matches }))
         })
         .collect();
     for route in &listener.routes {
-        let mut because = None;
-        let all = ways.iter().enumerate().filter(|(_, way)| std::ptr::eq(way.route, route)).all(|(at, way)| {
-            let why = out_of_reach(listener, way).or_else(|| {
-                ways.iter().enumerate().find_map(|(other, by)| {
-                    let another = !std::ptr::eq(by.route, route);
-                    (another && by.host == way.host && takes_all(by.matches, other, way.matches, at)).then(|| {
+        let mut reason = None;
+        let every_pattern_shadowed = patterns.iter().enumerate().filter(|(_, pattern)| std::ptr::eq(pattern.route, route)).all(|(index, way)| {
+            let cause = listener_mismatch(listener, way).or_else(|| {
+                patterns.iter().enumerate().find_map(|(other_index, other)| {
+                    let is_different_route = !std::ptr::eq(other.route, route);
+                    (is_different_route && other.host == way.host && shadows(other.matches, other_index, way.matches, index)).then(|| {
                         format!(
                             "the route `{}` on line {} takes every request first",
-                            by.route.name, by.route.place.line
+                            other.route.name, other.route.span.line
                         )
                     })
                 })
             });
-            because = because.take().or(why.clone());
-            why.is_some()
+            reason = reason.take().or(cause.clone());
+            cause.is_some()
         });
-        if let Some(because) = because.filter(|_| all) {
-            let message = format!("the route `{}` is never reached: {because}", route.name);
-            found.push(Diagnostic::warning(Code::Shadowed, route.place.clone(), message));
+        if let Some(reason) = reason.filter(|_| every_pattern_shadowed) {
+            let message = format!("the route `{}` is never reached: {reason}", route.name);
+            found.push(Diagnostic::warning(Code::Shadowed, route.span.clone(), message));
         }
     }
 }
 
 /// Why the listener never gets a request for the way's host.
-fn out_of_reach(listener: &Listener, way: &Way<'_>) -> Option<String> {
-    let own = listener.hostname.as_ref()?;
-    let fits = match (&own.value, way.host?) {
+fn listener_mismatch(listener: &ListenerConfig, pattern: &RoutePattern<'_>) -> Option<String> {
+    let listener_host = listener.hostname.as_ref()?;
+    let overlaps = match (&listener_host.value, pattern.host?) {
         (HostPattern::Any, _) | (_, HostPattern::Any) => true,
-        (HostPattern::Exact(own), HostPattern::Exact(host)) => own == host,
+        (HostPattern::Exact(listener_host), HostPattern::Exact(host)) => listener_host == host,
         (HostPattern::Exact(host), HostPattern::Suffix(suffix))
-        | (HostPattern::Suffix(suffix), HostPattern::Exact(host)) => below(host, suffix),
-        (HostPattern::Suffix(own), HostPattern::Suffix(host)) => own == host || below(own, host) || below(host, own),
+        | (HostPattern::Suffix(suffix), HostPattern::Exact(host)) => is_subdomain(host, suffix),
+        (HostPattern::Suffix(listener_suffix), HostPattern::Suffix(route_suffix)) => listener_suffix == route_suffix || is_subdomain(listener_suffix, route_suffix) || is_subdomain(route_suffix, listener_suffix),
     };
-    (!fits).then(|| format!("its listener `{}` answers for other hosts (line {})", listener.name, own.place.line))
+    (!overlaps).then(|| format!("its listener `{}` answers for other hosts (line {})", listener.name, listener_host.span.line))
 }
 
-fn below(host: &str, suffix: &str) -> bool {
+fn is_subdomain(host: &str, suffix: &str) -> bool {
     host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// Whether one match is chosen wherever the other holds. `first` and `second` are their places in the file's order.
-fn takes_all(by: &RouteMatch, first: usize, other: &RouteMatch, second: usize) -> bool {
-    let everything = PathMatch::PathPrefix("/".to_owned());
-    let bare = by.method.is_none() && by.headers.is_empty() && by.query.is_empty() && by.cel.is_none();
+fn shadows(winner: &RouteMatch, winner_index: usize, loser: &RouteMatch, loser_index: usize) -> bool {
+    let any_path = PathMatchConfig::PathPrefix("/".to_owned());
+    let is_unconditional = winner.method.is_none() && winner.headers.is_empty() && winner.query.is_empty() && winner.cel.is_none();
     // any prefix goes before any regular expression
-    if bare && by.path == everything && matches!(other.path, PathMatch::Regex(_)) {
+    if is_unconditional && winner.path == any_path && matches!(loser.path, PathMatchConfig::Regex(_)) {
         return true;
     }
-    fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
-        one.len() == other.len() && one.iter().all(|item| other.contains(item))
+    fn same_items<T: PartialEq>(left: &[T], right: &[T]) -> bool {
+        left.len() == right.len() && left.iter().all(|item| right.contains(item))
     }
-    first < second
-        && by.path == other.path
-        && by.method == other.method
-        && same(&by.headers, &other.headers)
-        && same(&by.query, &other.query)
-        && (by.cel.is_none() || by.cel == other.cel)
+    winner_index < loser_index
+        && winner.path == loser.path
+        && winner.method == loser.method
+        && same_items(&winner.headers, &loser.headers)
+        && same_items(&winner.query, &loser.query)
+        && (winner.cel.is_none() || winner.cel == loser.cel)
 }

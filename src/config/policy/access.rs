@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::place::Located;
-use super::super::route::KeyFile;
+use super::super::route::CredentialFile;
 use super::super::shape::{Entries, TextOr};
 use super::super::value::{BackendHost, Duration, HeaderName, Method, Size, Status};
-use super::jwt::Location;
+use super::jwt::LocationConfig;
 
 /// Rules in CEL.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -17,7 +17,7 @@ pub struct Authorization {
     #[serde(default)]
     pub mode: AuthorizationMode,
     /// The rules; none refuses nothing.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RuleConfig>,
 }
 
 /// Whether a refusal is carried out.
@@ -37,7 +37,7 @@ pub enum AuthorizationMode {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Located<TextOr<RuleWritten>>")]
 #[schemars(with = "Located<TextOr<RuleWritten>>")]
-pub struct Rule {
+pub struct RuleConfig {
     /// Its name in logs and metrics.
     pub name: Option<String>,
     /// What it does when it is true.
@@ -70,15 +70,15 @@ struct RuleWritten {
     require: Option<Located<String>>,
 }
 
-impl TryFrom<Located<TextOr<RuleWritten>>> for Rule {
+impl TryFrom<Located<TextOr<RuleWritten>>> for RuleConfig {
     type Error = &'static str;
-    fn try_from(written: Located<TextOr<RuleWritten>>) -> Result<Self, Self::Error> {
-        let map = match written.value {
+    fn try_from(raw: Located<TextOr<RuleWritten>>) -> Result<Self, Self::Error> {
+        let map = match raw.value {
             TextOr::Text(cel) => {
                 return Ok(Self {
                     name: None,
                     kind: RuleKind::Allow,
-                    cel: Located { value: cel, place: written.place },
+                    cel: Located { value: cel, span: raw.span },
                 });
             }
             TextOr::Other(map) => map,
@@ -97,7 +97,7 @@ impl TryFrom<Located<TextOr<RuleWritten>>> for Rule {
 /// Which other sites' scripts may ask (the Fetch standard's CORS protocol).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Cors {
+pub struct CorsConfig {
     /// The sites that may: `*`, an origin, or an origin with a wildcard host such as `https://*.example.com`.
     pub allow_origins: Vec<Origin>,
     /// The methods that they may use; `*` is any.
@@ -179,11 +179,11 @@ pub enum AuthMode {
 /// Authentication by name and password (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BasicAuth {
+pub struct BasicAuthConfig {
     /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`. Hashes are bcrypt's
     /// (`htpasswd -B`) or SHA-1's (`-s`); Apache's MD5 (`$apr1$`) and `crypt` protect no password any more and are refused.
     /// Rules see the name as `basicAuth.username`.
-    pub htpasswd: Located<TextOr<KeyFile>>,
+    pub htpasswd: Located<TextOr<CredentialFile>>,
     /// The realm of the challenge; default `portcullis`.
     pub realm: Option<String>,
     /// Whether a credential must be there; default `strict`.
@@ -198,7 +198,7 @@ pub struct ApiKeyAuth {
     /// The keys.
     pub keys: Vec<ApiKey>,
     /// Where the key stands; default: `Authorization` behind `Bearer `.
-    pub location: Option<Location>,
+    pub location: Option<LocationConfig>,
     /// Whether a key must be there; default `strict`.
     #[serde(default)]
     pub mode: AuthMode,
@@ -209,7 +209,7 @@ pub struct ApiKeyAuth {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ApiKey {
     /// The key: a string, or `{file: path}`.
-    pub key: Option<Located<TextOr<KeyFile>>>,
+    pub key: Option<Located<TextOr<CredentialFile>>>,
     /// The key's SHA-256 digest: `sha256:` and 64 hexadecimal digits.
     pub key_hash: Option<Located<String>>,
     /// What CEL sees as `apiKey`, such as `apiKey.team`.
@@ -221,7 +221,7 @@ pub struct ApiKey {
 /// `extauthz` by the keys of rate limits and by transformations.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ExtAuthz {
+pub struct ExtAuthzConfig {
     /// The service.
     pub host: Located<BackendHost>,
     /// How it is asked; default `grpc`.

@@ -10,7 +10,7 @@ use super::super::value::{BackendHost, HeaderName, HeaderValue, Status};
 /// Header edits: remove, then set, then add.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct HeaderEdits {
+pub struct HeaderModifierConfig {
     /// Headers that get one more line.
     pub add: Entries<HeaderName, HeaderValue>,
     /// Headers that get this as their only line.
@@ -22,17 +22,17 @@ pub struct HeaderEdits {
 /// Headers that CEL expressions make.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Transformations {
+pub struct TransformationsConfig {
     /// On the request, before it is forwarded.
-    pub request: Transformation,
+    pub request: TransformationConfig,
     /// On the response.
-    pub response: Transformation,
+    pub response: TransformationConfig,
 }
 
 /// Header edits whose values are CEL expressions.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Transformation {
+pub struct TransformationConfig {
     /// Headers that get one more line.
     pub add: Entries<HeaderName, Located<String>>,
     /// Headers that get this as their only line.
@@ -44,7 +44,7 @@ pub struct Transformation {
 /// An answer that sends the client elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Redirect {
+pub struct RedirectConfig {
     /// The scheme of the new place; default: the request's.
     pub scheme: Option<RedirectScheme>,
     /// The authority of the new place; default: the request's host.
@@ -70,9 +70,9 @@ pub enum RedirectScheme {
 #[serde(rename_all = "camelCase")]
 pub enum RedirectAuthority {
     /// Host and port.
-    Full(WithAuthority),
+    Full(UrlAuthority),
     /// This host, with the request's port.
-    Host(WithAuthority),
+    Host(UrlAuthority),
     /// This port, with the request's host.
     Port(std::num::NonZeroU16),
     /// The backend's.
@@ -85,9 +85,9 @@ pub enum RedirectAuthority {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
-pub struct WithAuthority(pub http::uri::Authority);
+pub struct UrlAuthority(pub http::uri::Authority);
 
-impl TryFrom<String> for WithAuthority {
+impl TryFrom<String> for UrlAuthority {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         match text.parse::<http::uri::Authority>() {
@@ -118,18 +118,18 @@ impl TryFrom<u16> for RedirectStatus {
 #[serde(rename_all = "camelCase")]
 pub enum PathRewrite {
     /// This path; the query stays.
-    Full(NewPath),
+    Full(AbsolutePath),
     /// This prefix in place of the one that the route matched.
-    Prefix(NewPath),
+    Prefix(AbsolutePath),
 }
 
 /// A path that starts with a slash.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
-pub struct NewPath(pub String);
+pub struct AbsolutePath(pub String);
 
-impl TryFrom<String> for NewPath {
+impl TryFrom<String> for AbsolutePath {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         if !text.starts_with('/') {
@@ -155,7 +155,7 @@ pub struct UrlRewrite {
 /// An answer without a backend.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DirectResponse {
+pub struct DirectResponseConfig {
     /// Its status.
     pub status: Status,
     /// Its body; default empty.
@@ -169,12 +169,12 @@ pub struct DirectResponse {
 /// Another backend that gets a copy of the request; its answer is thrown away.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Mirror {
+pub struct MirrorConfig {
     /// The backend.
     pub backend: MirrorBackend,
     /// The share of requests that are copied, from 0 to 1; default 1.
     #[serde(default)]
-    pub percentage: Share,
+    pub percentage: Ratio,
 }
 
 /// Where copies go.
@@ -189,15 +189,15 @@ pub struct MirrorBackend {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "f64")]
 #[schemars(with = "f64")]
-pub struct Share(pub f64);
+pub struct Ratio(pub f64);
 
-impl Default for Share {
+impl Default for Ratio {
     fn default() -> Self {
         Self(1.0)
     }
 }
 
-impl TryFrom<f64> for Share {
+impl TryFrom<f64> for Ratio {
     type Error = String;
     fn try_from(share: f64) -> Result<Self, String> {
         match (0.0..=1.0).contains(&share) {

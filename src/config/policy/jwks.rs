@@ -13,7 +13,7 @@ use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "TextOr<JwksWritten>")]
 #[schemars(with = "TextOr<JwksWritten>")]
-pub enum Jwks {
+pub enum JwksSource {
     /// A file, watched for changes.
     File(Located<PathBuf>),
     /// A URL, fetched and refreshed.
@@ -56,37 +56,37 @@ pub struct JwksRetry {
     /// Tries after the first; default 3. Afterwards it goes on for ever, after `maxInterval` each time.
     pub attempts: u32,
     /// The time between tries.
-    pub backoff: Backoff,
+    pub backoff: JwksBackoff,
     /// What counts as failed in a way that a quick new try may cure; default all of them.
-    pub on: Vec<RetryOn>,
+    pub on: Vec<JwksRetryOn>,
 }
 
 impl Default for JwksRetry {
     fn default() -> Self {
-        let on = vec![RetryOn::ServerError, RetryOn::Reset, RetryOn::ConnectFailure];
-        Self { attempts: 3, backoff: Backoff::default(), on }
+        let on = vec![JwksRetryOn::ServerError, JwksRetryOn::Reset, JwksRetryOn::ConnectFailure];
+        Self { attempts: 3, backoff: JwksBackoff::default(), on }
     }
 }
 
 /// The time between tries, doubled each time.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Backoff {
+pub struct JwksBackoff {
     /// Before the second try; default `1s`.
     pub base_interval: Duration,
     /// The longest, however often it failed; default `5s`.
     pub max_interval: Duration,
 }
 
-impl Default for Backoff {
+impl Default for JwksBackoff {
     fn default() -> Self {
-        Self { base_interval: Duration::secs(1), max_interval: Duration::secs(5) }
+        Self { base_interval: Duration::from_secs(1), max_interval: Duration::from_secs(5) }
     }
 }
 
 /// A way in which a fetch fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum RetryOn {
+pub enum JwksRetryOn {
     /// A 5xx status.
     #[serde(rename = "5xx")]
     ServerError,
@@ -148,7 +148,7 @@ struct JwksWritten {
 
 impl JwksWritten {
     /// The first setting that only a fetched set has.
-    fn fetch_setting(&self) -> Option<&'static str> {
+    fn remote_only_key(&self) -> Option<&'static str> {
         [
             ("cacheDuration", self.cache_duration.is_some()),
             ("timeout", self.timeout.is_some()),
@@ -161,29 +161,29 @@ impl JwksWritten {
             ("proxyFromEnvironment", self.proxy_from_environment.is_some()),
         ]
         .into_iter()
-        .find_map(|(name, there)| there.then_some(name))
+        .find_map(|(name, present)| present.then_some(name))
     }
 }
 
-impl TryFrom<TextOr<JwksWritten>> for Jwks {
+impl TryFrom<TextOr<JwksWritten>> for JwksSource {
     type Error = String;
 
     fn try_from(written: TextOr<JwksWritten>) -> Result<Self, String> {
         const FORMS: &str = "`jwks` has exactly one of `file`, `url`, `inline` and `keys`";
         let map = match written {
-            TextOr::Text(json) => return inline(json),
+            TextOr::Text(json) => return parse_inline(json),
             TextOr::Other(map) => map,
         };
-        let setting = map.fetch_setting();
+        let remote_key = map.remote_only_key();
         let local = match (map.file, map.url, map.inline, map.keys) {
             (None, Some(url), None, None) => {
                 check_url(&url)?;
                 return Ok(Self::Url(Box::new(RemoteJwks {
                     url,
                     cache_duration: map.cache_duration,
-                    timeout: map.timeout.unwrap_or(Duration::secs(10)),
+                    timeout: map.timeout.unwrap_or(Duration::from_secs(10)),
                     max_size: map.max_size,
-                    stale_for: map.stale_for.unwrap_or(Duration::secs(24 * 3600)),
+                    stale_for: map.stale_for.unwrap_or(Duration::from_secs(24 * 3600)),
                     retry: map.retry.unwrap_or_default(),
                     tls: map.tls.unwrap_or_default(),
                     headers: map.headers.unwrap_or_default().0,
@@ -192,23 +192,23 @@ impl TryFrom<TextOr<JwksWritten>> for Jwks {
                 })));
             }
             (Some(file), None, None, None) => Self::File(file),
-            (None, None, Some(TextOr::Text(json)), None) => inline(json)?,
+            (None, None, Some(TextOr::Text(json)), None) => parse_inline(json)?,
             (None, None, Some(TextOr::Other(set)), None) => Self::Inline(set.to_string()),
             (None, None, None, Some(keys)) => Self::Inline(serde_json::json!({ "keys": keys }).to_string()),
             (None, None, None, None) => return Err(format!("{FORMS}; none is there")),
             _ => return Err(format!("{FORMS}; more than one is there")),
         };
-        match setting {
-            Some(setting) => Err(format!("`{setting}` goes only with `url`")),
+        match remote_key {
+            Some(remote_key) => Err(format!("`{remote_key}` goes only with `url`")),
             None => Ok(local),
         }
     }
 }
 
 /// A text under `jwks` must be a JSON object; the keys in it are judged one by one when they are loaded.
-fn inline(json: String) -> Result<Jwks, String> {
+fn parse_inline(json: String) -> Result<JwksSource, String> {
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json) {
-        Ok(_) => Ok(Jwks::Inline(json)),
+        Ok(_) => Ok(JwksSource::Inline(json)),
         Err(_) if !json.trim_start().starts_with('{') => {
             Err("a string here is a key set as JSON; write `file:` or `url:` for one that is elsewhere".to_owned())
         }

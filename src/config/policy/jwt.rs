@@ -5,27 +5,27 @@ mod written;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::place::{Located, Place};
+use super::super::place::{Located, SourceSpan};
 use super::super::process::ClaimPath;
 use super::super::shape::Both;
 use super::super::value::{Duration, HeaderName};
-use super::jwks::Jwks;
+use super::jwks::JwksSource;
 
 /// Authentication by JWT.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Both<written::JwtAuthWritten, written::ProviderWritten>")]
 #[schemars(with = "Both<written::JwtAuthWritten, written::ProviderWritten>")]
-pub struct JwtAuth {
+pub struct JwtAuthConfig {
     /// What a missing or bad token does. Absent is [`JwtMode::Optional`], and worth a warning.
     pub mode: Option<Located<JwtMode>>,
     /// Where tokens are looked for; never empty.
-    pub locations: Vec<Location>,
+    pub locations: Vec<LocationConfig>,
     /// Whether the verified credential stays on the request.
     pub forward: bool,
     /// The realm of the challenge.
     pub realm: String,
     /// Who may have signed the token; never empty.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<ProviderConfig>,
     /// Claims that become request headers.
     pub claims_to_headers: Vec<ClaimToHeader>,
     /// The header that carries the token's payload as base64url.
@@ -56,7 +56,7 @@ pub enum JwtMode {
 /// Where a token may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Location {
+pub enum LocationConfig {
     /// In a header, behind a prefix.
     Header(HeaderLocation),
     /// In a cookie.
@@ -85,7 +85,7 @@ pub struct NamedLocation {
     pub name: String,
 }
 
-impl Location {
+impl LocationConfig {
     /// The `Authorization` header with the prefix `Bearer `.
     pub fn bearer() -> Self {
         let name = HeaderName(http::header::AUTHORIZATION);
@@ -95,7 +95,7 @@ impl Location {
 
 /// An issuer of tokens and the keys it signs with.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Provider {
+pub struct ProviderConfig {
     /// Its name in logs and metrics; default: the issuer.
     pub name: String,
     /// The issuers that are accepted, exactly; none: not checked.
@@ -103,7 +103,7 @@ pub struct Provider {
     /// The audiences of which a token must name one; none: not checked.
     pub audiences: Option<Located<Vec<String>>>,
     /// Where its keys come from; never [`Jwks::Discover`] without an issuer.
-    pub jwks: Located<Jwks>,
+    pub jwks: Located<JwksSource>,
     /// The algorithms that are accepted; none: what the key allows, HMAC excluded.
     pub algorithms: Option<Vec<Algorithm>>,
     /// How far clocks may differ.
@@ -115,9 +115,9 @@ pub struct Provider {
     /// The accepted values of the header's `typ`; none: not checked.
     pub token_types: Option<Vec<String>>,
     /// Where its tokens stand, when not where the policy says.
-    pub locations: Option<Vec<Location>>,
+    pub locations: Option<Vec<LocationConfig>>,
     /// Where it stands.
-    pub place: Place,
+    pub span: SourceSpan,
 }
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).

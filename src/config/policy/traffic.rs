@@ -26,7 +26,7 @@ pub struct Timeout {
 /// When a request is tried again. Requests whose body can't be sent twice are not.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Retry {
+pub struct RetryConfig {
     /// Tries after the first; default 1.
     pub attempts: u32,
     /// The time before each new try; default none.
@@ -35,7 +35,7 @@ pub struct Retry {
     pub codes: OneOrMany<Status>,
 }
 
-impl Default for Retry {
+impl Default for RetryConfig {
     fn default() -> Self {
         Self { attempts: 1, backoff: None, codes: OneOrMany::default() }
     }
@@ -44,19 +44,19 @@ impl Default for Retry {
 /// A token bucket: each request takes one, and none left is a refusal with 429.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct RateLimit {
+pub struct RateLimitConfig {
     /// How many the bucket holds.
     pub max_tokens: NonZeroU64,
     /// How many come in at a time; default 1.
     #[serde(default = "one")]
     pub tokens_per_fill: NonZeroU64,
     /// The time between fills; never zero.
-    pub fill_interval: Interval,
+    pub fill_interval: NonZeroDuration,
     /// A CEL expression; every value of it has a bucket of its own. Absent: one bucket for all.
     pub key: Option<Located<String>>,
     /// What is counted; default `requests`, the only kind.
     #[serde(default, rename = "type")]
-    pub counted: Counted,
+    pub unit: RateLimitUnit,
 }
 
 fn one() -> NonZeroU64 {
@@ -66,7 +66,7 @@ fn one() -> NonZeroU64 {
 /// What a rate limit counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Counted {
+pub enum RateLimitUnit {
     /// Requests.
     #[default]
     Requests,
@@ -76,9 +76,9 @@ pub enum Counted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Duration")]
 #[schemars(with = "Duration")]
-pub struct Interval(pub std::time::Duration);
+pub struct NonZeroDuration(pub std::time::Duration);
 
-impl TryFrom<Duration> for Interval {
+impl TryFrom<Duration> for NonZeroDuration {
     type Error = &'static str;
     fn try_from(duration: Duration) -> Result<Self, Self::Error> {
         match duration.get().is_zero() {

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
-use super::{SPELLINGS, schema};
-use crate::config::{Source, document, load};
+use super::{ALIASES, schema};
+use crate::config::{Source, load_document, load};
 
 /// Whether every field says what it is for.
 fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
@@ -30,7 +30,7 @@ fn every_field_is_documented() {
 }
 
 /// What the schema has against a value. Knows every keyword that the schema uses, and no other.
-fn faults(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+fn violations(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
     let Value::Object(keywords) = schema else {
         if schema == &Value::Bool(false) {
             found.push(format!("{path}: nothing may stand here"));
@@ -38,31 +38,31 @@ fn faults(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut V
         return;
     };
     let list = |keyword: &'static str| keywords[keyword].as_array().expect(keyword);
-    let holds = |schema: &Value| {
+    let is_valid = |schema: &Value| {
         let mut inner = Vec::new();
-        faults(root, schema, value, path, &mut inner);
+        violations(root, schema, value, path, &mut inner);
         inner.is_empty()
     };
-    for (keyword, wanted) in keywords {
+    for (keyword, expected) in keywords {
         let good = match keyword.as_str() {
             "$ref" => {
-                let target = root.pointer(wanted.as_str().unwrap().strip_prefix('#').unwrap()).expect("a definition");
-                faults(root, target, value, path, found);
+                let target = root.pointer(expected.as_str().unwrap().strip_prefix('#').unwrap()).expect("a definition");
+                violations(root, target, value, path, found);
                 true
             }
-            "type" => match wanted {
-                Value::Array(kinds) => kinds.iter().any(|kind| is(value, kind)),
-                kind => is(value, kind),
+            "type" => match expected {
+                Value::Array(kinds) => kinds.iter().any(|kind| has_type(value, kind)),
+                kind => has_type(value, kind),
             },
-            "const" => value == wanted,
+            "const" => value == expected,
             "enum" => list("enum").contains(value),
-            "oneOf" => list("oneOf").iter().filter(|one| holds(one)).count() == 1,
-            "anyOf" => list("anyOf").iter().any(holds),
-            "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
-            "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
+            "oneOf" => list("oneOf").iter().filter(|option| is_valid(option)).count() == 1,
+            "anyOf" => list("anyOf").iter().any(is_valid),
+            "minimum" => value.as_f64().is_none_or(|number| number >= expected.as_f64().unwrap()),
+            "maximum" => value.as_f64().is_none_or(|number| number <= expected.as_f64().unwrap()),
             "items" => {
                 for (at, item) in value.as_array().into_iter().flatten().enumerate() {
-                    faults(root, wanted, item, &format!("{path}[{at}]"), found);
+                    violations(root, expected, item, &format!("{path}[{at}]"), found);
                 }
                 true
             }
@@ -71,17 +71,17 @@ fn faults(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut V
                 .is_none_or(|object| list("required").iter().all(|name| object.contains_key(name.as_str().unwrap()))),
             "properties" => {
                 for (name, member) in value.as_object().into_iter().flatten() {
-                    if let Some(property) = wanted.get(name) {
-                        faults(root, property, member, &format!("{path}.{name}"), found);
+                    if let Some(property) = expected.get(name) {
+                        violations(root, property, member, &format!("{path}.{name}"), found);
                     }
                 }
                 true
             }
             "additionalProperties" => {
-                let known = keywords.get("properties").and_then(Value::as_object);
+                let properties = keywords.get("properties").and_then(Value::as_object);
                 for (name, member) in value.as_object().into_iter().flatten() {
-                    if !known.is_some_and(|known| known.contains_key(name)) {
-                        faults(root, wanted, member, &format!("{path}.{name}"), found);
+                    if !properties.is_some_and(|known| known.contains_key(name)) {
+                        violations(root, expected, member, &format!("{path}.{name}"), found);
                     }
                 }
                 true
@@ -90,12 +90,12 @@ fn faults(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut V
             other => panic!("the schema has a keyword that this test does not know: {other}"),
         };
         if !good {
-            found.push(format!("{path}: {keyword} {wanted}"));
+            found.push(format!("{path}: {keyword} {expected}"));
         }
     }
 }
 
-fn is(value: &Value, kind: &Value) -> bool {
+fn has_type(value: &Value, kind: &Value) -> bool {
     match kind.as_str().unwrap() {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -109,11 +109,11 @@ fn is(value: &Value, kind: &Value) -> bool {
 }
 
 /// By the loader, and by the schema.
-fn accepted(yaml: &str) -> (bool, Vec<String>) {
+fn check(yaml: &str) -> (bool, Vec<String>) {
     let source = Source::new("x.yaml", yaml.to_owned());
-    let value: Value = document(&source, &|_| Some("x".to_owned())).expect("YAML");
+    let value: Value = load_document(&source, &|_| Some("x".to_owned())).expect("YAML");
     let (root, mut found) = (schema(), Vec::new());
-    faults(&root, &root, &value, "", &mut found);
+    violations(&root, &root, &value, "", &mut found);
     (load(source, &|_| Some("x".to_owned())).is_ok(), found)
 }
 
@@ -149,11 +149,11 @@ fn what_the_loader_takes_the_schema_takes_too() {
         files.push((inner.to_owned(), policies(inner)));
     }
     for (name, yaml) in files {
-        assert_eq!(accepted(&yaml), (true, Vec::new()), "{name}");
+        assert_eq!(check(&yaml), (true, Vec::new()), "{name}");
     }
     // the schema is one that refuses
     for inner in ["jwtAuth: {mode: STRICT}", "timeouts: {}", "timeout: {request: [1s]}"] {
-        let (loads, found) = accepted(&policies(inner));
+        let (loads, found) = check(&policies(inner));
         assert!(!loads && !found.is_empty(), "{inner}: {found:?}");
     }
 }
@@ -176,17 +176,17 @@ fn no_spelling_is_forgotten() {
     let mut found = Vec::new();
     walk(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config").as_ref(), &mut found);
     found.sort();
-    let mut known = SPELLINGS.map(|(_, spelling, _)| spelling);
-    known.sort();
-    assert_eq!(found, known);
+    let mut expected = ALIASES.map(|(_, spelling, _)| spelling);
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]
 fn explanations_pass_over_other_spellings() {
     let schema = schema();
-    let takes = |path: &str| super::Spot::root(&schema).find(path).unwrap().takes();
-    assert_eq!(takes("jwtAuth.mode"), "strict | optional | permissive | shadow");
-    let timeout = super::Spot::root(&schema).find("timeout").unwrap();
+    let type_names = |path: &str| super::SchemaNode::root(&schema).find(path).unwrap().type_names();
+    assert_eq!(type_names("jwtAuth.mode"), "strict | optional | permissive | shadow");
+    let timeout = super::SchemaNode::root(&schema).find("timeout").unwrap();
     assert!(timeout.fields().iter().all(|field| field.name != "requestTimeout"));
     assert!(timeout.find("requestTimeout").is_ok());
 }

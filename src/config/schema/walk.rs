@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::ANOTHER_SPELLING;
+use super::ALIAS_KEYWORD;
 
 /// A field of a map in the config.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct SchemaField {
     /// Its key.
     pub name: String,
     /// What may stand there: types and the words of a choice.
-    pub takes: String,
+    pub type_names: String,
     /// What it is for.
     pub description: String,
     /// Whether it must be written.
@@ -21,17 +21,17 @@ pub struct Field {
 
 /// The schema and a spot in it.
 #[derive(Debug, Clone, Copy)]
-pub struct Spot<'s> {
+pub struct SchemaNode<'s> {
     root: &'s Value,
     node: &'s Value,
     /// What the key above says, which is nearer to the point than what its type says.
-    above: Option<&'s str>,
+    parent_description: Option<&'s str>,
 }
 
-impl<'s> Spot<'s> {
+impl<'s> SchemaNode<'s> {
     /// The whole config.
     pub fn root(schema: &'s Value) -> Self {
-        Self { root: schema, node: schema, above: None }
+        Self { root: schema, node: schema, parent_description: None }
     }
 
     /// What stands under a path such as `binds.listeners.routes` or `routes[0].policies.jwtAuth`; list indices may be
@@ -51,7 +51,7 @@ impl<'s> Spot<'s> {
             Err(error) => error,
         };
         let mut names = names();
-        let inside = names.next().and_then(|first| self.anywhere(first));
+        let inside = names.next().and_then(|first| self.find_anywhere(first));
         match inside.and_then(|spot| names.try_fold(spot, |spot, name| spot.child(name))) {
             Some(spot) => Ok(spot),
             None => Err(error),
@@ -59,62 +59,62 @@ impl<'s> Spot<'s> {
     }
 
     /// The first definition that has the key.
-    fn anywhere(self, name: &str) -> Option<Self> {
+    fn find_anywhere(self, name: &str) -> Option<Self> {
         let definitions = self.root.get("$defs")?.as_object()?;
-        definitions.values().find_map(|node| Self { node, above: None, ..self }.child(name))
+        definitions.values().find_map(|node| Self { node, parent_description: None, ..self }.child(name))
     }
 
     fn child(self, name: &str) -> Option<Self> {
-        self.parts().into_iter().find_map(|part| {
+        self.alternatives().into_iter().find_map(|part| {
             let found = part.get("properties").and_then(|properties| properties.get(name));
             // the entries of a map have names of the author's own
             let found = found.or_else(|| part.get("additionalProperties").filter(|more| more.is_object()))?;
-            let beside = part.get("description").filter(|_| part.get("required").is_some_and(is_single));
-            Some(Self { node: found, above: found.get("description").or(beside).and_then(Value::as_str), ..self })
+            let choice_description = part.get("description").filter(|_| part.get("required").is_some_and(is_single));
+            Some(Self { node: found, parent_description: found.get("description").or(choice_description).and_then(Value::as_str), ..self })
         })
     }
 
     /// What stands there, in all its forms: through references, lists and choices.
-    fn parts(self) -> Vec<&'s Value> {
+    fn alternatives(self) -> Vec<&'s Value> {
         let mut parts: Vec<&'s Value> = Vec::new();
-        let mut open: Vec<&'s Value> = vec![self.node];
-        while let Some(node) = open.pop() {
+        let mut pending: Vec<&'s Value> = vec![self.node];
+        while let Some(node) = pending.pop() {
             if parts.len() > 64 || parts.iter().any(|seen| std::ptr::eq(*seen, node)) {
                 continue;
             }
             parts.push(node);
             if let Some(target) = node.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#')) {
-                open.extend(self.root.pointer(target));
+                pending.extend(self.root.pointer(target));
             }
-            open.extend(node.get("items"));
+            pending.extend(node.get("items"));
             for choice in ["oneOf", "anyOf", "allOf"] {
-                open.extend(node.get(choice).and_then(Value::as_array).into_iter().flatten().rev());
+                pending.extend(node.get(choice).and_then(Value::as_array).into_iter().flatten().rev());
             }
         }
         parts
     }
 
     /// The keys of what stands there.
-    pub fn fields(self) -> Vec<Field> {
-        let mut fields: Vec<Field> = Vec::new();
-        for part in self.parts() {
+    pub fn fields(self) -> Vec<SchemaField> {
+        let mut fields: Vec<SchemaField> = Vec::new();
+        for part in self.alternatives() {
             let required = |name: &str| {
-                part.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one == name))
+                part.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|entry| entry == name))
             };
             for (name, node) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                if fields.iter().any(|known| known.name == *name) || node.get(ANOTHER_SPELLING).is_some() {
+                if fields.iter().any(|existing| existing.name == *name) || node.get(ALIAS_KEYWORD).is_some() {
                     continue;
                 }
                 // of a choice among keys, what stands beside the key tells of it
-                let beside = part.get("description").filter(|_| part.get("required").is_some_and(is_single));
-                let above = node.get("description").or(beside).and_then(Value::as_str);
-                let spot = Self { node, above, ..self };
-                fields.push(Field {
+                let choice_description = part.get("description").filter(|_| part.get("required").is_some_and(is_single));
+                let parent_description = node.get("description").or(choice_description).and_then(Value::as_str);
+                let spot = Self { node, parent_description, ..self };
+                fields.push(SchemaField {
                     name: name.clone(),
-                    takes: spot.takes(),
+                    type_names: spot.type_names(),
                     description: spot.description(),
                     required: required(name),
-                    has_fields: spot.parts().iter().any(|part| part.get("properties").is_some()),
+                    has_fields: spot.alternatives().iter().any(|part| part.get("properties").is_some()),
                 });
             }
         }
@@ -123,21 +123,21 @@ impl<'s> Spot<'s> {
 
     /// What it is for.
     pub fn description(self) -> String {
-        let own = || self.parts().into_iter().find_map(|part| part.get("description")?.as_str());
-        let text = self.above.or_else(own).unwrap_or_default();
+        let own_description = || self.alternatives().into_iter().find_map(|part| part.get("description")?.as_str());
+        let text = self.parent_description.or_else(own_description).unwrap_or_default();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// What may stand there, in a few words.
-    pub fn takes(self) -> String {
+    pub fn type_names(self) -> String {
         let mut kinds: Vec<String> = Vec::new();
         let mut add = |kind: String| {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
         };
-        for part in self.parts() {
-            if part.get(ANOTHER_SPELLING).is_some() && !std::ptr::eq(part, self.node) {
+        for part in self.alternatives() {
+            if part.get(ALIAS_KEYWORD).is_some() && !std::ptr::eq(part, self.node) {
                 continue;
             }
             for word in part.get("enum").and_then(Value::as_array).into_iter().flatten() {
@@ -150,7 +150,7 @@ impl<'s> Spot<'s> {
                 continue;
             }
             let types = match part.get("type") {
-                Some(Value::String(one)) => vec![one.as_str()],
+                Some(Value::String(name)) => vec![name.as_str()],
                 Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
                 _ => Vec::new(),
             };

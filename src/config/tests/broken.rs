@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::{Source, load, missing_file};
-use super::{env, errors, told};
+use super::super::{Source, load, unreadable_file};
+use super::{env, errors, render_findings};
 
 #[test]
 fn every_broken_config_is_told_what_is_wrong_where() {
@@ -70,8 +70,8 @@ fn a_byte_of_a_rule_is_found_in_the_file() {
     let rules = &loaded.config.binds[0].listeners[0].policies.authorization.0[0].rules;
     let at = |rule: usize, word: &str| {
         let cel = &rules[rule].cel;
-        let place = loaded.source.inside(&cel.place, cel.value.find(word).unwrap());
-        (place.line, place.column, place.path.to_string())
+        let span = loaded.source.span_inside(&cel.span, cel.value.find(word).unwrap());
+        (span.line, span.column, span.path.to_string())
     };
     let path = "binds[0].listeners[0].policies.authorization.rules";
     assert_eq!(at(0, "x"), (7, 33, format!("{path}[0].allow")));
@@ -81,10 +81,10 @@ fn a_byte_of_a_rule_is_found_in_the_file() {
 
 #[test]
 fn files_that_are_no_text_or_too_long_or_too_deep_are_refused() {
-    let refused = |bytes: Vec<u8>| Source::from_bytes("gw.yaml", bytes).map(|_| ()).map_err(|e| told(&[e]).remove(0));
-    assert_eq!(refused(b"a: 1\nb: \xff\n".to_vec()), Err("2:4 : not UTF-8 text (save the file in UTF-8)".to_owned()));
-    assert_eq!(refused(vec![b' '; (4 << 20) + 1]), Err("1:1 : longer than 4 MiB".to_owned()));
-    assert!(refused(vec![b' '; 4 << 20]).is_ok());
+    let rejection = |bytes: Vec<u8>| Source::from_bytes("gw.yaml", bytes).map(|_| ()).map_err(|e| render_findings(&[e]).remove(0));
+    assert_eq!(rejection(b"a: 1\nb: \xff\n".to_vec()), Err("2:4 : not UTF-8 text (save the file in UTF-8)".to_owned()));
+    assert_eq!(rejection(vec![b' '; (4 << 20) + 1]), Err("1:1 : longer than 4 MiB".to_owned()));
+    assert!(rejection(vec![b' '; 4 << 20]).is_ok());
     assert_eq!(
         errors(&format!("{}{}", "[".repeat(100), "]".repeat(100))),
         ["1:65 : the config is nested more than 64 levels deep"]
@@ -101,18 +101,18 @@ fn a_file_that_is_not_there_is_looked_for_beside_the_config() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("here.json"), "{}").unwrap();
     let name = folder.join("gw.yaml").display().to_string();
-    let place = Source::new(&name, "x: y\n".to_owned()).place(3, 4, "x");
-    let told = |file: &str| {
-        let named = super::super::Located { value: file.into(), place: place.clone() };
-        missing_file(&named, &std::io::Error::from(std::io::ErrorKind::NotFound))
+    let span = Source::new(&name, "x: y\n".to_owned()).span(3, 4, "x");
+    let unreadable = |file: &str| {
+        let named = super::super::Located { value: file.into(), span: span.clone() };
+        unreadable_file(&named, &std::io::Error::from(std::io::ErrorKind::NotFound))
     };
-    let beside = told("./here.json");
-    assert!(beside.message.starts_with("there is no such file: /"), "{}", beside.message);
-    assert!(beside.hint.unwrap().contains("beside the config file"));
-    assert_eq!(told("./elsewhere.json").hint, None);
-    let absent = Source::read(&folder.join("none.yaml")).unwrap_err();
+    let found_nearby = unreadable("./here.json");
+    assert!(found_nearby.message.starts_with("there is no such file: /"), "{}", found_nearby.message);
+    assert!(found_nearby.hint.unwrap().contains("beside the config file"));
+    assert_eq!(unreadable("./elsewhere.json").hint, None);
+    let missing = Source::read(&folder.join("none.yaml")).unwrap_err();
     let shown = format!("error: {}: there is no such file\n", folder.join("none.yaml").display());
-    assert_eq!(absent.render(None), shown);
+    assert_eq!(missing.render(None), shown);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -149,8 +149,8 @@ proptest! {
         if let Err(found) = load(Source::new("t", text.clone()), &env) {
             let source = Source::new("t", text);
             prop_assert!(!found.is_empty());
-            for one in found {
-                prop_assert!(one.render(Some(&source)).lines().count() >= 2);
+            for finding in found {
+                prop_assert!(finding.render(Some(&source)).lines().count() >= 2);
             }
         }
     }

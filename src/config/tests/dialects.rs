@@ -1,19 +1,19 @@
 //! The three generations give one tree.
 
-use super::super::policy::{Jwks, JwtMode, RuleKind};
+use super::super::policy::{JwksSource, JwtMode, RuleKind};
 use super::super::value::HostPattern;
 use super::{errors, loaded};
 
 const AUTH: &str = "{mode: strict, issuer: i, audiences: [a], jwks: {file: k}}";
 
 /// The tree without what differs by spelling: places, and the names that a file does not write.
-fn shape(text: &str) -> String {
+fn normalized(text: &str) -> String {
     let mut config = loaded(text).config;
     for bind in &mut config.binds {
-        for one in &mut bind.listeners {
-            one.gateway = "g".to_owned();
-            one.name = "l".to_owned();
-            one.routes.iter_mut().flat_map(|route| &mut route.backends).for_each(|backend| backend.name = None);
+        for listener in &mut bind.listeners {
+            listener.gateway = "g".to_owned();
+            listener.name = "l".to_owned();
+            listener.routes.iter_mut().flat_map(|route| &mut route.backends).for_each(|backend| backend.name = None);
         }
     }
     let shown = format!("{:#?}", config.binds);
@@ -22,7 +22,7 @@ fn shape(text: &str) -> String {
 
 #[test]
 fn a_gateways_policy_is_the_same_in_every_spelling() {
-    let seed = shape(&format!(
+    let seed = normalized(&format!(
         "binds:
 - port: 3000
   listeners:
@@ -35,8 +35,8 @@ gatewayPolicies:
     jwtAuth: {AUTH}
 "
     ));
-    let list = |target: &str| {
-        shape(&format!(
+    let targeted = |target: &str| {
+        normalized(&format!(
             "binds:
 - port: 3000
   listeners:
@@ -49,7 +49,7 @@ policies:
 "
         ))
     };
-    let gateways = shape(&format!(
+    let gateways = normalized(&format!(
         "gateways:
   default: {{port: 3000, jwtAuth: {AUTH}}}
 routes:
@@ -62,9 +62,9 @@ backends:
 "
     ));
     assert!(seed.contains("Strict"), "{seed}");
-    assert_eq!(list("{gatewayName: default, gatewayNamespace: default}"), seed);
-    assert_eq!(list("bind/3000"), seed);
-    assert_eq!(list("{gatewayName: bind/3000}"), seed);
+    assert_eq!(targeted("{gatewayName: default, gatewayNamespace: default}"), seed);
+    assert_eq!(targeted("bind/3000"), seed);
+    assert_eq!(targeted("{gatewayName: bind/3000}"), seed);
     let unnamed =
         gateways.replace("Some(\n                                \"b\",\n                            )", "None");
     assert_eq!(unnamed, seed);
@@ -72,7 +72,7 @@ backends:
 
 #[test]
 fn a_listeners_policy_is_the_same_in_every_spelling() {
-    let inline = shape(&format!("binds: [{{port: 1, listeners: [{{name: l, policies: {{jwtAuth: {AUTH}}}}}]}}]"));
+    let inline = normalized(&format!("binds: [{{port: 1, listeners: [{{name: l, policies: {{jwtAuth: {AUTH}}}}}]}}]"));
     for text in [
         format!(
             "binds: [{{port: 1, listeners: [{{name: l}}]}}]\ngatewayPolicies: [{{target: {{listener: l}}, policy: {{jwtAuth: {AUTH}}}}}]"
@@ -82,19 +82,19 @@ fn a_listeners_policy_is_the_same_in_every_spelling() {
         ),
         format!("gateways: {{g: {{port: 1, listeners: [{{name: l, jwtAuth: {AUTH}}}]}}}}"),
     ] {
-        assert_eq!(shape(&text), inline, "{text}");
+        assert_eq!(normalized(&text), inline, "{text}");
     }
 }
 
 #[test]
 fn a_routes_policy_is_the_same_inline_and_targeted() {
     let inline =
-        shape(&format!("binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"));
+        normalized(&format!("binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"));
     for target in ["{route: r}", "{route: {name: r, namespace: default}}"] {
         let text = format!(
             "binds: [{{port: 1, listeners: [{{routes: [{{name: r}}]}}]}}]\npolicies: [{{target: {target}, policy: {{jwtAuth: {AUTH}}}}}]"
         );
-        assert_eq!(shape(&text), inline, "{text}");
+        assert_eq!(normalized(&text), inline, "{text}");
     }
 }
 
@@ -141,18 +141,18 @@ gatewayPolicies:
     let jwt = listener.gateway_policies.jwt_auth.as_ref().unwrap();
     assert_eq!(jwt.mode.as_ref().map(|mode| mode.value), Some(JwtMode::Strict));
     assert_eq!(jwt.providers[0].name, "agentgateway.dev");
-    let Jwks::File(file) = &jwt.providers[0].jwks.value else { panic!("a file") };
+    let JwksSource::File(file) = &jwt.providers[0].jwks.value else { panic!("a file") };
     assert_eq!(file.value.to_str(), Some("./manifests/jwt/pub-key"));
-    assert_eq!((file.place.line, file.place.column), (16, 17));
-    assert_eq!(&*file.place.path, "gatewayPolicies[0].policy.jwtAuth.jwks.file");
+    assert_eq!((file.span.line, file.span.column), (16, 17));
+    assert_eq!(&*file.span.path, "gatewayPolicies[0].policy.jwtAuth.jwks.file");
 }
 
 #[test]
 fn everything_that_the_contract_writes_loads() {
     let loaded = loaded(include_str!("everything.yaml"));
     let shadow = "`mode: shadow` refuses nobody: what these rules would refuse is only logged and counted";
-    let place = "79:9 binds[0].listeners[0].policies.authorization";
-    assert_eq!(super::told(&loaded.warnings), [format!("{place}: {shadow}")]);
+    let span = "79:9 binds[0].listeners[0].policies.authorization";
+    assert_eq!(super::render_findings(&loaded.warnings), [format!("{span}: {shadow}")]);
     let config = loaded.config;
     assert_eq!(config.binds.len(), 2);
     let listener = &config.binds[0].listeners[0];
@@ -160,8 +160,8 @@ fn everything_that_the_contract_writes_loads() {
     assert_eq!(listener.hostname.as_ref().unwrap().value, HostPattern::Suffix("example.com".to_owned()));
     let jwt = listener.policies.jwt_auth.as_ref().unwrap();
     assert_eq!(jwt.providers.len(), 4);
-    assert_eq!(jwt.providers[1].jwks.value, Jwks::Discover);
-    assert!(matches!(jwt.providers[2].jwks.value, Jwks::Inline(_)));
+    assert_eq!(jwt.providers[1].jwks.value, JwksSource::Discover);
+    assert!(matches!(jwt.providers[2].jwks.value, JwksSource::Inline(_)));
     assert_eq!(jwt.claims_to_headers[1].claim.0, ["realm_access", "roles"]);
     let backend = &listener.routes[0].backends[1];
     assert_eq!((backend.name.as_deref(), backend.hosts.len(), backend.weight), (Some("pool"), 2, 0));
@@ -209,7 +209,7 @@ routes: [{{name: r, {gateways}}}]
     };
     let routes = |gateways: &str| -> Vec<usize> {
         let config = loaded(&text(gateways)).config;
-        config.binds.iter().flat_map(|bind| &bind.listeners).map(|one| one.routes.len()).collect()
+        config.binds.iter().flat_map(|bind| &bind.listeners).map(|listener| listener.routes.len()).collect()
     };
     assert_eq!(routes("gateways: a"), [1, 0, 0]);
     assert_eq!(routes("gateways: b"), [0, 1, 1]);

@@ -34,7 +34,7 @@ fn durations_are_read_as_go_writes_them() {
 
 #[test]
 fn a_limit_of_nothing_is_refused_where_it_would_refuse_everything() {
-    let told = |limit: &str| {
+    let errors_for = |limit: &str| {
         super::errors(&format!("config: {{limits: {{{limit}}}}}\nbinds: [{{port: 1, listeners: [{{}}]}}]"))
     };
     for limit in [
@@ -50,14 +50,14 @@ fn a_limit_of_nothing_is_refused_where_it_would_refuse_everything() {
         "jwksKeys: 0",
         "connectTimeout: 0ms",
     ] {
-        let told = told(limit);
-        assert_eq!(told.len(), 1, "{limit}: {told:?}");
+        let errors = errors_for(limit);
+        assert_eq!(errors.len(), 1, "{limit}: {errors:?}");
         let key = limit.split(':').next().unwrap();
-        assert!(told[0].contains(&format!("config.limits.{key}: 0 would let nothing through")), "{told:?}");
-        assert!(told[0].contains("write a large value"), "{told:?}");
+        assert!(errors[0].contains(&format!("config.limits.{key}: 0 would let nothing through")), "{errors:?}");
+        assert!(errors[0].contains("write a large value"), "{errors:?}");
     }
     for limit in ["body: 0", "responseTimeout: 0s", "stallTimeout: 0", "streamTimeout: 0s", "connections: 1"] {
-        assert_eq!(told(limit), [""; 0], "{limit}");
+        assert_eq!(errors_for(limit), [""; 0], "{limit}");
     }
 }
 
@@ -170,7 +170,7 @@ fn ranges_hold_what_lies_in_them() {
 #[test]
 fn an_expression_matches_whole_values() {
     let regex = |text: &str| Regex::try_from(text.to_owned());
-    for (written, yes, no) in [
+    for (pattern, matching, other) in [
         ("a|ab", "ab", "abc"),
         ("a", "a", "a\n"),
         ("(?x) a b # comment", "ab", "a b"),
@@ -178,9 +178,9 @@ fn an_expression_matches_whole_values() {
         ("", "", "a"),
         ("(?i)a", "A", "b"),
     ] {
-        let regex = regex(written).unwrap();
-        assert!(regex.is_match(yes), "{written} {yes}");
-        assert!(!regex.is_match(no), "{written} {no}");
+        let regex = regex(pattern).unwrap();
+        assert!(regex.is_match(matching), "{pattern} {matching}");
+        assert!(!regex.is_match(other), "{pattern} {other}");
     }
     for text in ["(", "a)(b", "[", "a{99999}{99999}", "(?P<"] {
         assert!(regex(text).is_err(), "{text}");

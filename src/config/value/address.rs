@@ -40,10 +40,10 @@ impl TryFrom<String> for Address {
         if let Ok(address) = text.parse() {
             return Ok(Self::Socket(address));
         }
-        let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let parse_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         match text.rsplit_once(':') {
-            Some(("", digits)) => port(digits).map(|p| Self::Socket((Ipv6Addr::UNSPECIFIED, p).into())),
-            Some(("localhost", digits)) => port(digits).map(Self::Localhost),
+            Some(("", digits)) => parse_port(digits).map(|p| Self::Socket((Ipv6Addr::UNSPECIFIED, p).into())),
+            Some(("localhost", digits)) => parse_port(digits).map(Self::Localhost),
             _ => None,
         }
         .ok_or_else(|| {
@@ -63,11 +63,11 @@ pub struct BindAddress(pub IpAddr);
 impl TryFrom<String> for BindAddress {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
-        if bare == "localhost" {
+        let unbracketed = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
+        if unbracketed == "localhost" {
             return Ok(Self(Ipv4Addr::LOCALHOST.into()));
         }
-        bare.parse()
+        unbracketed.parse()
             .map(Self)
             .map_err(|_| format!("not an IP address: `{text}`; the address of a bind is an IP address without a port"))
     }
@@ -123,7 +123,7 @@ impl FromStr for BackendHost {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "a backend is `name:port`, `ip:port`, `[v6]:port`, `http://…`, `https://…`, or `unix:/path`";
-        let bad = || format!("not a backend: `{text}`; {FORM}");
+        let invalid = || format!("not a backend: `{text}`; {FORM}");
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return match path.starts_with('/') && path.len() > 1 {
@@ -149,9 +149,9 @@ impl FromStr for BackendHost {
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
-                let (v6, after) = rest.split_once(']').ok_or_else(bad)?;
-                v6.parse::<Ipv6Addr>().map_err(|_| bad())?;
-                (v6, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(bad)?) })
+                let (v6, after) = rest.split_once(']').ok_or_else(invalid)?;
+                v6.parse::<Ipv6Addr>().map_err(|_| invalid())?;
+                (v6, if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(invalid)?) })
             }
             None => match authority.split_once(':') {
                 Some((_, rest)) if rest.contains(':') => {
@@ -167,7 +167,7 @@ impl FromStr for BackendHost {
                 .ok()
                 .filter(|p| *p != 0)
                 .ok_or_else(|| format!("not a port: `{digits}` in `{text}`"))?,
-            Some(_) => return Err(bad()),
+            Some(_) => return Err(invalid()),
             None => default_port.ok_or_else(|| format!("a backend needs a port: `{text}`; write `{text}:80`"))?,
         };
         if let Ok(ip) = host.parse::<IpAddr>() {
@@ -177,9 +177,9 @@ impl FromStr for BackendHost {
         let label = |l: &str| {
             (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        let bare = name.strip_suffix('.').unwrap_or(&name);
-        if bare.len() > 253 || !bare.split('.').all(label) {
-            return Err(bad());
+        let without_dot = name.strip_suffix('.').unwrap_or(&name);
+        if without_dot.len() > 253 || !without_dot.split('.').all(label) {
+            return Err(invalid());
         }
         Ok(Self { endpoint: Endpoint::Name(name, port), tls })
     }
@@ -191,7 +191,7 @@ impl FromStr for BackendHost {
 #[schemars(with = "String")]
 pub struct Cidr {
     network: IpAddr,
-    length: u8,
+    prefix_length: u8,
 }
 
 impl Cidr {
@@ -199,10 +199,10 @@ impl Cidr {
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
             (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(32 - u32::from(self.length)).unwrap_or(0) == 0
+                (net.to_bits() ^ ip.to_bits()).checked_shr(32 - u32::from(self.prefix_length)).unwrap_or(0) == 0
             }
             (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(128 - u32::from(self.length)).unwrap_or(0) == 0
+                (net.to_bits() ^ ip.to_bits()).checked_shr(128 - u32::from(self.prefix_length)).unwrap_or(0) == 0
             }
             _ => false,
         }
@@ -219,33 +219,33 @@ impl TryFrom<String> for Cidr {
 impl FromStr for Cidr {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("not a range of addresses: `{text}`; write it as `10.0.0.0/8` or `2001:db8::/32`");
-        let (address, length) = match text.split_once('/') {
+        let invalid = || format!("not a range of addresses: `{text}`; write it as `10.0.0.0/8` or `2001:db8::/32`");
+        let (address, digits) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
         };
-        let network: IpAddr = address.parse().map_err(|_| bad())?;
-        let most = if network.is_ipv4() { 32 } else { 128 };
-        let length = match length {
+        let network: IpAddr = address.parse().map_err(|_| invalid())?;
+        let max_length = if network.is_ipv4() { 32 } else { 128 };
+        let prefix_length = match digits {
             Some(digits) if digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse::<u8>().ok().filter(|n| *n <= most).ok_or_else(bad)?
+                digits.parse::<u8>().ok().filter(|n| *n <= max_length).ok_or_else(invalid)?
             }
-            Some(_) => return Err(bad()),
-            None => most,
+            Some(_) => return Err(invalid()),
+            None => max_length,
         };
-        let range = Self { network, length };
+        let range = Self { network, prefix_length };
         let base = match network {
             IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0);
                 IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask))
             }
             IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
                 IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
             }
         };
         if base != network {
-            return Err(format!("the range has bits set beyond its length: `{text}`; write `{base}/{length}`"));
+            return Err(format!("the range has bits set beyond its length: `{text}`; write `{base}/{prefix_length}`"));
         }
         Ok(range)
     }
@@ -253,6 +253,6 @@ impl FromStr for Cidr {
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.length)
+        write!(f, "{}/{}", self.network, self.prefix_length)
     }
 }

@@ -70,12 +70,12 @@ impl fmt::Display for HostPattern {
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct Regex {
-    written: String,
+    source: String,
     compiled: regex::Regex,
 }
 
 /// A compiled expression takes at most this much memory.
-const REGEX_SIZE: usize = 1 << 20;
+const MAX_REGEX_SIZE: usize = 1 << 20;
 
 impl Regex {
     /// Whether the whole of `text` matches.
@@ -90,23 +90,23 @@ impl Regex {
 
     /// The expression as written, without the anchors that it works with.
     pub fn as_str(&self) -> &str {
-        &self.written
+        &self.source
     }
 }
 
 impl PartialEq for Regex {
     fn eq(&self, other: &Self) -> bool {
-        self.written == other.written
+        self.source == other.source
     }
 }
 
 impl TryFrom<String> for Regex {
     type Error = String;
 
-    fn try_from(written: String) -> Result<Self, String> {
-        let build = |text: &str| regex::RegexBuilder::new(text).size_limit(REGEX_SIZE).build();
+    fn try_from(source: String) -> Result<Self, String> {
+        let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_REGEX_SIZE).build();
         // Alone first: `a)(b` would be whole between the anchors, and a message about them would puzzle.
-        let explain = |error: regex::Error| match error {
+        let message = |error: regex::Error| match error {
             regex::Error::CompiledTooBig(_) => "the regular expression is too large".to_owned(),
             other => {
                 let text = other.to_string();
@@ -114,11 +114,11 @@ impl TryFrom<String> for Regex {
                 format!("not a regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
             }
         };
-        build(&written).map_err(explain)?;
+        build(&source).map_err(message)?;
         // A comment at the end of a `(?x)` expression would swallow the closing bracket: a line break ends it.
-        let compiled = build(&format!("\\A(?:{written})\\z"))
-            .or_else(|_| build(&format!("\\A(?:{written}\n)\\z")))
-            .map_err(explain)?;
-        Ok(Self { written, compiled })
+        let compiled = build(&format!("\\A(?:{source})\\z"))
+            .or_else(|_| build(&format!("\\A(?:{source}\n)\\z")))
+            .map_err(message)?;
+        Ok(Self { source, compiled })
     }
 }

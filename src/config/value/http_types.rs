@@ -40,8 +40,8 @@ impl TryFrom<String> for Method {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
-        let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
-        if text != upper && known.contains(&upper.as_str()) {
+        let standard = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
+        if text != upper && standard.contains(&upper.as_str()) {
             return Err(format!("methods are compared with their case: write `{upper}` for `{text}`"));
         }
         text.parse().map(Self).map_err(|_| format!("not a method: `{text}`"))

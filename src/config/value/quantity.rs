@@ -14,7 +14,7 @@ pub struct Duration(pub StdDuration);
 
 impl Duration {
     /// Whole seconds.
-    pub const fn secs(seconds: u64) -> Self {
+    pub const fn from_secs(seconds: u64) -> Self {
         Self(StdDuration::from_secs(seconds))
     }
 
@@ -26,8 +26,8 @@ impl Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
+        struct DurationVisitor;
+        impl Visitor<'_> for DurationVisitor {
             type Value = Duration;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration (a string such as 300ms, 1.5s, 5m or 1h30m)")
@@ -46,12 +46,12 @@ impl<'de> Deserialize<'de> for Duration {
                 self.visit_str(&number.to_string())
             }
         }
-        deserializer.deserialize_any(V)
+        deserializer.deserialize_any(DurationVisitor)
     }
 }
 
 /// The longest duration that is accepted: a hundred years. Timers far beyond it overflow.
-const LONGEST: u128 = 100 * 366 * 86_400 * 1_000_000_000;
+const MAX_DURATION_NANOS: u128 = 100 * 366 * 86_400 * 1_000_000_000;
 
 impl FromStr for Duration {
     type Err = String;
@@ -64,14 +64,14 @@ impl FromStr for Duration {
         if text.starts_with('-') {
             return Err(format!("a duration can't be negative: `{text}`"));
         }
-        let bad = || format!("not a duration: `{text}`; {FORM}");
+        let invalid = || format!("not a duration: `{text}`; {FORM}");
         let mut rest = text;
         let mut total: u128 = 0;
         if rest.is_empty() {
-            return Err(bad());
+            return Err(invalid());
         }
         while !rest.is_empty() {
-            let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+            let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
             let (number, tail) = rest.split_at(unit_at);
             let next_at = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
             let (unit, after) = tail.split_at(next_at);
@@ -82,17 +82,17 @@ impl FromStr for Duration {
                 "s" => 1_000_000_000,
                 "m" => 60_000_000_000,
                 "h" => 3_600_000_000_000,
-                _ => return Err(bad()),
+                _ => return Err(invalid()),
             };
-            let part = scaled(number, nanos).ok_or_else(bad)?;
+            let part = scaled(number, nanos).ok_or_else(invalid)?;
             total = total.saturating_add(part);
-            if total > LONGEST {
+            if total > MAX_DURATION_NANOS {
                 return Err(format!("the duration is too long: `{text}`"));
             }
             rest = after;
         }
-        let secs = u64::try_from(total / 1_000_000_000).map_err(|_| bad())?;
-        let nanos = u32::try_from(total % 1_000_000_000).map_err(|_| bad())?;
+        let secs = u64::try_from(total / 1_000_000_000).map_err(|_| invalid())?;
+        let nanos = u32::try_from(total % 1_000_000_000).map_err(|_| invalid())?;
         Ok(Self(StdDuration::new(secs, nanos)))
     }
 }
@@ -107,10 +107,10 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
         .bytes()
         .fold(0u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(digit.wrapping_sub(b'0'))));
     total = total.saturating_mul(unit);
-    let mut place = unit;
+    let mut digit_value = unit;
     for digit in fraction.bytes() {
-        place /= 10;
-        total = total.saturating_add(place.saturating_mul(u128::from(digit.wrapping_sub(b'0'))));
+        digit_value /= 10;
+        total = total.saturating_add(digit_value.saturating_mul(u128::from(digit.wrapping_sub(b'0'))));
     }
     Some(total)
 }
@@ -139,7 +139,7 @@ impl Size {
 impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad =
+        let invalid =
             || format!("not a size: `{text}`; a size is a number of bytes, or has a unit such as 64KiB, 2MiB or 1GiB");
         let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(at);
@@ -148,20 +148,20 @@ impl FromStr for Size {
             "KiB" => 10,
             "MiB" => 20,
             "GiB" => 30,
-            _ => return Err(bad()),
+            _ => return Err(invalid()),
         };
         if number.is_empty() {
-            return Err(bad());
+            return Err(invalid());
         }
-        let number: u64 = number.parse().map_err(|_| bad())?;
+        let number: u64 = number.parse().map_err(|_| invalid())?;
         number.checked_mul(1 << shift).map(Self).ok_or_else(|| format!("the size is too large: `{text}`"))
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
             type Value = Size;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a size (a number of bytes, or a string such as 64KiB)")
@@ -173,6 +173,6 @@ impl<'de> Deserialize<'de> for Size {
                 text.parse().map_err(E::custom)
             }
         }
-        deserializer.deserialize_any(V)
+        deserializer.deserialize_any(SizeVisitor)
     }
 }

@@ -2,28 +2,28 @@
 //!
 //! Only what is known to mean the same is taken over: some fields of the request, operators, and functions on strings.
 
-use super::super::expression::{Piece, check, pieces, with_request};
+use super::super::expression::{CelToken, validate, tokenize, map_request_fields};
 
 /// The words that may stand in an expression, besides the fields of `request`.
-const WORDS: [&str; 8] = ["true", "false", "in", "startsWith", "endsWith", "contains", "matches", "size"];
+const ALLOWED_IDENTIFIERS: [&str; 8] = ["true", "false", "in", "startsWith", "endsWith", "contains", "matches", "size"];
 
 /// An expression of Envoy's in CEL of this gateway, or why it is none.
 pub(super) fn translate(text: &str) -> Result<String, String> {
-    let translated = with_request(text, |name| field(name).map(str::to_owned))
+    let translated = map_request_fields(text, |name| portcullis_field(name).map(str::to_owned))
         .ok_or("of Envoy's `request` only method, headers, host, path, url_path, query and scheme are known here")?;
     // without these fields, nothing is left that is not the same there and here
-    let bare = with_request(text, |_| Some(String::new())).unwrap_or_default();
-    for piece in pieces(&bare) {
-        if let Piece::Word(word) = piece
-            && !WORDS.contains(&word)
+    let without_request = map_request_fields(text, |_| Some(String::new())).unwrap_or_default();
+    for token in tokenize(&without_request) {
+        if let CelToken::Identifier(identifier) = token
+            && !ALLOWED_IDENTIFIERS.contains(&identifier)
         {
-            return Err(format!("Envoy's `{word}` is not known here; write the rule in CEL of this gateway"));
+            return Err(format!("Envoy's `{identifier}` is not known here; write the rule in CEL of this gateway"));
         }
     }
-    check(&translated).map(|()| translated)
+    validate(&translated).map(|()| translated)
 }
 
-fn field(name: &str) -> Option<&'static str> {
+fn portcullis_field(name: &str) -> Option<&'static str> {
     Some(match name {
         "method" => "request.method",
         "headers" => "request.headers",

@@ -4,11 +4,11 @@
 //! that it lacks is the parent's; lists replace lists. Only `optional` and `failOpen` stay when the route's policy writes
 //! `jwt` without them. Where fields of both would mix in any other way, the import is refused.
 
-use super::super::manifest::Field;
-use super::Security;
+use super::super::manifest::FieldRef;
+use super::SecurityPolicy;
 
 /// Whether a policy is to be merged; another word is refused.
-pub(super) fn announced(field: Field<'_>) -> bool {
+pub(super) fn merges_with_parent(field: FieldRef<'_>) -> bool {
     match field.text() {
         Some("StrategicMerge" | "JSONMerge") => {
             field.exact("laid over the policy of the gateway or listener");
@@ -19,46 +19,46 @@ pub(super) fn announced(field: Field<'_>) -> bool {
             false
         }
         _ => {
-            field.refused("this kind of merge is not understood");
+            field.rejected("this kind of merge is not understood");
             false
         }
     }
 }
 
 /// `own` laid over `parent`.
-pub(super) fn over<'a>(own: &Security<'a>, parent: Option<&Security<'a>>) -> Security<'a> {
-    let Some(parent) = parent else { return own.clone() };
-    let mut made = own.clone();
-    made.closed |= parent.closed;
-    let mut refuse = |why: &str| {
-        own.object.refused(why);
-        made.closed = true;
+pub(super) fn merge_over<'a>(child: &SecurityPolicy<'a>, parent: Option<&SecurityPolicy<'a>>) -> SecurityPolicy<'a> {
+    let Some(parent) = parent else { return child.clone() };
+    let mut merged = child.clone();
+    merged.closed |= parent.closed;
+    let mut reject = |reason: &str| {
+        child.object.rejected(reason);
+        merged.closed = true;
     };
-    if own.object.doc.namespace != parent.object.doc.namespace {
-        refuse("the policy that it is merged with is of another namespace");
+    if child.object.doc.namespace != parent.object.doc.namespace {
+        reject("the policy that it is merged with is of another namespace");
     }
-    let rules = own.object.at(&["spec", "authorization"]);
+    let rules = child.object.get_path(&["spec", "authorization"]);
     if rules.is_some_and(|field| field.list("rules").next().is_none()) && parent.authorization.is_some() {
-        refuse("`authorization` without rules is merged with the rules of the gateway's policy; write them out");
+        reject("`authorization` without rules is merged with the rules of the gateway's policy; write them out");
     }
-    if !own.cors.is_empty() && !parent.cors.is_empty() {
-        refuse("`cors` is merged with that of the gateway's policy field by field; write it out");
+    if !child.cors.is_empty() && !parent.cors.is_empty() {
+        reject("`cors` is merged with that of the gateway's policy field by field; write it out");
     }
-    if own.jwt.is_some() && own.object.at(&["spec", "jwt"]).is_some_and(|jwt| jwt.list("providers").next().is_none()) {
-        refuse("`jwt` without providers is merged with those of the gateway's policy; write them out");
+    if child.jwt.is_some() && child.object.get_path(&["spec", "jwt"]).is_some_and(|jwt| jwt.list("providers").next().is_none()) {
+        reject("`jwt` without providers is merged with those of the gateway's policy; write them out");
     }
-    let written = ["optional", "failOpen"].into_iter().any(|key| own.object.at(&["spec", "jwt", key]).is_some());
-    made.jwt = match (made.jwt, &parent.jwt) {
-        (Some(jwt), Some(above)) if !written => Some(super::Jwt { mode: above.mode, ..jwt }),
-        (Some(jwt), Some(above)) if above.mode != "strict" && above.mode != jwt.mode => {
-            refuse("`optional` or `failOpen` of both policies would count; write `jwt` out");
+    let sets_mode = ["optional", "failOpen"].into_iter().any(|key| child.object.get_path(&["spec", "jwt", key]).is_some());
+    merged.jwt = match (merged.jwt, &parent.jwt) {
+        (Some(jwt), Some(parent_jwt)) if !sets_mode => Some(super::JwtPolicy { mode: parent_jwt.mode, ..jwt }),
+        (Some(jwt), Some(parent_jwt)) if parent_jwt.mode != "strict" && parent_jwt.mode != jwt.mode => {
+            reject("`optional` or `failOpen` of both policies would count; write `jwt` out");
             Some(jwt)
         }
-        (jwt, above) => jwt.or_else(|| above.clone()),
+        (jwt, parent_jwt) => jwt.or_else(|| parent_jwt.clone()),
     };
-    made.authorization = made.authorization.or_else(|| parent.authorization.clone());
-    if made.cors.is_empty() {
-        made.cors = parent.cors.clone();
+    merged.authorization = merged.authorization.or_else(|| parent.authorization.clone());
+    if merged.cors.is_empty() {
+        merged.cors = parent.cors.clone();
     }
-    made
+    merged
 }

@@ -1,14 +1,14 @@
 //! `RequestAuthentication`: a token may be missing, and must be good when it is there. All that select a workload are
 //! taken together.
 
-use super::super::cluster::Cluster;
-use super::super::jwt::{Jwt, Location, Provider, dotted, envoy_audiences, unique};
-use super::super::manifest::Field;
+use super::super::cluster::ImportContext;
+use super::super::jwt::{JwtPolicy, TokenLocation, Provider, split_claim_path, envoy_audience_spellings, unique_name};
+use super::super::manifest::FieldRef;
 use super::super::out::Map;
 
 /// The check of tokens that these make together; none when there are no rules.
-pub(super) fn translate(cluster: &Cluster<'_>, objects: &[Field<'_>]) -> Option<(Jwt, String)> {
-    let mut rules: Vec<Field<'_>> = Vec::new();
+pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Option<(JwtPolicy, String)> {
+    let mut rules: Vec<FieldRef<'_>> = Vec::new();
     for object in objects {
         let Some(spec) = object.get("spec") else { continue };
         rules.extend(spec.list("jwtRules"));
@@ -17,38 +17,38 @@ pub(super) fn translate(cluster: &Cluster<'_>, objects: &[Field<'_>]) -> Option<
         }
     }
     // Istio's order
-    rules.sort_by_key(|rule| rule.text_of("issuer").unwrap_or_default());
-    let mut made = Jwt {
+    rules.sort_by_key(|rule| rule.get_text("issuer").unwrap_or_default());
+    let mut policy = JwtPolicy {
         mode: "optional",
         providers: Vec::new(),
         forward: false,
-        claims: Vec::new(),
+        claims_to_headers: Vec::new(),
         payload_header: None,
-        split: vec!["scope".to_owned(), "permission".to_owned()],
+        split_claims: vec!["scope".to_owned(), "permission".to_owned()],
         locations: None,
     };
     let mut names = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
-        made.providers.push(provider(cluster, *rule, &mut names));
+        policy.providers.push(rule_provider(ctx, *rule, &mut names));
         let forward = rule.get("forwardOriginalToken").is_some_and(|flag| {
             flag.exact("forward");
-            flag.truth() == Some(true)
+            flag.boolean() == Some(true)
         });
         let payload = rule.get("outputPayloadToHeader").and_then(|header| {
             header.exact("payloadHeader");
             header.text().map(str::to_owned)
         });
-        let claims = claims(*rule);
-        for word in rule.list("spaceDelimitedClaims") {
-            if let Some(text) = word.text() {
-                word.exact("splitClaims");
-                made.split.push(text.to_owned());
+        let claims = claims_to_headers(*rule);
+        for claim in rule.list("spaceDelimitedClaims") {
+            if let Some(text) = claim.text() {
+                claim.exact("splitClaims");
+                policy.split_claims.push(text.to_owned());
             }
         }
         match index {
-            0 => (made.forward, made.payload_header, made.claims) = (forward, payload, claims),
-            _ if (made.forward, &made.payload_header, &made.claims) == (forward, &payload, &claims) => {}
-            _ => rule.refused(
+            0 => (policy.forward, policy.payload_header, policy.claims_to_headers) = (forward, payload, claims),
+            _ if (policy.forward, &policy.payload_header, &policy.claims_to_headers) == (forward, &payload, &claims) => {}
+            _ => rule.rejected(
                 "`forwardOriginalToken`, `outputPayloadToHeader` and `outputClaimToHeaders` differ between the rules; \
                  here they hold for all issuers",
             ),
@@ -56,35 +56,35 @@ pub(super) fn translate(cluster: &Cluster<'_>, objects: &[Field<'_>]) -> Option<
     }
     for object in objects {
         if let Some(spec) = object.get("spec") {
-            cluster.report.sweep(spec);
+            ctx.report.reject_unhandled(spec);
         }
     }
-    made.split.dedup();
+    policy.split_claims.dedup();
     let origins: Vec<String> = objects.iter().map(|object| object.doc.origin()).collect();
-    (!made.providers.is_empty()).then(|| (made, origins.join(", ")))
+    (!policy.providers.is_empty()).then(|| (policy, origins.join(", ")))
 }
 
-fn provider(cluster: &Cluster<'_>, rule: Field<'_>, names: &mut Vec<String>) -> Provider {
-    let issuer = rule.text_of("issuer").unwrap_or_default();
+fn rule_provider(ctx: &ImportContext<'_>, rule: FieldRef<'_>, names: &mut Vec<String>) -> Provider {
+    let issuer = rule.get_text("issuer").unwrap_or_default();
     match rule.get("issuer") {
         Some(field) => field.exact("provider issuer; `exp: 0` and an `iat` in the future are refused here"),
-        None => rule.refused("a rule needs an `issuer`"),
+        None => rule.rejected("a rule needs an `issuer`"),
     }
     if let Some(audiences) = rule.get("audiences") {
         audiences.exact("audiences, in all spellings that Envoy takes for them");
     }
     Provider {
-        name: unique(names, issuer),
+        name: unique_name(names, issuer),
         issuer: Some(issuer.to_owned()).filter(|issuer| !issuer.is_empty()),
-        audiences: envoy_audiences(rule.texts("audiences")),
-        jwks: keys(cluster, rule, issuer),
-        required: Vec::new(),
-        locations: Some(locations(rule)),
+        audiences: envoy_audience_spellings(rule.strings("audiences")),
+        jwks: rule_keys(ctx, rule, issuer),
+        required_claims: Vec::new(),
+        locations: Some(token_locations(rule)),
         origin: rule.origin(),
     }
 }
 
-fn keys(cluster: &Cluster<'_>, rule: Field<'_>, issuer: &str) -> Option<Map> {
+fn rule_keys(ctx: &ImportContext<'_>, rule: FieldRef<'_>, issuer: &str) -> Option<Map> {
     // `jwks_uri` is an old spelling that Istio still reads
     let uri = rule.get("jwksUri").or_else(|| rule.get("jwks_uri"));
     let timeout = rule.get("timeout");
@@ -94,7 +94,7 @@ fn keys(cluster: &Cluster<'_>, rule: Field<'_>, issuer: &str) -> Option<Map> {
     match (uri, rule.get("jwks")) {
         (_, Some(inline)) => {
             let Some(text) = inline.text() else {
-                inline.refused("expected a key set as text");
+                inline.rejected("expected a key set as text");
                 return None;
             };
             if let Some(uri) = uri {
@@ -106,7 +106,7 @@ fn keys(cluster: &Cluster<'_>, rule: Field<'_>, issuer: &str) -> Option<Map> {
                     Some(Map::default().with("inline", serde_json::Value::Object(set).to_string()))
                 }
                 Err(error) => {
-                    inline.refused(format!("not a key set: {error}"));
+                    inline.rejected(format!("not a key set: {error}"));
                     None
                 }
             }
@@ -114,19 +114,19 @@ fn keys(cluster: &Cluster<'_>, rule: Field<'_>, issuer: &str) -> Option<Map> {
         (Some(uri), None) => {
             uri.approximate("jwks url, fetched by this gateway and not by istiod");
             let url = uri.text().unwrap_or_default();
-            let mut made = Map::default()
+            let mut keys = Map::default()
                 .with("url", url)
                 .with("cacheDuration", "20m")
-                .with("timeout", timeout.and_then(Field::text).unwrap_or("5s"))
+                .with("timeout", timeout.and_then(FieldRef::text).unwrap_or("5s"))
                 .with("staleFor", "168h");
-            if let Some(host) = inside_cluster(cluster, url) {
-                made.put("connectTo", host);
+            if let Some(host) = mapped_key_server(ctx, url) {
+                keys.insert("connectTo", host);
             }
-            Some(made)
+            Some(keys)
         }
         (None, None) => {
             if !issuer.starts_with("https://") && !issuer.starts_with("http://") {
-                rule.refused("there are no keys, and the issuer is no URL to find them at");
+                rule.rejected("there are no keys, and the issuer is no URL to find them at");
             }
             None
         }
@@ -134,53 +134,53 @@ fn keys(cluster: &Cluster<'_>, rule: Field<'_>, issuer: &str) -> Option<Map> {
 }
 
 /// The mapped address of a service that a URL names by its name inside the cluster.
-fn inside_cluster(cluster: &Cluster<'_>, url: &str) -> Option<String> {
+fn mapped_key_server(ctx: &ImportContext<'_>, url: &str) -> Option<String> {
     let url: http::Uri = url.parse().ok()?;
     let mut labels = url.host()?.split('.');
     let (name, namespace) = (labels.next()?, labels.next()?);
     let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
-    let mapped = |m: &&super::super::Mapping| {
+    let mapped = |m: &&super::super::ServiceMapping| {
         m.service == name && m.namespace == namespace && m.port.is_none_or(|only| only == port)
     };
     matches!(labels.next(), None | Some("svc"))
-        .then(|| cluster.options.map.iter().find(mapped))
+        .then(|| ctx.options.map.iter().find(mapped))
         .flatten()
         .map(|m| m.host.clone())
 }
 
-fn locations(rule: Field<'_>) -> Vec<Location> {
-    let mut all = Vec::new();
+fn token_locations(rule: FieldRef<'_>) -> Vec<TokenLocation> {
+    let mut locations = Vec::new();
     for header in rule.list("fromHeaders") {
-        header.only(&["name", "prefix"]);
-        if let Some(name) = header.text_of("name") {
-            all.push(Location::Header(name.to_owned(), header.text_of("prefix").unwrap_or_default().to_owned()));
+        header.reject_unknown_keys(&["name", "prefix"]);
+        if let Some(name) = header.get_text("name") {
+            locations.push(TokenLocation::Header(name.to_owned(), header.get_text("prefix").unwrap_or_default().to_owned()));
             header.exact("locations header");
         }
     }
-    for (key, make) in [("fromCookies", Location::Cookie as fn(String) -> Location), ("fromParams", Location::Query)] {
-        for one in rule.list(key) {
-            if let Some(name) = one.text() {
-                all.push(make(name.to_owned()));
-                one.exact(format!("locations, {key}"));
+    for (key, location) in [("fromCookies", TokenLocation::Cookie as fn(String) -> TokenLocation), ("fromParams", TokenLocation::Query)] {
+        for item in rule.list(key) {
+            if let Some(name) = item.text() {
+                locations.push(location(name.to_owned()));
+                item.exact(format!("locations, {key}"));
             }
         }
     }
-    if all.is_empty() { Location::envoy_default() } else { all }
+    if locations.is_empty() { TokenLocation::envoy_defaults() } else { locations }
 }
 
-fn claims(rule: Field<'_>) -> Vec<(Vec<String>, String)> {
-    let mut all = Vec::new();
-    for one in rule.list("outputClaimToHeaders") {
-        one.only(&["header", "claim"]);
-        match (one.text_of("header"), one.text_of("claim")) {
+fn claims_to_headers(rule: FieldRef<'_>) -> Vec<(Vec<String>, String)> {
+    let mut mappings = Vec::new();
+    for mapping in rule.list("outputClaimToHeaders") {
+        mapping.reject_unknown_keys(&["header", "claim"]);
+        match (mapping.get_text("header"), mapping.get_text("claim")) {
             (Some(header), Some(claim)) => {
-                one.approximate(
+                mapping.approximate(
                     "claimsToHeaders: the same for strings, numbers and truth values; Istio sends lists as base64",
                 );
-                all.push((dotted(claim), header.to_owned()));
+                mappings.push((split_claim_path(claim), header.to_owned()));
             }
-            _ => one.refused("`header` and `claim` are needed"),
+            _ => mapping.rejected("`header` and `claim` are needed"),
         }
     }
-    all
+    mappings
 }

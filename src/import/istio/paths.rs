@@ -1,20 +1,20 @@
 //! Istio's conditions on paths: exact, prefix, suffix, or one of Envoy's URI templates.
 
-use super::super::cel::{Cond, Pattern, string_in, whole_match};
+use super::super::cel::{Condition, Pattern, string_in, full_match};
 
 /// The characters of a segment that Envoy's wildcards match: RFC 3986's `pchar` without `*` and `=`.
 const SEGMENT: &str = "a-zA-Z0-9._~%!$&'()+,;:@";
 
 /// Whether the path is one of the values; `None` when one of them is a template that Envoy would not take.
-pub(super) fn condition(values: &[&str]) -> Option<Cond> {
+pub(super) fn path_condition(values: &[&str]) -> Option<Condition> {
     let (templates, plain): (Vec<&str>, Vec<&str>) =
         values.iter().copied().partition(|value| value.contains("{*}") || value.contains("{**}"));
-    let plain: Vec<Pattern<'_>> = plain.into_iter().map(Pattern::of).collect();
-    let templates: Vec<Cond> = templates
+    let plain: Vec<Pattern<'_>> = plain.into_iter().map(Pattern::parse).collect();
+    let templates: Vec<Condition> = templates
         .into_iter()
-        .map(|template| template_regex(template).and_then(|regex| whole_match("request.path", &regex)))
+        .map(|template| template_regex(template).and_then(|regex| full_match("request.path", &regex)))
         .collect::<Option<_>>()?;
-    Some(Cond::any(std::iter::once(string_in("request.path", &plain)).chain(templates)))
+    Some(Condition::any(std::iter::once(string_in("request.path", &plain)).chain(templates)))
 }
 
 /// A template as a regular expression. A wildcard is a whole segment; text may follow it only at the very end, and no
@@ -22,20 +22,20 @@ pub(super) fn condition(values: &[&str]) -> Option<Cond> {
 fn template_regex(template: &str) -> Option<String> {
     let template = template.replace("{**}", "**").replace("{*}", "*");
     let segments: Vec<&str> = template.strip_prefix('/')?.split('/').collect();
-    let literal = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@".contains(c));
-    let (mut regex, mut any) = (String::new(), false);
-    for (at, segment) in segments.iter().enumerate() {
-        let last = at + 1 == segments.len();
+    let is_literal = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@".contains(c));
+    let (mut regex, mut any_depth) = (String::new(), false);
+    for (index, segment) in segments.iter().enumerate() {
+        let is_last = index + 1 == segments.len();
         let (wildcard, rest) = match (segment.strip_prefix("**"), segment.strip_prefix('*')) {
             (Some(rest), _) => (Some(format!("[{SEGMENT}/-]*")), rest),
             (None, Some(rest)) => (Some(format!("[{SEGMENT}-]+")), rest),
             (None, None) => (None, *segment),
         };
-        let misplaced = wildcard.is_some() && (any || (!last && !rest.is_empty()));
-        if misplaced || !literal(rest) || (segment.is_empty() && !last) {
+        let misplaced = wildcard.is_some() && (any_depth || (!is_last && !rest.is_empty()));
+        if misplaced || !is_literal(rest) || (segment.is_empty() && !is_last) {
             return None;
         }
-        any |= segment.starts_with("**");
+        any_depth |= segment.starts_with("**");
         regex.push('/');
         regex.push_str(&wildcard.unwrap_or_default());
         regex.push_str(&regex::escape(rest));

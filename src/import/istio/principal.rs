@@ -1,30 +1,30 @@
 //! What Istio's rules say about tokens.
 
-use super::super::cel::{Cond, Pattern, claim_list, claim_string, claim_words};
+use super::super::cel::{Condition, Pattern, claim_list_contains, claim_string_in, claim_words_contain};
 
 /// A claim that is a string, or a list of strings; one that holds words is split first, and then only its words count.
-pub(super) fn claim(path: &[&str], patterns: &[Pattern<'_>], split: &[String]) -> Cond {
+pub(super) fn claim_condition(path: &[&str], patterns: &[Pattern<'_>], split: &[String]) -> Condition {
     match path {
-        [one] if split.iter().any(|name| name == one) => claim_words(path, patterns),
-        _ => Cond::any([claim_string(path, patterns), claim_list(path, patterns)]),
+        [claim_name] if split.iter().any(|name| name == claim_name) => claim_words_contain(path, patterns),
+        _ => Condition::any([claim_string_in(path, patterns), claim_list_contains(path, patterns)]),
     }
 }
 
 /// `issuer/subject`, divided at the last slash. A star stands at one end only; at the other it is a star.
-pub(super) fn principal(value: &str) -> Cond {
+pub(super) fn principal_condition(value: &str) -> Condition {
     let (issuer, subject) = match (value.rsplit_once('/'), value) {
-        (_, "*") => (Pattern::Some, Pattern::Some),
-        (Some((issuer, subject)), _) if value.starts_with('*') => (Pattern::of(issuer), Pattern::Exact(subject)),
-        (None, _) if value.starts_with('*') => (Pattern::Some, Pattern::of(value)),
+        (_, "*") => (Pattern::NonEmpty, Pattern::NonEmpty),
+        (Some((issuer, subject)), _) if value.starts_with('*') => (Pattern::parse(issuer), Pattern::Exact(subject)),
+        (None, _) if value.starts_with('*') => (Pattern::NonEmpty, Pattern::parse(value)),
         (Some((issuer, subject)), _) => match subject.strip_suffix('*') {
-            Some("") => (Pattern::Exact(issuer), Pattern::Some),
+            Some("") => (Pattern::Exact(issuer), Pattern::NonEmpty),
             Some(prefix) => (Pattern::Exact(issuer), Pattern::Prefix(prefix)),
             None => (Pattern::Exact(issuer), Pattern::Exact(subject)),
         },
         (None, _) => match value.strip_suffix('*') {
-            Some(prefix) => (Pattern::Prefix(prefix), Pattern::Some),
+            Some(prefix) => (Pattern::Prefix(prefix), Pattern::NonEmpty),
             None => (Pattern::Exact(value), Pattern::Exact("")),
         },
     };
-    Cond::all([claim_string(&["iss"], &[issuer]), claim_string(&["sub"], &[subject])])
+    Condition::all([claim_string_in(&["iss"], &[issuer]), claim_string_in(&["sub"], &[subject])])
 }

@@ -3,46 +3,46 @@
 //! A `VirtualService` is a list of which the first match counts, whatever is more specific. So all of its conditions
 //! are written as CEL over the prefix `/`, where the order of the file decides here too.
 
-use super::super::cel::{Cond, quote, whole_match};
-use super::super::cluster::Cluster;
-use super::super::manifest::Field;
+use super::super::cel::{Condition, string_literal, full_match};
+use super::super::cluster::ImportContext;
+use super::super::manifest::FieldRef;
 use super::super::out::Map;
-use super::super::plan::{Backend, Listener, Match, Plan, Route, RouteId};
-use super::NETWORKING;
+use super::super::plan::{Backend, Listener, Match, Model, Route, RouteId};
+use super::NETWORKING_GROUP;
 
 /// Adds the listeners and routes of the files.
-pub(super) fn apply(cluster: &Cluster<'_>, plan: &mut Plan) {
-    let first = plan.listeners.len();
-    for gateway in cluster.all(NETWORKING, "Gateway") {
+pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
+    let first = model.listeners.len();
+    for gateway in ctx.objects(NETWORKING_GROUP, "Gateway") {
         let Some(spec) = gateway.get("spec") else { continue };
         for (index, server) in spec.list("servers").enumerate() {
-            plan.listeners.extend(servers(cluster, gateway, server, index));
+            model.listeners.extend(server_listeners(ctx, gateway, server, index));
         }
         if let Some(selector) = spec.get("selector") {
             selector.exact("the labels of the gateway's pods");
         }
-        cluster.report.sweep(spec);
-        if cluster.report.tainted(gateway) {
-            let own = (gateway.doc.namespace.clone(), gateway.doc.name.clone());
-            plan.listeners.iter_mut().filter(|one| one.gateway == own).for_each(|one| one.closed = true);
+        ctx.report.reject_unhandled(spec);
+        if ctx.report.has_rejected(gateway) {
+            let gateway_name = (gateway.doc.namespace.clone(), gateway.doc.name.clone());
+            model.listeners.iter_mut().filter(|listener| listener.gateway == gateway_name).for_each(|one| one.closed = true);
         }
     }
-    let listeners = plan.listeners.get_mut(first..).unwrap_or_default();
-    for service in cluster.all(NETWORKING, "VirtualService") {
-        virtual_service(cluster, service, listeners);
+    let listeners = model.listeners.get_mut(first..).unwrap_or_default();
+    for service in ctx.objects(NETWORKING_GROUP, "VirtualService") {
+        attach_virtual_service(ctx, service, listeners);
     }
 }
 
 /// The listeners of a server: one for each host.
-fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: usize) -> Vec<Listener> {
-    let Some((port, number)) = server.at(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
+fn server_listeners(ctx: &ImportContext<'_>, gateway: FieldRef<'_>, server: FieldRef<'_>, index: usize) -> Vec<Listener> {
+    let Some((port, number)) = server.get_path(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
     else {
-        server.refused("a server needs a port");
+        server.rejected("a server needs a port");
         return Vec::new();
     };
     port.exact("bind port");
-    let protocol = server.at(&["port", "protocol"]);
-    let secure = match protocol.and_then(Field::text) {
+    let protocol = server.get_path(&["port", "protocol"]);
+    let secure = match protocol.and_then(FieldRef::text) {
         Some("HTTP" | "HTTP2" | "GRPC") => false,
         Some("HTTPS") => true,
         _ => {
@@ -50,42 +50,42 @@ fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: 
             return Vec::new();
         }
     };
-    for field in [protocol, server.at(&["port", "name"]), server.get("name")].into_iter().flatten() {
+    for field in [protocol, server.get_path(&["port", "name"]), server.get("name")].into_iter().flatten() {
         field.exact("listener");
     }
     let tls = server.get("tls");
     if let Some(redirect) = tls.and_then(|tls| tls.get("httpsRedirect")) {
-        redirect.refused("write a route with `requestRedirect`");
+        redirect.rejected("write a route with `requestRedirect`");
     }
     let certificate = tls.filter(|_| secure).and_then(|tls| {
         let mode = tls.get("mode")?;
         match mode.text() {
             Some("SIMPLE") => mode.exact("tls"),
-            _ => mode.refused("only `SIMPLE` is served here"),
+            _ => mode.rejected("only `SIMPLE` is served here"),
         }
         let name = tls.get("credentialName")?;
         // the Secret stands beside the gateway's pods
-        let cert = cluster.file(name, "Secret", super::ROOT, name.text()?, "tls.crt")?;
-        let key = cluster.file(name, "Secret", super::ROOT, name.text()?, "tls.key")?;
+        let cert = ctx.referenced_file(name, "Secret", super::ROOT_NAMESPACE, name.text()?, "tls.crt")?;
+        let key = ctx.referenced_file(name, "Secret", super::ROOT_NAMESPACE, name.text()?, "tls.key")?;
         Some((cert, key))
     });
     if secure && certificate.is_none() {
-        server.refused("HTTPS needs a certificate: `tls.credentialName`");
+        server.rejected("HTTPS needs a certificate: `tls.credentialName`");
     }
-    let mut made = Vec::new();
-    for (at, host) in server.list("hosts").enumerate() {
+    let mut listeners = Vec::new();
+    for (host_index, host) in server.list("hosts").enumerate() {
         let Some(text) = host.text() else { continue };
         // a namespace before the host limits whose routes may use it
-        let (from, name) = text.split_once('/').unwrap_or(("*", text));
-        let routes_from = match from {
+        let (namespace, name) = text.split_once('/').unwrap_or(("*", text));
+        let routes_from = match namespace {
             "*" => None,
             "." => Some(gateway.doc.namespace.clone()),
-            one => Some(one.to_owned()),
+            namespace => Some(namespace.to_owned()),
         };
         host.exact("listener hostname");
-        made.push(Listener {
+        listeners.push(Listener {
             port: number,
-            name: format!("{}-{index}-{at}", gateway.doc.name),
+            name: format!("{}-{index}-{host_index}", gateway.doc.name),
             gateway: (gateway.doc.namespace.clone(), gateway.doc.name.clone()),
             hostname: (name != "*").then(|| name.to_owned()),
             tls: certificate.clone(),
@@ -99,12 +99,12 @@ fn servers(cluster: &Cluster<'_>, gateway: Field<'_>, server: Field<'_>, index: 
             origin: server.origin(),
         });
     }
-    made
+    listeners
 }
 
-fn virtual_service(cluster: &Cluster<'_>, object: Field<'_>, listeners: &mut [Listener]) {
+fn attach_virtual_service(ctx: &ImportContext<'_>, object: FieldRef<'_>, listeners: &mut [Listener]) {
     let Some(spec) = object.get("spec") else { return };
-    let hosts: Vec<String> = spec.texts("hosts").into_iter().filter(|host| *host != "*").map(str::to_owned).collect();
+    let hosts: Vec<String> = spec.strings("hosts").into_iter().filter(|host| *host != "*").map(str::to_owned).collect();
     if let Some(field) = spec.get("hosts") {
         field.exact("route hostnames");
     }
@@ -116,66 +116,66 @@ fn virtual_service(cluster: &Cluster<'_>, object: Field<'_>, listeners: &mut [Li
             field.narrower("only HTTP is served here");
         }
     }
-    let mut made = Vec::new();
+    let mut routes = Vec::new();
     for (index, rule) in spec.list("http").enumerate() {
-        made.push(route(cluster, object, rule, index));
+        routes.push(rule_route(ctx, object, rule, index));
     }
-    let gateways = spec.texts("gateways");
+    let gateways = spec.strings("gateways");
     if let Some(field) = spec.get("gateways") {
         field.exact("the listeners that the routes stand under");
     }
-    cluster.report.sweep(spec);
-    let closed = cluster.report.tainted(object);
-    let name = |gateway: &(String, String)| [format!("{}/{}", gateway.0, gateway.1), gateway.1.clone()];
+    ctx.report.reject_unhandled(spec);
+    let closed = ctx.report.has_rejected(object);
+    let gateway_names = |gateway: &(String, String)| [format!("{}/{}", gateway.0, gateway.1), gateway.1.clone()];
     let mut found = false;
     for listener in listeners.iter_mut() {
-        let [full, short] = name(&listener.gateway);
+        let [full, short] = gateway_names(&listener.gateway);
         let local = listener.gateway.0 == object.doc.namespace;
-        let named = gateways.iter().any(|one| *one == full || (local && *one == short));
-        if !named || listener.routes_from.as_ref().is_some_and(|only| *only != object.doc.namespace) {
+        let named = gateways.iter().any(|gateway| *gateway == full || (local && *gateway == short));
+        if !named || listener.routes_from.as_ref().is_some_and(|namespace| *namespace != object.doc.namespace) {
             continue;
         }
         found = true;
         // a rule that is lost would send its requests to the next one
         listener.closed |= closed;
-        listener.routes.extend(made.iter().map(|one| Route { hostnames: hosts.clone(), ..one.clone() }));
+        listener.routes.extend(routes.iter().map(|route| Route { hostnames: hosts.clone(), ..route.clone() }));
     }
     if !found {
         object.narrower("no gateway in these files has it; what holds inside the mesh only is not served here");
     }
 }
 
-fn route(cluster: &Cluster<'_>, object: Field<'_>, rule: Field<'_>, index: usize) -> Route {
-    let conds: Vec<Cond> = rule.list("match").map(condition).collect();
-    let cond = if conds.is_empty() { Cond::Always } else { Cond::any(conds) };
+fn rule_route(ctx: &ImportContext<'_>, object: FieldRef<'_>, rule: FieldRef<'_>, index: usize) -> Route {
+    let conditions: Vec<Condition> = rule.list("match").map(match_condition).collect();
+    let condition = if conditions.is_empty() { Condition::Always } else { Condition::any(conditions) };
     if let Some(name) = rule.get("name") {
         name.exact("route name");
     }
     let mut policies = Map::default();
     if let Some((field, text)) = rule.get("timeout").and_then(|field| Some((field, field.text()?))) {
         field.exact("timeout.request");
-        policies.put("timeout", Map::default().with("request", text));
+        policies.insert("timeout", Map::default().with("request", text));
     }
     if let Some(field) = rule.get("retries") {
         field.approximate("retry.attempts: broken connections are tried again");
-        let attempts = field.get("attempts").and_then(Field::number::<u32>).unwrap_or(2);
-        policies.put("retry", Map::default().with("attempts", attempts));
+        let attempts = field.get("attempts").and_then(FieldRef::number::<u32>).unwrap_or(2);
+        policies.insert("retry", Map::default().with("attempts", attempts));
     }
     if let Some(field) = rule.get("corsPolicy") {
-        cors(field, &mut policies);
+        cors_policy(field, &mut policies);
     }
-    edits(rule, &mut policies);
-    redirect(rule, &mut policies);
+    header_modifiers(rule, &mut policies);
+    redirect_and_rewrite(rule, &mut policies);
     let mut backends = Vec::new();
-    for one in rule.list("route") {
-        backends.extend(destination(cluster, object, one));
+    for destination in rule.list("route") {
+        backends.extend(destination_backend(ctx, object, destination));
     }
     Route {
         name: format!(
             "{}/{}/{}",
             object.doc.namespace,
             object.doc.name,
-            rule.text_of("name").unwrap_or(&index.to_string())
+            rule.get_text("name").unwrap_or(&index.to_string())
         ),
         id: RouteId {
             kind: "VirtualService".into(),
@@ -184,8 +184,8 @@ fn route(cluster: &Cluster<'_>, object: Field<'_>, rule: Field<'_>, index: usize
             rule: None,
         },
         hostnames: Vec::new(),
-        matches: match &cond {
-            Cond::Always => Vec::new(),
+        matches: match &condition {
+            Condition::Always => Vec::new(),
             cond => vec![Match { cel: Some(cond.to_string()), ..Match::default() }],
         },
         policies,
@@ -199,28 +199,28 @@ fn route(cluster: &Cluster<'_>, object: Field<'_>, rule: Field<'_>, index: usize
 }
 
 /// Exact, prefix or whole-match of a string.
-fn string(field: Field<'_>, expression: &str) -> Cond {
-    field.only(&["exact", "prefix", "regex"]);
-    let text = |key| field.text_of(key);
-    let cond = match (text("exact"), text("prefix"), text("regex")) {
-        (Some(value), ..) => Some(Cond::test(format!("{expression} == {}", quote(value)))),
-        (_, Some(value), _) => Some(Cond::test(format!("{expression}.startsWith({})", quote(value)))),
-        (_, _, Some(value)) => whole_match(expression, value),
+fn string_condition(field: FieldRef<'_>, expression: &str) -> Condition {
+    field.reject_unknown_keys(&["exact", "prefix", "regex"]);
+    let text = |key| field.get_text(key);
+    let condition = match (text("exact"), text("prefix"), text("regex")) {
+        (Some(value), ..) => Some(Condition::expr(format!("{expression} == {}", string_literal(value)))),
+        (_, Some(value), _) => Some(Condition::expr(format!("{expression}.startsWith({})", string_literal(value)))),
+        (_, _, Some(value)) => full_match(expression, value),
         _ => None,
     };
-    match cond {
-        Some(cond) => {
+    match condition {
+        Some(condition) => {
             field.exact(format!("a condition on {expression}"));
-            cond
+            condition
         }
         None => {
-            field.refused("this condition is not understood");
-            Cond::Never
+            field.rejected("this condition is not understood");
+            Condition::Never
         }
     }
 }
 
-fn condition(field: Field<'_>) -> Cond {
+fn match_condition(field: FieldRef<'_>) -> Condition {
     let mut parts = Vec::new();
     for (key, expression) in [
         ("uri", "request.path"),
@@ -228,18 +228,18 @@ fn condition(field: Field<'_>) -> Cond {
         ("authority", "request.authority"),
         ("scheme", "request.scheme"),
     ] {
-        parts.extend(field.get(key).map(|one| string(one, expression)));
+        parts.extend(field.get(key).map(|matcher| string_condition(matcher, expression)));
     }
-    for (name, one) in field.get("headers").into_iter().flat_map(Field::entries) {
+    for (name, header) in field.get("headers").into_iter().flat_map(FieldRef::entries) {
         if name.starts_with('@') {
-            one.refused("routes are chosen before tokens are judged here");
+            header.rejected("routes are chosen before tokens are judged here");
             continue;
         }
-        let name = quote(&name.to_ascii_lowercase());
-        parts.push(Cond::test(format!("{name} in request.headers")));
-        match one.entries().next() {
-            Some(_) => parts.push(string(one, &format!("request.headers[{name}]"))),
-            None => one.exact("the header is there"),
+        let name = string_literal(&name.to_ascii_lowercase());
+        parts.push(Condition::expr(format!("{name} in request.headers")));
+        match header.entries().next() {
+            Some(_) => parts.push(string_condition(header, &format!("request.headers[{name}]"))),
+            None => header.exact("the header is there"),
         }
     }
     if let Some(name) = field.get("name") {
@@ -248,103 +248,103 @@ fn condition(field: Field<'_>) -> Cond {
     if field.entries().next().is_none() {
         field.exact("every request");
     }
-    Cond::all(parts)
+    Condition::all(parts)
 }
 
-fn cors(field: Field<'_>, policies: &mut Map) {
-    let mut made = Map::default();
-    let mut origins = field.texts("allowOrigin");
+fn cors_policy(field: FieldRef<'_>, policies: &mut Map) {
+    let mut cors = Map::default();
+    let mut origins = field.strings("allowOrigin");
     if let Some(list) = field.get("allowOrigin") {
         list.exact("cors.allowOrigins");
     }
-    for one in field.list("allowOrigins") {
-        match one.text_of("exact") {
+    for entry in field.list("allowOrigins") {
+        match entry.get_text("exact") {
             Some(origin) => {
-                one.exact("cors.allowOrigins");
+                entry.exact("cors.allowOrigins");
                 origins.push(origin);
             }
-            None => one.refused("only exact origins are understood"),
+            None => entry.rejected("only exact origins are understood"),
         }
     }
-    made.put("allowOrigins", origins);
+    cors.insert("allowOrigins", origins);
     for key in ["allowMethods", "allowHeaders", "exposeHeaders"] {
         if let Some(list) = field.get(key) {
             list.exact(format!("cors.{key}"));
-            made.put(key, field.texts(key));
+            cors.insert(key, field.strings(key));
         }
     }
     if let Some(flag) = field.get("allowCredentials") {
         flag.exact("cors.allowCredentials");
-        made.put("allowCredentials", flag.text() == Some("true"));
+        cors.insert("allowCredentials", flag.text() == Some("true"));
     }
     if let Some((age, text)) = field.get("maxAge").and_then(|age| Some((age, age.text()?))) {
         age.exact("cors.maxAge");
-        made.put("maxAge", text);
+        cors.insert("maxAge", text);
     }
-    policies.put("cors", made);
+    policies.insert("cors", cors);
 }
 
-fn edits(rule: Field<'_>, policies: &mut Map) {
+fn header_modifiers(rule: FieldRef<'_>, policies: &mut Map) {
     for (side, key) in [("request", "requestHeaderModifier"), ("response", "responseHeaderModifier")] {
         let Some(field) = rule.get("headers").and_then(|headers| headers.get(side)) else { continue };
-        let mut made = Map::default();
-        for what in ["set", "add"] {
+        let mut modifier = Map::default();
+        for operation in ["set", "add"] {
             let mut entries = Map::default();
-            for (name, value) in field.get(what).into_iter().flat_map(Field::entries) {
-                entries.put(name, value.text().unwrap_or_default());
-                value.exact(format!("{key}.{what}"));
+            for (name, value) in field.get(operation).into_iter().flat_map(FieldRef::entries) {
+                entries.insert(name, value.text().unwrap_or_default());
+                value.exact(format!("{key}.{operation}"));
             }
             if !entries.is_empty() {
-                made.put(what, entries);
+                modifier.insert(operation, entries);
             }
         }
         if let Some(list) = field.get("remove") {
             list.exact(format!("{key}.remove"));
-            made.put("remove", field.texts("remove"));
+            modifier.insert("remove", field.strings("remove"));
         }
-        policies.put(key, made);
+        policies.insert(key, modifier);
     }
 }
 
-fn redirect(rule: Field<'_>, policies: &mut Map) {
+fn redirect_and_rewrite(rule: FieldRef<'_>, policies: &mut Map) {
     if let Some(field) = rule.get("redirect") {
-        field.only(&["uri", "authority", "scheme", "redirectCode"]);
+        field.reject_unknown_keys(&["uri", "authority", "scheme", "redirectCode"]);
         field.exact("requestRedirect");
-        let authority = field.text_of("authority").map(|host| Map::default().with("full", host));
-        let made = Map::default()
-            .with_some("scheme", field.text_of("scheme"))
+        let authority = field.get_text("authority").map(|host| Map::default().with("full", host));
+        let redirect = Map::default()
+            .with_some("scheme", field.get_text("scheme"))
             .with_some("authority", authority)
-            .with_some("path", field.text_of("uri").map(|uri| Map::default().with("full", uri)))
-            .with("status", field.get("redirectCode").and_then(Field::number::<u32>).unwrap_or(301));
-        policies.put("requestRedirect", made);
+            .with_some("path", field.get_text("uri").map(|uri| Map::default().with("full", uri)))
+            .with("status", field.get("redirectCode").and_then(FieldRef::number::<u32>).unwrap_or(301));
+        policies.insert("requestRedirect", redirect);
     }
     if let Some(field) = rule.get("rewrite") {
-        field.only(&["uri", "authority"]);
-        let exact = rule.list("match").all(|one| one.at(&["uri", "exact"]).is_some());
-        if let Some(uri) = field.get("uri").filter(|_| !exact || rule.get("match").is_none()) {
-            uri.refused("only a path that was matched exactly can be rewritten; write `urlRewrite`");
+        field.reject_unknown_keys(&["uri", "authority"]);
+        let all_exact = rule.list("match").all(|route_match| route_match.get_path(&["uri", "exact"]).is_some());
+        if let Some(uri) = field.get("uri").filter(|_| !all_exact || rule.get("match").is_none()) {
+            uri.rejected("only a path that was matched exactly can be rewritten; write `urlRewrite`");
         }
         field.exact("urlRewrite");
-        let made = Map::default()
-            .with_some("authority", field.text_of("authority").map(|host| Map::default().with("full", host)))
-            .with_some("path", field.text_of("uri").map(|uri| Map::default().with("full", uri)));
-        policies.put("urlRewrite", made);
+        let rewrite = Map::default()
+            .with_some("authority", field.get_text("authority").map(|host| Map::default().with("full", host)))
+            .with_some("path", field.get_text("uri").map(|uri| Map::default().with("full", uri)));
+        policies.insert("urlRewrite", rewrite);
     }
     if let Some(field) = rule.get("directResponse") {
-        field.only(&["status", "body"]);
+        field.reject_unknown_keys(&["status", "body"]);
         field.exact("directResponse");
-        let body = field.get("body").and_then(|body| body.text_of("string"));
-        let status = field.get("status").and_then(Field::number::<u32>).unwrap_or(500);
-        policies.put("directResponse", Map::default().with("status", status).with_some("body", body));
+        let body = field.get("body").and_then(|body| body.get_text("string"));
+        let status = field.get("status").and_then(FieldRef::number::<u32>).unwrap_or(500);
+        policies.insert("directResponse", Map::default().with("status", status).with_some("body", body));
     }
 }
 
 /// A destination: a service by its short or whole name.
-fn destination(cluster: &Cluster<'_>, object: Field<'_>, field: Field<'_>) -> Option<Backend> {
+fn destination_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>, field: FieldRef<'_>) -> Option<Backend> {
     let destination = field.get("destination")?;
-    destination.only(&["host", "port"]);
+    destination.reject_unknown_keys(&["host", "port"]);
     if let Some(subset) = destination.get("subset") {
-        subset.refused("a subset of a service's pods can't be reached from outside the mesh");
+        subset.rejected("a subset of a service's pods can't be reached from outside the mesh");
     }
     let host = destination.get("host")?;
     let mut labels = host.text()?.split('.');
@@ -354,32 +354,32 @@ fn destination(cluster: &Cluster<'_>, object: Field<'_>, field: Field<'_>) -> Op
         (labels.next(), labels.next(), labels.next()),
         (None, ..) | (Some("svc"), None, _) | (Some("svc"), Some("cluster"), Some("local"))
     ) {
-        host.refused("only a Kubernetes service is understood here");
+        host.rejected("only a Kubernetes service is understood here");
         return None;
     }
-    let only_port = || {
-        let spec = cluster.find("", "Service", namespace, name)?.get("spec")?;
+    let single_port = || {
+        let spec = ctx.find("", "Service", namespace, name)?.get("spec")?;
         let ports: Vec<_> = spec.list("ports").collect();
         match ports.as_slice() {
-            [one] => one.get("port")?.number(),
+            [port] => port.get("port")?.number(),
             _ => None,
         }
     };
-    let mapped = || cluster.options.map.iter().find(|m| m.namespace == namespace && m.service == name).map(|_| 80);
-    let port = destination.at(&["port", "number"]).and_then(Field::number::<u16>).or_else(only_port).or_else(mapped);
+    let mapped_port = || ctx.options.map.iter().find(|m| m.namespace == namespace && m.service == name).map(|_| 80);
+    let port = destination.get_path(&["port", "number"]).and_then(FieldRef::number::<u16>).or_else(single_port).or_else(mapped_port);
     let Some(port) = port else {
-        destination.refused("the port is not known: add the Service to the files, or say where it is: `--map`");
+        destination.rejected("the port is not known: add the Service to the files, or say where it is: `--map`");
         return None;
     };
     if let Some(field) = destination.get("port") {
         field.exact("port of the backend");
     }
-    let address = cluster.service(namespace, name, port);
-    cluster.note_service(host, namespace, name, &address);
+    let address = ctx.service_address(namespace, name, port);
+    ctx.report_service(host, namespace, name, &address);
     if let Some(weight) = field.get("weight") {
         weight.exact("backend weight");
     }
-    let weight = field.get("weight").map_or(Some(1), Field::number)?;
+    let weight = field.get("weight").map_or(Some(1), FieldRef::number)?;
     let service = Some((namespace.to_owned(), name.to_owned(), port));
     Some(Backend { host: address, weight, policies: Map::default(), service })
 }

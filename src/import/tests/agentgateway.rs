@@ -16,8 +16,8 @@ fn jwt(mode: &str) -> String {
     format!("jwtAuthentication: {{{mode} providers: [{{issuer: i, jwks: {{inline: '{KEYS}'}}}}]}}")
 }
 
-fn with(policies: &str) -> Gateway {
-    Gateway::of(Dialect::Agentgateway, &format!("{ROUTES}{policies}"), &mapped())
+fn import_policies(policies: &str) -> ImportedGateway {
+    ImportedGateway::import(Dialect::Agentgateway, &format!("{ROUTES}{policies}"), &mapped_options())
 }
 
 #[test]
@@ -28,9 +28,9 @@ fn the_mode_is_strict_unless_written() {
         ("mode: Optional,", "optional"),
         ("mode: Permissive,", "permissive"),
     ] {
-        let gateway = with(&policy("p", "kind: Gateway, name: eg", &jwt(written)));
+        let gateway = import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(written)));
         assert!(gateway.yaml.contains(&format!("mode: {mode}\n")), "{}", gateway.yaml);
-        assert_eq!(gateway.decide(&get("/foo")) == "401", mode == "strict");
+        assert_eq!(gateway.decide(&get_request("/foo")) == "401", mode == "strict");
         assert!(gateway.yaml.contains("requiredClaims: [exp]"), "{}", gateway.yaml);
         assert!(!gateway.yaml.contains("errors:"), "{}", gateway.yaml);
     }
@@ -38,39 +38,39 @@ fn the_mode_is_strict_unless_written() {
 
 #[test]
 fn a_routes_token_check_replaces_the_gateways() {
-    let gateway = with(&format!(
+    let gateway = import_policies(&format!(
         "{}{}",
         policy("p", "kind: Gateway, name: eg", &jwt("")),
         policy("q", "kind: HTTPRoute, name: foo", &jwt("mode: Optional,"))
     ));
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "401"]);
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "401"]);
 }
 
 #[test]
 fn two_token_checks_on_one_level_are_refused() {
     let gateway = |name: &str, mode: &str| policy(name, "kind: Gateway, name: eg", &jwt(mode));
     let two = format!("{ROUTES}{}{}", gateway("p", ""), gateway("q", "mode: Permissive,"));
-    let imported = run(Dialect::Agentgateway, &two, &mapped());
+    let imported = import_file(Dialect::Agentgateway, &two, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
-    let partial = Gateway::of(Dialect::Agentgateway, &two, &Options { allow_partial: true, ..mapped() });
-    assert_eq!(partial.decide(&get("/foo")), "403");
+    let partial = ImportedGateway::import(Dialect::Agentgateway, &two, &ImportOptions { allow_partial: true, ..mapped_options() });
+    assert_eq!(partial.decide(&get_request("/foo")), "403");
     // the same twice is no question, nor is a broader level
-    assert_eq!(with(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get("/foo")), "401");
+    assert_eq!(import_policies(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get_request("/foo")), "401");
     let listener = policy("l", "kind: Gateway, name: eg, sectionName: http", &jwt("mode: Optional,"));
-    assert_eq!(with(&format!("{}{listener}", gateway("p", ""))).decide(&get("/foo")), "default/foo/main");
+    assert_eq!(import_policies(&format!("{}{listener}", gateway("p", ""))).decide(&get_request("/foo")), "default/foo/main");
     let rule = policy("r", "kind: HTTPRoute, name: foo, sectionName: other", &jwt(""));
-    let both = with(&format!("{listener}{rule}"));
-    assert_eq!([both.decide(&get("/foo")), both.decide(&get("/foo/other"))], ["default/foo/main", "401"]);
+    let both = import_policies(&format!("{listener}{rule}"));
+    assert_eq!([both.decide(&get_request("/foo")), both.decide(&get_request("/foo/other"))], ["default/foo/main", "401"]);
 }
 
 #[test]
 fn a_check_before_the_choice_of_the_route_is_the_gateways() {
     let before = |more: &str| policy("p", "kind: Gateway, name: eg", &format!("phase: PreRouting, {more}"));
-    let gateway = with(&before(&jwt("")));
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/elsewhere"))], ["401", "401"], "{}", gateway.yaml);
+    let gateway = import_policies(&before(&jwt("")));
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/elsewhere"))], ["401", "401"], "{}", gateway.yaml);
     // the second would never find the token that the first took away
     let manifests = format!("{ROUTES}{}{}", before(&jwt("")), policy("q", "kind: HTTPRoute, name: foo", &jwt("")));
-    let imported = run(Dialect::Agentgateway, &manifests, &mapped());
+    let imported = import_file(Dialect::Agentgateway, &manifests, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
 }
 
@@ -81,9 +81,9 @@ fn the_host_is_the_authority_with_its_port() {
         ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
     ] {
         let rule = format!("authorization: {{policy: {{matchExpressions: [{}]}}}}", json!(expression));
-        let gateway = with(&policy("p", "kind: Gateway, name: eg", &rule));
-        assert!(gateway.allows(&get("/foo").host(asked)), "{expression}\n{}", gateway.yaml);
-        assert!(!gateway.allows(&get("/foo").host("other")), "{expression}\n{}", gateway.yaml);
+        let gateway = import_policies(&policy("p", "kind: Gateway, name: eg", &rule));
+        assert!(gateway.allows(&get_request("/foo").host(asked)), "{expression}\n{}", gateway.yaml);
+        assert!(!gateway.allows(&get_request("/foo").host("other")), "{expression}\n{}", gateway.yaml);
         assert!(gateway.yaml.replace("''", "'").contains(written), "{written}\n{}", gateway.yaml);
     }
 }
@@ -93,35 +93,35 @@ fn rules_of_all_levels_count_together() {
     let rules = |action: &str, expressions: &str| {
         format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")
     };
-    let gateway = with(&format!(
+    let gateway = import_policies(&format!(
         "{}{}{}{}",
         policy("a", "kind: Gateway, name: eg", &jwt("mode: Optional,")),
         policy("b", "kind: Gateway, name: eg", &rules("Allow", "\"jwt.sub == 'a'\", \"jwt.sub == 'b'\"")),
         policy("c", "kind: HTTPRoute, name: foo", &rules("Allow", "\"request.method == 'GET'\"")),
         policy("d", "kind: Gateway, name: eg", &rules("Deny", "\"request.path == '/foo/no'\"")),
     ));
-    let sub = |path: &str, sub: &str| get(path).token(json!({"sub": sub}));
+    let sub = |path: &str, sub: &str| get_request(path).token(json!({"sub": sub}));
     for (request, allowed) in [
-        (get("/foo"), true),
-        (get("/foo").method("PUT"), false),
+        (get_request("/foo"), true),
+        (get_request("/foo").method("PUT"), false),
         (sub("/foo", "b").method("PUT"), true),
-        (get("/foo/no"), false),
-        (get("/bar"), false),
+        (get_request("/foo/no"), false),
+        (get_request("/bar"), false),
         (sub("/bar", "a"), true),
         (sub("/bar", "c"), false),
     ] {
         assert_eq!(gateway.allows(&request), allowed, "{request:?}\n{}", gateway.yaml);
     }
     let require =
-        with(&policy("r", "kind: Gateway, name: eg", &rules("Require", "\"request.method == 'GET'\", 'true'")));
-    assert!(require.allows(&get("/foo")) && !require.allows(&get("/foo").method("PUT")));
+        import_policies(&policy("r", "kind: Gateway, name: eg", &rules("Require", "\"request.method == 'GET'\", 'true'")));
+    assert!(require.allows(&get_request("/foo")) && !require.allows(&get_request("/foo").method("PUT")));
 }
 
 #[test]
 fn keys_come_from_a_service_or_a_url() {
     let remote = |remote: &str| {
         let traffic = format!("jwtAuthentication: {{providers: [{{issuer: i, jwks: {{remote: {{{remote}}}}}}}]}}");
-        with(&policy("p", "kind: Gateway, name: eg", &traffic)).yaml
+        import_policies(&policy("p", "kind: Gateway, name: eg", &traffic)).yaml
     };
     let yaml = remote("jwksPath: keys, cacheDuration: 10m, backendRef: {kind: Service, name: web, port: 8080}");
     assert!(yaml.contains("url: 'http://web.default.svc.cluster.local:8080/keys'"), "{yaml}");
@@ -130,7 +130,7 @@ fn keys_come_from_a_service_or_a_url() {
     let tls = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: t}\nspec: {targetRefs: [{group: \
                '', kind: Service, name: web}], validation: {hostname: idp.example, wellKnownCACertificates: System}}\n---\n";
     let traffic = "jwtAuthentication: {providers: [{issuer: i, jwks: {remote: {jwksPath: /k, backendRef: {name: web, port: 8443}}}}]}";
-    let yaml = with(&format!("{tls}{}", policy("p", "kind: Gateway, name: eg", traffic))).yaml;
+    let yaml = import_policies(&format!("{tls}{}", policy("p", "kind: Gateway, name: eg", traffic))).yaml;
     assert!(yaml.contains("url: 'https://web.default.svc.cluster.local:8443/k'"), "{yaml}");
     assert!(yaml.contains("hostname: idp.example"), "{yaml}");
     let yaml = remote("url: 'https://idp.example/keys'");
@@ -144,7 +144,7 @@ fn tokens_stand_where_the_policy_says() {
         ("cookie: {name: c}", "cookie:\n"),
         ("queryParameter: {name: q}", "queryParameter:\n"),
     ] {
-        let yaml = with(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
+        let yaml = import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
         assert!(yaml.contains(written), "{yaml}");
     }
 }

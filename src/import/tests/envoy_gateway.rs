@@ -56,26 +56,26 @@ const JWT: &str = concat!(
     "'}}",
 );
 
-fn with(policies: &str) -> Gateway {
-    Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{policies}"), &mapped())
+fn import_policies(policies: &str) -> ImportedGateway {
+    ImportedGateway::import(Dialect::EnvoyGateway, &format!("{ROUTES}{policies}"), &mapped_options())
 }
 
-fn rules(authorization: &str) -> Gateway {
+fn import_rules(authorization: &str) -> ImportedGateway {
     let spec =
         format!("{JWT}\nauthorization:\n{}", authorization.lines().map(|l| format!("  {l}\n")).collect::<String>());
-    with(&policy("p", "kind: HTTPRoute, name: foo", &spec))
+    import_policies(&policy("p", "kind: HTTPRoute, name: foo", &spec))
 }
 
 #[track_caller]
-fn table(authorization: &str, cases: &[(Request, bool)]) {
-    let gateway = rules(authorization);
+fn assert_decisions(authorization: &str, cases: &[(Request, bool)]) {
+    let gateway = import_rules(authorization);
     for (request, allowed) in cases {
         assert_eq!(gateway.allows(request), *allowed, "{authorization}\n{request:?}\n{}", gateway.yaml);
     }
 }
 
 fn token(claims: Value) -> Request {
-    get("/foo").token(claims)
+    get_request("/foo").token(claims)
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn the_mode_follows_optional_and_fail_open() {
         ("optional: false", "strict"),
     ] {
         let jwt = JWT.replace("jwt:\n", &format!("jwt:\n  {flags}\n"));
-        let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+        let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
         assert!(gateway.yaml.contains(&format!("mode: {mode}\n")), "{}", gateway.yaml);
         assert!(gateway.yaml.contains("forward: true\n"), "{}", gateway.yaml);
-        assert_eq!(gateway.decide(&get("/foo")) == "401", mode == "strict");
-        assert_eq!(gateway.decide(&get("/bar")), "default/bar/0", "an open sibling stays open");
+        assert_eq!(gateway.decide(&get_request("/foo")) == "401", mode == "strict");
+        assert_eq!(gateway.decide(&get_request("/bar")), "default/bar/0", "an open sibling stays open");
     }
 }
 
@@ -99,29 +99,29 @@ fn the_mode_follows_optional_and_fail_open() {
 fn the_most_specific_policy_replaces_the_others_whole() {
     let deny = "authorization: {}";
     let everything = policy("all", "kind: Gateway, name: eg", deny);
-    let gateway = with(&everything);
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["403", "403"]);
+    let gateway = import_policies(&everything);
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["403", "403"]);
     let listener =
         policy("listener", "kind: Gateway, name: eg, sectionName: http", "authorization: {defaultAction: Allow}");
-    let gateway = with(&format!("{everything}{listener}"));
-    assert_eq!(gateway.decide(&get("/bar")), "default/bar/0");
+    let gateway = import_policies(&format!("{everything}{listener}"));
+    assert_eq!(gateway.decide(&get_request("/bar")), "default/bar/0");
     let elsewhere =
         policy("listener", "kind: Gateway, name: eg, sectionName: https", "authorization: {defaultAction: Allow}");
-    assert_eq!(with(&format!("{everything}{elsewhere}")).decide(&get("/bar")), "403");
+    assert_eq!(import_policies(&format!("{everything}{elsewhere}")).decide(&get_request("/bar")), "403");
     let route = policy("route", "kind: HTTPRoute, name: foo", "authorization: {defaultAction: Allow}");
-    let gateway = with(&format!("{everything}{route}"));
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "403"]);
+    let gateway = import_policies(&format!("{everything}{route}"));
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "403"]);
     let rule = policy("rule", "kind: HTTPRoute, name: foo, sectionName: other", deny);
-    let gateway = with(&format!("{route}{rule}"));
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/foo/other"))], ["default/foo/main", "403"]);
+    let gateway = import_policies(&format!("{route}{rule}"));
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/foo/other"))], ["default/foo/main", "403"]);
     // a gateway's token check does not hold where a route has a policy without one
-    let gateway = with(&format!("{}{route}", policy("all", "kind: Gateway, name: eg", JWT)));
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "401"]);
+    let gateway = import_policies(&format!("{}{route}", policy("all", "kind: Gateway, name: eg", JWT)));
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "401"]);
     // of two for one target the older holds
     let older = route.replace("{name: route}", "{name: z, creationTimestamp: '2020-01-01T00:00:00Z'}");
     let younger = policy("a", "kind: HTTPRoute, name: foo", deny)
         .replace("{name: a}", "{name: a, creationTimestamp: '2021-01-01T00:00:00Z'}");
-    assert_eq!(with(&format!("{younger}{older}")).decide(&get("/foo")), "default/foo/main");
+    assert_eq!(import_policies(&format!("{younger}{older}")).decide(&get_request("/foo")), "default/foo/main");
 }
 
 #[test]
@@ -129,15 +129,15 @@ fn selectors_find_routes_by_their_labels() {
     let selected = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p}\nspec: \
                     {targetSelectors: [{kind: HTTPRoute, matchLabels: {tier: closed}}], authorization: {}}\n";
     let labelled = ROUTES.replace("{name: bar}", "{name: bar, labels: {tier: closed}}");
-    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{labelled}{selected}"), &mapped());
-    assert_eq!([gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))], ["default/foo/main", "403"]);
+    let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{labelled}{selected}"), &mapped_options());
+    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "403"]);
 }
 
 #[test]
 fn rules_are_tried_in_order_and_the_default_is_deny() {
-    table("{}", &[(token(json!({})), false)]);
-    table("defaultAction: Allow", &[(token(json!({})), true)]);
-    table("defaultAction: Deny", &[(token(json!({})), false)]);
+    assert_decisions("{}", &[(token(json!({})), false)]);
+    assert_decisions("defaultAction: Allow", &[(token(json!({})), true)]);
+    assert_decisions("defaultAction: Deny", &[(token(json!({})), false)]);
     let sub = |action: &str, sub: &str| {
         format!(
             "- {{action: {action}, principal: {{jwt: {{provider: p1, claims: [{{name: sub, values: [{sub}]}}]}}}}}}\n"
@@ -149,19 +149,19 @@ fn rules_are_tried_in_order_and_the_default_is_deny() {
     let with = |sub: &str, g: &str| token(json!({"sub": sub, "g": g}));
     let list = |default: &str, rules: &[String]| format!("defaultAction: {default}\nrules:\n{}", rules.concat());
     // only allows, only denies, and both orders of a mix
-    table(
+    assert_decisions(
         &list("Deny", &[sub("Allow", "a"), group("Allow")]),
         &[(with("a", "y"), true), (with("b", "x"), true), (with("b", "y"), false)],
     );
-    table(
+    assert_decisions(
         &list("Allow", &[sub("Deny", "a"), group("Deny")]),
         &[(with("a", "y"), false), (with("b", "x"), false), (with("b", "y"), true)],
     );
-    table(
+    assert_decisions(
         &list("Deny", &[sub("Deny", "a"), group("Allow")]),
         &[(with("a", "x"), false), (with("b", "x"), true), (with("b", "y"), false)],
     );
-    table(
+    assert_decisions(
         &list("Allow", &[group("Allow"), sub("Deny", "a")]),
         &[(with("a", "x"), true), (with("a", "y"), false), (with("b", "y"), true)],
     );
@@ -171,7 +171,7 @@ fn rules_are_tried_in_order_and_the_default_is_deny() {
 fn claims_have_types_and_dotted_paths() {
     let claims =
         |claims: &str| format!("rules:\n- {{action: Allow, principal: {{jwt: {{provider: p1, claims: [{claims}]}}}}}}");
-    table(
+    assert_decisions(
         &claims("{name: role, values: [a, b]}"),
         &[
             (token(json!({"role": "a"})), true),
@@ -182,7 +182,7 @@ fn claims_have_types_and_dotted_paths() {
             (token(json!({})), false),
         ],
     );
-    table(
+    assert_decisions(
         &claims("{name: role, valueType: StringArray, values: [a, b]}"),
         &[
             (token(json!({"role": ["x", "b"]})), true),
@@ -191,7 +191,7 @@ fn claims_have_types_and_dotted_paths() {
             (token(json!({"role": [1, {"a": 1}]})), false),
         ],
     );
-    table(
+    assert_decisions(
         &claims("{name: realm.role, values: [a]}, {name: tenant, values: [t]}"),
         &[
             (token(json!({"realm": {"role": "a"}, "tenant": "t"})), true),
@@ -204,7 +204,7 @@ fn claims_have_types_and_dotted_paths() {
 
 #[test]
 fn scopes_are_words_of_scope_or_scp_and_all_are_needed() {
-    table(
+    assert_decisions(
         "rules:\n- {action: Allow, principal: {jwt: {provider: p1, scopes: [read, write]}}}",
         &[
             (token(json!({"scope": "read write"})), true),
@@ -225,8 +225,8 @@ fn scope_and_scp_are_lists_of_words_for_claims_too() {
         )
     };
     for name in ["scope", "scp"] {
-        table(&claim(name, "String"), &[(token(json!({name: "read"})), false)]);
-        table(
+        assert_decisions(&claim(name, "String"), &[(token(json!({name: "read"})), false)]);
+        assert_decisions(
             &claim(name, "StringArray"),
             &[
                 (token(json!({name: "read write"})), true),
@@ -243,27 +243,27 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
     let on_gateway = |spec: &str| policy("above", "kind: Gateway, name: eg", spec);
     let on_route = |spec: &str| policy("own", "kind: HTTPRoute, name: foo", spec);
     let deny = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [above]}]}}]}";
-    let own = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [own]}]}}]}";
+    let route_rules = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [own]}]}}]}";
     // what the route's policy lacks is the gateway's
-    let gateway = with(&format!("{}{}", on_gateway(JWT), on_route(&merged(own))));
-    assert_eq!(gateway.decide(&get("/foo")), "401", "{}", gateway.yaml);
+    let gateway = import_policies(&format!("{}{}", on_gateway(JWT), on_route(&merged(route_rules))));
+    assert_eq!(gateway.decide(&get_request("/foo")), "401", "{}", gateway.yaml);
     assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
     assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
     // without `mergeType` it replaces; what both have is the route's
-    let gateway = with(&format!("{}{}", on_gateway(JWT), on_route(own)));
-    assert_eq!(gateway.decide(&get("/foo")), "default/foo/main");
-    let gateway = with(&format!("{}{}", on_gateway(&format!("{JWT}\n{deny}")), on_route(&merged(own))));
+    let gateway = import_policies(&format!("{}{}", on_gateway(JWT), on_route(route_rules)));
+    assert_eq!(gateway.decide(&get_request("/foo")), "default/foo/main");
+    let gateway = import_policies(&format!("{}{}", on_gateway(&format!("{JWT}\n{deny}")), on_route(&merged(route_rules))));
     assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
     assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
     // lists replace lists, and `optional` stays
     let other = JWT.replace("name: p1", "name: q1").replace("name: p2", "name: q2");
     let optional = JWT.replace("jwt:\n", "jwt:\n  optional: true\n");
-    let gateway = with(&format!("{}{}", on_gateway(&optional), on_route(&merged(&other))));
-    assert_eq!(gateway.decide(&get("/foo")), "default/foo/main");
+    let gateway = import_policies(&format!("{}{}", on_gateway(&optional), on_route(&merged(&other))));
+    assert_eq!(gateway.decide(&get_request("/foo")), "default/foo/main");
     assert!(gateway.yaml.contains("name: q1") && gateway.yaml.contains("mode: optional"), "{}", gateway.yaml);
     // the gateway's rules and no others where there is nothing to merge with
-    assert_eq!(with(&on_route(&merged("authorization: {}"))).decide(&get("/foo")), "403");
-    for (above, own, words) in [
+    assert_eq!(import_policies(&on_route(&merged("authorization: {}"))).decide(&get_request("/foo")), "403");
+    for (gateway_spec, route_spec, words) in [
         (deny, "authorization: {defaultAction: Allow}", "without rules"),
         (
             &*optional,
@@ -273,16 +273,16 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
         (JWT, "jwt: {optional: true}", "without providers"),
         ("cors: {allowMethods: [GET]}", "cors: {allowOrigins: ['https://a.example']}", "field by field"),
     ] {
-        let manifests = format!("{ROUTES}{}{}", on_gateway(above), on_route(&merged(own)));
-        let imported = run(Dialect::EnvoyGateway, &manifests, &mapped());
+        let manifests = format!("{ROUTES}{}{}", on_gateway(gateway_spec), on_route(&merged(route_spec)));
+        let imported = import_file(Dialect::EnvoyGateway, &manifests, &mapped_options());
         assert!(imported.config.is_none() && report(&imported).contains(words), "{words}\n{}", report(&imported));
-        let partial = Gateway::of(Dialect::EnvoyGateway, &manifests, &Options { allow_partial: true, ..mapped() });
+        let partial = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
         assert_eq!(partial.decide(&token(json!({}))), "403");
     }
     // a refused part of the gateway's closes the route too
-    let manifests = format!("{ROUTES}{}{}", on_gateway("basicAuth: {}"), on_route(&merged(own)));
-    let partial = Gateway::of(Dialect::EnvoyGateway, &manifests, &Options { allow_partial: true, ..mapped() });
-    assert_eq!(partial.decide(&get("/foo")), "403");
+    let manifests = format!("{ROUTES}{}{}", on_gateway("basicAuth: {}"), on_route(&merged(route_rules)));
+    let partial = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
+    assert_eq!(partial.decide(&get_request("/foo")), "403");
 }
 
 #[test]
@@ -290,12 +290,12 @@ fn operations_addresses_and_headers_are_compared() {
     let allow = |rule: &str| format!("rules:\n- {{action: Allow, {rule}}}");
     let anyone = "principal: {clientCIDRs: [0.0.0.0/0, '::/0']}";
     let path = |kind: &str, value: &str| format!("{anyone}, operation: {{path: {{type: {kind}, value: {value}}}}}");
-    let at = |path: &str| get(path).token(json!({}));
-    table(
+    let at = |path: &str| get_request(path).token(json!({}));
+    assert_decisions(
         &allow("principal: {clientCIDRs: [192.0.2.0/24]}"),
         &[(at("/foo"), true), (at("/foo").peer("198.51.100.1"), false)],
     );
-    table(
+    assert_decisions(
         &allow("principal: {headers: [{name: X-Env, values: [a, b]}, {name: x-two, values: [c]}]}"),
         &[
             (at("/foo").header("x-env", "b").header("x-two", "c"), true),
@@ -303,32 +303,32 @@ fn operations_addresses_and_headers_are_compared() {
             (at("/foo").header("x-env", "ab").header("x-two", "c"), false),
         ],
     );
-    table(
+    assert_decisions(
         &allow(&format!("{anyone}, operation: {{methods: [GET, PUT]}}")),
         &[(at("/foo"), true), (at("/foo").method("PUT"), true), (at("/foo").method("POST"), false)],
     );
-    table(&allow(&path("Exact", "/foo/a")), &[(at("/foo/a?x=1"), true), (at("/foo/a/"), false)]);
+    assert_decisions(&allow(&path("Exact", "/foo/a")), &[(at("/foo/a?x=1"), true), (at("/foo/a/"), false)]);
     let digits = path("RegularExpression", "'/foo/[0-9]+'");
-    table(&allow(&digits), &[(at("/foo/12"), true), (at("/foo/12/x"), false), (at("/foo/12?x=1"), false)]);
+    assert_decisions(&allow(&digits), &[(at("/foo/12"), true), (at("/foo/12/x"), false), (at("/foo/12?x=1"), false)]);
     // with the query or without, what could be meant is denied
     let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {digits}}}");
-    table(&deny, &[(at("/foo/12"), false), (at("/foo/12?x=1"), false), (at("/foo/12/x"), true)]);
+    assert_decisions(&deny, &[(at("/foo/12"), false), (at("/foo/12?x=1"), false), (at("/foo/12/x"), true)]);
     // the method's case does not count
     let delete = "principal: {clientCIDRs: [0.0.0.0/0]}, operation: {methods: [DELETE]}";
     let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {delete}}}");
-    table(&deny, &[(at("/foo").method("delete"), false), (at("/foo").method("PUT"), true)]);
-    table(
+    assert_decisions(&deny, &[(at("/foo").method("delete"), false), (at("/foo").method("PUT"), true)]);
+    assert_decisions(
         &allow(&path("PathPrefix", "/foo/a")),
         &[(at("/foo/a"), true), (at("/foo/a/b"), true), (at("/foo/ab"), false)],
     );
     // a path without a type is a prefix
     let untyped = format!("{anyone}, operation: {{path: {{value: /foo/a}}}}");
-    table(&allow(&untyped), &[(at("/foo/a/b"), true), (at("/foo/a;v=1"), true), (at("/foo/ab"), false)]);
-    table(
+    assert_decisions(&allow(&untyped), &[(at("/foo/a/b"), true), (at("/foo/a;v=1"), true), (at("/foo/ab"), false)]);
+    assert_decisions(
         &format!("defaultAction: Allow\nrules:\n- {{action: Deny, {}}}", path("PathPrefix", "/foo/a/")),
         &[(at("/foo/a"), false), (at("/foo/a/b"), false), (at("/foo/b"), true)],
     );
-    table(
+    assert_decisions(
         &allow(&path("Exact", "/foo/a").replace("value:", "invert: true, value:")),
         &[(at("/foo/a"), false), (at("/foo/b"), true)],
     );
@@ -337,7 +337,7 @@ fn operations_addresses_and_headers_are_compared() {
 #[test]
 fn audiences_have_envoys_six_spellings_and_no_claim_is_required() {
     let jwt = JWT.replace("issuer: i,", "issuer: i, audiences: ['https://api.example/'],");
-    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+    let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
     for spelling in ["api.example", "api.example/", "'http://api.example'", "'https://api.example/'"] {
         assert!(gateway.yaml.contains(&format!("- {spelling}\n")), "{spelling}\n{}", gateway.yaml);
     }
@@ -350,7 +350,7 @@ fn remote_keys_bring_their_settings() {
                120s\n      failedRefetchDuration: 2s\n      backendSettings:\n        connection: {bufferLimit: 1}\n        \
                timeout: {http: {requestTimeout: 3s}}\n        retry: {numRetries: 4, perRetry: {backOff: {baseInterval: \
                1s, maxInterval: 5s}}, retryOn: {triggers: [5xx, gateway-error, reset, cancelled]}}";
-    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", jwt));
+    let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", jwt));
     for line in [
         "url: 'https://idp.example/keys'",
         "cacheDuration: '120s'",
@@ -376,12 +376,12 @@ fn remote_keys_bring_their_settings() {
 #[test]
 fn keys_come_from_the_policy_or_a_config_map() {
     let inline = format!("jwt: {{providers: [{{name: p, localJWKS: {{inline: '{KEYS}'}}}}]}}");
-    assert_eq!(with(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get("/foo")), "401");
+    assert_eq!(import_policies(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get_request("/foo")), "401");
     let referred =
         "jwt: {providers: [{name: p, localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: keys}}}]}";
     for key in ["jwks", "first"] {
         let map = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: keys}}\ndata: {{{key}: '{KEYS}'}}\n");
-        let gateway = with(&format!("{}{map}", policy("p", "kind: HTTPRoute, name: foo", referred)));
+        let gateway = import_policies(&format!("{}{map}", policy("p", "kind: HTTPRoute, name: foo", referred)));
         assert!(gateway.yaml.contains("11qYAYKxCrfVS"), "{}", gateway.yaml);
     }
 }
@@ -392,7 +392,7 @@ fn tokens_stand_where_the_policy_says() {
         "issuer: i,",
         "issuer: i, extractFrom: {headers: [{name: X-Token, valuePrefix: 'JWT '}], cookies: [session], params: [t]},",
     );
-    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
+    let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
     let locations = "        - header:\n            name: x-token\n            prefix: 'JWT '\n";
     let flat: String = gateway.yaml.lines().map(|line| format!("{}\n", line.trim())).collect();
     let want: String = locations.lines().map(|line| format!("{}\n", line.trim())).collect();
@@ -406,7 +406,7 @@ fn tokens_stand_where_the_policy_says() {
 fn claims_become_headers() {
     let jwt = "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example/k'}, claimToHeaders: [{header: x-sub, \
                claim: sub}, {header: x-role, claim: realm.role}, {header: x-odd, claimPath: ['a.b', c]}]}]}";
-    let gateway = with(&policy("p", "kind: HTTPRoute, name: foo", jwt));
+    let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", jwt));
     for part in ["claim: sub", "claim: [realm, role]", "claim: [a.b, c]"] {
         assert!(gateway.yaml.contains(part), "{part}\n{}", gateway.yaml);
     }
@@ -418,22 +418,22 @@ fn regular_expressions_come_before_prefixes_as_in_envoy_gateway() {
         .replace("{type: PathPrefix, value: /foo}}", "{type: RegularExpression, value: '/[a-z]+/[0-9]+'}}, {method: PUT, path: {value: /put}}")
         .replace("{path: {type: PathPrefix, value: /bar}}", "{path: {value: /bar}}, {path: {value: /bar/1}, headers: [{name: x, value: y}]}, {path: {type: Exact, value: /bar/2}}");
     let strict = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
-    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{manifests}{strict}"), &mapped());
+    let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{manifests}{strict}"), &mapped_options());
     for (request, decision) in [
         // a prefix that is longer than the expression does not come before it
-        (get("/bar/1"), "403"),
-        (get("/bar/1").header("x", "y"), "403"),
-        (get("/bar/2"), "default/bar/0#2"),
-        (get("/bar/x"), "default/bar/0"),
-        (get("/bar"), "default/bar/0"),
-        (get("/barx"), "404"),
-        (get("/put/x").method("PUT"), "403"),
-        (get("/put/x"), "404"),
+        (get_request("/bar/1"), "403"),
+        (get_request("/bar/1").header("x", "y"), "403"),
+        (get_request("/bar/2"), "default/bar/0#2"),
+        (get_request("/bar/x"), "default/bar/0"),
+        (get_request("/bar"), "default/bar/0"),
+        (get_request("/barx"), "404"),
+        (get_request("/put/x").method("PUT"), "403"),
+        (get_request("/put/x"), "404"),
     ] {
         assert_eq!(gateway.decide(&request), decision, "{request:?}\n{}", gateway.yaml);
     }
     let query = manifests.replace("{path: {value: /bar}}", "{queryParams: [{name: a, value: b}]}");
-    let imported = run(Dialect::EnvoyGateway, &query, &mapped());
+    let imported = import_file(Dialect::EnvoyGateway, &query, &mapped_options());
     assert!(imported.config.is_none(), "{}", report(&imported));
 }
 
@@ -442,14 +442,14 @@ fn trusted_proxies_come_from_the_client_traffic_policy() {
     let policy = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: c}\nspec: \
                   {targetRefs: [{kind: Gateway, name: eg}], clientIPDetection: {xForwardedFor: {trustedCIDRs: \
                   [10.0.0.0/8]}}, http2: {maxConcurrentStreams: 5}}\n";
-    let gateway = with(policy);
+    let gateway = import_policies(policy);
     assert!(gateway.yaml.contains("trustedProxies: ['10.0.0.0/8']"), "{}", gateway.yaml);
 }
 
 #[test]
 fn cel_keeps_its_meaning_where_all_rules_allow() {
     let rule = |cel: &str| format!("rules: [{{action: Allow, cel: {}}}]", json!(cel));
-    let at = |target: &str| get(target).token(json!({}));
+    let at = |target: &str| get_request(target).token(json!({}));
     for (cel, requests) in [
         ("request.path == '/foo?a=1'", vec![(at("/foo?a=1"), true), (at("/foo"), false)]),
         ("request.path == '/foo'", vec![(at("/foo?a=1"), false), (at("/foo"), true)]),
@@ -466,11 +466,11 @@ fn cel_keeps_its_meaning_where_all_rules_allow() {
             vec![(at("/foo"), true), (at("/foo").method("PUT"), false)],
         ),
     ] {
-        table(&rule(cel), &requests);
+        assert_decisions(&rule(cel), &requests);
     }
     let both = "rules: [{action: Allow, cel: \"request.method == 'GET' || false\", principal: {headers: [{name: x, values: [a]}]}}]";
     let with = |method: &str| at("/foo").header("x", "a").method(method);
-    table(both, &[(with("GET"), true), (at("/foo"), false), (with("PUT"), false)]);
+    assert_decisions(both, &[(with("GET"), true), (at("/foo"), false), (with("PUT"), false)]);
     for (cel, words) in [
         ("jwt == null", "`jwt` is not known"),
         ("source.address == 'a'", "`source` is not known"),
@@ -483,9 +483,9 @@ fn cel_keeps_its_meaning_where_all_rules_allow() {
     ] {
         let spec = format!("authorization: {{{}}}", rule(cel));
         let manifests = format!("{ROUTES}{}", policy("p", "kind: HTTPRoute, name: foo", &spec));
-        let imported = run(Dialect::EnvoyGateway, &manifests, &mapped());
-        let told = report(&imported);
-        let said = told.lines().any(|line| line.contains("cel: refused") && line.contains(words));
-        assert!(imported.config.is_none() && said, "{cel}\n{told}");
+        let imported = import_file(Dialect::EnvoyGateway, &manifests, &mapped_options());
+        let findings = report(&imported);
+        let said = findings.lines().any(|line| line.contains("cel: refused") && line.contains(words));
+        assert!(imported.config.is_none() && said, "{cel}\n{findings}");
     }
 }

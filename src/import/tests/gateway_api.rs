@@ -14,8 +14,8 @@ fn route(name: &str, spec: &str) -> String {
     )
 }
 
-fn gateway(manifests: &str) -> Gateway {
-    Gateway::of(Dialect::Agentgateway, manifests, &mapped())
+fn gateway(manifests: &str) -> ImportedGateway {
+    ImportedGateway::import(Dialect::Agentgateway, manifests, &mapped_options())
 }
 
 #[test]
@@ -31,18 +31,18 @@ fn matches_become_conditions() {
     );
     let gateway = gateway(&format!("{GATEWAY}{}", route("r", &rules)));
     for (request, name) in [
-        (get("/a"), "exact"),
-        (get("/a/"), "all"),
-        (get("/b/x"), "prefix"),
-        (get("/bx"), "all"),
+        (get_request("/a"), "exact"),
+        (get_request("/a/"), "all"),
+        (get_request("/b/x"), "prefix"),
+        (get_request("/bx"), "all"),
         // prefixes come before regular expressions, and every path has the prefix `/`
-        (get("/c/12"), "all"),
-        (get("/x").method("PUT"), "method"),
-        (get("/x").header("x", "y"), "header"),
-        (get("/x").header("z", "12"), "header"),
-        (get("/x").header("z", "12a"), "all"),
-        (get("/x?q=1"), "query"),
-        (get("/x?q=2"), "all"),
+        (get_request("/c/12"), "all"),
+        (get_request("/x").method("PUT"), "method"),
+        (get_request("/x").header("x", "y"), "header"),
+        (get_request("/x").header("z", "12"), "header"),
+        (get_request("/x").header("z", "12a"), "all"),
+        (get_request("/x?q=1"), "query"),
+        (get_request("/x?q=2"), "all"),
     ] {
         assert_eq!(gateway.decide(&request), format!("default/r/{name}"), "{request:?}\n{}", gateway.yaml);
     }
@@ -56,9 +56,9 @@ fn ties_go_to_the_older_route_and_then_by_name() {
             .replace(&format!("{{name: {name}}}"), &format!("{{name: {name}, creationTimestamp: '{time}'}}"))
     };
     let by_name = gateway(&format!("{GATEWAY}{}{}", route("b", rule), route("a", rule)));
-    assert_eq!(by_name.decide(&get("/")), "default/a/0");
+    assert_eq!(by_name.decide(&get_request("/")), "default/a/0");
     let by_age = gateway(&format!("{GATEWAY}{}{}", age("a", "2024-01-01T00:00:00Z"), age("b", "2023-01-01T00:00:00Z")));
-    assert_eq!(by_age.decide(&get("/")), "default/b/0");
+    assert_eq!(by_age.decide(&get_request("/")), "default/b/0");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn hostnames_of_listener_and_route_intersect() {
         ("b.test", 81, "default/out/0"),
         ("c.test", 81, "404"),
     ] {
-        assert_eq!(gateway.decide(&get("/").host(host).port(port)), found, "{host}:{port}\n{}", gateway.yaml);
+        assert_eq!(gateway.decide(&get_request("/").host(host).port(port)), found, "{host}:{port}\n{}", gateway.yaml);
     }
 }
 
@@ -96,10 +96,10 @@ fn routes_of_other_namespaces_need_the_listeners_leave() {
     let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g}\nspec: {from: \
                  [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: other}], to: [{group: '', kind: Service}]}\n";
     let closed = gateway(&format!("{GATEWAY}{elsewhere}{grant}"));
-    assert_eq!(closed.decide(&get("/")), "404");
+    assert_eq!(closed.decide(&get_request("/")), "404");
     let open = GATEWAY.replace("port: 80}", "port: 80, allowedRoutes: {namespaces: {from: All}}}");
     let open_with = gateway(&format!("{open}{elsewhere}{grant}"));
-    assert_eq!(open_with.decide(&get("/")), "other/r/0");
+    assert_eq!(open_with.decide(&get_request("/")), "other/r/0");
     assert!(open_with.yaml.contains("127.0.0.1:8001"), "{}", open_with.yaml);
     // without the grant the route has no backend, which is 500 there and here
     let without = gateway(&format!("{open}{elsewhere}"));
@@ -118,7 +118,7 @@ fn a_route_may_name_one_listener() {
         let manifest = route("r", "rules: [{backendRefs: [{name: web, port: 80}]}]")
             .replace("[{name: gw}]", &format!("[{{name: gw, {parent}}}]"));
         let gateway = gateway(&format!("{two}{manifest}"));
-        assert_eq!((gateway.allows(&get("/")), gateway.allows(&get("/").port(81))), ports, "{parent}");
+        assert_eq!((gateway.allows(&get_request("/")), gateway.allows(&get_request("/").port(81))), ports, "{parent}");
     }
 }
 
@@ -138,7 +138,7 @@ fn grpc_methods_are_paths() {
         ("/x.YZ/Anything", "grpc/default/g/regex"),
         ("/x.y/Anything", "404"),
     ] {
-        assert_eq!(gateway.decide(&get(path).method("POST")), found, "{path}\n{}", gateway.yaml);
+        assert_eq!(gateway.decide(&get_request(path).method("POST")), found, "{path}\n{}", gateway.yaml);
     }
     assert!(gateway.yaml.contains("protocol: http2"), "{}", gateway.yaml);
 }
@@ -155,9 +155,9 @@ fn filters_timeouts_and_retries_become_policies() {
                  {name: api, port: 80, weight: 0}]\n- name: b\n  filters:\n  - type: RequestRedirect\n    requestRedirect: \
                  {scheme: https, port: 8443, statusCode: 308, path: {type: ReplaceFullPath, replaceFullPath: /x}}\n  - type: \
                  ResponseHeaderModifier\n    responseHeaderModifier: {set: [{name: a, value: b}]}\n";
-    let imported = run(Dialect::Agentgateway, &format!("{GATEWAY}{}", route("r", rules)), &mapped());
+    let imported = import_file(Dialect::Agentgateway, &format!("{GATEWAY}{}", route("r", rules)), &mapped_options());
     let text = report(&imported);
-    let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).yaml();
+    let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).to_yaml();
     load(Source::new("out.yaml", yaml.clone()), &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{yaml}"));
     for part in [
         "request: '5s'",
@@ -191,10 +191,10 @@ fn certificates_become_files_that_only_a_folder_may_hold() {
         "apiVersion: v1\nkind: Secret\nmetadata: {name: cert}\ndata: {tls.crt: Q0VSVA==, tls.key: S0VZ}\n---\n";
     let to = route("r", "rules: [{backendRefs: [{name: web, port: 80}]}]");
     let both = format!("{secure}{secret}{to}");
-    let refused = run(Dialect::Agentgateway, &both, &mapped());
+    let refused = import_file(Dialect::Agentgateway, &both, &mapped_options());
     assert!(refused.config.is_none() && report(&refused).contains("--out-dir"), "{}", report(&refused));
-    let options = Options { out_dir: Some("certs".to_owned()), ..mapped() };
-    let config = run(Dialect::Agentgateway, &both, &options).config.unwrap();
+    let options = ImportOptions { out_dir: Some("certs".to_owned()), ..mapped_options() };
+    let config = import_file(Dialect::Agentgateway, &both, &options).config.unwrap();
     assert_eq!(
         config.files,
         [
@@ -202,13 +202,13 @@ fn certificates_become_files_that_only_a_folder_may_hold() {
             ("certs/default.cert.key".to_owned(), b"KEY".to_vec()),
         ]
     );
-    assert!(config.yaml().contains("cert: certs/default.cert.crt"), "{}", config.yaml());
+    assert!(config.to_yaml().contains("cert: certs/default.cert.crt"), "{}", config.to_yaml());
     // a certificate that the files do not hold is asked for
-    let without = run(Dialect::Agentgateway, &format!("{secure}{to}"), &mapped());
+    let without = import_file(Dialect::Agentgateway, &format!("{secure}{to}"), &mapped_options());
     assert!(without.config.is_some() && report(&without).contains("needs input"), "{}", report(&without));
     // and no name leads out of the folder
     let escaping = both.replace("[{name: cert}]", "[{name: ../../cert}]").replace("{name: cert}", "{name: ../../cert}");
-    assert!(run(Dialect::Agentgateway, &escaping, &options).config.is_none());
+    assert!(import_file(Dialect::Agentgateway, &escaping, &options).config.is_none());
 }
 
 #[test]
@@ -218,15 +218,15 @@ fn a_backend_tls_policy_becomes_backend_tls() {
                   '', kind: ConfigMap, name: ca}]}}\n---\n";
     let ca = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca}\ndata: {ca.crt: PEM}\n---\n";
     let to = route("r", "rules: [{backendRefs: [{name: web, port: 80}]}]");
-    let options = Options { out_dir: Some("ca".to_owned()), ..mapped() };
-    let config = run(Dialect::Agentgateway, &format!("{GATEWAY}{policy}{ca}{to}"), &options).config.unwrap();
-    assert!(config.yaml().contains("root: ca/default.ca.crt"), "{}", config.yaml());
-    assert!(config.yaml().contains("hostname: web.example"), "{}", config.yaml());
+    let options = ImportOptions { out_dir: Some("ca".to_owned()), ..mapped_options() };
+    let config = import_file(Dialect::Agentgateway, &format!("{GATEWAY}{policy}{ca}{to}"), &options).config.unwrap();
+    assert!(config.to_yaml().contains("root: ca/default.ca.crt"), "{}", config.to_yaml());
+    assert!(config.to_yaml().contains("hostname: web.example"), "{}", config.to_yaml());
     let system = policy
         .replace("caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]", "wellKnownCACertificates: System");
-    let config = run(Dialect::Agentgateway, &format!("{GATEWAY}{system}{to}"), &mapped()).config.unwrap();
-    assert!(!config.yaml().contains("root:"), "{}", config.yaml());
+    let config = import_file(Dialect::Agentgateway, &format!("{GATEWAY}{system}{to}"), &mapped_options()).config.unwrap();
+    assert!(!config.to_yaml().contains("root:"), "{}", config.to_yaml());
     let other = policy
         .replace("hostname: web.example", "hostname: web.example, subjectAltNames: [{type: Hostname, hostname: x}]");
-    assert!(run(Dialect::Agentgateway, &format!("{GATEWAY}{other}{ca}{to}"), &options).config.is_none());
+    assert!(import_file(Dialect::Agentgateway, &format!("{GATEWAY}{other}{ca}{to}"), &options).config.is_none());
 }

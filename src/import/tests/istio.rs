@@ -48,8 +48,8 @@ spec:
 ---
 "#;
 
-fn policies(policies: &str) -> Gateway {
-    Gateway::of(Dialect::Istio, &format!("{GATEWAY}{AUTHENTICATION}{policies}"), &mapped())
+fn policies(policies: &str) -> ImportedGateway {
+    ImportedGateway::import(Dialect::Istio, &format!("{GATEWAY}{AUTHENTICATION}{policies}"), &mapped_options())
 }
 
 /// A policy for `default/web`.
@@ -62,7 +62,7 @@ fn policy(name: &str, spec: &str) -> String {
 }
 
 /// A policy with one rule.
-fn one(action: &str, rule: &str) -> Gateway {
+fn one(action: &str, rule: &str) -> ImportedGateway {
     policies(&policy("p", &format!("action: {action}\nrules:\n- {rule}")))
 }
 
@@ -76,7 +76,7 @@ fn table(rule: &str, cases: &[(Request, bool)]) {
 }
 
 fn token(claims: Value) -> Request {
-    get("/").token(claims)
+    get_request("/").token(claims)
 }
 
 fn subject(iss: &str, sub: &str) -> Request {
@@ -86,7 +86,7 @@ fn subject(iss: &str, sub: &str) -> Request {
 #[test]
 fn without_policies_everything_is_allowed() {
     let gateway = policies("");
-    assert_eq!(gateway.decide(&get("/")), "default/web/0");
+    assert_eq!(gateway.decide(&get_request("/")), "default/web/0");
     assert!(gateway.yaml.contains("mode: optional"), "{}", gateway.yaml);
 }
 
@@ -122,11 +122,11 @@ fn principals_are_issuer_and_subject() {
     ];
     for (value, iss, sub, matches) in cases {
         let rule = format!("from: [{{source: {{requestPrincipals: ['{value}']}}}}]");
-        table(&rule, &[(subject(iss, sub), matches), (get("/"), false)]);
+        table(&rule, &[(subject(iss, sub), matches), (get_request("/"), false)]);
         let rule = format!("from: [{{source: {{notRequestPrincipals: ['{value}']}}}}]");
-        table(&rule, &[(subject(iss, sub), !matches), (get("/"), true)]);
+        table(&rule, &[(subject(iss, sub), !matches), (get_request("/"), true)]);
         let rule = format!("when: [{{key: request.auth.principal, values: ['{value}']}}]");
-        table(&rule, &[(subject(iss, sub), matches), (get("/"), false)]);
+        table(&rule, &[(subject(iss, sub), matches), (get_request("/"), false)]);
     }
     // odd tokens neither match nor make a rule fail
     let rule = "from: [{source: {requestPrincipals: ['*']}}]";
@@ -153,7 +153,7 @@ fn claims_are_strings_or_lists_of_strings() {
             (groups(json!(true)), false),
             (groups(json!({"admins": 1})), false),
             (token(json!({})), false),
-            (get("/"), false),
+            (get_request("/"), false),
         ],
     );
     table(
@@ -162,7 +162,7 @@ fn claims_are_strings_or_lists_of_strings() {
             (groups(json!("admins")), false),
             (groups(json!(["admins"])), false),
             (groups(json!("x")), true),
-            (get("/"), true),
+            (get_request("/"), true),
         ],
     );
     table(
@@ -229,7 +229,7 @@ fn audiences_and_presenter_are_claims() {
     );
     table(
         "when: [{key: request.auth.presenter, values: [a]}]",
-        &[(token(json!({"azp": "a"})), true), (token(json!({"azp": "b"})), false), (get("/"), false)],
+        &[(token(json!({"azp": "a"})), true), (token(json!({"azp": "b"})), false), (get_request("/"), false)],
     );
 }
 
@@ -256,8 +256,8 @@ fn paths_are_exact_prefixes_suffixes_or_templates() {
         ("/a.b/{*}", "/a.b/c", true),
         ("/a.b/{*}", "/axb/c", false),
     ] {
-        table(&path(value), &[(get(path_), matches)]);
-        table(&path(value).replace("paths", "notPaths"), &[(get(path_), !matches)]);
+        table(&path(value), &[(get_request(path_), matches)]);
+        table(&path(value).replace("paths", "notPaths"), &[(get_request(path_), !matches)]);
     }
 }
 
@@ -265,32 +265,32 @@ fn paths_are_exact_prefixes_suffixes_or_templates() {
 fn methods_hosts_and_headers_are_compared() {
     table(
         "to: [{operation: {methods: [GET, 'P*']}}]",
-        &[(get("/"), true), (get("/").method("POST"), true), (get("/").method("DELETE"), false)],
+        &[(get_request("/"), true), (get_request("/").method("POST"), true), (get_request("/").method("DELETE"), false)],
     );
     table(
         "to: [{operation: {hosts: ['WWW.example.com', '*.test']}}]",
         &[
-            (get("/"), true),
-            (get("/").host("www.EXAMPLE.com"), true),
+            (get_request("/"), true),
+            (get_request("/").host("www.EXAMPLE.com"), true),
             // as sent, with its port
-            (get("/").host("www.example.com:8080"), false),
-            (get("/").host("a.test"), true),
-            (get("/").host("other"), false),
+            (get_request("/").host("www.example.com:8080"), false),
+            (get_request("/").host("a.test"), true),
+            (get_request("/").host("other"), false),
         ],
     );
-    table("to: [{operation: {notHosts: ['www.example.com']}}]", &[(get("/"), false), (get("/").host("x"), true)]);
+    table("to: [{operation: {notHosts: ['www.example.com']}}]", &[(get_request("/"), false), (get_request("/").host("x"), true)]);
     table(
         "when: [{key: 'request.headers[X-Env]', values: [prod, 'st*']}]",
         &[
-            (get("/").header("x-env", "prod"), true),
-            (get("/").header("x-env", "staging"), true),
-            (get("/").header("x-env", "dev"), false),
-            (get("/"), false),
+            (get_request("/").header("x-env", "prod"), true),
+            (get_request("/").header("x-env", "staging"), true),
+            (get_request("/").header("x-env", "dev"), false),
+            (get_request("/"), false),
         ],
     );
     table(
         "when: [{key: 'request.headers[x-env]', notValues: [prod]}]",
-        &[(get("/").header("x-env", "prod"), false), (get("/").header("x-env", "dev"), true), (get("/"), true)],
+        &[(get_request("/").header("x-env", "prod"), false), (get_request("/").header("x-env", "dev"), true), (get_request("/"), true)],
     );
 }
 
@@ -299,7 +299,7 @@ fn parts_of_a_rule_all_hold_and_their_entries_any() {
     let rule = "{from: [{source: {requestPrincipals: ['i/a']}}, {source: {requestPrincipals: ['i/b']}}], to: \
                 [{operation: {methods: [GET], paths: ['/x']}}, {operation: {paths: ['/y']}}], when: [{key: \
                 'request.auth.claims[g]', values: [g]}]}";
-    let with = |sub: &str, path: &str, g: &str| get(path).token(json!({"iss": "i", "sub": sub, "g": g}));
+    let with = |sub: &str, path: &str, g: &str| get_request(path).token(json!({"iss": "i", "sub": sub, "g": g}));
     table(
         rule,
         &[
@@ -312,7 +312,7 @@ fn parts_of_a_rule_all_hold_and_their_entries_any() {
             (with("a", "/x", "h"), false),
         ],
     );
-    table("{}", &[(get("/"), true)]);
+    table("{}", &[(get_request("/"), true)]);
 }
 
 #[test]
@@ -326,20 +326,20 @@ fn deny_is_over_allow_and_several_allow_policies_are_one() {
         [("/a", true, true), ("/b", true, true), ("/c", true, false), ("/a", false, false), ("/c", false, false)]
     {
         let claims = if with_token { json!({"iss": "i", "sub": "s"}) } else { Value::Null };
-        assert_eq!(gateway.allows(&get(path).token(claims)), allowed, "{path} {with_token}");
+        assert_eq!(gateway.allows(&get_request(path).token(claims)), allowed, "{path} {with_token}");
     }
 }
 
 #[test]
 fn policies_without_rules_allow_nothing_or_deny_nothing() {
-    assert!(!policies(&policy("p", "action: ALLOW")).allows(&get("/")));
-    assert!(policies(&policy("p", "action: DENY")).allows(&get("/")));
+    assert!(!policies(&policy("p", "action: ALLOW")).allows(&get_request("/")));
+    assert!(policies(&policy("p", "action: DENY")).allows(&get_request("/")));
     assert!(
         !policies("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {}")
-            .allows(&get("/"))
+            .allows(&get_request("/"))
     );
-    assert!(policies(&policy("p", "rules:\n- {}")).allows(&get("/")));
-    assert!(!policies(&policy("p", "action: DENY\nrules:\n- {}")).allows(&get("/")));
+    assert!(policies(&policy("p", "rules:\n- {}")).allows(&get_request("/")));
+    assert!(!policies(&policy("p", "action: DENY\nrules:\n- {}")).allows(&get_request("/")));
 }
 
 #[test]
@@ -353,44 +353,44 @@ fn audit_and_trial_policies_decide_nothing_and_are_told() {
     let path = |path: &str| format!("rules:\n- to: [{{operation: {{paths: ['{path}']}}}}]");
     let audit = policy("a", &format!("action: AUDIT\n{}", path("/a")));
     let gateway = policies(&audit);
-    for (target, told) in [("/a", &["default/a"][..]), ("/b", &[])] {
-        let judged = gateway.judge(&get(target));
+    for (target, expected) in [("/a", &["default/a"][..]), ("/b", &[])] {
+        let judged = gateway.evaluate(&get_request(target));
         let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
-        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{}", gateway.yaml);
+        assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{}", gateway.yaml);
     }
     let deny = trial("d", &format!("action: DENY\n{}", path("/d")));
     let allow = trial("l", &path("/l"));
     let enforced = policy("e", &path("/*"));
     let gateway = policies(&format!("{audit}{deny}{allow}{enforced}"));
-    for (target, told) in [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])] {
-        let judged = gateway.judge(&get(target));
+    for (target, expected) in [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])] {
+        let judged = gateway.evaluate(&get_request(target));
         let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
-        assert_eq!((&*judged.answer, &shadow[..]), ("default/web/0", told), "{target}");
+        assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{target}");
     }
     assert!(gateway.report.contains("on trial there and here"), "{}", gateway.report);
     // what they can't say is lost, and refuses nothing
     let lost =
         trial("d", "action: DENY\nrules:\n- from: [{source: {principals: [x], newField: [y]}}]\n  newField: 1\n- {}");
     let gateway = policies(&format!("{lost}{}", audit.replace("action: AUDIT\n", "action: AUDIT\n  newField: 1\n")));
-    assert_eq!(gateway.judge(&get("/")).shadow, ["default/d[1]"], "{}", gateway.yaml);
+    assert_eq!(gateway.evaluate(&get_request("/")).shadow, ["default/d[1]"], "{}", gateway.yaml);
     // a dry-run that is off is none
     let off = trial("d", "action: DENY\nrules:\n- {}").replace("'true'", "'false'");
-    assert!(!policies(&off).allows(&get("/")));
+    assert!(!policies(&off).allows(&get_request("/")));
 }
 
 #[test]
 fn identities_of_the_mesh_never_hold_in_an_allow() {
     for field in ["principals", "namespaces", "serviceAccounts", "trustDomains"] {
         let gateway = one("ALLOW", &format!("from: [{{source: {{{field}: [x]}}}}]"));
-        assert!(!gateway.allows(&get("/")), "{field}");
+        assert!(!gateway.allows(&get_request("/")), "{field}");
         assert!(gateway.report.contains("narrower"), "{}", gateway.report);
         assert!(
             one("ALLOW", &format!("from: [{{source: {{not{}{}: [x]}}}}]", &field[..1].to_uppercase(), &field[1..]))
-                .allows(&get("/"))
+                .allows(&get_request("/"))
         );
     }
-    assert!(!one("ALLOW", "when: [{key: destination.ip, values: [10.0.0.1]}]").allows(&get("/")));
-    assert!(!one("ALLOW", "when: [{key: destination.ip, notValues: [10.0.0.1]}]").allows(&get("/")));
+    assert!(!one("ALLOW", "when: [{key: destination.ip, values: [10.0.0.1]}]").allows(&get_request("/")));
+    assert!(!one("ALLOW", "when: [{key: destination.ip, notValues: [10.0.0.1]}]").allows(&get_request("/")));
 }
 
 #[test]
@@ -403,9 +403,9 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
     };
     for field in ["ipBlocks", "remoteIpBlocks"] {
         let gateway = at_gateway(&format!("from: [{{source: {{{field}: [192.0.2.1, '2001:db8::/32']}}}}]"));
-        assert!(gateway.allows(&get("/")));
-        assert!(gateway.allows(&get("/").peer("2001:db8::5")));
-        assert!(!gateway.allows(&get("/").peer("192.0.2.2")));
+        assert!(gateway.allows(&get_request("/")));
+        assert!(gateway.allows(&get_request("/").peer("2001:db8::5")));
+        assert!(!gateway.allows(&get_request("/").peer("192.0.2.2")));
     }
     // at the gateway too the pods' port counts, which its Service tells
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ingress, namespace: istio-system}\nspec: {selector: {istio: \
@@ -416,18 +416,18 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
             .replace("app: web", "istio: ingressgateway");
         policies(&format!("{service}{policy}"))
     };
-    assert!(at_gateway("ports: ['8080']").allows(&get("/")));
+    assert!(at_gateway("ports: ['8080']").allows(&get_request("/")));
     // a Service of another namespace has no say, whatever it selects
     let stranger = service.replace("namespace: istio-system", "namespace: other").replace("8080", "9999");
     let deny = policy("p", "action: DENY\nrules:\n- to: [{operation: {ports: ['8080']}}]")
         .replace("{name: p}", "{name: p, namespace: istio-system}")
         .replace("app: web", "istio: ingressgateway");
-    assert!(!policies(&format!("{stranger}{service}{deny}")).allows(&get("/")));
-    assert!(!at_gateway("ports: ['80']").allows(&get("/")));
-    assert!(!at_gateway("notPorts: ['8080']").allows(&get("/")));
+    assert!(!policies(&format!("{stranger}{service}{deny}")).allows(&get_request("/")));
+    assert!(!at_gateway("ports: ['80']").allows(&get_request("/")));
+    assert!(!at_gateway("notPorts: ['8080']").allows(&get_request("/")));
     // the pods listen at the service's target port
-    assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get("/")));
-    assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get("/")));
+    assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get_request("/")));
+    assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get_request("/")));
 }
 
 #[test]
@@ -443,20 +443,20 @@ fn the_gateway_looks_at_no_token_that_only_the_service_looks_at() {
 fn policies_of_other_namespaces_and_workloads_do_not_hold() {
     let elsewhere = policy("p", "rules: []").replace("{name: p}", "{name: p, namespace: other}");
     let gateway = policies(&elsewhere);
-    assert!(gateway.allows(&get("/")));
+    assert!(gateway.allows(&get_request("/")));
     assert!(gateway.report.contains("it selects nothing in these files"), "{}", gateway.report);
-    assert!(policies(&policy("p", "rules: []").replace("app: web", "app: api")).allows(&get("/")));
+    assert!(policies(&policy("p", "rules: []").replace("app: web", "app: api")).allows(&get_request("/")));
     let mesh = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: istio-system}\nspec: {}";
-    assert!(!policies(mesh).allows(&get("/")));
+    assert!(!policies(mesh).allows(&get_request("/")));
 }
 
 #[test]
 fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
     let preflight =
-        get("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
+        get_request("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
     let gateway = policies("");
     assert_eq!(gateway.decide(&preflight), "default/web/0/preflight");
-    assert_eq!(gateway.decide(&get("/").method("OPTIONS")), "default/web/0");
+    assert_eq!(gateway.decide(&get_request("/").method("OPTIONS")), "default/web/0");
     let gateway = one("ALLOW", "from: [{source: {requestPrincipals: ['*']}}]");
     // no token is looked at, so there is no principal
     assert!(!gateway.allows(&preflight.clone().token(json!({"iss": "i", "sub": "s"}))));
@@ -471,15 +471,15 @@ fn a_preflight_takes_the_route_of_its_request() {
         "  http:\n  - name: open\n    match: [{uri: {prefix: /open}}]\n    route: [{destination: {host: api, port: {number: 80}}}]\n  - name: rest\n    route:",
     );
     let api = "apiVersion: v1\nkind: Service\nmetadata: {name: api}\nspec: {selector: {app: api}, ports: [{port: 80}]}\n---\n";
-    let gateway = Gateway::of(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped());
+    let gateway = ImportedGateway::import(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped_options());
     let preflight = |path: &str| {
-        get(path).method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT")
+        get_request(path).method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT")
     };
     for (request, route) in [
         (preflight("/open/x"), "default/web/open"),
-        (get("/open/x"), "default/web/open"),
+        (get_request("/open/x"), "default/web/open"),
         (preflight("/x"), "default/web/rest/preflight"),
-        (get("/x"), "default/web/rest"),
+        (get_request("/x"), "default/web/rest"),
     ] {
         assert_eq!(gateway.decide(&request), route, "{request:?}\n{}", gateway.yaml);
     }
@@ -490,7 +490,7 @@ fn a_preflight_takes_the_route_of_its_request() {
                   [{name: open, matches: [{headers: [{name: x-open, value: y}]}], backendRefs: [{name: api, port: 80}]}, {name: \
                   rest, backendRefs: [{name: web, port: 80}]}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: \
                   {selector: {app: web}, ports: [{port: 80}]}\n---\n";
-    let gateway = Gateway::of(Dialect::Istio, &format!("{routes}{api}{AUTHENTICATION}"), &mapped());
+    let gateway = ImportedGateway::import(Dialect::Istio, &format!("{routes}{api}{AUTHENTICATION}"), &mapped_options());
     assert_eq!(gateway.decide(&preflight("/x").header("x-open", "y")), "default/r/open", "{}", gateway.yaml);
     assert_eq!(gateway.decide(&preflight("/x")), "default/r/rest/preflight");
 }
@@ -498,9 +498,9 @@ fn a_preflight_takes_the_route_of_its_request() {
 #[test]
 fn a_request_that_goes_to_a_service_at_once_meets_no_gateway() {
     let everywhere = AUTHENTICATION.replace("  selector: {matchLabels: {app: web}}\n", "");
-    let options = Options { map: vec!["default/web=127.0.0.1:1".parse().unwrap()], ..Options::default() };
-    let gateway = Gateway::of(Dialect::Istio, &everywhere, &options);
-    assert_eq!(gateway.decide(&get("/").port(8080)), "default/web", "{}", gateway.yaml);
+    let options = ImportOptions { map: vec!["default/web=127.0.0.1:1".parse().unwrap()], ..ImportOptions::default() };
+    let gateway = ImportedGateway::import(Dialect::Istio, &everywhere, &options);
+    assert_eq!(gateway.decide(&get_request("/").port(8080)), "default/web", "{}", gateway.yaml);
 }
 
 #[test]
@@ -508,12 +508,12 @@ fn with_trusted_proxies_the_direct_peer_is_not_known() {
     let manifest = policy("p", "rules:\n- from: [{source: {ipBlocks: [10.0.0.0/8]}}]")
         .replace("{name: p}", "{name: p, namespace: istio-system}")
         .replace("app: web", "istio: ingressgateway");
-    let options = Options { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..mapped() };
+    let options = ImportOptions { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..mapped_options() };
     let manifests = format!("{GATEWAY}{AUTHENTICATION}{manifest}");
-    let imported = run(Dialect::Istio, &manifests, &options);
+    let imported = import_file(Dialect::Istio, &manifests, &options);
     assert!(imported.config.is_none() && report(&imported).contains("not the direct peer"), "{}", report(&imported));
-    let client = Gateway::of(Dialect::Istio, &manifests.replace("ipBlocks", "remoteIpBlocks"), &options);
-    assert!(client.allows(&get("/").peer("10.0.0.1")) && !client.allows(&get("/")));
+    let client = ImportedGateway::import(Dialect::Istio, &manifests.replace("ipBlocks", "remoteIpBlocks"), &options);
+    assert!(client.allows(&get_request("/").peer("10.0.0.1")) && !client.allows(&get_request("/")));
 }
 
 #[test]
@@ -524,19 +524,19 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
          route: [{destination: {host: api, port: {number: 80}}}]\n  - name: second\n    match: [{uri: {exact: /a/b}}]\n    \
          redirect: {uri: /c}\n  - name: last\n    route:",
     );
-    let imported = run(Dialect::Istio, &manifests, &mapped());
+    let imported = import_file(Dialect::Istio, &manifests, &mapped_options());
     let report = report(&imported);
-    let yaml = imported.config.unwrap_or_else(|| panic!("{report}")).yaml();
+    let yaml = imported.config.unwrap_or_else(|| panic!("{report}")).to_yaml();
     // a redirect is written; everything else is asked below
     assert!(yaml.contains("requestRedirect:"), "{yaml}");
-    let gateway = Gateway::of(Dialect::Istio, &manifests.replace("redirect: {uri: /c}", "timeout: 3s"), &mapped());
+    let gateway = ImportedGateway::import(Dialect::Istio, &manifests.replace("redirect: {uri: /c}", "timeout: 3s"), &mapped_options());
     for (request, route) in [
-        (get("/a/b"), "first"),
-        (get("/ab"), "first"),
-        (get("/a/b").method("PUT"), "second"),
-        (get("/x").header("x-beta", "yes"), "first"),
-        (get("/x").header("x-beta", "no"), "last"),
-        (get("/x"), "last"),
+        (get_request("/a/b"), "first"),
+        (get_request("/ab"), "first"),
+        (get_request("/a/b").method("PUT"), "second"),
+        (get_request("/x").header("x-beta", "yes"), "first"),
+        (get_request("/x").header("x-beta", "no"), "last"),
+        (get_request("/x"), "last"),
     ] {
         assert_eq!(gateway.decide(&request), format!("default/web/{route}"), "{request:?}\n{}", gateway.yaml);
     }
@@ -546,7 +546,7 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
 fn hosts_of_a_gateway_may_be_for_one_namespace() {
     for (host, open) in [("*", true), ("*/*", true), ("default/*", true), ("./*", false), ("other/*", false)] {
         let manifests = GATEWAY.replace("hosts: [\"*\"]\n---", &format!("hosts: ['{host}']\n---"));
-        assert_eq!(Gateway::of(Dialect::Istio, &manifests, &mapped()).allows(&get("/")), open, "{host}");
+        assert_eq!(ImportedGateway::import(Dialect::Istio, &manifests, &mapped_options()).allows(&get_request("/")), open, "{host}");
     }
 }
 
@@ -556,10 +556,10 @@ fn services_of_one_route_must_agree() {
         "    - destination: {host: web, port: {number: 80}}",
         "    - destination: {host: web, port: {number: 80}}\n      weight: 1\n    - destination: {host: api, port: {number: 80}}\n      weight: 1",
     );
-    let imported = run(Dialect::Istio, &manifests, &mapped());
+    let imported = import_file(Dialect::Istio, &manifests, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("some of them only"), "{}", report(&imported));
-    let partial = Gateway::of(Dialect::Istio, &manifests, &Options { allow_partial: true, ..mapped() });
-    assert!(!partial.allows(&get("/")));
+    let partial = ImportedGateway::import(Dialect::Istio, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
+    assert!(!partial.allows(&get_request("/")));
 }
 
 #[test]
@@ -572,7 +572,7 @@ fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
         let policy = format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
         );
-        !Gateway::of(Dialect::Istio, &format!("{manifests}{policy}"), &mapped()).allows(&get("/"))
+        !ImportedGateway::import(Dialect::Istio, &format!("{manifests}{policy}"), &mapped_options()).allows(&get_request("/"))
     };
     assert!(closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]}"));
     assert!(!closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: other}]}"));
@@ -599,8 +599,8 @@ fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
             object("inner", "default", "app: web")
         )
     };
-    assert!(Gateway::of(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped()).allows(&get("/")));
-    let imported = run(Dialect::Istio, &both(""), &mapped());
+    assert!(ImportedGateway::import(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped_options()).allows(&get_request("/")));
+    let imported = import_file(Dialect::Istio, &both(""), &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
 }
 
@@ -611,7 +611,7 @@ fn what_request_authentication_says_becomes_jwt_auth() {
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: web}}\nspec: {{selector: \
              {{matchLabels: {{app: web}}}}, jwtRules: [{rules}]}}\n"
         );
-        Gateway::of(Dialect::Istio, &format!("{GATEWAY}{manifest}"), &mapped()).yaml
+        ImportedGateway::import(Dialect::Istio, &format!("{GATEWAY}{manifest}"), &mapped_options()).yaml
     };
     let yaml = with(
         "{issuer: 'https://a.example', audiences: [api], jwksUri: 'http://keys.default.svc/keys', fromHeaders: [{name: \
@@ -664,9 +664,9 @@ fn what_a_virtual_service_does_besides_choosing_becomes_policies() {
     let (head, tail) = GATEWAY.split_once("  http:\n").unwrap();
     let (_, tail) = tail.split_once("---\n").unwrap();
     let yaml = {
-        let imported = run(Dialect::Istio, &format!("{head}{rules}{tail}"), &mapped());
+        let imported = import_file(Dialect::Istio, &format!("{head}{rules}{tail}"), &mapped_options());
         let text = report(&imported);
-        imported.config.unwrap_or_else(|| panic!("{text}")).yaml()
+        imported.config.unwrap_or_else(|| panic!("{text}")).to_yaml()
     };
     load(Source::new("out.yaml", yaml.clone()), &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{yaml}"));
     for part in [

@@ -53,8 +53,8 @@ fn pattern() -> impl Strategy<Value = String> {
     ]
 }
 
-fn some<T: std::fmt::Debug>(of: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
-    prop::collection::vec(of, 1..3)
+fn one_or_two<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
+    prop::collection::vec(strategy, 1..3)
 }
 
 fn scalar() -> impl Strategy<Value = Value> {
@@ -92,7 +92,7 @@ fn header_value(text: &str) -> String {
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct ModelRequest {
     method: &'static str,
     path: String,
     query: Option<&'static str>,
@@ -103,7 +103,7 @@ struct Asked {
     provider: &'static str,
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+fn model_request() -> impl Strategy<Value = ModelRequest> {
     let methods = select(vec!["GET", "PUT", "POST", "get", "OPTIONS"]);
     let paths = vec![
         "/",
@@ -127,7 +127,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     let peer = select(vec!["192.0.2.1", "10.1.2.3", "2001:db8::1"]);
     let target = (methods, select(paths), query, host);
     (target, env, peer, token(), select(vec!["p1", "p2"])).prop_map(
-        |((method, path, query, host), env, peer, token, provider)| Asked {
+        |((method, path, query, host), env, peer, token, provider)| ModelRequest {
             method,
             path: path.to_owned(),
             query,
@@ -140,13 +140,13 @@ fn asked() -> impl Strategy<Value = Asked> {
     )
 }
 
-impl Asked {
+impl ModelRequest {
     fn request(&self, base: &str) -> Request {
         let target = match self.query {
             Some(query) => format!("{base}{}?{query}", self.path),
             None => format!("{base}{}", self.path),
         };
-        let request = get(&target).method(self.method).host(self.host).peer(self.peer).provider(self.provider);
+        let request = get_request(&target).method(self.method).host(self.host).peer(self.peer).provider(self.provider);
         let request = self.env.iter().fold(request, |request, value| request.header("x-env", value));
         request.token(self.token.clone().unwrap_or(Value::Null))
     }
@@ -184,25 +184,25 @@ mod istio {
     fn source() -> impl Strategy<Value = Vec<Field>> {
         let principal = prop_oneof![pattern(), (pattern(), pattern()).prop_map(|(iss, sub)| format!("{iss}/{sub}")),];
         let range = select(vec!["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]).prop_map(str::to_owned);
-        let one = prop_oneof![
-            3 => some(principal).prop_map(|values| ("requestPrincipals", values)),
-            1 => some(range).prop_map(|values| ("remoteIpBlocks", values)),
-            1 => some(pattern()).prop_map(|values| ("principals", values)),
+        let field = prop_oneof![
+            3 => one_or_two(principal).prop_map(|values| ("requestPrincipals", values)),
+            1 => one_or_two(range).prop_map(|values| ("remoteIpBlocks", values)),
+            1 => one_or_two(pattern()).prop_map(|values| ("principals", values)),
         ];
-        parts(one)
+        distinct_fields(field)
     }
 
     fn operation() -> impl Strategy<Value = Vec<Field>> {
         let methods = select(vec!["GET", "P*", "*T", "*", "OPTIONS"]).prop_map(str::to_owned);
         let hosts = select(vec!["a.test", "A.TEST", "*.test", "a.*", "*", "b.example"]).prop_map(str::to_owned);
         let ports = select(vec!["80", "8080"]).prop_map(str::to_owned);
-        let one = prop_oneof![
-            some(methods).prop_map(|values| ("methods", values)),
-            some(paths()).prop_map(|values| ("paths", values)),
-            some(hosts).prop_map(|values| ("hosts", values)),
-            some(ports).prop_map(|values| ("ports", values)),
+        let field = prop_oneof![
+            one_or_two(methods).prop_map(|values| ("methods", values)),
+            one_or_two(paths()).prop_map(|values| ("paths", values)),
+            one_or_two(hosts).prop_map(|values| ("hosts", values)),
+            one_or_two(ports).prop_map(|values| ("ports", values)),
         ];
-        parts(one)
+        distinct_fields(field)
     }
 
     fn when() -> impl Strategy<Value = Field> {
@@ -218,19 +218,19 @@ mod istio {
             "request.auth.claims[scope]",
             "request.auth.claims[iss]",
         ];
-        (select(keys), some(pattern()), any::<bool>())
+        (select(keys), one_or_two(pattern()), any::<bool>())
     }
 
     /// Each field once.
-    fn parts(one: impl Strategy<Value = (&'static str, Vec<String>)>) -> impl Strategy<Value = Vec<Field>> {
-        prop::collection::vec((one, any::<bool>()), 1..3).prop_map(|all| {
-            let mut made: Vec<Field> = Vec::new();
+    fn distinct_fields(field: impl Strategy<Value = (&'static str, Vec<String>)>) -> impl Strategy<Value = Vec<Field>> {
+        prop::collection::vec((field, any::<bool>()), 1..3).prop_map(|all| {
+            let mut fields: Vec<Field> = Vec::new();
             for ((name, values), negative) in all {
-                if !made.iter().any(|(known, _, sign)| (*known, *sign) == (name, negative)) {
-                    made.push((name, values, negative));
+                if !fields.iter().any(|(existing, _, sign)| (*existing, *sign) == (name, negative)) {
+                    fields.push((name, values, negative));
                 }
             }
-            made
+            fields
         })
     }
 
@@ -249,14 +249,14 @@ mod istio {
     }
 
     pub(super) fn policies() -> impl Strategy<Value = Vec<Policy>> {
-        let few = |one| prop::collection::vec(one, 0..2);
+        let few = |item| prop::collection::vec(item, 0..2);
         let rule = (few(source().boxed()), few(operation().boxed()), prop::collection::vec(when(), 0..2))
             .prop_map(|(from, to, when)| Rule { from, to, when });
         // with one condition it alone decides
         let simple = prop_oneof![
-            source().prop_map(|mut one| Rule { from: vec![one.split_off(one.len() - 1)], to: vec![], when: vec![] }),
-            operation().prop_map(|mut one| Rule { from: vec![], to: vec![one.split_off(one.len() - 1)], when: vec![] }),
-            when().prop_map(|one| Rule { from: vec![], to: vec![], when: vec![one] }),
+            source().prop_map(|mut source_fields| Rule { from: vec![source_fields.split_off(source_fields.len() - 1)], to: vec![], when: vec![] }),
+            operation().prop_map(|mut operation_fields| Rule { from: vec![], to: vec![operation_fields.split_off(operation_fields.len() - 1)], when: vec![] }),
+            when().prop_map(|condition| Rule { from: vec![], to: vec![], when: vec![condition] }),
         ];
         let simple = (select(vec!["ALLOW", "DENY"]), simple)
             .prop_map(|(action, rule)| vec![Policy { action, trial: false, rules: vec![rule] }]);
@@ -268,8 +268,8 @@ mod istio {
     impl Policy {
         /// Whether a mesh identity is asked for where a DENY would lose it, which is refused.
         pub(super) fn is_refused(&self) -> bool {
-            let asks = |rule: &Rule| rule.from.iter().flatten().any(|(name, ..)| *name == "principals");
-            self.action == "DENY" && !self.trial && self.rules.iter().any(asks)
+            let names_principals = |rule: &Rule| rule.from.iter().flatten().any(|(name, ..)| *name == "principals");
+            self.action == "DENY" && !self.trial && self.rules.iter().any(names_principals)
         }
 
         pub(super) fn manifest(&self, name: usize) -> String {
@@ -288,22 +288,22 @@ mod istio {
                 .rules
                 .iter()
                 .map(|rule| {
-                    let mut made = Map::new();
+                    let mut json_rule = Map::new();
                     if !rule.from.is_empty() {
-                        let all: Vec<Value> = rule.from.iter().map(|one| json!({"source": map(one)})).collect();
-                        made.insert("from".into(), all.into());
+                        let all: Vec<Value> = rule.from.iter().map(|source| json!({"source": map(source)})).collect();
+                        json_rule.insert("from".into(), all.into());
                     }
                     if !rule.to.is_empty() {
-                        let all: Vec<Value> = rule.to.iter().map(|one| json!({"operation": map(one)})).collect();
-                        made.insert("to".into(), all.into());
+                        let all: Vec<Value> = rule.to.iter().map(|operation| json!({"operation": map(operation)})).collect();
+                        json_rule.insert("to".into(), all.into());
                     }
                     let when = rule.when.iter().map(|(key, values, negative)| {
                         json!({"key": key, if *negative { "notValues" } else { "values" }: values})
                     });
                     if !rule.when.is_empty() {
-                        made.insert("when".into(), when.collect::<Vec<_>>().into());
+                        json_rule.insert("when".into(), when.collect::<Vec<_>>().into());
                     }
-                    made.into()
+                    json_rule.into()
                 })
                 .collect();
             yaml(&json!({
@@ -325,7 +325,7 @@ mod istio {
         }
     }
 
-    fn principal(value: &str, asked: &Asked) -> bool {
+    fn principal(value: &str, asked: &ModelRequest) -> bool {
         let string = |name: &str| asked.claims().and_then(|claims| claims.get(name)).and_then(Value::as_str);
         let (Some(iss), Some(sub)) = (string("iss"), string("sub")) else { return false };
         let slash = value.rfind('/');
@@ -353,18 +353,18 @@ mod istio {
     }
 
     /// A string or a list of strings; a claim of words is a list of them.
-    fn claim(values: &[String], path: &[&str], asked: &Asked) -> bool {
-        let mut found = asked.token.as_ref();
+    fn claim(values: &[String], path: &[&str], request: &ModelRequest) -> bool {
+        let mut found = request.token.as_ref();
         for name in path {
             found = found.and_then(Value::as_object).and_then(|map| map.get(*name));
         }
         let strings: Vec<&str> = match found {
-            Some(Value::String(one)) if *path == ["scope"] => one.split(' ').collect(),
-            Some(Value::String(one)) => vec![one],
+            Some(Value::String(text)) if *path == ["scope"] => text.split(' ').collect(),
+            Some(Value::String(text)) => vec![text],
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         };
-        strings.iter().any(|one| values.iter().any(|value| text(value, one)))
+        strings.iter().any(|claim_value| values.iter().any(|value| text(value, claim_value)))
     }
 
     /// Templates by trying every way, segment by segment and letter by letter.
@@ -410,7 +410,7 @@ mod istio {
         }
     }
 
-    fn holds((name, values, negative): &Field, asked: &Asked) -> bool {
+    fn holds((name, values, negative): &Field, asked: &ModelRequest) -> bool {
         let any = |test: &dyn Fn(&str) -> bool| values.iter().any(|value| test(value));
         let claims = |path: &[&str]| claim(values, path, asked);
         let found = match *name {
@@ -439,17 +439,17 @@ mod istio {
         found != *negative
     }
 
-    fn matches(rule: &Rule, asked: &Asked) -> bool {
+    fn matches(rule: &Rule, asked: &ModelRequest) -> bool {
         let all = |fields: &Vec<Field>| fields.iter().all(|field| holds(field, asked));
         (rule.from.is_empty() || rule.from.iter().any(all))
             && (rule.to.is_empty() || rule.to.iter().any(all))
             && rule.when.iter().all(|field| holds(field, asked))
     }
 
-    pub(super) fn allows(policies: &[Policy], asked: &Asked) -> bool {
-        let of = |action| policies.iter().filter(move |one| one.action == action && !one.trial);
+    pub(super) fn allows(policies: &[Policy], asked: &ModelRequest) -> bool {
+        let enforced = |action| policies.iter().filter(move |policy| policy.action == action && !policy.trial);
         let any = |policy: &Policy| policy.rules.iter().any(|rule| matches(rule, asked));
-        !of("DENY").any(any) && (of("ALLOW").next().is_none() || of("ALLOW").any(any))
+        !enforced("DENY").any(any) && (enforced("ALLOW").next().is_none() || enforced("ALLOW").any(any))
     }
 }
 
@@ -481,13 +481,13 @@ mod envoy_gateway {
         rules: Vec<Rule>,
     }
 
-    fn few<T: std::fmt::Debug + Clone + 'static>(of: Vec<T>) -> impl Strategy<Value = Vec<T>> {
-        prop::collection::vec(select(of), 0..3)
+    fn few<T: std::fmt::Debug + Clone + 'static>(choices: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+        prop::collection::vec(select(choices), 0..3)
     }
 
     fn jwt() -> impl Strategy<Value = Jwt> {
         let names = vec!["groups", "sub", "a.roles", "a.a", "scope", "iss"];
-        let claim = (select(names), any::<bool>(), some(word()));
+        let claim = (select(names), any::<bool>(), one_or_two(word()));
         let (claims, scopes) = (prop::collection::vec(claim, 0..2), prop::collection::vec(word(), 0..2));
         (select(vec!["p1", "p2"]), claims, scopes)
             .prop_filter("one of them is there", |(_, claims, scopes)| !claims.is_empty() || !scopes.is_empty())
@@ -538,8 +538,8 @@ mod envoy_gateway {
     }
 
     fn rule(rule: &Rule) -> Value {
-        let (mut made, mut principal, mut operation) = (Map::new(), Map::new(), Map::new());
-        made.insert("action".into(), word_of(rule.allow).into());
+        let (mut json_rule, mut principal, mut operation) = (Map::new(), Map::new(), Map::new());
+        json_rule.insert("action".into(), word_of(rule.allow).into());
         if !rule.methods.is_empty() {
             operation.insert("methods".into(), json!(rule.methods));
         }
@@ -560,24 +560,24 @@ mod envoy_gateway {
                     json!({"name": name, "valueType": if *list { "StringArray" } else { "String" }, "values": values})
                 })
                 .collect();
-            let mut one = Map::from_iter([("provider".to_owned(), json!(jwt.provider))]);
+            let mut jwt_principal = Map::from_iter([("provider".to_owned(), json!(jwt.provider))]);
             if !claims.is_empty() {
-                one.insert("claims".into(), claims.into());
+                jwt_principal.insert("claims".into(), claims.into());
             }
             if !jwt.scopes.is_empty() {
-                one.insert("scopes".into(), json!(jwt.scopes));
+                jwt_principal.insert("scopes".into(), json!(jwt.scopes));
             }
-            principal.insert("jwt".into(), one.into());
+            principal.insert("jwt".into(), jwt_principal.into());
         }
         if !operation.is_empty() {
-            made.insert("operation".into(), operation.into());
+            json_rule.insert("operation".into(), operation.into());
         }
-        made.insert("principal".into(), principal.into());
-        made.into()
+        json_rule.insert("principal".into(), principal.into());
+        json_rule.into()
     }
 
     /// A claim as Envoy Gateway has Envoy keep it: `scope` and `scp` as lists of words.
-    fn kept(name: &str, asked: &Asked) -> Option<Value> {
+    fn claim_value(name: &str, asked: &ModelRequest) -> Option<Value> {
         let mut found = asked.token.clone()?;
         for step in name.split('.') {
             found = found.as_object()?.get(step)?.clone();
@@ -592,16 +592,16 @@ mod envoy_gateway {
 
     fn in_list(value: Option<Value>, words: &[String]) -> bool {
         let Some(Value::Array(all)) = value else { return false };
-        all.iter().any(|one| words.iter().any(|word| one.as_str() == Some(word)))
+        all.iter().any(|value| words.iter().any(|word| value.as_str() == Some(word)))
     }
 
-    fn matches(rule: &Rule, asked: &Asked) -> bool {
+    fn matches(rule: &Rule, asked: &ModelRequest) -> bool {
         let path = format!("/foo{}", asked.path);
         let whole = match asked.query {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         };
-        let methods = rule.methods.is_empty() || rule.methods.iter().any(|one| one.eq_ignore_ascii_case(asked.method));
+        let methods = rule.methods.is_empty() || rule.methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method));
         let by_path = rule.path.is_none_or(|(kind, value, invert)| {
             let found = match kind {
                 "Exact" => path == value,
@@ -625,18 +625,18 @@ mod envoy_gateway {
             asked.token.is_some()
                 && jwt.provider == asked.provider
                 && jwt.claims.iter().all(|(name, list, values)| match list {
-                    true => in_list(kept(name, asked), values),
-                    false => kept(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word))),
+                    true => in_list(claim_value(name, asked), values),
+                    false => claim_value(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word))),
                 })
                 && jwt.scopes.iter().all(|word| {
                     let word = std::slice::from_ref(word);
-                    in_list(kept("scope", asked), word) || in_list(kept("scp", asked), word)
+                    in_list(claim_value("scope", asked), word) || in_list(claim_value("scp", asked), word)
                 })
         });
         methods && by_path && ranges && env && jwt
     }
 
-    pub(super) fn allows(policy: &Policy, asked: &Asked) -> bool {
+    pub(super) fn allows(policy: &Policy, asked: &ModelRequest) -> bool {
         let decided = policy.rules.iter().find(|rule| matches(rule, asked)).map(|rule| rule.allow);
         decided.or(policy.default).unwrap_or(false)
     }
@@ -675,22 +675,22 @@ spec:
 
 proptest! {
     #[test]
-    fn istio_agrees(policies in istio::policies(), all in prop::collection::vec(asked(), 40)) {
+    fn istio_agrees(policies in istio::policies(), all in prop::collection::vec(model_request(), 40)) {
         prop_assume!(!policies.iter().any(istio::Policy::is_refused));
         let manifests: String =
-            policies.iter().enumerate().map(|(at, one)| format!("---\n{}\n", one.manifest(at))).collect();
-        let gateway = Gateway::of(Dialect::Istio, &format!("{ISTIO}{manifests}"), &mapped());
+            policies.iter().enumerate().map(|(index, policy)| format!("---\n{}\n", policy.manifest(index))).collect();
+        let gateway = ImportedGateway::import(Dialect::Istio, &format!("{ISTIO}{manifests}"), &mapped_options());
         for asked in &all {
             // a preflight meets no token
-            let judged = gateway.judge(&asked.request(""));
+            let judged = gateway.evaluate(&asked.request(""));
             prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
-            let allowed = !matches!(&*judged.answer, "401" | "403" | "404");
+            let allowed = !matches!(&*judged.outcome, "401" | "403" | "404");
             prop_assert_eq!(allowed, istio::allows(&policies, asked), "{:?}\n{}", asked, gateway.yaml);
         }
     }
 
     #[test]
-    fn envoy_gateway_agrees(policy in envoy_gateway::policy(), all in prop::collection::vec(asked(), 40)) {
+    fn envoy_gateway_agrees(policy in envoy_gateway::policy(), all in prop::collection::vec(model_request(), 40)) {
         let provider = |name: &str| json!({"name": name, "localJWKS": {"inline": KEYS}});
         let spec = json!({
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "foo"}],
@@ -701,12 +701,12 @@ proptest! {
             "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy", "metadata": {"name": "p"}, "spec": spec,
         });
         let manifests = format!("{}\n{}\n", super::envoy_gateway::ROUTES, yaml(&object));
-        let gateway = Gateway::of(Dialect::EnvoyGateway, &manifests, &mapped());
+        let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &mapped_options());
         for asked in &all {
-            let judged = gateway.judge(&asked.request("/foo"));
+            let judged = gateway.evaluate(&asked.request("/foo"));
             prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
             let (allowed, wanted) =
-                (!matches!(&*judged.answer, "401" | "403" | "404"), envoy_gateway::allows(&policy, asked));
+                (!matches!(&*judged.outcome, "401" | "403" | "404"), envoy_gateway::allows(&policy, asked));
             let stricter = envoy_gateway::may_be_stricter(&policy) && !allowed;
             prop_assert!(allowed == wanted || stricter, "{:?}\n{:?}\n{}", asked, policy, gateway.yaml);
         }

@@ -42,15 +42,15 @@ fn policy(name: &str, rest: &str) -> String {
     )
 }
 
-fn on_trial(policy: String, name: &str, word: &str) -> String {
+fn dry_run(policy: String, name: &str, word: &str) -> String {
     policy.replace(
         &format!("metadata: {{name: {name}}}"),
         &format!("metadata: {{name: {name}, annotations: {{istio.io/dry-run: '{word}'}}}}"),
     )
 }
 
-fn gateway(policies: &str) -> Gateway {
-    Gateway::of(Dialect::Istio, &format!("{WORKLOAD}{policies}"), &mapped())
+fn gateway(policies: &str) -> ImportedGateway {
+    ImportedGateway::import(Dialect::Istio, &format!("{WORKLOAD}{policies}"), &mapped_options())
 }
 
 fn paths(paths: &str) -> String {
@@ -58,7 +58,7 @@ fn paths(paths: &str) -> String {
 }
 
 fn token(claims: Value) -> Request {
-    get("/").token(claims)
+    get_request("/").token(claims)
 }
 
 /// Each field of the pair `allow-full-rule` with its four forms, and the same of its negation.
@@ -69,7 +69,7 @@ fn allow_full_rule_field_by_field() {
     let when = |key: &str, values: &str| format!("{{when: [{{key: '{key}', {values}}}]}}");
     let sub = |iss: &str, sub: &str| token(json!({"iss": iss, "sub": sub}));
     let claim = |name: &str, value: &str| token(json!({name: value}));
-    let env = |value: &str| get("/").header("x-header", value);
+    let env = |value: &str| get_request("/").header("x-header", value);
     let nested = |value: Value| token(json!({"nested1": {"nested2": value}}));
     let rows: Vec<(String, Vec<(Request, bool)>)> = vec![
         (
@@ -80,70 +80,70 @@ fn allow_full_rule_field_by_field() {
                 (sub("x", "my-suffix-rp"), true),
                 (sub("https://a.example", "x"), true),
                 (sub("other", "x"), false),
-                (get("/"), false),
+                (get_request("/"), false),
             ],
         ),
-        (source("requestPrincipals: ['*']"), vec![(sub("i", "s"), true), (sub("i", ""), false), (get("/"), false)]),
+        (source("requestPrincipals: ['*']"), vec![(sub("i", "s"), true), (sub("i", ""), false), (get_request("/"), false)]),
         (
             source("notRequestPrincipals: [rp, 'rp-prefix-*']"),
-            vec![(sub("rp", ""), false), (sub("rp-prefix-", "x"), false), (sub("y", "x"), true), (get("/"), true)],
+            vec![(sub("rp", ""), false), (sub("rp-prefix-", "x"), false), (sub("y", "x"), true), (get_request("/"), true)],
         ),
-        (source("notRequestPrincipals: ['*']"), vec![(sub("i", "s"), false), (get("/"), true)]),
+        (source("notRequestPrincipals: ['*']"), vec![(sub("i", "s"), false), (get_request("/"), true)]),
         (
             source("remoteIpBlocks: [1.2.3.4, 5.6.0.0/16]"),
-            vec![(get("/").peer("1.2.3.4"), true), (get("/").peer("5.6.7.8"), true), (get("/").peer("1.2.3.5"), false)],
+            vec![(get_request("/").peer("1.2.3.4"), true), (get_request("/").peer("5.6.7.8"), true), (get_request("/").peer("1.2.3.5"), false)],
         ),
         (
             source("notRemoteIpBlocks: [9.0.0.1, 9.2.0.0/16]"),
             vec![
-                (get("/").peer("9.0.0.1"), false),
-                (get("/").peer("9.2.3.4"), false),
-                (get("/").peer("9.1.0.1"), true),
+                (get_request("/").peer("9.0.0.1"), false),
+                (get_request("/").peer("9.2.3.4"), false),
+                (get_request("/").peer("9.1.0.1"), true),
             ],
         ),
         // no client has an identity of the mesh
-        (source("principals: [p, 'p-*', '*-p', '*']"), vec![(get("/"), false)]),
-        (source("notPrincipals: [p, '*']"), vec![(get("/"), true)]),
-        (source("namespaces: [ns, '*']"), vec![(get("/"), false)]),
-        (source("notNamespaces: ['*']"), vec![(get("/"), true)]),
-        (source("serviceAccounts: [a/b, c]"), vec![(get("/"), false)]),
-        (source("notServiceAccounts: [a/b]"), vec![(get("/"), true)]),
+        (source("principals: [p, 'p-*', '*-p', '*']"), vec![(get_request("/"), false)]),
+        (source("notPrincipals: [p, '*']"), vec![(get_request("/"), true)]),
+        (source("namespaces: [ns, '*']"), vec![(get_request("/"), false)]),
+        (source("notNamespaces: ['*']"), vec![(get_request("/"), true)]),
+        (source("serviceAccounts: [a/b, c]"), vec![(get_request("/"), false)]),
+        (source("notServiceAccounts: [a/b]"), vec![(get_request("/"), true)]),
         (
             operation("methods: [GET, 'P*', '*ETE']"),
             vec![
-                (get("/"), true),
-                (get("/").method("PUT"), true),
-                (get("/").method("DELETE"), true),
-                (get("/").method("OPTIONS"), false),
-                (get("/").method("get"), false),
+                (get_request("/"), true),
+                (get_request("/").method("PUT"), true),
+                (get_request("/").method("DELETE"), true),
+                (get_request("/").method("OPTIONS"), false),
+                (get_request("/").method("get"), false),
             ],
         ),
-        (operation("methods: ['*']"), vec![(get("/"), true)]),
-        (operation("notMethods: [GET, 'P*']"), vec![(get("/"), false), (get("/").method("OPTIONS"), true)]),
-        (operation("notMethods: ['*']"), vec![(get("/"), false)]),
+        (operation("methods: ['*']"), vec![(get_request("/"), true)]),
+        (operation("notMethods: [GET, 'P*']"), vec![(get_request("/"), false), (get_request("/").method("OPTIONS"), true)]),
+        (operation("notMethods: ['*']"), vec![(get_request("/"), false)]),
         (
             operation("hosts: [exact.com, '*.suffix.com', 'prefix.*']"),
             vec![
-                (get("/").host("EXACT.com"), true),
-                (get("/").host("a.Suffix.com"), true),
-                (get("/").host("Prefix.org:80"), true),
-                (get("/").host("exact.com:80"), false),
-                (get("/").host("suffix.com"), false),
+                (get_request("/").host("EXACT.com"), true),
+                (get_request("/").host("a.Suffix.com"), true),
+                (get_request("/").host("Prefix.org:80"), true),
+                (get_request("/").host("exact.com:80"), false),
+                (get_request("/").host("suffix.com"), false),
             ],
         ),
         (
             operation("notHosts: [exact.com, '*.suffix.com']"),
             vec![
-                (get("/").host("exact.COM"), false),
-                (get("/").host("x.suffix.com"), false),
-                (get("/").host("other"), true),
+                (get_request("/").host("exact.COM"), false),
+                (get_request("/").host("x.suffix.com"), false),
+                (get_request("/").host("other"), true),
             ],
         ),
-        (operation("hosts: ['*']"), vec![(get("/"), true)]),
-        (operation("ports: ['80', '90']"), vec![(get("/"), true)]),
-        (operation("ports: ['8000']"), vec![(get("/"), false)]),
-        (operation("notPorts: ['8000', '9000']"), vec![(get("/"), true)]),
-        (operation("notPorts: ['80']"), vec![(get("/"), false)]),
+        (operation("hosts: ['*']"), vec![(get_request("/"), true)]),
+        (operation("ports: ['80', '90']"), vec![(get_request("/"), true)]),
+        (operation("ports: ['8000']"), vec![(get_request("/"), false)]),
+        (operation("notPorts: ['8000', '9000']"), vec![(get_request("/"), true)]),
+        (operation("notPorts: ['80']"), vec![(get_request("/"), false)]),
         (
             when("request.headers[X-header]", "values: [h, 'h-prefix-*', '*-suffix-h']"),
             vec![
@@ -151,30 +151,30 @@ fn allow_full_rule_field_by_field() {
                 (env("h-prefix-1"), true),
                 (env("a-suffix-h"), true),
                 (env("other"), false),
-                (get("/"), false),
+                (get_request("/"), false),
             ],
         ),
         (
             when("request.headers[X-header]", "values: ['*']"),
-            vec![(env("x"), true), (env(""), true), (get("/"), false)],
+            vec![(env("x"), true), (env(""), true), (get_request("/"), false)],
         ),
         (
             when("request.headers[X-header]", "notValues: [h]"),
-            vec![(env("h"), false), (env("x"), true), (get("/"), true)],
+            vec![(env("h"), false), (env("x"), true), (get_request("/"), true)],
         ),
         (
             when("remote.ip", "values: [10.10.10.10, 192.168.10.0/24]"),
             vec![
-                (get("/").peer("10.10.10.10"), true),
-                (get("/").peer("192.168.10.9"), true),
-                (get("/").peer("192.168.11.9"), false),
+                (get_request("/").peer("10.10.10.10"), true),
+                (get_request("/").peer("192.168.10.9"), true),
+                (get_request("/").peer("192.168.11.9"), false),
             ],
         ),
-        (when("remote.ip", "notValues: [90.10.10.10]"), vec![(get("/").peer("90.10.10.10"), false), (get("/"), true)]),
-        (when("source.namespace", "values: [ns]"), vec![(get("/"), false)]),
-        (when("source.namespace", "notValues: [ns]"), vec![(get("/"), true)]),
-        (when("source.principal", "values: ['*']"), vec![(get("/"), false)]),
-        (when("source.principal", "notValues: ['*']"), vec![(get("/"), true)]),
+        (when("remote.ip", "notValues: [90.10.10.10]"), vec![(get_request("/").peer("90.10.10.10"), false), (get_request("/"), true)]),
+        (when("source.namespace", "values: [ns]"), vec![(get_request("/"), false)]),
+        (when("source.namespace", "notValues: [ns]"), vec![(get_request("/"), true)]),
+        (when("source.principal", "values: ['*']"), vec![(get_request("/"), false)]),
+        (when("source.principal", "notValues: ['*']"), vec![(get_request("/"), true)]),
         (
             when("request.auth.principal", "values: ['https://a.example/*']"),
             vec![(sub("https://a.example", "x"), true), (sub("https://b.example", "x"), false)],
@@ -188,10 +188,10 @@ fn allow_full_rule_field_by_field() {
                 (claim("aud", "x"), false),
             ],
         ),
-        (when("request.auth.audiences", "notValues: [aud]"), vec![(claim("aud", "aud"), false), (get("/"), true)]),
+        (when("request.auth.audiences", "notValues: [aud]"), vec![(claim("aud", "aud"), false), (get_request("/"), true)]),
         (
             when("request.auth.presenter", "values: [p, 'p-*', '*-p', '*']"),
-            vec![(claim("azp", "x"), true), (get("/"), false)],
+            vec![(claim("azp", "x"), true), (get_request("/"), false)],
         ),
         (when("request.auth.presenter", "notValues: [p]"), vec![(claim("azp", "p"), false), (claim("azp", "q"), true)]),
         (
@@ -203,7 +203,7 @@ fn allow_full_rule_field_by_field() {
                 (claim("iss", "x"), false),
             ],
         ),
-        (when("request.auth.claims[iss]", "notValues: [i]"), vec![(claim("iss", "i"), false), (get("/"), true)]),
+        (when("request.auth.claims[iss]", "notValues: [i]"), vec![(claim("iss", "i"), false), (get_request("/"), true)]),
         (
             when("request.auth.claims[nested1][nested2]", "values: [n, 'n-*', '*-n']"),
             vec![
@@ -216,30 +216,30 @@ fn allow_full_rule_field_by_field() {
         ),
         (
             when("request.auth.claims[nested1][nested2]", "notValues: ['*']"),
-            vec![(nested(json!("n")), false), (nested(json!("")), true), (get("/"), true)],
+            vec![(nested(json!("n")), false), (nested(json!("")), true), (get_request("/"), true)],
         ),
         // over cleartext no name was asked for
-        (when("connection.sni", "values: [exact.com, '*.suffix.com', '*']"), vec![(get("/"), false)]),
-        (when("connection.sni", "notValues: [exact.com]"), vec![(get("/"), true)]),
+        (when("connection.sni", "values: [exact.com, '*.suffix.com', '*']"), vec![(get_request("/"), false)]),
+        (when("connection.sni", "notValues: [exact.com]"), vec![(get_request("/"), true)]),
         // an ALLOW that asks for what is not known here allows nobody
-        (when("destination.ip", "values: [10.10.10.10]"), vec![(get("/"), false)]),
-        (when("destination.port", "values: ['80']"), vec![(get("/"), true)]),
-        (when("destination.port", "notValues: ['80']"), vec![(get("/"), false)]),
-        (when("experimental.envoy.filters.a.b[c]", "values: [exact]"), vec![(get("/"), false)]),
+        (when("destination.ip", "values: [10.10.10.10]"), vec![(get_request("/"), false)]),
+        (when("destination.port", "values: ['80']"), vec![(get_request("/"), true)]),
+        (when("destination.port", "notValues: ['80']"), vec![(get_request("/"), false)]),
+        (when("experimental.envoy.filters.a.b[c]", "values: [exact]"), vec![(get_request("/"), false)]),
     ];
     for (rule, requests) in rows {
         let gateway = gateway(&policy("p", &format!(", rules: [{rule}]")));
         for (request, allowed) in requests {
-            let judged = gateway.judge(&request);
-            assert_eq!(judged.answer != "403", allowed, "{rule}\n{request:?}\n{}", gateway.yaml);
+            let judged = gateway.evaluate(&request);
+            assert_eq!(judged.outcome != "403", allowed, "{rule}\n{request:?}\n{}", gateway.yaml);
             assert_eq!(judged.failed, 0, "{rule}\n{request:?}");
         }
     }
     // a direct peer is no client behind a gateway
-    let behind = run(
+    let behind = import_file(
         Dialect::Istio,
         &format!("{WORKLOAD}{}", policy("p", ", rules: [{from: [{source: {ipBlocks: [1.2.3.4]}}]}]")),
-        &mapped(),
+        &mapped_options(),
     );
     assert!(behind.config.is_none(), "{}", report(&behind));
 }
@@ -301,18 +301,18 @@ fn the_other_pairs() {
             "dry-run-mix",
             format!(
                 "{}{}",
-                on_trial(rules("t", &paths("/allow")), "t", "true"),
-                on_trial(rules("e", &paths("/another")), "e", "false")
+                dry_run(rules("t", &paths("/allow")), "t", "true"),
+                dry_run(rules("e", &paths("/another")), "e", "false")
             ),
             vec![("/another", true), ("/allow", false)],
         ),
-        ("dry-run-allow", on_trial(rules("t", &paths("/allow")), "t", "true"), vec![("/allow", true), ("/x", true)]),
+        ("dry-run-allow", dry_run(rules("t", &paths("/allow")), "t", "true"), vec![("/allow", true), ("/x", true)]),
         (
             "dry-run-allow-and-deny",
             format!(
                 "{}{}",
-                on_trial(rules("t", &paths("/allow")), "t", "true"),
-                on_trial(deny("d", &paths("/deny")), "d", "true")
+                dry_run(rules("t", &paths("/allow")), "t", "true"),
+                dry_run(deny("d", &paths("/deny")), "d", "true")
             ),
             vec![("/allow", true), ("/deny", true)],
         ),
@@ -339,16 +339,16 @@ fn the_other_pairs() {
     ] {
         let gateway = gateway(&policies);
         for (path, allowed) in requests {
-            assert_eq!(gateway.allows(&get(path)), allowed, "{pair}: {path}\n{}", gateway.yaml);
+            assert_eq!(gateway.allows(&get_request(path)), allowed, "{pair}: {path}\n{}", gateway.yaml);
         }
     }
     // what they would refuse is told
-    let mix = gateway(&on_trial(policy("t", &format!(", rules: [{}]", paths("/allow"))), "t", "true"));
-    assert_eq!(mix.judge(&get("/x")).shadow, ["none"]);
-    assert!(mix.judge(&get("/allow")).shadow.is_empty());
+    let mix = gateway(&dry_run(policy("t", &format!(", rules: [{}]", paths("/allow"))), "t", "true"));
+    assert_eq!(mix.evaluate(&get_request("/x")).shadow, ["none"]);
+    assert!(mix.evaluate(&get_request("/allow")).shadow.is_empty());
     // `custom-*`: another service decides there
     let custom = policy("c", ", action: CUSTOM, provider: {name: default}, rules: [{}]");
-    let imported = run(Dialect::Istio, &format!("{WORKLOAD}{custom}"), &mapped());
+    let imported = import_file(Dialect::Istio, &format!("{WORKLOAD}{custom}"), &mapped_options());
     assert!(
         imported.config.is_none() && report(&imported).contains("another service decides"),
         "{}",

@@ -6,21 +6,21 @@ use super::*;
 /// Asserts that the import is refused with these words at this field, and that nobody gets in at `closed` when it goes
 /// on nevertheless, while `open` stays as it is.
 #[track_caller]
-fn refused(dialect: Dialect, manifests: &str, words: &str, closed: &[&str], open: &[&str]) {
-    let imported = run(dialect, manifests, &mapped());
+fn assert_rejected(dialect: Dialect, manifests: &str, words: &str, closed: &[&str], open: &[&str]) {
+    let imported = import_file(dialect, manifests, &mapped_options());
     let text = report(&imported);
     assert!(imported.config.is_none(), "not refused: {words}\n{text}");
-    let told = text.lines().any(|line| line.contains(": refused: ") && line.contains(words));
-    assert!(told, "{words} is not among:\n{text}");
-    let options = Options { allow_partial: true, ..mapped() };
-    let gateway = Gateway::of(dialect, manifests, &options);
+    let reported = text.lines().any(|line| line.contains(": refused: ") && line.contains(words));
+    assert!(reported, "{words} is not among:\n{text}");
+    let options = ImportOptions { allow_partial: true, ..mapped_options() };
+    let gateway = ImportedGateway::import(dialect, manifests, &options);
     for path in closed {
         let token = serde_json::json!({"iss": "i", "sub": "s"});
-        let decision = gateway.decide(&get(path).token(token));
+        let decision = gateway.decide(&get_request(path).token(token));
         assert!(decision == "403" || decision == "404", "{words}: {path}: {decision}\n{}", gateway.yaml);
     }
     for path in open {
-        assert!(gateway.allows(&get(path)), "{words}: {path}\n{}", gateway.yaml);
+        assert!(gateway.allows(&get_request(path)), "{words}: {path}\n{}", gateway.yaml);
     }
 }
 
@@ -76,7 +76,7 @@ fn policies_of_envoy_gateway() {
             "regular expression",
         ),
     ] {
-        refused(
+        assert_rejected(
             Dialect::EnvoyGateway,
             &format!("{ROUTES}{}", policy("p", foo, &spec)),
             words,
@@ -108,7 +108,7 @@ fn what_could_be_for_anything_closes_everything() {
             "not supported",
         ),
     ] {
-        refused(Dialect::EnvoyGateway, &manifest, words, &["/foo", "/bar"], &[]);
+        assert_rejected(Dialect::EnvoyGateway, &manifest, words, &["/foo", "/bar"], &[]);
     }
 }
 
@@ -138,7 +138,7 @@ fn routes() {
             &["/foo"],
         ),
     ] {
-        refused(Dialect::EnvoyGateway, &manifests, words, &[closed], open);
+        assert_rejected(Dialect::EnvoyGateway, &manifests, words, &[closed], open);
     }
 }
 
@@ -150,7 +150,7 @@ fn claims_that_choose_routes() {
     );
     let spec = "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example/k'}, claimToHeaders: [{header: x-sub, claim: sub}]}]}";
     let manifests = format!("{manifests}{}", policy("p", "kind: HTTPRoute, name: foo", spec));
-    refused(Dialect::EnvoyGateway, &manifests, "chosen by a header", &["/foo"], &["/bar"]);
+    assert_rejected(Dialect::EnvoyGateway, &manifests, "chosen by a header", &["/foo"], &["/bar"]);
 }
 
 const ISTIO: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {selector: {istio: \
@@ -199,7 +199,7 @@ fn policies_of_istio() {
         (jwt("{issuer: i, jwks: nonsense}"), "not a key set"),
         (jwt("{issuer: 'https://i', forwardOriginalToken: true}, {issuer: 'https://j'}"), "differ between the rules"),
     ] {
-        refused(Dialect::Istio, &manifests, words, &["/"], &[]);
+        assert_rejected(Dialect::Istio, &manifests, words, &["/"], &[]);
     }
     for (version, kind) in [
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
@@ -207,7 +207,7 @@ fn policies_of_istio() {
         ("security.istio.io/v1", "Unheard"),
     ] {
         let manifests = format!("{ISTIO}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{}}\n");
-        refused(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
+        assert_rejected(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
     }
 }
 
@@ -233,7 +233,7 @@ fn routes_of_istio() {
         ("hosts: ['*']}]}", "hosts: ['*'], tls: {httpsRedirect: true}}]}", "requestRedirect"),
     ] {
         assert!(ISTIO.contains(from));
-        refused(Dialect::Istio, &ISTIO.replacen(from, to, 1), words, &["/", "/a"], &[]);
+        assert_rejected(Dialect::Istio, &ISTIO.replacen(from, to, 1), words, &["/", "/a"], &[]);
     }
 }
 
@@ -272,11 +272,11 @@ fn policies_of_agentgateway() {
             "name the fields",
         ),
     ] {
-        refused(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
+        assert_rejected(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
     }
     let object =
         format!("{ROUTES}apiVersion: agentgateway.dev/v1alpha1\nkind: Unheard\nmetadata: {{name: x}}\nspec: {{}}\n");
-    refused(Dialect::Agentgateway, &object, "not understood", &["/foo", "/bar"], &[]);
+    assert_rejected(Dialect::Agentgateway, &object, "not understood", &["/foo", "/bar"], &[]);
 }
 
 #[test]
@@ -298,11 +298,11 @@ fn what_is_no_manifest() {
         ("text", "no `kind`"),
     ] {
         let errors =
-            import(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &Options::default()).unwrap_err();
+            import_manifests(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &ImportOptions::default()).unwrap_err();
         assert!(errors.iter().any(|error| error.message.contains(words)), "{text}: {errors:?}");
     }
     let nothing =
-        import(Dialect::Istio, &[Source::new("in.yaml", "---\n---\n".to_owned())], &Options::default()).unwrap();
+        import_manifests(Dialect::Istio, &[Source::new("in.yaml", "---\n---\n".to_owned())], &ImportOptions::default()).unwrap();
     assert!(nothing.config.is_none());
 }
 
@@ -315,7 +315,7 @@ fn two_gateways_on_one_port() {
             .replace("{name: foo}", "{name: foo2}")
             .replace("{name: bar}", "{name: bar2}")
     );
-    let imported = run(Dialect::EnvoyGateway, &twice, &mapped());
+    let imported = import_file(Dialect::EnvoyGateway, &twice, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("import one at a time"), "{}", report(&imported));
 }
 
@@ -325,41 +325,41 @@ fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
         "{ROUTES}{}",
         policy("p", "kind: HTTPRoute, name: foo", "authorization: {}").replace("targetRefs", "targetrefs")
     );
-    refused(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
+    assert_rejected(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
     let elsewhere =
         policy("p", "kind: HTTPRoute, name: foo, namespace: other", "authorization: {defaultAction: Allow}");
-    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{elsewhere}"), "its own namespace", &["/foo", "/bar"], &[]);
+    assert_rejected(Dialect::EnvoyGateway, &format!("{ROUTES}{elsewhere}"), "its own namespace", &["/foo", "/bar"], &[]);
 }
 
 #[test]
 fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
     let list = |text: &str| -> String {
-        let objects = text.split("---\n").filter(|one| !one.trim().is_empty());
-        let items = objects.map(|one| one.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
+        let objects = text.split("---\n").filter(|object| !object.trim().is_empty());
+        let items = objects.map(|object| object.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
         let items: String = items.map(|item| format!("  -\n{item}")).collect();
         format!("---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n{items}---\n~\n")
     };
     let deny = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
     let anchored = deny.replace("authorization: {}", "authorization: &none {}");
     for manifests in [list(&format!("{ROUTES}{deny}")), format!("{ROUTES}{anchored}")] {
-        let gateway = Gateway::of(Dialect::EnvoyGateway, &manifests, &mapped());
+        let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &mapped_options());
         assert_eq!(
-            [gateway.decide(&get("/foo")), gateway.decide(&get("/bar"))],
+            [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
             ["403", "default/bar/0"],
             "{manifests}"
         );
     }
     // an alias stands for what it names, with its own refusals
     let aliased = deny.replace("authorization: {}", "authorization: {rules: [&r {action: Deny, cel: 'x'}, *r]}");
-    refused(Dialect::EnvoyGateway, &format!("{ROUTES}{aliased}"), "Envoy's CEL", &["/foo"], &["/bar"]);
+    assert_rejected(Dialect::EnvoyGateway, &format!("{ROUTES}{aliased}"), "Envoy's CEL", &["/foo"], &["/bar"]);
 }
 
 #[test]
 fn a_file_with_very_many_objects_is_read_in_time() {
     let start = std::time::Instant::now();
     let many: String = (0..10_000).map(|n| format!("kind: ConfigMap\nmetadata: {{name: c{n}}}\n---\n")).collect();
-    let gateway = Gateway::of(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped());
-    assert!(gateway.allows(&get("/bar")));
+    let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped_options());
+    assert!(gateway.allows(&get_request("/bar")));
     assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
@@ -369,7 +369,7 @@ fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
         let routes =
             ROUTES.replacen("{name: web, port: 80}", "{group: gateway.envoyproxy.io, kind: Backend, name: b}", 1);
         let backend = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\nmetadata: {name: b}\n";
-        run(Dialect::EnvoyGateway, &format!("{routes}{backend}spec: {{{spec}}}\n"), &mapped())
+        import_file(Dialect::EnvoyGateway, &format!("{routes}{backend}spec: {{{spec}}}\n"), &mapped_options())
     };
     for (spec, host) in [
         ("endpoints: [{fqdn: {hostname: a.example, port: 81}}]", "host: 'a.example:81'"),
@@ -379,7 +379,7 @@ fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
     ] {
         let imported = with(spec);
         let text = report(&imported);
-        let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).yaml();
+        let yaml = imported.config.unwrap_or_else(|| panic!("{text}")).to_yaml();
         assert!(yaml.contains(host), "{yaml}");
     }
     for (spec, words) in [

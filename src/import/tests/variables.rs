@@ -26,12 +26,12 @@ spec: {template: {spec: {containers: [{name: c, args: ['${KEYCLOAK_ISSUER}', '${
 
 #[test]
 fn a_variable_is_kept_and_must_be_set() {
-    let imported = run(Dialect::Agentgateway, &format!("{ROUTES}{FILES}"), &mapped());
-    let told = report(&imported);
+    let imported = import_file(Dialect::Agentgateway, &format!("{ROUTES}{FILES}"), &mapped_options());
+    let findings = report(&imported);
     let config = imported.config.unwrap();
-    for text in [config.yaml(), config.json()] {
+    for text in [config.to_yaml(), config.to_json()] {
         let issuer =
-            |text: &str| ["'", "\""].iter().any(|quote| config.yaml().contains(&format!("{quote}{text}{quote}")));
+            |text: &str| ["'", "\""].iter().any(|quote| config.to_yaml().contains(&format!("{quote}{text}{quote}")));
         assert!(issuer("${KEYCLOAK_ISSUER}") && issuer("${KEYCLOAK_ISSUER}/certs"), "{text}");
         let source = Source::new("out.yaml", text.clone());
         let errors = load(source.clone(), &|_| None).unwrap_err();
@@ -41,12 +41,12 @@ fn a_variable_is_kept_and_must_be_set() {
         let listener = &loaded.config.binds[0].listeners[0];
         let provider = &listener.policies.jwt_auth.as_ref().unwrap().providers[0];
         assert_eq!(provider.issuers.as_ref().unwrap().value, ["https://idp.example"]);
-        let crate::config::policy::Jwks::Url(remote) = &provider.jwks.value else { panic!("{text}") };
+        let crate::config::policy::JwksSource::Url(remote) = &provider.jwks.value else { panic!("{text}") };
         assert_eq!(remote.url.to_string(), "https://idp.example/certs");
     }
-    let needed: Vec<&str> = told.lines().filter(|line| line.contains(": needs input: ")).collect();
-    assert_eq!(needed.len(), 2, "{told}");
-    for (line, field) in needed.iter().zip(["issuer", "jwks.remote.url"]) {
+    let inputs: Vec<&str> = findings.lines().filter(|line| line.contains(": needs input: ")).collect();
+    assert_eq!(inputs.len(), 2, "{findings}");
+    for (line, field) in inputs.iter().zip(["issuer", "jwks.remote.url"]) {
         assert!(line.contains(&format!("providers[0].{field}: ")), "{line}");
         assert!(line.contains("the environment variable `KEYCLOAK_ISSUER`"), "{line}");
     }
@@ -55,11 +55,11 @@ fn a_variable_is_kept_and_must_be_set() {
 #[test]
 fn every_other_dollar_is_the_same_character_here() {
     let files = format!("{ROUTES}{FILES}").replace("${KEYCLOAK_ISSUER}/", "https://idp.example/");
-    let gateway = Gateway::of(Dialect::Agentgateway, &files, &mapped());
+    let gateway = ImportedGateway::import(Dialect::Agentgateway, &files, &mapped_options());
     let loaded = load(Source::new("out.yaml", gateway.yaml.clone()), &|_| Some(String::from("x"))).unwrap();
     let listener = &loaded.config.binds[0].listeners[0];
     let provider = &listener.policies.jwt_auth.as_ref().unwrap().providers[0];
     assert_eq!(provider.audiences.as_ref().unwrap().value, ["a$$b", "${1}", "c$"]);
     assert!(gateway.yaml.contains("^/a$|^/b$${2}$"), "{}", gateway.yaml);
-    assert_eq!(gateway.decide(&get("/foo")), "401");
+    assert_eq!(gateway.decide(&get_request("/foo")), "401");
 }

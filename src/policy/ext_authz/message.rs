@@ -222,7 +222,7 @@ pub(crate) struct List {
 }
 
 /// Whole numbers up to here are told exactly by a double.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 impl From<&Map<String, serde_json::Value>> for Struct {
     fn from(map: &Map<String, serde_json::Value>) -> Self {
@@ -257,7 +257,7 @@ impl From<Value> for serde_json::Value {
         match value.kind {
             None | Some(Kind::Null(_)) => Self::Null,
             Some(Kind::Bool(bool)) => Self::Bool(bool),
-            Some(Kind::Number(number)) if number.fract() == 0.0 && number.abs() <= EXACT => Self::from(number as i64),
+            Some(Kind::Number(number)) if number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER => Self::from(number as i64),
             Some(Kind::Number(number)) => Self::from(number),
             Some(Kind::Text(text)) => Self::String(text),
             Some(Kind::List(list)) => list.values.into_iter().map(Self::from).collect(),

@@ -18,7 +18,7 @@ pub enum LogFormat {
 }
 
 /// A field's name, or a fixed one as it stands before its value.
-pub trait Name: Copy {
+pub trait FieldName: Copy {
     /// Writes it as `format` has it.
     fn write(self, format: LogFormat, out: &mut Vec<u8>);
 }
@@ -44,12 +44,12 @@ pub(super) use fields;
 
 /// One line as it grows.
 #[derive(Debug)]
-pub struct Line {
+pub struct LineBuffer {
     format: LogFormat,
     bytes: Vec<u8>,
 }
 
-impl Name for Field {
+impl FieldName for Field {
     fn write(self, format: LogFormat, out: &mut Vec<u8>) {
         out.extend_from_slice(match format {
             LogFormat::Text => self.text.as_bytes(),
@@ -58,26 +58,26 @@ impl Name for Field {
     }
 }
 
-impl Name for &str {
+impl FieldName for &str {
     fn write(self, format: LogFormat, out: &mut Vec<u8>) {
-        let (before, behind): (&[u8], &[u8]) = match format {
+        let (prefix, suffix): (&[u8], &[u8]) = match format {
             LogFormat::Text => (b" ", b"="),
             LogFormat::Json => (b",\"", b"\":"),
         };
-        out.extend_from_slice(before);
+        out.extend_from_slice(prefix);
         out.extend_from_slice(self.as_bytes());
-        out.extend_from_slice(behind);
+        out.extend_from_slice(suffix);
     }
 }
 
-impl Line {
+impl LineBuffer {
     /// A line that begins with the time.
-    pub fn begin(format: LogFormat, now: UnixTime, worker: &Worker) -> Self {
-        let mut bytes = Vec::with_capacity(USUAL);
+    pub fn start(format: LogFormat, now: UnixTime, worker: &Worker) -> Self {
+        let mut bytes = Vec::with_capacity(INITIAL_CAPACITY);
         if format == LogFormat::Json {
             bytes.extend_from_slice(b"{\"time\":\"");
         }
-        worker.write_time(now, &mut bytes);
+        worker.write_timestamp(now, &mut bytes);
         if format == LogFormat::Json {
             bytes.push(b'"');
         }
@@ -85,7 +85,7 @@ impl Line {
     }
 
     /// Adds a text.
-    pub fn text(&mut self, name: impl Name, value: &str) {
+    pub fn text(&mut self, name: impl FieldName, value: &str) {
         name.write(self.format, &mut self.bytes);
         match self.format {
             LogFormat::Json => write_quoted(&mut self.bytes, value),
@@ -95,7 +95,7 @@ impl Line {
     }
 
     /// Adds a text that is known to need no escaping: digits, addresses, words of our own.
-    pub fn bare(&mut self, name: impl Name, value: &[u8]) {
+    pub fn unescaped(&mut self, name: impl FieldName, value: &[u8]) {
         name.write(self.format, &mut self.bytes);
         match self.format {
             LogFormat::Text => self.bytes.extend_from_slice(value),
@@ -108,7 +108,7 @@ impl Line {
     }
 
     /// Adds anything that JSON can hold.
-    pub fn json(&mut self, name: impl Name, value: &serde_json::Value) {
+    pub fn json(&mut self, name: impl FieldName, value: &serde_json::Value) {
         match value {
             serde_json::Value::String(text) => self.text(name, text),
             serde_json::Value::Array(_) | serde_json::Value::Object(_) if self.format == LogFormat::Text => {
@@ -128,13 +128,13 @@ impl Line {
     }
 
     /// Adds a number.
-    pub fn number(&mut self, name: impl Name, value: u64) {
+    pub fn number(&mut self, name: impl FieldName, value: u64) {
         name.write(self.format, &mut self.bytes);
         write_number(&mut self.bytes, value, 1);
     }
 
     /// Adds a duration: seconds in JSON, milliseconds for people.
-    pub fn duration(&mut self, name: impl Name, duration: Duration) {
+    pub fn duration(&mut self, name: impl FieldName, duration: Duration) {
         name.write(self.format, &mut self.bytes);
         let micros = duration.as_secs().saturating_mul(1_000_000) + u64::from(duration.subsec_micros());
         let (unit, digits) = if self.format == LogFormat::Json { (1_000_000, 6) } else { (1000, 3) };
@@ -147,24 +147,24 @@ impl Line {
     }
 
     /// Ends it, and gives it out.
-    pub fn end(&mut self) -> &[u8] {
+    pub fn finish(&mut self) -> &[u8] {
         self.bytes.extend_from_slice(if self.format == LogFormat::Json { b"}\n" } else { b"\n" });
         &self.bytes
     }
 }
 
 /// Room for a usual line.
-const USUAL: usize = 512;
+const INITIAL_CAPACITY: usize = 512;
 
 /// A decimal number with at least so many digits. Every request writes several, and formatting machinery is dear.
-fn write_number(out: &mut Vec<u8>, mut number: u64, at_least: usize) {
+fn write_number(out: &mut Vec<u8>, mut number: u64, min_digits: usize) {
     let mut digits = [b'0'; 20];
     let mut used = 0;
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
         used += 1;
-        if number == 0 && used >= at_least {
+        if number == 0 && used >= min_digits {
             break;
         }
     }
@@ -174,8 +174,8 @@ fn write_number(out: &mut Vec<u8>, mut number: u64, at_least: usize) {
 /// Whether a value can stand in a text line as it is.
 fn is_bare(value: &str) -> bool {
     // without a way out in the middle, the whole loop is a few wide instructions
-    let odd = |b: u8| !(0x21..0x7f).contains(&b) | (b == b'"') | (b == b'=') | (b == b'\\');
-    !value.is_empty() && !value.bytes().fold(false, |found, b| found | odd(b))
+    let needs_quotes = |b: u8| !(0x21..0x7f).contains(&b) | (b == b'"') | (b == b'=') | (b == b'\\');
+    !value.is_empty() && !value.bytes().fold(false, |found, b| found | needs_quotes(b))
 }
 
 /// Whether a character could end a line, or change how the rest of it is shown.
@@ -186,8 +186,8 @@ fn is_unprintable(c: char) -> bool {
 /// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
 fn write_quoted(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
-    let odd = |b: u8| !(0x20..0x7f).contains(&b) | (b == b'"') | (b == b'\\');
-    if value.bytes().fold(false, |found, b| found | odd(b)) {
+    let needs_escape = |b: u8| !(0x20..0x7f).contains(&b) | (b == b'"') | (b == b'\\');
+    if value.bytes().fold(false, |found, b| found | needs_escape(b)) {
         write_escaped(out, value);
     } else {
         out.extend_from_slice(value.as_bytes());
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_they_are() {
-        for (number, at_least, text) in
+        for (number, min_digits, text) in
             [(0, 1, "0"), (7, 3, "007"), (1234, 3, "1234"), (u64::MAX, 1, "18446744073709551615")]
         {
             let mut out = Vec::new();
-            write_number(&mut out, number, at_least);
+            write_number(&mut out, number, min_digits);
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }

@@ -10,111 +10,111 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 use prost::Message;
 
-use super::super::forward::{address, write_own_authority};
-use super::{Answer, Question, collect, exchange, target};
+use super::super::forward::{set_request_target, set_backend_authority};
+use super::{CheckResult, CheckInput, collect, exchange, request_target};
 use crate::authz::{Expression, Vars};
-use crate::body::{Beginning, RequestBody};
+use crate::body::{BodyPrefix, RequestBody};
 use crate::policy::ext_authz::message::{
     Address, Attributes, CheckRequest, CheckResponse, DeniedHttpResponse, HttpRequest, Metadata, Peer, Request,
     SocketAddress, Struct, Timestamp, TlsSession,
 };
-use crate::policy::ext_authz::{ExtAuthz, Granted, Line};
+use crate::policy::ext_authz::{ExtAuthz, AllowedEdits, HeaderMutation};
 use crate::reason::Reason;
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 use crate::upstream::Protocol;
 use crate::upstream::pool::Pool;
 
-const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+const GRPC_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Where a service looks for the claims of a token that was verified, as Envoy's own filter leaves them.
-const CLAIMS: (&str, &str) = ("envoy.filters.http.jwt_authn", "jwt_payload");
+const JWT_CLAIMS_METADATA: (&str, &str) = ("envoy.filters.http.jwt_authn", "jwt_payload");
 /// A message's flags and length.
-const PREFIX: usize = 5;
+const MESSAGE_PREFIX_LEN: usize = 5;
 
 /// What a policy has the service told besides the request.
-type Told<'a> = (&'a [(String, String)], Option<&'a [(String, Expression)]>);
+type MetadataSpec<'a> = (&'a [(String, String)], Option<&'a [(String, Expression)]>);
 
-pub(super) async fn ask(
+pub(super) async fn check(
     policy: &ExtAuthz,
-    told: Told<'_>,
+    spec: MetadataSpec<'_>,
     pool: &Arc<Pool>,
-    question: Question<'_>,
-) -> Result<Option<Answer>, String> {
-    let question = CheckRequest { attributes: Some(attributes(policy, told, question)) };
-    let (parts, body) = exchange(pool, &policy.endpoint, Protocol::Http2, call(policy, &question)).await?.into_parts();
+    input: CheckInput<'_>,
+) -> Result<Option<CheckResult>, String> {
+    let request = CheckRequest { attributes: Some(attributes(policy, spec, input)) };
+    let (parts, body) = exchange(pool, &policy.endpoint, Protocol::Http2, build_call(policy, &request)).await?.into_parts();
     let body = collect(body).await?;
     if parts.status != StatusCode::OK {
         return Err(format!("it answered {}", parts.status));
     }
     // a call that failed at once has its status in the head
-    let status = body.trailers().and_then(|trailers| trailers.get(STATUS)).or(parts.headers.get(STATUS)).cloned();
+    let status = body.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).or(parts.headers.get(GRPC_STATUS)).cloned();
     match status {
         Some(status) if status == "0" => {}
         Some(status) => return Err(format!("the call ended with gRPC status {}", status.to_str().unwrap_or("?"))),
         None => return Err("the call ended without a gRPC status".to_owned()),
     }
-    judge(CheckResponse::decode(only_message(body.to_bytes())?).map_err(|error| error.to_string())?)
+    interpret_response(CheckResponse::decode(only_message(body.to_bytes())?).map_err(|error| error.to_string())?)
 }
 
 /// The call, as gRPC over HTTP/2 has it.
-fn call(policy: &ExtAuthz, question: &CheckRequest) -> http::Request<RequestBody> {
-    let length = question.encoded_len();
-    let mut body = BytesMut::with_capacity(PREFIX + length);
+fn build_call(policy: &ExtAuthz, request: &CheckRequest) -> http::Request<RequestBody> {
+    let length = request.encoded_len();
+    let mut body = BytesMut::with_capacity(MESSAGE_PREFIX_LEN + length);
     body.put_u8(0); // not compressed
     body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    body.put_slice(&question.encode_to_vec());
+    body.put_slice(&request.encode_to_vec());
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::POST;
-    parts.uri = Uri::from(PathAndQuery::from_static(CHECK));
+    parts.uri = Uri::from(PathAndQuery::from_static(CHECK_PATH));
     let headers = &mut parts.headers;
     headers.insert(header::HOST, HeaderValue::from_static("localhost")); // a Unix socket has no other name
-    write_own_authority(headers, &policy.endpoint);
-    headers.insert(header::CONTENT_TYPE, GRPC);
+    set_backend_authority(headers, &policy.endpoint);
+    headers.insert(header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let patience = policy.timeout.as_millis().clamp(1, 99_999_999);
     if let Ok(patience) = HeaderValue::try_from(format!("{patience}m")) {
         headers.insert("grpc-timeout", patience);
     }
-    address(&mut parts, &policy.endpoint, Protocol::Http2);
-    http::Request::from_parts(parts, RequestBody::Whole(body.freeze()))
+    set_request_target(&mut parts, &policy.endpoint, Protocol::Http2);
+    http::Request::from_parts(parts, RequestBody::Full(body.freeze()))
 }
 
 /// The one message of an answer.
 fn only_message(body: Bytes) -> Result<Bytes, String> {
-    let (flags, length) = match body.get(..PREFIX) {
+    let (flags, length) = match body.get(..MESSAGE_PREFIX_LEN) {
         Some(&[flags, a, b, c, d]) => (flags, u32::from_be_bytes([a, b, c, d]) as usize),
         _ => return Err("the answer has no message".to_owned()),
     };
     match flags {
-        0 if body.len() - PREFIX == length => Ok(body.slice(PREFIX..)),
+        0 if body.len() - MESSAGE_PREFIX_LEN == length => Ok(body.slice(MESSAGE_PREFIX_LEN..)),
         0 => Err("the answer is not one message".to_owned()),
         _ => Err("the answer is compressed, which was not asked for".to_owned()),
     }
 }
 
 /// What follows from the answer; `None` is a refusal without words of its own.
-fn judge(answer: CheckResponse) -> Result<Option<Answer>, String> {
-    let allowed = answer.status.as_ref().is_none_or(|status| status.code == 0);
-    match (allowed, answer.denied_response) {
+fn interpret_response(response: CheckResponse) -> Result<Option<CheckResult>, String> {
+    let allowed = response.status.as_ref().is_none_or(|status| status.code == 0);
+    match (allowed, response.denied_response) {
         (true, _) => {
-            let metadata = answer.dynamic_metadata.map(Into::into).unwrap_or_default();
-            let granted = Granted::read(answer.ok_response.unwrap_or_default(), metadata)?;
-            Ok(Some(Answer::Pass(Box::new(granted))))
+            let metadata = response.dynamic_metadata.map(Into::into).unwrap_or_default();
+            let granted = AllowedEdits::from_ok_response(response.ok_response.unwrap_or_default(), metadata)?;
+            Ok(Some(CheckResult::Allow(Box::new(granted))))
         }
-        (false, Some(denied)) => Ok(Some(Answer::Refuse(Box::new(refusal(denied)), Reason::ExtAuthzDenied))),
+        (false, Some(denied)) => Ok(Some(CheckResult::Deny(Box::new(denied_response(denied)), Reason::ExtAuthzDenied))),
         (false, None) => Ok(None),
     }
 }
 
 /// The service's own words. What of them can't be sent is left out: it is a refusal in any case.
-fn refusal(denied: DeniedHttpResponse) -> Response<Bytes> {
+fn denied_response(denied: DeniedHttpResponse) -> Response<Bytes> {
     let code = denied.status.and_then(|status| u16::try_from(status.code).ok());
     let status = code.filter(|code| (200..600).contains(code)).and_then(|code| StatusCode::from_u16(code).ok());
     let mut headers = HeaderMap::new();
     for option in denied.headers {
-        match Line::read(option) {
-            Ok(line) => line.write(&mut headers),
+        match HeaderMutation::from_proto(option) {
+            Ok(mutation) => mutation.apply(&mut headers),
             Err(why) => tracing::debug!(why, "extAuthz: a header of the refusal is left out"),
         }
     }
@@ -127,47 +127,47 @@ fn refusal(denied: DeniedHttpResponse) -> Response<Bytes> {
     response
 }
 
-fn attributes(policy: &ExtAuthz, (context, metadata): Told<'_>, question: Question<'_>) -> Attributes {
-    let Question { vars, body, .. } = question;
+fn attributes(policy: &ExtAuthz, (context, metadata): MetadataSpec<'_>, input: CheckInput<'_>) -> Attributes {
+    let CheckInput { vars, body, .. } = input;
     let head = vars.head;
     let source = Peer {
         address: Some(Address {
             socket_address: Some(SocketAddress {
-                address: head.source.address.to_string(),
-                port_value: head.source.port.into(),
+                address: head.client.address.to_string(),
+                port_value: head.client.port.into(),
             }),
         }),
         principal: principal(head),
     };
-    let sni = head.source.tls.as_ref().map(|tls| TlsSession { sni: tls.sni.clone().unwrap_or_default() });
+    let tls_session = head.client.tls.as_ref().map(|tls| TlsSession { sni: tls.sni.clone().unwrap_or_default() });
     Attributes {
         source: Some(source),
         destination: Some(Peer::default()),
         request: Some(Request { time: Some(timestamp(vars.now)), http: Some(http_request(policy, head, body)) }),
         context_extensions: context.iter().cloned().collect(),
         metadata_context: Some(Metadata { filter_metadata: filter_metadata(metadata, vars) }),
-        tls_session: sni,
+        tls_session,
     }
 }
 
 /// Who the client's certificate is of: its SPIFFE id, its first alternative name, or its subject.
-fn principal(head: &Head<'_>) -> String {
-    let Some(tls) = &head.source.tls else { return String::new() };
-    let named = tls.spiffe_id.as_ref().or(tls.sans.first()).or(tls.subject.as_ref());
-    named.cloned().unwrap_or_default()
+fn principal(head: &RequestHead<'_>) -> String {
+    let Some(tls) = &head.client.tls else { return String::new() };
+    let name = tls.spiffe_id.as_ref().or(tls.sans.first()).or(tls.subject.as_ref());
+    name.cloned().unwrap_or_default()
 }
 
 fn timestamp(UnixTime(seconds): UnixTime) -> Timestamp {
     Timestamp { seconds: seconds.trunc() as i64, nanos: (seconds.fract() * 1e9) as i32 }
 }
 
-fn http_request(policy: &ExtAuthz, head: &Head<'_>, body: Option<Beginning>) -> HttpRequest {
+fn http_request(policy: &ExtAuthz, head: &RequestHead<'_>, body: Option<BodyPrefix>) -> HttpRequest {
     let mut headers = BTreeMap::new();
     match &policy.request_headers {
-        Some(names) => names.iter().for_each(|name| tell(head.headers, name, &mut headers)),
-        None => head.headers.keys().for_each(|name| tell(head.headers, name, &mut headers)),
+        Some(names) => names.iter().for_each(|name| insert_header(head.headers, name, &mut headers)),
+        None => head.headers.keys().for_each(|name| insert_header(head.headers, name, &mut headers)),
     }
-    let (path, scheme) = (target(head), head.scheme.as_str().to_owned());
+    let (path, scheme) = (request_target(head), head.scheme.as_str().to_owned());
     if policy.request_headers.is_none() {
         for (name, value) in [
             (":method", head.method.as_str()),
@@ -179,12 +179,12 @@ fn http_request(policy: &ExtAuthz, head: &Head<'_>, body: Option<Beginning>) -> 
         }
     }
     let (mut text, mut raw_body, mut size) = (String::new(), Bytes::new(), 0);
-    if let (Some(beginning), Some(portion)) = (body, policy.body) {
-        headers.insert("x-envoy-auth-partial-body".to_owned(), (!beginning.whole).to_string());
-        size = if beginning.whole { i64::try_from(beginning.bytes.len()).unwrap_or(i64::MAX) } else { -1 };
-        match portion.as_bytes {
-            true => raw_body = beginning.bytes,
-            false => text = String::from_utf8_lossy(&beginning.bytes).into_owned(),
+    if let (Some(prefix), Some(options)) = (body, policy.body) {
+        headers.insert("x-envoy-auth-partial-body".to_owned(), (!prefix.is_complete).to_string());
+        size = if prefix.is_complete { i64::try_from(prefix.bytes.len()).unwrap_or(i64::MAX) } else { -1 };
+        match options.as_bytes {
+            true => raw_body = prefix.bytes,
+            false => text = String::from_utf8_lossy(&prefix.bytes).into_owned(),
         }
     }
     let protocol = match head.version {
@@ -207,24 +207,24 @@ fn http_request(policy: &ExtAuthz, head: &Head<'_>, body: Option<Beginning>) -> 
 }
 
 /// A header's lines as one: a map has room for one value.
-fn tell(from: &HeaderMap, name: &HeaderName, headers: &mut BTreeMap<String, String>) {
-    let lines: Vec<_> = from.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-    if !lines.is_empty() {
-        let joined = lines.join(if *name == header::COOKIE { "; " } else { "," });
+fn insert_header(from: &HeaderMap, name: &HeaderName, headers: &mut BTreeMap<String, String>) {
+    let values: Vec<_> = from.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    if !values.is_empty() {
+        let joined = values.join(if *name == header::COOKIE { "; " } else { "," });
         headers.insert(name.as_str().to_owned(), joined);
     }
 }
 
-fn filter_metadata(written: Option<&[(String, Expression)]>, vars: &Vars<'_>) -> BTreeMap<String, Struct> {
-    let Some(written) = written else {
-        let claims = vars.subject.map(|subject| {
+fn filter_metadata(expressions: Option<&[(String, Expression)]>, vars: &Vars<'_>) -> BTreeMap<String, Struct> {
+    let Some(expressions) = expressions else {
+        let claims = vars.token.map(|subject| {
             let claims = serde_json::Value::Object(subject.claims.clone());
-            let fields = BTreeMap::from([(CLAIMS.1.to_owned(), (&claims).into())]);
-            (CLAIMS.0.to_owned(), Struct { fields })
+            let fields = BTreeMap::from([(JWT_CLAIMS_METADATA.1.to_owned(), (&claims).into())]);
+            (JWT_CLAIMS_METADATA.0.to_owned(), Struct { fields })
         });
         return claims.into_iter().collect();
     };
-    let value = |(name, expression): &(String, Expression)| match expression.value(vars) {
+    let value = |(name, expression): &(String, Expression)| match expression.eval_json(vars) {
         Ok(serde_json::Value::Object(map)) => Some((name.clone(), Struct::from(&map))),
         Ok(_) => {
             tracing::debug!(name, "what the service is told under this name is no map, and left out");
@@ -235,7 +235,7 @@ fn filter_metadata(written: Option<&[(String, Expression)]>, vars: &Vars<'_>) ->
             None
         }
     };
-    written.iter().filter_map(value).collect()
+    expressions.iter().filter_map(value).collect()
 }
 
 #[cfg(test)]
@@ -272,17 +272,17 @@ mod tests {
             (CheckResponse { status: status(-1), denied_response: denied(), ..Default::default() }, false),
         ] {
             let shown = format!("{answer:?}");
-            assert_eq!(matches!(judge(answer), Ok(Some(Answer::Pass(_)))), passes, "{shown}");
+            assert_eq!(matches!(interpret_response(answer), Ok(Some(CheckResult::Allow(_)))), passes, "{shown}");
         }
         let header = Some(crate::policy::ext_authz::message::HeaderValue { key: ":path".into(), ..Default::default() });
         let headers = vec![HeaderValueOption { header, ..Default::default() }];
         let bad =
             CheckResponse { ok_response: Some(OkHttpResponse { headers, ..Default::default() }), ..Default::default() };
-        assert!(judge(bad).is_err(), "an edit that can't be made is no answer");
+        assert!(interpret_response(bad).is_err(), "an edit that can't be made is no answer");
         for (code, status) in [(302, 302), (0, 403), (100, 403), (99_999, 403), (-1, 403)] {
             let status_field = Some(crate::policy::ext_authz::message::HttpStatus { code });
             let denied = DeniedHttpResponse { status: status_field, ..Default::default() };
-            assert_eq!(refusal(denied).status(), status, "{code}");
+            assert_eq!(denied_response(denied).status(), status, "{code}");
         }
     }
 }

@@ -9,84 +9,84 @@ use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Uri, Version};
 use serde_json::{Map, Value};
 
-use super::super::forward::address;
-use super::{Answer, Question, collect, exchange, in_time, target};
+use super::super::forward::set_request_target;
+use super::{CheckResult, CheckInput, collect, exchange, with_timeout, request_target};
 use crate::authz::{self, Expression, Vars};
 use crate::body::RequestBody;
-use crate::policy::ext_authz::{ExtAuthz, Granted, Http, Target};
+use crate::policy::ext_authz::{ExtAuthz, AllowedEdits, HttpCheck, CheckTarget};
 use crate::reason::Reason;
 use crate::upstream::Protocol;
 use crate::upstream::pool::Pool;
 
 /// Tells a service that sees the beginning of a body whether that is all of it.
-const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
+const PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
-pub(super) async fn ask(
+pub(super) async fn check(
     policy: &ExtAuthz,
-    http: &Http,
+    http: &HttpCheck,
     pool: &Arc<Pool>,
-    question: Question<'_>,
-) -> Result<Option<Answer>, String> {
+    input: CheckInput<'_>,
+) -> Result<Option<CheckResult>, String> {
     let endpoint = &policy.endpoint;
     let protocol = match endpoint.protocol {
         Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
         protocol => protocol,
     };
-    let vars = question.vars;
-    let request = request(policy, http, protocol, question)?;
-    let (parts, body) = in_time(policy, exchange(pool, endpoint, protocol, request)).await??.into_parts();
+    let vars = input.vars;
+    let request = build_request(policy, http, protocol, input)?;
+    let (parts, body) = with_timeout(policy, exchange(pool, endpoint, protocol, request)).await??.into_parts();
     let status = parts.status;
     if status.is_success() {
         // the status says all; what is there of the body is read, so that the connection can be used again
         let _ = tokio::time::timeout(std::time::Duration::ZERO, collect(body)).await;
-        let answer = authz::Response { status: status.as_u16(), headers: &parts.headers };
-        let metadata = metadata(http, &Vars { response: Some(answer), ..*vars });
-        let granted = Granted::of_headers(&http.response_headers, &parts.headers);
-        return Ok(Some(Answer::Pass(Box::new(Granted { metadata, ..granted }))));
+        let response = authz::ResponseHead { status: status.as_u16(), headers: &parts.headers };
+        let metadata = metadata(http, &Vars { response: Some(response), ..*vars });
+        let edits = AllowedEdits::from_headers(&http.response_headers, &parts.headers);
+        return Ok(Some(CheckResult::Allow(Box::new(AllowedEdits { metadata, ..edits }))));
     }
     if status.is_server_error() || status.is_informational() {
         return Err(format!("it answered {status}"));
     }
-    let asks = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    let response = match http.redirect.as_ref().filter(|_| asks).and_then(|to| redirect(to, vars)) {
+    let wants_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let response = match http.redirect.as_ref().filter(|_| wants_login).and_then(|expression| redirect(expression, vars)) {
         Some(redirect) => redirect,
         // a refusal is one, whatever becomes of its body
-        None => match in_time(policy, collect(body)).await {
+        None => match with_timeout(policy, collect(body)).await {
             Ok(Ok(body)) => Response::from_parts(parts, body.to_bytes()),
             _ => Response::from_parts(parts, Bytes::new()),
         },
     };
-    Ok(Some(Answer::Refuse(Box::new(response), Reason::ExtAuthzDenied)))
+    Ok(Some(CheckResult::Deny(Box::new(response), Reason::ExtAuthzDenied)))
 }
 
 /// The request's method, path and host, and who asks.
-fn request(
+fn build_request(
     policy: &ExtAuthz,
-    http: &Http,
+    http: &HttpCheck,
     protocol: Protocol,
-    question: Question<'_>,
+    input: CheckInput<'_>,
 ) -> Result<http::Request<RequestBody>, String> {
-    let Question { vars, body, .. } = question;
+    let CheckInput { vars, body, .. } = input;
     let head = vars.head;
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = head.method.clone();
     parts.version = Version::HTTP_11;
-    let uri = target(head);
-    let asked = match &http.target {
-        Target::Behind(prefix) => format!("{prefix}{uri}"),
-        Target::Made(path) => match path.value(vars) {
+    let uri = request_target(head);
+    let check_target = match &http.target {
+        CheckTarget::Prefix(prefix) => format!("{prefix}{uri}"),
+        CheckTarget::Expression(path) => match path.eval_json(vars) {
             Ok(Value::String(path)) if path.starts_with('/') => path,
             Ok(_) => return Err("`path` gave no path, which begins with a slash".to_owned()),
             Err(error) => return Err(format!("`path` gave no value: {error}")),
         },
     };
-    parts.uri = Uri::from(PathAndQuery::try_from(asked).map_err(|error| error.to_string())?);
+    parts.uri = Uri::from(PathAndQuery::try_from(check_target).map_err(|error| error.to_string())?);
     for name in policy.request_headers.iter().flatten() {
         for value in head.headers.get_all(name) {
             parts.headers.append(name, value.clone());
         }
     }
-    let client = head.source.address.to_string();
+    let client = head.client.address.to_string();
     for (name, text) in [
         ("host", head.authority()),
         ("x-forwarded-for", &client),
@@ -101,26 +101,26 @@ fn request(
         }
     }
     for (name, expression) in &http.add {
-        let value = text(expression, vars).and_then(|text| HeaderValue::try_from(text).ok());
+        let value = eval_text(expression, vars).and_then(|text| HeaderValue::try_from(text).ok());
         match value {
             Some(value) => drop(parts.headers.insert(name, value)),
             None => drop(parts.headers.remove(name)),
         }
     }
     let body = match body {
-        Some(beginning) => {
-            parts.headers.insert(PARTIAL, HeaderValue::from_static(if beginning.whole { "false" } else { "true" }));
-            beginning.bytes
+        Some(prefix) => {
+            parts.headers.insert(PARTIAL_BODY, HeaderValue::from_static(if prefix.is_complete { "false" } else { "true" }));
+            prefix.bytes
         }
         None => Bytes::new(),
     };
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    address(&mut parts, &policy.endpoint, protocol);
-    Ok(http::Request::from_parts(parts, RequestBody::Whole(body)))
+    set_request_target(&mut parts, &policy.endpoint, protocol);
+    Ok(http::Request::from_parts(parts, RequestBody::Full(body)))
 }
 
-fn text(expression: &Expression, vars: &Vars<'_>) -> Option<String> {
-    match expression.value(vars) {
+fn eval_text(expression: &Expression, vars: &Vars<'_>) -> Option<String> {
+    match expression.eval_json(vars) {
         Ok(Value::String(text)) => Some(text),
         Ok(Value::Null) => None,
         Ok(other) => Some(other.to_string()),
@@ -131,16 +131,16 @@ fn text(expression: &Expression, vars: &Vars<'_>) -> Option<String> {
     }
 }
 
-fn redirect(to: &Expression, vars: &Vars<'_>) -> Option<Response<Bytes>> {
-    let location = HeaderValue::try_from(text(to, vars)?).ok()?;
+fn redirect(expression: &Expression, vars: &Vars<'_>) -> Option<Response<Bytes>> {
+    let location = HeaderValue::try_from(eval_text(expression, vars)?).ok()?;
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::FOUND;
     response.headers_mut().insert(header::LOCATION, location);
     Some(response)
 }
 
-fn metadata(http: &Http, vars: &Vars<'_>) -> Map<String, Value> {
-    let value = |(name, expression): &(String, Expression)| match expression.value(vars) {
+fn metadata(http: &HttpCheck, vars: &Vars<'_>) -> Map<String, Value> {
+    let value = |(name, expression): &(String, Expression)| match expression.eval_json(vars) {
         Ok(value) => Some((name.clone(), value)),
         Err(error) => {
             tracing::debug!(name, %error, "a value of extAuthz's metadata was not made");

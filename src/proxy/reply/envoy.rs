@@ -7,20 +7,20 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::{Form, Realm};
+use super::{ErrorFormat, Realm};
 use crate::auth::{ClaimFault, Detail, Failure, Malformed};
 use crate::reason::{Reason as R, Rejection};
 
 /// The response for `rejection`, if Envoy has one. `closer` is what [`closer`] has to say.
-pub fn refuse(
+pub fn render_error(
     rejection: &Rejection,
-    closer: Option<&'static str>,
-    form: Form,
+    detail: Option<&'static str>,
+    format: ErrorFormat,
     Realm(realm): Realm<'_>,
 ) -> Option<Response<Bytes>> {
-    let (status, text) = words(rejection.reason)?;
-    let text = closer.unwrap_or(text);
-    let grpc = form == Form::Grpc;
+    let (status, text) = status_and_message(rejection.reason)?;
+    let text = detail.unwrap_or(text);
+    let grpc = format == ErrorFormat::Grpc;
     let mut response = Response::new(if grpc { Bytes::new() } else { Bytes::from_static(text.as_bytes()) });
     *response.status_mut() = if grpc { StatusCode::OK } else { status };
     let headers = response.headers_mut();
@@ -40,7 +40,7 @@ pub fn refuse(
 }
 
 /// Envoy's status and words for a reason.
-const fn words(reason: R) -> Option<(StatusCode, &'static str)> {
+const fn status_and_message(reason: R) -> Option<(StatusCode, &'static str)> {
     use StatusCode as S;
     Some(match reason {
         R::MissingToken => (S::UNAUTHORIZED, "Jwt is missing"),
@@ -69,7 +69,7 @@ const fn words(reason: R) -> Option<(StatusCode, &'static str)> {
 }
 
 /// Where Envoy tells failures of one reason apart, its words for this one.
-pub fn closer(failure: &Failure) -> Option<&'static str> {
+pub fn detailed_message(failure: &Failure) -> Option<&'static str> {
     Some(match failure.detail() {
         Detail::Malformed(Malformed::Header) => "Jwt header is an invalid JSON",
         Detail::Malformed(Malformed::NoAlgorithm) => "Jwt header [alg] field is required and must be a string",
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn the_words_statuses_and_challenges_are_envoys() {
         let invalid = Some("Bearer realm=\"api\", error=\"invalid_token\"");
-        let form = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
+        let malformed = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
         for (reason, status, text, challenge, grpc) in [
             (R::MissingToken, 401, "Jwt is missing", Some("Bearer realm=\"api\""), "16"),
-            (R::MalformedToken, 401, form, invalid, "16"),
-            (R::TokenTooLarge, 401, form, invalid, "16"),
+            (R::MalformedToken, 401, malformed, invalid, "16"),
+            (R::TokenTooLarge, 401, malformed, invalid, "16"),
             (R::UnsupportedAlgorithm, 401, "Jwt header [alg] is not supported", invalid, "16"),
             (R::MultipleTokens, 401, "Found multiple Jwt tokens", invalid, "16"),
             (R::UnknownKey, 401, "Jwks doesn't have key to match kid or alg from Jwt", invalid, "16"),
@@ -139,11 +139,11 @@ mod tests {
             (R::UpstreamReset, 503, "upstream connect error or disconnect/reset before headers", None, "14"),
             (R::UpstreamTimeout, 504, "upstream request timeout", None, "14"),
         ] {
-            let response = refuse(&Rejection::new(reason), None, Form::Problem, Realm("api")).unwrap();
+            let response = render_error(&Rejection::new(reason), None, ErrorFormat::Problem, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), &**response.body()), (status, text.as_bytes()), "{reason}");
             let got = response.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
             assert_eq!(got, challenge, "{reason}");
-            let response = refuse(&Rejection::new(reason), None, Form::Grpc, Realm("api")).unwrap();
+            let response = render_error(&Rejection::new(reason), None, ErrorFormat::Grpc, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
             assert_eq!(response.headers()["grpc-status"], grpc, "{reason}");
             assert_eq!(response.headers()["grpc-message"], text, "{reason}");
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn words_are_for_refusals_and_can_stand_in_a_header() {
         for reason in R::ALL {
-            let Some((status, text)) = words(reason) else { continue };
+            let Some((status, text)) = status_and_message(reason) else { continue };
             assert!(status.is_client_error() || status.is_server_error(), "{reason}");
             assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{reason}");
         }

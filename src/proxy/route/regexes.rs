@@ -12,106 +12,106 @@ use regex_syntax::hir::literal::Extractor;
 
 use super::Candidate;
 use crate::config::value::Regex;
-use crate::request::{Head, UnixTime};
+use crate::request::{RequestHead, UnixTime};
 
 /// Expressions that are looked at in one pass.
-const IN_ONE_PASS: usize = 64;
+const SET_CHUNK: usize = 64;
 /// Below this, one by one is as good.
-const FEW: usize = 4;
+const MIN_SET_SIZE: usize = 4;
 /// A set that takes more memory is not made, and its expressions are looked at one by one.
-const SET_SIZE: usize = 16 << 20;
+const MAX_SET_MEMORY: usize = 16 << 20;
 
 #[derive(Debug)]
-pub(super) struct Regexes<T> {
+pub(super) struct RegexRoutes<T> {
     /// By the text that their paths must begin with, which may be empty.
-    by_prefix: HashMap<Box<[u8]>, Ways<T>, RandomState>,
+    by_prefix: HashMap<Box<[u8]>, RegexGroup<T>, RandomState>,
     /// The lengths of those texts, shortest first.
     lengths: Vec<usize>,
 }
 
 /// Ways whose paths begin alike.
 #[derive(Debug)]
-struct Ways<T> {
+struct RegexGroup<T> {
     /// The best first.
-    ways: Vec<Way<T>>,
+    routes: Vec<RegexRoute<T>>,
     /// One for each so many of them in turn, once they are all there.
     sets: Vec<Option<RegexSet>>,
 }
 
 #[derive(Debug)]
-struct Way<T> {
+struct RegexRoute<T> {
     regex: Regex,
     candidate: Candidate<T>,
 }
 
-impl<T> Default for Regexes<T> {
+impl<T> Default for RegexRoutes<T> {
     fn default() -> Self {
         Self { by_prefix: HashMap::default(), lengths: Vec::new() }
     }
 }
 
-impl<T> Regexes<T> {
+impl<T> RegexRoutes<T> {
     pub(super) fn add(&mut self, regex: Regex, candidate: Candidate<T>) {
         let prefix = literal_prefix(&regex);
         if let Err(at) = self.lengths.binary_search(&prefix.len()) {
             self.lengths.insert(at, prefix.len());
         }
-        let Ways { ways, sets } =
-            self.by_prefix.entry(prefix).or_insert_with(|| Ways { ways: Vec::new(), sets: Vec::new() });
-        let way = Way { regex, candidate };
-        let at = ways.partition_point(|other| other.rank() < way.rank());
-        ways.insert(at, way);
+        let RegexGroup { routes, sets } =
+            self.by_prefix.entry(prefix).or_insert_with(|| RegexGroup { routes: Vec::new(), sets: Vec::new() });
+        let route = RegexRoute { regex, candidate };
+        let at = routes.partition_point(|other| other.rank() < route.rank());
+        routes.insert(at, route);
         sets.clear();
     }
 
     /// Makes the sets, when all ways are there.
-    pub(super) fn seal(&mut self) {
-        self.by_prefix.values_mut().for_each(Ways::seal);
+    pub(super) fn finish(&mut self) {
+        self.by_prefix.values_mut().for_each(RegexGroup::finish);
     }
 
-    pub(super) fn choose(&self, head: &Head<'_>, now: UnixTime) -> Option<&Candidate<T>> {
-        let mut best: Option<&Way<T>> = None;
+    pub(super) fn find(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<&Candidate<T>> {
+        let mut best: Option<&RegexRoute<T>> = None;
         for length in &self.lengths {
-            let Some(beginning) = head.path.as_bytes().get(..*length) else { break };
-            if let Some(ways) = self.by_prefix.get(beginning) {
-                best = ways.better_than(best, head, now).or(best);
+            let Some(prefix) = head.path.as_bytes().get(..*length) else { break };
+            if let Some(group) = self.by_prefix.get(prefix) {
+                best = group.best_match(best, head, now).or(best);
             }
         }
-        best.map(|way| &way.candidate)
+        best.map(|route| &route.candidate)
     }
 }
 
-impl<T> Ways<T> {
-    fn seal(&mut self) {
-        if self.ways.len() >= FEW {
-            let set = |ways: &[Way<T>]| {
-                RegexSetBuilder::new(ways.iter().map(|way| way.regex.anchored())).size_limit(SET_SIZE).build().ok()
+impl<T> RegexGroup<T> {
+    fn finish(&mut self) {
+        if self.routes.len() >= MIN_SET_SIZE {
+            let set = |routes: &[RegexRoute<T>]| {
+                RegexSetBuilder::new(routes.iter().map(|route| route.regex.anchored())).size_limit(MAX_SET_MEMORY).build().ok()
             };
-            self.sets = self.ways.chunks(IN_ONE_PASS).map(set).collect();
+            self.sets = self.routes.chunks(SET_CHUNK).map(set).collect();
         }
     }
 
     /// The best way that the request can take, if it is better than `best`.
-    fn better_than(&self, best: Option<&Way<T>>, head: &Head<'_>, now: UnixTime) -> Option<&Way<T>> {
-        let better = |way: &Way<T>| best.is_none_or(|best| way.rank() < best.rank());
-        let holds = |way: &&Way<T>| way.candidate.conditions.hold(head, now);
-        for (at, ways) in self.ways.chunks(IN_ONE_PASS).enumerate() {
-            if !ways.first().is_some_and(better) {
+    fn best_match(&self, best: Option<&RegexRoute<T>>, head: &RequestHead<'_>, now: UnixTime) -> Option<&RegexRoute<T>> {
+        let is_better = |route: &RegexRoute<T>| best.is_none_or(|best| route.rank() < best.rank());
+        let matches = |route: &&RegexRoute<T>| route.candidate.conditions.matches(head, now);
+        for (index, chunk) in self.routes.chunks(SET_CHUNK).enumerate() {
+            if !chunk.first().is_some_and(is_better) {
                 break;
             }
-            let found = match self.sets.get(at) {
-                Some(Some(set)) => set.matches(head.path).iter().filter_map(|at| ways.get(at)).find(holds),
-                _ => ways.iter().filter(|way| way.regex.is_match(head.path)).find(holds),
+            let found = match self.sets.get(index) {
+                Some(Some(set)) => set.matches(head.path).iter().filter_map(|index| chunk.get(index)).find(matches),
+                _ => chunk.iter().filter(|route| route.regex.is_match(head.path)).find(matches),
             };
             if found.is_some() {
-                return found.filter(|way| better(way)); // the others in the list are worse
+                return found.filter(|route| is_better(route)); // the others in the list are worse
             }
         }
         None
     }
 }
 
-impl<T> Way<T> {
+impl<T> RegexRoute<T> {
     /// Smaller is better.
     fn rank(&self) -> impl Ord + use<T> {
         (Reverse(self.regex.as_str().len()), self.candidate.rank())

@@ -4,11 +4,11 @@ use http::{HeaderMap, HeaderValue, Version};
 use proptest::prelude::*;
 
 use super::*;
-use crate::request::{Scheme, Source};
+use crate::request::{Scheme, ClientInfo};
 
 /// One way: host, path, method, headers, query, and where it leads.
 #[derive(Debug, Clone)]
-struct Way {
+struct RouteSpec {
     host: Hostname,
     path: PathMatch,
     conditions: Conditions,
@@ -17,7 +17,7 @@ struct Way {
 
 /// A request as far as routes see it.
 #[derive(Debug, Clone, Default)]
-struct Asked {
+struct RequestSpec {
     host: String,
     path: String,
     method: String,
@@ -27,7 +27,7 @@ struct Asked {
 
 /// `way("host /path* METHOD name=value ?name=value", target)`: a host or `-`; a path with `*` for a prefix or `~` before
 /// a regular expression; conditions, where `name~regex` is one too.
-fn way(text: &str, target: usize) -> Way {
+fn route_spec(text: &str, target: usize) -> RouteSpec {
     let mut words = text.split_whitespace();
     let host = match words.next().unwrap() {
         "-" => Hostname::Any,
@@ -61,65 +61,65 @@ fn way(text: &str, target: usize) -> Way {
             conditions.method = Some(word.parse().unwrap());
         }
     }
-    Way { host, path, conditions, target }
+    RouteSpec { host, path, conditions, target }
 }
 
 /// `asked("host /path?query METHOD name=value")`.
-fn asked(text: &str) -> Asked {
+fn request_spec(text: &str) -> RequestSpec {
     let mut words = text.split_whitespace();
     let host = words.next().unwrap().to_owned();
     let target = words.next().unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
-    let mut asked = Asked { host, path: path.to_owned(), method: "GET".to_owned(), query, headers: Vec::new() };
+    let mut request = RequestSpec { host, path: path.to_owned(), method: "GET".to_owned(), query, headers: Vec::new() };
     for word in words {
         match word.split_once('=') {
-            Some((name, value)) => asked.headers.push((name.to_owned(), value.to_owned())),
-            None => word.clone_into(&mut asked.method),
+            Some((name, value)) => request.headers.push((name.to_owned(), value.to_owned())),
+            None => word.clone_into(&mut request.method),
         }
     }
-    asked
+    request
 }
 
-fn router(ways: &[Way]) -> Router<usize> {
+fn router(routes: &[RouteSpec]) -> Router<usize> {
     let mut router = Router::default();
-    for way in ways {
-        router.add(&way.host, &way.path, way.conditions.clone(), Arc::new(way.target));
+    for route in routes {
+        router.add(&route.host, &route.path, route.conditions.clone(), Arc::new(route.target));
     }
-    router.seal();
+    router.finish();
     router
 }
 
-fn with_head<T>(asked: &Asked, test: impl FnOnce(&Head<'_>) -> T) -> T {
+fn with_head<T>(request: &RequestSpec, test: impl FnOnce(&RequestHead<'_>) -> T) -> T {
     let mut headers = HeaderMap::new();
-    for (name, value) in &asked.headers {
+    for (name, value) in &request.headers {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
-    test(&Head {
-        method: &asked.method.parse().unwrap(),
+    test(&RequestHead {
+        method: &request.method.parse().unwrap(),
         scheme: Scheme::Http,
-        authority: &asked.host.parse().unwrap(),
-        host: &asked.host,
+        authority: &request.host.parse().unwrap(),
+        host: &request.host,
         port: 80,
-        path: &asked.path,
-        query: asked.query.as_deref(),
+        path: &request.path,
+        query: request.query.as_deref(),
         version: Version::HTTP_11,
         headers: &headers,
         id: &HeaderValue::from_static(""),
-        source: &Source::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+        client: &ClientInfo::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
     })
 }
 
-fn choose(router: &Router<usize>, asked: &Asked) -> Option<usize> {
-    with_head(asked, |head| router.choose(head, UnixTime(0.0)).map(|target| **target))
+fn find(router: &Router<usize>, request: &RequestSpec) -> Option<usize> {
+    with_head(request, |head| router.find_target(head, UnixTime(0.0)).map(|target| **target))
 }
 
 /// Each way leads to the number of its line; each case names the line that it must take.
 #[track_caller]
-fn check(ways: &[&str], cases: &[(&str, Option<usize>)]) {
-    let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at + 1)).collect();
-    let router = router(&ways);
+fn check(routes: &[&str], cases: &[(&str, Option<usize>)]) {
+    let routes: Vec<RouteSpec> = routes.iter().enumerate().map(|(index, text)| route_spec(text, index + 1)).collect();
+    let router = router(&routes);
     for (text, expected) in cases {
-        assert_eq!(choose(&router, &asked(text)), *expected, "{text}");
+        assert_eq!(find(&router, &request_spec(text)), *expected, "{text}");
     }
 }
 
@@ -142,9 +142,9 @@ fn exact_paths_are_whole_and_case_sensitive() {
 #[test]
 fn prefixes_match_whole_segments_and_longer_ones_come_first() {
     // HTTPRouteMatching: the ways of one route are alternatives
-    let ways = ["- /*", "- /* version=one", "- /v2*", "- /* version=two"];
+    let routes = ["- /*", "- /* version=one", "- /v2*", "- /* version=two"];
     check(
-        &ways,
+        &routes,
         &[
             ("h /", Some(1)),
             ("h /example", Some(1)),
@@ -280,42 +280,42 @@ fn grpc_methods_are_exact_paths() {
 
 #[test]
 fn the_matched_part_of_the_path_is_told() {
-    let ways = ["- /a/b*", "- /*", "- /exact", "- ~/re/.*"].map(|text| way(text, 0));
-    let router = router(&ways);
+    let routes = ["- /a/b*", "- /*", "- /exact", "- ~/re/.*"].map(|text| route_spec(text, 0));
+    let router = router(&routes);
     for (path, matched) in [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/x", ""), ("/", "/"), ("/exact", "/exact")] {
-        let found = with_head(&asked(&format!("h {path}")), |head| router.find(head, UnixTime(0.0)).unwrap().matched);
-        assert_eq!(&path[..found], matched, "{path}");
+        let matched_len = with_head(&request_spec(&format!("h {path}")), |head| router.find(head, UnixTime(0.0)).unwrap().matched_len);
+        assert_eq!(&path[..matched_len], matched, "{path}");
     }
 }
 
 /// What SPEC says in so many words: of all ways that fit, the best.
-fn model(ways: &[Way], asked: &Asked) -> Option<usize> {
+fn model(routes: &[RouteSpec], request: &RequestSpec) -> Option<usize> {
     use std::cmp::Reverse;
-    let host = |way: &Way| match &way.host {
-        Hostname::Exact(name) => (**name == *asked.host).then_some((0, 0)),
-        Hostname::Suffix(suffix) => asked.host.ends_with(&**suffix).then_some((1, usize::MAX - suffix.len())),
+    let host = |route: &RouteSpec| match &route.host {
+        Hostname::Exact(name) => (**name == *request.host).then_some((0, 0)),
+        Hostname::Suffix(suffix) => request.host.ends_with(&**suffix).then_some((1, usize::MAX - suffix.len())),
         Hostname::Any => Some((2, 0)),
     };
-    let path = |way: &Way| match &way.path {
-        PathMatch::Exact(path) => (**path == *asked.path).then_some((0, 0)),
+    let path = |route: &RouteSpec| match &route.path {
+        PathMatch::Exact(path) => (**path == *request.path).then_some((0, 0)),
         PathMatch::Prefix(prefix) => {
             let segments =
                 |text: &str| text.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-            let fits = segments(&asked.path).starts_with(&segments(prefix));
-            fits.then_some((1, usize::MAX - prefix.len()))
+            let matches = segments(&request.path).starts_with(&segments(prefix));
+            matches.then_some((1, usize::MAX - prefix.len()))
         }
-        PathMatch::Regex(regex) => regex.is_match(&asked.path).then_some((2, usize::MAX - regex.as_str().len())),
+        PathMatch::Regex(regex) => regex.is_match(&request.path).then_some((2, usize::MAX - regex.as_str().len())),
     };
-    let fitting = ways.iter().enumerate().filter_map(|(order, way)| {
-        let (host, path) = (host(way)?, path(way)?);
-        with_head(asked, |head| way.conditions.hold(head, UnixTime(0.0))).then_some(())?;
-        let Conditions { method, headers, query, .. } = &way.conditions;
-        Some(((host, path, method.is_none(), Reverse(headers.len()), Reverse(query.len()), order), way.target))
+    let candidates = routes.iter().enumerate().filter_map(|(order, route)| {
+        let (host, path) = (host(route)?, path(route)?);
+        with_head(request, |head| route.conditions.matches(head, UnixTime(0.0))).then_some(())?;
+        let Conditions { method, headers, query, .. } = &route.conditions;
+        Some(((host, path, method.is_none(), Reverse(headers.len()), Reverse(query.len()), order), route.target))
     });
-    fitting.min_by_key(|(rank, _)| *rank).map(|(_, target)| target)
+    candidates.min_by_key(|(rank, _)| *rank).map(|(_, target)| target)
 }
 
-fn any_way() -> impl Strategy<Value = String> {
+fn any_route() -> impl Strategy<Value = String> {
     let host = prop_oneof![Just("-"), Just("a.b"), Just("c.a.b"), Just("*.b"), Just("*.a.b")];
     let path = prop_oneof![
         "(/[ab]){0,3}/?".prop_map(|p| format!("{p}*")),
@@ -336,7 +336,7 @@ fn any_way() -> impl Strategy<Value = String> {
     (host, path, conditions).prop_map(|(host, path, conditions)| format!("{host} {path} {conditions}"))
 }
 
-fn any_asked() -> impl Strategy<Value = String> {
+fn any_request() -> impl Strategy<Value = String> {
     let host = prop_oneof![Just("b"), Just("a.b"), Just("c.a.b"), Just("x.b"), Just("d.c.a.b")];
     let query = prop_oneof![Just(""), Just("?q=1"), Just("?q=2&q=1")];
     let rest = prop_oneof![Just(""), Just("POST"), Just("x=1"), Just("POST x=1 y=2"), Just("x=1 y=1"), Just("y=1")];
@@ -345,16 +345,16 @@ fn any_asked() -> impl Strategy<Value = String> {
 
 #[test]
 fn many_regular_expressions_keep_their_order() {
-    let mut ways = Vec::new();
+    let mut routes = Vec::new();
     for at in 0..300 {
-        ways.push(format!("- ~/known/{at}/.*"));
-        ways.push(format!("- ~.*/loose/{at}"));
+        routes.push(format!("- ~/known/{at}/.*"));
+        routes.push(format!("- ~.*/loose/{at}"));
     }
     // of the same length as others, and later in the file
-    ways.extend(["- ~.*/l..se/7".to_owned(), "- ~/kn.wn/7/.*".to_owned(), "- ~.*/loose/299 POST".to_owned()]);
-    let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at)).collect();
-    let (sealed, mut unsealed) = (router(&ways), Router::default());
-    ways.iter().for_each(|way| unsealed.add(&way.host, &way.path, way.conditions.clone(), Arc::new(way.target)));
+    routes.extend(["- ~.*/l..se/7".to_owned(), "- ~/kn.wn/7/.*".to_owned(), "- ~.*/loose/299 POST".to_owned()]);
+    let routes: Vec<RouteSpec> = routes.iter().enumerate().map(|(at, text)| route_spec(text, at)).collect();
+    let (finished, mut unfinished) = (router(&routes), Router::default());
+    routes.iter().for_each(|route| unfinished.add(&route.host, &route.path, route.conditions.clone(), Arc::new(route.target)));
     for (request, target) in [
         ("h /known/7/x", Some(14)),
         ("h /x/loose/7", Some(15)),
@@ -364,10 +364,10 @@ fn many_regular_expressions_keep_their_order() {
         ("h /kn\u{f6}wn/7/x", Some(601)),
         ("h /x/looose/7", None),
     ] {
-        let asked = asked(request);
-        assert_eq!(choose(&sealed, &asked), target, "{request}");
-        assert_eq!(choose(&unsealed, &asked), target, "{request}");
-        assert_eq!(model(&ways, &asked), target, "{request}");
+        let spec = request_spec(request);
+        assert_eq!(find(&finished, &spec), target, "{request}");
+        assert_eq!(find(&unfinished, &spec), target, "{request}");
+        assert_eq!(model(&routes, &spec), target, "{request}");
     }
 }
 
@@ -375,13 +375,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn the_router_chooses_as_the_contract_says(
-        ways in proptest::collection::vec(any_way(), 1..24), requests in proptest::collection::vec(any_asked(), 1..8),
+        ways in proptest::collection::vec(any_route(), 1..24), requests in proptest::collection::vec(any_request(), 1..8),
     ) {
-        let ways: Vec<Way> = ways.iter().enumerate().map(|(at, text)| way(text, at)).collect();
+        let ways: Vec<RouteSpec> = ways.iter().enumerate().map(|(at, text)| route_spec(text, at)).collect();
         let router = router(&ways);
         for request in requests {
-            let asked = asked(&request);
-            prop_assert_eq!(choose(&router, &asked), model(&ways, &asked), "{}", request);
+            let asked = request_spec(&request);
+            prop_assert_eq!(find(&router, &asked), model(&ways, &asked), "{}", request);
         }
     }
 }

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, Method, Version};
 use portcullis::auth::{Algorithms, KeySet, Origin};
-use portcullis::authz::{Expression, Scope, Subject, Vars};
+use portcullis::authz::{Expression, Scope, VerifiedToken, Vars};
 use portcullis::config;
 use portcullis::proxy::host::Host;
 use portcullis::proxy::path::{EscapedSlashes, PathRules};
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 use serde_json::{Value, json};
 
 /// A key set: bounded, equal for equal texts, and never with keys that its origin may not have.
@@ -54,8 +54,8 @@ pub fn path_host(data: &[u8]) {
     for escaped_slashes in [EscapedSlashes::Reject, EscapedSlashes::Keep, EscapedSlashes::Decode] {
         for merge_slashes in [true, false] {
             let rules = PathRules { escaped_slashes, merge_slashes };
-            let Ok(canonical) = rules.canonical(path) else { continue };
-            assert_eq!(rules.canonical(&canonical).as_deref(), Ok(&*canonical), "reads as itself: {path:?}");
+            let Ok(canonical) = rules.canonicalize(path) else { continue };
+            assert_eq!(rules.canonicalize(&canonical).as_deref(), Ok(&*canonical), "reads as itself: {path:?}");
             assert!(canonical.starts_with('/') && canonical.bytes().all(|byte| byte.is_ascii_graphic()));
             assert!(!canonical.split('/').any(|segment| matches!(segment, "." | "..")), "{canonical}");
             assert!(!merge_slashes || !canonical.contains("//"), "{canonical}");
@@ -76,10 +76,10 @@ pub fn path_host(data: &[u8]) {
 pub fn cel(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let scopes = [Scope::Rule, Scope::RouteMatch, Scope::Value { extra: &[] }];
-    let (headers, source) = (HeaderMap::new(), Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None });
+    let (headers, source) = (HeaderMap::new(), ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None });
     let claims = json!({"sub": "a", "n": 7, "groups": ["admins"], "deep": {"x": {"y": 1.5}}, "text": "abc"});
     let claims = claims.as_object().expect("an object");
-    let head = Head {
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &http::HeaderValue::from_static("a.example:80"),
@@ -90,9 +90,9 @@ pub fn cel(data: &[u8]) {
         version: Version::HTTP_11,
         headers: &headers,
         id: &http::HeaderValue::from_static("1"),
-        source: &source,
+        client: &source,
     };
-    let subject = Subject {
+    let subject = VerifiedToken {
         claims,
         provider: "idp",
         kid: None,
@@ -101,13 +101,13 @@ pub fn cel(data: &[u8]) {
         expires_at: None,
         split_claims: &[],
     };
-    let anonymous = Vars { route: "r", listener: "l", ..Vars::of(&head, UnixTime(1_700_000_000.0)) };
-    let vars = Vars { subject: Some(subject), ..anonymous };
+    let anonymous = Vars { route: "r", listener: "l", ..Vars::for_request(&head, UnixTime(1_700_000_000.0)) };
+    let vars = Vars { token: Some(subject), ..anonymous };
     for scope in scopes {
         match Expression::compile(text, scope) {
             Ok(expression) => {
                 for vars in [&vars, &anonymous] {
-                    assert_eq!(expression.test(vars), expression.test(vars), "{text}");
+                    assert_eq!(expression.eval_bool(vars), expression.eval_bool(vars), "{text}");
                 }
             }
             Err(faults) => assert!(!faults.is_empty(), "refused for a reason: {text}"),

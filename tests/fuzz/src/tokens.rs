@@ -12,7 +12,7 @@ use portcullis::auth::{
     Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin, Outcome,
     ProviderSettings, Settings, TokenCache,
 };
-use portcullis::request::{Head, Scheme, Source, UnixTime};
+use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
 use serde_json::{Value, json};
 
 use super::slow;
@@ -65,8 +65,8 @@ fn signed(header: &[u8], payload: &[u8]) -> String {
 }
 
 fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> Authentication {
-    let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    let head = Head {
+    let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
+    let head = RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &http::HeaderValue::from_static("a"),
@@ -77,7 +77,7 @@ fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &Token
         version: Version::HTTP_11,
         headers,
         id: &http::HeaderValue::from_static("1"),
-        source: &source,
+        client: &source,
     };
     policy.authenticate(&head, UnixTime(NOW), cache)
 }

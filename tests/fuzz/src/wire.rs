@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request as Message, Version};
-use portcullis::app::{Gateway, Options};
+use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::auth::IdentityHeaders;
 use portcullis::config::{self, Source as Text};
 use portcullis::drain;
-use portcullis::proxy::names::Names;
-use portcullis::proxy::normalize::{Connection, Request};
+use portcullis::proxy::names::KnownHeaders;
+use portcullis::proxy::normalize::{ClientConnection, NormalizedRequest};
 use portcullis::proxy::path::PathRules;
-use portcullis::proxy::watch::Patience;
+use portcullis::proxy::watch::ClientTimeouts;
 use portcullis::proxy::{forwarded, hop};
-use portcullis::request::{Scheme, Source};
-use portcullis::snapshot::Limits;
+use portcullis::request::{Scheme, ClientInfo};
+use portcullis::snapshot::ClientLimits;
 use serde_json::Value;
 
 const FOLDED: [&str; 2] = ["x-user", "x-roles"];
@@ -36,10 +36,10 @@ pub fn head(data: &[u8]) {
         assert!(!FOLDED.contains(&folded.as_str()), "{name} is an identity header in another spelling");
     }
     let Ok(mut request) = read(stripped) else { return };
-    if request.settle_path(&PathRules::default()).is_err() {
+    if request.normalize_path(&PathRules::default()).is_err() {
         return;
     }
-    let told = |request: &Request| {
+    let told = |request: &NormalizedRequest| {
         let head = request.head();
         (head.host.to_owned(), head.port, head.path.to_owned(), head.query.map(str::to_owned))
     };
@@ -47,14 +47,14 @@ pub fn head(data: &[u8]) {
     assert!(first.0.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()), "{first:?}");
     let kept = |headers: &HeaderMap, name: &str| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
     let before = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
-    let names = request.names();
+    let names = request.known_headers();
     hop::strip_request(request.headers_mut(), names, |name| identity.contains(name));
     let after = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
     assert_eq!(before, after, "no client names these away");
     let authority = request.authority().clone();
     let peer = HeaderValue::from_static("192.0.2.1");
     let address = ([192, 0, 2, 1].into(), &peer);
-    forwarded::write(request.headers_mut(), names, address, |_| false, Scheme::Http, authority);
+    forwarded::write_headers(request.headers_mut(), names, address, |_| false, Scheme::Http, authority);
     let headers = request.head().headers.clone();
     assert_eq!(kept(&headers, "host").len(), 1);
     assert_eq!(kept(&headers, "x-forwarded-for"), [peer]);
@@ -67,7 +67,7 @@ pub fn head(data: &[u8]) {
     let mut forwarded = *request.into_parts();
     forwarded.version = Version::HTTP_11;
     let mut again = read(forwarded).expect("what came out can be read");
-    again.settle_path(&PathRules::default()).expect("and has a path");
+    again.normalize_path(&PathRules::default()).expect("and has a path");
     assert_eq!(told(&again), first, "the backend reads what was judged");
 }
 
@@ -85,9 +85,9 @@ fn parts(data: &[u8]) -> Option<http::request::Parts> {
     Some(message.into_parts().0)
 }
 
-fn read(parts: http::request::Parts) -> Result<Request, ()> {
-    let patience = Patience { head: Duration::ZERO, idle: Duration::ZERO, stall: Duration::ZERO };
-    let limits = Limits {
+fn read(parts: http::request::Parts) -> Result<NormalizedRequest, ()> {
+    let patience = ClientTimeouts { head: Duration::ZERO, idle: Duration::ZERO, stall: Duration::ZERO };
+    let limits = ClientLimits {
         head: 64 << 10,
         headers: 100,
         body: None,
@@ -97,17 +97,17 @@ fn read(parts: http::request::Parts) -> Result<Request, ()> {
         patience,
         drop_underscores: true,
     };
-    let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    let connection = Connection {
+    let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
+    let connection = ClientConnection {
         scheme: Scheme::Http,
-        source: source.clone(),
+        client: source.clone(),
         tls: None,
-        peer: HeaderValue::from_static("127.0.0.1"),
-        drain: drain::new().drain(),
-        slot: None,
+        peer_header: HeaderValue::from_static("127.0.0.1"),
+        drain: drain::new().watcher(),
+        guard: None,
     };
-    let names = Names::of(&parts.headers);
-    Request::read(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits).map_err(|_| ())
+    let names = KnownHeaders::from_headers(&parts.headers);
+    NormalizedRequest::from_parts(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits).map_err(|_| ())
 }
 
 /// Bytes on a connection. Each request that the backend sees is one that the gateway judged, with that method and
@@ -169,7 +169,7 @@ impl Stage {
         );
         let loaded = config::load(Text::new("fuzz.yaml", yaml), &|_| None).expect("a config");
         let log = Log::default();
-        let gateway = Gateway::start(loaded, Options { access_log: Box::new(log.clone()) }).expect("a gateway");
+        let gateway = Gateway::start(loaded, GatewayOptions { access_log: Box::new(log.clone()) }).expect("a gateway");
         let address = gateway.addresses()[0];
         Self { address, seen, log, lines: Mutex::default(), _gateway: gateway }
     }

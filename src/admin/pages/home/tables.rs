@@ -3,21 +3,21 @@
 use std::fmt::{self, Write};
 use std::time::Instant;
 
-use crate::admin::html::{Escaped, ago};
+use crate::admin::html::{Escaped, humanize_duration};
 use crate::admin::pages::config::origin;
 use crate::auth::jwks::State;
-use crate::authz::Mode;
-use crate::config::{Listener, Route};
-use crate::control::{self, Control, InForce};
+use crate::authz::EnforcementMode;
+use crate::config::{ListenerConfig, RouteConfig};
+use crate::control::{self, GatewayState, ActiveConfig};
 use crate::explain::jwt_origin;
 use crate::snapshot;
 
 /// Rows of refusals that are shown.
-const MOST_REFUSALS: usize = 30;
+const MAX_REJECTION_ROWS: usize = 30;
 
 /// Refusals by reason and route, lately and since the start.
-pub(super) fn refusals(out: &mut String, control: &Control) -> fmt::Result {
-    let (rows, lately) = control.refusals.rows(Instant::now(), &control.metrics);
+pub(super) fn rejections(out: &mut String, control: &GatewayState) -> fmt::Result {
+    let (rows, lately) = control.rejections.summary(Instant::now(), &control.metrics);
     out.write_str("<h2 id=refusals>Refusals<small>by reason and route</small></h2><div class=card>")?;
     if rows.is_empty() {
         return out.write_str("<p class=none>None since the start.</p></div>");
@@ -25,23 +25,23 @@ pub(super) fn refusals(out: &mut String, control: &Control) -> fmt::Result {
     write!(
         out,
         "<table><tr><th>Reason<th>Route<th class=number>Last {}<th class=number>Since the start",
-        Escaped(ago(lately))
+        Escaped(humanize_duration(lately))
     )?;
-    for row in rows.iter().take(MOST_REFUSALS) {
+    for row in rows.iter().take(MAX_REJECTION_ROWS) {
         write!(
             out,
             "<tr><td><code>{}</code><td>{}<td class=number>{}<td class=number>{}",
             Escaped(&row.reason),
             Escaped(if row.route.is_empty() { "none" } else { &row.route }),
-            row.lately,
-            row.ever
+            row.recent,
+            row.total
         )?;
     }
     out.write_str("</table></div>")
 }
 
 /// Each listener with its routes.
-pub(super) fn routes(out: &mut String, in_force: &InForce) -> fmt::Result {
+pub(super) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
     for (bind, runs) in in_force.loaded.config.binds.iter().zip(&in_force.snapshot.binds) {
         for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.value.to_string());
@@ -52,7 +52,7 @@ pub(super) fn routes(out: &mut String, in_force: &InForce) -> fmt::Result {
                 Escaped(&listener.name),
                 runs.address,
                 Escaped(host),
-                Escaped(origin(&listener.place))
+                Escaped(origin(&listener.span))
             )?;
             if listener.routes.is_empty() {
                 out.write_str("<p class=none>No routes: every request is answered 404.</p></div>")?;
@@ -60,7 +60,7 @@ pub(super) fn routes(out: &mut String, in_force: &InForce) -> fmt::Result {
             }
             out.write_str("<table><tr><th>Route<th>Takes<th>Protection<th>Rules<th>Backends")?;
             for (route, runs) in listener.routes.iter().zip(&running.routes) {
-                row(out, listener, route, runs)?;
+                route_row(out, listener, route, runs)?;
             }
             out.write_str("</table></div>")?;
         }
@@ -68,11 +68,11 @@ pub(super) fn routes(out: &mut String, in_force: &InForce) -> fmt::Result {
     Ok(())
 }
 
-fn row(out: &mut String, listener: &Listener, route: &Route, runs: &snapshot::Route) -> fmt::Result {
+fn route_row(out: &mut String, listener: &ListenerConfig, route: &RouteConfig, compiled: &snapshot::Route) -> fmt::Result {
     let levels = [&listener.gateway_policies, &listener.policies, &route.policies];
-    let protection = runs.policies.protection().as_str();
+    let protection = compiled.policies.auth_requirement().as_str();
     let from = jwt_origin(levels.into_iter()).unwrap_or_else(|| "no jwtAuth".to_owned());
-    write!(out, "<tr><td>{}<small>{}</small><td>", Escaped(&route.name), Escaped(origin(&route.place)))?;
+    write!(out, "<tr><td>{}<small>{}</small><td>", Escaped(&route.name), Escaped(origin(&route.span)))?;
     for host in &route.hostnames {
         write!(out, "<code>{}</code> ", Escaped(host.to_string()))?;
     }
@@ -80,28 +80,28 @@ fn row(out: &mut String, listener: &Listener, route: &Route, runs: &snapshot::Ro
         write!(out, "<code>{}</code><br>", Escaped(one))?;
     }
     write!(out, "<td><span class=\"mark {protection}\">{protection}</span><small>{}</small><td>", Escaped(from))?;
-    for set in runs.policies.rules.iter() {
-        let shadow = if set.mode == Mode::Shadow { ", only counted" } else { "" };
+    for set in compiled.policies.rule_sets.iter() {
+        let shadow = if set.mode == EnforcementMode::Shadow { ", only counted" } else { "" };
         let (count, level) = (set.rules.len(), set.level.as_str());
-        write!(out, "{count} of the {level}{shadow}<small>{}</small>", Escaped(&set.origin))?;
+        write!(out, "{count} of the {level}{shadow}<small>{}</small>", Escaped(&set.location))?;
     }
-    if runs.policies.rules.is_empty() {
+    if compiled.policies.rule_sets.is_empty() {
         out.write_str("<span class=dim>none</span>")?;
     }
     out.write_str("<td>")?;
-    for endpoint in runs.backends.endpoints() {
+    for endpoint in compiled.backends.endpoints() {
         let rests = endpoint.load.as_ref().is_some_and(|load| !load.is_well());
         let rests = if rests { " <span class=\"mark bad\">not well</span>" } else { "" };
         write!(out, "{}{rests}<br>", Escaped(&endpoint.label))?;
     }
-    match &runs.answer {
+    match &compiled.answer {
         Some(_) => out.write_str("<span class=dim>answered here</span>"),
         None => Ok(()),
     }
 }
 
 /// Each provider with its keys.
-pub(super) fn providers(out: &mut String, in_force: &InForce) -> fmt::Result {
+pub(super) fn providers(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
     out.write_str("<h2 id=providers>Providers<small>of tokens</small></h2><div class=card>")?;
     let providers = control::providers(&in_force.snapshot);
     if providers.is_empty() {
@@ -128,7 +128,7 @@ pub(super) fn providers(out: &mut String, in_force: &InForce) -> fmt::Result {
             State::Stale => ("optional", "stale"),
             State::Expired => ("bad", "expired"),
         };
-        let age = status.age.map(|age| format!("{} ago", ago(age))).unwrap_or_default();
+        let age = status.age.map(|age| format!("{} ago", humanize_duration(age))).unwrap_or_default();
         write!(out, "<span class=\"mark {class}\">{word}</span><small>{age}</small><td>")?;
         write!(out, "{}", Escaped(status.last_error.unwrap_or_default()))?;
     }

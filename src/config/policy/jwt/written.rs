@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::super::place::{Located, Place};
+use super::super::super::place::{Located, SourceSpan};
 use super::super::super::shape::{Both, OneOrMany};
 use super::super::super::value::{Duration, HeaderName};
-use super::super::jwks::Jwks;
-use super::{Algorithm, ClaimToHeader, HeaderLocation, JwtAuth, JwtMode, Location, Provider};
+use super::super::jwks::JwksSource;
+use super::{Algorithm, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, ProviderConfig};
 
 /// A header that carries a token.
 #[derive(Deserialize, JsonSchema)]
@@ -22,9 +22,9 @@ pub(super) struct HeaderWritten {
 }
 
 impl From<HeaderWritten> for HeaderLocation {
-    fn from(written: HeaderWritten) -> Self {
-        let default = if written.name.0 == http::header::AUTHORIZATION { "Bearer " } else { "" };
-        Self { name: written.name, prefix: Some(written.prefix.unwrap_or_else(|| default.to_owned())) }
+    fn from(raw: HeaderWritten) -> Self {
+        let default = if raw.name.0 == http::header::AUTHORIZATION { "Bearer " } else { "" };
+        Self { name: raw.name, prefix: Some(raw.prefix.unwrap_or_else(|| default.to_owned())) }
     }
 }
 
@@ -35,16 +35,16 @@ pub(super) struct JwtAuthWritten {
     /// What a missing or bad token does; default `optional`, and worth a warning.
     mode: Option<Located<JwtMode>>,
     /// Where tokens are looked for; default: the `Authorization` header with the prefix `Bearer `.
-    locations: Option<OneOrMany<Location>>,
+    locations: Option<OneOrMany<LocationConfig>>,
     /// The same, for one place.
-    location: Option<Location>,
+    location: Option<LocationConfig>,
     /// Whether the verified credential stays on the request; default false.
     #[serde(default)]
     forward: bool,
     /// The realm of the challenge; default `portcullis`.
     realm: Option<Located<String>>,
     /// Who may have signed the token. One provider's fields may stand directly in `jwtAuth` instead.
-    providers: Option<Located<Vec<ListedProvider>>>,
+    providers: Option<Located<Vec<ProviderEntry>>>,
     /// Claims that become request headers. Clients can't send these headers: they are removed from every request.
     #[serde(default)]
     claims_to_headers: Vec<ClaimToHeader>,
@@ -66,7 +66,7 @@ pub(super) struct ProviderWritten {
     /// The audiences of which a token must name one; absent or empty: not checked, and worth a warning.
     audiences: Option<Located<OneOrMany<String>>>,
     /// Where its keys come from; absent: discovered from the issuer.
-    jwks: Option<Located<Jwks>>,
+    jwks: Option<Located<JwksSource>>,
     /// The algorithms that are accepted; default: what each key allows, HMAC excluded.
     algorithms: Option<Located<OneOrMany<Algorithm>>>,
     /// How far clocks may differ, for `exp`, `nbf` and `iat`; default `60s`.
@@ -81,21 +81,21 @@ pub(super) struct ProviderWritten {
     token_types: Option<Located<OneOrMany<String>>>,
     // The same as the policy's own when the fields stand directly in `jwtAuth`.
     /// Where its tokens are looked for; default: the policy's `locations`.
-    locations: Option<OneOrMany<Location>>,
+    locations: Option<OneOrMany<LocationConfig>>,
     /// The same, for one place.
-    location: Option<Location>,
+    location: Option<LocationConfig>,
 }
 
 /// A provider of the list. It is put together here, so that its errors stand at its own place.
 #[derive(Deserialize, JsonSchema)]
 #[serde(try_from = "Located<ProviderWritten>")]
 #[schemars(with = "Located<ProviderWritten>")]
-struct ListedProvider(Provider);
+struct ProviderEntry(ProviderConfig);
 
-impl TryFrom<Located<ProviderWritten>> for ListedProvider {
+impl TryFrom<Located<ProviderWritten>> for ProviderEntry {
     type Error = String;
-    fn try_from(written: Located<ProviderWritten>) -> Result<Self, String> {
-        written.value.finish(Some(written.place)).map(Self)
+    fn try_from(raw: Located<ProviderWritten>) -> Result<Self, String> {
+        raw.value.into_provider(Some(raw.span)).map(Self)
     }
 }
 
@@ -107,14 +107,14 @@ struct ValidationOptions {
     required_claims: Option<OneOrMany<String>>,
 }
 
-fn locations(many: Option<OneOrMany<Location>>, one: Option<Location>) -> Result<Option<Vec<Location>>, String> {
-    let all = match (many, one) {
+fn merge_locations(list: Option<OneOrMany<LocationConfig>>, single: Option<LocationConfig>) -> Result<Option<Vec<LocationConfig>>, String> {
+    let all = match (list, single) {
         (Some(_), Some(_)) => return Err("`location` and `locations` can't both be given".to_owned()),
         (Some(OneOrMany(all)), None) if all.is_empty() => {
             return Err("`locations` is empty, so no token could ever be found".to_owned());
         }
         (Some(OneOrMany(all)), None) => all,
-        (None, Some(one)) => vec![one],
+        (None, Some(single)) => vec![single],
         (None, None) => return Ok(None),
     };
     Ok(Some(all))
@@ -122,7 +122,7 @@ fn locations(many: Option<OneOrMany<Location>>, one: Option<Location>) -> Result
 
 impl ProviderWritten {
     /// The first field that only a provider has, with its place.
-    fn field(&self) -> Option<&'static str> {
+    fn first_provider_key(&self) -> Option<&'static str> {
         [
             ("name", self.name.is_some()),
             ("issuer", self.issuer.is_some()),
@@ -136,21 +136,21 @@ impl ProviderWritten {
             ("tokenTypes", self.token_types.is_some()),
         ]
         .into_iter()
-        .find_map(|(name, there)| there.then_some(name))
+        .find_map(|(name, present)| present.then_some(name))
     }
 
     /// The provider; without a name of its own that is still empty.
-    fn finish(self, place: Option<Place>) -> Result<Provider, String> {
+    fn into_provider(self, span: Option<SourceSpan>) -> Result<ProviderConfig, String> {
         let issuers = self.issuer.map(|l| l.map(|OneOrMany(all)| all));
         if issuers.as_ref().is_some_and(|i| i.is_empty() || i.iter().any(String::is_empty)) {
             return Err(
                 "`issuer` is empty, so no token could be accepted; leave it out to accept any issuer".to_owned()
             );
         }
-        let (jwks, place) = match (self.jwks, &issuers, place) {
+        let (jwks, span) = match (self.jwks, &issuers, span) {
             (Some(jwks), _, place) => {
-                let at = place.unwrap_or_else(|| jwks.place.clone());
-                (jwks, at)
+                let span = place.unwrap_or_else(|| jwks.span.clone());
+                (jwks, span)
             }
             (None, Some(issuers), place) => {
                 if issuers.len() > 1 {
@@ -158,14 +158,14 @@ impl ProviderWritten {
                                 issuer"
                         .to_owned());
                 }
-                let at = place.unwrap_or_else(|| issuers.place.clone());
-                (Located { value: Jwks::Discover, place: issuers.place.clone() }, at)
+                let span = place.unwrap_or_else(|| issuers.span.clone());
+                (Located { value: JwksSource::Discover, span: issuers.span.clone() }, span)
             }
             (None, None, _) => {
                 return Err("keys are missing: write `jwks`, or an `issuer` to discover them from".to_owned());
             }
         };
-        let required = match (self.required_claims, self.jwt_validation_options.and_then(|o| o.value.required_claims)) {
+        let required_claims = match (self.required_claims, self.jwt_validation_options.and_then(|o| o.value.required_claims)) {
             (Some(_), Some(_)) => {
                 return Err("`requiredClaims` and `jwtValidationOptions.requiredClaims` can't both be given".to_owned());
             }
@@ -181,46 +181,46 @@ impl ProviderWritten {
         if token_types.as_ref().is_some_and(Vec::is_empty) {
             return Err("`tokenTypes` is empty, so no token could be accepted".to_owned());
         }
-        Ok(Provider {
+        Ok(ProviderConfig {
             name: self.name.map(|name| name.value).unwrap_or_default(),
             issuers,
             audiences: self.audiences.map(|l| l.map(|OneOrMany(all)| all)).filter(|all| !all.is_empty()),
             jwks,
             algorithms,
-            leeway: self.leeway.map_or(Duration::secs(60), |l| l.value),
-            required_claims: required,
+            leeway: self.leeway.map_or(Duration::from_secs(60), |l| l.value),
+            required_claims,
             max_lifetime: self.max_lifetime.map(|l| l.value),
             token_types,
-            locations: locations(self.locations, self.location)?,
-            place,
+            locations: merge_locations(self.locations, self.location)?,
+            span,
         })
     }
 }
 
 /// Gives each provider without a name that of its issuer, with a number when it is taken.
-fn name_all(providers: &mut [Provider]) -> Result<(), String> {
+fn assign_names(providers: &mut [ProviderConfig]) -> Result<(), String> {
     let mut taken = BTreeSet::new();
-    for provider in providers.iter().filter(|one| !one.name.is_empty()) {
+    for provider in providers.iter().filter(|provider| !provider.name.is_empty()) {
         if !taken.insert(provider.name.clone()) {
             return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
         }
     }
-    for (index, provider) in providers.iter_mut().enumerate().filter(|(_, one)| one.name.is_empty()) {
+    for (index, provider) in providers.iter_mut().enumerate().filter(|(_, provider)| provider.name.is_empty()) {
         let issuer = provider.issuers.as_ref().and_then(|issuers| issuers.first().cloned());
         let name = issuer.unwrap_or_else(|| format!("provider{index}"));
-        let others = (2..).map(|number| format!("{name}#{number}"));
-        provider.name = std::iter::once(name.clone()).chain(others).find(|n| taken.insert(n.clone())).unwrap_or(name);
+        let numbered = (2..).map(|number| format!("{name}#{number}"));
+        provider.name = std::iter::once(name.clone()).chain(numbered).find(|n| taken.insert(n.clone())).unwrap_or(name);
     }
     Ok(())
 }
 
-impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
+impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuthConfig {
     type Error = String;
 
     fn try_from(Both(policy, mut direct): Both<JwtAuthWritten, ProviderWritten>) -> Result<Self, String> {
         let mut providers = match policy.providers {
-            Some(_) if direct.field().is_some() => {
-                let field = direct.field().unwrap_or_default();
+            Some(_) if direct.first_provider_key().is_some() => {
+                let field = direct.first_provider_key().unwrap_or_default();
                 return Err(format!(
                     "`{field}` stands beside `providers`; move it into the provider that it is meant for"
                 ));
@@ -228,13 +228,13 @@ impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
             Some(list) if list.is_empty() => {
                 return Err("`providers` is empty, so no token could be accepted".to_owned());
             }
-            Some(list) => list.value.into_iter().map(|ListedProvider(one)| one).collect(),
+            Some(list) => list.value.into_iter().map(|ProviderEntry(provider)| provider).collect(),
             None => {
                 (direct.locations, direct.location) = (None, None);
-                vec![direct.finish(None)?]
+                vec![direct.into_provider(None)?]
             }
         };
-        name_all(&mut providers)?;
+        assign_names(&mut providers)?;
         let realm = policy.realm.map_or_else(|| "portcullis".to_owned(), |r| r.value);
         if realm.chars().any(|c| c == '"' || c == '\\' || !(' '..='~').contains(&c)) {
             return Err(
@@ -243,7 +243,7 @@ impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuth {
         }
         Ok(Self {
             mode: policy.mode,
-            locations: locations(policy.locations, policy.location)?.unwrap_or_else(|| vec![Location::bearer()]),
+            locations: merge_locations(policy.locations, policy.location)?.unwrap_or_else(|| vec![LocationConfig::bearer()]),
             forward: policy.forward,
             realm,
             providers,
