@@ -5,8 +5,11 @@
 use cel_interpreter as cel;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use portcullis::authz::{Expression, RuleAction, RuleSetLevel, EnforcementMode, SourceLocation, Rule, RuleSet, Scope, VerifiedToken, Vars, authorize};
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::authz::{
+    EnforcementMode, Expression, Rule, RuleAction, RuleSet, RuleSetLevel, Scope, SourceLocation, Vars, VerifiedToken,
+    authorize,
+};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Map, Value, json};
 
 const README_RULE: &str = r#"request.path == "/admin" && jwt.groups.contains("admins")"#;
@@ -57,7 +60,12 @@ fn with_vars<T>(work: impl FnOnce(&Vars<'_>) -> T) -> T {
         expires_at: Some(1.9e9),
         split_claims: &[],
     };
-    work(&Vars { token: Some(subject), route: "admin", listener: "default", ..Vars::for_request(&head, UnixTime(1.75e9)) })
+    work(&Vars {
+        token: Some(subject),
+        route: "admin",
+        listener: "default",
+        ..Vars::for_request(&head, UnixTime(1.75e9))
+    })
 }
 
 fn compile(source: &str) -> Expression {
@@ -106,7 +114,12 @@ fn three_rules(bencher: Bencher<'_, '_>) {
         .iter()
         .enumerate()
         .map(|(index, (kind, source))| Rule::new(*kind, None, index, compile(source), SourceLocation::default()));
-    let set = RuleSet { mode: EnforcementMode::Enforce, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() };
+    let set = RuleSet {
+        mode: EnforcementMode::Enforce,
+        level: RuleSetLevel::Route,
+        location: SourceLocation::default(),
+        rules: rules.collect(),
+    };
     with_vars(|vars| {
         assert!(authorize(&[&set], vars).allowed());
         bencher.bench_local(|| authorize(&[black_box(&set)], black_box(vars)).allowed());

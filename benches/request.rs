@@ -6,15 +6,15 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest};
+use portcullis::client::timeouts::ClientTimeouts;
 use portcullis::drain;
-use portcullis::proxy::names::KnownHeaders;
-use portcullis::proxy::normalize::{ClientConnection, NormalizedRequest};
-use portcullis::proxy::path::PathRules;
-use portcullis::proxy::trace::TraceParent;
-use portcullis::proxy::watch::ClientTimeouts;
-use portcullis::proxy::{forwarded, hop};
-use portcullis::request::{Scheme, ClientInfo};
+use portcullis::request::known_headers::KnownHeaders;
+use portcullis::request::normalize::{ClientConnection, NormalizedRequest};
+use portcullis::request::path::PathRules;
+use portcullis::request::{ClientInfo, Scheme};
+use portcullis::request::{forwarded, hop_by_hop};
 use portcullis::snapshot::ClientLimits;
+use portcullis::telemetry::trace_context::TraceParent;
 
 fn main() {
     divan::main();
@@ -44,7 +44,14 @@ fn head(path: &str) -> Box<Parts> {
 fn connection() -> ClientConnection {
     let source = ClientInfo::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
     let peer = HeaderValue::from_static("192.0.2.1");
-    ClientConnection { scheme: Scheme::Http, client: source, tls: None, peer_header: peer, drain: drain::new().watcher(), guard: None }
+    ClientConnection {
+        scheme: Scheme::Http,
+        client: source,
+        tls: None,
+        peer_header: peer,
+        drain: drain::new().watcher(),
+        guard: None,
+    }
 }
 
 fn limits() -> ClientLimits {
@@ -68,7 +75,8 @@ fn normalise(bencher: Bencher<'_, '_>, path: &str) {
     let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
     bencher.with_inputs(|| head(path)).bench_local_values(|parts| {
         let (source, names) = (connection.client.clone(), KnownHeaders::from_headers(&parts.headers));
-        let mut request = NormalizedRequest::from_parts(parts, names, &connection, source, id.clone(), &limits).unwrap();
+        let mut request =
+            NormalizedRequest::from_parts(parts, names, &connection, source, id.clone(), &limits).unwrap();
         request.normalize_path(&PathRules::default()).unwrap();
         request
     });
@@ -80,7 +88,7 @@ fn edit_in_place(bencher: Bencher<'_, '_>) {
     let peer = HeaderValue::from_static("192.0.2.1");
     bencher.with_inputs(|| head("/").headers).bench_local_values(|mut headers: HeaderMap| {
         let names = KnownHeaders::from_headers(&headers);
-        hop::strip_request(&mut headers, names, |_| false);
+        hop_by_hop::strip_request(&mut headers, names, |_| false);
         let (address, host) = (([192, 0, 2, 1].into(), &peer), HeaderValue::from_static("api.example.com"));
         forwarded::write_headers(&mut headers, names, address, |_| false, Scheme::Http, host);
         TraceParent::new(&headers, names, black_box(7)).write_headers(&mut headers);
@@ -112,7 +120,7 @@ fn answer(bencher: Bencher<'_, '_>) {
         headers
     };
     bencher.with_inputs(headers).bench_local_values(|mut headers| {
-        hop::strip_response(&mut headers);
+        hop_by_hop::strip_response(&mut headers);
         headers
     });
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use http::{HeaderMap, Method, Version};
-use portcullis::proxy::route::{Conditions, Hostname, PathMatch, Router};
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
+use portcullis::router::{Conditions, Hostname, PathMatch, Router};
 
 fn main() {
     divan::main();

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use portcullis::auth::{Algorithms, JwtAuth, KeySet, KeySource, Mode, Origin, ProviderSettings, Settings, TokenCache};
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::json;
 
 /// The gateway's own.

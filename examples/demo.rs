@@ -7,8 +7,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config;
+use portcullis::gateway::{Gateway, GatewayOptions};
 
 const QUICKSTART: &str = include_str!("quickstart.yaml");
 

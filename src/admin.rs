@@ -6,10 +6,10 @@
 //! writes that come from another site.
 
 mod html;
+mod metrics;
 mod pages;
-mod ready;
-mod stats;
-mod text;
+mod probes;
+mod response;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -27,14 +27,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::config::place::Located;
 use crate::config::process::ProcessConfig;
+use crate::config::span::Located;
 use crate::config::value::Address;
 use crate::config::{Code, Diagnostic};
-use crate::control::GatewayState;
 use crate::listen::socket;
-use crate::proxy::host::Host;
-use crate::telemetry::refusals;
+use crate::request::host::Host;
+use crate::state::GatewayState;
+use crate::telemetry::recent_rejections;
 
 /// Connections to one of these addresses at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -150,7 +150,7 @@ pub fn serve(sockets: AdminSockets, control: &Arc<GatewayState>, runtime: &Handl
 
 /// Notes now and then how often requests were refused, for what happened lately.
 async fn sample_rejections(control: Arc<GatewayState>) {
-    let mut tick = tokio::time::interval(refusals::SAMPLE_INTERVAL);
+    let mut tick = tokio::time::interval(recent_rejections::SAMPLE_INTERVAL);
     loop {
         tick.tick().await;
         control.rejections.sample(Instant::now(), &control.metrics);
@@ -214,8 +214,8 @@ async fn respond(kind: ServerKind, control: &Arc<GatewayState>, request: Request
     let (parts, body) = request.into_parts();
     let body = match tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, MAX_BODY_SIZE).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return text::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
-        Err(_) => return text::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
+        Ok(Err(_)) => return response::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
+        Err(_) => return response::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
     };
     let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
     let asked = AdminRequest { method: parts.method, path, query, headers: parts.headers, body };
@@ -224,8 +224,8 @@ async fn respond(kind: ServerKind, control: &Arc<GatewayState>, request: Request
             Some(refusal) => refusal,
             None => pages::respond(control, &asked),
         },
-        ServerKind::Stats => stats::respond(control, &asked),
-        ServerKind::Readiness => ready::respond(control, &asked),
+        ServerKind::Stats => metrics::respond(control, &asked),
+        ServerKind::Readiness => probes::respond(control, &asked),
     };
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -239,7 +239,7 @@ fn reject_cross_origin(request: &AdminRequest) -> Option<AdminResponse> {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     if name != "localhost" && bare.parse::<IpAddr>().is_err() {
         let why = "the admin pages answer only to `localhost` or an IP address as host\n";
-        return Some(text::plain(StatusCode::MISDIRECTED_REQUEST, why));
+        return Some(response::plain(StatusCode::MISDIRECTED_REQUEST, why));
     }
     if matches!(request.method, Method::GET | Method::HEAD) {
         return None;
@@ -250,7 +250,7 @@ fn reject_cross_origin(request: &AdminRequest) -> Option<AdminResponse> {
     if same && matches!(site, None | Some(b"same-origin" | b"none")) {
         return None;
     }
-    Some(text::plain(StatusCode::FORBIDDEN, "a page of another site can't write here\n"))
+    Some(response::plain(StatusCode::FORBIDDEN, "a page of another site can't write here\n"))
 }
 
 impl AdminRequest {
@@ -296,7 +296,8 @@ mod tests {
             (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "cross-site")][..], Some(403)),
             (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "same-origin")][..], None),
         ] {
-            let status_code = reject_cross_origin(&request(method.clone(), headers)).map(|answer| answer.status().as_u16());
+            let status_code =
+                reject_cross_origin(&request(method.clone(), headers)).map(|answer| answer.status().as_u16());
             assert_eq!(status_code, status, "{method} {headers:?}");
         }
     }

@@ -8,23 +8,11 @@
 //! Refused: more than one token, whatever is not strictly a compact JWS, every signature that no configured key of the
 //! token's own issuer made, and every claim that is not what the provider wants. No library default decides anything.
 
-mod algorithm;
-mod cache;
-mod checks;
-mod claims;
-mod failure;
-mod glance;
-mod headers;
-mod identity;
-mod json;
-pub mod jwks;
-mod keyring;
-mod location;
-mod pending;
-mod provider;
-mod source;
-mod token;
-mod verify;
+mod credential_location;
+pub mod credentials;
+mod identity_headers;
+pub mod jwt;
+pub mod keys;
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -33,21 +21,24 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::{HeaderMap, HeaderName};
 
-pub use algorithm::{Algorithm, Algorithms};
-pub use cache::TokenCache;
-pub use checks::{Check, Outcome};
-pub use failure::{ClaimFault, Clipped, Detail, Failure};
-pub use glance::Glance;
-pub use headers::{ClaimHeader, IdentityHeaders, Unwritable};
-pub use identity::{Identity, Verified};
-pub use keyring::{KeySet, KeySetError, Origin, Skipped, Unusable};
-pub use location::Location;
-pub(crate) use location::{Places, Presented, find, remove_from_headers, remove_from_query};
-pub use pending::Pending;
-pub use provider::{Provider, ProviderSettings};
-pub use source::KeySource;
-pub use token::Malformed;
+pub use credential_location::Location;
+pub(crate) use credential_location::{Places, Presented, find, remove_from_headers, remove_from_query};
+pub use identity_headers::{ClaimHeader, IdentityHeaders, Unwritable};
+pub use jwt::algorithm::{Algorithm, Algorithms};
+pub use jwt::cache::TokenCache;
+pub use jwt::check_report::{Check, Outcome};
+pub use jwt::error::{ClaimFault, Clipped, Detail, Failure};
+pub use jwt::identity::{Identity, Verified};
+pub use jwt::jws::Malformed;
+pub use jwt::provider::{Provider, ProviderSettings};
+pub use jwt::unverified::Glance;
+pub use keys::key_set::{KeySet, KeySetError, Origin, Skipped, Unusable};
+pub use keys::key_source::KeySource;
+pub use keys::key_wait::Pending;
 
+use crate::auth::jwt::cache;
+use crate::auth::jwt::verify;
+use crate::auth::keys::jwks;
 use crate::reason::{Reason, Rejection};
 use crate::request::{RequestHead, UnixTime};
 
@@ -161,7 +152,7 @@ impl JwtAuth {
 
     /// Judges the credentials of a request.
     pub fn authenticate(&self, head: &RequestHead<'_>, now: UnixTime, cache: &TokenCache) -> Authentication {
-        match location::find(&self.locations, head) {
+        match credential_location::find(&self.locations, head) {
             Presented::Nothing if self.mode == Mode::Strict => {
                 self.refused(Failure::new(Reason::MissingToken, Detail::NoCredential), Places::default(), None)
             }
@@ -227,7 +218,7 @@ impl JwtAuth {
     /// Takes the credentials that `of` found out of the headers, wherever they stood, unless `forward` keeps them.
     pub fn remove_from_headers(&self, of: &Authentication, headers: &mut HeaderMap) {
         if !self.forward {
-            location::remove_from_headers(&self.locations, of.places, headers);
+            credential_location::remove_from_headers(&self.locations, of.places, headers);
         }
     }
 
@@ -235,7 +226,7 @@ impl JwtAuth {
     pub fn remove_from_query<'q>(&self, of: &Authentication, query: &'q str) -> Option<Cow<'q, str>> {
         match self.forward {
             true => Some(Cow::Borrowed(query)),
-            false => location::remove_from_query(&self.locations, of.places, query),
+            false => credential_location::remove_from_query(&self.locations, of.places, query),
         }
     }
 

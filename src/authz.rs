@@ -7,7 +7,7 @@
 //! stands around it, because it lacks it or gets it wrong (found with the CEL project's conformance cases and our own):
 //!
 //! * its lists and maps equal and hold only one another, so `["a"] != jwt.groups` was always true:
-//!   `lower::operators` puts our equality in place wherever a list or a map may stand;
+//!   `check::operators` puts our equality in place wherever a list or a map may stand;
 //! * it compiles the regex of `matches` at each evaluation, and has no limit of steps or size: `functions`, `budget`;
 //! * its parser and interpreter descend without a limit of their own, and overflow a worker's stack on long chains: deep
 //!   expressions are refused, or run on a thread with a big stack: `expr`;
@@ -15,26 +15,19 @@
 //! * nothing is checked before it runs, not even names: `lower`;
 //! * its errors print values, which may be claims: `expr` words them anew.
 
-mod budget;
-mod decision;
-mod expr;
-mod functions;
-mod json;
-mod lint;
-mod lower;
-mod macros;
-mod names;
+mod authorize;
+pub mod cel;
 mod reference;
 mod rules;
-mod types;
-mod vars;
 
-pub use decision::{Authorization, RuleFailure, RuleOutcome, Permit, authorize};
-pub use expr::{EvalError, Expression, CompileError, MAX_SOURCE_LEN, Scope, with_deep_stack};
-pub use lint::claim_path_text;
+pub use authorize::{Authorization, Permit, RuleFailure, RuleOutcome, authorize};
+pub use cel::expression::{CompileError, EvalError, Expression, MAX_SOURCE_LEN, Scope, with_deep_stack};
+pub use cel::facts::claim_path_text;
+pub use cel::vars::{ResponseHead, Vars, VerifiedToken};
 pub use reference::{Variable, functions, variables};
-pub use rules::{DecidedBy, RuleAction, RuleSetLevel, EnforcementMode, SourceLocation, Rule, RuleSet, RuleSetTrace, SetDecision};
-pub use vars::{ResponseHead, VerifiedToken, Vars};
+pub use rules::{
+    DecidedBy, EnforcementMode, Rule, RuleAction, RuleSet, RuleSetLevel, RuleSetTrace, SetDecision, SourceLocation,
+};
 
 #[cfg(test)]
 mod tests;

@@ -381,7 +381,15 @@ impl ClientBody {
         idle_timeout: Duration,
         identity_headers: Arc<IdentityHeaders>,
     ) -> Self {
-        Self { inner, progress, limit, idle_timer: IdleTimer::new(idle_timeout), identity_headers, tee: None, buffered: Buffered::default() }
+        Self {
+            inner,
+            progress,
+            limit,
+            idle_timer: IdleTimer::new(idle_timeout),
+            identity_headers,
+            tee: None,
+            buffered: Buffered::default(),
+        }
     }
 
     /// How far it came.
@@ -420,8 +428,7 @@ impl ClientBody {
                 self.progress.record_activity();
                 if let Some(data) = frame.data_ref() {
                     self.progress.update_tail(data);
-                    let total =
-                        self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+                    let total = self.progress.bytes.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
                     if self.limit.is_some_and(|limit| total > limit) {
                         return Poll::Ready(Some(Err(self.progress.fail(Reason::BodyTooLarge))));
                     }

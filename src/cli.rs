@@ -1,18 +1,18 @@
 //! The command line: what each command does with its arguments, and the exit codes of the contract: 0 good, 1 failed,
 //! 2 bad usage or config.
 
+mod args;
+mod config;
 pub mod echo;
 mod explain;
 mod health;
 mod import;
-mod input;
 mod load;
-mod online;
 mod output;
-mod print;
+mod probe;
 mod run;
 mod schema;
-mod signing;
+mod signing_key;
 mod summary;
 mod test;
 mod token;
@@ -92,7 +92,7 @@ Examples:
     /// Make keys and tokens for tests, and look into tokens.
     Token(token::TokenArgs),
     /// Show what the config amounts to.
-    Config(print::ConfigCommandArgs),
+    Config(config::ConfigCommandArgs),
     /// Print the JSON Schema of the config file, or say what a field means.
     #[command(after_help = "Examples:
   portcullis schema > portcullis.schema.json    then, as the first line of a config, for editors:
@@ -177,13 +177,15 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(RunArgs { config, validate_only: true }) => validate::main(&validate::ValidateArgs::without_options(&config)),
+        Command::Run(RunArgs { config, validate_only: true }) => {
+            validate::main(&validate::ValidateArgs::without_options(&config))
+        }
         Command::Validate(args) => validate::main(&args),
         Command::Run(RunArgs { config, .. }) => run::main(&config),
         Command::Explain(args) => explain::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Token(args) => token::main(&args),
-        Command::Config(args) => print::main(&args),
+        Command::Config(args) => config::main(&args),
         Command::Schema(args) => schema::main(&args),
         Command::Completion { shell, output } => print_completion(shell, output),
         Command::Version { output } => print_version(output),

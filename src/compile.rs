@@ -3,18 +3,18 @@
 //!
 //! Nothing is bound or fetched here; a config that does not compile leaves no trace.
 
-mod auth;
+mod authorization;
 mod backend;
-mod health;
-mod kept;
+mod carry_over;
+mod health_checks;
+mod jwt_auth;
 mod keys;
 mod lint;
 mod policy;
-mod rules;
 mod tls;
 mod tracing;
 
-pub use kept::CarryOver;
+pub use carry_over::CarryOver;
 pub use lint::warnings;
 pub use tracing::collector_url;
 
@@ -24,18 +24,21 @@ use std::sync::Arc;
 
 use crate::auth::{IdentityHeaders, JwtAuth};
 use crate::authz::{Expression, RuleSet, Scope, with_deep_stack};
-use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig as ListenerConfig, PathNormalization};
-use crate::config::place::{Located, SourceSpan};
-use crate::config::policy::PoliciesConfig as PoliciesConfig;
+use crate::client::timeouts::ClientTimeouts;
+use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig, PathNormalization};
+use crate::config::policy::PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, ProcessConfig, UnderscoreHeaders};
-use crate::config::route::{PathMatchConfig as PathMatchConfig, RouteConfig as RouteConfig, RouteMatch, ValueMatch};
+use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
+use crate::config::span::{Located, SourceSpan};
 use crate::config::value::HostPattern;
 use crate::config::{Code, Diagnostic, LoadedConfig, Source};
-use crate::proxy::access::LogFormat;
-use crate::proxy::path::{self, PathRules};
-use crate::proxy::route::{Conditions, Hostname, PathMatch, Router};
-use crate::proxy::watch::ClientTimeouts;
-use crate::snapshot::{Bind, ClientLimits, Listener, Policies, Route, GlobalSettings, Snapshot, RouteTimeouts, TokenCounters};
+use crate::request::path;
+use crate::request::path::PathRules;
+use crate::router::{Conditions, Hostname, PathMatch, Router};
+use crate::snapshot::{
+    Bind, ClientLimits, GlobalSettings, Listener, Policies, Route, RouteTimeouts, Snapshot, TokenCounters,
+};
+use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::metrics::{Family, Metrics};
 use crate::upstream::balance::LoadBalancer;
 
@@ -86,7 +89,12 @@ struct Compiler<'a> {
 type LevelNames = [String; 3];
 
 impl<'a> Compiler<'a> {
-    fn new(source: &'a Source, process: &'a ProcessConfig, metrics: &'a Arc<Metrics>, carry_over: &'a CarryOver) -> Self {
+    fn new(
+        source: &'a Source,
+        process: &'a ProcessConfig,
+        metrics: &'a Arc<Metrics>,
+        carry_over: &'a CarryOver,
+    ) -> Self {
         let (errors, jwt_policies, rule_sets) = (Vec::new(), HashMap::new(), HashMap::new());
         Self {
             source,
@@ -218,7 +226,15 @@ impl<'a> Compiler<'a> {
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
         let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
         let credentials = self.credentials(levels);
-        Policies { jwt_auth: jwt, rule_sets: rules, token_counters: counters, cors, credentials, admission_checks: gates, edits }
+        Policies {
+            jwt_auth: jwt,
+            rule_sets: rules,
+            token_counters: counters,
+            cors,
+            credentials,
+            admission_checks: gates,
+            edits,
+        }
     }
 
     fn token_counters(&self, policy: &JwtAuth) -> TokenCounters {
@@ -251,8 +267,9 @@ impl<'a> Compiler<'a> {
             Ok(expression) => Some(expression),
             Err(errors) => {
                 for error in errors {
-                    let mut diagnostic = Diagnostic::error(self.source.span_inside(&cel.span, error.offset), error.message)
-                        .with_code(Code::Expression);
+                    let mut diagnostic =
+                        Diagnostic::error(self.source.span_inside(&cel.span, error.offset), error.message)
+                            .with_code(Code::Expression);
                     diagnostic.hint = error.hint;
                     self.errors.push(diagnostic);
                 }
@@ -342,9 +359,9 @@ fn path_rules(config: PathNormalization) -> PathRules {
     }
 }
 
-fn value_match(config: &ValueMatch) -> crate::proxy::route::ValueMatch {
+fn value_match(config: &ValueMatch) -> crate::router::ValueMatch {
     match config {
-        ValueMatch::Exact(value) => crate::proxy::route::ValueMatch::Exact(value.as_str().into()),
-        ValueMatch::Regex(regex) => crate::proxy::route::ValueMatch::Regex(regex.clone()),
+        ValueMatch::Exact(value) => crate::router::ValueMatch::Exact(value.as_str().into()),
+        ValueMatch::Regex(regex) => crate::router::ValueMatch::Regex(regex.clone()),
     }
 }

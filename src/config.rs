@@ -3,26 +3,27 @@
 //! What was written is kept apart from what runs: nothing here opens a socket, reads a key or compiles a rule. What
 //! the file names (keys, certificates) is read by the step that comes next; [`missing_file`] words its errors.
 
+mod address_conflicts;
 pub mod bind;
-pub mod code;
-mod decode;
-mod dialect;
-pub mod error;
-mod expand;
-mod files;
+mod deserialize;
+pub mod diagnostic;
+pub mod diagnostic_code;
+mod env;
 mod lint;
-pub(crate) mod node;
-pub mod place;
 pub mod policy;
 pub mod process;
+pub(crate) mod raw;
+mod referenced_files;
+mod resolve;
 pub mod route;
-mod scalar;
+mod scalar_offsets;
 pub mod schema;
-pub mod shape;
-mod sockets;
+pub mod serde_shapes;
 pub mod source;
+pub mod span;
 mod suggest;
 pub mod value;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -30,16 +31,16 @@ mod tests;
 use std::path::Path;
 
 pub use bind::{BindConfig, ListenerConfig};
-pub use code::Code;
-pub use error::{Diagnostic, Severity};
-pub use expand::EnvLookup;
-pub(crate) use expand::{escape, variable_names};
-pub use files::referenced_files as named_files;
-pub use place::{Located, SourceSpan};
+pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic_code::Code;
+pub use env::EnvLookup;
+pub(crate) use env::{escape, variable_names};
 pub use policy::PoliciesConfig;
 pub use process::ProcessConfig;
+pub use referenced_files::referenced_files as named_files;
 pub use route::{BackendConfig, RouteConfig};
 pub use source::Source;
+pub use span::{Located, SourceSpan};
 
 /// A config file, whatever dialect it was written in.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,9 +83,9 @@ pub fn load(source: Source, env: EnvLookup<'_>) -> Result<LoadedConfig, Vec<Diag
 /// What is left of a config with errors when they are left out, so that the steps behind can tell theirs in the same
 /// run. It is never served.
 pub fn load_partially(source: Source, env: EnvLookup<'_>) -> Option<LoadedConfig> {
-    let (root, _) = node::parse(&source).ok()?;
-    let (raw, _) = decode::decode_partially(&root, &source, env);
-    let config = dialect::resolve(raw?, source.span(root.start, root.start, "")).ok()?;
+    let (root, _) = yaml::parse(&source).ok()?;
+    let (raw, _) = deserialize::decode_partially(&root, &source, env);
+    let config = resolve::resolve(raw?, source.span(root.start, root.start, "")).ok()?;
     Some(LoadedConfig { config, source, warnings: Vec::new() })
 }
 
@@ -92,9 +93,12 @@ pub fn load_partially(source: Source, env: EnvLookup<'_>) -> Option<LoadedConfig
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
-pub fn load_document<T: serde::de::DeserializeOwned>(source: &Source, env: EnvLookup<'_>) -> Result<T, Vec<Diagnostic>> {
-    let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
-    match decode::decode(&root, source, env) {
+pub fn load_document<T: serde::de::DeserializeOwned>(
+    source: &Source,
+    env: EnvLookup<'_>,
+) -> Result<T, Vec<Diagnostic>> {
+    let (root, mut errors) = yaml::parse(source).map_err(|error| vec![error])?;
+    match deserialize::decode(&root, source, env) {
         Ok(value) if errors.is_empty() => return Ok(value),
         Ok(_) => {}
         Err(more) => errors.extend(more),
@@ -104,11 +108,11 @@ pub fn load_document<T: serde::de::DeserializeOwned>(source: &Source, env: EnvLo
 }
 
 fn parse_config(source: &Source, env: EnvLookup<'_>) -> Result<Config, Vec<Diagnostic>> {
-    let (root, mut errors) = node::parse(source).map_err(|error| vec![error])?;
-    match decode::decode(&root, source, env) {
+    let (root, mut errors) = yaml::parse(source).map_err(|error| vec![error])?;
+    match deserialize::decode(&root, source, env) {
         Ok(raw) => {
             let root_span = source.span(root.start, root.start, "");
-            match dialect::resolve(raw, root_span) {
+            match resolve::resolve(raw, root_span) {
                 Ok(config) if errors.is_empty() => return Ok(config),
                 Ok(_) => {}
                 Err(more) => errors.extend(more),

@@ -1,9 +1,9 @@
 //! The decision about a request: a value, made once. Responses, the access log, metrics, `explain`, `test` and the
 //! admin page render it; none of them decides again.
 
+use crate::auth::credentials::Caller;
 use crate::auth::{Authentication, TokenCache};
-use crate::authz::{self, Authorization, Permit, VerifiedToken, Vars};
-use crate::policy::credentials::Caller;
+use crate::authz::{self, Authorization, Permit, Vars, VerifiedToken};
 use crate::reason::{Reason, Rejection};
 use crate::request::{RequestHead, UnixTime};
 use crate::snapshot::Policies;

@@ -5,13 +5,13 @@
 //! verified; of any other only what is needed to see why, and marked as unverified; never a token.
 
 mod authentication;
+mod error_response;
 mod hint;
-mod refusal;
+mod origins;
+mod report;
 mod routes;
 mod rules;
 mod text;
-mod told;
-mod written;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 
-pub use told::{AuthenticationStep, UnverifiedCredential, Explanation, NamedOrigin, NearMiss, RuleStep, RuleSetStep};
-pub(crate) use written::jwt_origin;
+pub(crate) use origins::jwt_origin;
+pub use report::{AuthenticationStep, Explanation, NamedOrigin, NearMiss, RuleSetStep, RuleStep, UnverifiedCredential};
 
 use crate::auth::TokenCache;
-use crate::control::ActiveConfig;
 use crate::decision::{self, Place};
 use crate::drain;
 use crate::proxy::ErrorContext;
-use crate::proxy::names::KnownHeaders;
-use crate::proxy::normalize::{ClientConnection, NormalizedRequest};
-use crate::proxy::reply::{ErrorFormat, envoy};
+use crate::proxy::error_format::{ErrorFormat, envoy};
 use crate::reason::{Reason, Rejection};
-use crate::request::{Scheme, ClientInfo, UnixTime};
+use crate::request::known_headers::KnownHeaders;
+use crate::request::normalize::{ClientConnection, NormalizedRequest};
+use crate::request::{ClientInfo, Scheme, UnixTime};
 use crate::snapshot::Bind;
-use written::ConfigOrigins;
+use crate::state::ActiveConfig;
+use origins::ConfigOrigins;
 
 /// A request to explain.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ pub fn explain(config: &ActiveConfig, input: &ExplainRequest) -> Result<Explanat
     let error_format = ErrorFormat::negotiate(&parts.headers, KnownHeaders::from_headers(&parts.headers));
     let mut error_context = ErrorContext::default();
     if let Err(rejection) = simulate(config, bind, scheme, input, parts, &mut explanation, &mut error_context) {
-        refusal::add_error_response(&mut explanation, &rejection, error_format, &error_context);
+        error_response::add_error_response(&mut explanation, &rejection, error_format, &error_context);
     }
     explanation.hint = hint::hint(&explanation, bind, input);
     Ok(explanation)
@@ -139,7 +139,14 @@ fn simulate<'c>(
     let client = ClientInfo::from(SocketAddr::new(address, 0));
     let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = ClientConnection { scheme, client: client.clone(), tls: None, peer_header: peer, drain: trigger.watcher(), guard: None };
+    let connection = ClientConnection {
+        scheme,
+        client: client.clone(),
+        tls: None,
+        peer_header: peer,
+        drain: trigger.watcher(),
+        guard: None,
+    };
     let id = HeaderValue::from_static("explain");
     let limits = &snapshot.settings.limits;
     let names = KnownHeaders::from_headers(&parts.headers);
@@ -152,7 +159,8 @@ fn simulate<'c>(
     path_result?;
     let listener = listener.ok_or(Reason::NoRoute)?;
     let route_match = listener.router.find(&request.head(), input.now);
-    let (route, matched_len) = route_match.map_or((None, 0), |route_match| (Some(route_match.target), route_match.matched_len));
+    let (route, matched_len) =
+        route_match.map_or((None, 0), |route_match| (Some(route_match.target), route_match.matched_len));
     let origins = ConfigOrigins::find(config, bind, listener, route);
     explanation.listener = origins.listener.clone();
     explanation.route = origins.route.clone();
@@ -180,9 +188,11 @@ fn simulate<'c>(
     let vars = decision::vars(policies, &head, matched_route, input.now, &decision);
     if let Some(authorization) = &decision.authorization {
         let mut causes = authorization.set_decisions().map(|(_, cause)| cause);
-        explanation.authorization = policies.rule_sets.iter().map(|set| rules::step(set, &vars, causes.next())).collect();
+        explanation.authorization =
+            policies.rule_sets.iter().map(|set| rules::step(set, &vars, causes.next())).collect();
     }
-    let deciding = decision.authorization.as_ref().and_then(|authorization| authorization.deciding_rule_name(&policies.rule_sets));
+    let deciding =
+        decision.authorization.as_ref().and_then(|authorization| authorization.deciding_rule_name(&policies.rule_sets));
     explanation.deciding_rule = deciding.map(str::to_owned);
     let permit = decision.permit();
     if let Err(rejection) = &permit {
@@ -201,7 +211,7 @@ fn simulate<'c>(
             explanation.status = Some(status.as_u16());
             explanation.answer = Some(format!("{}, by the route itself", status.as_u16()));
         }
-        None => explanation.upstream_headers = refusal::header_pairs(request.headers_mut()),
+        None => explanation.upstream_headers = error_response::header_pairs(request.headers_mut()),
     }
     Ok(())
 }

@@ -5,19 +5,19 @@
 //! counts as such.
 
 mod agentgateway;
-mod attach;
-mod cel;
-mod cluster;
+mod cel_tokens;
+mod condition;
+mod context;
 mod envoy_gateway;
-mod expression;
 mod gateway_api;
 mod istio;
 mod jwt;
 mod manifest;
-mod out;
-mod plan;
+mod model;
 pub mod report;
+mod targets;
 mod variables;
+mod yaml_writer;
 
 #[cfg(test)]
 mod tests;
@@ -26,12 +26,12 @@ use std::cell::RefCell;
 
 use crate::config::{Diagnostic, Source};
 
-use cluster::ImportContext;
+use context::ImportContext;
 use manifest::{Document, FieldRef};
-use out::Value;
-use plan::Model;
+use model::Model;
 use report::Report;
-pub use report::{Finding, FieldOutcome};
+pub use report::{FieldOutcome, Finding};
+use yaml_writer::Value;
 
 /// Whose manifests they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,12 +136,16 @@ impl ImportedConfig {
 ///
 /// # Errors
 /// What is no manifest, each at its place.
-pub fn import_manifests(dialect: Dialect, sources: &[Source], options: &ImportOptions) -> Result<ImportResult, Vec<Diagnostic>> {
+pub fn import_manifests(
+    dialect: Dialect,
+    sources: &[Source],
+    options: &ImportOptions,
+) -> Result<ImportResult, Vec<Diagnostic>> {
     let documents = manifest::parse_manifests(sources)?;
     let report = Report::default();
-    let ctx = ImportContext { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
-    let mut model =
-        Model { listeners: gateway_api::listeners(&ctx), trusted_proxies: options.trusted_proxies.clone() };
+    let ctx =
+        ImportContext { dialect, documents: &documents, report: &report, options, files: RefCell::new(Vec::new()) };
+    let mut model = Model { listeners: gateway_api::listeners(&ctx), trusted_proxies: options.trusted_proxies.clone() };
     match dialect {
         Dialect::Istio => istio::apply(&ctx, &mut model),
         Dialect::EnvoyGateway => envoy_gateway::apply(&ctx, &mut model),
@@ -161,7 +165,8 @@ pub fn import_manifests(dialect: Dialect, sources: &[Source], options: &ImportOp
         root.needs_input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
     }
     let files = ctx.files.take();
-    let value = (!model.listeners.is_empty()).then(|| variables::restore_variables(model.to_config(), &documents, &report));
+    let value =
+        (!model.listeners.is_empty()).then(|| variables::restore_variables(model.to_config(), &documents, &report));
     let findings = report.into_findings();
     let refused = findings.iter().any(|finding| finding.outcome == FieldOutcome::Rejected);
     let config = value.filter(|_| !refused || options.allow_partial).map(|value| {

@@ -10,8 +10,10 @@
 //! A config file becomes a [`config::Config`] (what was written), and [`mod@compile`] turns that into a
 //! [`snapshot::Snapshot`] (what runs). A request sees one snapshot from start to end.
 
-pub mod app;
 pub mod cli;
+pub mod client;
+pub mod gateway;
+pub mod router;
 
 pub mod admin;
 
@@ -25,17 +27,17 @@ pub mod proxy;
 
 pub mod auth;
 pub mod authz;
-pub mod control;
 pub mod decision;
 pub mod explain;
 pub mod policy;
+pub mod state;
 pub mod upstream;
 
 pub mod body;
+pub mod docs;
 pub mod drain;
 pub mod hex;
 pub mod reason;
-pub mod reference;
 pub mod request;
 pub mod telemetry;
 pub mod worker;

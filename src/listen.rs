@@ -3,13 +3,12 @@
 //! Each worker has its own listening socket (`SO_REUSEPORT`) and keeps the connections that it accepts. The protocol
 //! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
 
-pub mod certificate;
-pub mod frames;
-pub mod http;
-mod rarely;
-mod seldom;
+pub mod client_cert;
+pub mod client_io;
+pub mod control_frame_budget;
+pub mod http_connection;
+mod poll_on_wake;
 pub mod socket;
-pub mod stream;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -21,15 +20,15 @@ use ::http::HeaderValue;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::client::timeouts::{ClientActivity, ClientTimeouts};
 use crate::drain::DrainWatcher;
-use crate::proxy::normalize::ClientConnection;
-use crate::proxy::watch::{ClientTimeouts, ClientActivity};
-use crate::request::{Scheme, ClientInfo, TlsPeer};
+use crate::request::normalize::ClientConnection;
+use crate::request::{ClientInfo, Scheme, TlsPeer};
 use crate::snapshot::{Bind, Snapshot};
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::worker::{ConnectionGuard, Worker};
-use http::HttpConnection;
-use seldom::LogThrottle;
-use stream::Transport;
+use client_io::Transport;
+use http_connection::HttpConnection;
 
 /// How long an accept loop rests when the system has no descriptors left.
 const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(50);
@@ -50,7 +49,13 @@ pub struct BindView {
 impl BindView {
     /// Of the bind at `address`.
     pub fn new(current: Arc<ArcSwap<Snapshot>>, address: SocketAddr) -> Self {
-        Self { current, pinned: ArcSwapOption::empty(), address, over_limit_log: LogThrottle::new(), handshake_log: LogThrottle::new() }
+        Self {
+            current,
+            pinned: ArcSwapOption::empty(),
+            address,
+            over_limit_log: LogThrottle::new(),
+            handshake_log: LogThrottle::new(),
+        }
     }
 
     /// The config in force is the last that has this bind.
@@ -142,7 +147,7 @@ impl Acceptor {
                 let mut drain = self.drain.clone();
                 let http2 = tokio::select! {
                     biased;
-                    http2 = http::detect_http2(&stream, timeouts.head) => http2,
+                    http2 = http_connection::detect_http2(&stream, timeouts.head) => http2,
                     () = drain.wait_for_drain() => None, // it has not begun to ask for anything
                 };
                 let Some(http2) = http2 else { return };

@@ -3,16 +3,15 @@
 //! Each module is one policy and knows nothing of the others; `proxy` says when each has its turn. None of them opens a
 //! door: what a policy can't judge it refuses, and a header that can't be made is not sent.
 
-pub mod answer;
 pub mod cors;
-pub mod credentials;
 pub mod ext_authz;
-pub mod headers;
-pub mod limit;
+pub mod header_modifier;
+pub mod local_response;
 pub mod mirror;
+pub mod rate_limit;
 pub mod retry;
 pub mod rewrite;
-pub mod transform;
+pub mod transformation;
 
 use std::sync::Arc;
 
@@ -20,10 +19,10 @@ use http::HeaderMap;
 
 use crate::authz::Vars;
 use ext_authz::ExtAuthz;
-use headers::HeaderEdits;
-use limit::RateLimit;
+use header_modifier::HeaderEdits;
+use rate_limit::RateLimit;
 use rewrite::Rewrite;
-use transform::Transformation;
+use transformation::Transformation;
 
 /// What must be passed between the decision and the backend.
 #[derive(Debug, Default)]

@@ -3,32 +3,21 @@
 //! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
 //! one access-log line.
 
-pub mod access;
-pub mod answer;
-pub mod audit;
-mod edit;
+mod context;
+pub mod decision_log;
+pub mod error_format;
+mod error_response;
 mod ext_authz;
 mod foresee;
 pub mod forward;
-pub mod forwarded;
-mod grpc;
-pub mod hop;
-pub mod host;
+mod grpc_timeout;
 mod mirror;
-pub mod names;
-pub mod normalize;
-pub mod path;
-mod policies;
-mod refusal;
-pub mod reply;
+pub mod response_body;
 mod retry;
-pub mod route;
-mod span;
-mod story;
-pub mod trace;
+mod stages;
 mod tunnel;
-pub mod upgrade;
-pub mod watch;
+mod upstream_headers;
+pub mod websocket;
 
 use std::sync::Arc;
 
@@ -39,20 +28,22 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::authz::Permit;
 use crate::body::IncomingBody;
+use crate::client::timeouts::ClientActivity;
 use crate::decision::{self, Decision};
-use crate::proxy::watch::ClientActivity;
 use crate::reason::{Reason, Rejection};
 use crate::request::RequestHead;
+use crate::request::forwarded;
+use crate::request::normalize::{ClientConnection, NormalizedRequest};
+use crate::router;
 use crate::snapshot::{Bind, Route, Snapshot};
+use crate::telemetry::access_log::{AccessRecord, field};
 use crate::worker::{self, Worker};
-use access::{AccessRecord, field};
-use answer::{ResponseBody, BodySource};
-use edit::{prepare_upstream_head, write_trace_context, via};
+use context::{RequestContext, RouteSelection};
+use error_response::respond_with_error;
+pub(crate) use error_response::{ErrorContext, error_response};
 pub(crate) use foresee::{dry_run, is_answered_preflight};
-use normalize::{ClientConnection, NormalizedRequest};
-use refusal::respond_with_error;
-pub(crate) use refusal::{ErrorContext, error_response};
-use story::{RouteSelection, RequestContext};
+use response_body::{BodySource, ResponseBody};
+use upstream_headers::{prepare_upstream_head, via, write_trace_context};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Names of query parameters in one log line.
@@ -127,7 +118,7 @@ async fn respond(
 ) -> Result<Response<BodySource>, Rejection> {
     let mut request = normalize(env, ctx, parts)?;
     let selection = match_route(env, ctx, &mut request)?;
-    if let Some(preflight) = policies::apply_cors(ctx, &selection, &request) {
+    if let Some(preflight) = stages::apply_cors(ctx, &selection, &request) {
         return Ok(preflight);
     }
     let (route, permit, mut edits, websocket) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
@@ -135,7 +126,9 @@ async fn respond(
         Admission::Responded(response) => return Ok(*response),
     };
     write_trace_context(env, &mut ctx.record, &mut request);
-    let outcome = if let Some(response) = policies::local_response(route, &request, selection.matched_len, ctx.error_format) {
+    let outcome = if let Some(response) =
+        stages::local_response(route, &request, selection.matched_len, ctx.error_format)
+    {
         response
     } else {
         if let Some(allowed_edits) = ctx.policy_state.as_mut().and_then(|extras| extras.allowed_edits.as_mut()) {
@@ -150,7 +143,7 @@ async fn respond(
                 return Err(Rejection::closing(Reason::MalformedRequest));
             }
             let connection = Arc::clone(&env.connection);
-            let tunnel = upgrade::proxy_websocket(permit, request.into_parts(), route, connection, &mut ctx.record);
+            let tunnel = websocket::proxy_websocket(permit, request.into_parts(), route, connection, &mut ctx.record);
             let result = Box::pin(tunnel).await;
             if result.as_ref().is_ok_and(|response| response.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
                 env.watch.set_tunnel();
@@ -187,7 +180,7 @@ async fn respond(
 /// What became of a request whose credentials, rules and limits were looked at.
 enum Admission<'a> {
     /// It may go on, with these edits; perhaps to a WebSocket.
-    Admitted { route: &'a Route, permit: Permit, edits: Option<Box<policies::PendingEdits<'a>>>, websocket: bool },
+    Admitted { route: &'a Route, permit: Permit, edits: Option<Box<stages::PendingEdits<'a>>>, websocket: bool },
     /// Another service answered it.
     Responded(Box<Response<BodySource>>),
 }
@@ -208,21 +201,25 @@ async fn admit<'a>(
     }
     let permit = record_decision(env, ctx, selection, &decision, request)?;
     if let Some(checks) = &policies.admission_checks {
-        let check = policies::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
+        let check = stages::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
         if let Some(response) = Box::pin(check).await? {
             return Ok(Admission::Responded(Box::new(response)));
         }
     }
     let route = selection.route.as_deref().ok_or(Reason::NoRoute)?;
     let ext_authz_metadata = ctx.policy_state.as_ref().and_then(|extras| extras.ext_authz_metadata.as_ref());
-    let mut edits = policies::prepare_edits(selection, &decision, ext_authz_metadata, request);
+    let mut edits = stages::prepare_edits(selection, &decision, ext_authz_metadata, request);
     let websocket = prepare_upstream_head(env, policies, route, &decision.authentication, request);
-    policies::retain_decision(edits.as_deref_mut(), decision);
+    stages::retain_decision(edits.as_deref_mut(), decision);
     Ok(Admission::Admitted { route, permit, edits, websocket })
 }
 
 /// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
-fn normalize(env: &RequestEnv, ctx: &mut RequestContext, mut parts: Box<Parts>) -> Result<NormalizedRequest, Rejection> {
+fn normalize(
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    mut parts: Box<Parts>,
+) -> Result<NormalizedRequest, Rejection> {
     let settings = &env.snapshot.settings;
     let peer = env.connection.client.address;
     let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
@@ -244,7 +241,14 @@ fn normalize(env: &RequestEnv, ctx: &mut RequestContext, mut parts: Box<Parts>) 
         false => line.text(field::CLIENT, &client.address.to_string()),
     }
     settings.identity_headers.strip(&mut parts.headers);
-    let normalized = NormalizedRequest::from_parts(parts, ctx.known_headers, &env.connection, client, ctx.id.clone(), &settings.limits);
+    let normalized = NormalizedRequest::from_parts(
+        parts,
+        ctx.known_headers,
+        &env.connection,
+        client,
+        ctx.id.clone(),
+        &settings.limits,
+    );
     normalized.map_err(|(rejection, parts)| {
         ctx.record.line().text(field::METHOD, parts.method.as_str());
         ctx.record.line().text(field::PATH, parts.uri.path());
@@ -261,7 +265,11 @@ fn is_valid_request_id(id: &HeaderValue) -> bool {
 }
 
 /// Listener by host, path as the listener reads it, then the route.
-fn match_route(env: &RequestEnv, ctx: &mut RequestContext, request: &mut NormalizedRequest) -> Result<RouteSelection, Rejection> {
+fn match_route(
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    request: &mut NormalizedRequest,
+) -> Result<RouteSelection, Rejection> {
     let listener = env.bind.listener(request.host());
     let path_result = request.normalize_path(&listener.map_or_else(Default::default, |listener| listener.path_rules));
     let head = request.head();
@@ -273,7 +281,8 @@ fn match_route(env: &RequestEnv, ctx: &mut RequestContext, request: &mut Normali
         return Err(Reason::MisdirectedRequest.into());
     }
     let route_match = listener.router.find(&head, ctx.now);
-    let (route, matched_len) = route_match.map_or((None, 0), |route_match| (Some(Arc::clone(route_match.target)), route_match.matched_len));
+    let (route, matched_len) =
+        route_match.map_or((None, 0), |route_match| (Some(Arc::clone(route_match.target)), route_match.matched_len));
     if let Some(span) = ctx.record.span() {
         span.listener = Some(Arc::clone(&listener.name));
         span.route = route.as_ref().map(|route| Arc::clone(&route.name));
@@ -299,7 +308,7 @@ fn log_request(record: &mut AccessRecord, head: &RequestHead<'_>) {
     }
     if let Some(query) = head.query {
         let mut names = String::new();
-        for (name, _) in route::query_pairs(query).take(MAX_LOGGED_QUERY_NAMES) {
+        for (name, _) in router::query_pairs(query).take(MAX_LOGGED_QUERY_NAMES) {
             if !names.is_empty() {
                 names.push(',');
             }
@@ -329,17 +338,32 @@ fn record_decision(
 ) -> Result<Permit, Rejection> {
     let series = selection.route.as_ref().map_or(selection.listener.series, |route| route.series);
     let settings = &env.snapshot.settings;
-    audit::record_decision(&mut ctx.record, &env.worker.metrics, series, settings, selection.policies(), decision);
+    decision_log::record_decision(
+        &mut ctx.record,
+        &env.worker.metrics,
+        series,
+        settings,
+        selection.policies(),
+        decision,
+    );
     if !settings.log_fields.is_empty() {
         let (head, now) = (request.head(), ctx.now);
-        audit::record_custom_fields(&mut ctx.record, &settings.log_fields, selection.policies(), &head, selection.matched_route(), now, decision);
+        decision_log::record_custom_fields(
+            &mut ctx.record,
+            &settings.log_fields,
+            selection.policies(),
+            &head,
+            selection.matched_route(),
+            now,
+            decision,
+        );
     }
     let permit = decision.permit();
     if let Err(rejection) = &permit
         && selection.listener.envoy_errors
         && let Some(failure) = decision.authentication.failure().filter(|failure| failure.reason() == rejection.reason)
     {
-        ctx.policy_state_mut().envoy_message = reply::envoy::detailed_message(failure);
+        ctx.policy_state_mut().envoy_message = error_format::envoy::detailed_message(failure);
     }
     permit
 }

@@ -3,6 +3,13 @@
 //! Authentication, authorization and route choice read a request only through [`Head`]. It is made once, by
 //! `proxy::normalize`, and borrows from the request that is forwarded, so what is judged is what is sent.
 
+pub mod forwarded;
+pub mod hop_by_hop;
+pub mod host;
+pub mod known_headers;
+pub mod normalize;
+pub mod path;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::credentials::Credentials;
 use crate::auth::{IdentityHeaders, JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
-use crate::policy::answer::LocalResponse;
 use crate::policy::cors::Cors;
-use crate::policy::credentials::Credentials;
+use crate::policy::local_response::LocalResponse;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::rewrite::NewAuthority;
-use crate::policy::{Edits, AdmissionChecks};
-use crate::proxy::access::LogFormat;
-use crate::proxy::path::PathRules;
-use crate::proxy::route::{Hostname, Router};
+use crate::policy::{AdmissionChecks, Edits};
+use crate::request::path::PathRules;
+use crate::router::{Hostname, Router};
+use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::metrics::{CounterId, CounterVecId, RouteSeries};
 use crate::upstream::balance::LoadBalancer;
 
@@ -68,7 +68,7 @@ pub struct ClientLimits {
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a head, between requests, and for an answer to be taken.
-    pub patience: crate::proxy::watch::ClientTimeouts,
+    pub patience: crate::client::timeouts::ClientTimeouts,
     /// Whether header names with underscores are dropped.
     pub drop_underscores: bool,
 }

@@ -3,15 +3,15 @@
 //! [`Endpoint`] is one address with its protocol and TLS settings, resolved when the config is compiled. Connections
 //! are pooled per worker (`pool`), so workers never meet.
 
-pub mod again;
+pub mod active_health;
 pub mod balance;
 pub mod connect;
+pub mod dns;
 pub mod framing;
-pub mod health;
-pub mod line;
-pub mod load;
+pub mod h1;
+pub mod outlier;
 pub mod pool;
-pub mod resolve;
+pub mod replay;
 pub mod stream;
 pub mod tls;
 
@@ -56,7 +56,7 @@ pub struct Endpoint {
     /// Where it is.
     pub address: Address,
     /// The addresses of its name.
-    pub dns: resolve::DnsCache,
+    pub dns: dns::DnsCache,
     /// What it speaks.
     pub protocol: Protocol,
     /// TLS towards it, if any.
@@ -64,7 +64,7 @@ pub struct Endpoint {
     /// `Authorization` that it gets in place of the client's.
     pub authorization: Option<http::HeaderValue>,
     /// How busy and well it is, where that matters.
-    pub load: Option<Arc<load::EndpointHealth>>,
+    pub load: Option<Arc<outlier::EndpointHealth>>,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
 }
@@ -78,7 +78,7 @@ impl Endpoint {
             key: hasher.finish(),
             label: label.into(),
             address,
-            dns: resolve::DnsCache::default(),
+            dns: dns::DnsCache::default(),
             protocol,
             tls: None,
             authorization: None,

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use crate::auth::TokenCache;
 use crate::hex;
 use crate::request::UnixTime;
-use crate::telemetry::log::LogWriter;
+use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::metrics::Shard;
 use crate::telemetry::spans::Spans;
 use crate::upstream::pool::Pool;

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use http::{HeaderMap, Method, Version};
 use portcullis::authz::{Expression, Scope, Vars, with_deep_stack};
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Map, Value};
 
 /// Cases that do not hold, as `file/section/name`; a `*` ends a prefix. The reason is for whoever looks.
@@ -49,7 +49,8 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("string_ext/format/substitution inside escaped percent signs in a string variable", DYNAMIC_FORMAT),
 ];
 
-const UNKNOWN_NAME: &str = "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
+const UNKNOWN_NAME: &str =
+    "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
 const NOT_A_BOOL: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
 const CONSTANT_FAILURE: &str =
     "a part that reads nothing and always fails is refused at load, also where another would absorb it";
@@ -71,7 +72,9 @@ fn conformance() {
         println!("{file:16} {counts:?}");
     }
     let is_known = |case: &str| {
-        KNOWN_FAILURES.iter().any(|(pattern, _)| pattern.strip_suffix('*').map_or(case == *pattern, |start| case.starts_with(start)))
+        KNOWN_FAILURES
+            .iter()
+            .any(|(pattern, _)| pattern.strip_suffix('*').map_or(case == *pattern, |start| case.starts_with(start)))
     };
     for (case, reason) in &report.failed {
         if !is_known(case) {
@@ -152,8 +155,9 @@ fn run_case(case: &Message) -> Result<(), CaseError> {
             return Err(CaseError::Skip("variables with dots"));
         }
         let value = binding.get("value").and_then(|value| value.message().get("value"));
-        let value =
-            value.and_then(|value| binding_json(value.message())).ok_or(CaseError::Skip("bindings that no JSON can hold"))?;
+        let value = value
+            .and_then(|value| binding_json(value.message()))
+            .ok_or(CaseError::Skip("bindings that no JSON can hold"))?;
         extra.push((name, value));
     }
     let fails = case.has("eval_error");
@@ -189,7 +193,9 @@ fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, S
         id: &http::HeaderValue::from_static("1"),
         client: &source,
     };
-    expression.eval_json(&Vars { extra, ..Vars::for_request(&head, UnixTime(0.0)) }).map_err(|error| format!("fails: {error}"))
+    expression
+        .eval_json(&Vars { extra, ..Vars::for_request(&head, UnixTime(0.0)) })
+        .map_err(|error| format!("fails: {error}"))
 }
 
 /// An expression that is true when `source` gives `expected`, in its type.
@@ -346,7 +352,8 @@ impl Message {
                 }
                 Token::Punctuation('[') => {
                     // An extension or the type of an Any: `[type.googleapis.com/google.protobuf.Duration]`.
-                    let close = tokens[*at..].iter().position(|token| matches!(token, Token::Punctuation(']'))).unwrap() + *at;
+                    let close =
+                        tokens[*at..].iter().position(|token| matches!(token, Token::Punctuation(']'))).unwrap() + *at;
                     let name = tokens[*at + 1..close].iter().map(Token::word).collect();
                     *at = close;
                     name
@@ -479,7 +486,12 @@ fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, bytes: &mut Vec<
     }
 }
 
-fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, first: Option<char>, radix: u32, max_len: usize) -> u32 {
+fn number(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    first: Option<char>,
+    radix: u32,
+    max_len: usize,
+) -> u32 {
     let mut text: String = first.into_iter().collect();
     while text.len() < max_len {
         let Some(c) = chars.next_if(|c| c.is_digit(radix)) else { break };

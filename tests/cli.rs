@@ -52,7 +52,11 @@ fn run_with(arguments: &[&str], input: &str) -> CommandOutput {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it may not want it
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    CommandOutput { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput {
+        code: output.status.code().expect("an exit code"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 const GOOD: &str = "examples/quickstart.yaml";
@@ -278,17 +282,17 @@ fn explain_foresees_answers_and_what_the_backend_gets() {
 
 #[test]
 fn explain_never_shows_the_token_and_labels_what_is_not_verified() {
-    for output in ["text", "json"] {
+    for format in ["text", "json"] {
         for name in ["alice", "bob", "expired"] {
             let argument = format!("@manifests/jwt/{name}.jwt");
             let token = std::fs::read_to_string(format!("{ROOT}/manifests/jwt/{name}.jwt")).unwrap();
-            let output = run(&["explain", "-f", GOOD, "--output", output, "-t", &argument, "GET", "/admin"]);
+            let output = run(&["explain", "-f", GOOD, "--output", format, "-t", &argument, "GET", "/admin"]);
             for part in token.trim().split('.') {
                 assert!(!output.out.contains(part) && !output.err.contains(part), "{output:?}");
             }
             if name == "expired" {
                 assert!(
-                    output.out.contains(if output == "text" { "UNVERIFIED" } else { "unverifiedClaims" }),
+                    output.out.contains(if format == "text" { "UNVERIFIED" } else { "unverifiedClaims" }),
                     "{output:?}"
                 );
             }
@@ -415,7 +419,10 @@ fn a_key_signs_what_the_gateway_accepts() {
         assert_eq!(verified.code, 0, "{alg}: {verified:?}");
         let report = verified.json();
         assert_eq!((&report["verified"], &report["header"]["alg"]), (&Value::Bool(true), &Value::from(alg)));
-        assert_eq!((&report["claims"]["groups"][0], &report["claims"]["note"]), (&"admins".into(), &"plain text".into()));
+        assert_eq!(
+            (&report["claims"]["groups"][0], &report["claims"]["note"]),
+            (&"admins".into(), &"plain text".into())
+        );
         let old = run(&["token", "mint", "--key", &private, "--iss", "me", "--aud", "here", "--exp", "-1h"]);
         let rejected = run_with(&["token", "inspect", "-", "-f", config], &old.out);
         assert_eq!(rejected.code, 1);
@@ -476,7 +483,8 @@ fn the_schema_tells_what_a_field_means() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     for path in ["routes.policies.jwtAuth.mode", "binds[0].listeners[0].policies.jwtAuth.mode", "jwtAuth.mode"] {
         let output = run(&["schema", "--explain", path]);
-        let expected = "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
+        let expected =
+            "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
         assert!(output.out.starts_with(&format!("{path}: {expected}")), "{}", output.out);
     }
     let report = run(&["schema", "--explain", "config.limits", "--output", "json"]).json();

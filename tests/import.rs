@@ -80,7 +80,11 @@ fn the_istio_page() {
                          [\"testing@secure.istio.io/testing@secure.istio.io\"]\n";
     let map = [("default/frontend", backend.address())];
     let first = serve(Dialect::Istio, &authentication, &map, None);
-    assert_eq!(request_until_keys_loaded(&first, "/", None), (200, "Hello World! /".to_owned()), "a check of tokens alone needs none");
+    assert_eq!(
+        request_until_keys_loaded(&first, "/", None),
+        (200, "Hello World! /".to_owned()),
+        "a check of tokens alone needs none"
+    );
     let gateway = serve(Dialect::Istio, &format!("{authentication}{authorization}"), &map, None);
     let name = "testing@secure.istio.io";
     // no audience; a life until 2118
@@ -88,7 +92,10 @@ fn the_istio_page() {
     let wrong_issuer = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR}));
     let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR}));
     assert_eq!(request_until_keys_loaded(&gateway, "/", None), (403, "RBAC: access denied".to_owned()));
-    assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&wrong_issuer)), (401, "Jwt issuer is not configured".to_owned()));
+    assert_eq!(
+        request_until_keys_loaded(&gateway, "/", Some(&wrong_issuer)),
+        (401, "Jwt issuer is not configured".to_owned())
+    );
     assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&other)), (403, "RBAC: access denied".to_owned()));
     assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&good)), (200, "Hello World! /".to_owned()));
     let seen = backend.requests();

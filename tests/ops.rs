@@ -38,8 +38,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config::{self, Source};
+use portcullis::gateway::{Gateway, GatewayOptions};
 use support::mint::{self, Alg, Key};
 use support::{Answer, Backend, Gate, Memory, Message, PATIENCE, RawClient, TempDir, eventually};
 
@@ -616,8 +616,9 @@ fn tunnels_are_held_until_the_time_is_up() {
 #[test]
 fn drain_delay_goes_on_accepting() {
     let backend = Backend::ok();
-    let mut ops =
-        TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"));
+    let mut ops = TestGateway::start(
+        &yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"),
+    );
     let address = ops.address();
     let gateway = ops.gateway.take().unwrap();
     let control = Arc::clone(gateway.state());
@@ -648,8 +649,10 @@ fn probes_and_metrics_answer_while_every_worker_is_busy() {
     gate.open();
     assert_eq!(client.response().status(), 200);
     eventually(PATIENCE, "the count", || {
-        ops.has_metric("portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1")
-            .then_some(())
+        ops.has_metric(
+            "portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1",
+        )
+        .then_some(())
     });
 }
 

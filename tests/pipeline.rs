@@ -476,8 +476,9 @@ fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
 fn draining_lets_requests_in_flight_finish() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
-    let backend =
-        Backend::start(move |_| Answer::default().wait(&backend_gate).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
+    let backend = Backend::start(move |_| {
+        Answer::default().wait(&backend_gate).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    });
     let (gateway, _) = gateway("", &backend);
     let address = gateway.address();
     let mut client = gateway.client();

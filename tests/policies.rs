@@ -327,7 +327,8 @@ fn a_request_is_tried_again_as_often_as_the_policy_says() {
         ("POST", 3, vec![Answer::close(), Answer::ok()], 502, 1),
     ] {
         let backend = Backend::answers(answers);
-        let (gateway, _) = gateway_with(&format!("retry: {{attempts: {attempts}, backoff: 1ms, codes: [503]}}"), &backend);
+        let (gateway, _) =
+            gateway_with(&format!("retry: {{attempts: {attempts}, backoff: 1ms, codes: [503]}}"), &backend);
         let request = format!("{method} /x?q HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n");
         assert_eq!(gateway.client().send(request).response().status(), status, "{method} {attempts}");
         let seen = backend.wait_for(tries);
@@ -385,8 +386,10 @@ fn tries_that_no_backend_has_seen_are_not_too_many() {
 #[test]
 fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
     let backend = Backend::ok();
-    let (gateway, key) =
-        gateway_with("$JWT, localRateLimit: [{maxTokens: 2, tokensPerFill: 1, fillInterval: 60s, key: jwt.sub}]", &backend);
+    let (gateway, key) = gateway_with(
+        "$JWT, localRateLimit: [{maxTokens: 2, tokensPerFill: 1, fillInterval: 60s, key: jwt.sub}]",
+        &backend,
+    );
     let token = |user: &str| format!("Bearer {}", key.token(&mint::claims_with(json!({ "sub": user }))));
     let (alice, bob) = (token("alice"), token("bob"));
     let ask = |token: &str| gateway.client().get("/", &[("authorization", token)]);
@@ -521,7 +524,8 @@ fn an_api_key_and_a_token_must_both_be_good() {
     let seen = &backend.wait_for(1)[0];
     assert_eq!((seen.header("authorization"), seen.header("x-api-key")), (None, None));
 
-    let (gateway, _) = gateway_with("apiKey: {keys: [{key: 'k 1'}], location: {queryParameter: {name: key}}}", &backend);
+    let (gateway, _) =
+        gateway_with("apiKey: {keys: [{key: 'k 1'}], location: {queryParameter: {name: key}}}", &backend);
     assert_eq!(gateway.client().get("/p?a=1&key=k%201&b=2", &[]).status(), 200);
     assert_eq!(gateway.client().get("/p?key=k%201", &[]).status(), 200);
     let seen = backend.wait_for(3);

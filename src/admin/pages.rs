@@ -2,8 +2,8 @@
 //! number and age, of tokens nothing but what `explain` found in the one that was just sent, of the config what
 //! [`config`] names.
 
-mod config;
-mod home;
+mod dashboard;
+mod effective_config;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{AdminResponse, AdminRequest, text};
-use crate::control::GatewayState;
-use crate::explain::{Explanation, ExplainRequest, explain};
+use super::{AdminRequest, AdminResponse, response};
+use crate::explain::{ExplainRequest, Explanation, explain};
 use crate::request::UnixTime;
-use crate::telemetry::level;
+use crate::state::GatewayState;
+use crate::telemetry::logging;
 
 const PATHS: &str = "/, /config, /explain, /loglevel, /debug/tasks and /debug/memory";
 
@@ -34,27 +34,29 @@ struct ExplainForm {
 pub(super) fn respond(control: &Arc<GatewayState>, request: &AdminRequest) -> AdminResponse {
     match (request.path.as_str(), request.is_safe_method()) {
         ("/", true) => render_page(control, None, &ExplainForm::default()),
-        ("/config", true) => text::json(StatusCode::OK, &config::effective_config(&control.active_config())),
+        ("/config", true) => {
+            response::json(StatusCode::OK, &effective_config::effective_config(&control.active_config()))
+        }
         ("/explain", false) if request.method == Method::POST => handle_explain(control, request),
-        ("/loglevel", true) => match level::current() {
-            Some(level) => text::plain(StatusCode::OK, level + "\n"),
-            None => text::plain(StatusCode::NOT_FOUND, "this process has no application log\n"),
+        ("/loglevel", true) => match logging::current() {
+            Some(level) => response::plain(StatusCode::OK, level + "\n"),
+            None => response::plain(StatusCode::NOT_FOUND, "this process has no application log\n"),
         },
         ("/loglevel", false) if request.method == Method::PUT => set_log_level(request),
         ("/debug/tasks", true) => task_stats(control),
-        ("/debug/memory", true) => text::plain(StatusCode::OK, memory_stats()),
-        ("/explain", _) => text::method_not_allowed("POST"),
-        ("/loglevel", _) => text::method_not_allowed("GET, PUT"),
-        ("/" | "/config" | "/debug/tasks" | "/debug/memory", _) => text::method_not_allowed("GET"),
-        _ => text::not_found(PATHS),
+        ("/debug/memory", true) => response::plain(StatusCode::OK, memory_stats()),
+        ("/explain", _) => response::method_not_allowed("POST"),
+        ("/loglevel", _) => response::method_not_allowed("GET, PUT"),
+        ("/" | "/config" | "/debug/tasks" | "/debug/memory", _) => response::method_not_allowed("GET"),
+        _ => response::not_found(PATHS),
     }
 }
 
 /// The page, with an explanation if one was asked for.
 fn render_page(control: &GatewayState, told: Option<Result<Explanation, String>>, form: &ExplainForm) -> AdminResponse {
     let status = if matches!(told, Some(Err(_))) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let html = home::render(control, told.as_ref(), form);
-    let mut answer = text::response(status, "text/html; charset=utf-8", html);
+    let html = dashboard::render(control, told.as_ref(), form);
+    let mut answer = response::response(status, "text/html; charset=utf-8", html);
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -74,8 +76,8 @@ fn handle_explain(control: &GatewayState, request: &AdminRequest) -> AdminRespon
         .map_err(|error| format!("not a request to explain: {error}"))
         .and_then(|written| run_explain(control, &written));
     match told {
-        Ok(told) => text::json(StatusCode::OK, &told),
-        Err(error) => text::json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
+        Ok(told) => response::json(StatusCode::OK, &told),
+        Err(error) => response::json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
     }
 }
 
@@ -125,12 +127,12 @@ fn run_explain(control: &GatewayState, form: &ExplainForm) -> Result<Explanation
 
 fn set_log_level(request: &AdminRequest) -> AdminResponse {
     let filter = String::from_utf8_lossy(&request.body).trim().to_owned();
-    match level::set(&filter) {
+    match logging::set(&filter) {
         Ok(()) => {
             tracing::warn!(level = filter, "the log level was changed");
-            text::plain(StatusCode::OK, filter + "\n")
+            response::plain(StatusCode::OK, filter + "\n")
         }
-        Err(error) => text::plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Err(error) => response::plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 
@@ -139,7 +141,7 @@ fn task_stats(control: &GatewayState) -> AdminResponse {
     let uptime = control.started.elapsed().as_secs();
     let threads = proc_status("Threads:").unwrap_or_default();
     let alive = metrics.num_alive_tasks();
-    text::plain(StatusCode::OK, format!("uptime_seconds {uptime}\nthreads {threads}\ncontrol_tasks {alive}\n"))
+    response::plain(StatusCode::OK, format!("uptime_seconds {uptime}\nthreads {threads}\ncontrol_tasks {alive}\n"))
 }
 
 /// What the system says of the process's memory.

@@ -1,8 +1,8 @@
 //! What expressions may use, as lists for the documentation.
 
 use super::Scope;
-use super::names;
-use super::types::{MACROS, SIGNATURES, Signature};
+use super::cel::types::{MACROS, SIGNATURES, Signature};
+use super::cel::variables;
 
 /// A variable or a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Variable {
 
 /// Every variable and field, in the order of the documentation.
 pub fn variables() -> impl Iterator<Item = Variable> {
-    names::all().map(|(name, ty, visibility)| Variable {
+    variables::all().map(|(name, ty, visibility)| Variable {
         name,
         ty: ty.name(),
         in_route_matches: Scope::RouteMatch.can_see(visibility),

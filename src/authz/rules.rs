@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::expr::{EvalError, Expression};
-use super::vars::{Vars, Activation};
+use super::cel::expression::{EvalError, Expression};
+use super::cel::vars::{Activation, Vars};
 use crate::request::UnixTime;
 
 /// What a rule does when it is true.
@@ -99,7 +99,13 @@ pub struct Rule {
 
 impl Rule {
     /// A rule. One without a name of its own is called by its kind and its place in the list: `allow[0]`.
-    pub fn new(action: RuleAction, name: Option<&str>, index: usize, expression: Expression, location: SourceLocation) -> Self {
+    pub fn new(
+        action: RuleAction,
+        name: Option<&str>,
+        index: usize,
+        expression: Expression,
+        location: SourceLocation,
+    ) -> Self {
         let name = name.map_or_else(|| format!("{}[{index}]", action.as_str()).into(), Into::into);
         Self { action, name, expression, location, last_failure_log: AtomicU64::new(0) }
     }
@@ -183,8 +189,14 @@ impl RuleSet {
         SetDecision { decided_by, failures }
     }
 
-    pub(super) fn evaluate(&self, activation: &Activation<'_>, mut on_failure: impl FnMut(usize, EvalError)) -> DecidedBy {
-        evaluate_rules(&self.rules, |at, rule| rule.expression.eval_bool_in(activation).map_err(|error| on_failure(at, error)).ok())
+    pub(super) fn evaluate(
+        &self,
+        activation: &Activation<'_>,
+        mut on_failure: impl FnMut(usize, EvalError),
+    ) -> DecidedBy {
+        evaluate_rules(&self.rules, |at, rule| {
+            rule.expression.eval_bool_in(activation).map_err(|error| on_failure(at, error)).ok()
+        })
     }
 
     /// Every rule's result, none left out, and the same decision.
@@ -192,7 +204,8 @@ impl RuleSet {
         let activation = Activation::new(vars);
         let results: Vec<Result<bool, EvalError>> =
             self.rules.iter().map(|rule| rule.expression.eval_bool_in(&activation)).collect();
-        let decided_by = evaluate_rules(&self.rules, |at, _| results.get(at).and_then(|result| result.as_ref().ok().copied()));
+        let decided_by =
+            evaluate_rules(&self.rules, |at, _| results.get(at).and_then(|result| result.as_ref().ok().copied()));
         RuleSetTrace { decided_by, results }
     }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::request::{RequestHead, Scheme, ClientInfo, TlsPeer, UnixTime};
+use crate::request::{ClientInfo, RequestHead, Scheme, TlsPeer, UnixTime};
 
 /// A request that owns its parts.
 pub(super) struct TestRequest {
@@ -118,7 +118,12 @@ pub(super) fn rule_set(rules: &[&str]) -> RuleSet {
         };
         Rule::new(kind, None, index, compile(source), SourceLocation::default())
     });
-    RuleSet { mode: EnforcementMode::Enforce, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() }
+    RuleSet {
+        mode: EnforcementMode::Enforce,
+        level: RuleSetLevel::Route,
+        location: SourceLocation::default(),
+        rules: rules.collect(),
+    }
 }
 
 pub(super) fn claims() -> Value {

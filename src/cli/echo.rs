@@ -65,7 +65,11 @@ async fn serve_connection(stream: TcpStream) {
     let _ = if http2 {
         http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(io, service).await
     } else {
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).serve_connection(io, service).await
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .serve_connection(io, service)
+            .await
     };
 }
 

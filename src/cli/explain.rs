@@ -8,12 +8,12 @@ use clap::Args;
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
 
-use super::output::{Format, Style, print_result, print_json};
-use super::{BAD_CONFIG, ConfigArgs, FAILED, input, load, eprint_line};
-use crate::control::ActiveConfig;
-use crate::explain::{Explanation, ExplainRequest, explain};
+use super::output::{Format, Style, print_json, print_result};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, args, eprint_line, load};
+use crate::explain::{ExplainRequest, Explanation, explain};
 use crate::reason::Reason;
 use crate::request::UnixTime;
+use crate::state::ActiveConfig;
 
 /// It would be answered with 401.
 const UNAUTHENTICATED: u8 = 3;
@@ -32,7 +32,7 @@ pub(super) struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The moment of the request: RFC 3339, seconds since 1970, or an offset from now such as +1h.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::parse_time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
     /// The client's address.
     #[arg(long, value_name = "IP")]
@@ -89,8 +89,9 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
         return Err(bad_input("token and config can't both come from standard input".to_owned()));
     }
-    let (loaded, snapshot) = load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
-    let token = args.token.as_deref().map(input::read_token).transpose().map_err(bad_input)?;
+    let (loaded, snapshot) =
+        load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
+    let token = args.token.as_deref().map(args::read_token).transpose().map_err(bad_input)?;
     let question = ExplainRequest {
         method: args.method.clone(),
         url: args.url.clone(),
@@ -119,7 +120,9 @@ fn exit_code(explanation: &Explanation) -> u8 {
 fn colorize(text: &str) -> String {
     let style = Style::stdout();
     let line = |line: &str| match line.trim_start() {
-        trimmed if trimmed.starts_with("FAIL") || trimmed.starts_with("=> 4") || trimmed.starts_with("=> 5") => style.bad(line),
+        trimmed if trimmed.starts_with("FAIL") || trimmed.starts_with("=> 4") || trimmed.starts_with("=> 5") => {
+            style.bad(line)
+        }
         start if start.starts_with("=>") => style.good(line),
         start if start.starts_with("hint:") || start.starts_with("UNVERIFIED") => style.warn(line),
         _ => line.to_owned(),

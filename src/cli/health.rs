@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Format, print_result, print_json};
-use super::{BAD_CONFIG, ConfigArgs, FAILED, load, eprint_line};
+use super::output::{Format, print_json, print_result};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line, load};
 use crate::config::process::ProcessConfig;
 
 /// For each step of asking.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{BAD_CONFIG, FAILED, eprint_line};
 use crate::config::{Code, Source, load};
-use crate::import::{Dialect, ServiceMapping, ImportOptions, FieldOutcome, import_manifests};
+use crate::import::{Dialect, FieldOutcome, ImportOptions, ServiceMapping, import_manifests};
 
 /// What standard input gives at most.
 const MAX_STDIN: u64 = 5 << 20;
@@ -122,7 +122,9 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut errors = load(generated.clone(), &|_| None).err().unwrap_or_default();
     errors.retain(|error| error.code != Code::Variable);
     if !errors.is_empty() {
-        eprint_line(super::output::render_findings(&errors, Some(&generated), super::output::Style::stderr()).trim_end());
+        eprint_line(
+            super::output::render_findings(&errors, Some(&generated), super::output::Style::stderr()).trim_end(),
+        );
         eprint_line("error: not imported: the config that came of it does not load");
         return ExitCode::from(FAILED);
     }
@@ -140,7 +142,8 @@ fn duplicate_mapping(map: &[ServiceMapping]) -> Option<String> {
     let same_service = |left: &ServiceMapping, right: &ServiceMapping| {
         (&left.namespace, &left.service, left.port) == (&right.namespace, &right.service, right.port)
     };
-    let (_, duplicate) = map.iter().enumerate().find(|(at, mapping)| map.iter().take(*at).any(|other| same_service(mapping, other)))?;
+    let (_, duplicate) =
+        map.iter().enumerate().find(|(at, mapping)| map.iter().take(*at).any(|other| same_service(mapping, other)))?;
     let port = duplicate.port.map(|port| format!(":{port}")).unwrap_or_default();
     Some(format!("{}/{}{port}", duplicate.namespace, duplicate.service))
 }

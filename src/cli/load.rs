@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::online::ProbeScope;
 use super::output::{self, Style};
-use super::{BAD_CONFIG, ConfigArgs, online, eprint_line};
+use super::probe::ProbeScope;
+use super::{BAD_CONFIG, ConfigArgs, eprint_line, probe};
 use crate::compile::{CarryOver, compile, compile_for_serving};
-use crate::config::{Code, Diagnostic, LoadedConfig, SourceSpan, Source, load, load_partially};
+use crate::config::{Code, Diagnostic, LoadedConfig, Source, SourceSpan, load, load_partially};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
@@ -59,7 +59,8 @@ fn read_source(args: &ConfigArgs) -> Result<Source, Diagnostic> {
         (Some(file), _) => Source::read(Path::new(file)),
         (None, Some(text)) => Source::from_bytes(name, text.clone().into_bytes()),
         (None, None) => {
-            let error = Diagnostic::error(SourceSpan::file_start(&name.into()), "no config was named").with_code(Code::File);
+            let error =
+                Diagnostic::error(SourceSpan::file_start(&name.into()), "no config was named").with_code(Code::File);
             Err(error.with_hint("name one with `-f FILE`, or see `portcullis --help`"))
         }
     }
@@ -82,7 +83,8 @@ pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> 
             let is_consequence = |finding: &Diagnostic| {
                 findings.iter().any(|known| (finding.span.start..finding.span.end).contains(&known.span.start))
             };
-            let independent: Vec<Diagnostic> = compile_findings.into_iter().filter(|finding| !is_consequence(finding)).collect();
+            let independent: Vec<Diagnostic> =
+                compile_findings.into_iter().filter(|finding| !is_consequence(finding)).collect();
             findings.extend(independent);
             findings.sort_by_key(|finding| finding.span.start);
             findings.dedup();
@@ -111,7 +113,7 @@ pub(super) fn compile_config_online(args: &ConfigArgs, online: bool) -> Result<(
     let kept = Arc::new(CarryOver::new(None));
     let (loaded, snapshot) = compile_config_with(args, &kept)?;
     if online {
-        match online::run_probes(&loaded, &snapshot, &kept, ProbeScope::Keys) {
+        match probe::run_probes(&loaded, &snapshot, &kept, ProbeScope::Keys) {
             Ok(results) => {
                 let findings: Vec<Diagnostic> = results.iter().flat_map(|result| result.findings().to_vec()).collect();
                 let rendered = output::render_findings(&findings, Some(&loaded.source), Style::stderr());

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use super::output::{self, Style, pluralize};
 use super::summary::Summary;
-use super::{BAD_CONFIG, ConfigArgs, FAILED, load, eprint_line};
-use crate::app::{Gateway, GatewayOptions, Signal, subscribe_signals};
+use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line, load};
 use crate::config::LoadedConfig;
 use crate::config::process::LogFormat;
-use crate::control;
-use crate::telemetry::level;
-use crate::telemetry::log::LogThread;
+use crate::gateway::{Gateway, GatewayOptions, Signal, subscribe_signals};
+use crate::state;
+use crate::telemetry::log_writer::LogThread;
+use crate::telemetry::logging;
 
 pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     let loaded = match load::load_config(args) {
@@ -88,16 +88,20 @@ fn application_log(loaded: &LoadedConfig) -> Result<LogThread, String> {
     let log = LogThread::start("log", Box::new(std::io::stderr())).map_err(|error| error.to_string())?;
     let level = logging.level.as_ref().map_or("info", |level| level.value.as_str());
     let json = logging.format == LogFormat::Json;
-    level::start(level, json, log.writer()).map_err(|error| format!("logging.level: {error}"))?;
+    logging::start(level, json, log.writer()).map_err(|error| format!("logging.level: {error}"))?;
     Ok(log)
 }
 
 /// At most six lines: where it listens, and how much of it is protected.
 fn print_banner(gateway: &Gateway) {
     let snapshot = gateway.snapshot();
-    eprint_line(format_args!("portcullis {} listens on {}", env!("CARGO_PKG_VERSION"), join_addresses(&gateway.addresses())));
+    eprint_line(format_args!(
+        "portcullis {} listens on {}",
+        env!("CARGO_PKG_VERSION"),
+        join_addresses(&gateway.addresses())
+    ));
     eprint_line(Summary::from_snapshot(&snapshot));
-    let providers: Vec<String> = control::providers(&snapshot)
+    let providers: Vec<String> = state::providers(&snapshot)
         .iter()
         .map(|provider| match provider.keys().current().as_ref() {
             Some(keys) => format!("{} ({})", provider.name().escape_debug(), pluralize(keys.len(), "key")),

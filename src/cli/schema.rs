@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Format, print_result, print_json};
+use super::output::{Format, print_json, print_result};
 use super::{BAD_CONFIG, eprint_line};
 use crate::config::schema::{SchemaField, SchemaNode, schema};
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::output::pluralize;
-use crate::snapshot::{Policies, AuthRequirement, Snapshot};
+use crate::snapshot::{AuthRequirement, Policies, Snapshot};
 
 /// Binds, listeners, routes by their protection, providers, rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

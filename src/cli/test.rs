@@ -2,8 +2,8 @@
 //! token: throw-away keys stand in for every provider's.
 
 mod case;
-mod keys;
 mod report;
+mod stand_in_keys;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,17 +12,17 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use self::case::Suite;
-use self::keys::TestKeys;
-use self::report::{TestOutcome, Report};
+use self::report::{Report, TestOutcome};
 use super::load::{self, LoadError};
 use super::output::print_result;
 use super::{ConfigArgs, FAILED, eprint_line};
 use crate::compile::compile;
 use crate::config::{Diagnostic, Source};
-use crate::control::ActiveConfig;
 use crate::explain::explain;
 use crate::request::UnixTime;
+use crate::state::ActiveConfig;
 use crate::telemetry::metrics::Metrics;
+use stand_in_keys::TestKeys;
 
 /// What is tested.
 #[derive(Debug, Args)]
@@ -67,7 +67,9 @@ pub(super) fn main(args: &TestArgs) -> ExitCode {
     let passed = report.failed() == 0 && is_covered;
     if !is_covered {
         let (percent, minimum) = (report.coverage.percent(), args.fail_under.unwrap_or_default());
-        eprint_line(format_args!("error: {percent:.0}% of routes and rules are covered, and --fail-under wants {minimum}%"));
+        eprint_line(format_args!(
+            "error: {percent:.0}% of routes and rules are covered, and --fail-under wants {minimum}%"
+        ));
     }
     let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
     match args.output {

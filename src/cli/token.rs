@@ -1,7 +1,7 @@
 //! `portcullis token`: keys and tokens for tests and demos, and a look into a token.
 
 mod inspect;
-mod keys;
+mod keygen;
 mod mint;
 
 use std::process::ExitCode;
@@ -24,12 +24,12 @@ enum TokenCommand {
     #[command(after_help = "Examples:
   portcullis token keygen                              dev.private.json and dev.jwks.json, ES256
   portcullis token keygen --alg RS256 --bits 4096 --out issuer")]
-    Keygen(keys::KeygenArgs),
+    Keygen(keygen::KeygenArgs),
     /// Print the public key set of keys.
     #[command(after_help = "Examples:
   portcullis token jwks dev.private.json > dev.jwks.json
   portcullis token jwks old.pem new.private.json       both, for a rotation")]
-    Jwks(keys::JwksArgs),
+    Jwks(keygen::JwksArgs),
     /// Sign a token.
     #[command(after_help = "Examples:
   portcullis token mint --key dev.private.json --iss https://idp.example --aud my-app --sub alice
@@ -50,8 +50,8 @@ Examples:
 
 pub(super) fn main(args: &TokenArgs) -> ExitCode {
     let result = match &args.command {
-        TokenCommand::Keygen(args) => keys::keygen(args),
-        TokenCommand::Jwks(args) => keys::jwks(args),
+        TokenCommand::Keygen(args) => keygen::keygen(args),
+        TokenCommand::Jwks(args) => keygen::jwks(args),
         TokenCommand::Mint(args) => mint::main(args),
         TokenCommand::Inspect(args) => inspect::main(args),
     };

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::load::{self, LoadError};
-use super::online::{ProbeResult, ProbeScope};
-use super::output::{self, Style, print_result, print_json};
+use super::output::{self, Style, print_json, print_result};
+use super::probe::{ProbeResult, ProbeScope};
 use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line};
 use crate::compile::{self, CarryOver};
@@ -89,8 +89,13 @@ pub(super) fn main(args: &ValidateArgs) -> ExitCode {
     };
     match args.output {
         Format::Text => print_text(&results, code),
-        Format::Json => print_json(&json!({ "files": results.iter().map(ValidationResult::to_json).collect::<Vec<_>>() }), code),
-        Format::Github => print_result(&results.iter().flat_map(|result| &result.findings).map(github_annotation).collect::<String>(), code),
+        Format::Json => {
+            print_json(&json!({ "files": results.iter().map(ValidationResult::to_json).collect::<Vec<_>>() }), code)
+        }
+        Format::Github => print_result(
+            &results.iter().flat_map(|result| &result.findings).map(github_annotation).collect::<String>(),
+            code,
+        ),
     }
 }
 
@@ -104,7 +109,7 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
     };
     let mut probe_findings = Vec::new();
     let probes = online.then(|| {
-        super::online::run_probes(&loaded, &snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
+        crate::cli::probe::run_probes(&loaded, &snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
             let message = format!("nobody can be asked: {error}");
             probe_findings.push(Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(Code::Unreachable));
             Vec::new()

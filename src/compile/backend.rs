@@ -7,10 +7,10 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::Compiler;
+use crate::config::route::{BackendAuth, BackendConfig, BackendProtocol, BalancePolicy as Written};
+use crate::config::serde_shapes::TextOr;
+use crate::config::span::Located;
 use crate::config::unreadable_file;
-use crate::config::place::Located;
-use crate::config::route::{BackendConfig, BackendAuth, BackendProtocol, BalancePolicy as Written};
-use crate::config::shape::TextOr;
 use crate::config::value::{BackendHost, Endpoint as Target};
 use crate::upstream::balance::{BalanceAlgorithm, EndpointGroup};
 use crate::upstream::tls::ClientTls;

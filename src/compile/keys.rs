@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::auth::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
+use crate::auth::keys::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
 use crate::auth::{Algorithms, KeySet, KeySource, Origin};
-use crate::config::place::{Located, SourceSpan};
-use crate::config::policy::{JwksSource, JwksTls, ProviderConfig, RemoteJwks, JwksRetryOn};
+use crate::config::policy::{JwksRetryOn, JwksSource, JwksTls, ProviderConfig, RemoteJwks};
+use crate::config::span::{Located, SourceSpan};
 use crate::config::{Code, Diagnostic, unreadable_file};
 
 impl Compiler<'_> {
@@ -38,7 +38,8 @@ impl Compiler<'_> {
     fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
         match KeySet::parse_at_most(text, Origin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key").with_code(Code::Keys);
+                let mut error =
+                    Diagnostic::error(span.clone(), "the key set holds no usable key").with_code(Code::Keys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
                     error.hint = Some(skipped.join("; "));

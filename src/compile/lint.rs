@@ -1,9 +1,9 @@
 //! What compiles, and is probably not meant: what only the compiled keys and rules can tell.
 
-use crate::authz::{RuleAction, Rule, RuleSet, with_deep_stack};
-use crate::config::place::{Located, SourceSpan};
-use crate::config::policy::{Authorization, JwtAuthConfig as JwtAuthConfig, PoliciesConfig as PoliciesConfig};
-use crate::config::{Code, Diagnostic, ListenerConfig as ListenerConfig, LoadedConfig};
+use crate::authz::{Rule, RuleAction, RuleSet, with_deep_stack};
+use crate::config::policy::{Authorization, JwtAuthConfig, PoliciesConfig};
+use crate::config::span::{Located, SourceSpan};
+use crate::config::{Code, Diagnostic, ListenerConfig, LoadedConfig};
 use crate::snapshot::{Policies, Snapshot};
 
 /// What is worth a second look in a config that compiled to `snapshot`, together with what its text alone told, in the
@@ -104,7 +104,8 @@ fn check_rule(span: &SourceSpan, rule: &Rule, set: &RuleSet, found: &mut Vec<Dia
 
 /// The same rule a second time in one set.
 fn check_duplicates(config: &Authorization, set: &RuleSet, found: &mut Vec<Diagnostic>) {
-    let same = |a: &Rule, b: &Rule| a.action == b.action && a.expression.source().trim() == b.expression.source().trim();
+    let same =
+        |a: &Rule, b: &Rule| a.action == b.action && a.expression.source().trim() == b.expression.source().trim();
     for (at, (rule, rule_config)) in set.rules.iter().zip(&config.rules).enumerate() {
         let earlier = set.rules.iter().zip(&config.rules).take(at).find(|(earlier, _)| same(earlier, rule));
         if let Some((_, earlier)) = earlier {
@@ -146,7 +147,8 @@ fn check_scope_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &st
                 );
                 let hint = "write `splitClaims: [scope]` under `jwtAuth`";
                 found.push(
-                    Diagnostic::warning(Code::NoScopes, rule_config.cel.span.clone(), message).with_hint(hint.to_owned()),
+                    Diagnostic::warning(Code::NoScopes, rule_config.cel.span.clone(), message)
+                        .with_hint(hint.to_owned()),
                 );
             }
         }

@@ -9,15 +9,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::kept::Fingerprint;
+use super::carry_over::Fingerprint;
+use crate::auth::credentials::Credentials;
 use crate::authz::Scope;
-use crate::config::place::Located;
-use crate::config::policy::{CorsConfig as CorsConfig, Origin as OriginConfig, PoliciesConfig};
-use crate::policy::cors::{self, Cors, AllowedOrigin};
-use crate::policy::credentials::Credentials;
+use crate::config::policy::{CorsConfig, Origin as OriginConfig, PoliciesConfig};
+use crate::config::span::Located;
+use crate::policy::cors::{self, AllowedOrigin, Cors};
 use crate::policy::ext_authz::METADATA_VARIABLE;
-use crate::policy::limit::RateLimit;
-use crate::policy::{Edits, AdmissionChecks};
+use crate::policy::rate_limit::RateLimit;
+use crate::policy::{AdmissionChecks, Edits};
 
 /// What the expressions of policies behind `extAuthz` see: its answer, too.
 pub(super) const POST_AUTHZ_SCOPE: Scope<'_> = Scope::Value { extra: &[METADATA_VARIABLE] };

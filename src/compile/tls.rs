@@ -17,9 +17,9 @@ use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
 
 use super::Compiler;
 use crate::config::bind::{ListenerTls, TlsVersion};
-use crate::config::unreadable_file;
-use crate::config::place::{Located, SourceSpan};
 use crate::config::route::BackendTls;
+use crate::config::span::{Located, SourceSpan};
+use crate::config::unreadable_file;
 use crate::snapshot::ServerTls;
 use crate::upstream::tls::AcceptAnyCertificate;
 
@@ -47,7 +47,8 @@ impl Compiler<'_> {
         if let Some(cached) = self.tls_cache.servers.get(&fingerprint) {
             return cached.clone();
         }
-        let compiled = self.build_server_tls(settings).map(|config| ServerTls { fingerprint, config: Arc::new(config) });
+        let compiled =
+            self.build_server_tls(settings).map(|config| ServerTls { fingerprint, config: Arc::new(config) });
         self.tls_cache.servers.insert(fingerprint, compiled.clone());
         compiled
     }

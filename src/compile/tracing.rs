@@ -14,7 +14,8 @@ const DEFAULT_PATH: &str = "/v1/traces";
 /// It is no URL that spans can be sent to, or this binary can't send any.
 pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic> {
     let Some(endpoint) = &tracing.endpoint else { return Ok(None) };
-    let error = |message: String, hint: &str| Diagnostic::error(endpoint.span.clone(), message).with_hint(hint.to_owned());
+    let error =
+        |message: String, hint: &str| Diagnostic::error(endpoint.span.clone(), message).with_hint(hint.to_owned());
     if !cfg!(feature = "otlp") {
         return Err(error(
             "this binary was built without the export of spans".to_owned(),
@@ -42,7 +43,7 @@ pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::place::{Located, SourceSpan};
+    use crate::config::span::{Located, SourceSpan};
 
     fn parse(endpoint: &str) -> Result<String, String> {
         let endpoint = Located { value: endpoint.to_owned(), span: SourceSpan::file_start(&"x".into()) };
@@ -66,7 +67,9 @@ mod tests {
         ] {
             match (parse(text), url) {
                 (Ok(found), Ok(url)) => assert_eq!(found, url),
-                (Err(error), Err(expected)) => assert!(error.contains(expected) && !error.contains("secret"), "{error}"),
+                (Err(error), Err(expected)) => {
+                    assert!(error.contains(expected) && !error.contains("secret"), "{error}")
+                }
                 (found, _) => panic!("{text}: {found:?}"),
             }
         }

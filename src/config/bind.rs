@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Located, SourceSpan};
 use super::policy::PoliciesConfig;
 use super::route::RouteConfig;
+use super::span::{Located, SourceSpan};
 use super::value::{BindAddress, HostPattern};
 
 /// One socket.

@@ -1,14 +1,16 @@
 //! What loads, and is probably not meant, as far as the text alone tells.
 
-mod reach;
+mod unreachable;
 
 use super::Config;
 use super::bind::ListenerConfig;
-use super::code::Code;
-use super::error::Diagnostic;
-use super::place::Located;
-use super::policy::{Algorithm, Authorization, AuthorizationMode, JwksSource, JwtAuthConfig, JwtMode, PoliciesConfig, ProviderConfig};
+use super::diagnostic::Diagnostic;
+use super::diagnostic_code::Code;
+use super::policy::{
+    Algorithm, Authorization, AuthorizationMode, JwksSource, JwtAuthConfig, JwtMode, PoliciesConfig, ProviderConfig,
+};
 use super::route::{BackendPolicies, RouteConfig};
+use super::span::Located;
 
 /// Everything in the config that is worth a second look.
 pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
@@ -24,7 +26,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
             check_weakened(listener, Some(route), &mut warnings);
         }
         check_weakened(listener, None, &mut warnings);
-        reach::check_unreachable(listener, &mut warnings);
+        unreachable::check_unreachable(listener, &mut warnings);
     }
     warnings
 }
@@ -44,7 +46,9 @@ fn check_jwt_auth(jwt: &Located<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
             let message = "`jwtAuth` without `mode` lets requests without a token through";
             let warning = Diagnostic::warning(Code::NoMode, jwt.span.clone(), message);
             found.push(
-                warning.with_hint("write `mode: strict` to require a token, or `mode: optional` to say that this is meant"),
+                warning.with_hint(
+                    "write `mode: strict` to require a token, or `mode: optional` to say that this is meant",
+                ),
             );
         }
         Some(mode) if mode.value == JwtMode::Shadow => {
@@ -67,14 +71,21 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
     }
     if provider.audiences.is_none() {
         let message = format!("the provider `{name}` has no `audiences`: tokens for other services are accepted");
-        found.push(warn(Code::NoAudiences, message).with_hint("write `audiences: […]`, with what the token's `aud` names"));
+        found.push(
+            warn(Code::NoAudiences, message).with_hint("write `audiences: […]`, with what the token's `aud` names"),
+        );
     }
     let symmetric = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-    if provider.algorithms.as_ref().is_some_and(|algorithms| algorithms.iter().any(|algorithm| symmetric.contains(algorithm))) {
+    if provider
+        .algorithms
+        .as_ref()
+        .is_some_and(|algorithms| algorithms.iter().any(|algorithm| symmetric.contains(algorithm)))
+    {
         let message =
             format!("the provider `{name}` accepts a shared secret: whoever can check a token can also make one");
         found.push(
-            warn(Code::SharedSecret, message).with_hint("sign with ES256 or EdDSA, and give the gateway the public key"),
+            warn(Code::SharedSecret, message)
+                .with_hint("sign with ES256 or EdDSA, and give the gateway the public key"),
         );
     }
     if let JwksSource::Url(remote) = &provider.jwks.value {
@@ -119,8 +130,11 @@ fn check_weakened(listener: &ListenerConfig, route: Option<&RouteConfig>, found:
     let (before, after) = (effective_mode(broader), effective_mode(narrower));
     if strictness(after) < strictness(before) {
         let span = narrower.mode.as_ref().map_or(&narrower.span, |mode| &mode.span);
-        let parent =
-            if listener_policy.is_some_and(|own| own.span == broader.span) && route.is_some() { "listener" } else { "gateway" };
+        let parent = if listener_policy.is_some_and(|own| own.span == broader.span) && route.is_some() {
+            "listener"
+        } else {
+            "gateway"
+        };
         let message = format!(
             "the {kind} `{name}` is weaker than its {parent}: {} -> {} (line {} says {})",
             mode_name(before),

@@ -3,28 +3,30 @@
 mod access;
 mod edit;
 mod jwks;
-mod jwt;
+mod jwt_auth;
 mod traffic;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use access::{
-    ApiKey, ApiKeyAuth, AuthMode, Authorization, AuthorizationMode, BasicAuthConfig, CorsConfig, ExtAuthzConfig, ExtAuthzProtocol,
-    FailureMode, GrpcAuthz, HttpAuthz, IncludeBody, Origin, RuleConfig, RuleKind,
+    ApiKey, ApiKeyAuth, AuthMode, Authorization, AuthorizationMode, BasicAuthConfig, CorsConfig, ExtAuthzConfig,
+    ExtAuthzProtocol, FailureMode, GrpcAuthz, HttpAuthz, IncludeBody, Origin, RuleConfig, RuleKind,
 };
 pub use edit::{
-    DirectResponseConfig, HeaderModifierConfig, MirrorConfig, MirrorBackend, AbsolutePath, PathRewrite, RedirectConfig, RedirectAuthority,
-    RedirectScheme, RedirectStatus, Ratio, TransformationConfig, TransformationsConfig, UrlRewrite, UrlAuthority,
+    AbsolutePath, DirectResponseConfig, HeaderModifierConfig, MirrorBackend, MirrorConfig, PathRewrite, Ratio,
+    RedirectAuthority, RedirectConfig, RedirectScheme, RedirectStatus, TransformationConfig, TransformationsConfig,
+    UrlAuthority, UrlRewrite,
 };
-pub use jwks::{JwksBackoff, JwksSource, JwksRetry, JwksTls, RemoteJwks, JwksRetryOn};
-pub use jwt::{
-    Algorithm, ClaimEncoding, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, NamedLocation, ProviderConfig,
+pub use jwks::{JwksBackoff, JwksRetry, JwksRetryOn, JwksSource, JwksTls, RemoteJwks};
+pub use jwt_auth::{
+    Algorithm, ClaimEncoding, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, NamedLocation,
+    ProviderConfig,
 };
-pub use traffic::{RateLimitUnit, NonZeroDuration, RateLimitConfig, RetryConfig, Timeout};
+pub use traffic::{NonZeroDuration, RateLimitConfig, RateLimitUnit, RetryConfig, Timeout};
 
-use super::place::{Located, SourceSpan};
-use super::shape::OneOrMany;
+use super::serde_shapes::OneOrMany;
+use super::span::{Located, SourceSpan};
 
 /// The policies of one level: gateway, listener or route.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

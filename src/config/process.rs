@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::Located;
 use super::policy::Ratio;
-use super::shape::{Entries, OneOrMany};
+use super::serde_shapes::{Entries, OneOrMany};
+use super::span::Located;
 use super::value::{Address, Cidr, Duration, HeaderName, HeaderValue, Size};
 
 /// Process-wide settings.
@@ -63,7 +63,7 @@ impl Default for ProcessConfig {
 }
 
 fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
-    Located { value: Address::Socket((ip, port).into()), span: super::place::SourceSpan::for_default_value() }
+    Located { value: Address::Socket((ip, port).into()), span: crate::config::span::SourceSpan::for_default_value() }
 }
 
 /// What is logged, and how.

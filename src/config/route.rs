@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Located, SourceSpan};
 use super::policy::PoliciesConfig;
-use super::shape::TextOr;
+use super::serde_shapes::TextOr;
+use super::span::{Located, SourceSpan};
 use super::value::{BackendHost, Duration, HeaderName, HostPattern, Method, Regex, Status};
 
 /// A set of requests, what is done with them, and where they go.

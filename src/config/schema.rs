@@ -1,18 +1,18 @@
 //! The JSON Schema of the config file, made from the types that read it and their doc comments, for editors and for
 //! `portcullis schema --explain`.
 
-mod walk;
+mod path;
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::dialect::RawConfig;
-use super::place::Located;
-use super::shape::{Both, Entries, OneOrMany, TextOr};
+use super::resolve::RawConfig;
+use super::serde_shapes::{Both, Entries, OneOrMany, TextOr};
+use super::span::Located;
 use super::value::Size;
 
-pub use walk::{SchemaField, SchemaNode};
+pub use path::{SchemaField, SchemaNode};
 
 /// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
 const ALIASES: [(&str, &str, &str); 12] = [
@@ -54,7 +54,8 @@ fn add_alias(node: &mut serde_json::Value, alias: &str, canonical: &str) {
         copy
     };
     if let Some(words) = node.get_mut("oneOf").and_then(|words| words.as_array_mut())
-        && let Some(mut word) = words.iter().find(|word| word.get("const").is_some_and(|word| word == canonical)).map(copy)
+        && let Some(mut word) =
+            words.iter().find(|word| word.get("const").is_some_and(|word| word == canonical)).map(copy)
     {
         word.insert("const".to_owned(), alias.into());
         words.push(word.into());

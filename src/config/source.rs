@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::code::Code;
-use super::error::Diagnostic;
-use super::place::SourceSpan;
+use super::diagnostic::Diagnostic;
+use super::diagnostic_code::Code;
+use super::span::SourceSpan;
 
 /// No config file is longer than this; a longer one is a mistake or an attack.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -104,7 +104,7 @@ impl Source {
     pub fn span_inside(&self, scalar: &SourceSpan, offset: usize) -> SourceSpan {
         let raw = self.text.get(scalar.start..scalar.end).unwrap_or_default();
         let changed = raw.contains("${") || raw.contains("$$");
-        match super::scalar::raw_offset(raw, offset) {
+        match crate::config::scalar_offsets::raw_offset(raw, offset) {
             Some(at) if !changed => {
                 let start = scalar.start + at;
                 self.span(start, start, &scalar.path)

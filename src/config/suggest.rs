@@ -10,7 +10,8 @@ pub(super) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k s
             let lowered = candidate.to_lowercase();
             let bare = |text: &str| text.replace(['_', '-'], "");
             // Another case, other separators, or one and many: as good as the same word.
-            let equivalent = bare(&lowered) == bare(&lower) || is_plural(&lower, &lowered) || is_plural(&lowered, &lower);
+            let equivalent =
+                bare(&lowered) == bare(&lower) || is_plural(&lower, &lowered) || is_plural(&lowered, &lower);
             (if equivalent { 0 } else { edit_distance(&lower, &lowered) }, candidate)
         })
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
@@ -20,7 +21,9 @@ pub(super) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k s
 
 fn is_plural(singular: &str, plural: &str) -> bool {
     let stem = singular.strip_suffix('y').map(|stem| format!("{stem}ies"));
-    plural.strip_suffix('s') == Some(singular) || plural.strip_suffix("es") == Some(singular) || stem.as_deref() == Some(plural)
+    plural.strip_suffix('s') == Some(singular)
+        || plural.strip_suffix("es") == Some(singular)
+        || stem.as_deref() == Some(plural)
 }
 
 /// How many letters have to be added, removed, changed or swapped with their neighbour.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::told::{AuthenticationStep, UnverifiedCredential};
-use super::written::ConfigOrigins;
+use super::origins::ConfigOrigins;
+use super::report::{AuthenticationStep, UnverifiedCredential};
 use crate::auth::{Authentication, Failure, Mode};
 use crate::reason::Reason;
 use crate::request::RequestHead;

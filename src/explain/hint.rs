@@ -1,7 +1,7 @@
 //! What to do about a refusal, where the cause is one that people meet again and again.
 
-use super::{Explanation, ExplainRequest};
-use crate::proxy::route::Hostname;
+use super::{ExplainRequest, Explanation};
+use crate::router::Hostname;
 use crate::snapshot::Bind;
 
 /// Advice for this refusal, if there is any.

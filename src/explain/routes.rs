@@ -4,8 +4,8 @@ use super::{Explanation, NamedOrigin, NearMiss};
 use crate::config::ListenerConfig;
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
 use crate::config::value::HostPattern;
-use crate::proxy::route::query_pairs;
 use crate::request::RequestHead;
+use crate::router::query_pairs;
 
 /// The most near misses that are told.
 const MAX_NEAR_MISSES: usize = 5;
@@ -14,8 +14,11 @@ const MAX_NEAR_MISSES: usize = 5;
 pub(super) fn add_route_matches(explanation: &mut Explanation, listener: &ListenerConfig, head: &RequestHead<'_>) {
     let chosen = explanation.route.as_ref().map(|route| route.name.clone());
     for route in &listener.routes {
-        let matches: Vec<(String, Vec<String>)> =
-            route.matches.iter().map(|route_match| (describe(route_match), unmet_conditions(route, route_match, head))).collect();
+        let matches: Vec<(String, Vec<String>)> = route
+            .matches
+            .iter()
+            .map(|route_match| (describe(route_match), unmet_conditions(route, route_match, head)))
+            .collect();
         let best = matches.iter().min_by_key(|(_, unmet)| unmet.len());
         let Some((way, unmet)) = best else { continue };
         if chosen.as_deref() == Some(&route.name) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::told::{RuleStep, RuleSetStep};
+use super::report::{RuleSetStep, RuleStep};
 use crate::authz::{DecidedBy, EnforcementMode, Rule, RuleSet, Vars, claim_path_text};
 
 /// What is told of one set: what was `decided`, and what every rule of it comes to, also those that were not needed. A
@@ -17,7 +17,9 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, recorded: Option<DecidedBy>) 
         (DecidedBy::NoAllowMatched, _) => "there are allow rules, and none is true".to_owned(),
         (DecidedBy::Allow(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
         (DecidedBy::Deny(_), rule) => format!("{} denies", rule.map_or("a rule", |rule| &rule.name)),
-        (DecidedBy::Require(_), rule) => format!("{} is required and not true", rule.map_or("a rule", |rule| &rule.name)),
+        (DecidedBy::Require(_), rule) => {
+            format!("{} is required and not true", rule.map_or("a rule", |rule| &rule.name))
+        }
     };
     let steps = set.rules.iter().zip(&trace.results).enumerate().map(|(index, (rule, result))| RuleStep {
         name: rule.name.to_string(),

@@ -1,13 +1,13 @@
 //! agentgateway on Kubernetes: settings of one kind come from the most specific policy, and rules of all levels are
 //! taken together.
 
-use super::attach::{TargetRef, Level, target_refs};
-use super::cluster::ImportContext;
-use super::expression::{validate, map_request_fields};
-use super::jwt::{JwtPolicy, TokenLocation, Provider, unique_name};
+use super::cel_tokens::{map_request_fields, validate};
+use super::context::ImportContext;
+use super::jwt::{JwtPolicy, Provider, TokenLocation, unique_name};
 use super::manifest::FieldRef;
-use super::out::{Commented, Map, Value};
-use super::plan::Model;
+use super::model::Model;
+use super::targets::{Level, TargetRef, target_refs};
+use super::yaml_writer::{Commented, Map, Value};
 
 /// The group of agentgateway's own kinds.
 pub(super) const GROUP: &str = "agentgateway.dev";
@@ -73,7 +73,9 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
 
 /// Two policies of which it is not clear what they make together: they check tokens differently on the most specific
 /// level that has any, or one of them before the choice of the route and one after it, which then finds no token.
-fn conflicting_policies<'p, 'a>(holding: &[(Level, &'p TranslatedPolicy<'a>)]) -> Option<(&'p TranslatedPolicy<'a>, &'p TranslatedPolicy<'a>)> {
+fn conflicting_policies<'p, 'a>(
+    holding: &[(Level, &'p TranslatedPolicy<'a>)],
+) -> Option<(&'p TranslatedPolicy<'a>, &'p TranslatedPolicy<'a>)> {
     let mut checking = holding.iter().rev().filter(|(_, policy)| policy.jwt.is_some());
     let in_phase = |before| checking.clone().find(|(_, policy)| policy.pre_routing == before);
     if let (Some((_, first)), Some((_, second))) = (in_phase(true), in_phase(false)) {
@@ -136,7 +138,7 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Transl
     }
     ctx.report.reject_unhandled(spec);
     translated.closed = ctx.report.has_rejected(object);
-    translated.has_unknown_target = super::attach::has_rejected_targets(ctx, spec);
+    translated.has_unknown_target = crate::import::targets::has_rejected_targets(ctx, spec);
     translated
 }
 
@@ -194,7 +196,9 @@ fn jwt_policy(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
         claims_to_headers: Vec::new(),
         payload_header: None,
         split_claims: Vec::new(),
-        locations: Some(vec![location.unwrap_or_else(|| TokenLocation::Header("authorization".into(), "Bearer ".into()))]),
+        locations: Some(vec![
+            location.unwrap_or_else(|| TokenLocation::Header("authorization".into(), "Bearer ".into())),
+        ]),
     }
 }
 
@@ -293,7 +297,8 @@ fn authorization_rules(field: FieldRef<'_>) -> Vec<Commented> {
         // there the host is the authority as it was sent
         let map_field = |name: &str| Some(format!("request.{}", if name == "host" { "authority" } else { name }));
         let text = map_request_fields(expression.text().unwrap_or_default().trim(), map_field);
-        let checked = text.as_ref().map_or_else(|| Err("name the fields of `request`".to_owned()), |text| validate(text));
+        let checked =
+            text.as_ref().map_or_else(|| Err("name the fields of `request`".to_owned()), |text| validate(text));
         match checked {
             Ok(()) if kind == "deny" => expression.narrower("a deny that fails to evaluate refuses here"),
             Ok(()) if any_of_several => expression.approximate("one of them is enough, as the controller has it"),

@@ -3,17 +3,17 @@
 
 mod authorization;
 mod cel;
-mod client;
 mod jwt;
 mod merge;
-mod order;
+mod route_order;
+mod traffic_policy;
 
-use super::attach::{TargetRef, Level, target_refs};
-use super::cluster::ImportContext;
+use super::context::ImportContext;
 use super::jwt::JwtPolicy;
 use super::manifest::FieldRef;
-use super::out::{Commented, Map};
-use super::plan::{Model, Route};
+use super::model::{Model, Route};
+use super::targets::{Level, TargetRef, target_refs};
+use super::yaml_writer::{Commented, Map};
 
 /// The group of Envoy Gateway's own kinds.
 pub(super) const GROUP: &str = "gateway.envoyproxy.io";
@@ -63,7 +63,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         }
         listener.routes = routes;
         // a policy whose targets are not understood could be for anything
-        if !order::apply_route_order(listener) {
+        if !route_order::apply_route_order(listener) {
             let gateway = ctx.find(super::gateway_api::GROUP, "Gateway", &listener.gateway.0, &listener.gateway.1);
             if let Some(gateway) = gateway {
                 gateway.report.add_finding(
@@ -77,7 +77,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         }
         listener.closed |= policies.iter().any(|policy| policy.has_unknown_target);
     }
-    client::apply(ctx, model);
+    traffic_policy::apply(ctx, model);
 }
 
 fn apply_policy(policy: &SecurityPolicy<'_>, route: &mut Route) {
@@ -136,6 +136,6 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Securi
     policy.authorization = spec.get("authorization").map(authorization::translate);
     ctx.report.reject_unhandled(spec);
     policy.closed = ctx.report.has_rejected(object);
-    policy.has_unknown_target = super::attach::has_rejected_targets(ctx, spec);
+    policy.has_unknown_target = crate::import::targets::has_rejected_targets(ctx, spec);
     policy
 }

@@ -7,10 +7,10 @@ mod backend;
 mod filter;
 mod matching;
 
-use super::cluster::{ImportContext, ObjectRef};
+use super::context::{ImportContext, ObjectRef};
 use super::manifest::FieldRef;
-use super::out::Map;
-use super::plan::{Listener, Route, RouteId};
+use super::model::{Listener, Route, RouteId};
+use super::yaml_writer::Map;
 
 pub(super) use backend::backend_address;
 pub(super) use filter::cors;
@@ -115,7 +115,8 @@ fn certificate_files(ctx: &ImportContext<'_>, tls: FieldRef<'_>) -> Option<(Stri
     };
     let name = reference.get_text("name")?;
     let namespace = reference.get_text("namespace").unwrap_or(&tls.doc.namespace);
-    let target = ObjectRef { group: String::new(), kind: "Secret".into(), namespace: namespace.into(), name: name.into() };
+    let target =
+        ObjectRef { group: String::new(), kind: "Secret".into(), namespace: namespace.into(), name: name.into() };
     if reference.get_text("kind").is_some_and(|kind| kind != "Secret") {
         reference.rejected("only a Secret holds a certificate");
         return None;
@@ -153,14 +154,19 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
             let named = listener.gateway == (namespace.to_owned(), name.to_owned())
                 && parent.get_text("sectionName").is_none_or(|section| section == listener.name)
                 && parent.get_text("port").is_none_or(|port| port == listener.port.to_string());
-            let same_namespace = field.get_path(&["allowedRoutes", "namespaces", "from"]).and_then(FieldRef::text) != Some("All");
+            let same_namespace =
+                field.get_path(&["allowedRoutes", "namespaces", "from"]).and_then(FieldRef::text) != Some("All");
             if !named || (same_namespace && listener.gateway.0 != route.doc.namespace) {
                 continue;
             }
             let Some(hostnames) = hostname_intersection(listener.hostname.as_deref(), &hosts) else { continue };
             found += 1;
             for route in &rules {
-                if !listener.routes.iter().any(|existing| existing.name == route.name && existing.id.kind == route.id.kind) {
+                if !listener
+                    .routes
+                    .iter()
+                    .any(|existing| existing.name == route.name && existing.id.kind == route.id.kind)
+                {
                     listener.routes.push(Route { hostnames: hostnames.clone(), ..route.clone() });
                 }
             }
@@ -179,9 +185,11 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
     let rejects_all = spec.entries().any(|(key, field)| key != "rules" && ctx.report.has_rejected(field));
     let rejected: Vec<bool> = spec.list("rules").map(|field| rejects_all || ctx.report.has_rejected(field)).collect();
     // requests that a refused condition was for would fall to other routes, so nobody gets in at all
-    let lost_match = spec.list("rules").any(|field| field.get("matches").is_some_and(|matches| ctx.report.has_rejected(matches)));
+    let lost_match =
+        spec.list("rules").any(|field| field.get("matches").is_some_and(|matches| ctx.report.has_rejected(matches)));
     for listener in listeners.iter_mut().map(|(listener, _)| listener) {
-        listener.closed |= lost_match && listener.routes.iter().any(|attached| rules.iter().any(|rule| rule.id == attached.id));
+        listener.closed |=
+            lost_match && listener.routes.iter().any(|attached| rules.iter().any(|rule| rule.id == attached.id));
         for (rule, _) in rules.iter().zip(&rejected).filter(|(_, rejected)| **rejected) {
             let is_same = |attached: &&mut Route| attached.name == rule.name && attached.id == rule.id;
             listener.routes.iter_mut().filter(is_same).for_each(|route| route.closed = true);

@@ -11,13 +11,13 @@ mod principal;
 mod virtual_service;
 mod workload;
 
-use super::cel::{Condition, is_preflight};
-use super::cluster::ImportContext;
+use super::condition::{Condition, is_preflight};
+use super::context::ImportContext;
 use super::jwt::JwtPolicy;
 use super::manifest::FieldRef;
-use super::out::{Commented, Map, Value};
-use super::plan::{Backend, Listener, Match, Model, Route, RouteId};
-use authorization::{WorkloadContext, AuthorizationRules};
+use super::model::{Backend, Listener, Match, Model, Route, RouteId};
+use super::yaml_writer::{Commented, Map, Value};
+use authorization::{AuthorizationRules, WorkloadContext};
 use workload::Workload;
 
 /// The group of `RequestAuthentication` and `AuthorizationPolicy`.
@@ -40,7 +40,11 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
             true => WorkloadChecks::default(),
             false => {
                 let gateway = Workload::for_gateway(ctx, &listener.gateway);
-                WorkloadChecks::for_workload(ctx, &gateway, &WorkloadContext::gateway(gateway.pod_port(ctx, listener.port)))
+                WorkloadChecks::for_workload(
+                    ctx,
+                    &gateway,
+                    &WorkloadContext::gateway(gateway.pod_port(ctx, listener.port)),
+                )
             }
         };
         listener.authorization = at_gateway.rules.enforced.clone();
@@ -72,7 +76,12 @@ impl WorkloadChecks {
         let (authentications, authentication_unclear) = workload.selecting_policies(ctx, "RequestAuthentication");
         let jwt = authentication::translate(ctx, &authentications);
         let trusts_proxies = !ctx.options.trusted_proxies.is_empty();
-        let context = WorkloadContext { tokens: jwt.is_some(), split_claims: split_claims(&jwt), trusts_proxies, ..context.clone() };
+        let context = WorkloadContext {
+            tokens: jwt.is_some(),
+            split_claims: split_claims(&jwt),
+            trusts_proxies,
+            ..context.clone()
+        };
         let (policies, authorization_unclear) = workload.selecting_policies(ctx, "AuthorizationPolicy");
         let rules = authorization::translate(ctx, &policies, &context);
         let rejected = authentications.iter().chain(&policies).any(|object| ctx.report.has_rejected(*object));
@@ -92,13 +101,18 @@ fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &Work
     let service_checks: Vec<(Workload, WorkloadChecks)> = services
         .map(|(namespace, name, port)| {
             let workload = Workload::for_service(ctx, namespace, name);
-            let checks = WorkloadChecks::for_workload(ctx, &workload, &WorkloadContext::service(ctx, namespace, name, *port, rewritten));
+            let checks = WorkloadChecks::for_workload(
+                ctx,
+                &workload,
+                &WorkloadContext::service(ctx, namespace, name, *port, rewritten),
+            );
             (workload, checks)
         })
         .collect();
     let reject = |kinds: &[&str], reason: &str| {
-        for object in
-            service_checks.iter().flat_map(|(workload, _)| kinds.iter().flat_map(|kind| workload.selecting_policies(ctx, kind).0))
+        for object in service_checks
+            .iter()
+            .flat_map(|(workload, _)| kinds.iter().flat_map(|kind| workload.selecting_policies(ctx, kind).0))
         {
             object.rejected(reason);
         }
@@ -106,7 +120,8 @@ fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &Work
     let Some((_, first)) = service_checks.first() else { return };
     route.closed |= service_checks.iter().any(|(_, checks)| checks.closed);
     if service_checks.iter().any(|(_, other)| other.jwt != first.jwt || other.rules.enforced != first.rules.enforced) {
-        let reason = format!("the route {} leads to several services, and this holds for some of them only", route.name);
+        let reason =
+            format!("the route {} leads to several services, and this holds for some of them only", route.name);
         reject(&["RequestAuthentication", "AuthorizationPolicy"], &reason);
         route.closed = true;
     }
@@ -134,7 +149,8 @@ fn with_preflight_route(route: Route) -> Vec<Route> {
         .iter()
         .filter(|route_match| route_match.method.as_deref().is_none_or(|method| method == "OPTIONS"))
         .map(|route_match| {
-            let own_condition = route_match.cel.as_ref().map_or(Condition::Always, |cel| Condition::expr(format!("({cel})")));
+            let own_condition =
+                route_match.cel.as_ref().map_or(Condition::Always, |cel| Condition::expr(format!("({cel})")));
             Match { cel: Some(Condition::all([own_condition, is_preflight()]).to_string()), ..route_match.clone() }
         })
         .collect();
@@ -200,9 +216,8 @@ fn mapped_services_listener(ctx: &ImportContext<'_>) -> Option<Listener> {
 /// What an object of Istio's means that no translation reads; false when leaving it out could let somebody in.
 pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
     match (&*root.doc.group, &*root.doc.kind) {
-        (SECURITY_GROUP, "RequestAuthentication" | "AuthorizationPolicy") | (NETWORKING_GROUP, "Gateway" | "VirtualService") => {
-            true
-        }
+        (SECURITY_GROUP, "RequestAuthentication" | "AuthorizationPolicy")
+        | (NETWORKING_GROUP, "Gateway" | "VirtualService") => true,
         (SECURITY_GROUP, "PeerAuthentication") => {
             super::drop_object(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
         }

@@ -1,7 +1,7 @@
 //! `jwtAuth` as an import writes it: everything that the source and this gateway have different defaults for is
 //! written out.
 
-use super::out::{Commented, Map, Value};
+use super::yaml_writer::{Commented, Map, Value};
 
 /// A `jwtAuth` policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +117,8 @@ impl JwtPolicy {
 
     /// The policy as it stands in the config.
     pub(super) fn to_value(&self) -> Value {
-        let locations_value = |all: &[TokenLocation]| Value::from(all.iter().map(TokenLocation::to_value).collect::<Vec<_>>());
+        let locations_value =
+            |all: &[TokenLocation]| Value::from(all.iter().map(TokenLocation::to_value).collect::<Vec<_>>());
         let providers = self.providers.iter().map(|provider| {
             let map = Map::default()
                 .with("name", provider.name.as_str())

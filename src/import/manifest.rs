@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::node::{NodeKind, Node, parse_all};
+use crate::config::yaml::{Node, NodeKind, parse_all};
 use crate::config::{Diagnostic, Source};
 
-use super::report::{Report, FieldOutcome};
+use super::report::{FieldOutcome, Report};
 
 /// One object of the files.
 #[derive(Debug)]
@@ -58,7 +58,13 @@ pub(super) fn parse_manifests(sources: &[Source]) -> Result<Vec<Document>, Vec<D
     if errors.is_empty() { Ok(documents) } else { Err(errors) }
 }
 
-fn collect_objects(file: usize, source: &Arc<Source>, root: Node, documents: &mut Vec<Document>, errors: &mut Vec<Diagnostic>) {
+fn collect_objects(
+    file: usize,
+    source: &Arc<Source>,
+    root: Node,
+    documents: &mut Vec<Document>,
+    errors: &mut Vec<Diagnostic>,
+) {
     if is_null(&root) {
         return;
     }
@@ -95,11 +101,20 @@ fn collect_objects(file: usize, source: &Arc<Source>, root: Node, documents: &mu
     let version = text(&["apiVersion"]).unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
     let label = format!("{kind} {namespace}/{name}");
-    documents.push(Document { file_index: file, source: Arc::clone(source), group, kind, namespace, name, label, root });
+    documents.push(Document {
+        file_index: file,
+        source: Arc::clone(source),
+        group,
+        kind,
+        namespace,
+        name,
+        label,
+        root,
+    });
 }
 
 /// The first merge key in a tree: what it brings would be missed.
-fn find_merge_key(node: &Node) -> Option<&crate::config::node::MapEntry> {
+fn find_merge_key(node: &Node) -> Option<&crate::config::yaml::MapEntry> {
     match &node.kind {
         NodeKind::Scalar { .. } => None,
         NodeKind::List(items) => items.iter().find_map(find_merge_key),
@@ -207,7 +222,7 @@ impl<'a> FieldRef<'a> {
 
     /// The entries of a map.
     pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, FieldRef<'a>)> {
-        let entries: &[crate::config::node::MapEntry] = match &self.node.kind {
+        let entries: &[crate::config::yaml::MapEntry] = match &self.node.kind {
             NodeKind::Map(entries) => entries,
             _ => &[],
         };

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::config::node::{NodeKind, Node};
+use crate::config::yaml::{Node, NodeKind};
 
 use super::manifest::{Document, FieldRef};
 
@@ -119,7 +119,10 @@ impl Report {
 
     /// Whether anything was said about an object.
     pub(super) fn mentions(&self, document: &Document) -> bool {
-        self.findings.borrow().iter().any(|(file, finding)| *file == document.file_index && finding.object == document.label)
+        self.findings
+            .borrow()
+            .iter()
+            .any(|(file, finding)| *file == document.file_index && finding.object == document.label)
     }
 
     /// Refuses every field at or below `field` that nobody spoke for.

@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::authz::{VerifiedToken, Vars, authorize};
+use crate::authz::{Vars, VerifiedToken, authorize};
 use crate::compile::compile;
 use crate::config::load;
-use crate::request::{RequestHead, Scheme, ClientInfo as Peer, UnixTime};
+use crate::request::{ClientInfo as Peer, RequestHead, Scheme, UnixTime};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
@@ -65,7 +65,8 @@ impl ImportedGateway {
             let env = |name: &str| Some(format!("${{{name}}}"));
             let loaded = load(source.clone(), &env).map_err(render_errors).unwrap_or_else(|text| panic!("{text}"));
             let metrics = Arc::new(Metrics::default());
-            compile(&loaded, &metrics, 1).unwrap_or_else(|errors| panic!("{}\n{}", render_errors(errors), source.text()))
+            compile(&loaded, &metrics, 1)
+                .unwrap_or_else(|errors| panic!("{}\n{}", render_errors(errors), source.text()))
         };
         compile_text(config.to_json());
         Self { snapshot: compile_text(config.to_yaml()), yaml: config.to_yaml(), report }
@@ -123,7 +124,8 @@ impl ImportedGateway {
             (Some(_), None) => "404".to_owned(),
             (Some(_), Some(route)) => route.name.to_string(),
         };
-        let rule = |set: &crate::authz::RuleSet, cause| set.deciding_rule(cause).map_or("none", |rule| &rule.name).to_owned();
+        let rule =
+            |set: &crate::authz::RuleSet, cause| set.deciding_rule(cause).map_or("none", |rule| &rule.name).to_owned();
         let shadow = decision.shadow_rejections(&policies.rule_sets).map(|(set, cause)| rule(set, cause)).collect();
         Evaluation { outcome, failed: decision.failures().len(), shadow }
     }

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::node::NodeKind;
+use crate::config::yaml::NodeKind;
 use crate::config::{escape, variable_names};
 
 use super::manifest::{Document, FieldRef};
-use super::out::Value;
-use super::report::{Report, FieldOutcome};
+use super::report::{FieldOutcome, Report};
+use super::yaml_writer::Value;
 
 /// The config with its strings as the gateway is to read them: variables of the manifests are kept and reported.
 pub(super) fn restore_variables(config: Value, documents: &[Document], report: &Report) -> Value {
@@ -40,6 +40,8 @@ fn for_each_variable(field: FieldRef<'_>, visit: &mut dyn FnMut(FieldRef<'_>, &s
     match &field.node.kind {
         NodeKind::Scalar { text, .. } => variable_names(text).for_each(|name| visit(field, name)),
         NodeKind::List(items) => items.iter().for_each(|node| for_each_variable(FieldRef { node, ..field }, visit)),
-        NodeKind::Map(entries) => entries.iter().for_each(|entry| for_each_variable(FieldRef { node: &entry.value, ..field }, visit)),
+        NodeKind::Map(entries) => {
+            entries.iter().for_each(|entry| for_each_variable(FieldRef { node: &entry.value, ..field }, visit))
+        }
     }
 }

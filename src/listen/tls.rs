@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::certificate;
+use super::client_cert;
 use crate::request::TlsPeer;
 use crate::snapshot::{Bind, ServerTls};
 
@@ -38,7 +38,7 @@ pub fn peer_info(connection: &ServerConnection) -> TlsPeer {
     let sni = connection.server_name().map(str::to_ascii_lowercase);
     let mut peer = TlsPeer { sni, ..TlsPeer::default() };
     if let Some(certificate_der) = connection.peer_certificates().and_then(<[_]>::first) {
-        certificate::fill_peer(certificate_der, &mut peer);
+        client_cert::fill_peer(certificate_der, &mut peer);
     }
     peer
 }

@@ -113,7 +113,9 @@ impl Cors {
     pub fn judge(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> OriginCheck {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let allowed = match (origins.next(), origins.next()) {
-            (Some(origin), None) if self.allows_any_origin() => origin.to_str().is_ok().then(|| HeaderValue::from_static("*")),
+            (Some(origin), None) if self.allows_any_origin() => {
+                origin.to_str().is_ok().then(|| HeaderValue::from_static("*"))
+            }
             (Some(origin), None) => {
                 let named = origin.to_str().is_ok_and(|text| self.origins.iter().any(|o| o.matches(text)));
                 named.then(|| origin.clone())
@@ -254,7 +256,8 @@ mod tests {
     #[test]
     fn only_named_sites_are_allowed() {
         let wildcard = AllowedOrigin::Wildcard { scheme: "https://".into(), suffix: ".example.com".into() };
-        let cors = CorsSettings { origins: vec![exact("https://a.test"), exact("null"), wildcard], ..CorsSettings::default() };
+        let cors =
+            CorsSettings { origins: vec![exact("https://a.test"), exact("null"), wildcard], ..CorsSettings::default() };
         let cors = Arc::new(Cors::new(cors).unwrap());
         for (origin, good) in [
             ("https://a.test", true),
@@ -333,13 +336,17 @@ mod tests {
             let check = cors.judge(&header_map(&[("origin", origin)]));
             let preflight: Response<()> = check.preflight_response(&HeaderMap::new());
             assert_eq!(preflight.headers().contains_key("access-control-allow-origin"), allowed);
-            let mut response_headers = header_map(&[("access-control-allow-origin", "*"), ("vary", "accept"), ("x", "1")]);
+            let mut response_headers =
+                header_map(&[("access-control-allow-origin", "*"), ("vary", "accept"), ("x", "1")]);
             check.write_headers(&mut response_headers, false);
             assert_eq!(text(&response_headers, "access-control-allow-origin"), allowed.then_some(origin));
             assert_eq!(text(&response_headers, "access-control-expose-headers"), allowed.then_some("X-Total"));
             assert_eq!(response_headers.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "Origin"]);
             check.write_headers(&mut response_headers, true);
-            assert_eq!(text(&response_headers, "access-control-expose-headers"), allowed.then_some("X-Total, WWW-Authenticate"));
+            assert_eq!(
+                text(&response_headers, "access-control-expose-headers"),
+                allowed.then_some("X-Total, WWW-Authenticate")
+            );
             assert_eq!(response_headers.get_all("vary").iter().count(), 2, "once is enough");
         }
     }

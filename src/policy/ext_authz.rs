@@ -5,7 +5,7 @@
 //! What it gives a request (headers, query parameters) is written on what is forwarded, after the rules judged it; the
 //! host, the path, and what frames a message or belongs to one connection are not its to change.
 
-pub(crate) mod message;
+pub(crate) mod proto;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value};
 
-use super::headers::protected_reason;
+use super::header_modifier::protected_reason;
 use crate::authz::Expression;
 use crate::upstream::Endpoint;
 
@@ -122,7 +122,9 @@ impl HeaderMutation {
         let Self(name, value, action) = self;
         match (action, headers.contains_key(&name)) {
             (HeaderAppendAction::Append, _) => drop(headers.append(name, value)),
-            (HeaderAppendAction::OverwriteOrAdd, _) | (HeaderAppendAction::AddIfAbsent, false) | (HeaderAppendAction::OverwriteIfPresent, true) => drop(headers.insert(name, value)),
+            (HeaderAppendAction::OverwriteOrAdd, _)
+            | (HeaderAppendAction::AddIfAbsent, false)
+            | (HeaderAppendAction::OverwriteIfPresent, true) => drop(headers.insert(name, value)),
             (HeaderAppendAction::AddIfAbsent, true) | (HeaderAppendAction::OverwriteIfPresent, false) => {}
         }
     }
@@ -131,8 +133,8 @@ impl HeaderMutation {
     ///
     /// # Errors
     /// What is wrong with it, or why it is not its to write.
-    pub(crate) fn from_proto(option: message::HeaderValueOption) -> Result<Self, String> {
-        let message::HeaderValueOption { header, append, append_action } = option;
+    pub(crate) fn from_proto(option: proto::HeaderValueOption) -> Result<Self, String> {
+        let proto::HeaderValueOption { header, append, append_action } = option;
         let header = header.unwrap_or_default();
         let name = parse_header_name(&header.key)?;
         let value = if header.raw_value.is_empty() { header.value.into() } else { header.raw_value };
@@ -169,8 +171,11 @@ pub struct AllowedEdits {
 impl AllowedEdits {
     /// What a plain answer's headers give; those that it does not have are removed, since they are its to say.
     pub fn from_headers(names: &[HeaderName], response: &HeaderMap) -> Self {
-        let append_header = |name: &HeaderName, value: &HeaderValue| HeaderMutation(name.clone(), value.clone(), HeaderAppendAction::Append);
-        let mutations = names.iter().flat_map(|name| response.get_all(name).iter().map(move |value| append_header(name, value)));
+        let append_header = |name: &HeaderName, value: &HeaderValue| {
+            HeaderMutation(name.clone(), value.clone(), HeaderAppendAction::Append)
+        };
+        let mutations =
+            names.iter().flat_map(|name| response.get_all(name).iter().map(move |value| append_header(name, value)));
         Self { remove_headers: names.to_vec(), set_headers: mutations.collect(), ..Self::default() }
     }
 
@@ -178,10 +183,15 @@ impl AllowedEdits {
     ///
     /// # Errors
     /// What of it can't be carried out.
-    pub(crate) fn from_ok_response(ok: message::OkHttpResponse, metadata: Map<String, Value>) -> Result<Self, String> {
-        let parse_all = |options: Vec<_>| options.into_iter().map(HeaderMutation::from_proto).collect::<Result<Vec<_>, _>>();
+    pub(crate) fn from_ok_response(ok: proto::OkHttpResponse, metadata: Map<String, Value>) -> Result<Self, String> {
+        let parse_all =
+            |options: Vec<_>| options.into_iter().map(HeaderMutation::from_proto).collect::<Result<Vec<_>, _>>();
         Ok(Self {
-            remove_headers: ok.headers_to_remove.iter().map(|removed| parse_header_name(removed)).collect::<Result<_, _>>()?,
+            remove_headers: ok
+                .headers_to_remove
+                .iter()
+                .map(|removed| parse_header_name(removed))
+                .collect::<Result<_, _>>()?,
             set_headers: parse_all(ok.headers)?,
             remove_query: ok.query_parameters_to_remove,
             set_query: ok.query_parameters_to_set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
@@ -236,9 +246,9 @@ mod tests {
     use super::*;
     use http::Request;
 
-    fn option(key: &str, value: &str, append: Option<bool>, append_action: i32) -> message::HeaderValueOption {
-        let header = message::HeaderValue { key: key.to_owned(), value: value.to_owned(), ..Default::default() };
-        message::HeaderValueOption { header: Some(header), append, append_action }
+    fn option(key: &str, value: &str, append: Option<bool>, append_action: i32) -> proto::HeaderValueOption {
+        let header = proto::HeaderValue { key: key.to_owned(), value: value.to_owned(), ..Default::default() };
+        proto::HeaderValueOption { header: Some(header), append, append_action }
     }
 
     #[test]
@@ -274,8 +284,7 @@ mod tests {
         ] {
             assert!(HeaderMutation::from_proto(option(key, value, None, action)).is_err(), "{key} {value} {action}");
         }
-        let removed =
-            |name: &str| message::OkHttpResponse { headers_to_remove: vec![name.into()], ..Default::default() };
+        let removed = |name: &str| proto::OkHttpResponse { headers_to_remove: vec![name.into()], ..Default::default() };
         assert!(AllowedEdits::from_ok_response(removed("host"), Map::new()).is_err());
         assert!(AllowedEdits::from_ok_response(removed("x-admin"), Map::new()).is_ok());
     }

@@ -5,8 +5,8 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
-use crate::proxy::host::Host;
 use crate::reason::Reason;
+use crate::request::host::Host;
 
 /// The rewrite, ready to apply.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl NewPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::path::PathRules;
+    use crate::request::path::PathRules;
     use proptest::prelude::*;
 
     #[test]

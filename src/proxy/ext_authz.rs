@@ -11,15 +11,16 @@ use ::http::{Response, Version};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Limited};
 
-use super::hop;
-use super::reply::{self, ErrorFormat};
+use super::error_format;
+use super::error_format::ErrorFormat;
 use crate::authz::Vars;
 use crate::body::{BodyPrefix, RequestBody};
-use crate::policy::ext_authz::{ExtAuthz, AllowedEdits, OnFailure, Protocol};
+use crate::policy::ext_authz::{AllowedEdits, ExtAuthz, OnFailure, Protocol};
 use crate::reason::{Reason, Rejection};
-use crate::upstream::again::clone_without_body;
-use crate::upstream::line::UpstreamBody;
+use crate::request::hop_by_hop;
+use crate::upstream::h1::UpstreamBody;
 use crate::upstream::pool::Pool;
+use crate::upstream::replay::clone_without_body;
 use crate::upstream::{self, Endpoint};
 
 /// The most that the service's answer may hold.
@@ -46,7 +47,11 @@ pub(super) struct CheckInput<'a> {
 ///
 /// # Errors
 /// A refusal that is the gateway's own answer.
-pub(super) async fn check(policy: &ExtAuthz, pool: &Arc<Pool>, input: CheckInput<'_>) -> Result<CheckResult, Rejection> {
+pub(super) async fn check(
+    policy: &ExtAuthz,
+    pool: &Arc<Pool>,
+    input: CheckInput<'_>,
+) -> Result<CheckResult, Rejection> {
     let error_format = input.error_format;
     let call = async {
         match &policy.protocol {
@@ -106,7 +111,9 @@ async fn exchange(
     if !failure.reused || !matches!(failure.error, upstream::UpstreamError::Reset(_)) {
         return Err(failure.error.to_string());
     }
-    pool.exchange(endpoint, protocol, &mut Some(retry), Instant::now()).await.map_err(|failure| failure.error.to_string())
+    pool.exchange(endpoint, protocol, &mut Some(retry), Instant::now())
+        .await
+        .map_err(|failure| failure.error.to_string())
 }
 
 /// The same question once more.
@@ -133,12 +140,12 @@ fn request_target(head: &crate::request::RequestHead<'_>) -> String {
 
 /// The service's answer, without what belongs to its connection, in the form that the client reads.
 fn into_denied_response(mut response: Response<Bytes>, error_format: ErrorFormat) -> Response<Bytes> {
-    hop::strip_response(response.headers_mut());
+    hop_by_hop::strip_response(response.headers_mut());
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.extensions_mut().clear();
     *response.version_mut() = Version::HTTP_11;
     match error_format {
-        ErrorFormat::Grpc => reply::into_grpc_response(response),
+        ErrorFormat::Grpc => error_format::into_grpc_response(response),
         ErrorFormat::Text | ErrorFormat::Problem => response,
     }
 }

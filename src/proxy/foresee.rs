@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::edit::prepare_upstream_head_with;
-use super::normalize::{ClientConnection, NormalizedRequest};
-use super::policies;
-use super::reply::ErrorFormat;
-use super::story::RouteSelection;
+use super::context::RouteSelection;
+use super::error_format::ErrorFormat;
+use super::stages;
+use super::upstream_headers::prepare_upstream_head_with;
 use crate::decision::Decision;
 use crate::policy::cors;
 use crate::reason::Rejection;
+use crate::request::normalize::{ClientConnection, NormalizedRequest};
 use crate::request::{RequestHead, UnixTime};
-use crate::snapshot::{Listener, Route, GlobalSettings};
+use crate::snapshot::{GlobalSettings, Listener, Route};
 
 /// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
 /// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
@@ -23,9 +23,9 @@ pub(crate) fn dry_run(
     request: &mut NormalizedRequest,
 ) -> Result<Option<http::StatusCode>, Rejection> {
     let selection = RouteSelection { listener: Arc::clone(listener), route: Some(Arc::clone(route)), matched_len };
-    let mut edits = policies::prepare_edits(&selection, decision, None, request);
+    let mut edits = stages::prepare_edits(&selection, decision, None, request);
     prepare_upstream_head_with(settings, connection, selection.policies(), route, &decision.authentication, request);
-    if let Some(response) = policies::local_response(route, request, matched_len, ErrorFormat::Text) {
+    if let Some(response) = stages::local_response(route, request, matched_len, ErrorFormat::Text) {
         return response.map(|response| Some(response.status()));
     }
     if let Some(edits) = &mut edits {
@@ -42,5 +42,5 @@ pub(crate) fn is_answered_preflight(
     now: UnixTime,
 ) -> bool {
     let selection = RouteSelection { listener: Arc::clone(listener), route: route.cloned(), matched_len: 0 };
-    cors::is_preflight(head.method, head.headers) && policies::preflight_policy(&selection, head, now).is_some()
+    cors::is_preflight(head.method, head.headers) && stages::preflight_policy(&selection, head, now).is_some()
 }

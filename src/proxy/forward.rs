@@ -10,17 +10,18 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::access::{AccessRecord, field};
-use super::answer::BodySource;
-use super::reply::is_grpc;
-use super::{grpc, hop, mirror, retry};
+use super::error_format::is_grpc;
+use super::response_body::BodySource;
+use super::{grpc_timeout, mirror, retry};
 use crate::authz::Permit;
-use crate::body::{IncomingBody, BodyProgress, RequestBody};
+use crate::body::{BodyProgress, IncomingBody, RequestBody};
 use crate::reason::{Reason, Rejection};
-use crate::snapshot::{Route, GlobalSettings, RouteTimeouts};
-use crate::upstream::line::UpstreamBody;
+use crate::request::hop_by_hop;
+use crate::snapshot::{GlobalSettings, Route, RouteTimeouts};
+use crate::telemetry::access_log::{AccessRecord, field};
+use crate::upstream::h1::UpstreamBody;
 use crate::upstream::pool::{ExchangeError, Pool};
-use crate::upstream::{Address, Endpoint, UpstreamError, Protocol};
+use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
 
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
@@ -114,20 +115,35 @@ fn prepare<'a>(
     if route.uses_backend_authority() {
         set_backend_authority(&mut parts.headers, endpoint);
     }
-    let client_timeout = if grpc { grpc::timeout(&parts.headers) } else { None };
-    let client_deadline_first = client_timeout.is_some_and(|client| route.timeouts.request.is_none_or(|route_timeout| client < route_timeout));
+    let client_timeout = if grpc { grpc_timeout::timeout(&parts.headers) } else { None };
+    let client_deadline_first =
+        client_timeout.is_some_and(|client| route.timeouts.request.is_none_or(|route_timeout| client < route_timeout));
     let timeout = if client_deadline_first { client_timeout } else { route.timeouts.request };
     let deadline = timeout.and_then(|timeout| record.started().checked_add(timeout));
     let reads_trailers = grpc && parts.version == Version::HTTP_2;
     set_request_target(&mut parts, endpoint, protocol);
     parts.extensions.clear();
     let request = Some(http::Request::from_parts(*parts, body));
-    Ok(UpstreamRequest { endpoint, protocol, route, grpc, request, progress, deadline, client_deadline_first, reads_trailers })
+    Ok(UpstreamRequest {
+        endpoint,
+        protocol,
+        route,
+        grpc,
+        request,
+        progress,
+        deadline,
+        client_deadline_first,
+        reads_trailers,
+    })
 }
 
 impl<'a> UpstreamRequest<'a> {
     /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
-    pub(super) async fn exchange(&mut self, pool: &Arc<Pool>, now: Instant) -> Result<Response<UpstreamBody>, UpstreamError> {
+    pub(super) async fn exchange(
+        &mut self,
+        pool: &Arc<Pool>,
+        now: Instant,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         match self.attempt(pool, now).await {
             Some(Ok(response)) => return Ok(response),
             Some(Err(failure)) => self.ensure_resendable(failure)?,
@@ -139,7 +155,11 @@ impl<'a> UpstreamRequest<'a> {
     }
 
     /// One try. `None` when its time is over.
-    async fn attempt(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Result<Response<UpstreamBody>, ExchangeError>> {
+    async fn attempt(
+        &mut self,
+        pool: &Arc<Pool>,
+        now: Instant,
+    ) -> Option<Result<Response<UpstreamBody>, ExchangeError>> {
         let Self { endpoint, protocol, deadline, .. } = *self;
         let limit = self.route.timeouts.response;
         // where it is: to move it would be to copy all that it will ever hold
@@ -281,9 +301,11 @@ pub(super) fn into_client_response(
     reads_trailers: bool,
 ) -> Response<BodySource> {
     let (mut parts, body) = response.into_parts();
-    hop::strip_response(&mut parts.headers);
+    hop_by_hop::strip_response(&mut parts.headers);
     let content_type = parts.headers.get(header::CONTENT_TYPE);
-    let is_streaming = content_type.is_some_and(|content_type| is_grpc(content_type) || hop::starts_with_ignore_case(content_type, b"text/event-stream"));
+    let is_streaming = content_type.is_some_and(|content_type| {
+        is_grpc(content_type) || hop_by_hop::starts_with_ignore_case(content_type, b"text/event-stream")
+    });
     let idle_timeout = if is_streaming { timeouts.stream } else { timeouts.stall };
     let reads_trailers = reads_trailers && content_type.is_some_and(is_grpc);
     let deadline = deadline.map(tokio::time::Instant::from_std);

@@ -9,8 +9,8 @@ use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 
 use super::forward::{set_request_target, upstream_protocol};
-use crate::body::{TeeOutcome, RequestBody};
-use crate::policy::mirror::{MirrorResult, MAX_BODY_SIZE, MirrorPermit};
+use crate::body::{RequestBody, TeeOutcome};
+use crate::policy::mirror::{MAX_BODY_SIZE, MirrorPermit, MirrorResult};
 use crate::snapshot::Route;
 use crate::upstream::balance::random;
 use crate::worker::Worker;
@@ -38,7 +38,9 @@ pub(super) fn start(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &m
             Some(teed_body) => match teed_body.await {
                 Ok(TeeOutcome::Complete(bytes)) => Some(bytes),
                 Ok(TeeOutcome::TooLong) => {
-                    permits.iter().for_each(|permit| count_copy(&worker, permit.mirror().copies, MirrorResult::TooLarge));
+                    permits
+                        .iter()
+                        .for_each(|permit| count_copy(&worker, permit.mirror().copies, MirrorResult::TooLarge));
                     return;
                 }
                 Err(_) => return, // the request broke off: there is nothing to copy
@@ -51,7 +53,14 @@ pub(super) fn start(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &m
     });
 }
 
-async fn send(permit: MirrorPermit, worker: Arc<Worker>, mut parts: Parts, body: Option<Bytes>, timeout: Duration, grpc: bool) {
+async fn send(
+    permit: MirrorPermit,
+    worker: Arc<Worker>,
+    mut parts: Parts,
+    body: Option<Bytes>,
+    timeout: Duration,
+    grpc: bool,
+) {
     let endpoint = &permit.mirror().endpoint;
     let protocol = upstream_protocol(endpoint, grpc);
     parts.extensions.clear();

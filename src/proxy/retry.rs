@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use http::Response;
 
-use super::access::{AccessRecord, field};
 use super::forward::UpstreamRequest;
 use crate::body::RequestBody;
 use crate::policy::retry::RetryPolicy;
 use crate::snapshot::Route;
-use crate::upstream::again::{clone_without_body, is_idempotent};
-use crate::upstream::line::UpstreamBody;
+use crate::telemetry::access_log::{AccessRecord, field};
+use crate::upstream::h1::UpstreamBody;
+use crate::upstream::replay::{clone_without_body, is_idempotent};
 use crate::upstream::{Endpoint, UpstreamError};
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.

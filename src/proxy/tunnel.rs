@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::access::AccessRecord;
 use crate::body::BodyProgress;
+use crate::telemetry::access_log::AccessRecord;
 
 /// What moved so far.
 #[derive(Debug, Default)]

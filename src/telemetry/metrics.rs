@@ -74,7 +74,9 @@ impl Family {
                 "portcullis_mirrored_requests_total",
                 "Copies of requests for mirrors, by route and what became of them.",
             ),
-            Self::DroppedLogLines => ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled."),
+            Self::DroppedLogLines => {
+                ("portcullis_log_lines_dropped_total", "Log lines lost since their reader stalled.")
+            }
             Self::Spans => {
                 ("portcullis_spans_total", "Spans of requests, by result (exported, dropped), when they are exported.")
             }
@@ -316,12 +318,19 @@ impl Shard {
         }
     }
 
-    fn increment_vec(&self, numbers: &mut ShardValues, group: CounterVecId, code: u64, labels: impl FnOnce() -> String) {
+    fn increment_vec(
+        &self,
+        numbers: &mut ShardValues,
+        group: CounterVecId,
+        code: u64,
+        labels: impl FnOnce() -> String,
+    ) {
         let at = group.0 as usize;
         if numbers.counter_vecs.len() <= at {
             numbers.counter_vecs.resize(at + 1, Vec::new());
         }
-        let registered = numbers.counter_vecs.get(at).and_then(|members| members.iter().find(|m| m.0 == code)).map(|m| m.1);
+        let registered =
+            numbers.counter_vecs.get(at).and_then(|members| members.iter().find(|m| m.0 == code)).map(|m| m.1);
         let counter = registered.unwrap_or_else(|| {
             let counter = self.register(group, &labels());
             if let Some(members) = numbers.counter_vecs.get_mut(at) {

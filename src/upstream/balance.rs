@@ -92,7 +92,10 @@ impl EndpointGroup {
                 let other = (first + 1 + random_below(count - 1)) % count;
                 let in_flight = |endpoint: &&Arc<Endpoint>| endpoint.load.as_ref().map_or(0, |load| load.in_flight());
                 let candidates = [first, other].into_iter().filter_map(|at| self.endpoints.get(at));
-                candidates.filter(|endpoint| is_healthy(endpoint)).min_by_key(in_flight).or_else(|| self.first_healthy_from(random_below(count)))
+                candidates
+                    .filter(|endpoint| is_healthy(endpoint))
+                    .min_by_key(in_flight)
+                    .or_else(|| self.first_healthy_from(random_below(count)))
             }
         }
     }
@@ -138,7 +141,7 @@ pub(crate) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::load::{EndpointLimits, EndpointHealth};
+    use crate::upstream::outlier::{EndpointHealth, EndpointLimits};
     use crate::upstream::{Address, Protocol};
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -166,7 +169,11 @@ mod tests {
     #[test]
     fn weights_are_kept_and_zero_gets_nothing() {
         let single = |name| group(&[name], BalanceAlgorithm::LeastRequest);
-        let balance = LoadBalancer::new([(3, group(&["a", "A"], BalanceAlgorithm::LeastRequest)), (0, single("b")), (1, single("c"))]);
+        let balance = LoadBalancer::new([
+            (3, group(&["a", "A"], BalanceAlgorithm::LeastRequest)),
+            (0, single("b")),
+            (1, single("c")),
+        ]);
         let counts = pick_counts(&balance, 4000);
         assert!(!counts.contains_key("b"));
         assert!(

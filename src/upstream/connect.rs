@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::Stream;
-use super::{Address, Endpoint, UpstreamError, Protocol};
+use super::{Address, Endpoint, Protocol, UpstreamError};
 
 /// A new connection, and whether HTTP/2 was agreed on in the TLS handshake.
 #[derive(Debug)]
@@ -76,7 +76,8 @@ mod tests {
         let first = listen("127.0.0.1", 0).await.unwrap();
         let port = first.local_addr().unwrap().port();
         let second = listen("127.0.0.2", port).await.unwrap();
-        let addresses: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
+        let addresses: Vec<IpAddr> =
+            ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
         let mut reached = BTreeSet::new();
         for _ in 0..64 {
             let stream = connect_first(&addresses, port, Duration::from_secs(30)).await.expect("two of three answer");

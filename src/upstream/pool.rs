@@ -16,11 +16,11 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::again::{clone_without_body, is_safe};
 use super::connect::dial;
-use super::line::{Lease, Http1Connection, UpstreamBody};
+use super::h1::{Http1Connection, Lease, UpstreamBody};
+use super::replay::{clone_without_body, is_safe};
 use super::stream::Stream;
-use super::{Endpoint, UpstreamError, Protocol, framing};
+use super::{Endpoint, Protocol, UpstreamError, framing};
 use crate::body::{BodyError, RequestBody};
 
 /// Idle connections that are kept for one endpoint.
@@ -77,7 +77,9 @@ impl ExchangeError {
     /// Whether the client's own request body broke the exchange off, or its endpoint was only busy.
     fn spares_endpoint(&self) -> bool {
         match &self.error {
-            UpstreamError::Reset(error) => std::error::Error::source(error).is_some_and(|cause| cause.is::<BodyError>()),
+            UpstreamError::Reset(error) => {
+                std::error::Error::source(error).is_some_and(|cause| cause.is::<BodyError>())
+            }
             UpstreamError::RequestBody(_) | UpstreamError::Busy => true,
             _ => false,
         }
@@ -126,7 +128,9 @@ impl Pool {
         now: Instant,
     ) -> Result<Response<UpstreamBody>, ExchangeError> {
         let client_authorization = match (&endpoint.authorization, request.as_mut()) {
-            (Some(credential), Some(request)) => Some(request.headers_mut().insert(header::AUTHORIZATION, credential.clone())),
+            (Some(credential), Some(request)) => {
+                Some(request.headers_mut().insert(header::AUTHORIZATION, credential.clone()))
+            }
             _ => None,
         };
         let in_flight = endpoint.load.as_ref().map(|load| load.start_request());
@@ -141,7 +145,9 @@ impl Pool {
             Ok(response) => response.body_mut().set_in_flight(in_flight),
             // the request may go to another endpoint, which this one's credential is none of the business of
             Err(_) => match (request.as_mut().map(Request::headers_mut), client_authorization) {
-                (Some(headers), Some(Some(authorization))) => drop(headers.insert(header::AUTHORIZATION, authorization)),
+                (Some(headers), Some(Some(authorization))) => {
+                    drop(headers.insert(header::AUTHORIZATION, authorization))
+                }
                 (Some(headers), Some(None)) => drop(headers.remove(header::AUTHORIZATION)),
                 _ => {}
             },
@@ -206,7 +212,10 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, ExchangeError> {
         prepare(request, force_chunked);
         let stale = idle_for.is_some_and(|idle| idle >= STALE_AFTER);
-        let replay = request.as_ref().filter(|request| stale && is_safe(request)).map(|request| Box::new(clone_without_body(request)));
+        let replay = request
+            .as_ref()
+            .filter(|request| stale && is_safe(request))
+            .map(|request| Box::new(clone_without_body(request)));
         let mut pending = pin!(connection.send(take_request(request)));
         match poll_fn(|cx| connection.drive(cx, |noop_cx| pending.as_mut().poll(noop_cx))).await {
             Ok(mut response) => {

@@ -36,7 +36,12 @@ impl ClientTls {
             config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
             TlsConnector::from(Arc::new(config))
         };
-        Self { server_name, auto: connector_for(&[b"h2", b"http/1.1"]), http1: connector_for(&[b"http/1.1"]), http2: connector_for(&[b"h2"]) }
+        Self {
+            server_name,
+            auto: connector_for(&[b"h2", b"http/1.1"]),
+            http1: connector_for(&[b"http/1.1"]),
+            http2: connector_for(&[b"h2"]),
+        }
     }
 
     /// Encrypts `tcp`, offering only what `protocol` allows.

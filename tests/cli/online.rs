@@ -125,7 +125,11 @@ fn what_is_not_there_is_an_error_at_its_line() {
         let yaml = config(&inline(provider), &backends);
         let output = validate(&yaml, &["--output", "json"]);
         let report = output.json();
-        assert_eq!((output.code, findings(&report)), (1, vec![expected.to_owned()]), "{provider} {backends}: {report:#}");
+        assert_eq!(
+            (output.code, findings(&report)),
+            (1, vec![expected.to_owned()]),
+            "{provider} {backends}: {report:#}"
+        );
         assert_eq!((&report["files"][0]["ok"], &report["files"][0]["online"][0]["ok"]), (&false.into(), &false.into()));
         let message = report["files"][0]["findings"][0]["message"].as_str().unwrap();
         assert!(message.contains(says), "{message}");
@@ -156,7 +160,8 @@ fn answers_that_are_no_keys_are_told_with_advice() {
         (by_issuer(&other), "the document's issuer is `https://another.example`", "compared exactly"),
     ] {
         let report = validate(&config(&inline(&provider), ""), &["--output", "json"]).json();
-        let finding = report["files"][0]["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == "E014").unwrap();
+        let finding =
+            report["files"][0]["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == "E014").unwrap();
         let text = |name: &str| finding[name].as_str().unwrap_or_default();
         assert!(text("message").contains(says) && text("hint").contains(hint), "{finding:#}");
     }

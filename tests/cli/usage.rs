@@ -151,7 +151,10 @@ fn every_command_writes_text_and_json_and_its_help_names_each_member() {
         for member in members.keys() {
             // a key set and a schema are formats of their own
             let external_format = arguments[..] == ["schema"] || name == ["token", "jwks"];
-            assert!(external_format || help.contains(&format!("`{member}`")), "{name:?}: `{member}` is not in its help");
+            assert!(
+                external_format || help.contains(&format!("`{member}`")),
+                "{name:?}: `{member}` is not in its help"
+            );
         }
     }
     let manifest = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n";

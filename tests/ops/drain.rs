@@ -170,8 +170,8 @@ fn levels_change_while_it_runs_for_each_target() {
     eventually(PATIENCE, "the line", || (told() == 1).then_some(()));
     assert_eq!(put("warn", ""), 200);
     reload();
-    assert_eq!(put("warn,portcullis::app=info", ""), 200);
-    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
+    assert_eq!(put("warn,portcullis::gateway=info", ""), 200);
+    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::gateway=info\n");
     reload();
     eventually(PATIENCE, "the line", || (told() >= 2).then_some(()));
     std::thread::sleep(Duration::from_millis(30));
@@ -186,6 +186,6 @@ fn levels_change_while_it_runs_for_each_target() {
     }
     let rebound = "PUT /loglevel HTTP/1.1\r\nHost: rebound.example\r\nContent-Length: 5\r\n\r\ntrace";
     assert_eq!(gateway.connect("admin").send(rebound).response().status(), 421);
-    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::app=info\n");
+    assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::gateway=info\n");
     assert_eq!(RawClient::connect(gateway.address()).get("/", &[]).status(), 200);
 }

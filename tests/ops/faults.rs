@@ -14,8 +14,11 @@ const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 #[test]
 fn without_descriptors_it_rests_answers_probes_and_recovers() {
     let backend = Backend::ok();
-    let gateway =
-        BinaryGateway::start_with(&yaml(backend.address(), ""), &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"], |_| {});
+    let gateway = BinaryGateway::start_with(
+        &yaml(backend.address(), ""),
+        &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"],
+        |_| {},
+    );
     let warned = "the system lets this process open 128 files";
     eventually(PATIENCE, "the warning", || gateway.stderr().contains(warned).then_some(()));
     let base = gateway.open_descriptors();
@@ -178,7 +181,8 @@ fn a_signal_lets_two_hundred_requests_finish() {
         let gate = gate.clone();
         move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
     });
-    let mut gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
+    let mut gateway =
+        BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
     let mut idle = gateway.client();
     idle.send("GET /% HTTP/1.1\r\nHost: localhost\r\n\r\n").response();
     let mut idle = gateway.client();

@@ -22,8 +22,9 @@ fn a_refused_reload_shows_its_line_in_the_log_and_not_to_probes() {
 #[test]
 fn connections_beyond_the_limit_are_logged_once_a_second() {
     let backend = Backend::ok();
-    let gateway =
-        BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", "limits: {connections: 1}, drainTimeout"));
+    let gateway = BinaryGateway::start(
+        &yaml(backend.address(), "").replace("drainTimeout", "limits: {connections: 1}, drainTimeout"),
+    );
     let mut first = gateway.client();
     assert_eq!(first.get("/", &[]).status(), 200);
     for _ in 0..5 {

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use super::{TestGateway, PROCESS, load, yaml};
+use super::{PROCESS, TestGateway, load, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, Recorded, eventually, nobody};
 
@@ -65,7 +65,11 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
         mint::jwks([&key])
     );
     let text = yaml(backend.address(), &policies);
-    let ops = TestGateway::start(&with_collector(collector.address(), ", serviceName: edge, headers: {x-key: s3cr3t}", &text));
+    let ops = TestGateway::start(&with_collector(
+        collector.address(),
+        ", serviceName: edge, headers: {x-key: s3cr3t}",
+        &text,
+    ));
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     let token = key.token(&mint::claims_with(serde_json::json!({"email": "alice@example.org"})));
@@ -119,7 +123,8 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
 #[test]
 fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
     let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
-    let ops = TestGateway::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
+    let ops =
+        TestGateway::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
     let parent = |flags: &str| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
     for (path, header) in [("/new", None), ("/no", Some(parent("00"))), ("/yes", Some(parent("01")))] {
         let headers: Vec<_> = header.iter().map(|value| ("traceparent", value.as_str())).collect();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::mint;
 use crate::support::{Answer, Backend, InProcess, RawClient};
-use crate::{CORS, unreachable_address, config_error, gateway, vary, gateway_with};
+use crate::{CORS, config_error, gateway, gateway_with, unreachable_address, vary};
 
 fn send(client: &mut RawClient, head: &str) -> crate::support::Message {
     client.send(format!("{head}\r\n\r\n")).response()
@@ -216,8 +216,9 @@ fn a_claim_goes_into_no_header_that_is_somebody_elses() {
     ] {
         let places = "locations: [{header: {name: x-token}}, {header: {name: authorization, prefix: 'Bearer '}}]";
         for header in [format!("claimsToHeaders: [{{claim: sub, header: {name}}}]"), format!("payloadHeader: {name}")] {
-            let fault =
-                config_error(&format!("jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"));
+            let fault = config_error(&format!(
+                "jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"
+            ));
             assert!(fault.contains(&format!("the header `{}` can't carry claims", name.to_lowercase())), "{fault}");
         }
     }

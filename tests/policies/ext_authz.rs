@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::grpc::{self, GrpcServer, Reply, field, number};
 use crate::support::mint;
 use crate::support::{Answer, Backend, InProcess, ROOT};
-use crate::{unreachable_address, config_error, gateway, gateway_with};
+use crate::{config_error, gateway, gateway_with, unreachable_address};
 
 /// A `HeaderValueOption`; `append` stands for the deprecated field, `action` for its successor.
 fn header_option(key: &str, value: &str, append: Option<bool>, action: u64) -> Vec<u8> {

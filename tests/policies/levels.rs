@@ -22,8 +22,12 @@ fn kinds(service: &Backend) -> Vec<PolicyCase> {
     let key = Key::new(Alg::Es256, "k1");
     let jwt = |mode: &str| format!("{{mode: {mode}, issuer: i, audiences: [a], jwks: '{}'}}", mint::jwks([&key]));
     let hash = bcrypt::hash("secret", 4).unwrap();
-    let kind =
-        |name, policy: &str, other: &str, shows| PolicyCase { name, policy: policy.into(), other: other.into(), is_applied: shows };
+    let kind = |name, policy: &str, other: &str, shows| PolicyCase {
+        name,
+        policy: policy.into(),
+        other: other.into(),
+        is_applied: shows,
+    };
 
     vec![
         kind("jwtAuth", &jwt("strict"), &jwt("permissive"), |g, _| g.client().get("/x", &[]).status() == 401),

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::config::{self, Source};
+use portcullis::gateway::{Gateway, GatewayOptions};
 use serde_json::Value;
 
 use super::{PATIENCE, RawClient, eventually};

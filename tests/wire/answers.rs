@@ -174,7 +174,8 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     let backend =
         Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
     let gateway = gateway(&backend);
-    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
+    let request =
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
     for (row, body) in [
         "Content-Length: 5\r\n\r\nhello",
         "Content-Length: 5\r\n\r\n",

@@ -166,7 +166,11 @@ fn generic() -> Vec<Case> {
         case("generic/3.10/1", &[headers(END_STREAM, 1, GET), continuation(END_HEADERS, 1, &field("x", "y"))], Served),
         case(
             "generic/3.10/2",
-            &[headers(END_STREAM, 1, GET), continuation(0, 1, &field("x", "y")), continuation(END_HEADERS, 1, &field("x", "z"))],
+            &[
+                headers(END_STREAM, 1, GET),
+                continuation(0, 1, &field("x", "y")),
+                continuation(END_HEADERS, 1, &field("x", "z")),
+            ],
             Served,
         ),
         case("generic/4/1", &[get()], Served),
@@ -218,9 +222,21 @@ fn frames_and_streams() -> Vec<Case> {
         case("http2/5.1/8", &[post(), reset(1, 8), data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
         case("http2/5.1/9", &[post(), reset(1, 8), get()], StreamError(CLOSED)),
         case("http2/5.1/10", &[post(), reset(1, 8), continuation(END_HEADERS, 1, &x())], ConnectionError(&[1, 5])),
-        case_with_rest("http2/5.1/11", &[get()], SendRest::AfterResponse, &[data(END_STREAM, 1, b"test")], StreamError(CLOSED)),
+        case_with_rest(
+            "http2/5.1/11",
+            &[get()],
+            SendRest::AfterResponse,
+            &[data(END_STREAM, 1, b"test")],
+            StreamError(CLOSED),
+        ),
         case_with_rest("http2/5.1/12", &[get()], SendRest::AfterResponse, &[get()], StreamError(CLOSED)),
-        case_with_rest("http2/5.1/13", &[get()], SendRest::AfterResponse, &[continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case_with_rest(
+            "http2/5.1/13",
+            &[get()],
+            SendRest::AfterResponse,
+            &[continuation(END_HEADERS, 1, &x())],
+            ConnectionError(PROTOCOL),
+        ),
         case("http2/5.1.1/1", &[headers(ALL, 2, GET)], ConnectionError(PROTOCOL)),
         case("http2/5.1.1/2", &[headers(ALL, 5, GET), headers(ALL, 3, GET)], ConnectionError(PROTOCOL)),
         case(
@@ -274,8 +290,16 @@ fn settings_and_windows() -> Vec<Case> {
         case("http2/6.9/2", &[post(), window_update(1, 0)], StreamError(PROTOCOL)),
         case("http2/6.9/3", &[frame(8, 0, 0, &[0; 3])], ConnectionError(SIZE)),
         case("http2/6.9.1/1", &[settings(&[(4, 1)]), get()], OneByte),
-        case("http2/6.9.1/2", &[window_update(0, MAX_INCREMENT), window_update(0, MAX_INCREMENT)], ConnectionError(FLOW)),
-        case("http2/6.9.1/3", &[post(), window_update(1, MAX_INCREMENT), window_update(1, MAX_INCREMENT)], StreamError(FLOW)),
+        case(
+            "http2/6.9.1/2",
+            &[window_update(0, MAX_INCREMENT), window_update(0, MAX_INCREMENT)],
+            ConnectionError(FLOW),
+        ),
+        case(
+            "http2/6.9.1/3",
+            &[post(), window_update(1, MAX_INCREMENT), window_update(1, MAX_INCREMENT)],
+            StreamError(FLOW),
+        ),
         case("http2/6.9.2/1", &[settings(&[(4, 0)]), get(), settings(&[(4, 1)])], OneByte),
         case_with_rest(
             "http2/6.9.2/2",
@@ -286,11 +310,23 @@ fn settings_and_windows() -> Vec<Case> {
         ),
         case("http2/6.9.2/3", &[settings(&[(4, 1 << 31)])], ConnectionError(FLOW)),
         case("http2/6.10/1", &[open_headers(), continuation(0, 1, &x()), continuation(END_HEADERS, 1, &x())], Served),
-        case("http2/6.10/2", &[open_headers(), continuation(0, 1, &x()), data(END_STREAM, 1, b"test")], ConnectionError(PROTOCOL)),
+        case(
+            "http2/6.10/2",
+            &[open_headers(), continuation(0, 1, &x()), data(END_STREAM, 1, b"test")],
+            ConnectionError(PROTOCOL),
+        ),
         case("http2/6.10/3", &[open_headers(), continuation(END_HEADERS, 0, &x())], ConnectionError(PROTOCOL)),
         case("http2/6.10/4", &[get(), continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
-        case("http2/6.10/5", &[open_headers(), continuation(END_HEADERS, 1, &x()), continuation(0, 1, &x())], ConnectionError(PROTOCOL)),
-        case("http2/6.10/6", &[post(), data(0, 1, b"test"), continuation(END_HEADERS, 1, &x())], ConnectionError(PROTOCOL)),
+        case(
+            "http2/6.10/5",
+            &[open_headers(), continuation(END_HEADERS, 1, &x()), continuation(0, 1, &x())],
+            ConnectionError(PROTOCOL),
+        ),
+        case(
+            "http2/6.10/6",
+            &[post(), data(0, 1, b"test"), continuation(END_HEADERS, 1, &x())],
+            ConnectionError(PROTOCOL),
+        ),
         case("http2/7/1", &[goaway(0, 0xff)], AliveOrClosed),
         case("http2/7/2", &[post(), reset(1, 0xff)], Alive),
     ]
@@ -374,7 +410,9 @@ fn run_case(address: SocketAddr, case: &Case) -> Outcome {
     }
     let mut rest = (case.when != SendRest::Immediately).then_some(&case.rest);
     loop {
-        if rest.is_some() && (if case.when == SendRest::AfterFirstChunk { !outcome.chunks.is_empty() } else { outcome.completed }) {
+        if rest.is_some()
+            && (if case.when == SendRest::AfterFirstChunk { !outcome.chunks.is_empty() } else { outcome.completed })
+        {
             let _ = stream.write_all(rest.take().unwrap());
         }
         let served = outcome.completed || !matches!(case.expect, Served);
@@ -457,11 +495,13 @@ fn http2_is_spoken_as_a_conformance_suite_wants_it() {
         .iter()
         .filter_map(|case| {
             let outcome = run_case(gateway.address(), case);
-            (!meets_expectation(case.expect, &outcome)).then(|| format!("{}: not {:?} but {outcome:?}", case.id, case.expect))
+            (!meets_expectation(case.expect, &outcome))
+                .then(|| format!("{}: not {:?} but {outcome:?}", case.id, case.expect))
         })
         .collect();
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
-    let mut covered: Vec<&str> = cases.iter().map(|case| case.id).chain(COVERED_ELSEWHERE.iter().map(|(id, _)| *id)).collect();
+    let mut covered: Vec<&str> =
+        cases.iter().map(|case| case.id).chain(COVERED_ELSEWHERE.iter().map(|(id, _)| *id)).collect();
     covered.sort_unstable();
     let Some(folder) = std::env::var_os("PORTCULLIS_VECTORS") else { return };
     let list = std::fs::read_to_string(std::path::Path::new(&folder).join("h2spec/cases.txt")).expect("the list");

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use crate::pipe::{Authority, client_config, tls_frontend, server_config};
+use crate::pipe::{Authority, client_config, server_config, tls_frontend};
 use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
 
 /// A body whose frames a test gives one by one.
@@ -87,7 +87,11 @@ fn echo_backend() -> (SocketAddr, Arc<Mutex<Vec<RecordedRequest>>>) {
 fn echo_request(request: Request<Incoming>, seen: &Mutex<Vec<RecordedRequest>>) -> Response<ChannelBody> {
     let (parts, mut body) = request.into_parts();
     let kind = parts.headers.get("content-type").cloned();
-    seen.lock().unwrap().push(RecordedRequest { version: parts.version, uri: parts.uri.to_string(), headers: parts.headers });
+    seen.lock().unwrap().push(RecordedRequest {
+        version: parts.version,
+        uri: parts.uri.to_string(),
+        headers: parts.headers,
+    });
     let (feed, answer) = channel_body();
     tokio::spawn(async move {
         let mut trailers = HeaderMap::new();

@@ -1,6 +1,6 @@
 //! TLS at the listeners and towards backends.
 
-use crate::pipe::{Authority, CertAndKey, client_config, connect_tls, tls_frontend, server_config};
+use crate::pipe::{Authority, CertAndKey, client_config, connect_tls, server_config, tls_frontend};
 use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
 
 /// Writes a pair's files; the `cert` and `key` keys that name them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::kit::*;
-use crate::auth::jwks::Remote;
+use crate::auth::keys::jwks::Remote;
 use crate::auth::*;
 use crate::reason::Reason as R;
 

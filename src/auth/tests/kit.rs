@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use serde_json::{Value, json};
 
 use crate::auth::*;
-use crate::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use crate::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 
 pub(crate) const NOW: f64 = 1_700_000_000.0;
 pub(crate) const ISSUER: &str = "https://idp.example/realms/a";

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::kit::*;
-use crate::auth::token::{Compact, Header};
+use crate::auth::jwt::jws::{Compact, Header};
 use crate::auth::*;
 
 /// The same question to another implementation with strict settings.
@@ -51,8 +51,8 @@ proptest! {
             let _ = Header::parse(&compact.header);
         }
         let _ = Header::parse(&bytes);
-        let _ = json::object(&bytes);
-        let _ = json::claimed_issuer(&bytes);
+        let _ = crate::auth::jwt::strict_json::object(&bytes);
+        let _ = crate::auth::jwt::strict_json::claimed_issuer(&bytes);
         let _ = KeySet::parse(&bytes, Origin::Fetched, None);
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::kit::*;
-use crate::auth::token::{Compact, Header};
+use crate::auth::jwt::jws::{Compact, Header};
 use crate::auth::*;
 use crate::reason::Reason as R;
 

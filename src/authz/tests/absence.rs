@@ -206,7 +206,8 @@ fn scopes_are_words_of_texts_and_lists_of_texts() {
         (json!(null), None),
         (json!(["read", 7]), None),
     ] {
-        let found = test_request(json!({"scope": scope})).with_vars(|vars| compile("scopes(jwt).contains('write')").eval_bool(vars));
+        let found = test_request(json!({"scope": scope}))
+            .with_vars(|vars| compile("scopes(jwt).contains('write')").eval_bool(vars));
         assert_eq!(found.ok(), expected, "{scope}");
     }
     let mut unsplit = test_request(json!({"scope": "write"}));

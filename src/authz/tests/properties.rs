@@ -183,12 +183,14 @@ proptest! {
 
 #[test]
 fn the_deciding_rule_and_every_outcome_can_be_named() {
-    let mut sets = vec![rule_set(&["request.path == '/admin'"]), rule_set(&["deny: jwt.none", "true"]), rule_set(&["true"])];
+    let mut sets =
+        vec![rule_set(&["request.path == '/admin'"]), rule_set(&["deny: jwt.none", "true"]), rule_set(&["true"])];
     sets[0].rules[0].name = "admins".into();
     let authorization = test_request(claims()).with_vars(|vars| authorize(&sets, vars));
     assert_eq!(authorization.deciding_set(&sets), Some((1, DecidedBy::Deny(0))));
     assert_eq!(authorization.deciding_rule_name(&sets), Some("deny[0]"));
-    let outcomes: Vec<String> = authorization.rule_outcomes(&sets).map(|(.., outcome)| format!("{outcome:?}")).collect();
+    let outcomes: Vec<String> =
+        authorization.rule_outcomes(&sets).map(|(.., outcome)| format!("{outcome:?}")).collect();
     assert_eq!(
         outcomes,
         ["True", "Failed(Missing(\"the token has no claim `jwt.none`\"))", "NotReached", "NotReached"]
@@ -217,6 +219,7 @@ fn more_sets_than_are_kept_inline_decide_alike() {
 #[test]
 fn a_failing_rule_is_told_once_a_minute() {
     let rule = rule(RuleAction::Allow, "true");
-    let logged: Vec<bool> = [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.should_log_failure(UnixTime(at))).to_vec();
+    let logged: Vec<bool> =
+        [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.should_log_failure(UnixTime(at))).to_vec();
     assert_eq!(logged, [true, false, false, true, false, true]);
 }

@@ -316,7 +316,8 @@ fn sets_of_rules_decide_as_the_contract_says() {
     for (rules, with_token, anonymous) in DECISIONS {
         for (claims, (allowed, by)) in [(claims(), with_token), (Value::Null, anonymous)] {
             let set = rule_set(rules);
-            let (verdict, authorization) = test_request(claims).with_vars(|vars| (set.decide(vars), authorize(&[&set], vars)));
+            let (verdict, authorization) =
+                test_request(claims).with_vars(|vars| (set.decide(vars), authorize(&[&set], vars)));
             assert_eq!((verdict.decided_by.allows(), verdict.decided_by.rule_index()), (*allowed, *by), "{rules:?}");
             assert_eq!(authorization.allowed(), *allowed, "{rules:?}");
             assert_eq!(authorization.permit().is_some(), *allowed);
@@ -353,6 +354,7 @@ fn failures_say_what_an_author_can_act_on_and_no_value() {
         assert_eq!(error, message, "{source}");
         assert!(!error.contains("alice"), "{error}");
     }
-    let error = super::test_request(json!(null)).with_vars(|vars| compile("jwt.sub == 'a'").eval_bool(vars)).unwrap_err();
+    let error =
+        super::test_request(json!(null)).with_vars(|vars| compile("jwt.sub == 'a'").eval_bool(vars)).unwrap_err();
     assert_eq!(error.to_string(), "`jwt.sub` needs a token, and this request came without an accepted one");
 }

@@ -7,10 +7,10 @@ use http::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::super::input;
-use super::keys::{TestKeys, TokenSpec};
-use crate::config::place::Located;
-use crate::explain::{Explanation, ExplainRequest};
+use super::stand_in_keys::{TestKeys, TokenSpec};
+use crate::cli::args;
+use crate::config::span::Located;
+use crate::explain::{ExplainRequest, Explanation};
 use crate::request::UnixTime;
 
 /// A test file.
@@ -102,12 +102,12 @@ impl Case {
     /// The request, with its token.
     pub(super) fn explain_request(&self, keys: &TestKeys, now: UnixTime) -> Result<ExplainRequest, String> {
         let Test { request, token, at, .. } = &self.value;
-        let now = at.as_deref().map_or(Ok(now), input::parse_time)?;
+        let now = at.as_deref().map_or(Ok(now), args::parse_time)?;
         let token = match token {
             None => None,
             Some(Token { raw: Some(raw), .. }) => Some(raw.clone()),
             Some(token) => {
-                let expires_in = token.expires_in.as_deref().map_or(Some(300.0), input::parse_signed_duration);
+                let expires_in = token.expires_in.as_deref().map_or(Some(300.0), args::parse_signed_duration);
                 let spec = TokenSpec {
                     provider: token.provider.as_deref(),
                     claims: &token.claims,

@@ -86,7 +86,8 @@ impl Coverage {
 
     /// Routes and rules together; a config without any is covered.
     pub(super) fn percent(&self) -> f64 {
-        let ((routes, total_routes), (rules, total_rules)) = (Self::count_covered(&self.routes), Self::count_covered(&self.rules));
+        let ((routes, total_routes), (rules, total_rules)) =
+            (Self::count_covered(&self.routes), Self::count_covered(&self.rules));
         match total_routes + total_rules {
             0 => 100.0,
             total => (routes + rules) as f64 * 100.0 / total as f64,
@@ -167,7 +168,8 @@ impl Report {
             .collect();
         let section = |items: &BTreeMap<(String, String), bool>| {
             let (covered, total) = Coverage::count_covered(items);
-            let uncovered: Vec<_> = Coverage::uncovered(items).map(|(first, second)| format!("{first} {second}")).collect();
+            let uncovered: Vec<_> =
+                Coverage::uncovered(items).map(|(first, second)| format!("{first} {second}")).collect();
             json!({"covered": covered, "all": total, "missing": uncovered})
         };
         let failed = self.failed();
@@ -201,7 +203,11 @@ impl Report {
                     .iter()
                     .map(|(field, expected, got)| format!("{field}: expected {expected}, got {got}"));
                 let message = lines.collect::<Vec<_>>().join("; ");
-                let _ = writeln!(out, "{start_tag}>\n      <failure message=\"{}\"/>\n    </testcase>", xml_escape(&message));
+                let _ = writeln!(
+                    out,
+                    "{start_tag}>\n      <failure message=\"{}\"/>\n    </testcase>",
+                    xml_escape(&message)
+                );
             }
             out.push_str("  </testsuite>\n");
         }

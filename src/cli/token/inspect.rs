@@ -9,10 +9,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::super::load;
-use super::super::output::{Format, Style, print_result, print_json};
-use super::super::{BAD_CONFIG, ConfigArgs, FAILED, input};
+use super::super::output::{Format, Style, print_json, print_result};
 use super::CommandResult;
 use crate::auth::{Identity, JwtAuth};
+use crate::cli::{BAD_CONFIG, ConfigArgs, FAILED, args};
 use crate::request::UnixTime;
 use crate::snapshot::Snapshot;
 
@@ -24,7 +24,7 @@ pub(super) struct InspectArgs {
     #[arg(short, long, value_name = "CONFIG")]
     file: Option<String>,
     /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::parse_time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
     /// Fetch the keys of the config that have a URL, once.
     #[arg(long, requires = "file")]
@@ -50,7 +50,7 @@ pub(super) fn main(args: &InspectArgs) -> CommandResult {
     if args.token == "-" && args.file.as_deref() == Some("-") {
         return Err(bad_input("token and config can't both come from standard input".to_owned()));
     }
-    let token = input::read_token(&args.token).map_err(bad_input)?;
+    let token = args::read_token(&args.token).map_err(bad_input)?;
     let now = args.at.unwrap_or_else(UnixTime::now);
     let (header, claims) = decode_parts(&token).map_err(|message| (FAILED, message))?;
     let verdicts = match &args.file {
@@ -107,7 +107,8 @@ fn policy_verdicts(snapshot: &Snapshot, token: &str, now: UnixTime) -> Vec<Polic
             }
         }
     }
-    policies.into_iter()
+    policies
+        .into_iter()
         .map(|(jwt, names)| {
             let authentication = jwt.judge_alone(token.as_bytes(), now);
             let result = match (authentication.identity(), authentication.failure()) {
@@ -170,7 +171,9 @@ fn write_members(text: &mut String, members: &Map<String, Value>, now: UnixTime)
             "exp" | "nbf" | "iat" | "auth_time" => value.as_f64(),
             _ => None,
         };
-        let time = time.and_then(|seconds| Some(format!("  {}, {}", UnixTime(seconds).to_rfc3339()?, input::format_offset(seconds, now))));
+        let time = time.and_then(|seconds| {
+            Some(format!("  {}, {}", UnixTime(seconds).to_rfc3339()?, args::format_offset(seconds, now)))
+        });
         let name = name.escape_debug().to_string();
         let value = value.to_string();
         text.push_str(&format!("  {name:width$}  {}{}\n", replace_controls(&value), time.unwrap_or_default()));

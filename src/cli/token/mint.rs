@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::output::{Format, print_result, print_json};
-use super::super::signing::SigningKey;
-use super::super::{BAD_CONFIG, FAILED, input};
+use super::super::output::{Format, print_json, print_result};
 use super::{CommandResult, parse_algorithm};
 use crate::auth::Algorithm;
+use crate::cli::signing_key::SigningKey;
+use crate::cli::{BAD_CONFIG, FAILED, args};
 use crate::request::UnixTime;
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(super) struct MintArgs {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_lifetime)]
     nbf: Option<Lifetime>,
     /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = input::parse_time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
     /// How the result is written: JSON is `token`, `header`, `claims`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -59,7 +59,7 @@ type Lifetime = Never<f64>;
 struct Never<T>(Option<T>);
 
 fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
-    match (text, input::parse_signed_duration(text)) {
+    match (text, args::parse_signed_duration(text)) {
         ("never", _) => Ok(Never(None)),
         (_, Some(seconds)) => Ok(Never(Some(seconds))),
         _ => Err("a duration has a number and a unit, such as 90s, 5m or 1h30m; or `never`".to_owned()),
@@ -73,7 +73,7 @@ fn parse_claim(text: &str) -> Result<(String, Value), String> {
 }
 
 pub(super) fn main(args: &MintArgs) -> CommandResult {
-    let text = input::read_text(&args.key).map_err(|message| (BAD_CONFIG, message))?;
+    let text = args::read_text(&args.key).map_err(|message| (BAD_CONFIG, message))?;
     let key = SigningKey::parse(&text, args.alg, args.kid.as_deref())
         .map_err(|message| (BAD_CONFIG, format!("{}: {message}", args.key)))?;
     let claims = build_claims(args, args.at.unwrap_or_else(UnixTime::now));

@@ -8,18 +8,18 @@ use http::uri::PathAndQuery;
 
 use super::effective;
 use crate::auth::Location;
+use crate::auth::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
 use crate::authz::{Expression, Scope};
-use crate::compile::{Compiler, auth, kept};
-use crate::config::place::Located;
+use crate::compile::{Compiler, carry_over, jwt_auth};
 use crate::config::policy::{
-    ApiKeyAuth, AuthMode, BasicAuthConfig as BasicAuthConfig, ExtAuthzConfig as ExtAuthzConfig, ExtAuthzProtocol, FailureMode,
-    GrpcAuthz, HttpAuthz, PoliciesConfig,
+    ApiKeyAuth, AuthMode, BasicAuthConfig, ExtAuthzConfig, ExtAuthzProtocol, FailureMode, GrpcAuthz, HttpAuthz,
+    PoliciesConfig,
 };
 use crate::config::route::{BackendConfig, BackendPolicies, CredentialFile};
-use crate::config::shape::TextOr;
-use crate::policy::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
-use crate::policy::ext_authz::{ExtAuthz, HttpCheck, OnFailure, BodyOptions, Protocol, CheckTarget};
-use crate::policy::headers::protected_reason;
+use crate::config::serde_shapes::TextOr;
+use crate::config::span::Located;
+use crate::policy::ext_authz::{BodyOptions, CheckTarget, ExtAuthz, HttpCheck, OnFailure, Protocol};
+use crate::policy::header_modifier::protected_reason;
 use crate::upstream::{self, Endpoint};
 
 /// What the policy's own expressions see.
@@ -53,8 +53,13 @@ impl Compiler<'_> {
     fn basic_auth(&mut self, config: &Located<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
         let text = self.text_or_file(&config.htpasswd)?;
         let realm = config.realm.as_deref().unwrap_or("portcullis");
-        let fingerprint = kept::fingerprint(&[text.as_bytes(), realm.as_bytes(), format!("{:?}", config.mode).as_bytes()]);
-        match self.carry_over.basic_auths.get_or_build(fingerprint, || BasicAuth::new(&text, realm, mode(config.mode)).map(Arc::new)) {
+        let fingerprint =
+            carry_over::fingerprint(&[text.as_bytes(), realm.as_bytes(), format!("{:?}", config.mode).as_bytes()]);
+        match self
+            .carry_over
+            .basic_auths
+            .get_or_build(fingerprint, || BasicAuth::new(&text, realm, mode(config.mode)).map(Arc::new))
+        {
             Ok((policy, _)) => Some(policy),
             Err(message) => {
                 self.error(&config.htpasswd.span, message);
@@ -94,7 +99,7 @@ impl Compiler<'_> {
         if keys.is_empty() {
             self.error(&config.span, "there is no key in `keys`, so nobody could pass");
         }
-        let location = config.location.as_ref().and_then(auth::location).unwrap_or_else(Location::bearer);
+        let location = config.location.as_ref().and_then(jwt_auth::location).unwrap_or_else(Location::bearer);
         Some(ApiKeys::new(keys, location, mode(config.mode)))
     }
 
@@ -124,7 +129,9 @@ impl Compiler<'_> {
         }
         let included_headers = config.include_request_headers.as_ref();
         let body = config.include_request_body.as_ref().map(|body| BodyOptions {
-            max_bytes: body.max_request_bytes.map_or(DEFAULT_BODY_LIMIT, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+            max_bytes: body
+                .max_request_bytes
+                .map_or(DEFAULT_BODY_LIMIT, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
             allow_partial: body.allow_partial_message,
             as_bytes: body.pack_as_bytes,
         });
@@ -162,7 +169,8 @@ impl Compiler<'_> {
     }
 
     fn http_authz(&mut self, config: &HttpAuthz, policy: &Located<ExtAuthzConfig>) -> Protocol {
-        let response_headers: Vec<HeaderName> = config.include_response_headers.iter().map(|name| name.0.clone()).collect();
+        let response_headers: Vec<HeaderName> =
+            config.include_response_headers.iter().map(|name| name.0.clone()).collect();
         for name in &response_headers {
             if let Some(reason) = protected_reason(name) {
                 self.error(&policy.span, format!("the header `{name}` can't be taken over: {reason}"));
@@ -191,7 +199,11 @@ impl Compiler<'_> {
     }
 
     /// Expressions with their names.
-    fn named_expressions<N, M>(&mut self, entries: &[(N, Located<String>)], name: fn(&N) -> M) -> Box<[(M, Expression)]> {
+    fn named_expressions<N, M>(
+        &mut self,
+        entries: &[(N, Located<String>)],
+        name: fn(&N) -> M,
+    ) -> Box<[(M, Expression)]> {
         entries.iter().filter_map(|(key, cel)| Some((name(key), self.expression(cel, REQUEST_SCOPE)?))).collect()
     }
 

@@ -8,20 +8,20 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::effective;
 use crate::authz::Expression;
 use crate::compile::Compiler;
-use crate::config::place::{Located, SourceSpan};
 use crate::config::policy::{
-    DirectResponseConfig, HeaderModifierConfig as HeaderEditsConfig, AbsolutePath as NewPathConfig, PathRewrite, PoliciesConfig,
-    RedirectConfig as RedirectConfig, RedirectAuthority, RedirectScheme, TransformationConfig as TransformationConfig,
-    TransformationsConfig, UrlRewrite, UrlAuthority,
+    AbsolutePath as NewPathConfig, DirectResponseConfig, HeaderModifierConfig as HeaderEditsConfig, PathRewrite,
+    PoliciesConfig, RedirectAuthority, RedirectConfig, RedirectScheme, TransformationConfig, TransformationsConfig,
+    UrlAuthority, UrlRewrite,
 };
-use crate::config::route::{PathMatchConfig, RouteConfig as RouteConfig};
+use crate::config::route::{PathMatchConfig, RouteConfig};
+use crate::config::span::{Located, SourceSpan};
 use crate::policy::Edits;
-use crate::policy::answer::{LocalResponse, FixedResponse, Redirect};
-use crate::policy::headers::{HeaderEdits, protected_reason};
+use crate::policy::header_modifier::{HeaderEdits, protected_reason};
+use crate::policy::local_response::{FixedResponse, LocalResponse, Redirect};
 use crate::policy::rewrite::{NewAuthority, NewPath, Rewrite};
-use crate::policy::transform::Transformation;
-use crate::proxy::path::PathRules;
+use crate::policy::transformation::Transformation;
 use crate::request::Scheme;
+use crate::request::path::PathRules;
 
 impl Compiler<'_> {
     /// What is changed on the way, if anything is; made once for all routes with the same policies.
@@ -142,11 +142,16 @@ impl Compiler<'_> {
     }
 
     /// The answer of a route that asks no backend.
-    pub(in crate::compile) fn local_response(&mut self, route: &RouteConfig, rules: &PathRules) -> Option<LocalResponse> {
+    pub(in crate::compile) fn local_response(
+        &mut self,
+        route: &RouteConfig,
+        rules: &PathRules,
+    ) -> Option<LocalResponse> {
         let policies = &route.policies;
         let replaces_prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
         let rewritten = policies.url_rewrite.as_ref().filter(|rewrite| replaces_prefix(&rewrite.path)).map(|p| &p.span);
-        let redirected = policies.request_redirect.as_ref().filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
+        let redirected =
+            policies.request_redirect.as_ref().filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
         if let Some(span) = rewritten.or(redirected)
             && route.matches.iter().any(|entry| matches!(entry.path, PathMatchConfig::Regex(_)))
         {

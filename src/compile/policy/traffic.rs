@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::effective;
-use crate::compile::{Compiler, kept};
-use crate::config::place::Located;
-use crate::config::policy::{MirrorConfig as MirrorConfig, PoliciesConfig, RateLimitConfig as RateLimitConfig};
+use crate::compile::{Compiler, carry_over};
+use crate::config::policy::{MirrorConfig, PoliciesConfig, RateLimitConfig};
 use crate::config::route::RouteConfig;
-use crate::config::shape::OneOrMany;
+use crate::config::serde_shapes::OneOrMany;
+use crate::config::span::Located;
 use crate::policy::AdmissionChecks;
-use crate::policy::limit::RateLimit;
 use crate::policy::mirror::Mirror;
+use crate::policy::rate_limit::RateLimit;
 use crate::policy::retry::{RetryBudget, RetryPolicy};
 use crate::telemetry::metrics::Family;
 
@@ -48,18 +48,19 @@ impl Compiler<'_> {
     /// The buckets of a limit: those that the same limit at the same place of an earlier config has had.
     fn rate_limit(&mut self, level: usize, config: &RateLimitConfig) -> Arc<RateLimit> {
         let key = config.key.as_ref().and_then(|key| self.expression(key, super::POST_AUTHZ_SCOPE));
-        let (size, tokens, interval) =
-            (config.max_tokens.get(), config.tokens_per_fill.get(), config.fill_interval.0);
+        let (size, tokens, interval) = (config.max_tokens.get(), config.tokens_per_fill.get(), config.fill_interval.0);
         let settings = format!("{size} {tokens} {interval:?} {:?}", config.key.as_ref().map(|key| &key.value));
         // where it holds: the gateway alone, or the listener, or the route of the listener
         let scope = self.level_names.get(level.min(1)..=level).unwrap_or_default().join("\n");
         let parts = [scope.as_bytes(), &[u8::try_from(level).unwrap_or(u8::MAX)], settings.as_bytes()];
-        let duplicates = self.policy_cache.identical_rate_limits.entry(kept::fingerprint(&parts)).or_default();
+        let duplicates = self.policy_cache.identical_rate_limits.entry(carry_over::fingerprint(&parts)).or_default();
         *duplicates += 1;
         let [scope, level, settings] = parts;
-        let fingerprint = kept::fingerprint(&[scope, level, settings, &duplicates.to_be_bytes()]);
-        let result: Result<_, Infallible> =
-            self.carry_over.rate_limits.get_or_build(fingerprint, || Ok(Arc::new(RateLimit::new(size, tokens, interval, key))));
+        let fingerprint = carry_over::fingerprint(&[scope, level, settings, &duplicates.to_be_bytes()]);
+        let result: Result<_, Infallible> = self
+            .carry_over
+            .rate_limits
+            .get_or_build(fingerprint, || Ok(Arc::new(RateLimit::new(size, tokens, interval, key))));
         let Ok((limit, _)) = result;
         limit
     }
@@ -67,7 +68,8 @@ impl Compiler<'_> {
     /// Who gets copies of a route's requests.
     pub(in crate::compile) fn mirrors(&mut self, route: &RouteConfig, listener: &str) -> Box<[Arc<Mirror>]> {
         let Some(configs) = &route.policies.request_mirror else { return Box::default() };
-        let copies = self.metrics.counter_vec(Family::MirroredRequests, &[("listener", listener), ("route", &route.name)]);
+        let copies =
+            self.metrics.counter_vec(Family::MirroredRequests, &[("listener", listener), ("route", &route.name)]);
         let mut mirror = |config: &MirrorConfig| {
             let endpoint = self.single_endpoint(&config.backend.host)?;
             Some(Arc::new(Mirror::new(endpoint, config.percentage.0, copies)))
@@ -75,7 +77,12 @@ impl Compiler<'_> {
         configs.0.iter().filter_map(&mut mirror).collect()
     }
 
-    pub(in crate::compile) fn retry(&self, levels: &[&PoliciesConfig], listener: &str, route: &str) -> Option<RetryPolicy> {
+    pub(in crate::compile) fn retry(
+        &self,
+        levels: &[&PoliciesConfig],
+        listener: &str,
+        route: &str,
+    ) -> Option<RetryPolicy> {
         let config = effective(levels, |level| &level.retry).filter(|retry| retry.attempts > 0)?;
         Some(RetryPolicy {
             attempts: config.attempts,

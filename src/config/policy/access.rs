@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::place::Located;
 use super::super::route::CredentialFile;
-use super::super::shape::{Entries, TextOr};
 use super::super::value::{BackendHost, Duration, HeaderName, Method, Size, Status};
-use super::jwt::LocationConfig;
+use super::jwt_auth::LocationConfig;
+use crate::config::serde_shapes::{Entries, TextOr};
+use crate::config::span::Located;
 
 /// Rules in CEL.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -75,11 +75,7 @@ impl TryFrom<Located<TextOr<RuleWritten>>> for RuleConfig {
     fn try_from(raw: Located<TextOr<RuleWritten>>) -> Result<Self, Self::Error> {
         let map = match raw.value {
             TextOr::Text(cel) => {
-                return Ok(Self {
-                    name: None,
-                    kind: RuleKind::Allow,
-                    cel: Located { value: cel, span: raw.span },
-                });
+                return Ok(Self { name: None, kind: RuleKind::Allow, cel: Located { value: cel, span: raw.span } });
             }
             TextOr::Other(map) => map,
         };

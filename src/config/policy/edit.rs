@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::place::Located;
-use super::super::shape::{Entries, OneOrMany};
 use super::super::value::{BackendHost, HeaderName, HeaderValue, Status};
+use crate::config::serde_shapes::{Entries, OneOrMany};
+use crate::config::span::Located;
 
 /// Header edits: remove, then set, then add.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

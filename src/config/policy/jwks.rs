@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::place::Located;
-use super::super::shape::{Entries, TextOr};
 use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
+use crate::config::serde_shapes::{Entries, TextOr};
+use crate::config::span::Located;
 
 /// Where a provider's keys come from.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]

@@ -5,9 +5,9 @@ use std::num::NonZeroU64;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::place::Located;
-use super::super::shape::OneOrMany;
 use super::super::value::{Duration, Status};
+use crate::config::serde_shapes::OneOrMany;
+use crate::config::span::Located;
 
 /// How long a request may take. Zero is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]

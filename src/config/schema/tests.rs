@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::{ALIASES, schema};
-use crate::config::{Source, load_document, load};
+use crate::config::{Source, load, load_document};
 
 /// Whether every field says what it is for.
 fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {

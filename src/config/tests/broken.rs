@@ -81,7 +81,8 @@ fn a_byte_of_a_rule_is_found_in_the_file() {
 
 #[test]
 fn files_that_are_no_text_or_too_long_or_too_deep_are_refused() {
-    let rejection = |bytes: Vec<u8>| Source::from_bytes("gw.yaml", bytes).map(|_| ()).map_err(|e| render_findings(&[e]).remove(0));
+    let rejection =
+        |bytes: Vec<u8>| Source::from_bytes("gw.yaml", bytes).map(|_| ()).map_err(|e| render_findings(&[e]).remove(0));
     assert_eq!(rejection(b"a: 1\nb: \xff\n".to_vec()), Err("2:4 : not UTF-8 text (save the file in UTF-8)".to_owned()));
     assert_eq!(rejection(vec![b' '; (4 << 20) + 1]), Err("1:1 : longer than 4 MiB".to_owned()));
     assert!(rejection(vec![b' '; 4 << 20]).is_ok());

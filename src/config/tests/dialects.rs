@@ -88,8 +88,9 @@ fn a_listeners_policy_is_the_same_in_every_spelling() {
 
 #[test]
 fn a_routes_policy_is_the_same_inline_and_targeted() {
-    let inline =
-        normalized(&format!("binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"));
+    let inline = normalized(&format!(
+        "binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"
+    ));
     for target in ["{route: r}", "{route: {name: r, namespace: default}}"] {
         let text = format!(
             "binds: [{{port: 1, listeners: [{{routes: [{{name: r}}]}}]}}]\npolicies: [{{target: {target}, policy: {{jwtAuth: {AUTH}}}}}]"

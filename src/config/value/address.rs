@@ -67,7 +67,8 @@ impl TryFrom<String> for BindAddress {
         if unbracketed == "localhost" {
             return Ok(Self(Ipv4Addr::LOCALHOST.into()));
         }
-        unbracketed.parse()
+        unbracketed
+            .parse()
             .map(Self)
             .map_err(|_| format!("not an IP address: `{text}`; the address of a bind is an IP address without a port"))
     }

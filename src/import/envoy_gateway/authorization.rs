@@ -1,11 +1,12 @@
 //! `spec.authorization` of a `SecurityPolicy`: rules in order, the first that matches decides.
 
-use super::super::cel::{
-    Condition, Pattern, address_in, claim_list_contains, claim_string_in, claim_words_contain, header_in, string_literal, string_in, full_match,
-};
 use super::super::manifest::FieldRef;
-use super::super::out::{Commented, Map, Value};
 use super::cel;
+use crate::import::condition::{
+    Condition, Pattern, address_in, claim_list_contains, claim_string_in, claim_words_contain, full_match, header_in,
+    string_in, string_literal,
+};
+use crate::import::yaml_writer::{Commented, Map, Value};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Action {
@@ -156,7 +157,11 @@ fn path_condition(field: FieldRef<'_>, action: Action) -> Condition {
                     field.narrower(
                         "request.path, with its query and without: where they differ, the request is refused",
                     );
-                    if needs_wider_match { Condition::any([without_query, with_query]) } else { Condition::all([without_query, with_query]) }
+                    if needs_wider_match {
+                        Condition::any([without_query, with_query])
+                    } else {
+                        Condition::all([without_query, with_query])
+                    }
                 }
                 None => {
                     field.rejected("this regular expression is not understood here");
@@ -211,7 +216,9 @@ fn principal_conditions(field: FieldRef<'_>) -> Vec<Condition> {
 
 fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
     let mut parts = vec![Condition::expr("jwt != null")];
-    if let Some((provider, name)) = field.get("provider").and_then(|provider_field| Some((provider_field, provider_field.text()?))) {
+    if let Some((provider, name)) =
+        field.get("provider").and_then(|provider_field| Some((provider_field, provider_field.text()?)))
+    {
         provider.exact("jwtAuth.provider");
         parts.push(Condition::expr(format!("jwtAuth.provider == {}", string_literal(name))));
     }
@@ -227,7 +234,9 @@ fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
         match claim_field.get_text("valueType").unwrap_or("String") {
             // these two are split into a list before they are compared
             "String" if matches!(path.as_slice(), ["scope" | "scp"]) => parts.push(Condition::Never),
-            "StringArray" if matches!(path.as_slice(), ["scope" | "scp"]) => parts.push(claim_words_contain(&path, &values)),
+            "StringArray" if matches!(path.as_slice(), ["scope" | "scp"]) => {
+                parts.push(claim_words_contain(&path, &values))
+            }
             "String" => parts.push(claim_string_in(&path, &values)),
             "StringArray" => parts.push(claim_list_contains(&path, &values)),
             _ => {
@@ -241,7 +250,10 @@ fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
         if let Some(text) = scope.string() {
             scope.exact("a word of `scope` or `scp`");
             let scope_value = [Pattern::Exact(text)];
-            parts.push(Condition::any([claim_words_contain(&["scope"], &scope_value), claim_words_contain(&["scp"], &scope_value)]));
+            parts.push(Condition::any([
+                claim_words_contain(&["scope"], &scope_value),
+                claim_words_contain(&["scp"], &scope_value),
+            ]));
         }
     }
     if field.get("claims").is_none() && field.get("scopes").is_none() {

@@ -2,7 +2,7 @@
 //!
 //! Only what is known to mean the same is taken over: some fields of the request, operators, and functions on strings.
 
-use super::super::expression::{CelToken, validate, tokenize, map_request_fields};
+use crate::import::cel_tokens::{CelToken, map_request_fields, tokenize, validate};
 
 /// The words that may stand in an expression, besides the fields of `request`.
 const ALLOWED_IDENTIFIERS: [&str; 8] = ["true", "false", "in", "startsWith", "endsWith", "contains", "matches", "size"];

@@ -1,9 +1,9 @@
 //! `spec.jwt` of a `SecurityPolicy`.
 
-use super::super::cluster::ImportContext;
-use super::super::jwt::{JwtPolicy, TokenLocation, Provider, split_claim_path, envoy_audience_spellings, unique_name};
+use super::super::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use super::super::manifest::FieldRef;
-use super::super::out::Map;
+use crate::import::context::ImportContext;
+use crate::import::yaml_writer::Map;
 
 /// The policy's check of tokens.
 pub(super) fn translate(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
@@ -35,7 +35,9 @@ pub(super) fn translate(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPoli
             0 => policy.claims_to_headers = claims,
             _ if claims == policy.claims_to_headers => {}
             // a header of one provider would be set from the tokens of another
-            _ => provider_field.rejected("`claimToHeaders` differs between the providers; here it holds for all of them"),
+            _ => {
+                provider_field.rejected("`claimToHeaders` differs between the providers; here it holds for all of them")
+            }
         }
     }
     policy
@@ -90,7 +92,9 @@ fn locations(field: FieldRef<'_>) -> Vec<TokenLocation> {
             header.exact("locations header");
         }
     }
-    for (key, location) in [("cookies", TokenLocation::Cookie as fn(String) -> TokenLocation), ("params", TokenLocation::Query)] {
+    for (key, location) in
+        [("cookies", TokenLocation::Cookie as fn(String) -> TokenLocation), ("params", TokenLocation::Query)]
+    {
         for item in sources.list(key) {
             if let Some(name) = item.text() {
                 locations.push(location(name.to_owned()));
@@ -132,8 +136,7 @@ fn local_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
             let namespace = &field.doc.namespace;
             let value = (kind == "ConfigMap")
                 .then(|| {
-                    ctx
-                        .data_value(kind, namespace, name, Some("jwks"))
+                    ctx.data_value(kind, namespace, name, Some("jwks"))
                         .or_else(|| ctx.data_value(kind, namespace, name, None))
                 })
                 .flatten()

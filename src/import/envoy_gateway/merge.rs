@@ -44,10 +44,13 @@ pub(super) fn merge_over<'a>(child: &SecurityPolicy<'a>, parent: Option<&Securit
     if !child.cors.is_empty() && !parent.cors.is_empty() {
         reject("`cors` is merged with that of the gateway's policy field by field; write it out");
     }
-    if child.jwt.is_some() && child.object.get_path(&["spec", "jwt"]).is_some_and(|jwt| jwt.list("providers").next().is_none()) {
+    if child.jwt.is_some()
+        && child.object.get_path(&["spec", "jwt"]).is_some_and(|jwt| jwt.list("providers").next().is_none())
+    {
         reject("`jwt` without providers is merged with those of the gateway's policy; write them out");
     }
-    let sets_mode = ["optional", "failOpen"].into_iter().any(|key| child.object.get_path(&["spec", "jwt", key]).is_some());
+    let sets_mode =
+        ["optional", "failOpen"].into_iter().any(|key| child.object.get_path(&["spec", "jwt", key]).is_some());
     merged.jwt = match (merged.jwt, &parent.jwt) {
         (Some(jwt), Some(parent_jwt)) if !sets_mode => Some(super::JwtPolicy { mode: parent_jwt.mode, ..jwt }),
         (Some(jwt), Some(parent_jwt)) if parent_jwt.mode != "strict" && parent_jwt.mode != jwt.mode => {

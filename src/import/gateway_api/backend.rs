@@ -1,9 +1,9 @@
 //! What a route's `backendRefs` lead to.
 
-use super::super::cluster::{ImportContext, ObjectRef};
 use super::super::manifest::FieldRef;
-use super::super::out::{Map, Value};
-use super::super::plan::Backend;
+use crate::import::context::{ImportContext, ObjectRef};
+use crate::import::model::Backend;
+use crate::import::yaml_writer::{Map, Value};
 
 /// A backend of a route; none when the reference is no good, which is 500 on both sides.
 pub(super) fn route_backend(ctx: &ImportContext<'_>, field: FieldRef<'_>, grpc: bool) -> Option<Backend> {
@@ -27,7 +27,10 @@ pub(super) fn route_backend(ctx: &ImportContext<'_>, field: FieldRef<'_>, grpc: 
 }
 
 /// Where a reference to a service or backend leads: the address, the object, and its port.
-pub(in super::super) fn backend_address(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<(String, ObjectRef, u16)> {
+pub(in super::super) fn backend_address(
+    ctx: &ImportContext<'_>,
+    field: FieldRef<'_>,
+) -> Option<(String, ObjectRef, u16)> {
     let target = ObjectRef {
         group: field.get_text("group").unwrap_or_default().to_owned(),
         kind: field.get_text("kind").unwrap_or("Service").to_owned(),
@@ -68,7 +71,9 @@ pub(in super::super) fn backend_address(ctx: &ImportContext<'_>, field: FieldRef
         ("agentgateway.dev", "AgentgatewayBackend") => {
             let object = ctx.find(&target.group, &target.kind, &target.namespace, &target.name);
             let static_backend = object.and_then(|object| object.get_path(&["spec", "static"]));
-            let address = static_backend.and_then(|static_field| Some((static_field.get_text("host")?, static_field.get("port")?.number::<u16>()?)));
+            let address = static_backend.and_then(|static_field| {
+                Some((static_field.get_text("host")?, static_field.get("port")?.number::<u16>()?))
+            });
             let (Some((host, port)), Some(object)) = (address, object) else {
                 field.rejected("only a backend with `static` host and port is understood");
                 return None;
@@ -107,7 +112,8 @@ fn envoy_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>) -> Option<(Strin
         let map = endpoint.get(kind)?;
         Some((map, map.get_text(key)?, map.get("port")?.number::<u16>()?))
     };
-    let Some((map, name, port)) = endpoint_address("fqdn", "hostname").or_else(|| endpoint_address("ip", "address")) else {
+    let Some((map, name, port)) = endpoint_address("fqdn", "hostname").or_else(|| endpoint_address("ip", "address"))
+    else {
         endpoint.rejected("only an endpoint with `fqdn` or `ip` is supported here");
         return None;
     };
@@ -142,7 +148,8 @@ fn reject_unhandled(ctx: &ImportContext<'_>, object: FieldRef<'_>, reference: Fi
 fn speaks_http2(ctx: &ImportContext<'_>, target: &ObjectRef, port: u16) -> bool {
     let Some(object) = ctx.find(&target.group, &target.kind, &target.namespace, &target.name) else { return false };
     let Some(spec) = object.get("spec") else { return false };
-    let is_h2c = |protocol: &str| matches!(protocol, "kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "h2c" | "grpc");
+    let is_h2c =
+        |protocol: &str| matches!(protocol, "kubernetes.io/h2c" | "gateway.envoyproxy.io/h2c" | "h2c" | "grpc");
     spec.strings("appProtocols").into_iter().any(is_h2c)
         || spec
             .list("ports")

@@ -1,9 +1,9 @@
 //! What a route does with its requests besides forwarding them.
 
-use super::super::cluster::ImportContext;
 use super::super::manifest::FieldRef;
-use super::super::out::{Map, Value};
 use super::backend::backend_address;
+use crate::import::context::ImportContext;
+use crate::import::yaml_writer::{Map, Value};
 
 /// A filter of a route.
 pub(super) fn apply_filter(ctx: &ImportContext<'_>, filter: FieldRef<'_>, policies: &mut Map) {
@@ -87,7 +87,8 @@ fn rewrite(filter: FieldRef<'_>, policies: &mut Map) {
     if let Some(host) = host {
         host.exact("urlRewrite.authority");
     }
-    policies.insert("urlRewrite", Map::default().with_some("authority", authority).with_some("path", path_rewrite(field)));
+    policies
+        .insert("urlRewrite", Map::default().with_some("authority", authority).with_some("path", path_rewrite(field)));
 }
 
 fn mirror(ctx: &ImportContext<'_>, filter: FieldRef<'_>, policies: &mut Map) {
@@ -128,7 +129,10 @@ pub(in super::super) fn cors(filter: FieldRef<'_>, policies: &mut Map) {
     }
     if let Some((age, text)) = field.get("maxAge").and_then(|age| Some((age, age.text()?))) {
         age.exact("cors.maxAge");
-        cors_policy.insert("maxAge", if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() });
+        cors_policy.insert(
+            "maxAge",
+            if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() },
+        );
     }
     policies.insert("cors", cors_policy);
 }
@@ -147,7 +151,8 @@ pub(super) fn timeouts_and_retry(rule: FieldRef<'_>, policies: &mut Map) {
     }
     if let Some(field) = rule.get("retry") {
         let attempts = field.get("attempts");
-        let codes: Vec<Value> = field.strings("codes").into_iter().map(|code| Value::Literal(code.to_owned())).collect();
+        let codes: Vec<Value> =
+            field.strings("codes").into_iter().map(|code| Value::Literal(code.to_owned())).collect();
         let retry = Map::default()
             .with_some("attempts", attempts.and_then(FieldRef::number::<u32>))
             .with_some("backoff", field.get_text("backoff"))

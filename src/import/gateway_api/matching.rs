@@ -1,7 +1,7 @@
 //! The conditions of a route.
 
 use super::super::manifest::FieldRef;
-use super::super::plan::Match;
+use crate::import::model::Match;
 
 /// A condition of an `HTTPRoute`.
 pub(super) fn http_match(field: FieldRef<'_>) -> Option<Match> {
@@ -40,7 +40,8 @@ pub(super) fn grpc_match(field: FieldRef<'_>) -> Option<Match> {
             ("Exact", Some(service), None) => Some(("pathPrefix", format!("/{service}"))),
             ("Exact", None, Some(name)) => Some(("regex", format!("/[^/]+/{}", regex::escape(name)))),
             ("RegularExpression", service, name) => {
-                let segment = |pattern: Option<&str>| pattern.map_or_else(|| "[^/]+".to_owned(), |one| format!("(?:{one})"));
+                let segment =
+                    |pattern: Option<&str>| pattern.map_or_else(|| "[^/]+".to_owned(), |one| format!("(?:{one})"));
                 let whole = format!("/{}/{}", segment(service), segment(name));
                 Some((regex_kind(method, &whole)?, whole))
             }
@@ -61,7 +62,9 @@ type NamedConditions = Vec<(String, &'static str, String)>;
 fn named_conditions(field: FieldRef<'_>, key: &str) -> Option<NamedConditions> {
     let mut conditions: NamedConditions = Vec::new();
     for condition in field.list(key) {
-        let (Some(name), Some(value)) = (condition.get_text("name"), condition.get_text("value")) else { return reject(condition) };
+        let (Some(name), Some(value)) = (condition.get_text("name"), condition.get_text("value")) else {
+            return reject(condition);
+        };
         let kind = match condition.get_text("type").unwrap_or("Exact") {
             "Exact" => "exact",
             "RegularExpression" => regex_kind(condition, value)?,

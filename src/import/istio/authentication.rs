@@ -1,10 +1,10 @@
 //! `RequestAuthentication`: a token may be missing, and must be good when it is there. All that select a workload are
 //! taken together.
 
-use super::super::cluster::ImportContext;
-use super::super::jwt::{JwtPolicy, TokenLocation, Provider, split_claim_path, envoy_audience_spellings, unique_name};
+use super::super::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use super::super::manifest::FieldRef;
-use super::super::out::Map;
+use crate::import::context::ImportContext;
+use crate::import::yaml_writer::Map;
 
 /// The check of tokens that these make together; none when there are no rules.
 pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Option<(JwtPolicy, String)> {
@@ -47,7 +47,8 @@ pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Op
         }
         match index {
             0 => (policy.forward, policy.payload_header, policy.claims_to_headers) = (forward, payload, claims),
-            _ if (policy.forward, &policy.payload_header, &policy.claims_to_headers) == (forward, &payload, &claims) => {}
+            _ if (policy.forward, &policy.payload_header, &policy.claims_to_headers)
+                == (forward, &payload, &claims) => {}
             _ => rule.rejected(
                 "`forwardOriginalToken`, `outputPayloadToHeader` and `outputClaimToHeaders` differ between the rules; \
                  here they hold for all issuers",
@@ -153,11 +154,14 @@ fn token_locations(rule: FieldRef<'_>) -> Vec<TokenLocation> {
     for header in rule.list("fromHeaders") {
         header.reject_unknown_keys(&["name", "prefix"]);
         if let Some(name) = header.get_text("name") {
-            locations.push(TokenLocation::Header(name.to_owned(), header.get_text("prefix").unwrap_or_default().to_owned()));
+            locations
+                .push(TokenLocation::Header(name.to_owned(), header.get_text("prefix").unwrap_or_default().to_owned()));
             header.exact("locations header");
         }
     }
-    for (key, location) in [("fromCookies", TokenLocation::Cookie as fn(String) -> TokenLocation), ("fromParams", TokenLocation::Query)] {
+    for (key, location) in
+        [("fromCookies", TokenLocation::Cookie as fn(String) -> TokenLocation), ("fromParams", TokenLocation::Query)]
+    {
         for item in rule.list(key) {
             if let Some(name) = item.text() {
                 locations.push(location(name.to_owned()));

@@ -2,13 +2,13 @@
 //!
 //! What can't be expressed falls out of an ALLOW, which lets fewer in, and refuses a DENY.
 
-use super::super::cel::{Condition, Pattern, address_in, header_in, string_in};
-use super::super::cluster::ImportContext;
 use super::super::manifest::FieldRef;
-use super::super::out::{Commented, Map, Value};
 use super::super::report::FieldOutcome;
 use super::commented_rule as written;
 use super::{paths, principal};
+use crate::import::condition::{Condition, Pattern, address_in, header_in, string_in};
+use crate::import::context::ImportContext;
+use crate::import::yaml_writer::{Commented, Map, Value};
 
 /// What holds where the policies stand.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +97,11 @@ pub(super) struct AuthorizationRules {
 }
 
 /// The rules that these make together.
-pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>], context: &WorkloadContext) -> AuthorizationRules {
+pub(super) fn translate(
+    ctx: &ImportContext<'_>,
+    objects: &[FieldRef<'_>],
+    context: &WorkloadContext,
+) -> AuthorizationRules {
     let (mut enforced, mut dry_run, mut audit) = (RuleBlock::default(), RuleBlock::default(), RuleBlock::default());
     for object in objects {
         let Some(action) = policy_action(*object) else { continue };
@@ -128,7 +132,13 @@ pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>], conte
 }
 
 /// Adds the rules of a policy. What is lost is lost in the sense of `strictness`.
-fn add_policy(object: FieldRef<'_>, action: Action, strictness: Action, context: &WorkloadContext, block: &mut RuleBlock) {
+fn add_policy(
+    object: FieldRef<'_>,
+    action: Action,
+    strictness: Action,
+    context: &WorkloadContext,
+    block: &mut RuleBlock,
+) {
     let name = format!("{}/{}", object.doc.namespace, object.doc.name);
     let rules = object.get_path(&["spec", "rules"]);
     let rule_list: Vec<_> = object.get("spec").into_iter().flat_map(|spec| spec.list("rules")).collect();
@@ -191,7 +201,8 @@ fn rule_condition(rule: FieldRef<'_>, action: Action, context: &WorkloadContext)
     let operations = rule.list("to").filter_map(|entry| entry.get("operation"));
     let to: Vec<Condition> = operations.map(|operation| fields_condition(operation, action, context)).collect();
     let when: Vec<Condition> = rule.list("when").map(|entry| self::when_condition(entry, action, context)).collect();
-    let any_or_always = |conds: Vec<Condition>| if conds.is_empty() { Condition::Always } else { Condition::any(conds) };
+    let any_or_always =
+        |conds: Vec<Condition>| if conds.is_empty() { Condition::Always } else { Condition::any(conds) };
     Condition::all([any_or_always(from), any_or_always(to), Condition::all(when)])
 }
 
@@ -249,12 +260,13 @@ fn fields_condition(map: FieldRef<'_>, action: Action, context: &WorkloadContext
         if values.is_empty() {
             continue;
         }
-        let (name, negative) = match key.strip_prefix("not").and_then(|remainder| remainder.chars().next().map(|c| (c, remainder))) {
-            Some((first, rest)) if first.is_ascii_uppercase() => {
-                (format!("{}{}", first.to_ascii_lowercase(), rest.get(1..).unwrap_or_default()), true)
-            }
-            _ => (key.to_owned(), false),
-        };
+        let (name, negative) =
+            match key.strip_prefix("not").and_then(|remainder| remainder.chars().next().map(|c| (c, remainder))) {
+                Some((first, rest)) if first.is_ascii_uppercase() => {
+                    (format!("{}{}", first.to_ascii_lowercase(), rest.get(1..).unwrap_or_default()), true)
+                }
+                _ => (key.to_owned(), false),
+            };
         let key = match &*name {
             "requestPrincipals" => "request.auth.principal",
             "ipBlocks" => "source.ip",
@@ -272,7 +284,13 @@ fn fields_condition(map: FieldRef<'_>, action: Action, context: &WorkloadContext
 }
 
 /// A condition on an attribute, in its positive sense.
-fn attribute_condition(field: FieldRef<'_>, key: &str, values: &[&str], action: Action, context: &WorkloadContext) -> AttributeCondition {
+fn attribute_condition(
+    field: FieldRef<'_>,
+    key: &str,
+    values: &[&str],
+    action: Action,
+    context: &WorkloadContext,
+) -> AttributeCondition {
     let patterns: Vec<Pattern<'_>> = values.iter().map(|value| Pattern::parse(value)).collect();
     let claim_condition = |path: &[&str]| match context.tokens {
         false => Condition::Never,
@@ -328,7 +346,11 @@ fn attribute_condition(field: FieldRef<'_>, key: &str, values: &[&str], action: 
                 cond
             }
             None => {
-                return drop_condition(field, action, "not a template of Envoy's: `{*}` is a segment, `{**}` the last wildcard");
+                return drop_condition(
+                    field,
+                    action,
+                    "not a template of Envoy's: `{*}` is a segment, `{**}` the last wildcard",
+                );
             }
         },
         "destination.port" => match context.port {
@@ -336,7 +358,13 @@ fn attribute_condition(field: FieldRef<'_>, key: &str, values: &[&str], action: 
                 field.exact(format!("settled: the port is {port} there"));
                 if values.contains(&&*port.to_string()) { Condition::Always } else { Condition::Never }
             }
-            None => return drop_condition(field, action, "the port of the pods is not known: add their Service to the files"),
+            None => {
+                return drop_condition(
+                    field,
+                    action,
+                    "the port of the pods is not known: add their Service to the files",
+                );
+            }
         },
         "source.ip" if context.behind_gateway => {
             let reason = "behind the gateway the direct peer is the gateway; write `remoteIpBlocks`";
@@ -347,7 +375,8 @@ fn attribute_condition(field: FieldRef<'_>, key: &str, values: &[&str], action: 
             return drop_condition(field, action, reason);
         }
         "source.ip" | "remote.ip" => {
-            let ranges: Option<Vec<Condition>> = values.iter().map(|value| address_in("source.address", value)).collect();
+            let ranges: Option<Vec<Condition>> =
+                values.iter().map(|value| address_in("source.address", value)).collect();
             match ranges {
                 Some(ranges) => {
                     field.approximate("source.address: the direct peer, or through `config.trustedProxies` the client");

@@ -1,6 +1,6 @@
 //! Istio's conditions on paths: exact, prefix, suffix, or one of Envoy's URI templates.
 
-use super::super::cel::{Condition, Pattern, string_in, full_match};
+use crate::import::condition::{Condition, Pattern, full_match, string_in};
 
 /// The characters of a segment that Envoy's wildcards match: RFC 3986's `pchar` without `*` and `=`.
 const SEGMENT: &str = "a-zA-Z0-9._~%!$&'()+,;:@";

@@ -1,6 +1,6 @@
 //! What Istio's rules say about tokens.
 
-use super::super::cel::{Condition, Pattern, claim_list_contains, claim_string_in, claim_words_contain};
+use crate::import::condition::{Condition, Pattern, claim_list_contains, claim_string_in, claim_words_contain};
 
 /// A claim that is a string, or a list of strings; one that holds words is split first, and then only its words count.
 pub(super) fn claim_condition(path: &[&str], patterns: &[Pattern<'_>], split: &[String]) -> Condition {

@@ -3,12 +3,12 @@
 //! A `VirtualService` is a list of which the first match counts, whatever is more specific. So all of its conditions
 //! are written as CEL over the prefix `/`, where the order of the file decides here too.
 
-use super::super::cel::{Condition, string_literal, full_match};
-use super::super::cluster::ImportContext;
 use super::super::manifest::FieldRef;
-use super::super::out::Map;
-use super::super::plan::{Backend, Listener, Match, Model, Route, RouteId};
 use super::NETWORKING_GROUP;
+use crate::import::condition::{Condition, full_match, string_literal};
+use crate::import::context::ImportContext;
+use crate::import::model::{Backend, Listener, Match, Model, Route, RouteId};
+use crate::import::yaml_writer::Map;
 
 /// Adds the listeners and routes of the files.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
@@ -24,7 +24,11 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         ctx.report.reject_unhandled(spec);
         if ctx.report.has_rejected(gateway) {
             let gateway_name = (gateway.doc.namespace.clone(), gateway.doc.name.clone());
-            model.listeners.iter_mut().filter(|listener| listener.gateway == gateway_name).for_each(|one| one.closed = true);
+            model
+                .listeners
+                .iter_mut()
+                .filter(|listener| listener.gateway == gateway_name)
+                .for_each(|one| one.closed = true);
         }
     }
     let listeners = model.listeners.get_mut(first..).unwrap_or_default();
@@ -34,8 +38,14 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
 }
 
 /// The listeners of a server: one for each host.
-fn server_listeners(ctx: &ImportContext<'_>, gateway: FieldRef<'_>, server: FieldRef<'_>, index: usize) -> Vec<Listener> {
-    let Some((port, number)) = server.get_path(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
+fn server_listeners(
+    ctx: &ImportContext<'_>,
+    gateway: FieldRef<'_>,
+    server: FieldRef<'_>,
+    index: usize,
+) -> Vec<Listener> {
+    let Some((port, number)) =
+        server.get_path(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
     else {
         server.rejected("a server needs a port");
         return Vec::new();
@@ -366,7 +376,11 @@ fn destination_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>, field: Fie
         }
     };
     let mapped_port = || ctx.options.map.iter().find(|m| m.namespace == namespace && m.service == name).map(|_| 80);
-    let port = destination.get_path(&["port", "number"]).and_then(FieldRef::number::<u16>).or_else(single_port).or_else(mapped_port);
+    let port = destination
+        .get_path(&["port", "number"])
+        .and_then(FieldRef::number::<u16>)
+        .or_else(single_port)
+        .or_else(mapped_port);
     let Some(port) = port else {
         destination.rejected("the port is not known: add the Service to the files, or say where it is: `--map`");
         return None;

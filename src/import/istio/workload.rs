@@ -1,9 +1,9 @@
 //! Which policies hold for a workload.
 
-use super::super::cluster::ImportContext;
 use super::super::manifest::FieldRef;
 use super::authorization::{has_port, is_audit_or_dry_run, target_port};
 use super::{NETWORKING_GROUP, ROOT_NAMESPACE, SECURITY_GROUP};
+use crate::import::context::ImportContext;
 
 /// The label that the pods of a Gateway API gateway have.
 const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
@@ -69,7 +69,8 @@ impl Workload {
             return workload;
         };
         workload.labels = label_pairs(service.get_path(&["spec", "selector"]));
-        let has_selector_labels = |labels: &[(String, String)]| workload.labels.iter().all(|label| labels.contains(label));
+        let has_selector_labels =
+            |labels: &[(String, String)]| workload.labels.iter().all(|label| labels.contains(label));
         let pods: Vec<Vec<(String, String)>> = [("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet")]
             .into_iter()
             .flat_map(|(group, kind)| ctx.objects(group, kind))
@@ -79,7 +80,8 @@ impl Workload {
             .collect();
         // labels that all of its pods have; with others, a policy may hold for a part of them only
         if let Some(first) = pods.first() {
-            workload.labels = first.iter().filter(|label| pods.iter().all(|pod| pod.contains(label))).cloned().collect();
+            workload.labels =
+                first.iter().filter(|label| pods.iter().all(|pod| pod.contains(label))).cloned().collect();
             workload.may_have_more_labels = pods.iter().any(|pod| pod != first);
         }
         workload
@@ -98,7 +100,8 @@ impl Workload {
                 && selector.iter().all(|label| self.labels.contains(label))
         });
         // several that have the port must agree on the pods' port; one that names it by a word tells nothing
-        let mut target_ports = services.filter(|service| has_port(*service, port)).map(|service| target_port(service, port));
+        let mut target_ports =
+            services.filter(|service| has_port(*service, port)).map(|service| target_port(service, port));
         let first = target_ports.next()??;
         target_ports.all(|target| target == Some(first)).then_some(first)
     }
@@ -160,7 +163,9 @@ impl Workload {
                     "taken for the pods of {}/{}: the Service is not among the files",
                     self.namespace, self.name
                 )),
-                false => selector.exact(format!("the pods of the {} {}/{}", self.target_kind, self.namespace, self.name)),
+                false => {
+                    selector.exact(format!("the pods of the {} {}/{}", self.target_kind, self.namespace, self.name))
+                }
             }
             return Some(true);
         }
@@ -189,7 +194,8 @@ impl Workload {
 fn all_gateway_labels(ctx: &ImportContext<'_>) -> Vec<Vec<(String, String)>> {
     let groups = [NETWORKING_GROUP, super::super::gateway_api::GROUP];
     let all = groups.into_iter().flat_map(|group| ctx.objects(group, "Gateway"));
-    all.map(|gateway| Workload::for_gateway(ctx, &(gateway.doc.namespace.clone(), gateway.doc.name.clone())).labels).collect()
+    all.map(|gateway| Workload::for_gateway(ctx, &(gateway.doc.namespace.clone(), gateway.doc.name.clone())).labels)
+        .collect()
 }
 
 fn label_pairs(labels: Option<FieldRef<'_>>) -> Vec<(String, String)> {

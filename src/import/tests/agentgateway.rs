@@ -43,7 +43,10 @@ fn a_routes_token_check_replaces_the_gateways() {
         policy("p", "kind: Gateway, name: eg", &jwt("")),
         policy("q", "kind: HTTPRoute, name: foo", &jwt("mode: Optional,"))
     ));
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "401"]);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
+        ["default/foo/main", "401"]
+    );
 }
 
 #[test]
@@ -52,22 +55,40 @@ fn two_token_checks_on_one_level_are_refused() {
     let two = format!("{ROUTES}{}{}", gateway("p", ""), gateway("q", "mode: Permissive,"));
     let imported = import_file(Dialect::Agentgateway, &two, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
-    let partial = ImportedGateway::import(Dialect::Agentgateway, &two, &ImportOptions { allow_partial: true, ..mapped_options() });
+    let partial = ImportedGateway::import(
+        Dialect::Agentgateway,
+        &two,
+        &ImportOptions { allow_partial: true, ..mapped_options() },
+    );
     assert_eq!(partial.decide(&get_request("/foo")), "403");
     // the same twice is no question, nor is a broader level
-    assert_eq!(import_policies(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get_request("/foo")), "401");
+    assert_eq!(
+        import_policies(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get_request("/foo")),
+        "401"
+    );
     let listener = policy("l", "kind: Gateway, name: eg, sectionName: http", &jwt("mode: Optional,"));
-    assert_eq!(import_policies(&format!("{}{listener}", gateway("p", ""))).decide(&get_request("/foo")), "default/foo/main");
+    assert_eq!(
+        import_policies(&format!("{}{listener}", gateway("p", ""))).decide(&get_request("/foo")),
+        "default/foo/main"
+    );
     let rule = policy("r", "kind: HTTPRoute, name: foo, sectionName: other", &jwt(""));
     let both = import_policies(&format!("{listener}{rule}"));
-    assert_eq!([both.decide(&get_request("/foo")), both.decide(&get_request("/foo/other"))], ["default/foo/main", "401"]);
+    assert_eq!(
+        [both.decide(&get_request("/foo")), both.decide(&get_request("/foo/other"))],
+        ["default/foo/main", "401"]
+    );
 }
 
 #[test]
 fn a_check_before_the_choice_of_the_route_is_the_gateways() {
     let before = |more: &str| policy("p", "kind: Gateway, name: eg", &format!("phase: PreRouting, {more}"));
     let gateway = import_policies(&before(&jwt("")));
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/elsewhere"))], ["401", "401"], "{}", gateway.yaml);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/elsewhere"))],
+        ["401", "401"],
+        "{}",
+        gateway.yaml
+    );
     // the second would never find the token that the first took away
     let manifests = format!("{ROUTES}{}{}", before(&jwt("")), policy("q", "kind: HTTPRoute, name: foo", &jwt("")));
     let imported = import_file(Dialect::Agentgateway, &manifests, &mapped_options());
@@ -112,8 +133,11 @@ fn rules_of_all_levels_count_together() {
     ] {
         assert_eq!(gateway.allows(&request), allowed, "{request:?}\n{}", gateway.yaml);
     }
-    let require =
-        import_policies(&policy("r", "kind: Gateway, name: eg", &rules("Require", "\"request.method == 'GET'\", 'true'")));
+    let require = import_policies(&policy(
+        "r",
+        "kind: Gateway, name: eg",
+        &rules("Require", "\"request.method == 'GET'\", 'true'"),
+    ));
     assert!(require.allows(&get_request("/foo")) && !require.allows(&get_request("/foo").method("PUT")));
 }
 
@@ -144,7 +168,8 @@ fn tokens_stand_where_the_policy_says() {
         ("cookie: {name: c}", "cookie:\n"),
         ("queryParameter: {name: q}", "queryParameter:\n"),
     ] {
-        let yaml = import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
+        let yaml =
+            import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
         assert!(yaml.contains(written), "{yaml}");
     }
 }

@@ -110,13 +110,22 @@ fn the_most_specific_policy_replaces_the_others_whole() {
     assert_eq!(import_policies(&format!("{everything}{elsewhere}")).decide(&get_request("/bar")), "403");
     let route = policy("route", "kind: HTTPRoute, name: foo", "authorization: {defaultAction: Allow}");
     let gateway = import_policies(&format!("{everything}{route}"));
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "403"]);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
+        ["default/foo/main", "403"]
+    );
     let rule = policy("rule", "kind: HTTPRoute, name: foo, sectionName: other", deny);
     let gateway = import_policies(&format!("{route}{rule}"));
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/foo/other"))], ["default/foo/main", "403"]);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/foo/other"))],
+        ["default/foo/main", "403"]
+    );
     // a gateway's token check does not hold where a route has a policy without one
     let gateway = import_policies(&format!("{}{route}", policy("all", "kind: Gateway, name: eg", JWT)));
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "401"]);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
+        ["default/foo/main", "401"]
+    );
     // of two for one target the older holds
     let older = route.replace("{name: route}", "{name: z, creationTimestamp: '2020-01-01T00:00:00Z'}");
     let younger = policy("a", "kind: HTTPRoute, name: foo", deny)
@@ -130,7 +139,10 @@ fn selectors_find_routes_by_their_labels() {
                     {targetSelectors: [{kind: HTTPRoute, matchLabels: {tier: closed}}], authorization: {}}\n";
     let labelled = ROUTES.replace("{name: bar}", "{name: bar, labels: {tier: closed}}");
     let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{labelled}{selected}"), &mapped_options());
-    assert_eq!([gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))], ["default/foo/main", "403"]);
+    assert_eq!(
+        [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
+        ["default/foo/main", "403"]
+    );
 }
 
 #[test]
@@ -252,7 +264,8 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
     // without `mergeType` it replaces; what both have is the route's
     let gateway = import_policies(&format!("{}{}", on_gateway(JWT), on_route(route_rules)));
     assert_eq!(gateway.decide(&get_request("/foo")), "default/foo/main");
-    let gateway = import_policies(&format!("{}{}", on_gateway(&format!("{JWT}\n{deny}")), on_route(&merged(route_rules))));
+    let gateway =
+        import_policies(&format!("{}{}", on_gateway(&format!("{JWT}\n{deny}")), on_route(&merged(route_rules))));
     assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
     assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
     // lists replace lists, and `optional` stays
@@ -276,12 +289,20 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
         let manifests = format!("{ROUTES}{}{}", on_gateway(gateway_spec), on_route(&merged(route_spec)));
         let imported = import_file(Dialect::EnvoyGateway, &manifests, &mapped_options());
         assert!(imported.config.is_none() && report(&imported).contains(words), "{words}\n{}", report(&imported));
-        let partial = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
+        let partial = ImportedGateway::import(
+            Dialect::EnvoyGateway,
+            &manifests,
+            &ImportOptions { allow_partial: true, ..mapped_options() },
+        );
         assert_eq!(partial.decide(&token(json!({}))), "403");
     }
     // a refused part of the gateway's closes the route too
     let manifests = format!("{ROUTES}{}{}", on_gateway("basicAuth: {}"), on_route(&merged(route_rules)));
-    let partial = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
+    let partial = ImportedGateway::import(
+        Dialect::EnvoyGateway,
+        &manifests,
+        &ImportOptions { allow_partial: true, ..mapped_options() },
+    );
     assert_eq!(partial.decide(&get_request("/foo")), "403");
 }
 
@@ -376,7 +397,10 @@ fn remote_keys_bring_their_settings() {
 #[test]
 fn keys_come_from_the_policy_or_a_config_map() {
     let inline = format!("jwt: {{providers: [{{name: p, localJWKS: {{inline: '{KEYS}'}}}}]}}");
-    assert_eq!(import_policies(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get_request("/foo")), "401");
+    assert_eq!(
+        import_policies(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get_request("/foo")),
+        "401"
+    );
     let referred =
         "jwt: {providers: [{name: p, localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: keys}}}]}";
     for key in ["jwks", "first"] {

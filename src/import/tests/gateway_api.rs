@@ -224,7 +224,8 @@ fn a_backend_tls_policy_becomes_backend_tls() {
     assert!(config.to_yaml().contains("hostname: web.example"), "{}", config.to_yaml());
     let system = policy
         .replace("caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]", "wellKnownCACertificates: System");
-    let config = import_file(Dialect::Agentgateway, &format!("{GATEWAY}{system}{to}"), &mapped_options()).config.unwrap();
+    let config =
+        import_file(Dialect::Agentgateway, &format!("{GATEWAY}{system}{to}"), &mapped_options()).config.unwrap();
     assert!(!config.to_yaml().contains("root:"), "{}", config.to_yaml());
     let other = policy
         .replace("hostname: web.example", "hostname: web.example, subjectAltNames: [{type: Hostname, hostname: x}]");

@@ -265,7 +265,11 @@ fn paths_are_exact_prefixes_suffixes_or_templates() {
 fn methods_hosts_and_headers_are_compared() {
     table(
         "to: [{operation: {methods: [GET, 'P*']}}]",
-        &[(get_request("/"), true), (get_request("/").method("POST"), true), (get_request("/").method("DELETE"), false)],
+        &[
+            (get_request("/"), true),
+            (get_request("/").method("POST"), true),
+            (get_request("/").method("DELETE"), false),
+        ],
     );
     table(
         "to: [{operation: {hosts: ['WWW.example.com', '*.test']}}]",
@@ -278,7 +282,10 @@ fn methods_hosts_and_headers_are_compared() {
             (get_request("/").host("other"), false),
         ],
     );
-    table("to: [{operation: {notHosts: ['www.example.com']}}]", &[(get_request("/"), false), (get_request("/").host("x"), true)]);
+    table(
+        "to: [{operation: {notHosts: ['www.example.com']}}]",
+        &[(get_request("/"), false), (get_request("/").host("x"), true)],
+    );
     table(
         "when: [{key: 'request.headers[X-Env]', values: [prod, 'st*']}]",
         &[
@@ -290,7 +297,11 @@ fn methods_hosts_and_headers_are_compared() {
     );
     table(
         "when: [{key: 'request.headers[x-env]', notValues: [prod]}]",
-        &[(get_request("/").header("x-env", "prod"), false), (get_request("/").header("x-env", "dev"), true), (get_request("/"), true)],
+        &[
+            (get_request("/").header("x-env", "prod"), false),
+            (get_request("/").header("x-env", "dev"), true),
+            (get_request("/"), true),
+        ],
     );
 }
 
@@ -362,7 +373,9 @@ fn audit_and_trial_policies_decide_nothing_and_are_told() {
     let allow = trial("l", &path("/l"));
     let enforced = policy("e", &path("/*"));
     let gateway = policies(&format!("{audit}{deny}{allow}{enforced}"));
-    for (target, expected) in [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])] {
+    for (target, expected) in
+        [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])]
+    {
         let judged = gateway.evaluate(&get_request(target));
         let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
         assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{target}");
@@ -471,7 +484,8 @@ fn a_preflight_takes_the_route_of_its_request() {
         "  http:\n  - name: open\n    match: [{uri: {prefix: /open}}]\n    route: [{destination: {host: api, port: {number: 80}}}]\n  - name: rest\n    route:",
     );
     let api = "apiVersion: v1\nkind: Service\nmetadata: {name: api}\nspec: {selector: {app: api}, ports: [{port: 80}]}\n---\n";
-    let gateway = ImportedGateway::import(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped_options());
+    let gateway =
+        ImportedGateway::import(Dialect::Istio, &format!("{manifests}{api}{AUTHENTICATION}"), &mapped_options());
     let preflight = |path: &str| {
         get_request(path).method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT")
     };
@@ -529,7 +543,11 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
     let yaml = imported.config.unwrap_or_else(|| panic!("{report}")).to_yaml();
     // a redirect is written; everything else is asked below
     assert!(yaml.contains("requestRedirect:"), "{yaml}");
-    let gateway = ImportedGateway::import(Dialect::Istio, &manifests.replace("redirect: {uri: /c}", "timeout: 3s"), &mapped_options());
+    let gateway = ImportedGateway::import(
+        Dialect::Istio,
+        &manifests.replace("redirect: {uri: /c}", "timeout: 3s"),
+        &mapped_options(),
+    );
     for (request, route) in [
         (get_request("/a/b"), "first"),
         (get_request("/ab"), "first"),
@@ -546,7 +564,11 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
 fn hosts_of_a_gateway_may_be_for_one_namespace() {
     for (host, open) in [("*", true), ("*/*", true), ("default/*", true), ("./*", false), ("other/*", false)] {
         let manifests = GATEWAY.replace("hosts: [\"*\"]\n---", &format!("hosts: ['{host}']\n---"));
-        assert_eq!(ImportedGateway::import(Dialect::Istio, &manifests, &mapped_options()).allows(&get_request("/")), open, "{host}");
+        assert_eq!(
+            ImportedGateway::import(Dialect::Istio, &manifests, &mapped_options()).allows(&get_request("/")),
+            open,
+            "{host}"
+        );
     }
 }
 
@@ -558,7 +580,8 @@ fn services_of_one_route_must_agree() {
     );
     let imported = import_file(Dialect::Istio, &manifests, &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("some of them only"), "{}", report(&imported));
-    let partial = ImportedGateway::import(Dialect::Istio, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
+    let partial =
+        ImportedGateway::import(Dialect::Istio, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
     assert!(!partial.allows(&get_request("/")));
 }
 
@@ -572,7 +595,8 @@ fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
         let policy = format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
         );
-        !ImportedGateway::import(Dialect::Istio, &format!("{manifests}{policy}"), &mapped_options()).allows(&get_request("/"))
+        !ImportedGateway::import(Dialect::Istio, &format!("{manifests}{policy}"), &mapped_options())
+            .allows(&get_request("/"))
     };
     assert!(closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]}"));
     assert!(!closed("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: other}]}"));
@@ -599,7 +623,10 @@ fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
             object("inner", "default", "app: web")
         )
     };
-    assert!(ImportedGateway::import(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped_options()).allows(&get_request("/")));
+    assert!(
+        ImportedGateway::import(Dialect::Istio, &both(", forwardOriginalToken: true"), &mapped_options())
+            .allows(&get_request("/"))
+    );
     let imported = import_file(Dialect::Istio, &both(""), &mapped_options());
     assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
 }

@@ -254,8 +254,16 @@ mod istio {
             .prop_map(|(from, to, when)| Rule { from, to, when });
         // with one condition it alone decides
         let simple = prop_oneof![
-            source().prop_map(|mut source_fields| Rule { from: vec![source_fields.split_off(source_fields.len() - 1)], to: vec![], when: vec![] }),
-            operation().prop_map(|mut operation_fields| Rule { from: vec![], to: vec![operation_fields.split_off(operation_fields.len() - 1)], when: vec![] }),
+            source().prop_map(|mut source_fields| Rule {
+                from: vec![source_fields.split_off(source_fields.len() - 1)],
+                to: vec![],
+                when: vec![]
+            }),
+            operation().prop_map(|mut operation_fields| Rule {
+                from: vec![],
+                to: vec![operation_fields.split_off(operation_fields.len() - 1)],
+                when: vec![]
+            }),
             when().prop_map(|condition| Rule { from: vec![], to: vec![], when: vec![condition] }),
         ];
         let simple = (select(vec!["ALLOW", "DENY"]), simple)
@@ -294,7 +302,8 @@ mod istio {
                         json_rule.insert("from".into(), all.into());
                     }
                     if !rule.to.is_empty() {
-                        let all: Vec<Value> = rule.to.iter().map(|operation| json!({"operation": map(operation)})).collect();
+                        let all: Vec<Value> =
+                            rule.to.iter().map(|operation| json!({"operation": map(operation)})).collect();
                         json_rule.insert("to".into(), all.into());
                     }
                     let when = rule.when.iter().map(|(key, values, negative)| {
@@ -601,7 +610,8 @@ mod envoy_gateway {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         };
-        let methods = rule.methods.is_empty() || rule.methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method));
+        let methods =
+            rule.methods.is_empty() || rule.methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method));
         let by_path = rule.path.is_none_or(|(kind, value, invert)| {
             let found = match kind {
                 "Exact" => path == value,
@@ -626,7 +636,9 @@ mod envoy_gateway {
                 && jwt.provider == asked.provider
                 && jwt.claims.iter().all(|(name, list, values)| match list {
                     true => in_list(claim_value(name, asked), values),
-                    false => claim_value(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word))),
+                    false => {
+                        claim_value(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word)))
+                    }
                 })
                 && jwt.scopes.iter().all(|word| {
                     let word = std::slice::from_ref(word);

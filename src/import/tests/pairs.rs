@@ -83,15 +83,27 @@ fn allow_full_rule_field_by_field() {
                 (get_request("/"), false),
             ],
         ),
-        (source("requestPrincipals: ['*']"), vec![(sub("i", "s"), true), (sub("i", ""), false), (get_request("/"), false)]),
+        (
+            source("requestPrincipals: ['*']"),
+            vec![(sub("i", "s"), true), (sub("i", ""), false), (get_request("/"), false)],
+        ),
         (
             source("notRequestPrincipals: [rp, 'rp-prefix-*']"),
-            vec![(sub("rp", ""), false), (sub("rp-prefix-", "x"), false), (sub("y", "x"), true), (get_request("/"), true)],
+            vec![
+                (sub("rp", ""), false),
+                (sub("rp-prefix-", "x"), false),
+                (sub("y", "x"), true),
+                (get_request("/"), true),
+            ],
         ),
         (source("notRequestPrincipals: ['*']"), vec![(sub("i", "s"), false), (get_request("/"), true)]),
         (
             source("remoteIpBlocks: [1.2.3.4, 5.6.0.0/16]"),
-            vec![(get_request("/").peer("1.2.3.4"), true), (get_request("/").peer("5.6.7.8"), true), (get_request("/").peer("1.2.3.5"), false)],
+            vec![
+                (get_request("/").peer("1.2.3.4"), true),
+                (get_request("/").peer("5.6.7.8"), true),
+                (get_request("/").peer("1.2.3.5"), false),
+            ],
         ),
         (
             source("notRemoteIpBlocks: [9.0.0.1, 9.2.0.0/16]"),
@@ -119,7 +131,10 @@ fn allow_full_rule_field_by_field() {
             ],
         ),
         (operation("methods: ['*']"), vec![(get_request("/"), true)]),
-        (operation("notMethods: [GET, 'P*']"), vec![(get_request("/"), false), (get_request("/").method("OPTIONS"), true)]),
+        (
+            operation("notMethods: [GET, 'P*']"),
+            vec![(get_request("/"), false), (get_request("/").method("OPTIONS"), true)],
+        ),
         (operation("notMethods: ['*']"), vec![(get_request("/"), false)]),
         (
             operation("hosts: [exact.com, '*.suffix.com', 'prefix.*']"),
@@ -170,7 +185,10 @@ fn allow_full_rule_field_by_field() {
                 (get_request("/").peer("192.168.11.9"), false),
             ],
         ),
-        (when("remote.ip", "notValues: [90.10.10.10]"), vec![(get_request("/").peer("90.10.10.10"), false), (get_request("/"), true)]),
+        (
+            when("remote.ip", "notValues: [90.10.10.10]"),
+            vec![(get_request("/").peer("90.10.10.10"), false), (get_request("/"), true)],
+        ),
         (when("source.namespace", "values: [ns]"), vec![(get_request("/"), false)]),
         (when("source.namespace", "notValues: [ns]"), vec![(get_request("/"), true)]),
         (when("source.principal", "values: ['*']"), vec![(get_request("/"), false)]),
@@ -188,7 +206,10 @@ fn allow_full_rule_field_by_field() {
                 (claim("aud", "x"), false),
             ],
         ),
-        (when("request.auth.audiences", "notValues: [aud]"), vec![(claim("aud", "aud"), false), (get_request("/"), true)]),
+        (
+            when("request.auth.audiences", "notValues: [aud]"),
+            vec![(claim("aud", "aud"), false), (get_request("/"), true)],
+        ),
         (
             when("request.auth.presenter", "values: [p, 'p-*', '*-p', '*']"),
             vec![(claim("azp", "x"), true), (get_request("/"), false)],
@@ -203,7 +224,10 @@ fn allow_full_rule_field_by_field() {
                 (claim("iss", "x"), false),
             ],
         ),
-        (when("request.auth.claims[iss]", "notValues: [i]"), vec![(claim("iss", "i"), false), (get_request("/"), true)]),
+        (
+            when("request.auth.claims[iss]", "notValues: [i]"),
+            vec![(claim("iss", "i"), false), (get_request("/"), true)],
+        ),
         (
             when("request.auth.claims[nested1][nested2]", "values: [n, 'n-*', '*-n']"),
             vec![

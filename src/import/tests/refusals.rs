@@ -298,11 +298,13 @@ fn what_is_no_manifest() {
         ("text", "no `kind`"),
     ] {
         let errors =
-            import_manifests(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &ImportOptions::default()).unwrap_err();
+            import_manifests(Dialect::Istio, &[Source::new("in.yaml", text.to_owned())], &ImportOptions::default())
+                .unwrap_err();
         assert!(errors.iter().any(|error| error.message.contains(words)), "{text}: {errors:?}");
     }
     let nothing =
-        import_manifests(Dialect::Istio, &[Source::new("in.yaml", "---\n---\n".to_owned())], &ImportOptions::default()).unwrap();
+        import_manifests(Dialect::Istio, &[Source::new("in.yaml", "---\n---\n".to_owned())], &ImportOptions::default())
+            .unwrap();
     assert!(nothing.config.is_none());
 }
 
@@ -328,14 +330,21 @@ fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
     assert_rejected(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
     let elsewhere =
         policy("p", "kind: HTTPRoute, name: foo, namespace: other", "authorization: {defaultAction: Allow}");
-    assert_rejected(Dialect::EnvoyGateway, &format!("{ROUTES}{elsewhere}"), "its own namespace", &["/foo", "/bar"], &[]);
+    assert_rejected(
+        Dialect::EnvoyGateway,
+        &format!("{ROUTES}{elsewhere}"),
+        "its own namespace",
+        &["/foo", "/bar"],
+        &[],
+    );
 }
 
 #[test]
 fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
     let list = |text: &str| -> String {
         let objects = text.split("---\n").filter(|object| !object.trim().is_empty());
-        let items = objects.map(|object| object.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
+        let items =
+            objects.map(|object| object.trim_start().lines().map(|line| format!("    {line}\n")).collect::<String>());
         let items: String = items.map(|item| format!("  -\n{item}")).collect();
         format!("---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n{items}---\n~\n")
     };

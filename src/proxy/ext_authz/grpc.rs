@@ -10,15 +10,15 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 use prost::Message;
 
-use super::super::forward::{set_request_target, set_backend_authority};
-use super::{CheckResult, CheckInput, collect, exchange, request_target};
+use super::super::forward::{set_backend_authority, set_request_target};
+use super::{CheckInput, CheckResult, collect, exchange, request_target};
 use crate::authz::{Expression, Vars};
 use crate::body::{BodyPrefix, RequestBody};
-use crate::policy::ext_authz::message::{
+use crate::policy::ext_authz::proto::{
     Address, Attributes, CheckRequest, CheckResponse, DeniedHttpResponse, HttpRequest, Metadata, Peer, Request,
     SocketAddress, Struct, Timestamp, TlsSession,
 };
-use crate::policy::ext_authz::{ExtAuthz, AllowedEdits, HeaderMutation};
+use crate::policy::ext_authz::{AllowedEdits, ExtAuthz, HeaderMutation};
 use crate::reason::Reason;
 use crate::request::{RequestHead, UnixTime};
 use crate::upstream::Protocol;
@@ -42,13 +42,15 @@ pub(super) async fn check(
     input: CheckInput<'_>,
 ) -> Result<Option<CheckResult>, String> {
     let request = CheckRequest { attributes: Some(attributes(policy, spec, input)) };
-    let (parts, body) = exchange(pool, &policy.endpoint, Protocol::Http2, build_call(policy, &request)).await?.into_parts();
+    let (parts, body) =
+        exchange(pool, &policy.endpoint, Protocol::Http2, build_call(policy, &request)).await?.into_parts();
     let body = collect(body).await?;
     if parts.status != StatusCode::OK {
         return Err(format!("it answered {}", parts.status));
     }
     // a call that failed at once has its status in the head
-    let status = body.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).or(parts.headers.get(GRPC_STATUS)).cloned();
+    let status =
+        body.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).or(parts.headers.get(GRPC_STATUS)).cloned();
     match status {
         Some(status) if status == "0" => {}
         Some(status) => return Err(format!("the call ended with gRPC status {}", status.to_str().unwrap_or("?"))),
@@ -241,7 +243,7 @@ fn filter_metadata(expressions: Option<&[(String, Expression)]>, vars: &Vars<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::ext_authz::message::{HeaderValueOption, OkHttpResponse, Status};
+    use crate::policy::ext_authz::proto::{HeaderValueOption, OkHttpResponse, Status};
 
     #[test]
     fn an_answer_is_exactly_one_message() {
@@ -274,13 +276,13 @@ mod tests {
             let shown = format!("{answer:?}");
             assert_eq!(matches!(interpret_response(answer), Ok(Some(CheckResult::Allow(_)))), passes, "{shown}");
         }
-        let header = Some(crate::policy::ext_authz::message::HeaderValue { key: ":path".into(), ..Default::default() });
+        let header = Some(crate::policy::ext_authz::proto::HeaderValue { key: ":path".into(), ..Default::default() });
         let headers = vec![HeaderValueOption { header, ..Default::default() }];
         let bad =
             CheckResponse { ok_response: Some(OkHttpResponse { headers, ..Default::default() }), ..Default::default() };
         assert!(interpret_response(bad).is_err(), "an edit that can't be made is no answer");
         for (code, status) in [(302, 302), (0, 403), (100, 403), (99_999, 403), (-1, 403)] {
-            let status_field = Some(crate::policy::ext_authz::message::HttpStatus { code });
+            let status_field = Some(crate::policy::ext_authz::proto::HttpStatus { code });
             let denied = DeniedHttpResponse { status: status_field, ..Default::default() };
             assert_eq!(denied_response(denied).status(), status, "{code}");
         }

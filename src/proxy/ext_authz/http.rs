@@ -10,10 +10,10 @@ use http::{Response, StatusCode, Uri, Version};
 use serde_json::{Map, Value};
 
 use super::super::forward::set_request_target;
-use super::{CheckResult, CheckInput, collect, exchange, with_timeout, request_target};
+use super::{CheckInput, CheckResult, collect, exchange, request_target, with_timeout};
 use crate::authz::{self, Expression, Vars};
 use crate::body::RequestBody;
-use crate::policy::ext_authz::{ExtAuthz, AllowedEdits, HttpCheck, CheckTarget};
+use crate::policy::ext_authz::{AllowedEdits, CheckTarget, ExtAuthz, HttpCheck};
 use crate::reason::Reason;
 use crate::upstream::Protocol;
 use crate::upstream::pool::Pool;
@@ -48,14 +48,15 @@ pub(super) async fn check(
         return Err(format!("it answered {status}"));
     }
     let wants_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    let response = match http.redirect.as_ref().filter(|_| wants_login).and_then(|expression| redirect(expression, vars)) {
-        Some(redirect) => redirect,
-        // a refusal is one, whatever becomes of its body
-        None => match with_timeout(policy, collect(body)).await {
-            Ok(Ok(body)) => Response::from_parts(parts, body.to_bytes()),
-            _ => Response::from_parts(parts, Bytes::new()),
-        },
-    };
+    let response =
+        match http.redirect.as_ref().filter(|_| wants_login).and_then(|expression| redirect(expression, vars)) {
+            Some(redirect) => redirect,
+            // a refusal is one, whatever becomes of its body
+            None => match with_timeout(policy, collect(body)).await {
+                Ok(Ok(body)) => Response::from_parts(parts, body.to_bytes()),
+                _ => Response::from_parts(parts, Bytes::new()),
+            },
+        };
     Ok(Some(CheckResult::Deny(Box::new(response), Reason::ExtAuthzDenied)))
 }
 
@@ -109,7 +110,9 @@ fn build_request(
     }
     let body = match body {
         Some(prefix) => {
-            parts.headers.insert(PARTIAL_BODY, HeaderValue::from_static(if prefix.is_complete { "false" } else { "true" }));
+            parts
+                .headers
+                .insert(PARTIAL_BODY, HeaderValue::from_static(if prefix.is_complete { "false" } else { "true" }));
             prefix.bytes
         }
         None => Bytes::new(),

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, Method, Version};
 use portcullis::auth::{Algorithms, KeySet, Origin};
-use portcullis::authz::{Expression, Scope, VerifiedToken, Vars};
+use portcullis::authz::{Expression, Scope, Vars, VerifiedToken};
 use portcullis::config;
-use portcullis::proxy::host::Host;
-use portcullis::proxy::path::{EscapedSlashes, PathRules};
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::request::host::Host;
+use portcullis::request::path::{EscapedSlashes, PathRules};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Value, json};
 
 /// A key set: bounded, equal for equal texts, and never with keys that its origin may not have.
@@ -76,7 +76,8 @@ pub fn path_host(data: &[u8]) {
 pub fn cel(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let scopes = [Scope::Rule, Scope::RouteMatch, Scope::Value { extra: &[] }];
-    let (headers, source) = (HeaderMap::new(), ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None });
+    let (headers, source) =
+        (HeaderMap::new(), ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None });
     let claims = json!({"sub": "a", "n": 7, "groups": ["admins"], "deep": {"x": {"y": 1.5}}, "text": "abc"});
     let claims = claims.as_object().expect("an object");
     let head = RequestHead {

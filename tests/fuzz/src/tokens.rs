@@ -12,7 +12,7 @@ use portcullis::auth::{
     Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin, Outcome,
     ProviderSettings, Settings, TokenCache,
 };
-use portcullis::request::{RequestHead, Scheme, ClientInfo, UnixTime};
+use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Value, json};
 
 use super::slow;

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request as Message, Version};
-use portcullis::app::{Gateway, GatewayOptions};
 use portcullis::auth::IdentityHeaders;
+use portcullis::client::timeouts::ClientTimeouts;
 use portcullis::config::{self, Source as Text};
 use portcullis::drain;
-use portcullis::proxy::names::KnownHeaders;
-use portcullis::proxy::normalize::{ClientConnection, NormalizedRequest};
-use portcullis::proxy::path::PathRules;
-use portcullis::proxy::watch::ClientTimeouts;
-use portcullis::proxy::{forwarded, hop};
-use portcullis::request::{Scheme, ClientInfo};
+use portcullis::gateway::{Gateway, GatewayOptions};
+use portcullis::request::known_headers::KnownHeaders;
+use portcullis::request::normalize::{ClientConnection, NormalizedRequest};
+use portcullis::request::path::PathRules;
+use portcullis::request::{ClientInfo, Scheme};
+use portcullis::request::{forwarded, hop_by_hop};
 use portcullis::snapshot::ClientLimits;
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ pub fn head(data: &[u8]) {
     let kept = |headers: &HeaderMap, name: &str| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
     let before = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
     let names = request.known_headers();
-    hop::strip_request(request.headers_mut(), names, |name| identity.contains(name));
+    hop_by_hop::strip_request(request.headers_mut(), names, |name| identity.contains(name));
     let after = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
     assert_eq!(before, after, "no client names these away");
     let authority = request.authority().clone();
@@ -107,7 +107,8 @@ fn read(parts: http::request::Parts) -> Result<NormalizedRequest, ()> {
         guard: None,
     };
     let names = KnownHeaders::from_headers(&parts.headers);
-    NormalizedRequest::from_parts(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits).map_err(|_| ())
+    NormalizedRequest::from_parts(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits)
+        .map_err(|_| ())
 }
 
 /// Bytes on a connection. Each request that the backend sees is one that the gateway judged, with that method and

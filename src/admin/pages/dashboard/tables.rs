@@ -1,0 +1,142 @@
+//! The page's tables: refusals, routes, providers.
+
+use std::fmt::{self, Write};
+use std::time::Instant;
+
+use crate::admin::html::{Escaped, humanize_duration};
+use crate::admin::pages::effective_config::origin;
+use crate::auth::keys::jwks::State;
+use crate::authz::EnforcementMode;
+use crate::config::{ListenerConfig, RouteConfig};
+use crate::explain::jwt_origin;
+use crate::snapshot;
+use crate::state;
+use crate::state::{ActiveConfig, GatewayState};
+
+/// Rows of refusals that are shown.
+const MAX_REJECTION_ROWS: usize = 30;
+
+/// Refusals by reason and route, lately and since the start.
+pub(crate) fn rejections(out: &mut String, control: &GatewayState) -> fmt::Result {
+    let (rows, lately) = control.rejections.summary(Instant::now(), &control.metrics);
+    out.write_str("<h2 id=refusals>Refusals<small>by reason and route</small></h2><div class=card>")?;
+    if rows.is_empty() {
+        return out.write_str("<p class=none>None since the start.</p></div>");
+    }
+    write!(
+        out,
+        "<table><tr><th>Reason<th>Route<th class=number>Last {}<th class=number>Since the start",
+        Escaped(humanize_duration(lately))
+    )?;
+    for row in rows.iter().take(MAX_REJECTION_ROWS) {
+        write!(
+            out,
+            "<tr><td><code>{}</code><td>{}<td class=number>{}<td class=number>{}",
+            Escaped(&row.reason),
+            Escaped(if row.route.is_empty() { "none" } else { &row.route }),
+            row.recent,
+            row.total
+        )?;
+    }
+    out.write_str("</table></div>")
+}
+
+/// Each listener with its routes.
+pub(crate) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
+    for (bind, runs) in in_force.loaded.config.binds.iter().zip(&in_force.snapshot.binds) {
+        for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
+            let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.value.to_string());
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            write!(
+                out,
+                "<h2>Listener {}<small>{scheme}, {}, {}, {}</small></h2><div class=card>",
+                Escaped(&listener.name),
+                runs.address,
+                Escaped(host),
+                Escaped(origin(&listener.span))
+            )?;
+            if listener.routes.is_empty() {
+                out.write_str("<p class=none>No routes: every request is answered 404.</p></div>")?;
+                continue;
+            }
+            out.write_str("<table><tr><th>Route<th>Takes<th>Protection<th>Rules<th>Backends")?;
+            for (route, runs) in listener.routes.iter().zip(&running.routes) {
+                route_row(out, listener, route, runs)?;
+            }
+            out.write_str("</table></div>")?;
+        }
+    }
+    Ok(())
+}
+
+fn route_row(
+    out: &mut String,
+    listener: &ListenerConfig,
+    route: &RouteConfig,
+    compiled: &snapshot::Route,
+) -> fmt::Result {
+    let levels = [&listener.gateway_policies, &listener.policies, &route.policies];
+    let protection = compiled.policies.auth_requirement().as_str();
+    let from = jwt_origin(levels.into_iter()).unwrap_or_else(|| "no jwtAuth".to_owned());
+    write!(out, "<tr><td>{}<small>{}</small><td>", Escaped(&route.name), Escaped(origin(&route.span)))?;
+    for host in &route.hostnames {
+        write!(out, "<code>{}</code> ", Escaped(host.to_string()))?;
+    }
+    for one in &route.matches {
+        write!(out, "<code>{}</code><br>", Escaped(one))?;
+    }
+    write!(out, "<td><span class=\"mark {protection}\">{protection}</span><small>{}</small><td>", Escaped(from))?;
+    for set in compiled.policies.rule_sets.iter() {
+        let shadow = if set.mode == EnforcementMode::Shadow { ", only counted" } else { "" };
+        let (count, level) = (set.rules.len(), set.level.as_str());
+        write!(out, "{count} of the {level}{shadow}<small>{}</small>", Escaped(&set.location))?;
+    }
+    if compiled.policies.rule_sets.is_empty() {
+        out.write_str("<span class=dim>none</span>")?;
+    }
+    out.write_str("<td>")?;
+    for endpoint in compiled.backends.endpoints() {
+        let rests = endpoint.load.as_ref().is_some_and(|load| !load.is_well());
+        let rests = if rests { " <span class=\"mark bad\">not well</span>" } else { "" };
+        write!(out, "{}{rests}<br>", Escaped(&endpoint.label))?;
+    }
+    match &compiled.answer {
+        Some(_) => out.write_str("<span class=dim>answered here</span>"),
+        None => Ok(()),
+    }
+}
+
+/// Each provider with its keys.
+pub(crate) fn providers(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
+    out.write_str("<h2 id=providers>Providers<small>of tokens</small></h2><div class=card>")?;
+    let providers = state::providers(&in_force.snapshot);
+    if providers.is_empty() {
+        return out.write_str("<p class=none>None: no token is verified.</p></div>");
+    }
+    out.write_str("<table><tr><th>Provider<th>Issuer<th class=number>Keys<th>Fetched<th>Last error")?;
+    for provider in providers {
+        let keys = provider.keys().current().as_ref().map_or(0, |keys| keys.len());
+        let issuers: Vec<_> = provider.issuers().collect();
+        let class = if keys == 0 { "number bad" } else { "number" };
+        write!(
+            out,
+            "<tr><td>{}<td>{}<td class=\"{class}\">{keys}<td>",
+            Escaped(provider.name()),
+            Escaped(issuers.join(", "))
+        )?;
+        let Some(status) = provider.keys().status() else {
+            out.write_str("<span class=dim>local</span><td>")?;
+            continue;
+        };
+        let (class, word) = match status.state {
+            State::Waiting => ("bad", "not yet"),
+            State::Fresh => ("good", "fresh"),
+            State::Stale => ("optional", "stale"),
+            State::Expired => ("bad", "expired"),
+        };
+        let age = status.age.map(|age| format!("{} ago", humanize_duration(age))).unwrap_or_default();
+        write!(out, "<span class=\"mark {class}\">{word}</span><small>{age}</small><td>")?;
+        write!(out, "{}", Escaped(status.last_error.unwrap_or_default()))?;
+    }
+    out.write_str("</table></div>")
+}

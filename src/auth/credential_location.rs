@@ -1,0 +1,271 @@
+//! Where a request carries its credential: a header behind a scheme, a cookie, a query parameter.
+//!
+//! Exactly one token may stand on a request; the same token in two places is one token. Two `Authorization` lines are
+//! refused whatever they hold, since RFC 9110 §11.6.2 knows only one. A header without the scheme holds no token and
+//! is left alone; an empty cookie or parameter is nothing (that is how cookies are cleared), but a scheme with nothing
+//! behind it announces a token that is not there, and is malformed.
+
+use std::borrow::Cow;
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+
+use super::jwt::jws::Malformed;
+use crate::request::RequestHead;
+
+/// One place to look for a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// A header; the value is the token behind `prefix`, which is compared ignoring case. An empty prefix: all of it.
+    Header {
+        /// The header's name.
+        name: HeaderName,
+        /// What stands before the token, such as `Bearer ` with its space.
+        prefix: String,
+    },
+    /// A cookie of this name; names are case-sensitive.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+    },
+    /// A query parameter of this name, compared after percent-decoding; names are case-sensitive.
+    Query {
+        /// The parameter's name.
+        name: String,
+    },
+}
+
+impl Location {
+    /// The default of RFC 6750 §2.1: `Authorization: Bearer …`.
+    pub fn bearer() -> Self {
+        Self::Header { name: AUTHORIZATION, prefix: "Bearer ".to_owned() }
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header { name, prefix } if prefix.is_empty() => write!(f, "header `{name}`"),
+            Self::Header { name, prefix } => write!(f, "header `{name}` with prefix `{prefix}`"),
+            Self::Cookie { name } => write!(f, "cookie `{name}`"),
+            Self::Query { name } => write!(f, "query parameter `{name}`"),
+        }
+    }
+}
+
+/// A set of places in a list of at most [`Places::MAX`] locations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Places(u64);
+
+impl Places {
+    pub(crate) const MAX: usize = 64;
+
+    pub(crate) fn insert(&mut self, at: usize) {
+        self.0 |= 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
+    }
+
+    pub(crate) fn contains(self, at: usize) -> bool {
+        let mut one = Self::default();
+        one.insert(at);
+        self.meets(one)
+    }
+
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What a request carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Presented<'a> {
+    /// No credential.
+    Nothing,
+    /// One token, and where it stands.
+    Token(Cow<'a, [u8]>, Places),
+    /// Something that was meant to be a token.
+    Malformed(Malformed, Places),
+    /// Two different credentials, or two `Authorization` lines.
+    Several(Places),
+}
+
+impl<'a> Presented<'a> {
+    fn add(self, at: usize, found: Result<Cow<'a, [u8]>, Malformed>) -> Self {
+        let mut places = match &self {
+            Self::Nothing => Places::default(),
+            Self::Token(_, places) | Self::Malformed(_, places) | Self::Several(places) => *places,
+        };
+        places.insert(at);
+        match (self, found) {
+            (Self::Nothing, Ok(token)) => Self::Token(token, places),
+            (Self::Token(first, _), Ok(token)) if first == token => Self::Token(first, places),
+            (Self::Nothing, Err(fault)) => Self::Malformed(fault, places),
+            (Self::Malformed(first, _), Err(_)) => Self::Malformed(first, places),
+            _ => Self::Several(places),
+        }
+    }
+
+    fn several(self, at: usize) -> Self {
+        let mut all = self.add(at, Err(Malformed::Empty));
+        if let Self::Token(_, places) | Self::Malformed(_, places) = all {
+            all = Self::Several(places);
+        }
+        all
+    }
+}
+
+/// Looks in every location.
+pub(crate) fn find<'a>(locations: &[Location], head: &RequestHead<'a>) -> Presented<'a> {
+    let mut found = Presented::Nothing;
+    for (at, location) in locations.iter().enumerate() {
+        match location {
+            Location::Header { name, prefix } => {
+                let mut lines = 0;
+                for line in head.headers.get_all(name) {
+                    lines += 1;
+                    if let Some(token) = behind(prefix, line.as_bytes()) {
+                        found = found.add(at, token);
+                    }
+                }
+                if lines > 1 && *name == AUTHORIZATION {
+                    found = found.several(at);
+                }
+            }
+            Location::Cookie { name } => {
+                for line in head.headers.get_all(COOKIE) {
+                    for (_, value) in cookies(line.as_bytes()).filter(|(n, v)| *n == name.as_bytes() && !v.is_empty()) {
+                        found = found.add(at, Ok(Cow::Borrowed(value)));
+                    }
+                }
+            }
+            Location::Query { name } => {
+                for (_, value) in
+                    parameters(head.query.unwrap_or_default()).filter(|(n, v)| is_named(n, name) && !v.is_empty())
+                {
+                    found = found.add(at, Ok(percent_decode(value.as_bytes(), false)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The token behind the prefix in a header's value; `None` when the value is of another scheme.
+fn behind<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]>, Malformed>> {
+    let value = value.trim_ascii();
+    let scheme = prefix.trim_end_matches(' ');
+    let (start, rest) = value.split_at_checked(scheme.len())?;
+    if !start.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return None;
+    }
+    if scheme.is_empty() {
+        return (!rest.is_empty()).then_some(Ok(Cow::Borrowed(rest)));
+    }
+    if scheme.len() == prefix.len() {
+        return Some(if rest.is_empty() { Err(Malformed::Empty) } else { Ok(Cow::Borrowed(rest)) });
+    }
+    match rest {
+        [] => Some(Err(Malformed::Empty)),
+        [b' ', b' ' | b'\t', ..] => Some(Err(Malformed::Separator)),
+        [b' ', token @ ..] => Some(Ok(Cow::Borrowed(token))),
+        [next, ..] if is_scheme_byte(*next) => None,
+        _ => Some(Err(Malformed::Separator)),
+    }
+}
+
+/// A byte that goes on with the name of a scheme (RFC 9110 §5.6.2), so that it is another scheme. Quotes are no part
+/// of any registered one, and `Bearer'…` is meant as a token.
+fn is_scheme_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&byte)
+}
+
+/// The pairs of a `Cookie` line (RFC 6265 §4.2.1), with what else stands there as a name without value.
+fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    line.split(|byte| *byte == b';').map(|pair| {
+        let pair = pair.trim_ascii();
+        match pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.split_at_checked(at)) {
+            Some((name, value)) => (name.trim_ascii_end(), value.get(1..).unwrap_or_default().trim_ascii_start()),
+            None => (pair, &[][..]),
+        }
+    })
+}
+
+/// The parameters of a query, as they were sent.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn is_named(sent: &str, name: &str) -> bool {
+    sent == name || percent_decode(sent.as_bytes(), true) == name.as_bytes()
+}
+
+/// Decodes what is a percent-escape and leaves all else as it is. What a broken escape leaves behind is in no token.
+fn percent_decode(text: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
+    if !text.iter().any(|byte| *byte == b'%' || (plus_is_space && *byte == b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    decoded.push(high << 4 | low);
+                    rest = tail;
+                }
+                _ => decoded.push(b'%'),
+            },
+            (b'+', _) if plus_is_space => decoded.push(b' '),
+            _ => decoded.push(*byte),
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+/// Takes the credentials at `places` out of the headers: the header, or the one cookie.
+pub(crate) fn remove_from_headers(locations: &[Location], places: Places, headers: &mut HeaderMap) {
+    for (_, location) in locations.iter().enumerate().filter(|(at, _)| places.contains(*at)) {
+        match location {
+            Location::Header { name, .. } => {
+                headers.remove(name);
+            }
+            Location::Cookie { name } => remove_cookie(name.as_bytes(), headers),
+            Location::Query { .. } => {}
+        }
+    }
+}
+
+fn remove_cookie(name: &[u8], headers: &mut HeaderMap) {
+    let mut kept: Vec<HeaderValue> = Vec::new();
+    for line in headers.get_all(COOKIE) {
+        let bytes = line.as_bytes();
+        if cookies(bytes).all(|(n, _)| n != name) {
+            kept.push(line.clone());
+            continue;
+        }
+        let pairs = bytes.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let rest: Vec<&[u8]> = pairs.filter(|pair| !pair.is_empty() && cookies(pair).all(|(n, _)| n != name)).collect();
+        if let (false, Ok(value)) = (rest.is_empty(), HeaderValue::from_bytes(&rest.join(&b"; "[..]))) {
+            kept.push(value);
+        }
+    }
+    headers.remove(COOKIE);
+    for line in kept {
+        headers.append(COOKIE, line);
+    }
+}
+
+/// The query without the credentials at `places`; `None` when nothing is left of it.
+pub(crate) fn remove_from_query<'q>(locations: &[Location], places: Places, query: &'q str) -> Option<Cow<'q, str>> {
+    let named = |sent: &str| {
+        locations.iter().enumerate().any(|(at, location)| match location {
+            Location::Query { name } => places.contains(at) && is_named(sent, name),
+            Location::Header { .. } | Location::Cookie { .. } => false,
+        })
+    };
+    if parameters(query).all(|(name, _)| !named(name)) {
+        return Some(Cow::Borrowed(query));
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| parameters(pair).all(|(name, _)| !named(name))).collect();
+    (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
+}

@@ -1,0 +1,259 @@
+//! The compact JWS (RFC 7515 §7.1): cut at its dots, decoded strictly, and its small header.
+//!
+//! Refused: anything but three parts, base64url with padding, white space or loose trailing bits, a header that is no
+//! strict JSON object, and every header parameter that would change what the signature means (`crit`, `b64`, `zip`).
+//! Header parameters that bring their own key (`jwk`, `jku`, `x5u`, `x5c`) are ignored: only configured keys count.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use super::strict_json;
+use super::strict_json::{Skip, Text};
+
+/// How a token is malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The scheme stands there, and no token behind it.
+    Empty,
+    /// Something else than one space stands between the scheme and the token.
+    Separator,
+    /// Not exactly two dots.
+    Parts,
+    /// A part is not strict base64url.
+    Base64,
+    /// The header is not a strict JSON object with string values for `alg`, `kid` and `typ`.
+    Header,
+    /// The header has no `alg`.
+    NoAlgorithm,
+    /// The header has a `crit`, `b64` or `zip`, which change the meaning of the rest.
+    Critical,
+    /// The header's `cty` says that the payload is another token.
+    Nested,
+    /// The payload is not a strict JSON object.
+    Payload,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no token stands behind the scheme",
+            Self::Separator => "the scheme and the token must be separated by exactly one space",
+            Self::Parts => "a compact JWS has exactly three parts separated by dots",
+            Self::Base64 => "a part is not strict base64url (no padding, no white space)",
+            Self::Header => {
+                "the header is not a JSON object, or a name stands in it twice, or a value has the wrong type"
+            }
+            Self::NoAlgorithm => "the header has no `alg`",
+            Self::Critical => "the header has `crit`, `b64` or `zip`, which are not supported",
+            Self::Nested => "the header's `cty` names a nested token, which is not supported",
+            Self::Payload => "the payload is not a JSON object, or a name stands in it twice",
+        })
+    }
+}
+
+/// A compact JWS, cut and decoded; nothing in it is verified.
+#[derive(Debug)]
+pub(crate) struct Compact<'a> {
+    /// Header and payload as they were sent, with the dot between: what is signed.
+    pub(crate) signing_input: &'a [u8],
+    /// The payload as it was sent.
+    pub(crate) payload_text: &'a [u8],
+    pub(crate) header: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+}
+
+impl<'a> Compact<'a> {
+    /// Cuts and decodes `token`, whose size the caller has bounded.
+    pub(crate) fn split(token: &'a [u8]) -> Result<Self, Malformed> {
+        // From both ends, since the payload in the middle is the longest part; a dot in it is found by its decoding.
+        // A text is searched many bytes at a time, so looking at once whether it is one costs less than it saves.
+        let text = std::str::from_utf8(token).map_err(|_| Malformed::Base64)?;
+        let (Some(first), Some(last)) = (text.find('.'), text.rfind('.')) else {
+            return Err(Malformed::Parts);
+        };
+        let (Some(header), Some(payload_text), Some(signature), Some(signing_input)) =
+            (token.get(..first), token.get(first + 1..last), token.get(last + 1..), token.get(..last))
+        else {
+            return Err(Malformed::Parts);
+        };
+        let decode = |part: &[u8]| {
+            URL_SAFE_NO_PAD.decode(part).map_err(|_| match payload_text.contains(&b'.') {
+                true => Malformed::Parts,
+                false => Malformed::Base64,
+            })
+        };
+        Ok(Self {
+            signing_input,
+            payload_text,
+            header: decode(header)?,
+            payload: decode(payload_text)?,
+            signature: decode(signature)?,
+        })
+    }
+}
+
+/// What counts in a token's header.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Header<'a> {
+    pub(crate) alg: Cow<'a, str>,
+    pub(crate) kid: Option<Cow<'a, str>>,
+    pub(crate) typ: Option<Cow<'a, str>>,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the decoded header.
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
+        let text = strict_json::utf8(text).map_err(|_| Malformed::Header)?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| Malformed::Header)?;
+        reader.end().map_err(|_| Malformed::Header)?;
+        if raw.critical {
+            return Err(Malformed::Critical);
+        }
+        if raw.cty.is_some_and(|cty| names_a_token(&cty)) {
+            return Err(Malformed::Nested);
+        }
+        let alg = raw.alg.ok_or(Malformed::NoAlgorithm)?;
+        Ok(Self { alg, kid: raw.kid, typ: raw.typ })
+    }
+}
+
+/// Whether a media type says JWT (RFC 7519 §5.2 recommends upper case; RFC 7515 §4.1.10 lets `application/` be left out).
+fn names_a_token(media_type: &str) -> bool {
+    bare_media_type(media_type).eq_ignore_ascii_case("jwt")
+}
+
+/// A media type without the `application/` that RFC 7515 §4.1.9 lets a header leave out.
+pub(crate) fn bare_media_type(media_type: &str) -> &str {
+    match media_type.split_at_checked(12) {
+        Some((tree, name)) if tree.eq_ignore_ascii_case("application/") => name,
+        _ => media_type,
+    }
+}
+
+#[derive(Default)]
+struct Raw<'a> {
+    alg: Option<Cow<'a, str>>,
+    kid: Option<Cow<'a, str>>,
+    typ: Option<Cow<'a, str>>,
+    cty: Option<Cow<'a, str>>,
+    critical: bool,
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Raw<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Raw<'de>, M::Error> {
+        let twice = || M::Error::custom("a header parameter stands twice");
+        let mut raw = Raw::default();
+        let mut others: Vec<Cow<'de, str>> = Vec::new();
+        while let Some(name) = members.next_key_seed(Text)? {
+            let place = match name.as_ref() {
+                "alg" => &mut raw.alg,
+                "kid" => &mut raw.kid,
+                "typ" => &mut raw.typ,
+                "cty" => &mut raw.cty,
+                other => {
+                    raw.critical |= matches!(other, "crit" | "b64" | "zip");
+                    members.next_value_seed(Skip)?;
+                    others.push(name);
+                    continue;
+                }
+            };
+            if place.replace(members.next_value_seed(Text)?).is_some() {
+                return Err(twice());
+            }
+        }
+        others.sort_unstable();
+        match others.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+            true => Err(twice()),
+            false => Ok(raw),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_three_strict_parts() {
+        for (token, wanted) in [
+            ("e30.e30.AA", None),
+            ("e30.e30.", None),
+            ("..", None),
+            ("", Some(Malformed::Parts)),
+            ("e30", Some(Malformed::Parts)),
+            ("e30.e30", Some(Malformed::Parts)),
+            ("e30.e30.AA.", Some(Malformed::Parts)),
+            ("a.b.c.d.e", Some(Malformed::Parts)),
+            ("e30=.e30.AA", Some(Malformed::Base64)),
+            ("e30.e30.AA==", Some(Malformed::Base64)),
+            ("e30.e30.A+", Some(Malformed::Base64)),
+            ("e30.e30.AB", Some(Malformed::Base64)), // loose trailing bits
+            ("e30.e30.A", Some(Malformed::Base64)),
+            ("e30. e30.AA", Some(Malformed::Base64)),
+            ("e30.e30.AA\n", Some(Malformed::Base64)),
+            ("e30.e30.%41A", Some(Malformed::Base64)),
+            ("e30.e30.é", Some(Malformed::Base64)),
+            ("e30.e30.A\0", Some(Malformed::Base64)),
+        ] {
+            assert_eq!(Compact::split(token.as_bytes()).err(), wanted, "{token:?}");
+        }
+        let many = ".".repeat(20_000);
+        assert_eq!(Compact::split(many.as_bytes()).err(), Some(Malformed::Parts));
+    }
+
+    #[test]
+    fn headers() {
+        let good = |alg: &'static str, kid: Option<&'static str>, typ: Option<&'static str>| {
+            Ok(Header { alg: alg.into(), kid: kid.map(Into::into), typ: typ.map(Into::into) })
+        };
+        for (text, wanted) in [
+            (r#"{"alg":"RS256"}"#, good("RS256", None, None)),
+            (r#"{"alg":"none"}"#, good("none", None, None)),
+            (
+                r#"{"typ":"JWT","kid":"a","alg":"ES256","jwk":{"kty":"RSA"},"jku":"https://a"}"#,
+                good("ES256", Some("a"), Some("JWT")),
+            ),
+            (r#"{"alg":"RS256","kid":"\u0061","cty":"json"}"#, good("RS256", Some("a"), None)),
+            (r#"{}"#, Err(Malformed::NoAlgorithm)),
+            (r#"{"alg":7}"#, Err(Malformed::Header)),
+            (r#"{"alg":null}"#, Err(Malformed::Header)),
+            (r#"{"alg":["RS256"]}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","kid":7}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","kid":null}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","typ":7}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","alg":"RS256"}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","\u0061lg":"none"}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","x":1,"x":1}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","jwk":{"a":{"b":1,"b":2}}}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256","crit":[]}"#, Err(Malformed::Critical)),
+            (r#"{"alg":"RS256","crit":"exp"}"#, Err(Malformed::Critical)),
+            (r#"{"alg":"RS256","b64":true}"#, Err(Malformed::Critical)),
+            (r#"{"alg":"RS256","\u0062\u0036\u0034":false}"#, Err(Malformed::Critical)),
+            (r#"{"alg":"RS256","zip":"DEF"}"#, Err(Malformed::Critical)),
+            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(Malformed::Nested)),
+            (r#"{"alg":"RS256","cty":"application/jwt"}"#, Err(Malformed::Nested)),
+            (r#"["alg"]"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256"}{}"#, Err(Malformed::Header)),
+            (r#"{"alg":"RS256",}"#, Err(Malformed::Header)),
+            ("", Err(Malformed::Header)),
+        ] {
+            assert_eq!(Header::parse(text.as_bytes()), wanted, "{text}");
+        }
+        let deep = format!(r#"{{"alg":"RS256","x":{}"#, "[".repeat(10_000));
+        assert_eq!(Header::parse(deep.as_bytes()), Err(Malformed::Header));
+    }
+}

@@ -1,0 +1,404 @@
+//! One key: what it may be used for, and the check of one signature.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicKeyComponents;
+use aws_lc_rs::signature as sig;
+use aws_lc_rs::signature::{ParsedPublicKey, VerificationAlgorithm};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::Origin;
+use crate::auth::jwt::algorithm::{Algorithm, Algorithms};
+
+/// Why a key can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// The entry is no JSON object.
+    NotAnObject,
+    /// This member is missing or has the wrong type or encoding.
+    Member(&'static str),
+    /// The `kty` is not one that signs.
+    Type(String),
+    /// The curve is not known, or not one that signs.
+    Curve(String),
+    /// `use` is not `sig`.
+    Use(String),
+    /// `key_ops` does not hold `verify`.
+    Operations,
+    /// `alg` is unknown or belongs to another type of key.
+    Algorithm(String),
+    /// None of the key's algorithms is among the provider's `algorithms`.
+    NotAllowed,
+    /// An RSA modulus of this many bits.
+    RsaSize(usize),
+    /// An RSA exponent that is even, below 3, or of more than 33 bits.
+    RsaExponent,
+    /// An RSA modulus from the broken generator of CVE-2017-15361.
+    Roca,
+    /// An Ed25519 point of small order, under which anybody can sign.
+    SmallOrder,
+    /// The numbers are no key of this type, such as a point that is not on the curve.
+    Rejected,
+    /// A shared secret in a fetched set.
+    FetchedSecret,
+    /// A shared secret, and `algorithms` does not name an HMAC.
+    SecretNotNamed,
+    /// A shared secret of this many bytes, shorter than the hash of every allowed algorithm.
+    ShortSecret(usize),
+    /// A private key in a fetched set.
+    FetchedPrivate,
+    /// More keys than one set may have.
+    TooMany,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("it is not a JSON object"),
+            Self::Member(name) => write!(f, "`{name}` is missing, or has the wrong type or encoding"),
+            Self::Type(kty) => write!(f, "`kty` is `{}`, expected RSA, EC, OKP or oct", kty.escape_debug()),
+            Self::Curve(crv) => write!(f, "`crv` is `{}`, expected P-256, P-384, P-521 or Ed25519", crv.escape_debug()),
+            Self::Use(usage) => write!(f, "`use` is `{}`, expected sig", usage.escape_debug()),
+            Self::Operations => f.write_str("`key_ops` does not list verify"),
+            Self::Algorithm(alg) => {
+                write!(f, "`alg` is `{}`, which is not a signature algorithm of this type of key", alg.escape_debug())
+            }
+            Self::NotAllowed => f.write_str("none of its algorithms is in the provider's `algorithms`"),
+            Self::RsaSize(bits) => write!(f, "the RSA modulus has {bits} bits, expected 2048 to 8192"),
+            Self::RsaExponent => f.write_str("the RSA exponent must be odd, at least 3 and below 2^33"),
+            Self::Roca => f.write_str("the RSA modulus has the ROCA weakness (CVE-2017-15361)"),
+            Self::SmallOrder => f.write_str("the Ed25519 point has a small order, so anybody can sign with it"),
+            Self::Rejected => f.write_str("its numbers are not a valid key of its type"),
+            Self::FetchedSecret => f.write_str("a shared secret in a fetched set is public, and never used"),
+            Self::SecretNotNamed => {
+                f.write_str("a shared secret counts only when `algorithms` names HS256, HS384 or HS512")
+            }
+            Self::ShortSecret(bytes) => write!(f, "the secret has {bytes} bytes, less than the hash (32, 48 or 64)"),
+            Self::FetchedPrivate => f.write_str("its private half stands in a fetched set, so anybody may have it"),
+            Self::TooMany => f.write_str("the set has more keys than are taken from one (`limits.jwksKeys`)"),
+        }
+    }
+}
+
+impl Unusable {
+    /// One word for the reason, as the metric's label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnObject => "not_an_object",
+            Self::Member(_) => "member",
+            Self::Type(_) => "kty",
+            Self::Curve(_) => "crv",
+            Self::Use(_) => "use",
+            Self::Operations => "key_ops",
+            Self::Algorithm(_) => "alg",
+            Self::NotAllowed => "algorithms",
+            Self::RsaSize(_) => "rsa_size",
+            Self::RsaExponent => "rsa_exponent",
+            Self::Roca => "roca",
+            Self::SmallOrder => "small_order",
+            Self::Rejected => "rejected",
+            Self::FetchedSecret => "fetched_secret",
+            Self::SecretNotNamed => "secret_not_named",
+            Self::ShortSecret(_) => "short_secret",
+            Self::FetchedPrivate => "fetched_private",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+/// A public key in its numbers.
+pub(crate) enum Public {
+    /// Modulus and exponent, big-endian.
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// A curve's algorithm, and the uncompressed point of SEC 1 §2.3.3.
+    Ec { algorithm: Algorithm, point: Vec<u8> },
+    /// The 32 bytes of RFC 8032.
+    Ed25519(Vec<u8>),
+}
+
+enum Verifier {
+    Public(ParsedPublicKey),
+    Secret(Box<hmac::Key>),
+}
+
+/// A key that is ready to verify with.
+pub(crate) struct Key {
+    kid: Option<Box<str>>,
+    /// The length of a signature, where the type of key fixes it.
+    signature_len: Option<usize>,
+    /// One verifier for each algorithm that the key may be used with.
+    verifiers: Vec<(Algorithm, Verifier)>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?}: {})", self.kid, self.algorithms())
+    }
+}
+
+impl Key {
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    pub(crate) fn algorithms(&self) -> Algorithms {
+        self.verifiers.iter().fold(Algorithms::NONE, |set, (algorithm, _)| set.union(Algorithms::of(&[*algorithm])))
+    }
+
+    pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
+        self.verifiers.iter().any(|(own, _)| *own == algorithm)
+    }
+
+    /// Whether `signature` is this key's over `input`; false for an algorithm that the key does not allow.
+    pub(crate) fn verify(&self, algorithm: Algorithm, input: &[u8], signature: &[u8]) -> bool {
+        if self.signature_len.is_some_and(|len| len != signature.len()) {
+            return false;
+        }
+        match self.verifiers.iter().find(|(own, _)| *own == algorithm) {
+            Some((_, Verifier::Public(key))) => key.verify_sig(input, signature).is_ok(),
+            Some((_, Verifier::Secret(key))) => hmac::verify(key, input, signature).is_ok(),
+            None => false,
+        }
+    }
+
+    pub(crate) fn from_jwk(jwk: &Value, origin: Origin, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
+        let jwk = jwk.as_object().ok_or(Unusable::NotAnObject)?;
+        let kid = optional(jwk, "kid")?;
+        if let Some(usage) = optional(jwk, "use")?.filter(|usage| *usage != "sig") {
+            return Err(Unusable::Use(usage.to_owned()));
+        }
+        match jwk.get("key_ops") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(operations)) if operations.iter().any(|op| op == "verify") => {}
+            Some(Value::Array(_)) => return Err(Unusable::Operations),
+            Some(_) => return Err(Unusable::Member("key_ops")),
+        }
+        let named = match optional(jwk, "alg")? {
+            None => None,
+            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| Unusable::Algorithm(name.to_owned()))?),
+        };
+        let mut key = match optional(jwk, "kty")?.ok_or(Unusable::Member("kty"))? {
+            "oct" => Self::from_secret(jwk, origin, named, allowed)?,
+            kty => {
+                if origin == Origin::Fetched
+                    && ["d", "p", "q", "dp", "dq", "qi", "oth"].iter().any(|m| jwk.contains_key(*m))
+                {
+                    return Err(Unusable::FetchedPrivate);
+                }
+                let public = match kty {
+                    "RSA" => Public::Rsa { n: octets(jwk, "n")?, e: octets(jwk, "e")? },
+                    "EC" => point(jwk)?,
+                    "OKP" => match optional(jwk, "crv")?.ok_or(Unusable::Member("crv"))? {
+                        "Ed25519" => Public::Ed25519(octets(jwk, "x")?),
+                        other => return Err(Unusable::Curve(other.to_owned())),
+                    },
+                    other => return Err(Unusable::Type(other.to_owned())),
+                };
+                Self::from_numbers(public, named, allowed)?
+            }
+        };
+        key.kid = kid.map(Into::into);
+        Ok(key)
+    }
+
+    pub(crate) fn from_public(public: Public, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
+        Self::from_numbers(public, None, allowed)
+    }
+
+    fn from_numbers(public: Public, named: Option<Algorithm>, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
+        let own = match &public {
+            Public::Rsa { .. } => Algorithms::RSA,
+            Public::Ec { algorithm, .. } => Algorithms::of(&[*algorithm]),
+            Public::Ed25519(_) => Algorithms::of(&[Algorithm::EdDSA]),
+        };
+        let algorithms = narrow(own, named, allowed.unwrap_or(Algorithms::ASYMMETRIC))?;
+        let (signature_len, parse): (usize, Box<dyn Fn(Algorithm) -> Option<ParsedPublicKey>>) = match public {
+            Public::Rsa { n, e } => {
+                let (n, e) = (unpadded(&n).to_vec(), unpadded(&e).to_vec());
+                check_rsa(&n, &e)?;
+                let parse = {
+                    let components = PublicKeyComponents { n: n.clone(), e };
+                    move |algorithm| components.to_parsed_public_key(rsa_parameters(algorithm)?).ok()
+                };
+                (n.len(), Box::new(parse))
+            }
+            Public::Ec { algorithm, point } => {
+                let len = point.len() - 1;
+                (len, Box::new(move |_| ParsedPublicKey::new(curve_parameters(algorithm)?, &point).ok()))
+            }
+            Public::Ed25519(x) if x.len() != 32 => return Err(Unusable::Member("x")),
+            Public::Ed25519(x) if has_small_order(&x) => return Err(Unusable::SmallOrder),
+            Public::Ed25519(x) => (64, Box::new(move |_| ParsedPublicKey::new(&sig::ED25519, &x).ok())),
+        };
+        let verifiers = algorithms
+            .iter()
+            .map(|algorithm| parse(algorithm).map(|key| (algorithm, Verifier::Public(key))).ok_or(Unusable::Rejected))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { kid: None, signature_len: Some(signature_len), verifiers })
+    }
+
+    fn from_secret(
+        jwk: &Map<String, Value>,
+        origin: Origin,
+        named: Option<Algorithm>,
+        allowed: Option<Algorithms>,
+    ) -> Result<Self, Unusable> {
+        if origin == Origin::Fetched {
+            return Err(Unusable::FetchedSecret);
+        }
+        let allowed = allowed.unwrap_or(Algorithms::NONE).intersection(Algorithms::HMAC);
+        if allowed.is_empty() {
+            return Err(Unusable::SecretNotNamed);
+        }
+        let algorithms = narrow(Algorithms::HMAC, named, allowed)?;
+        let secret = octets(jwk, "k")?;
+        let verifiers: Vec<_> = algorithms
+            .iter()
+            .filter_map(|algorithm| {
+                let hash = match algorithm {
+                    Algorithm::HS256 => hmac::HMAC_SHA256,
+                    Algorithm::HS384 => hmac::HMAC_SHA384,
+                    _ => hmac::HMAC_SHA512,
+                };
+                // RFC 7518 §3.2: a key at least as long as the hash.
+                let long_enough = secret.len() >= hash.digest_algorithm().output_len();
+                long_enough.then(|| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, &secret)))))
+            })
+            .collect();
+        if verifiers.is_empty() {
+            return Err(Unusable::ShortSecret(secret.len()));
+        }
+        Ok(Self { kid: None, signature_len: None, verifiers })
+    }
+}
+
+/// The algorithms of a type of key, narrowed by the key's own `alg` and by the provider.
+fn narrow(own: Algorithms, named: Option<Algorithm>, allowed: Algorithms) -> Result<Algorithms, Unusable> {
+    let own = match named {
+        None => own,
+        Some(named) if own.contains(named) => Algorithms::of(&[named]),
+        Some(named) => return Err(Unusable::Algorithm(named.to_string())),
+    };
+    let both = own.intersection(allowed);
+    if both.is_empty() { Err(Unusable::NotAllowed) } else { Ok(both) }
+}
+
+/// A member that is a string, or absent; null counts as absent, since some servers write it.
+fn optional<'a>(jwk: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Unusable> {
+    match jwk.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Unusable::Member(name)),
+    }
+}
+
+fn octets(jwk: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, Unusable> {
+    let text = optional(jwk, name)?.ok_or(Unusable::Member(name))?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Member(name))
+}
+
+fn point(jwk: &Map<String, Value>) -> Result<Public, Unusable> {
+    let (algorithm, size) = match optional(jwk, "crv")?.ok_or(Unusable::Member("crv"))? {
+        "P-256" => (Algorithm::ES256, 32),
+        "P-384" => (Algorithm::ES384, 48),
+        "P-521" => (Algorithm::ES512, 66),
+        other => return Err(Unusable::Curve(other.to_owned())),
+    };
+    let (x, y) = (octets(jwk, "x")?, octets(jwk, "y")?);
+    // RFC 7518 §6.2.1.2: the full size of a coordinate, with its leading zeros.
+    if x.len() != size {
+        return Err(Unusable::Member("x"));
+    }
+    if y.len() != size {
+        return Err(Unusable::Member("y"));
+    }
+    let mut point = Vec::with_capacity(1 + 2 * size);
+    point.push(4);
+    point.extend(x);
+    point.extend(y);
+    Ok(Public::Ec { algorithm, point })
+}
+
+/// A number without leading zero bytes, which RFC 7518 §6.3.1.1 forbids and some servers write all the same.
+fn unpadded(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}
+
+fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unusable> {
+    let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    if !(2048..=8192).contains(&bits) {
+        return Err(Unusable::RsaSize(bits));
+    }
+    let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+    // The upper bound is that of the crypto library, which would refuse each signature instead of the key.
+    let exponent = e.iter().try_fold(0u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
+    if !odd(e) || !exponent.is_some_and(|value| (3..1 << 33).contains(&value)) {
+        return Err(Unusable::RsaExponent);
+    }
+    if !odd(n) {
+        return Err(Unusable::Rejected);
+    }
+    if has_roca(n) { Err(Unusable::Roca) } else { Ok(()) }
+}
+
+/// The weak generator made primes of the form `k·M + (65537^a mod M)`, with `M` a product of small primes. So its
+/// moduli are powers of 65537 modulo every one of those, which a random modulus is with a chance of about 2^-27.
+pub(crate) fn has_roca(n: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
+        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let rest = n.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        std::iter::successors(Some(1), |power| Some(power * (65537 % prime) % prime).filter(|next| *next != 1))
+            .any(|power| power == rest)
+    })
+}
+
+/// Whether an encoded Ed25519 point is one of those whose order divides 8 (RFC 8032 §5.1): signatures are made for such
+/// a key without any secret. They are known by their y, in both encodings where it has two; the sign of x is the top bit.
+fn has_small_order(point: &[u8]) -> bool {
+    const ORDER_8: [[u8; 31]; 2] = [
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+            0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+            0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03,
+        ],
+    ];
+    let Some((last, low)) = point.split_last() else { return false };
+    match (low, last & 0x7f) {
+        // y = 0 and y = 1
+        ([0 | 1, middle @ ..], 0) if middle.iter().all(|byte| *byte == 0) => true,
+        // y = -1, and 0 and 1 with the field's prime added
+        ([0xec..=0xee, middle @ ..], 0x7f) if middle.iter().all(|byte| *byte == 0xff) => true,
+        (low, last) => ORDER_8.iter().zip([0x05, 0x7a]).any(|(known, end)| low == known && last == end),
+    }
+}
+
+fn rsa_parameters(algorithm: Algorithm) -> Option<&'static sig::RsaParameters> {
+    match algorithm {
+        Algorithm::RS256 => Some(&sig::RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::RS384 => Some(&sig::RSA_PKCS1_2048_8192_SHA384),
+        Algorithm::RS512 => Some(&sig::RSA_PKCS1_2048_8192_SHA512),
+        Algorithm::PS256 => Some(&sig::RSA_PSS_2048_8192_SHA256),
+        Algorithm::PS384 => Some(&sig::RSA_PSS_2048_8192_SHA384),
+        Algorithm::PS512 => Some(&sig::RSA_PSS_2048_8192_SHA512),
+        _ => None,
+    }
+}
+
+fn curve_parameters(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    match algorithm {
+        Algorithm::ES256 => Some(&sig::ECDSA_P256_SHA256_FIXED),
+        Algorithm::ES384 => Some(&sig::ECDSA_P384_SHA384_FIXED),
+        Algorithm::ES512 => Some(&sig::ECDSA_P521_SHA512_FIXED),
+        _ => None,
+    }
+}

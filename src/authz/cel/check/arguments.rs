@@ -1,0 +1,48 @@
+//! What functions want of the arguments that are written out: a wrong one would fail for every request.
+
+use cel::common::ast::{Expr, IdedExpr};
+use cel_interpreter as cel;
+
+use super::ast::{literal_type, string_literal, with_article};
+use super::constants::is_time_zone;
+use super::{Checker, TypedExpr};
+use crate::authz::cel::functions;
+
+impl Checker<'_> {
+    /// What a method wants of a text that is written out, whatever it is called on.
+    pub(crate) fn check_string_argument(&mut self, name: &str, text: &str, at: &IdedExpr) {
+        let message = match name {
+            "containsIP" => functions::parse_ip(text).err(),
+            _ if name.starts_with("get") && !is_time_zone(text) => {
+                Some("not a time zone; write it as \"Europe/Berlin\" or \"+01:00\"".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(message) = message {
+            self.error_at(at, format!("{text:?}: {message}"), None);
+        }
+    }
+
+    /// The steps of a claim's path are names.
+    pub(crate) fn check_claim_path(&mut self, nodes: &[TypedExpr]) {
+        let Some(Expr::List(path)) = nodes.get(1).map(|path| &path.expr.expr) else { return };
+        for step in &path.elements {
+            if let Expr::Literal(other) = &step.expr
+                && string_literal(step).is_none()
+            {
+                let message = format!("a step of the path is {}, not a string", with_article(literal_type(other)));
+                self.error_at(step, message, None);
+            }
+        }
+    }
+
+    pub(crate) fn check_is_jwt(&mut self, offset: usize, function: &str, nodes: &[TypedExpr]) {
+        if nodes.first().and_then(|first| first.full_name.as_deref()) != Some("jwt") {
+            self.error_at_offset(
+                offset,
+                format!("`{function}` reads the token"),
+                Some(format!("write `{function}(jwt…)`")),
+            );
+        }
+    }
+}

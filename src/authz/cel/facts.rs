@@ -1,0 +1,258 @@
+//! What an expression tells of itself without a request: which names it reads, whether it is always the same, and
+//! whether it compares with something that never comes.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use cel::common::ast::operators as op;
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
+use cel_interpreter as cel;
+use http::{HeaderMap, HeaderValue, Method, Version};
+
+use super::expression::Expression;
+use super::vars::Vars;
+use super::{check, variables};
+use crate::request::{ClientInfo, RequestHead, Scheme, UnixTime};
+
+impl Expression {
+    /// The variables and fields that this reads, by their whole names, such as `request.path` and `jwt.sub`.
+    pub fn variables_read(&self) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        visit_all(&self.ast, &mut |expr| {
+            if let Expr::Ident(name) = &expr.expr {
+                let is_variable = variables::find(name.split('.').next().unwrap_or_default()).is_some();
+                let variable = match name.as_str() {
+                    variables::SCOPES => Some("jwt"),
+                    variables::REQUEST_FIELD_LINES => Some("request.headers"),
+                    variables::RESPONSE_FIELD_LINES => Some("response.headers"),
+                    _ => is_variable.then_some(name.as_str()),
+                };
+                found.extend(variable);
+            }
+        });
+        found
+    }
+
+    /// The claims that this reads or asks for, each by its path. Where a path goes on with what is no name, its beginning.
+    pub fn claims_read(&self) -> BTreeSet<Vec<&str>> {
+        let mut found = BTreeSet::new();
+        collect_claim_paths(&self.ast, &mut found);
+        found
+    }
+
+    /// Whether this reads the words of the split claims.
+    pub fn reads_scopes(&self) -> bool {
+        let mut found = false;
+        visit_all(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == variables::SCOPES));
+        found
+    }
+
+    /// Whether this reads the token or what is known of it.
+    pub fn reads_token(&self) -> bool {
+        self.variables_read().iter().any(|name| matches!(name.split('.').next(), Some("jwt" | "jwtAuth")))
+    }
+
+    /// What this always is, when it reads nothing; `None` also for what always fails.
+    pub fn constant_value(&self) -> Option<bool> {
+        if !self.variables_read().is_empty() {
+            return None;
+        }
+        let source = ClientInfo::from(SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)));
+        let headers = HeaderMap::new();
+        let head = RequestHead {
+            method: &Method::GET,
+            scheme: Scheme::Http,
+            authority: &HeaderValue::from_static("localhost"),
+            host: "localhost",
+            port: 80,
+            path: "/",
+            query: None,
+            version: Version::HTTP_11,
+            headers: &headers,
+            id: &HeaderValue::from_static(""),
+            client: &source,
+        };
+        self.eval_bool(&Vars::for_request(&head, UnixTime(0.0))).ok()
+    }
+
+    /// A comparison of a part of the request with a text that this part never is, in words.
+    pub fn never_true(&self) -> Option<String> {
+        let mut found = None;
+        visit_all(&self.ast, &mut |expr| {
+            let Expr::Call(CallExpr { func_name, target, args }) = &expr.expr else { return };
+            let comparison = match (func_name.as_str(), target, args.as_slice()) {
+                (op::EQUALS, None, [left, right]) => {
+                    string_literal(left).zip(ident_name(right)).or(string_literal(right).zip(ident_name(left)))
+                }
+                ("startsWith", Some(target), [prefix]) => {
+                    string_literal(prefix).filter(|text| !text.is_empty()).zip(ident_name(target))
+                }
+                _ => None,
+            };
+            if let Some(why) = comparison.and_then(|(text, name)| impossible_literal(name, text)) {
+                found.get_or_insert(why);
+            }
+        });
+        found
+    }
+}
+
+fn string_literal(expr: &IdedExpr) -> Option<&str> {
+    match &expr.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
+    }
+}
+
+fn ident_name(expr: &IdedExpr) -> Option<&str> {
+    match &expr.expr {
+        Expr::Ident(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Why a part of the request is never, and never begins with, this text.
+fn impossible_literal(name: &str, text: &str) -> Option<String> {
+    let why = match name {
+        "request.method" if text != text.to_ascii_uppercase() => "methods are upper case",
+        "request.host" if text != text.to_ascii_lowercase() => "it is always lower case",
+        "request.host" if text.contains(':') && !text.starts_with('[') => {
+            "it has no port; `request.authority` has it as the client sent it"
+        }
+        "request.path" if !text.starts_with('/') && text != "*" => "a path begins with a slash",
+        "request.path" if text.contains('?') => "it has no query; that is `request.query`",
+        "request.scheme" if text != "http" && text != "https" => "it is `http` or `https`",
+        _ => return None,
+    };
+    Some(format!("`{name}` is never `{text}`: {why}"))
+}
+
+/// A claim's path as an expression has it: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
+pub fn claim_path_text(path: &[&str]) -> String {
+    path.iter().fold("jwt".to_owned(), |name, field| check::field_path(&name, field, false))
+}
+
+/// The longest paths to claims in an expression.
+fn collect_claim_paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
+    match claim_path(expr) {
+        Some(path) if path.is_empty() => {}
+        Some(path) => {
+            found.insert(path);
+        }
+        None => check::children(expr).into_iter().for_each(|part| collect_claim_paths(part, found)),
+    }
+}
+
+fn extend_claim_path<'e>(operand: &'e IdedExpr, key: &'e str) -> Option<Vec<&'e str>> {
+    let mut path = claim_path(operand)?;
+    path.push(key);
+    Some(path)
+}
+
+/// The path of the claim that an expression is, or asks for; an empty one for the token as a whole.
+fn claim_path(expr: &IdedExpr) -> Option<Vec<&str>> {
+    match &expr.expr {
+        Expr::Ident(name) => {
+            let mut names = name.split('.');
+            (names.next() == Some("jwt")).then(|| names.collect())
+        }
+        Expr::Select(select) => extend_claim_path(&select.operand, &select.field),
+        Expr::Call(CallExpr { func_name, target: None, args }) => match (func_name.as_str(), args.as_slice()) {
+            (op::INDEX | "@at" | "@maybe" | "@has", [operand, key]) => extend_claim_path(operand, string_literal(key)?),
+            (op::IN | "@member", [key, operand]) if claim_path(operand)?.is_empty() => {
+                extend_claim_path(operand, string_literal(key)?)
+            }
+            ("claim", [_, IdedExpr { expr: Expr::List(path), .. }]) => {
+                path.elements.iter().map(string_literal).collect()
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Visits an expression and everything in it.
+fn visit_all<'e>(expr: &'e IdedExpr, visit: &mut impl FnMut(&'e IdedExpr)) {
+    visit(expr);
+    for part in check::children(expr) {
+        visit_all(part, visit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::Scope;
+
+    fn compiled(source: &str) -> Expression {
+        Expression::compile(source, Scope::Rule).unwrap()
+    }
+
+    #[test]
+    fn an_expression_knows_what_it_reads() {
+        for (source, names) in [
+            ("true", &[][..]),
+            ("request.path == '/' && jwt.sub == 'a'", &["jwt.sub", "request.path"]),
+            ("has(jwt.groups) && jwt.groups.exists(g, g == 'x')", &["jwt", "jwt.groups"]),
+            ("'a' in scopes(jwt)", &["jwt"]),
+            ("cidr('10.0.0.0/8').containsIP(ip(source.address))", &["source.address"]),
+            ("headers(request, 'x').size() > 1", &["request.headers"]),
+            ("now > timestamp('2030-01-01T00:00:00Z')", &["now"]),
+        ] {
+            assert_eq!(compiled(source).variables_read().into_iter().collect::<Vec<_>>(), names, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_expression_knows_its_claims() {
+        for (source, claims) in [
+            ("true || jwt == null", &[][..]),
+            ("jwt.sub == 'a' && jwt.realm.roles.contains('b')", &["realm/roles", "sub"]),
+            ("has(jwt.a.b) && has(jwt['c']['d.e'])", &["a/b", "c/d.e"]),
+            ("default(jwt.a.b, 1) == 1 && jwt.?c.?d.hasValue()", &["a/b", "c/d"]),
+            ("jwt[?'a'].b.orValue(1) == 1 || jwt.?c[0].hasValue()", &["a/b", "c"]),
+            ("claim(jwt, ['https://x/y', 'b']) == jwt.`c.d`", &["c.d", "https://x/y/b"]),
+            ("'a' in jwt && 'b' in jwt.c && ['x'] in jwt.d", &["a", "c", "d"]),
+            ("jwt.a[0].b == 1 && jwt.c.exists(x, x == jwt.d)", &["a", "c", "d"]),
+            ("jwt.?a.optMap(x, x.b == [jwt.c + {'k': jwt.e}.k]).value()", &["a", "c", "e"]),
+            ("scopes(jwt).contains('a') && jwtAuth.kid == 'k'", &[]),
+        ] {
+            let Ok(expression) = Expression::compile(source, Scope::Rule) else { panic!("{source}") };
+            let found: Vec<String> = expression.claims_read().into_iter().map(|path| path.join("/")).collect();
+            assert_eq!(found, claims, "{source}");
+            assert_eq!(expression.reads_scopes(), source.contains("scopes"));
+        }
+    }
+
+    #[test]
+    fn what_reads_nothing_is_always_the_same() {
+        for (source, constant) in [
+            ("true", Some(true)),
+            ("1 == 2", Some(false)),
+            ("'a' in ['a', 'b']", Some(true)),
+            ("jwt == null", None),
+            ("has(jwt.sub)", None),
+            ("request.path == '/'", None),
+        ] {
+            assert_eq!(compiled(source).constant_value(), constant, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_never_comes_is_told() {
+        for (source, expected) in [
+            ("request.method == 'get'", true),
+            ("'get' == request.method", true),
+            ("request.method == 'GET'", false),
+            ("request.host == 'Api.example'", true),
+            ("request.host == 'api.example:8080'", true),
+            ("request.path == 'admin' || jwt.sub == 'a'", true),
+            ("request.path.startsWith('admin')", true),
+            ("request.path.startsWith('/admin')", false),
+            ("request.path == '/a?b=c'", true),
+            ("jwt.sub == 'x'", false),
+        ] {
+            assert_eq!(compiled(source).never_true().is_some(), expected, "{source}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Fields and elements, where the engine would take any failure for absence.
+//!
+//! Its optional lookups, and its lookups in what an optional holds, answer a header that is not UTF-8 or a field of a
+//! string as if nothing were there, and a deny with `default()` would not see it. Here only what is not there is absent.
+
+use cel::ExecutionError;
+use cel::common::types::{CelOptional, Kind};
+use cel::common::value::{CowVal, Val};
+use cel_interpreter as cel;
+
+use super::{Args, CelResult, allocating, arg, bool_value, budget, function_error, json};
+
+/// What is looked into.
+enum Operand<'b, 'v> {
+    /// A value that is no optional.
+    Plain(CowVal<'b, 'v>),
+    /// What an optional holds.
+    Unwrapped(CowVal<'b, 'v>),
+    /// An optional that holds nothing.
+    Empty,
+}
+
+fn unwrap_optional<'b, 'v>(val: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, ExecutionError> {
+    Ok(match val {
+        CowVal::Borrowed(val) => match val.downcast_ref::<CelOptional>() {
+            None => Operand::Plain(CowVal::Borrowed(val)),
+            Some(optional) => optional.option().map_or(Operand::Empty, |val| Operand::Unwrapped(CowVal::Borrowed(val))),
+        },
+        CowVal::Owned(val) => match val.downcast_ref::<CelOptional>().map(|optional| optional.option()) {
+            None => Operand::Plain(CowVal::Owned(val)),
+            Some(None) => Operand::Empty,
+            Some(Some(inner)) => {
+                budget::charge_copy(inner)?;
+                Operand::Unwrapped(CowVal::Owned(inner.clone_as_boxed()))
+            }
+        },
+    })
+}
+
+/// The field or element, or `None` where there is none.
+fn find<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> Result<Option<CowVal<'b, 'v>>, ExecutionError> {
+    match get(container, key) {
+        Ok(found) => Ok(Some(found)),
+        Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn get<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> CelResult<'b, 'v> {
+    let not_indexable = |val: &dyn Val| ExecutionError::UnexpectedType {
+        got: val.get_type().name().to_owned(),
+        want: "map or list".to_owned(),
+    };
+    match container {
+        CowVal::Borrowed(val) => val.as_indexer().ok_or_else(|| not_indexable(val))?.get(key),
+        CowVal::Owned(val) => {
+            let found = val.as_indexer().ok_or_else(|| not_indexable(val.as_ref()))?.get(key)?;
+            Ok(CowVal::Owned(allocating::charge_if_borrowed(found)?.into_owned()))
+        }
+    }
+}
+
+fn into_optional<'b, 'v>(found: Option<CowVal<'b, 'v>>) -> CelResult<'b, 'v> {
+    Ok(CowVal::owned(match found {
+        Some(found) => CelOptional::of(allocating::charge_if_borrowed(found)?.into_owned()),
+        None => CelOptional::none(),
+    }))
+}
+
+fn operand_and_key<'b, 'v>(args: Args<'b, 'v>) -> Result<[CowVal<'b, 'v>; 2], ExecutionError> {
+    <[CowVal<'b, 'v>; 2]>::try_from(args).map_err(|_| ExecutionError::MissingArgumentOrTarget)
+}
+
+/// `a.b` and `a[b]`, where `a` may be an optional; then the result is one as well.
+pub(crate) fn index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let [of, key] = operand_and_key(args)?;
+    match unwrap_optional(of)? {
+        Operand::Plain(of) => get(of, key.as_ref()),
+        Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+        Operand::Empty => into_optional(None),
+    }
+}
+
+/// `a.?b` and `a[?b]`.
+pub(crate) fn optional_index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let [of, key] = operand_and_key(args)?;
+    match unwrap_optional(of)? {
+        Operand::Plain(of) | Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+        Operand::Empty => into_optional(None),
+    }
+}
+
+/// `has(a.b)`, where `a` may be an optional.
+pub(crate) fn has<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let [of, key] = operand_and_key(args)?;
+    match unwrap_optional(of)? {
+        Operand::Plain(of) | Operand::Unwrapped(of) => bool_value(find(of, key.as_ref())?.is_some()),
+        Operand::Empty => bool_value(false),
+    }
+}
+
+/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token. A path leads through objects alone, so the
+/// token has no claim behind anything else.
+pub(crate) fn claim<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let mut current = CowVal::Owned(arg(&args, 0)?.clone_as_boxed());
+    let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();
+    while let Some(step) = path.next() {
+        if step.get_type().kind() != Kind::String {
+            return function_error(
+                "claim",
+                format_args!("a step of the path is a {}, not a string", step.get_type().name()),
+            );
+        }
+        let found = match current.get_type().kind() {
+            Kind::Map => find(current, step)?,
+            _ => None,
+        };
+        match found {
+            Some(found) => current = found,
+            None => return Ok(CowVal::Borrowed(&json::NULL)),
+        }
+    }
+    Ok(current)
+}

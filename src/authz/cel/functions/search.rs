@@ -1,0 +1,52 @@
+//! `indexOf` and `lastIndexOf`: the engine's own take the product of both lengths.
+
+use cel::ExecutionError;
+use cel::common::types::CelInt;
+use cel::common::value::CowVal;
+use cel_interpreter as cel;
+
+use super::{Args, CelResult, budget, str_arg};
+
+/// `text.indexOf(part)`, `text.indexOf(part, from)`: in code points, and -1 where it is not.
+pub(crate) fn index_of<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    search(&args, "indexOf", |text, part, from| Some(from + text.get(from..)?.find(part)?))
+}
+
+/// `text.lastIndexOf(part)`, `text.lastIndexOf(part, from)`: the last one that begins at `from` or before.
+pub(crate) fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let from_end = args.len() == 2;
+    search(&args, "lastIndexOf", |text, part, from| {
+        if from_end {
+            return text.rfind(part);
+        }
+        // A part that begins at `from` ends at a character's end; any other ends before.
+        let end = from.saturating_add(part.len()).min(text.len());
+        let end = (0..=end).rev().find(|at| text.is_char_boundary(*at))?;
+        text.get(..end)?.rfind(part)
+    })
+}
+
+fn search<'b, 'v>(
+    args: &Args<'b, 'v>,
+    name: &str,
+    find: impl FnOnce(&str, &str, usize) -> Option<usize>,
+) -> CelResult<'b, 'v> {
+    let (text, part) = (str_arg(args, 0)?, str_arg(args, 1)?);
+    budget::charge_read(text.len())?;
+    let from = args.get(2).and_then(|from| from.downcast_ref::<CelInt>()).map(|from| *from.inner());
+    let out_of_range = |from| ExecutionError::function_error(name, format_args!("index out of range: {from}"));
+    let found = match from {
+        None => find(text, part, 0),
+        Some(from) => {
+            let char_index = usize::try_from(from).map_err(|_| out_of_range(from))?;
+            let at = text.char_indices().nth(char_index).map(|(at, _)| at);
+            match (at, part.is_empty()) {
+                (at, true) => Some(at.unwrap_or(text.len())),
+                (Some(at), false) => find(text, part, at),
+                (None, false) => return Err(out_of_range(from)),
+            }
+        }
+    };
+    let char_position = found.and_then(|at| text.get(..at)).map_or(-1, |before| before.chars().count() as i64);
+    Ok(CowVal::owned(CelInt::from(char_position)))
+}

@@ -1,0 +1,229 @@
+//! `portcullis config print`: what holds where, and which line of the file says so.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::output::{Format, print_json, print_result};
+use super::{BAD_CONFIG, ConfigArgs, eprint_line, load};
+use crate::config::policy::{JwtMode, PoliciesConfig};
+use crate::config::{BindConfig, Config, ListenerConfig, RouteConfig, SourceSpan};
+
+/// What to do with the config.
+#[derive(Debug, Args)]
+pub(super) struct ConfigCommandArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Show the routes, and the policies with the lines that they come from.
+    #[command(
+        after_help = "Without --effective, each level shows what is written there; with it, each route shows what \
+holds for it: of each kind of policy the most specific one, but the rules of every level.
+
+Examples:
+  portcullis config print --effective -f config.yaml
+  portcullis config print --effective --route admin -f config.yaml"
+    )]
+    Print(PrintArgs),
+}
+
+#[derive(Debug, Args)]
+struct PrintArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// What holds for each route, after precedence.
+    #[arg(long)]
+    effective: bool,
+    /// Only the route of this name.
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// How the result is written: JSON is `binds` > `listeners` > `routes`, each with `policies` (`kind`, `level`,
+    /// `origin`, `detail`).
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+}
+
+pub(super) fn main(args: &ConfigCommandArgs) -> ExitCode {
+    let ConfigCommand::Print(args) = &args.command;
+    // compiled too, so that what is printed is what would run
+    let loaded = match load::compile_config(&args.config) {
+        Ok((loaded, _)) => loaded,
+        Err(broken) => return broken.report(),
+    };
+    let routes = || loaded.config.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
+    if let Some(name) = args.route.as_ref().filter(|name| routes().all(|route| route.name != **name)) {
+        let names: Vec<_> = routes().map(|route| route.name.as_str()).collect();
+        eprint_line(format_args!("error: there is no route `{name}`; there is: {}", names.join(", ")));
+        return ExitCode::from(BAD_CONFIG);
+    }
+    match args.output {
+        Format::Text => print_result(&render(&loaded.config, args), ExitCode::SUCCESS),
+        Format::Json => print_json(&to_json(&loaded.config, args), ExitCode::SUCCESS),
+    }
+}
+
+/// A policy where it holds.
+struct PolicyLine {
+    kind: &'static str,
+    level: &'static str,
+    origin: String,
+    detail: String,
+}
+
+/// What is written at one level.
+fn level_policies(level: &'static str, policies: &PoliciesConfig) -> Vec<PolicyLine> {
+    let line = |kind, place: &SourceSpan, detail| PolicyLine { kind, level, origin: origin(place), detail };
+    let mut lines = Vec::new();
+    for (kind, place) in policies.kinds() {
+        match (kind, &policies.jwt_auth) {
+            ("authorization", _) => {
+                for set in &policies.authorization.0 {
+                    lines.push(line(kind, &set.span, crate::cli::output::pluralize(set.rules.len(), "rule")));
+                }
+            }
+            ("jwtAuth", Some(jwt)) => {
+                let mode = match jwt.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value) {
+                    JwtMode::Strict => "strict",
+                    JwtMode::Optional => "optional",
+                    JwtMode::Permissive => "permissive",
+                    JwtMode::Shadow => "shadow",
+                };
+                let providers: Vec<_> = jwt.providers.iter().map(|provider| provider.name.as_str()).collect();
+                lines.push(line(kind, place, format!("{mode}, {}", providers.join(", "))));
+            }
+            _ => lines.push(line(kind, place, String::new())),
+        }
+    }
+    lines
+}
+
+/// What holds for a route: of each kind the most specific level's, but every level's rules.
+fn effective_policies(listener: &ListenerConfig, route: Option<&RouteConfig>) -> Vec<PolicyLine> {
+    let mut lines = level_policies("gateway", &listener.gateway_policies);
+    let levels = [("listener", Some(&listener.policies)), ("route", route.map(|route| &route.policies))];
+    for (level, policies) in levels {
+        let level_lines = policies.map_or_else(Vec::new, |policies| level_policies(level, policies));
+        lines.retain(|line| {
+            line.kind == "authorization" || level_lines.iter().all(|narrower| narrower.kind != line.kind)
+        });
+        lines.extend(level_lines);
+    }
+    lines.sort_by_key(|line| !matches!(line.kind, "jwtAuth" | "authorization"));
+    lines
+}
+
+fn origin(place: &SourceSpan) -> String {
+    format!("{}:{}", place.file, place.line)
+}
+
+fn address(bind: &BindConfig) -> String {
+    bind.address
+        .as_ref()
+        .map_or_else(|| format!("[::]:{}", bind.port), |ip| std::net::SocketAddr::new(ip.0, bind.port).to_string())
+}
+
+fn describe_matches(route: &RouteConfig) -> String {
+    let hosts = route.hostnames.iter().map(|host| host.to_string()).collect::<Vec<_>>().join(", ");
+    let matches: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
+    format!("{hosts}{}{}", if hosts.is_empty() { "" } else { " " }, matches.join(" | "))
+}
+
+fn render(config: &Config, args: &PrintArgs) -> String {
+    let is_requested = |route: &RouteConfig| args.route.as_ref().is_none_or(|name| *name == route.name);
+    let mut out = String::new();
+    for bind in &config.binds {
+        for listener in &bind.listeners {
+            if args.route.is_some() && !listener.routes.iter().any(is_requested) {
+                continue;
+            }
+            let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.to_string());
+            out += &format!("{} listener {} ({}): {host}\n", address(bind), listener.name, origin(&listener.span));
+            if !args.effective {
+                write_lines(&mut out, 2, &level_policies("gateway", &listener.gateway_policies));
+                write_lines(&mut out, 2, &level_policies("listener", &listener.policies));
+            }
+            for route in listener.routes.iter().filter(|route| is_requested(route)) {
+                out += &format!("  route {} ({}): {}\n", route.name, origin(&route.span), describe_matches(route));
+                let policies = if args.effective {
+                    effective_policies(listener, Some(route))
+                } else {
+                    level_policies("route", &route.policies)
+                };
+                write_lines(&mut out, 4, &policies);
+                let hosts: Vec<_> =
+                    route.backends.iter().flat_map(|b| b.hosts.iter().map(|host| host.endpoint.to_string())).collect();
+                if !hosts.is_empty() {
+                    out += &format!("    {:<22} {}\n", "backends", hosts.join(", "));
+                }
+            }
+            if args.effective && args.route.is_none() {
+                out += "  no route: 404\n";
+                let only = ["jwtAuth", "authorization", "cors"];
+                let mut policies = effective_policies(listener, None);
+                policies.retain(|line| only.contains(&line.kind));
+                write_lines(&mut out, 4, &policies);
+            }
+        }
+    }
+    out
+}
+
+fn write_lines(out: &mut String, indent: usize, lines: &[PolicyLine]) {
+    for PolicyLine { kind, level, origin, detail } in lines {
+        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        *out += &format!("{:indent$}{kind:<22} {level} ({origin}){detail}\n", "");
+    }
+}
+
+fn to_json(config: &Config, args: &PrintArgs) -> Value {
+    let policies_json = |lines: Vec<PolicyLine>| -> Vec<Value> {
+        lines
+            .into_iter()
+            .map(|PolicyLine { kind, level, origin, detail }| {
+                json!({"kind": kind, "level": level, "origin": origin, "detail": detail})
+            })
+            .collect()
+    };
+    let is_requested = |route: &&RouteConfig| args.route.as_ref().is_none_or(|name| *name == route.name);
+    let listeners = |bind: &BindConfig| -> Vec<Value> {
+        bind.listeners
+            .iter()
+            .map(|listener| {
+                let routes: Vec<Value> = listener
+                    .routes
+                    .iter()
+                    .filter(is_requested)
+                    .map(|route| {
+                        let policies = if args.effective {
+                            effective_policies(listener, Some(route))
+                        } else {
+                            level_policies("route", &route.policies)
+                        };
+                        json!({
+                            "name": route.name,
+                            "origin": origin(&route.span),
+                            "matches": describe_matches(route),
+                            "policies": policies_json(policies),
+                        })
+                    })
+                    .collect();
+                let mut policies = level_policies("gateway", &listener.gateway_policies);
+                policies.extend(level_policies("listener", &listener.policies));
+                json!({
+                    "name": listener.name,
+                    "origin": origin(&listener.span),
+                    "hostname": listener.hostname.as_ref().map(|host| host.to_string()),
+                    "policies": policies_json(if args.effective { effective_policies(listener, None) } else { policies }),
+                    "routes": routes,
+                })
+            })
+            .collect()
+    };
+    let binds: Vec<Value> =
+        config.binds.iter().map(|bind| json!({"address": address(bind), "listeners": listeners(bind)})).collect();
+    json!({ "binds": binds })
+}

@@ -1,0 +1,370 @@
+//! What only the network can tell of a config: whether its backends can be reached, and whether its keys can be
+//! fetched. The gateway's own code resolves, connects and fetches; here it is only asked, all at once, and told of.
+//!
+//! Nothing is sent to a backend but a TLS handshake, and the whole takes a minute at most.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::eprint_line;
+use super::output::pluralize;
+use crate::auth::keys::jwks::{Answer, FetchError, FetchFault};
+use crate::auth::{JwtAuth, KeySource};
+use crate::compile::CarryOver;
+use crate::config::policy::{JwtAuthConfig, PoliciesConfig};
+use crate::config::{Code, Diagnostic, ListenerConfig, LoadedConfig, RouteConfig, SourceSpan};
+use crate::snapshot::{Policies, Route, Snapshot};
+use crate::upstream::connect::dial;
+use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
+
+/// How many are asked at a time.
+const MAX_CONCURRENT: usize = 32;
+/// What all of it takes at most.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// After this, and from then on now and again, it is said what is still waited for.
+const FIRST_PROGRESS: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// `Date` counts whole seconds, and the answer takes its time.
+const MIN_CLOCK_SKEW: f64 = 5.0;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeScope {
+    /// Everything that the config names.
+    Everything,
+    /// Key servers alone.
+    Keys,
+}
+
+/// What came of one question.
+#[derive(Debug)]
+pub(super) struct ProbeResult {
+    /// What was asked, in a few words.
+    target: String,
+    /// How long it took.
+    elapsed: Duration,
+    /// What was found when it went well.
+    result: Option<String>,
+    /// What is wrong.
+    findings: Vec<Diagnostic>,
+}
+
+/// One question.
+struct Probe {
+    target: String,
+    place: SourceSpan,
+    kind: ProbeKind,
+}
+
+enum ProbeKind {
+    Endpoint(Arc<Endpoint>),
+    Keys { source: Arc<KeySource>, provider: String, leeway: f64 },
+}
+
+/// Asks everybody, in the foreground. The sources must be those that `snapshot` was made with; they have keys
+/// afterwards. What came of it stands in the order of the config.
+///
+/// # Errors
+/// When nothing could be asked at all.
+pub(super) fn run_probes(
+    loaded: &LoadedConfig,
+    snapshot: &Snapshot,
+    kept: &Arc<CarryOver>,
+    scope: ProbeScope,
+) -> std::io::Result<Vec<ProbeResult>> {
+    let probes = collect_probes(loaded, snapshot, scope);
+    if probes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let results = runtime.block_on(run_concurrently(probes, kept));
+    // a lookup of the system's resolver can't be broken off, only left alone
+    runtime.shutdown_background();
+    Ok(results)
+}
+
+async fn run_concurrently(probes: Vec<Probe>, kept: &Arc<CarryOver>) -> Vec<ProbeResult> {
+    let started = Instant::now();
+    let deadline = started + TOTAL_TIMEOUT;
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+    let mut waiting: Vec<(usize, String)> = probes.iter().map(|probe| probe.target.clone()).enumerate().collect();
+    let mut tasks = JoinSet::new();
+    for (index, probe) in probes.into_iter().enumerate() {
+        let (seats, kept) = (Arc::clone(&permits), Arc::clone(kept));
+        tasks.spawn(async move {
+            let probing = async {
+                let _permit = seats.acquire().await;
+                let started = Instant::now();
+                let outcome = probe.run(&kept).await;
+                (outcome, started.elapsed())
+            };
+            let (outcome, elapsed) = match tokio::time::timeout_at(deadline, probing).await {
+                Ok(outcome) => outcome,
+                Err(_) => (Err(vec![probe.error(format!("no answer within {TOTAL_TIMEOUT:?}"))]), TOTAL_TIMEOUT),
+            };
+            let (result, findings) = match outcome {
+                Ok((result, findings)) => (Some(result), findings),
+                Err(findings) => (None, findings),
+            };
+            (index, ProbeResult { target: probe.target, elapsed, result, findings })
+        });
+    }
+    let mut results = Vec::with_capacity(waiting.len());
+    let mut next_progress = started + FIRST_PROGRESS;
+    loop {
+        tokio::select! {
+            joined = tasks.join_next() => match joined {
+                None => break,
+                Some(Ok((index, result))) => {
+                    waiting.retain(|(pending, _)| *pending != index);
+                    results.push((index, result));
+                }
+                Some(Err(_)) => {} // a task that panicked has nothing to tell
+            },
+            () = tokio::time::sleep_until(next_progress) => {
+                print_progress(&waiting, started.elapsed());
+                next_progress += PROGRESS_INTERVAL;
+            }
+        }
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn print_progress(waiting: &[(usize, String)], elapsed: Duration) {
+    const MAX_NAMES: usize = 3;
+    let names: Vec<&str> = waiting.iter().take(MAX_NAMES).map(|(_, target)| target.as_str()).collect();
+    let hidden = waiting.len().saturating_sub(MAX_NAMES);
+    let more = if hidden > 0 { format!(" and {hidden} more") } else { String::new() };
+    eprint_line(format_args!("{:.0}s: waiting for {}{more}", elapsed.as_secs_f64(), names.join(", ")));
+}
+
+impl Probe {
+    fn error(&self, message: String) -> Diagnostic {
+        let (code, message) = match &self.kind {
+            ProbeKind::Endpoint(_) => (Code::Unreachable, format!("{} can't be reached: {message}", self.target)),
+            ProbeKind::Keys { provider, .. } => {
+                (Code::NoKeys, format!("the keys of the provider `{provider}` can't be fetched: {message}"))
+            }
+        };
+        Diagnostic::error(self.place.clone(), message).with_code(code)
+    }
+
+    /// What was found, and what is still worth a word; or what is wrong.
+    async fn run(&self, kept: &CarryOver) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match &self.kind {
+            ProbeKind::Endpoint(endpoint) => match probe_endpoint(endpoint).await {
+                Ok(description) => Ok((description, Vec::new())),
+                Err((message, hint)) => {
+                    let mut finding = self.error(message);
+                    finding.hint = hint;
+                    Err(vec![finding])
+                }
+            },
+            ProbeKind::Keys { source, leeway, .. } => match kept.sources().fetch_now(source).await {
+                None => Ok(("not fetched".to_owned(), Vec::new())),
+                Some(Ok(key_set)) => Ok((describe_key_set(&key_set), self.clock_findings(&key_set, *leeway))),
+                Some(Err(error)) => {
+                    let mut finding = self.error(error.to_string());
+                    finding.hint = fetch_hint(&error);
+                    Err(vec![finding])
+                }
+            },
+        }
+    }
+
+    fn clock_findings(&self, key_set: &Answer, leeway: f64) -> Vec<Diagnostic> {
+        let max_skew = (leeway / 2.0).max(MIN_CLOCK_SKEW);
+        let Some(ahead) = key_set.clock_ahead.filter(|ahead| ahead.abs() > max_skew) else { return Vec::new() };
+        let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+        let message = format!(
+            "the clock of the key server is {:.0}s {side} this machine's, and the leeway is {leeway:.0}s",
+            ahead.abs()
+        );
+        let hint = "keep both clocks by NTP; if this is not the machine that the gateway runs on, ask again there";
+        vec![Diagnostic::warning(Code::Clocks, self.place.clone(), message).with_hint(hint)]
+    }
+}
+
+fn describe_key_set(key_set: &Answer) -> String {
+    let clock = key_set.clock_ahead.map_or_else(String::new, |ahead| format!(", clocks {:.0}s apart", ahead.abs()));
+    format!("{} from {}{clock}", pluralize(key_set.keys, "key"), key_set.url)
+}
+
+/// Connects as the gateway does, and hangs up.
+async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> {
+    let mut details = Vec::new();
+    if let Address::Tcp { host, .. } = &endpoint.address
+        && host.parse::<std::net::IpAddr>().is_err()
+    {
+        let timeout = endpoint.connect_timeout;
+        match tokio::time::timeout(timeout, endpoint.dns.resolve(host)).await {
+            Ok(Ok(addresses)) => details.push(match addresses.len() {
+                1 => "1 address".to_owned(),
+                several => format!("{several} addresses"),
+            }),
+            Ok(Err(error)) => {
+                let hint = "is the name right, and does it exist for the resolver of this machine?".to_owned();
+                return Err((format!("its name can't be resolved: {error}"), Some(hint)));
+            }
+            Err(_) => return Err((format!("its name is not resolved within {timeout:?}"), None)),
+        }
+    }
+    match dial(endpoint, endpoint.protocol).await {
+        Ok(connection) => {
+            if endpoint.tls.is_some() {
+                let http2 = connection.http2 || endpoint.protocol == Protocol::Http2;
+                details.push(if http2 { "TLS, HTTP/2" } else { "TLS" }.to_owned());
+            }
+            Ok(if details.is_empty() { "reached".to_owned() } else { details.join(", ") })
+        }
+        Err(error) => {
+            let cause = match error {
+                UpstreamError::Connect(cause) => cause.to_string(),
+                UpstreamError::ConnectTimeout => format!("no connection within {:?}", endpoint.connect_timeout),
+                other => other.to_string(),
+            };
+            let certificate = endpoint.tls.is_some() && cause.contains("certificate");
+            let hint = certificate.then(|| {
+                "`backendTLS.root` names the authority of a private certificate, `backendTLS.hostname` the name in it"
+                    .to_owned()
+            });
+            Err((cause, hint))
+        }
+    }
+}
+
+fn fetch_hint(error: &FetchError) -> Option<String> {
+    Some(
+        match &error.fault {
+            FetchFault::Connect(why) if why.contains("certificate") => {
+                "`jwks.tls.root` names the authority of a private certificate"
+            }
+            FetchFault::Connect(_) | FetchFault::Timeout(_) => {
+                "is the address right, as seen from here? `jwks.connectTo` leads to another one than the URL's"
+            }
+            FetchFault::Status(400..=499) => "is this the URL of the key set (`jwks_uri`), and may anybody read it?",
+            FetchFault::Redirect => "write the URL that it leads to: only redirects within one origin are followed",
+            FetchFault::Discovery(_) => "`issuer` is compared exactly; `jwks: {url: …}` does without discovery",
+            FetchFault::NotKeys(_) => "is this the URL of the key set (`jwks_uri`)?",
+            FetchFault::NoUsableKey(_) => "a key must be for signatures, and of an algorithm in `algorithms`",
+            _ => return None,
+        }
+        .to_owned(),
+    )
+}
+
+impl ProbeResult {
+    /// What is wrong, or worth a word.
+    pub(super) fn findings(&self) -> &[Diagnostic] {
+        &self.findings
+    }
+
+    /// Whether it went well.
+    pub(super) fn is_ok(&self) -> bool {
+        self.result.is_some()
+    }
+
+    /// What was asked, and in a few words what came of it.
+    pub(super) fn describe(&self) -> String {
+        let took = self.elapsed.as_millis();
+        match &self.result {
+            Some(result) => format!("{}: {result} ({took} ms)", self.target),
+            None => format!("{} ({took} ms)", self.target),
+        }
+    }
+
+    /// The same for programs.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "target": self.target,
+            "ok": self.is_ok(),
+            "millis": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "found": self.result,
+        })
+    }
+}
+
+/// What there is to ask, each once however often the config names it.
+fn collect_probes(loaded: &LoadedConfig, snapshot: &Snapshot, scope: ProbeScope) -> Vec<Probe> {
+    let mut collector = ProbeCollector { scope, probes: Vec::new(), endpoints: HashSet::new(), sources: Vec::new() };
+    for (bind, compiled) in loaded.config.binds.iter().zip(&snapshot.binds) {
+        for (listener, compiled) in bind.listeners.iter().zip(&compiled.listeners) {
+            collector.add_policies(&policy_levels(listener, None), &compiled.policies);
+            for (route, compiled) in listener.routes.iter().zip(&compiled.routes) {
+                collector.add_policies(&policy_levels(listener, Some(route)), &compiled.policies);
+                collector.add_route(route, compiled);
+            }
+        }
+    }
+    collector.probes
+}
+
+/// The levels, the most specific first.
+fn policy_levels<'c>(listener: &'c ListenerConfig, route: Option<&'c RouteConfig>) -> Vec<&'c PoliciesConfig> {
+    route.map(|route| &route.policies).into_iter().chain([&listener.policies, &listener.gateway_policies]).collect()
+}
+
+struct ProbeCollector {
+    scope: ProbeScope,
+    probes: Vec<Probe>,
+    endpoints: HashSet<u64>,
+    sources: Vec<Arc<KeySource>>,
+}
+
+impl ProbeCollector {
+    fn add_policies(&mut self, levels: &[&PoliciesConfig], compiled: &Policies) {
+        let configured = levels.iter().find_map(|level| level.jwt_auth.as_ref());
+        if let (Some(configured), Some(compiled)) = (configured, &compiled.jwt_auth) {
+            self.add_key_sources(configured, compiled);
+        }
+        let configured = levels.iter().find_map(|level| level.ext_authz.as_ref());
+        let compiled = compiled.admission_checks.as_ref().and_then(|gates| gates.ext_authz.as_ref());
+        if let (Some(configured), Some(compiled)) = (configured, compiled) {
+            self.add_endpoint("extAuthz", &compiled.endpoint, &configured.span);
+        }
+    }
+
+    fn add_key_sources(&mut self, configured: &JwtAuthConfig, compiled: &JwtAuth) {
+        for (configured, provider) in configured.providers.iter().zip(compiled.providers()) {
+            let source = provider.keys();
+            if source.remote().is_none() || self.sources.iter().any(|existing| Arc::ptr_eq(existing, source)) {
+                continue;
+            }
+            self.sources.push(Arc::clone(source));
+            let (provider, leeway) = (provider.name().escape_debug().to_string(), provider.leeway());
+            self.probes.push(Probe {
+                target: format!("keys of {provider}"),
+                place: configured.jwks.span.clone(),
+                kind: ProbeKind::Keys { source: Arc::clone(source), provider, leeway },
+            });
+        }
+    }
+
+    fn add_route(&mut self, configured: &RouteConfig, compiled: &Route) {
+        // as the choice among backends has them: those without weight get nothing
+        let hosts = configured.backends.iter().filter(|backend| backend.weight > 0).flat_map(|backend| &backend.hosts);
+        for (host, endpoint) in hosts.zip(compiled.backends.endpoints()) {
+            self.add_endpoint("backend", endpoint, &host.span);
+        }
+        let mirrors = configured.policies.request_mirror.as_ref();
+        for (mirrors, endpoint) in
+            mirrors.into_iter().flat_map(|config| compiled.mirrors.iter().map(move |mirror| (config, mirror)))
+        {
+            self.add_endpoint("mirror", &endpoint.endpoint, &mirrors.span);
+        }
+    }
+
+    fn add_endpoint(&mut self, kind: &str, endpoint: &Arc<Endpoint>, place: &SourceSpan) {
+        if self.scope == ProbeScope::Everything && self.endpoints.insert(endpoint.key) {
+            let (target, place) = (format!("{kind} {}", endpoint.label), place.clone());
+            self.probes.push(Probe { target, place, kind: ProbeKind::Endpoint(Arc::clone(endpoint)) });
+        }
+    }
+}

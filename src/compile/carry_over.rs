@@ -1,0 +1,108 @@
+//! What outlives the config that it was made for: keys that were fetched, tokens that are left in buckets, passwords that
+//! were accepted, what is known of how backends are.
+//!
+//! Each is found again by its settings, and lives as long as a config uses it. Other settings are another thing, which
+//! begins anew: nothing that was allowed under one setting counts under another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use aws_lc_rs::digest;
+use tokio::runtime::Handle;
+
+use crate::auth::credentials::BasicAuth;
+use crate::auth::keys::jwks::Sources;
+use crate::policy::rate_limit::RateLimit;
+use crate::upstream::outlier::EndpointHealth;
+
+/// What is handed on from one config to the next.
+#[derive(Debug)]
+pub struct CarryOver {
+    pub(super) sources: Sources,
+    pub(super) rate_limits: WeakRegistry<RateLimit>,
+    pub(super) basic_auths: WeakRegistry<BasicAuth>,
+    pub(super) endpoint_loads: WeakRegistry<EndpointHealth>,
+}
+
+impl CarryOver {
+    /// Nothing yet. Keys are fetched and backends checked on `runtime`; `None`: never, as when a config is only checked.
+    pub fn new(runtime: Option<Handle>) -> Self {
+        let (rate_limits, basic_auths, endpoint_loads) = Default::default();
+        Self { sources: Sources::new(runtime), rate_limits, basic_auths, endpoint_loads }
+    }
+
+    /// The keys that are fetched.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+}
+
+/// Things that are in use, by the name of their settings.
+#[derive(Debug)]
+pub(super) struct WeakRegistry<T>(Mutex<HashMap<Fingerprint, Weak<T>>>);
+
+/// Tells settings apart: equal ones have equal names, others have others.
+pub(super) type Fingerprint = [u8; 32];
+
+impl<T> Default for WeakRegistry<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> WeakRegistry<T> {
+    /// The thing of this name, and whether it was made now.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made.
+    pub(super) fn get_or_build<E>(
+        &self,
+        fingerprint: Fingerprint,
+        build: impl FnOnce() -> Result<Arc<T>, E>,
+    ) -> Result<(Arc<T>, bool), E> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, value| value.strong_count() > 0);
+        if let Some(value) = entries.get(&fingerprint).and_then(Weak::upgrade) {
+            return Ok((value, false));
+        }
+        let value = build()?;
+        entries.insert(fingerprint, Arc::downgrade(&value));
+        Ok((value, true))
+    }
+}
+
+/// The name of settings that consist of these parts, in this order.
+pub(super) fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut hasher = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hasher.update(&part.len().to_be_bytes());
+        hasher.update(part);
+    }
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.iter_mut().zip(hasher.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn a_thing_is_shared_by_its_name_and_forgotten_with_its_last_user() {
+        let registry = WeakRegistry::<String>::default();
+        let get = |key: Fingerprint, text: &str| {
+            let Ok(entry) = registry.get_or_build(key, || Ok::<_, Infallible>(Arc::new(text.to_owned())));
+            entry
+        };
+        let (first_key, second_key) = (fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+        assert_ne!(first_key, second_key, "parts do not run into each other");
+        let (first, new) = get(first_key, "first");
+        assert!(new);
+        assert_eq!((get(first_key, "again").0.as_str(), get(first_key, "again").1), ("first", false));
+        assert_eq!(get(second_key, "other").0.as_str(), "other");
+        drop(first);
+        assert_eq!(get(first_key, "anew"), (Arc::new("anew".to_owned()), true));
+        assert_eq!(registry.get_or_build(second_key, || Err("broken")), Err("broken"));
+    }
+}

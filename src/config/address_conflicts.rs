@@ -1,0 +1,102 @@
+//! Every address that a config would listen at, and those that can't be had together. A port that the system is to
+//! choose is in nobody's way.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::bind::BindConfig;
+use super::diagnostic::Diagnostic;
+use super::diagnostic_code::Code;
+use super::process::ProcessConfig;
+use super::span::{Located, SourceSpan};
+use super::value::Address;
+
+/// What is to listen somewhere.
+struct AddressOwner<'c> {
+    /// The key of one of the gateway's own endpoints; none is a bind.
+    key: Option<&'static str>,
+    addresses: Vec<SocketAddr>,
+    /// None for a default.
+    span: Option<&'c SourceSpan>,
+}
+
+/// An error for everything that is in the way of something before it.
+pub(super) fn conflicts(process: &ProcessConfig, binds: &[BindConfig]) -> Vec<Diagnostic> {
+    let mut owners = vec![
+        AddressOwner::process_endpoint("adminAddr", &process.admin_addr),
+        AddressOwner::process_endpoint("statsAddr", &process.stats_addr),
+        AddressOwner::process_endpoint("readinessAddr", &process.readiness_addr),
+    ];
+    // what has a place comes last, to be pointed at
+    owners.sort_by_key(|owner| owner.span.is_some());
+    owners.extend(binds.iter().map(|bind| AddressOwner {
+        key: None,
+        addresses: vec![SocketAddr::new(bind.address.map_or(Ipv6Addr::UNSPECIFIED.into(), |ip| ip.0), bind.port)],
+        span: Some(&bind.span),
+    }));
+    let mut errors = Vec::new();
+    for (at, second) in owners.iter().enumerate() {
+        let Some(span) = second.span else { continue };
+        let first = owners.iter().take(at).find_map(|first| Some((first, first.conflict_with(second)?)));
+        if let Some((first, address)) = first {
+            errors.push(second.conflict_error(span, first, address));
+        }
+    }
+    errors
+}
+
+impl<'c> AddressOwner<'c> {
+    fn process_endpoint(name: &'static str, Located { value, span }: &'c Located<Address>) -> Self {
+        Self { key: Some(name), addresses: value.sockets(), span: Some(span).filter(|place| !place.is_default()) }
+    }
+
+    /// An address of the other one that can't be had beside one of these.
+    fn conflict_with(&self, other: &Self) -> Option<SocketAddr> {
+        let taken = |address: &&SocketAddr| self.addresses.iter().any(|ours| overlaps(*ours, **address));
+        other.addresses.iter().find(taken).copied()
+    }
+
+    fn conflict_error(&self, span: &SourceSpan, first: &Self, address: SocketAddr) -> Diagnostic {
+        let line = first.span.map_or(0, |place| place.line);
+        let error = |message: String| Diagnostic::error(span.clone(), message).with_code(Code::Twice);
+        let Some(name) = first.key else {
+            return error(format!("port {} is bound twice; first on line {line}", address.port()));
+        };
+        let location = if line == 0 { ", its default".to_owned() } else { format!(" on line {line}") };
+        error(format!("{address} is taken by `config.{name}`{location}"))
+            .with_hint(format!("choose another port, or another `config.{name}`; it can be `off`"))
+    }
+}
+
+/// Whether only one of two addresses can be listened at. `[::]` takes both families.
+fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_dual_stack = |ip: IpAddr| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let has_wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0
+        && a.port() == b.port()
+        && (is_dual_stack(a.ip()) || is_dual_stack(b.ip()) || (same_family && (has_wildcard || a.ip() == b.ip())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_are_in_the_way_of_what_they_hold() {
+        for (a, b, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "127.0.0.2:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("0.0.0.0:1", "[::]:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("[::1]:1", "127.0.0.1:1", false),
+            ("[::]:0", "[::]:0", false),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!((overlaps(a, b), overlaps(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Three generations of the dialect -> one tree.
+//!
+//! Whatever way a gateway, route, backend or policy was written, it ends up in the same place here, and every name
+//! that leads from one to another is followed. A name that leads nowhere is an error.
+
+mod targets;
+
+use std::collections::HashMap;
+
+use super::Config;
+use super::address_conflicts;
+use super::bind::{BindConfig, ListenerConfig, ListenerTls, Protocol};
+use super::diagnostic::Diagnostic;
+use super::diagnostic_code::Code;
+use super::policy::PoliciesConfig;
+use super::process::ProcessConfig;
+pub(super) use super::raw::RawConfig;
+use super::raw::{RawBackend, RawGateway, RawNamedBackend, RawRoute};
+use super::route::{BackendConfig, BackendPolicies, RouteConfig};
+use super::serde_shapes::{Both, OneOrMany};
+use super::span::{Located, SourceSpan};
+use super::value::{BackendHost, HostPattern};
+use targets::{UnnamedListeners, attach, only_on_routes, unknown_name};
+
+/// The one tree of a file, or every name and combination in it that makes no sense.
+pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, Vec<Diagnostic>> {
+    let mut resolver = Resolver { backends: HashMap::new(), errors: Vec::new() };
+    resolver.register_backends(raw.backends);
+    let mut binds = Vec::new();
+    let mut unnamed: UnnamedListeners = Vec::new();
+    for Located { value: bind, span } in raw.binds {
+        let mut listeners = Vec::new();
+        let mut lacks_gateway_name = Vec::new();
+        for (index, Located { value: listener, span }) in bind.listeners.into_iter().enumerate() {
+            only_on_routes(&listener.policies, &mut resolver.errors);
+            lacks_gateway_name.push(listener.gateway_name.is_none());
+            let routes = listener
+                .routes
+                .into_iter()
+                .enumerate()
+                .map(|(index, r)| resolver.route(index, r.value, r.span))
+                .collect();
+            let (protocol, tls) = resolver.resolve_protocol(listener.protocol, listener.tls);
+            listeners.push(ListenerConfig {
+                name: listener.name.map_or_else(|| format!("listener{index}"), |name| name.value),
+                gateway: listener.gateway_name.map_or_else(|| format!("bind/{}", bind.port), |name| name.value),
+                hostname: without_wildcard(listener.hostname),
+                protocol,
+                tls,
+                path_normalization: listener.path_normalization,
+                error_style: listener.errors,
+                gateway_policies: PoliciesConfig::default(),
+                policies: listener.policies,
+                routes,
+                span,
+            });
+        }
+        if listeners.is_empty() {
+            resolver.errors.push(Diagnostic::error(span.clone(), "a bind without listeners serves nobody"));
+        }
+        unnamed.push(lacks_gateway_name);
+        binds.push(BindConfig { port: bind.port, address: bind.address, listeners, span });
+    }
+    for (name, Located { value: Both(policies, gateway), span }) in raw.gateways.0 {
+        let bind = resolver.gateway(name, policies, gateway, span);
+        unnamed.push(vec![false; bind.listeners.len()]);
+        binds.push(bind);
+    }
+    for (index, Located { value: Both(route, gateways), span }) in raw.routes.into_iter().enumerate() {
+        let route = resolver.route(index, route, span);
+        resolver.attach_route(route, gateways.gateways, &mut binds);
+    }
+    for policy in &raw.gateway_policies {
+        attach(policy, false, &mut binds, &unnamed, &mut resolver.errors);
+    }
+    for policy in &raw.policies {
+        attach(policy, true, &mut binds, &unnamed, &mut resolver.errors);
+    }
+    resolver.check(&raw.config, &binds, root_span);
+    match resolver.errors.is_empty() {
+        true => Ok(Config { process: raw.config, binds }),
+        false => Err(resolver.errors),
+    }
+}
+
+/// `*` is the same as no hostname.
+fn without_wildcard(hostname: Option<Located<HostPattern>>) -> Option<Located<HostPattern>> {
+    hostname.filter(|host| host.value != HostPattern::Any)
+}
+
+struct NamedBackend {
+    hosts: Vec<Located<BackendHost>>,
+    policies: BackendPolicies,
+    span: SourceSpan,
+}
+
+struct Resolver {
+    backends: HashMap<String, NamedBackend>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Resolver {
+    fn error(&mut self, span: &SourceSpan, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(span.clone(), message));
+    }
+
+    /// Something stands there a second time.
+    fn duplicate(&mut self, span: &SourceSpan, message: impl Into<String>) {
+        self.errors.push(Diagnostic::error(span.clone(), message).with_code(Code::Twice));
+    }
+
+    fn register_backends(&mut self, backends: Vec<Located<RawNamedBackend>>) {
+        for Located { value: backend, span } in backends {
+            let hosts = self.merge_hosts(backend.host, backend.hosts, &span);
+            let mut policies = backend.policies;
+            policies.protocol = backend.protocol.or(policies.protocol);
+            policies.balance = backend.balance.or(policies.balance);
+            self.check_tls(&policies);
+            match self.backends.get(&backend.name.value).map(|first| first.span.line) {
+                Some(line) => {
+                    let message = format!("a second backend `{}`; the first is on line {line}", backend.name.value);
+                    self.duplicate(&backend.name.span, message);
+                }
+                None => {
+                    self.backends.insert(backend.name.value, NamedBackend { hosts, policies, span });
+                }
+            }
+        }
+    }
+
+    fn merge_hosts(
+        &mut self,
+        host: Option<Located<BackendHost>>,
+        hosts: Option<Vec<Located<BackendHost>>>,
+        span: &SourceSpan,
+    ) -> Vec<Located<BackendHost>> {
+        match (host, hosts) {
+            (Some(host), None) => vec![host],
+            (None, Some(hosts)) if !hosts.is_empty() => hosts,
+            (None, Some(_)) => {
+                self.error(span, "`hosts` is empty, so there is nowhere to go");
+                Vec::new()
+            }
+            (Some(_), Some(_)) => {
+                self.error(span, "`host` and `hosts` can't both be given");
+                Vec::new()
+            }
+            (None, None) => {
+                self.error(span, "`host` is missing");
+                Vec::new()
+            }
+        }
+    }
+
+    fn check_tls(&mut self, policies: &BackendPolicies) {
+        if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.cert.is_some() != tls.key.is_some()) {
+            self.error(&tls.span, "`cert` and `key` go together; one of them is missing");
+        }
+    }
+
+    /// A backend of a route, with what its name stands for.
+    fn backend(&mut self, raw: RawBackend, span: SourceSpan) -> Option<BackendConfig> {
+        let mut policies = raw.policies;
+        policies.protocol = raw.protocol.or(policies.protocol);
+        policies.balance = raw.balance.or(policies.balance);
+        self.check_tls(&policies);
+        let weight = raw.weight.unwrap_or(1);
+        let Some(name) = raw.backend else {
+            let hosts = self.merge_hosts(raw.host, raw.hosts, &span);
+            return Some(BackendConfig { name: None, hosts, weight, policies, span });
+        };
+        if raw.host.is_some() || raw.hosts.is_some() {
+            self.error(&span, "`backend` names a backend that has its own hosts; `host` and `hosts` don't go with it");
+        }
+        let Some(named) = self.backends.get(&name.value) else {
+            let registered: Vec<_> = self.backends.keys().cloned().collect();
+            self.errors.push(unknown_name("backend", &name, &registered));
+            return None;
+        };
+        let named_policies = named.policies.clone();
+        let policies = BackendPolicies {
+            backend_tls: policies.backend_tls.or(named_policies.backend_tls),
+            backend_auth: policies.backend_auth.or(named_policies.backend_auth),
+            health: policies.health.or(named_policies.health),
+            protocol: policies.protocol.or(named_policies.protocol),
+            balance: policies.balance.or(named_policies.balance),
+            max_connections: policies.max_connections.or(named_policies.max_connections),
+        };
+        Some(BackendConfig { name: Some(name.value), hosts: named.hosts.clone(), weight, policies, span })
+    }
+
+    fn route(&mut self, index: usize, raw: RawRoute, span: SourceSpan) -> RouteConfig {
+        let backends = raw.backends.into_iter().filter_map(|b| self.backend(b.value, b.span)).collect();
+        let matches = match raw.matches.is_empty() {
+            true => vec![Default::default()],
+            false => raw.matches,
+        };
+        // `*` among the hostnames is every host, which is what an empty list says.
+        let any = raw.hostnames.iter().any(|host| host.value == HostPattern::Any);
+        RouteConfig {
+            name: raw.name.map_or_else(|| format!("route{index}"), |name| name.value),
+            hostnames: if any { Vec::new() } else { raw.hostnames },
+            matches,
+            policies: raw.policies,
+            backends,
+            span,
+        }
+    }
+
+    fn resolve_protocol(
+        &mut self,
+        protocol: Option<Located<Protocol>>,
+        tls: Option<Located<ListenerTls>>,
+    ) -> (Protocol, Option<Located<ListenerTls>>) {
+        if let Some(versions) = &tls
+            && let (Some(min), Some(max)) = (versions.min_tls_version, versions.max_tls_version)
+            && min > max
+        {
+            self.error(&versions.span, "`minTLSVersion` is newer than `maxTLSVersion`, so no client could connect");
+        }
+        match (protocol, tls) {
+            (None, None) => (Protocol::Http, None),
+            (None, Some(tls)) => (Protocol::Https, Some(tls)),
+            (Some(protocol), tls) => {
+                match (protocol.value, &tls) {
+                    (Protocol::Https, None) => {
+                        self.error(&protocol.span, "`protocol: HTTPS` needs `tls` with `cert` and `key`")
+                    }
+                    (Protocol::Http, Some(tls)) => self.error(&tls.span, "`tls` does not go with `protocol: HTTP`"),
+                    _ => {}
+                }
+                (protocol.value, tls)
+            }
+        }
+    }
+
+    /// A gateway in the newest spelling is a bind whose listeners belong to it.
+    fn gateway(&mut self, name: String, policies: PoliciesConfig, gateway: RawGateway, span: SourceSpan) -> BindConfig {
+        only_on_routes(&policies, &mut self.errors);
+        let listener = |name: String, gateway: &str, span: &SourceSpan| ListenerConfig {
+            name,
+            gateway: gateway.to_owned(),
+            hostname: None,
+            protocol: Protocol::Http,
+            tls: None,
+            path_normalization: Default::default(),
+            error_style: Default::default(),
+            gateway_policies: policies.clone(),
+            policies: PoliciesConfig::default(),
+            routes: Vec::new(),
+            span: span.clone(),
+        };
+        let mut listeners = Vec::new();
+        match gateway.listeners {
+            Some(raw_listeners) => {
+                if gateway.protocol.is_some() || gateway.tls.is_some() || gateway.hostname.is_some() {
+                    self.error(
+                        &span,
+                        "`protocol`, `tls` and `hostname` belong to the listeners of a gateway that has some",
+                    );
+                }
+                if raw_listeners.is_empty() {
+                    self.error(&span, "`listeners` is empty, so the gateway serves nobody");
+                }
+                for (index, Located { value: Both(policies, raw_listener), span }) in
+                    raw_listeners.into_iter().enumerate()
+                {
+                    only_on_routes(&policies, &mut self.errors);
+                    let (protocol, tls) = self.resolve_protocol(raw_listener.protocol, raw_listener.tls);
+                    let listener_name = raw_listener.name.map_or_else(|| format!("listener{index}"), |name| name.value);
+                    listeners.push(ListenerConfig {
+                        hostname: without_wildcard(raw_listener.hostname),
+                        protocol,
+                        tls,
+                        path_normalization: raw_listener
+                            .path_normalization
+                            .or(gateway.path_normalization)
+                            .unwrap_or_default(),
+                        error_style: raw_listener.errors.or(gateway.errors).unwrap_or_default(),
+                        policies,
+                        ..listener(listener_name, &name, &span)
+                    });
+                }
+            }
+            None => {
+                let (protocol, tls) = self.resolve_protocol(gateway.protocol, gateway.tls);
+                listeners.push(ListenerConfig {
+                    hostname: without_wildcard(gateway.hostname),
+                    protocol,
+                    tls,
+                    path_normalization: gateway.path_normalization.unwrap_or_default(),
+                    error_style: gateway.errors.unwrap_or_default(),
+                    ..listener("listener0".to_owned(), &name, &span)
+                });
+            }
+        }
+        BindConfig { port: gateway.port, address: gateway.address, listeners, span }
+    }
+
+    /// Puts a top-level route under the gateways that it names.
+    fn attach_route(
+        &mut self,
+        route: RouteConfig,
+        gateways: Option<OneOrMany<Located<String>>>,
+        binds: &mut [BindConfig],
+    ) {
+        let names = match gateways {
+            Some(OneOrMany(names)) => names,
+            None => vec![Located { value: "default".to_owned(), span: route.span.clone() }],
+        };
+        if names.is_empty() {
+            self.error(&route.span, "`gateways` is empty, so the route is reached by nobody");
+        }
+        for name in names {
+            let mut candidates = Vec::new();
+            let mut found = false;
+            for listener in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
+                let qualified_name = format!("{}/{}", listener.gateway, listener.name);
+                if listener.gateway == name.value || qualified_name == name.value {
+                    listener.routes.push(route.clone());
+                    found = true;
+                }
+                candidates.extend([listener.gateway.clone(), qualified_name]);
+            }
+            if !found {
+                let error = unknown_name("gateway", &name, &candidates);
+                let explicit = name.span != route.span;
+                self.errors.push(match explicit {
+                    true => error,
+                    false => {
+                        error.with_hint("write `gateways`, with the name of the gateway that the route belongs to")
+                    }
+                });
+            }
+        }
+    }
+
+    /// What only shows when everything is in its place.
+    fn check(&mut self, process: &ProcessConfig, binds: &[BindConfig], root_span: SourceSpan) {
+        if binds.is_empty() && self.errors.is_empty() {
+            let error = Diagnostic::error(root_span, "nothing is served: there are neither `binds` nor `gateways`");
+            self.errors.push(error);
+        }
+        self.errors.extend(address_conflicts::conflicts(process, binds));
+        for bind in binds {
+            self.check_listeners(bind);
+        }
+    }
+
+    fn check_listeners(&mut self, bind: &BindConfig) {
+        for (index, listener) in bind.listeners.iter().enumerate() {
+            let earlier = || bind.listeners.iter().take(index);
+            if let Some(first) = earlier().find(|first| first.name == listener.name) {
+                let message = format!(
+                    "a second listener `{}` on this bind; the first is on line {}",
+                    listener.name, first.span.line
+                );
+                self.duplicate(&listener.span, message);
+            }
+            if let Some(first) = earlier().find(|first| first.hostname == listener.hostname) {
+                let message = format!(
+                    "the listener `{}` on line {} answers for the same hosts, so this one is never reached",
+                    first.name, first.span.line
+                );
+                self.duplicate(&listener.span, message);
+            }
+            if earlier().next().is_some_and(|first| first.protocol != listener.protocol) {
+                self.error(
+                    &listener.span,
+                    "one port speaks either HTTP or HTTPS, and its first listener speaks the other",
+                );
+            }
+            let mut names: HashMap<&str, u32> = HashMap::new();
+            for route in &listener.routes {
+                if let Some(line) = names.insert(&route.name, route.span.line) {
+                    let message =
+                        format!("a second route `{}` on this listener; the first is on line {line}", route.name);
+                    self.duplicate(&route.span, message);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Targeted policies -> the gateways, listeners and routes that they are for.
+//!
+//! A target that names nothing is an error: a policy that silently protects nothing is the worst of all outcomes.
+
+use crate::config::bind::{BindConfig, ListenerConfig};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic_code::Code;
+use crate::config::policy::PoliciesConfig;
+use crate::config::raw::{PolicyTarget, RawTargetedPolicy};
+use crate::config::serde_shapes::TextOr;
+use crate::config::span::{Located, SourceSpan};
+use crate::config::suggest::nearest;
+
+/// Which listeners carry no gateway name of their own, by bind and position.
+pub(crate) type UnnamedListeners = Vec<Vec<bool>>;
+
+/// Attaches `policy` to everything that it targets. `wide`: the name `default` means every gateway without a name.
+pub(crate) fn attach(
+    policy: &RawTargetedPolicy,
+    default_matches_unnamed: bool,
+    binds: &mut [BindConfig],
+    unnamed: &UnnamedListeners,
+    errors: &mut Vec<Diagnostic>,
+) {
+    let kinds = policy.policy.kinds();
+    if kinds.is_empty() {
+        errors
+            .push(Diagnostic::error(policy.policy.span.clone(), "there is no policy here, so this entry does nothing"));
+    }
+    match &policy.target {
+        PolicyTarget::Gateway(target) => {
+            let (name, listener_name) = match &target.value {
+                TextOr::Text(name) => (Located { value: name.clone(), span: target.span.clone() }, None),
+                TextOr::Other(target) => (target.gateway_name.clone(), target.listener_name.as_ref()),
+            };
+            let mut gateways = Vec::new();
+            let mut listeners = Vec::new();
+            let mut matched: Vec<&mut ListenerConfig> = Vec::new();
+            for (bind, unnamed) in binds.iter_mut().zip(unnamed) {
+                for (listener, unnamed) in bind.listeners.iter_mut().zip(unnamed) {
+                    let default = default_matches_unnamed && name.value == "default" && *unnamed;
+                    if listener.gateway != name.value && !default {
+                        gateways.push(listener.gateway.clone());
+                        continue;
+                    }
+                    listeners.push(listener.name.clone());
+                    matched.push(listener);
+                }
+            }
+            if matched.is_empty() {
+                return errors.push(unknown_name("gateway", &name, &gateways));
+            }
+            only_on_routes(&policy.policy, errors);
+            match listener_name {
+                None => matched
+                    .into_iter()
+                    .for_each(|listener| merge(&mut listener.gateway_policies, &policy.policy, errors)),
+                Some(listener_name) => {
+                    let mut found = false;
+                    for listener in matched.into_iter().filter(|one| one.name == listener_name.value) {
+                        found = true;
+                        merge(&mut listener.policies, &policy.policy, errors);
+                    }
+                    if !found {
+                        errors.push(unknown_name("listener", listener_name, &listeners));
+                    }
+                }
+            }
+        }
+        PolicyTarget::Listener(name) => {
+            only_on_routes(&policy.policy, errors);
+            let mut candidates = Vec::new();
+            let mut found = false;
+            for listener in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
+                match listener.name == name.value {
+                    true => merge(&mut listener.policies, &policy.policy, errors),
+                    false => candidates.push(listener.name.clone()),
+                }
+                found |= listener.name == name.value;
+            }
+            if !found {
+                errors.push(unknown_name("listener", name, &candidates));
+            }
+        }
+        PolicyTarget::Route(target) => {
+            let name = match &target.value {
+                TextOr::Text(name) => Located { value: name.clone(), span: target.span.clone() },
+                TextOr::Other(target) => target.name.clone(),
+            };
+            let mut candidates = Vec::new();
+            let mut found = false;
+            for route in binds.iter_mut().flat_map(|bind| &mut bind.listeners).flat_map(|listener| &mut listener.routes)
+            {
+                match route.name == name.value {
+                    true => merge(&mut route.policies, &policy.policy, errors),
+                    false => candidates.push(route.name.clone()),
+                }
+                found |= route.name == name.value;
+            }
+            if !found {
+                errors.push(unknown_name("route", &name, &candidates));
+            }
+        }
+    }
+}
+
+/// A name that nothing has.
+pub(crate) fn unknown_name(kind: &str, name: &Located<String>, candidates: &[String]) -> Diagnostic {
+    let error = Diagnostic::error(name.span.clone(), format!("there is no {kind} `{}`", name.value))
+        .with_code(Code::NoSuchName);
+    if let Some(suggestion) = nearest(&name.value, candidates.iter().map(String::as_str)) {
+        return error.with_hint(format!("did you mean `{suggestion}`?"));
+    }
+    let mut names: Vec<_> = candidates.iter().map(|name| format!("`{name}`")).collect();
+    names.sort();
+    names.dedup();
+    match names.len() {
+        0 => error.with_hint(format!("there is no other {kind} in this config")),
+        1..=8 => error.with_hint(format!("there is: {}", names.join(", "))),
+        _ => error,
+    }
+}
+
+/// Policies that only a route can have are errors anywhere else.
+pub(crate) fn only_on_routes(policies: &PoliciesConfig, errors: &mut Vec<Diagnostic>) {
+    for (kind, span) in policies.kinds() {
+        if ["requestRedirect", "urlRewrite", "directResponse", "requestMirror"].contains(&kind) {
+            let error = Diagnostic::error(span.clone(), format!("`{kind}` works on routes only"));
+            errors.push(error.with_hint("move it into the `policies` of the routes that it is meant for"));
+        }
+    }
+}
+
+/// Adds `from` to `into`. Every set of rules is kept; of any other kind there can be one.
+fn merge(into: &mut PoliciesConfig, from: &Located<PoliciesConfig>, errors: &mut Vec<Diagnostic>) {
+    fn merge_policy<T: Clone>(
+        into: &mut Option<Located<T>>,
+        from: &Option<Located<T>>,
+        kind: &str,
+        errors: &mut Vec<Diagnostic>,
+    ) {
+        match (into.as_ref(), from) {
+            (Some(existing), Some(new)) => errors.push(duplicate_policy(kind, &new.span, &existing.span)),
+            (None, Some(new)) => *into = Some(new.clone()),
+            (_, None) => {}
+        }
+    }
+    merge_policy(&mut into.jwt_auth, &from.jwt_auth, "jwtAuth", errors);
+    merge_policy(&mut into.cors, &from.cors, "cors", errors);
+    merge_policy(&mut into.request_header_modifier, &from.request_header_modifier, "requestHeaderModifier", errors);
+    merge_policy(&mut into.response_header_modifier, &from.response_header_modifier, "responseHeaderModifier", errors);
+    merge_policy(&mut into.transformations, &from.transformations, "transformations", errors);
+    merge_policy(&mut into.local_rate_limit, &from.local_rate_limit, "localRateLimit", errors);
+    merge_policy(&mut into.timeout, &from.timeout, "timeout", errors);
+    merge_policy(&mut into.retry, &from.retry, "retry", errors);
+    merge_policy(&mut into.basic_auth, &from.basic_auth, "basicAuth", errors);
+    merge_policy(&mut into.api_key, &from.api_key, "apiKey", errors);
+    merge_policy(&mut into.ext_authz, &from.ext_authz, "extAuthz", errors);
+    merge_policy(&mut into.request_redirect, &from.request_redirect, "requestRedirect", errors);
+    merge_policy(&mut into.url_rewrite, &from.url_rewrite, "urlRewrite", errors);
+    merge_policy(&mut into.direct_response, &from.direct_response, "directResponse", errors);
+    merge_policy(&mut into.request_mirror, &from.request_mirror, "requestMirror", errors);
+    into.authorization.0.extend(from.authorization.0.iter().cloned());
+}
+
+fn duplicate_policy(kind: &str, new: &SourceSpan, first: &SourceSpan) -> Diagnostic {
+    let message = format!("a second `{kind}` for the same target; the first is on line {}", first.line);
+    Diagnostic::error(new.clone(), message)
+        .with_code(Code::Twice)
+        .with_hint("which of them would hold is not clear; keep one")
+}

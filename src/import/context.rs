@@ -1,0 +1,227 @@
+//! What only a cluster knows, as far as the files tell: services, key sets and certificates, and who may refer to them.
+//!
+//! Nothing is fetched. What the files do not hold is asked for: an address by `--map`, a certificate as a file.
+
+use std::cell::RefCell;
+
+use super::manifest::{Document, FieldRef};
+use super::report::Report;
+use super::yaml_writer::Map;
+use super::{Dialect, ImportOptions};
+
+/// All that translations share.
+pub(super) struct ImportContext<'a> {
+    /// The language of the files.
+    pub dialect: Dialect,
+    /// All objects.
+    pub documents: &'a [Document],
+    /// Where fields are spoken for.
+    pub report: &'a Report,
+    /// What the user asked for.
+    pub options: &'a ImportOptions,
+    /// Files that the config names, with their content.
+    pub files: RefCell<Vec<(String, Vec<u8>)>>,
+}
+
+/// What a reference leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ObjectRef {
+    /// The group, empty for the core's.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl<'a> ImportContext<'a> {
+    /// All objects of a kind.
+    pub(super) fn objects(&self, group: &str, kind: &str) -> Vec<FieldRef<'a>> {
+        let is_kind = |doc: &&Document| doc.group == group && doc.kind == kind;
+        self.documents.iter().filter(is_kind).map(|doc| doc.root(self.report)).collect()
+    }
+
+    /// An object by its name.
+    pub(super) fn find(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<FieldRef<'a>> {
+        self.objects(group, kind).into_iter().find(|field| field.doc.namespace == namespace && field.doc.name == name)
+    }
+
+    /// Where a service is reached.
+    pub(super) fn service_address(&self, namespace: &str, name: &str, port: u16) -> String {
+        let mapped = self.options.map.iter().find(|mapping| {
+            mapping.namespace == namespace && mapping.service == name && mapping.port.is_none_or(|only| only == port)
+        });
+        match mapped {
+            Some(mapping) => mapping.host.clone(),
+            None => format!("{name}.{namespace}.svc.cluster.local:{port}"),
+        }
+    }
+
+    /// How the address of a service was found, for the report.
+    pub(super) fn report_service(&self, field: FieldRef<'_>, namespace: &str, name: &str, host: &str) {
+        match self.options.map.iter().any(|m| m.namespace == namespace && m.service == name) {
+            true => field.exact(format!("host {host}")),
+            false => field.approximate(format!(
+                "host {host}, which resolves only inside the cluster; `--map {namespace}/{name}=HOST:PORT` says otherwise"
+            )),
+        }
+    }
+
+    /// Whether `from` may refer to `to`: inside its namespace, or by a `ReferenceGrant`. agentgateway's policies need none.
+    pub(super) fn is_reference_allowed(&self, from: &Document, to: &ObjectRef) -> bool {
+        from.namespace == to.namespace
+            || from.group == crate::import::agentgateway::GROUP
+            || self.objects("gateway.networking.k8s.io", "ReferenceGrant").into_iter().any(|grant| {
+                let Some(spec) = grant.get("spec").filter(|_| grant.doc.namespace == to.namespace) else {
+                    return false;
+                };
+                let from_allowed = spec.list("from").any(|grant_from| {
+                    grant_from.get_text("group").unwrap_or_default() == from.group
+                        && grant_from.get_text("kind") == Some(&from.kind)
+                        && grant_from.get_text("namespace") == Some(&from.namespace)
+                });
+                from_allowed
+                    && spec.list("to").any(|grant_to| {
+                        grant_to.get_text("group").unwrap_or_default() == to.group
+                            && grant_to.get_text("kind") == Some(&to.kind)
+                            && grant_to.get_text("name").is_none_or(|name| name == to.name)
+                    })
+            })
+    }
+
+    /// The value of a key of a ConfigMap or Secret; without a key, the only or first one.
+    pub(super) fn data_value(&self, kind: &str, namespace: &str, name: &str, key: Option<&str>) -> Option<Vec<u8>> {
+        let object = self.find("", kind, namespace, name)?;
+        let value = |section: &str| {
+            let section = object.get(section)?;
+            let entry = match key {
+                Some(key) => section.get(key)?,
+                None => section.entries().next()?.1,
+            };
+            entry.text().map(str::to_owned)
+        };
+        let decode = |text: String| {
+            use base64::Engine as _;
+            let text: String = text.split_whitespace().collect();
+            base64::engine::general_purpose::STANDARD.decode(text).ok()
+        };
+        match kind {
+            "Secret" => value("stringData").map(String::into_bytes).or_else(|| decode(value("data")?)),
+            _ => value("data").map(String::into_bytes).or_else(|| decode(value("binaryData")?)),
+        }
+    }
+
+    /// The path of a file with the value of a key, for the config. The file is written if the files hold the value.
+    pub(super) fn referenced_file(
+        &self,
+        field: FieldRef<'_>,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<String> {
+        // the names become a path: a manifest is no reason to write anywhere else
+        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        if !is_plain(namespace) || !is_plain(name) {
+            field.rejected("this is no name of a Kubernetes object");
+            return None;
+        }
+        let extension = key.rsplit_once('.').map_or("pem", |(_, extension)| extension);
+        let file_name = format!("{namespace}.{name}.{extension}");
+        let out_dir = self.options.out_dir.as_deref();
+        let path =
+            out_dir.map_or_else(|| file_name.clone(), |dir| format!("{}/{file_name}", dir.trim_end_matches('/')));
+        match (self.data_value(kind, namespace, name, Some(key)), out_dir) {
+            (Some(content), Some(_)) => {
+                field.exact(format!("file {path}"));
+                let mut files = self.files.borrow_mut();
+                if !files.iter().any(|(existing, _)| *existing == path) {
+                    files.push((path.clone(), content));
+                }
+            }
+            (Some(_), None) => {
+                field
+                    .rejected(format!("`{key}` has to become a file; say where files may be written: `--out-dir DIR`"));
+                return None;
+            }
+            (None, _) => field.needs_input(format!(
+                "the {kind} {namespace}/{name} is not among the files: put its `{key}` at {path}"
+            )),
+        }
+        Some(path)
+    }
+
+    /// The TLS settings towards a backend, as `BackendTLSPolicy` has them: `root` and `hostname`, if there is a policy.
+    /// `user` is the reference that leads there; it is refused when the policy is not understood.
+    pub(super) fn backend_tls(&self, reference: FieldRef<'_>, to: &ObjectRef, port: u16) -> Option<Map> {
+        let policy = self.objects("gateway.networking.k8s.io", "BackendTLSPolicy").into_iter().find(|policy| {
+            let port_name = || {
+                let service = self.find(&to.group, &to.kind, &to.namespace, &to.name)?;
+                let ports = service.get("spec")?;
+                ports.list("ports").find(|p| p.get_text("port") == Some(&port.to_string()))?.get_text("name")
+            };
+            policy.doc.namespace == to.namespace
+                && policy.get_path(&["spec", "targetRefs"]).into_iter().flat_map(FieldRef::items).any(|target| {
+                    target.get_text("group").unwrap_or_default() == to.group
+                        && target.get_text("kind") == Some(&to.kind)
+                        && target.get_text("name") == Some(&to.name)
+                        && target
+                            .get_text("sectionName")
+                            .is_none_or(|section| section == port.to_string() || Some(section) == port_name())
+                })
+        })?;
+        let spec = policy.get("spec")?;
+        if let Some(targets) = spec.get("targetRefs") {
+            targets.exact("the TLS settings of what they name");
+        }
+        let mut tls = Map::default();
+        if let Some(validation) = spec.get("validation") {
+            self.ca_validation(validation, &mut tls);
+        }
+        self.report.reject_unhandled(spec);
+        if self.report.has_rejected(policy) {
+            reference.rejected(format!("a part of {} is refused", policy.doc.label));
+        }
+        Some(tls)
+    }
+
+    fn ca_validation(&self, validation: FieldRef<'_>, tls: &mut Map) {
+        let hostname = validation.get("hostname");
+        let references: Vec<_> = validation.list("caCertificateRefs").collect();
+        match references.as_slice() {
+            [] => {}
+            [reference] => {
+                let kind = reference.get_text("kind").unwrap_or("ConfigMap");
+                match (kind, reference.get_text("group").unwrap_or_default(), reference.get_text("name")) {
+                    ("ConfigMap" | "Secret", "", Some(name)) => {
+                        if let Some(path) =
+                            self.referenced_file(*reference, kind, &validation.doc.namespace, name, "ca.crt")
+                        {
+                            tls.insert("root", path);
+                        }
+                    }
+                    _ => reference.rejected("only a ConfigMap or Secret with `ca.crt` is understood here"),
+                }
+            }
+            [_, second, ..] => second.rejected("only one reference is understood; put all certificates into one"),
+        }
+        if let Some(well_known) = validation.get("wellKnownCACertificates") {
+            match well_known.text() {
+                Some("System") => well_known.exact("no `root`: the well-known authorities"),
+                _ => well_known.rejected("only `System` is known"),
+            }
+        }
+        if let Some((field, name)) = hostname.and_then(|field| Some((field, field.text()?))) {
+            field.exact("tls hostname");
+            tls.insert("hostname", name);
+        }
+        for name in validation.list("subjectAltNames") {
+            match name.get_text("hostname") {
+                Some(text) if Some(text) == hostname.and_then(FieldRef::text) => name.exact("tls hostname"),
+                _ => name.rejected("the certificate's name can't differ from `hostname` here"),
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The policies of Envoy Gateway that are not about tokens: what they mean for who a client is, and what is left out.
+
+use super::GROUP;
+use crate::import::context::ImportContext;
+use crate::import::manifest::FieldRef;
+use crate::import::model::Model;
+
+/// Settings that shape connections and decide about no request.
+const TUNING_KEYS: [&str; 14] = [
+    "tcpKeepalive",
+    "timeout",
+    "connection",
+    "http1",
+    "http2",
+    "http3",
+    "healthCheck",
+    "loadBalancer",
+    "retry",
+    "circuitBreaker",
+    "dns",
+    "tcpKeepAlive",
+    "compression",
+    "telemetry",
+];
+
+/// Reads `ClientTrafficPolicy` and `BackendTrafficPolicy`.
+pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
+    for object in
+        ctx.objects(GROUP, "ClientTrafficPolicy").into_iter().chain(ctx.objects(GROUP, "BackendTrafficPolicy"))
+    {
+        let Some(spec) = object.get("spec") else { continue };
+        crate::import::envoy_gateway::target_refs(ctx, spec);
+        for key in TUNING_KEYS {
+            if let Some(field) = spec.get(key) {
+                field.dropped("tunes connections; see `timeout`, `retry` and `config.limits`");
+            }
+        }
+        if let Some(field) = spec.get_path(&["clientIPDetection", "xForwardedFor"]) {
+            trusted_proxies(field, model);
+        }
+        if let Some(field) = spec.get("rateLimit") {
+            field.rejected("limits of rates are not imported; write `localRateLimit`");
+        }
+        ctx.report.reject_unhandled(spec);
+        if ctx.report.has_rejected(object) {
+            model.listeners.iter_mut().for_each(|listener| listener.closed = true);
+        }
+    }
+}
+
+fn trusted_proxies(field: FieldRef<'_>, model: &mut Model) {
+    if let Some(ranges) = field.get("trustedCIDRs") {
+        for (range, text) in ranges.items().filter_map(|range| Some((range, range.text()?))) {
+            range.exact("config.trustedProxies");
+            model.trusted_proxies.push(text.to_owned());
+        }
+    }
+    if let Some(hops) = field.get("numTrustedHops") {
+        match model.trusted_proxies.is_empty() {
+            true => hops.rejected("say which proxies stand in front, by their addresses: `--trusted-proxy CIDR`"),
+            false => hops.approximate("config.trustedProxies, by address and not by number"),
+        }
+    }
+}

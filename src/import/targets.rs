@@ -1,0 +1,129 @@
+//! What a policy is for: `targetRefs` and `targetSelectors` as Envoy Gateway and agentgateway have them.
+
+use super::context::ImportContext;
+use super::manifest::FieldRef;
+use super::model::{Listener, RouteId};
+
+/// How specific a target is; the more specific, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// A gateway.
+    Gateway,
+    /// A listener of a gateway.
+    Listener,
+    /// A route.
+    Route,
+    /// A rule of a route.
+    Rule,
+}
+
+/// What one reference of a policy names.
+#[derive(Debug, Clone)]
+pub(super) struct TargetRef {
+    kind: String,
+    namespace: String,
+    name: String,
+    section: Option<String>,
+}
+
+impl TargetRef {
+    /// Whether it names a gateway or a listener.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.kind == "Gateway"
+    }
+
+    /// How specifically it names what happens on a listener, or on a route of it.
+    pub(super) fn match_level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
+        if self.kind == "Gateway" {
+            let named = listener.gateway.0 == self.namespace && listener.gateway.1 == self.name;
+            return match &self.section {
+                _ if !named => None,
+                None => Some(Level::Gateway),
+                Some(section) => (*section == listener.name).then_some(Level::Listener),
+            };
+        }
+        let route = route.filter(|r| r.kind == self.kind && r.namespace == self.namespace && r.name == self.name)?;
+        match &self.section {
+            None => Some(Level::Route),
+            Some(section) => (route.rule.as_ref() == Some(section)).then_some(Level::Rule),
+        }
+    }
+}
+
+/// What a policy names. What can't be understood is refused; see [`lost`].
+pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<TargetRef> {
+    let mut targets = Vec::new();
+    let references = spec.get("targetRef").into_iter().chain(spec.list("targetRefs"));
+    for field in references {
+        field.reject_unknown_keys(&["group", "kind", "name", "namespace", "sectionName"]);
+        let (kind, name) = (field.get_text("kind"), field.get_text("name"));
+        match (kind, name) {
+            _ if field.get_text("namespace").is_some_and(|other| other != field.doc.namespace) => {
+                field.rejected("a policy holds for objects of its own namespace only");
+            }
+            (Some(kind @ ("Gateway" | "HTTPRoute" | "GRPCRoute")), Some(name)) => {
+                let namespace = &field.doc.namespace;
+                if ctx.find(crate::import::gateway_api::GROUP, kind, namespace, name).is_none() {
+                    field.dropped(format!("the {kind} {namespace}/{name} is not among the files"));
+                } else {
+                    field.exact("where the policy stands");
+                }
+                targets.push(TargetRef {
+                    kind: kind.to_owned(),
+                    namespace: namespace.clone(),
+                    name: name.to_owned(),
+                    section: field.get_text("sectionName").map(str::to_owned),
+                });
+            }
+            (Some(kind @ ("TCPRoute" | "TLSRoute" | "UDPRoute")), Some(_)) => {
+                field.dropped(format!("a {kind} is not served here"));
+            }
+            _ => field.rejected("a policy for this kind of object is not supported here"),
+        }
+    }
+    for field in spec.list("targetSelectors") {
+        targets.extend(select_by_labels(ctx, field));
+    }
+    targets
+}
+
+/// Whether a part of what a policy is for was refused, or may have been written under a name that is not understood.
+pub(super) fn has_rejected_targets(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> bool {
+    let mut references =
+        ["targetRef", "targetRefs", "targetSelectors"].into_iter().filter_map(|key| spec.get(key)).peekable();
+    match references.peek() {
+        Some(_) => references.any(|field| ctx.report.has_rejected(field)),
+        None => ctx.report.has_rejected(spec),
+    }
+}
+
+/// The objects that labels select.
+fn select_by_labels(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Vec<TargetRef> {
+    field.reject_unknown_keys(&["group", "kind", "matchLabels", "sectionName"]);
+    let kind = field.get_text("kind").unwrap_or_default();
+    let Some(labels) = field.get("matchLabels").filter(|_| matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute"))
+    else {
+        field.rejected("only `matchLabels` of gateways and routes are understood");
+        return Vec::new();
+    };
+    let has_labels = |object: &FieldRef<'_>| {
+        let object_labels = object.get_path(&["metadata", "labels"]);
+        labels.entries().all(|(key, value)| object_labels.and_then(|entries| entries.get_text(key)) == value.text())
+    };
+    let found: Vec<TargetRef> = ctx
+        .objects(crate::import::gateway_api::GROUP, kind)
+        .into_iter()
+        .filter(|object| object.doc.namespace == field.doc.namespace && has_labels(object))
+        .map(|object| TargetRef {
+            kind: kind.to_owned(),
+            namespace: object.doc.namespace.clone(),
+            name: object.doc.name.clone(),
+            section: field.get_text("sectionName").map(str::to_owned),
+        })
+        .collect();
+    match found.len() {
+        0 => field.dropped("no object among the files has these labels"),
+        count => field.exact(format!("where the policy stands: {count} objects of these files")),
+    }
+    found
+}

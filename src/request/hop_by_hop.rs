@@ -1,0 +1,179 @@
+//! Header fields that end at this hop: removed from requests before they are forwarded, and from answers.
+//!
+//! A client may name further fields in `Connection` (RFC 9110 §7.6.1), but not the ones that say who is asking for
+//! what: those stay, however they are named.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::known_headers::{KnownHeader, KnownHeaders};
+
+/// The fields themselves.
+const HOP_BY_HOP_HEADERS: [(KnownHeader, HeaderName); 10] = [
+    (KnownHeader::Connection, header::CONNECTION),
+    (KnownHeader::Te, header::TE),
+    (KnownHeader::Upgrade, header::UPGRADE),
+    (KnownHeader::Expect, header::EXPECT),
+    (KnownHeader::TransferEncoding, header::TRANSFER_ENCODING),
+    (KnownHeader::ProxyAuthenticate, header::PROXY_AUTHENTICATE),
+    (KnownHeader::ProxyAuthorization, header::PROXY_AUTHORIZATION),
+    (KnownHeader::KeepAlive, HeaderName::from_static("keep-alive")),
+    (KnownHeader::ProxyConnection, HeaderName::from_static("proxy-connection")),
+    (KnownHeader::Http2Settings, HeaderName::from_static("http2-settings")),
+];
+
+/// Removes what ends at this hop from a request that has `names`. `is_identity` tells the names that carry identity.
+///
+/// Returns whether the client asks for a WebSocket: the one upgrade that is forwarded.
+pub fn strip_request(headers: &mut HeaderMap, known_headers: KnownHeaders, is_identity: impl Fn(&str) -> bool) -> bool {
+    let websocket = known_headers.contains(KnownHeader::Upgrade) && is_websocket_upgrade(headers);
+    // `TE` has to be named in `Connection`, so it is read before what is named there goes
+    let accepts_trailers =
+        known_headers.contains(KnownHeader::Te) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
+    if known_headers.contains(KnownHeader::Connection) {
+        remove_connection_options(headers, |name| !is_protected(name) && !is_identity(name));
+    }
+    remove_hop_by_hop(headers, known_headers);
+    if accepts_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    websocket
+}
+
+/// Removes what ends at this hop from an answer.
+pub fn strip_response(headers: &mut HeaderMap) {
+    let known_headers = KnownHeaders::from_headers(headers);
+    if known_headers.contains(KnownHeader::Connection) {
+        remove_connection_options(headers, |name| name != "content-length");
+    }
+    remove_hop_by_hop(headers, known_headers);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap, known_headers: KnownHeaders) {
+    for (_, field) in HOP_BY_HOP_HEADERS.iter().filter(|(name, _)| known_headers.contains(*name)) {
+        headers.remove(field);
+    }
+}
+
+/// Whether `value`, a comma-separated list, holds `token`, ignoring case.
+pub fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.as_bytes().split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether `value` begins with `text`, ignoring case.
+pub fn starts_with_ignore_case(value: &HeaderValue, text: &[u8]) -> bool {
+    value.as_bytes().get(..text.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(text))
+}
+
+/// Removes those fields that `Connection` names and that `may_go`.
+fn remove_connection_options(headers: &mut HeaderMap, is_removable: impl Fn(&str) -> bool) {
+    let values = || headers.get_all(header::CONNECTION).iter();
+    // these two are options of the connection, and all that most messages have
+    let is_option = |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
+    if values().all(|value| is_option(value.as_bytes())) {
+        return;
+    }
+    let names = values()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !is_option(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok());
+    let removable: Vec<HeaderName> = names.filter(|name| is_removable(name.as_str())).collect();
+    for name in removable {
+        headers.remove(name);
+    }
+}
+
+/// Fields that say who asks for what, or how long the body is: a client must not be able to make them vanish.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "forwarded"
+            | "x-request-id"
+            | "x-real-ip"
+            | "traceparent"
+            | "tracestate"
+    ) || name.starts_with("x-forwarded-")
+}
+
+fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|v| has_token(v, "upgrade"))
+        && headers.get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(header::UPGRADE).iter().count() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        headers
+    }
+
+    fn strip(headers: &mut HeaderMap, is_identity: impl Fn(&str) -> bool) -> bool {
+        let known_headers = KnownHeaders::from_headers(headers);
+        strip_request(headers, known_headers, is_identity)
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_the_others_stay() {
+        let mut headers = map(&[
+            ("connection", "close, X-Foo, te"),
+            ("Connection", "Keep-Alive"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("http2-settings", "AAMAAABk"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+            ("te", "gzip, trailers"),
+            ("x-foo", "1"),
+            ("x-bar", "2"),
+        ]);
+        assert!(!strip(&mut headers, |_| false));
+        let names: std::collections::BTreeSet<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["te", "x-bar"]);
+        assert_eq!(headers["te"], "trailers");
+    }
+
+    #[test]
+    fn connection_can_not_name_away_who_is_asking() {
+        let lines = [
+            ("host", "a"),
+            ("authorization", "Bearer x"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-user", "alice"),
+            ("cookie", "a=b"),
+        ];
+        for spelling in
+            ["host, authorization, x-forwarded-for, x-user, cookie", "HOST,Authorization,X-Forwarded-For,X-User,Cookie"]
+        {
+            let mut headers = map(&lines);
+            headers.insert("connection", HeaderValue::from_static(spelling));
+            strip(&mut headers, |name| name == "x-user");
+            assert_eq!(headers.len(), lines.len(), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn only_a_websocket_is_an_upgrade() {
+        for (lines, expected) in [
+            (&[("connection", "Upgrade"), ("upgrade", "WebSocket")][..], true),
+            (&[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")][..], true),
+            (&[("upgrade", "websocket")][..], false),
+            (&[("connection", "upgrade"), ("upgrade", "h2c")][..], false),
+            (&[("connection", "upgrade"), ("upgrade", "websocket, h2c")][..], false),
+        ] {
+            assert_eq!(strip(&mut map(lines), |_| false), expected, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The application log, and its levels, which can be changed while the process runs.
+//!
+//! There is one in a process, as the `tracing` library has it, so this is the one place with a global.
+//!
+//! A level is about the gateway's own events. Libraries warn of what any client can do as often as it likes, so of
+//! theirs only errors are logged, unless the filter names them.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
+
+use super::log_writer::LogWriter;
+
+static ACTIVE_FILTER: OnceLock<ActiveFilter> = OnceLock::new();
+
+struct ActiveFilter {
+    directives: Mutex<String>,
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+/// Begins to log events to `lines`, those that `filter` lets through: a level, or `warn,portcullis::auth=debug,h2=info`.
+///
+/// # Errors
+/// When the filter is none.
+pub fn start(filter: &str, json: bool, lines: LogWriter) -> Result<(), String> {
+    let (layer, handle) = reload::Layer::new(parse(filter)?);
+    let (registry, lines) = (tracing_subscriber::registry().with(layer), fmt::layer().with_writer(lines));
+    let begun = match json {
+        true => registry.with(lines.json()).try_init(),
+        false => registry.with(lines.with_ansi(false)).try_init(),
+    };
+    if begun.is_ok() {
+        let replace = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+        let _ = ACTIVE_FILTER.set(ActiveFilter { directives: Mutex::new(filter.to_owned()), replace });
+    }
+    Ok(())
+}
+
+/// What is let through now; `None` when nothing is logged.
+pub fn current() -> Option<String> {
+    Some(ACTIVE_FILTER.get()?.directives.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Lets other events through from now on.
+///
+/// # Errors
+/// When the filter is none, or nothing is logged.
+pub fn set(filter: &str) -> Result<(), String> {
+    let parsed = parse(filter)?;
+    let levels = ACTIVE_FILTER.get().ok_or("this process has no application log")?;
+    (levels.replace)(parsed)?;
+    filter.clone_into(&mut levels.directives.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, String> {
+    match EnvFilter::try_new(scope_to_gateway(filter)) {
+        Ok(_) if filter.trim().is_empty() => Err("an empty filter; write a level such as `info`".to_owned()),
+        Ok(parsed) => Ok(parsed),
+        Err(error) => Err(format!("{error}; write a level, or `warn,portcullis::auth=debug`")),
+    }
+}
+
+/// The filter with its bare level for the gateway alone. What it says of others comes last, and so holds.
+fn scope_to_gateway(filter: &str) -> String {
+    let (mut levels, mut rest) = (Vec::new(), Vec::new());
+    for directive in filter.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        match directive.parse::<LevelFilter>() {
+            Ok(level) => levels.push(format!("{},{}={level}", level.min(LevelFilter::ERROR), env!("CARGO_CRATE_NAME"))),
+            Err(_) => rest.push(directive.to_owned()),
+        }
+    }
+    levels.append(&mut rest);
+    levels.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Which of some events a filter lets through.
+    fn passing_events(filter: &str) -> Vec<&'static str> {
+        let written: Arc<Mutex<Vec<u8>>> = Arc::default();
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Arc::clone(&written);
+        let lines = fmt::layer().with_ansi(false).with_writer(move || Sink(Arc::clone(&sink)));
+        let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap()).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "portcullis::proxy", "our-info");
+            tracing::debug!(target: "portcullis::auth", "our-debug");
+            tracing::error!(target: "h2::proto", "h2-error");
+            tracing::warn!(target: "h2::proto::ping_pong", "h2-warn");
+            tracing::warn!(target: "rustls::msgs", "rustls-warn");
+        });
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let all = ["our-info", "our-debug", "h2-error", "h2-warn", "rustls-warn"];
+        all.into_iter().filter(|event| text.contains(event)).collect()
+    }
+
+    #[test]
+    fn a_level_is_about_the_gateways_own_events() {
+        for (filter, expected) in [
+            ("info", &["our-info", "h2-error"][..]),
+            ("INFO", &["our-info", "h2-error"]),
+            ("trace", &["our-info", "our-debug", "h2-error"]),
+            ("error", &["h2-error"]),
+            ("off", &[]),
+            ("warn,portcullis::auth=debug", &["our-debug", "h2-error"]),
+            ("portcullis::auth=debug", &["our-debug"]),
+            ("info,h2=warn", &["our-info", "h2-error", "h2-warn"]),
+            ("h2=warn,info", &["our-info", "h2-error", "h2-warn"]),
+            ("info,h2=off", &["our-info"]),
+            ("warn, portcullis=debug", &["our-info", "our-debug", "h2-error"]),
+        ] {
+            assert_eq!(passing_events(filter), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        for bad in ["", " ", "info,=", "info,a=loud"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>): a trace that a client began goes on through the gateway
+//! with a span of its own, and one begins here when there is none, so that logs on both sides can be joined.
+//!
+//! Refused, as if it were not there: a `traceparent` that is doubled or not what the recommendation says; its
+//! `tracestate` goes with it. Nothing of either is believed beyond that.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::hex;
+use crate::request::known_headers::{KnownHeader, KnownHeaders};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Bytes of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
+const TRACEPARENT_LEN: usize = 55;
+/// Bytes of a `tracestate` that tracers have to pass on; a longer one is passed on, and not exported.
+const MAX_TRACESTATE_LEN: usize = 512;
+const TRACE_ID_RANGE: std::ops::Range<usize> = 3..35;
+const SPAN_ID_RANGE: std::ops::Range<usize> = 36..52;
+const FLAGS_RANGE: std::ops::Range<usize> = 53..55;
+
+/// The gateway's own span in a trace, as the backend is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    text: [u8; TRACEPARENT_LEN],
+    /// The client's trace goes on, and its `tracestate` with it.
+    continues_trace: bool,
+    /// There is a `tracestate`.
+    has_state: bool,
+}
+
+impl TraceParent {
+    /// The span for a request with these headers, which had `names`. `id` is random enough to name a span, and a trace if
+    /// need be.
+    pub fn new(headers: &HeaderMap, known_headers: KnownHeaders, id: u128) -> Self {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+        let parent = if known_headers.contains(KnownHeader::TraceParent) { parse_traceparent(headers) } else { None };
+        match parent {
+            Some(parent) => {
+                copy_into(&mut text, TRACE_ID_RANGE, parent.get(TRACE_ID_RANGE));
+                copy_into(&mut text, FLAGS_RANGE, parent.get(FLAGS_RANGE));
+            }
+            // sampled: what a backend's own tracing does by default with a request that nobody traces yet
+            None => copy_into(&mut text, TRACE_ID_RANGE, Some(&hex::encode_u128(id.max(1)))),
+        }
+        // a span's id differs from the trace's bits by more than its place
+        let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
+        copy_into(&mut text, SPAN_ID_RANGE, Some(&hex::encode_u64(span.max(1))));
+        Self { text, continues_trace: parent.is_some(), has_state: known_headers.contains(KnownHeader::TraceState) }
+    }
+
+    /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
+    /// trace. With it, the client's own span and its `tracestate`, if the trace is the client's.
+    pub fn with_sampling(
+        headers: &HeaderMap,
+        known_headers: KnownHeaders,
+        id: u128,
+        sample: impl FnOnce(u128) -> bool,
+    ) -> (Self, Option<ParentSpan>) {
+        let mut span = Self::new(headers, known_headers, id);
+        let Some(parent) = parse_traceparent(headers) else {
+            if !sample(parse_hex(span.trace_id())) {
+                copy_into(&mut span.text, FLAGS_RANGE, Some(b"00"));
+            }
+            return (span, None);
+        };
+        let id = parent.get(SPAN_ID_RANGE).map_or(0, parse_hex);
+        let states = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok());
+        let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
+        (span, Some(ParentSpan { span: id as u64, trace_state: state.unwrap_or_default() }))
+    }
+
+    /// Whether the trace is exported, by whoever exports any.
+    pub fn is_sampled(&self) -> bool {
+        parse_hex(self.part(FLAGS_RANGE)) & 1 == 1
+    }
+
+    /// The trace's and the span's ids as numbers.
+    pub fn ids(&self) -> (u128, u64) {
+        (parse_hex(self.trace_id()), parse_hex(self.span_id()) as u64)
+    }
+
+    /// Tells the backend.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        if self.has_state && !self.continues_trace {
+            headers.remove(TRACESTATE);
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&self.text) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+
+    /// The trace's id: 32 hexadecimal digits.
+    pub fn trace_id(&self) -> &[u8] {
+        self.part(TRACE_ID_RANGE)
+    }
+
+    /// The gateway's span: 16 hexadecimal digits.
+    pub fn span_id(&self) -> &[u8] {
+        self.part(SPAN_ID_RANGE)
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> &[u8] {
+        self.text.get(range).unwrap_or_default()
+    }
+}
+
+/// What a client says of its own span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentSpan {
+    /// The span's id.
+    pub span: u64,
+    /// What other tracers have noted.
+    pub trace_state: String,
+}
+
+fn parse_hex(hex: &[u8]) -> u128 {
+    std::str::from_utf8(hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
+}
+
+/// The one `traceparent` of a request, if it is one.
+fn parse_traceparent(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let (first, None) = (all.next()?.as_bytes(), all.next()) else { return None };
+    let (version, rest) = first.split_at_checked(2)?;
+    let length_ok = first.len() == TRACEPARENT_LEN || (version != b"00" && first.get(TRACEPARENT_LEN) == Some(&b'-'));
+    let digits = |range: std::ops::Range<usize>| first.get(range).filter(|part| part.iter().all(is_lower_hex));
+    let (trace, span) = (digits(TRACE_ID_RANGE)?, digits(SPAN_ID_RANGE)?);
+    digits(FLAGS_RANGE)?;
+    let dashes = [2, 35, 52].iter().all(|at| first.get(*at) == Some(&b'-'));
+    let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
+    let is_valid = length_ok && dashes && !rest.is_empty() && version.iter().all(is_lower_hex) && version != b"ff";
+    (is_valid && !zero(trace) && !zero(span)).then_some(first)
+}
+
+fn is_lower_hex(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn copy_into(text: &mut [u8; TRACEPARENT_LEN], range: std::ops::Range<usize>, from: Option<&[u8]>) {
+    if let (Some(to), Some(from)) = (text.get_mut(range), from) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    fn trace_parent(headers: &HeaderMap, id: u128) -> TraceParent {
+        TraceParent::new(headers, KnownHeaders::from_headers(headers), id)
+    }
+
+    fn text(part: &[u8]) -> &str {
+        std::str::from_utf8(part).unwrap()
+    }
+
+    const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn a_trace_goes_on_with_a_span_of_our_own() {
+        for (given, continues) in [
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-01"), true),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-00"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01-what-the-future-brings"), true),
+            (format!("cc-{TRACE_ID}-b7ad6b7169203331-01.x"), false),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331-01-x"), false),
+            (format!("ff-{TRACE_ID}-b7ad6b7169203331-01"), false),
+            (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false),
+            (format!("00-{TRACE_ID}-0000000000000000-01"), false),
+            (format!("00-{}-b7ad6b7169203331-01", TRACE_ID.to_uppercase()), false),
+            (format!("00-{TRACE_ID}-b7ad6b7169203331"), false),
+            (format!("00-{TRACE_ID}_b7ad6b7169203331-01"), false),
+            ("00".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let mut map = headers(&[("traceparent", &given), ("tracestate", "a=b")]);
+            let span = trace_parent(&map, 7 << 64 | 9);
+            span.write_headers(&mut map);
+            let sent = map["traceparent"].to_str().unwrap();
+            assert_eq!(text(span.trace_id()) == TRACE_ID, continues, "{given}");
+            assert_eq!(map.contains_key("tracestate"), continues, "{given}");
+            assert_eq!(sent, format!("00-{}-{}-{}", text(span.trace_id()), text(span.span_id()), &sent[53..]));
+            assert_ne!(text(span.span_id()), "b7ad6b7169203331");
+            assert_eq!(&sent[53..], if continues { &given[53..55] } else { "01" });
+        }
+    }
+
+    #[test]
+    fn without_one_or_with_two_a_new_trace_begins() {
+        let traceparent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
+        for lines in [&[][..], &[("traceparent", traceparent.as_str()), ("traceparent", &traceparent)]] {
+            let mut map = headers(lines);
+            let span = trace_parent(&map, u128::MAX - 5);
+            assert_ne!(text(span.trace_id()), TRACE_ID);
+            span.write_headers(&mut map);
+            assert_eq!(map.get_all("traceparent").iter().count(), 1);
+            assert_eq!(parse_traceparent(&map).unwrap().len(), TRACEPARENT_LEN);
+        }
+        let zero_id = trace_parent(&HeaderMap::new(), 0);
+        assert!(zero_id.trace_id().ends_with(b"01") && zero_id.span_id().ends_with(b"01"), "never all zeros");
+    }
+}
