@@ -126,34 +126,34 @@ async fn respond(
         Admission::Responded(response) => return Ok(*response),
     };
     write_trace_context(env, &mut ctx.record, &mut request);
-    let outcome = if let Some(response) =
-        stages::local_response(route, &request, selection.matched_len, ctx.error_format)
-    {
-        response
-    } else {
-        if let Some(allowed_edits) = ctx.policy_state.as_mut().and_then(|extras| extras.allowed_edits.as_mut()) {
-            allowed_edits.apply(request.parts_mut());
-        }
-        if let Some(edits) = &mut edits {
-            edits.apply_to_request(&mut request, selection.matched_len)?;
-        }
-        if websocket {
-            if !body.is_end_stream() {
-                // a backend that switches would take the body for the client's first bytes
-                return Err(Rejection::closing(Reason::MalformedRequest));
-            }
-            let connection = Arc::clone(&env.connection);
-            let tunnel = websocket::proxy_websocket(permit, request.into_parts(), route, connection, &mut ctx.record);
-            let result = Box::pin(tunnel).await;
-            if result.as_ref().is_ok_and(|response| response.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
-                env.watch.set_tunnel();
-            }
-            result
+    let outcome =
+        if let Some(response) = stages::local_response(route, &request, selection.matched_len, ctx.error_format) {
+            response
         } else {
-            let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
-            forward::forward(permit, parts, body, route, settings, &mut ctx.record).await
-        }
-    };
+            if let Some(allowed_edits) = ctx.policy_state.as_mut().and_then(|extras| extras.allowed_edits.as_mut()) {
+                allowed_edits.apply(request.parts_mut());
+            }
+            if let Some(edits) = &mut edits {
+                edits.apply_to_request(&mut request, selection.matched_len)?;
+            }
+            if websocket {
+                if !body.is_end_stream() {
+                    // a backend that switches would take the body for the client's first bytes
+                    return Err(Rejection::closing(Reason::MalformedRequest));
+                }
+                let connection = Arc::clone(&env.connection);
+                let parts = request.into_parts();
+                let tunnel = websocket::proxy_websocket(permit, parts, route, connection, &env.worker, &mut ctx.record);
+                let result = Box::pin(tunnel).await;
+                if result.as_ref().is_ok_and(|response| response.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
+                    env.watch.set_tunnel();
+                }
+                result
+            } else {
+                let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
+                forward::forward(permit, parts, body, route, settings, &env.worker, &mut ctx.record).await
+            }
+        };
     let mut response = match (outcome, &edits) {
         (Ok(response), _) => response,
         (Err(rejection), None) => return Err(rejection),
@@ -340,7 +340,7 @@ fn record_decision(
     let settings = &env.snapshot.settings;
     decision_log::record_decision(
         &mut ctx.record,
-        &env.worker.metrics,
+        &env.worker.telemetry.metrics,
         series,
         settings,
         selection.policies(),

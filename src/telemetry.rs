@@ -12,5 +12,6 @@ pub mod metrics;
 pub mod otlp;
 pub mod recent_rejections;
 pub(crate) mod request_span;
+pub mod request_telemetry;
 pub mod spans;
 pub mod trace_context;

@@ -2,18 +2,15 @@
 //! written on a request's way, but for the memory of verified tokens, where each token is written once.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use http::HeaderValue;
 
 use crate::auth::TokenCache;
 use crate::hex;
-use crate::request::UnixTime;
-use crate::telemetry::log_writer::LogWriter;
-use crate::telemetry::metrics::Shard;
-use crate::telemetry::spans::Spans;
+use crate::telemetry::request_telemetry::RequestTelemetry;
 use crate::upstream::pool::Pool;
 
 /// One worker's own things.
@@ -23,14 +20,9 @@ pub struct Worker {
     pub pool: Arc<Pool>,
     /// Verified tokens, shared by all workers.
     pub tokens: TokenCache,
-    /// The way into the access log.
-    pub access_log: LogWriter,
-    /// Numbers.
-    pub metrics: Arc<Shard>,
-    /// The way into traces, when spans are exported.
-    pub spans: Option<Spans>,
+    /// Destinations of access-log lines, metrics and spans.
+    pub telemetry: Arc<RequestTelemetry>,
     ids: IdGenerator,
-    timestamps: Mutex<TimestampCache>,
 }
 
 /// A connection's place under its bind's limit, until it is dropped.
@@ -44,7 +36,7 @@ impl ConnectionGuard {
     /// One more of the bind's connections, counted in `taken` by all workers together.
     pub fn new(worker: &Arc<Worker>, taken: &Arc<AtomicUsize>) -> Self {
         taken.fetch_add(1, Ordering::Relaxed);
-        worker.metrics.adjust_connections(1);
+        worker.telemetry.metrics.adjust_connections(1);
         Self { worker: Arc::clone(worker), count: Arc::clone(taken) }
     }
 }
@@ -52,7 +44,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        self.worker.metrics.adjust_connections(-1);
+        self.worker.telemetry.metrics.adjust_connections(-1);
     }
 }
 
@@ -63,26 +55,16 @@ struct IdGenerator {
     next: AtomicU64,
 }
 
-/// The text of the second that it is.
-#[derive(Debug, Default)]
-struct TimestampCache {
-    second: i64,
-    text: String,
-}
-
 impl Worker {
     /// A worker with empty pools and caches.
-    pub fn new(tokens: TokenCache, access_log: LogWriter, metrics: Arc<Shard>, spans: Option<Spans>) -> Self {
+    pub fn new(tokens: TokenCache, telemetry: RequestTelemetry) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let random = || std::hash::RandomState::new().build_hasher().finish();
         Self {
             pool: Arc::default(),
             tokens,
-            access_log,
-            metrics,
-            spans,
+            telemetry: Arc::new(telemetry),
             ids: IdGenerator { prefix: random(), next: AtomicU64::new(random()) },
-            timestamps: Mutex::default(),
         }
     }
 
@@ -95,21 +77,6 @@ impl Worker {
     pub fn next_id(&self) -> u128 {
         let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29))
-    }
-
-    /// Appends `now` as RFC 3339 text in UTC with milliseconds.
-    pub fn write_timestamp(&self, now: UnixTime, out: &mut Vec<u8>) {
-        let second = now.0.floor() as i64;
-        let millis = ((now.0 - now.0.floor()) * 1000.0) as u32;
-        let mut calendar = self.timestamps.lock().unwrap_or_else(PoisonError::into_inner);
-        if calendar.second != second || calendar.text.is_empty() {
-            let text = chrono::DateTime::from_timestamp(second, 0).map(|t| t.format("%Y-%m-%dT%H:%M:%S").to_string());
-            *calendar = TimestampCache { second, text: text.unwrap_or_default() };
-        }
-        out.extend_from_slice(calendar.text.as_bytes());
-        drop(calendar);
-        let digit = |n: u32| b'0' + (n % 10) as u8;
-        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
     }
 }
 
@@ -131,6 +98,7 @@ pub async fn yield_to_ready_tasks() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     #[tokio::test]
     async fn what_is_ready_runs_before_who_lets_it_go_first() {

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::listen::Acceptor;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::metrics::Shard;
+use crate::telemetry::request_telemetry::RequestTelemetry;
 use crate::telemetry::spans::Spans;
 use crate::worker::Worker;
 
@@ -122,7 +123,7 @@ pub(crate) fn new_worker(
     metrics: Arc<Shard>,
     spans: Option<Spans>,
 ) -> Arc<Worker> {
-    Arc::new(Worker::new(tokens.clone(), log, metrics, spans))
+    Arc::new(Worker::new(tokens.clone(), RequestTelemetry::new(log, metrics, spans)))
 }
 
 /// Threads that serve requests: what the config says, or the CPUs that this process may use.

@@ -229,7 +229,7 @@ impl HttpConnection {
     fn record_rejection(&self, reason: Reason) {
         let Some(cx) = self.connection_context() else { return };
         let format = cx.snapshot.settings.log_format;
-        let mut record = AccessRecord::start(cx.worker, format, cx.bind.series, UnixTime::now());
+        let mut record = AccessRecord::start(Arc::clone(&cx.worker.telemetry), format, cx.bind.series, UnixTime::now());
         record.line().unescaped(field::CLIENT, self.connection.peer_header.as_bytes());
         record.set_response(reason.status().as_u16(), Some(reason));
     }

@@ -59,9 +59,11 @@ impl RequestContext {
         let format = env.snapshot.settings.log_format;
         let now = UnixTime::now();
         let known_headers = KnownHeaders::from_headers(&parts.headers);
-        let mut record = AccessRecord::start(Arc::clone(&env.worker), format, env.bind.series, now);
-        if let Some(spans) = &env.worker.spans {
-            record.set_trace(request_span::start(spans, env, parts, known_headers, now));
+        let mut record = AccessRecord::start(Arc::clone(&env.worker.telemetry), format, env.bind.series, now);
+        if let Some(spans) = &env.worker.telemetry.spans {
+            let (id, connection) = (env.worker.next_id(), &env.connection);
+            let (peer, scheme) = (connection.client.address, connection.scheme);
+            record.set_trace(request_span::start(spans, id, peer, scheme, parts, known_headers, now));
         }
         Self {
             now,

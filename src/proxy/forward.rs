@@ -22,6 +22,7 @@ use crate::telemetry::access_log::{AccessRecord, field};
 use crate::upstream::h1::UpstreamBody;
 use crate::upstream::pool::{ExchangeError, Pool};
 use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
+use crate::worker::Worker;
 
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
@@ -51,16 +52,14 @@ pub async fn forward(
     body: IncomingBody,
     route: &Route,
     settings: &GlobalSettings,
+    worker: &Arc<Worker>,
     record: &mut AccessRecord,
 ) -> Result<Response<BodySource>, Rejection> {
-    let mut outbound = prepare(permit, parts, body, route, settings, record)?;
+    let mut outbound = prepare(permit, parts, body, route, settings, worker, record)?;
     let started = Instant::now();
     let result = match &route.retry {
-        None => {
-            let pool = &Arc::clone(&record.worker().pool);
-            outbound.exchange(pool, started).await
-        }
-        Some(policy) => Box::pin(retry::exchange_with_retries(policy, &mut outbound, record)).await,
+        None => outbound.exchange(&worker.pool, started).await,
+        Some(policy) => Box::pin(retry::exchange_with_retries(policy, &mut outbound, worker, record)).await,
     };
     record.set_upstream_duration(started.elapsed());
     match result {
@@ -87,6 +86,7 @@ fn prepare<'a>(
     body: IncomingBody,
     route: &'a Route,
     settings: &GlobalSettings,
+    worker: &Arc<Worker>,
     record: &mut AccessRecord,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
     let endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -110,7 +110,7 @@ fn prepare<'a>(
         IncomingBody::Unread(_) | IncomingBody::Taken => (None, RequestBody::Empty),
     };
     if !route.mirrors.is_empty() {
-        mirror::start(route, record.worker(), &parts, &mut body, grpc);
+        mirror::start(route, worker, &parts, &mut body, grpc);
     }
     if route.uses_backend_authority() {
         set_backend_authority(&mut parts.headers, endpoint);

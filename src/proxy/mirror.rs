@@ -87,5 +87,5 @@ async fn send(
 }
 
 fn count_copy(worker: &Worker, copies: crate::telemetry::metrics::CounterVecId, result: MirrorResult) {
-    worker.metrics.increment_labeled(copies, result as u64, || format!("result=\"{}\"", result.as_str()));
+    worker.telemetry.metrics.increment_labeled(copies, result as u64, || format!("result=\"{}\"", result.as_str()));
 }

@@ -13,6 +13,7 @@ use crate::telemetry::access_log::{AccessRecord, field};
 use crate::upstream::h1::UpstreamBody;
 use crate::upstream::replay::{clone_without_body, is_idempotent};
 use crate::upstream::{Endpoint, UpstreamError};
+use crate::worker::Worker;
 
 /// Drawings after which a new try goes to the backend that failed, since there may be no other.
 const PICK_ATTEMPTS: usize = 4;
@@ -21,9 +22,9 @@ const PICK_ATTEMPTS: usize = 4;
 pub(super) async fn exchange_with_retries(
     policy: &RetryPolicy,
     outbound: &mut UpstreamRequest<'_>,
+    worker: &Worker,
     record: &mut AccessRecord,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
-    let pool = Arc::clone(&record.worker().pool);
     let _request_guard = policy.budget.track_request();
     let mut attempts_left = policy.attempts;
     // held while a new try is under way
@@ -32,7 +33,7 @@ pub(super) async fn exchange_with_retries(
         let bodiless = outbound.request.as_ref().filter(|request| matches!(request.body(), RequestBody::Empty));
         let idempotent = bodiless.is_some_and(is_idempotent);
         let replay = bodiless.filter(|_| attempts_left > 0).map(clone_without_body);
-        let outcome = outbound.exchange(&pool, Instant::now()).await;
+        let outcome = outbound.exchange(&worker.pool, Instant::now()).await;
         let unsent = outbound.request.take().filter(|_| outcome.is_err());
         let sent = unsent.is_none();
         let next = match &outcome {
@@ -61,7 +62,7 @@ pub(super) async fn exchange_with_retries(
         let other = pick_other_endpoint(outbound.route, outbound.endpoint);
         outbound.retarget(other);
         record.line().text(field::RETRY_BACKEND, &other.label);
-        record.worker().metrics.increment(policy.counter);
+        worker.telemetry.metrics.increment(policy.counter);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::upstream::h1::UpstreamBody;
 use crate::upstream::outlier::InFlightGuard;
 use crate::upstream::replay::clone_without_body;
 use crate::upstream::{Endpoint, Protocol, UpstreamError, framing};
+use crate::worker::Worker;
 
 /// Asks a backend for a WebSocket and ties the two connections together when it agrees; when it does not, its answer is
 /// one like any other. The client's `connection` counts as one until the tunnel ends.
@@ -41,6 +42,7 @@ pub async fn proxy_websocket(
     mut parts: Box<Parts>,
     route: &Route,
     connection: Arc<ClientConnection>,
+    worker: &Worker,
     record: &mut AccessRecord,
 ) -> Result<Response<BodySource>, Rejection> {
     let client = parts.extensions.remove::<OnUpgrade>().ok_or(Reason::MalformedRequest)?;
@@ -51,7 +53,8 @@ pub async fn proxy_websocket(
     let started = Instant::now();
     let deadline = route.timeouts.request.and_then(|whole| record.started().checked_add(whole));
     let result =
-        handshake_with_retries(route, http::Request::from_parts(*parts, RequestBody::Empty), deadline, record).await;
+        handshake_with_retries(route, http::Request::from_parts(*parts, RequestBody::Empty), deadline, worker, record)
+            .await;
     record.set_upstream_duration(started.elapsed());
     let Handshake { mut response, driver, guard } = result?;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -102,6 +105,7 @@ async fn handshake_with_retries(
     route: &Route,
     request: http::Request<RequestBody>,
     deadline: Option<Instant>,
+    worker: &Worker,
     record: &mut AccessRecord,
 ) -> Result<Handshake, Rejection> {
     let mut endpoint = route.backends.pick().ok_or(Reason::NoBackend)?;
@@ -140,7 +144,7 @@ async fn handshake_with_retries(
         }
         endpoint = retry::pick_other_endpoint(route, endpoint);
         record.line().text(field::RETRY_BACKEND, &endpoint.label);
-        record.worker().metrics.increment(policy.counter);
+        worker.telemetry.metrics.increment(policy.counter);
     }
 }
 

@@ -13,8 +13,8 @@ use crate::body::BodyProgress;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 use crate::telemetry::metrics::{RequestSample, RouteSeries};
+use crate::telemetry::request_telemetry::RequestTelemetry;
 use crate::telemetry::spans::Span;
-use crate::worker::Worker;
 pub use format::{LineBuffer, LogFormat};
 
 /// The fields that every line may have.
@@ -56,7 +56,7 @@ pub mod field {
 /// One request's record. Dropping it writes the line and counts the request.
 #[derive(Debug)]
 pub struct AccessRecord {
-    worker: Arc<Worker>,
+    telemetry: Arc<RequestTelemetry>,
     line: LineBuffer,
     started: Instant,
     series: RouteSeries,
@@ -80,10 +80,10 @@ pub struct RequestTrace {
 
 impl AccessRecord {
     /// Begins the record of a request that arrived at `now`. `series` counts it until its route is known.
-    pub fn start(worker: Arc<Worker>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
-        let line = LineBuffer::start(format, now, &worker);
+    pub fn start(telemetry: Arc<RequestTelemetry>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
+        let line = LineBuffer::start(format, now, &telemetry);
         Self {
-            worker,
+            telemetry,
             line,
             started: Instant::now(),
             series,
@@ -169,11 +169,6 @@ impl AccessRecord {
     pub fn started(&self) -> Instant {
         self.started
     }
-
-    /// The worker that serves the request.
-    pub fn worker(&self) -> &Arc<Worker> {
-        &self.worker
-    }
 }
 
 impl Drop for AccessRecord {
@@ -195,19 +190,19 @@ impl Drop for AccessRecord {
         if let Some(upstream_duration) = self.upstream_duration {
             self.line.duration(field::UPSTREAM_DURATION, upstream_duration);
         }
-        self.worker.access_log.write(self.line.finish());
+        self.telemetry.access_log.write(self.line.finish());
         if let Some(span) = self.trace.take().and_then(|trace| trace.span) {
             self.export(span, status, duration);
         }
         let (route, reason, upstream) = (self.series, self.reason, self.upstream_duration);
-        self.worker.metrics.record_request(&RequestSample { route, status, reason, duration, upstream });
+        self.telemetry.metrics.record_request(&RequestSample { route, status, reason, duration, upstream });
     }
 }
 
 impl AccessRecord {
     /// Finishes the span, and hands it over.
     fn export(&self, mut span: Box<Span>, status: u16, duration: Duration) {
-        let Some(spans) = &self.worker.spans else { return };
+        let Some(spans) = &self.telemetry.spans else { return };
         let aborted = (self.status.is_none() || !self.complete).then_some("aborted");
         let error = self.reason.map(Reason::as_str).or(aborted).or(match status {
             500 => Some("500"),

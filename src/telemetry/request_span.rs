@@ -1,30 +1,30 @@
 //! The span of a request, where spans are exported.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
 
 use super::access_log::RequestTrace;
 use super::trace_context::TraceParent;
-use crate::proxy::RequestEnv;
 use crate::request::known_headers::KnownHeaders;
-use crate::request::{ClientInfo, UnixTime};
+use crate::request::{Scheme, UnixTime};
 use crate::telemetry::spans::{Span, Spans};
 
 /// A span of this hop's own, which a request that is refused has, too.
 pub(crate) fn start(
     spans: &Spans,
-    env: &RequestEnv,
+    id: u128,
+    peer: IpAddr,
+    scheme: Scheme,
     parts: &Parts,
     known_headers: KnownHeaders,
     now: UnixTime,
 ) -> Box<RequestTrace> {
-    let id = env.worker.next_id();
     let (trace_parent, parent) =
         TraceParent::with_sampling(&parts.headers, known_headers, id, |trace| spans.chooses(trace));
     let (trace, id) = trace_parent.ids();
     let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.trace_state));
-    let ClientInfo { address: peer, .. } = env.connection.client;
     let span = || Span {
         trace,
         id,
@@ -33,7 +33,7 @@ pub(crate) fn start(
         began: now,
         took: Duration::ZERO,
         method: parts.method.clone(),
-        scheme: env.connection.scheme,
+        scheme,
         version: parts.version,
         client: peer,
         peer,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::request::UnixTime;
-use crate::worker::Worker;
+use crate::telemetry::request_telemetry::RequestTelemetry;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,12 +72,12 @@ impl FieldName for &str {
 
 impl LineBuffer {
     /// A line that begins with the time.
-    pub fn start(format: LogFormat, now: UnixTime, worker: &Worker) -> Self {
+    pub fn start(format: LogFormat, now: UnixTime, telemetry: &RequestTelemetry) -> Self {
         let mut bytes = Vec::with_capacity(INITIAL_CAPACITY);
         if format == LogFormat::Json {
             bytes.extend_from_slice(b"{\"time\":\"");
         }
-        worker.write_timestamp(now, &mut bytes);
+        telemetry.write_timestamp(now, &mut bytes);
         if format == LogFormat::Json {
             bytes.push(b'"');
         }

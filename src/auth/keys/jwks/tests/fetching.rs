@@ -288,7 +288,10 @@ fn proxies_of_the_environment_are_used_only_when_asked_for() {
     // a port that nobody listens on: it was free a moment ago, and belongs to this test's loopback address
     let nobody = std::net::TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap();
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", "auth::keys::jwks::tests::fetching::proxies_of_the_environment_are_used_only_when_asked_for"]);
+    again.args([
+        "--exact",
+        "auth::keys::jwks::tests::fetching::proxies_of_the_environment_are_used_only_when_asked_for",
+    ]);
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         again.env(name, format!("http://{nobody}"));
     }
