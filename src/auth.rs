@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName};
 
 pub use credential_location::Location;
 pub(crate) use credential_location::{Places, Presented, find, remove_from_headers, remove_from_query};
-pub use identity_headers::{ClaimHeader, IdentityHeaders, Unwritable};
+pub use identity_headers::{ClaimHeader, Unwritable};
 pub use jwt::algorithm::{Algorithm, Algorithms};
 pub use jwt::cache::TokenCache;
 pub use jwt::check_report::{Check, Outcome};

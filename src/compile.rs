@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::auth::{IdentityHeaders, JwtAuth};
+use crate::auth::JwtAuth;
 use crate::authz::{Expression, RuleSet, Scope, with_deep_stack};
 use crate::client::timeouts::ClientTimeouts;
 use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig, PathNormalization};
@@ -32,6 +32,7 @@ use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch}
 use crate::config::span::{Located, SourceSpan};
 use crate::config::value::HostPattern;
 use crate::config::{Code, Diagnostic, LoadedConfig, Source};
+use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::path;
 use crate::request::path::PathRules;
 use crate::router::{Conditions, Hostname, PathMatch, Router};
@@ -308,7 +309,7 @@ impl<'a> Compiler<'a> {
                 .collect(),
             log_fields,
             trusted_proxies: process.trusted_proxies.clone(),
-            identity_headers: Arc::new(IdentityHeaders::new(&identity)),
+            identity_headers: Arc::new(IdentityHeaderNames::new(&identity)),
             via: process.via,
             limits: ClientLimits {
                 head: limits.head.get(),

@@ -6,6 +6,7 @@
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod host;
+pub mod identity_header_names;
 pub mod known_headers;
 pub mod normalize;
 pub mod path;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::credentials::Credentials;
-use crate::auth::{IdentityHeaders, JwtAuth, Mode};
+use crate::auth::{JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
 use crate::policy::cors::Cors;
@@ -16,6 +16,7 @@ use crate::policy::mirror::Mirror;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::rewrite::NewAuthority;
 use crate::policy::{AdmissionChecks, Edits};
+use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::path::PathRules;
 use crate::router::{Hostname, Router};
 use crate::telemetry::access_log::LogFormat;
@@ -45,7 +46,7 @@ pub struct GlobalSettings {
     /// The peers that are believed about who the client is.
     pub trusted_proxies: Vec<Cidr>,
     /// Headers that carry identity, removed from every incoming request.
-    pub identity_headers: Arc<IdentityHeaders>,
+    pub identity_headers: Arc<IdentityHeaderNames>,
     /// Whether `Via` is added.
     pub via: bool,
     /// Limits on clients.

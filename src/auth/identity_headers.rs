@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 /// One entry of `claimsToHeaders`.
@@ -133,54 +133,6 @@ fn legal(text: &str) -> Result<HeaderValue, Unwritable> {
     HeaderValue::from_str(text).map_err(|_| Unwritable::Characters)
 }
 
-/// The names of all headers that carry identity in a config, so that no client can send one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IdentityHeaders {
-    names: Vec<Box<[u8]>>,
-}
-
-impl IdentityHeaders {
-    /// The set of these names.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a HeaderName>) -> Self {
-        let mut names: Vec<Box<[u8]>> =
-            names.into_iter().map(|name| name.as_str().bytes().map(fold).collect()).collect();
-        names.sort_unstable();
-        names.dedup();
-        Self { names }
-    }
-
-    /// Whether the set is empty.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Whether a name is in the set, in any spelling with `-`, `_` or `.` and any case.
-    pub fn contains(&self, name: &str) -> bool {
-        self.names.iter().any(|own| own.len() == name.len() && own.iter().copied().eq(name.bytes().map(fold)))
-    }
-
-    /// Removes every header of the set in any spelling, and says how many there were.
-    pub fn strip(&self, headers: &mut HeaderMap) -> usize {
-        if self.names.is_empty() {
-            return 0;
-        }
-        let found: Vec<HeaderName> = headers.keys().filter(|name| self.contains(name.as_str())).cloned().collect();
-        for name in &found {
-            headers.remove(name);
-        }
-        found.len()
-    }
-}
-
-/// Backends that make environment variables of headers read `-` and `_` as the same (RFC 3875 §4.1.18), and some also
-/// `.`, which is in no such name.
-fn fold(byte: u8) -> u8 {
-    match byte {
-        b'_' | b'.' => b'-',
-        _ => byte.to_ascii_lowercase(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,32 +183,5 @@ mod tests {
         for absent in [&["a.b.c"][..], &["a", "c"], &["a", "b", "c"], &[]] {
             assert_eq!(written(claims.clone(), absent, false), Ok(None), "{absent:?}");
         }
-    }
-
-    #[test]
-    fn identity_headers_go_in_every_spelling() {
-        let set = IdentityHeaders::new([&HeaderName::from_static("x-user_id"), &HeaderName::from_static("x-roles")]);
-        let mut headers = HeaderMap::new();
-        for name in [
-            "x-user-id",
-            "X_User_Id",
-            "x_user-id",
-            "x-user_id",
-            "x.user.id",
-            "X-ROLES",
-            "x-role",
-            "x-roles2",
-            "xroles",
-            "accept",
-        ] {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("1"));
-        }
-        headers.append("x-roles", HeaderValue::from_static("2"));
-        assert_eq!(set.strip(&mut headers), 6);
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "x-role", "x-roles2", "xroles"]);
-        assert_eq!(IdentityHeaders::default().strip(&mut headers), 0);
-        assert!(IdentityHeaders::default().is_empty() && !set.is_empty());
     }
 }

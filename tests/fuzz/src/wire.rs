@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request as Message, Version};
-use portcullis::auth::IdentityHeaders;
 use portcullis::client::timeouts::ClientTimeouts;
 use portcullis::config::{self, Source as Text};
 use portcullis::drain;
 use portcullis::gateway::{Gateway, GatewayOptions};
+use portcullis::request::identity_header_names::IdentityHeaderNames;
 use portcullis::request::known_headers::KnownHeaders;
 use portcullis::request::normalize::{ClientConnection, NormalizedRequest};
 use portcullis::request::path::PathRules;
@@ -27,7 +27,7 @@ const FOLDED: [&str; 2] = ["x-user", "x-roles"];
 /// and says nothing that only the gateway may say.
 pub fn head(data: &[u8]) {
     let Some(parts) = parts(data) else { return };
-    let identity = IdentityHeaders::new(&FOLDED.map(HeaderName::from_static));
+    let identity = IdentityHeaderNames::new(&FOLDED.map(HeaderName::from_static));
     let mut stripped = parts.clone();
     identity.strip(&mut stripped.headers);
     assert_eq!(identity.strip(&mut stripped.headers), 0, "stripping again finds nothing");
