@@ -28,9 +28,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::config::process::ProcessConfig;
-use crate::config::span::Located;
-use crate::config::value::Address;
-use crate::config::{Code, Diagnostic};
+use crate::config::span::Spanned;
+use crate::config::value::ListenAddress;
+use crate::config::{Diagnostic, DiagnosticCode};
 use crate::listen::socket;
 use crate::request::host::Host;
 use crate::state::GatewayState;
@@ -101,7 +101,11 @@ pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
             Err((socket, error)) => {
                 let message = format!("`{name}`: {socket} can't be listened on: {error}");
                 let hint = format!("choose another address with `config.{name}`, or turn it off with `off`");
-                errors.push(Diagnostic::error(address.span.clone(), message).with_code(Code::Address).with_hint(hint));
+                errors.push(
+                    Diagnostic::error(address.span.clone(), message)
+                        .with_code(DiagnosticCode::CannotBind)
+                        .with_hint(hint),
+                );
             }
         }
     }
@@ -109,7 +113,7 @@ pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
 }
 
 /// All sockets of an address; of a `localhost` pair one is enough where the machine lacks a family.
-fn bind_address(address: &Located<Address>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
+fn bind_address(address: &Spanned<ListenAddress>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
     let (mut bound, mut failed) = (Vec::new(), None);
     for address in address.sockets() {
         match socket::bind(address, 1) {

@@ -29,9 +29,9 @@ use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig, PathNormal
 use crate::config::policy::PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, ProcessConfig, UnderscoreHeaders};
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
-use crate::config::span::{Located, SourceSpan};
+use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::HostPattern;
-use crate::config::{Code, Diagnostic, LoadedConfig, Source};
+use crate::config::{Diagnostic, DiagnosticCode, LoadedConfig, Source};
 use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::path;
 use crate::request::path::PathRules;
@@ -263,14 +263,14 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles an expression; what is wrong with it is noted at its place inside the scalar.
-    fn expression(&mut self, cel: &Located<String>, scope: Scope<'_>) -> Option<Expression> {
+    fn expression(&mut self, cel: &Spanned<String>, scope: Scope<'_>) -> Option<Expression> {
         match Expression::compile(cel, scope) {
             Ok(expression) => Some(expression),
             Err(errors) => {
                 for error in errors {
                     let mut diagnostic =
                         Diagnostic::error(self.source.span_inside(&cel.span, error.offset), error.message)
-                            .with_code(Code::Expression);
+                            .with_code(DiagnosticCode::InvalidExpression);
                     diagnostic.hint = error.hint;
                     self.errors.push(diagnostic);
                 }

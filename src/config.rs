@@ -32,15 +32,15 @@ use std::path::Path;
 
 pub use bind::{BindConfig, ListenerConfig};
 pub use diagnostic::{Diagnostic, Severity};
-pub use diagnostic_code::Code;
+pub use diagnostic_code::DiagnosticCode;
 pub use env::EnvLookup;
 pub(crate) use env::{escape, variable_names};
 pub use policy::PoliciesConfig;
 pub use process::ProcessConfig;
-pub use referenced_files::referenced_files as named_files;
+pub use referenced_files::referenced_files;
 pub use route::{BackendConfig, RouteConfig};
 pub use source::Source;
-pub use span::{Located, SourceSpan};
+pub use span::{SourceSpan, Spanned};
 
 /// A config file, whatever dialect it was written in.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,13 +131,13 @@ fn sort_and_dedup(findings: &mut Vec<Diagnostic>) {
 
 /// The error for a file that the config names and that can't be read. Relative paths start at the directory that the
 /// process runs in; when the file lies beside the config instead, the error says so.
-pub fn unreadable_file(file: &Located<std::path::PathBuf>, error: &std::io::Error) -> Diagnostic {
+pub fn unreadable_file(file: &Spanned<std::path::PathBuf>, error: &std::io::Error) -> Diagnostic {
     let absolute_path = std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone());
     let message = match error.kind() {
         std::io::ErrorKind::NotFound => format!("there is no such file: {}", absolute_path.display()),
         _ => format!("the file can't be read: {}: {error}", absolute_path.display()),
     };
-    let finding = Diagnostic::error(file.span.clone(), message).with_code(Code::NamedFile);
+    let finding = Diagnostic::error(file.span.clone(), message).with_code(DiagnosticCode::UnreadableFile);
     let next_to_config = Path::new(&*file.span.file).parent().map(|folder| folder.join(&file.value));
     match next_to_config.filter(|path| file.value.is_relative() && *path != file.value && path.exists()) {
         Some(path) => finding.with_hint(format!(

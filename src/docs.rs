@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::authz;
-use crate::config::Code;
+use crate::config::DiagnosticCode;
 use crate::config::schema::{SchemaField, SchemaNode, schema};
 use crate::reason::Reason;
 use crate::telemetry::metrics::{Family, Gauge, Metrics};
@@ -133,7 +133,7 @@ fn findings_page() -> String {
         "What `portcullis validate` finds. An id never changes its meaning.\n\n| id | what | why, and what to do |\n\
          |---|---|---|\n",
     );
-    for code in Code::ALL {
+    for code in DiagnosticCode::ALL {
         let why = code.explanation().replace('\n', " ");
         let _ = writeln!(page, "| `{code}` | {} | {} |", code.title(), escape_markdown(&why));
     }

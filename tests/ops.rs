@@ -699,7 +699,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let options = GatewayOptions { access_log: Box::new(Memory::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
-    assert_eq!(errors[0].code, config::Code::Address);
+    assert_eq!(errors[0].code, config::DiagnosticCode::CannotBind);
 }
 
 #[test]
@@ -951,7 +951,7 @@ fn the_kubernetes_manifests_fit_the_binary() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     portcullis::compile::compile(&loaded, &metrics, 1).expect("it compiles");
     let process = &loaded.config.process;
-    let port = |address: &portcullis::config::value::Address| u64::from(address.sockets()[0].port());
+    let port = |address: &portcullis::config::value::ListenAddress| u64::from(address.sockets()[0].port());
     let (stats, readiness) = (port(&process.stats_addr), port(&process.readiness_addr));
     let http = u64::from(loaded.config.binds[0].port);
     let pod = &yaml_value("kubernetes/deployment.yaml")["spec"]["template"];

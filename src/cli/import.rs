@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::{BAD_CONFIG, FAILED, eprint_line};
-use crate::config::{Code, Source, load};
+use crate::config::{DiagnosticCode, Source, load};
 use crate::import::{Dialect, FieldOutcome, ImportOptions, ServiceMapping, import_manifests};
 
 /// What standard input gives at most.
@@ -120,7 +120,7 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
     // not be set here
     let generated = Source::new("(imported)", text.clone());
     let mut errors = load(generated.clone(), &|_| None).err().unwrap_or_default();
-    errors.retain(|error| error.code != Code::Variable);
+    errors.retain(|error| error.code != DiagnosticCode::UnsetVariable);
     if !errors.is_empty() {
         eprint_line(
             super::output::render_findings(&errors, Some(&generated), super::output::Style::stderr()).trim_end(),

@@ -9,7 +9,7 @@ use super::output::{self, Style};
 use super::probe::ProbeScope;
 use super::{BAD_CONFIG, ConfigArgs, eprint_line, probe};
 use crate::compile::{CarryOver, compile, compile_for_serving};
-use crate::config::{Code, Diagnostic, LoadedConfig, Source, SourceSpan, load, load_partially};
+use crate::config::{Diagnostic, DiagnosticCode, LoadedConfig, Source, SourceSpan, load, load_partially};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
@@ -52,15 +52,16 @@ fn read_source(args: &ConfigArgs) -> Result<Source, Diagnostic> {
             let mut bytes = Vec::new();
             std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes).map_err(|error| {
                 let message = format!("standard input can't be read: {error}");
-                Diagnostic::error(SourceSpan::file_start(&name.into()), message).with_code(Code::File)
+                Diagnostic::error(SourceSpan::file_start(&name.into()), message)
+                    .with_code(DiagnosticCode::UnreadableConfig)
             })?;
             Source::from_bytes(name, bytes)
         }
         (Some(file), _) => Source::read(Path::new(file)),
         (None, Some(text)) => Source::from_bytes(name, text.clone().into_bytes()),
         (None, None) => {
-            let error =
-                Diagnostic::error(SourceSpan::file_start(&name.into()), "no config was named").with_code(Code::File);
+            let error = Diagnostic::error(SourceSpan::file_start(&name.into()), "no config was named")
+                .with_code(DiagnosticCode::UnreadableConfig);
             Err(error.with_hint("name one with `-f FILE`, or see `portcullis --help`"))
         }
     }

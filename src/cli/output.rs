@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use super::FAILED;
-use crate::config::{Code, Diagnostic, Severity, Source};
+use crate::config::{Diagnostic, DiagnosticCode, Severity, Source};
 
 /// How a command's result is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -98,8 +98,8 @@ pub(super) fn render_findings(findings: &[Diagnostic], source: Option<&Source>, 
 
 /// A list of every id with its meaning: what `validate --help` ends with.
 pub(super) fn finding_ids() -> String {
-    let line = |code: &Code| format!("  {code}  {}\n", code.title());
-    Code::ALL.iter().map(line).collect()
+    let line = |code: &DiagnosticCode| format!("  {code}  {}\n", code.title());
+    DiagnosticCode::ALL.iter().map(line).collect()
 }
 
 /// A count and what is counted.

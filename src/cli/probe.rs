@@ -18,7 +18,7 @@ use crate::auth::keys::jwks::{Answer, FetchError, FetchFault};
 use crate::auth::{JwtAuth, KeySource};
 use crate::compile::CarryOver;
 use crate::config::policy::{JwtAuthConfig, PoliciesConfig};
-use crate::config::{Code, Diagnostic, ListenerConfig, LoadedConfig, RouteConfig, SourceSpan};
+use crate::config::{Diagnostic, DiagnosticCode, ListenerConfig, LoadedConfig, RouteConfig, SourceSpan};
 use crate::snapshot::{Policies, Route, Snapshot};
 use crate::upstream::connect::dial;
 use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
@@ -148,10 +148,13 @@ fn print_progress(waiting: &[(usize, String)], elapsed: Duration) {
 impl Probe {
     fn error(&self, message: String) -> Diagnostic {
         let (code, message) = match &self.kind {
-            ProbeKind::Endpoint(_) => (Code::Unreachable, format!("{} can't be reached: {message}", self.target)),
-            ProbeKind::Keys { provider, .. } => {
-                (Code::NoKeys, format!("the keys of the provider `{provider}` can't be fetched: {message}"))
+            ProbeKind::Endpoint(_) => {
+                (DiagnosticCode::UnreachableBackend, format!("{} can't be reached: {message}", self.target))
             }
+            ProbeKind::Keys { provider, .. } => (
+                DiagnosticCode::KeyFetchFailed,
+                format!("the keys of the provider `{provider}` can't be fetched: {message}"),
+            ),
         };
         Diagnostic::error(self.place.clone(), message).with_code(code)
     }
@@ -188,7 +191,7 @@ impl Probe {
             ahead.abs()
         );
         let hint = "keep both clocks by NTP; if this is not the machine that the gateway runs on, ask again there";
-        vec![Diagnostic::warning(Code::Clocks, self.place.clone(), message).with_hint(hint)]
+        vec![Diagnostic::warning(DiagnosticCode::ClockSkew, self.place.clone(), message).with_hint(hint)]
     }
 }
 

@@ -13,7 +13,7 @@ use super::probe::{ProbeResult, ProbeScope};
 use super::summary::Summary;
 use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line};
 use crate::compile::{self, CarryOver};
-use crate::config::{Code, Diagnostic, Severity, Source};
+use crate::config::{Diagnostic, DiagnosticCode, Severity, Source};
 
 /// What `validate` is asked for.
 #[derive(Debug, Args)]
@@ -111,7 +111,9 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
     let probes = online.then(|| {
         crate::cli::probe::run_probes(&loaded, &snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
             let message = format!("nobody can be asked: {error}");
-            probe_findings.push(Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(Code::Unreachable));
+            probe_findings.push(
+                Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(DiagnosticCode::UnreachableBackend),
+            );
             Vec::new()
         })
     });

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::Compiler;
 use crate::authz::{EnforcementMode, Rule, RuleAction, RuleSet, RuleSetLevel, Scope, SourceLocation};
 use crate::config::policy::{Authorization, AuthorizationMode, PoliciesConfig, RuleKind};
-use crate::config::span::{Located, SourceSpan};
+use crate::config::span::{SourceSpan, Spanned};
 
 impl Compiler<'_> {
     /// The rule sets of `levels` (gateway, listener, route), made once for all routes that have the same.
     pub(super) fn rule_sets(&mut self, levels: &[&PoliciesConfig]) -> Arc<[RuleSet]> {
         let all_levels = [RuleSetLevel::Gateway, RuleSetLevel::Listener, RuleSetLevel::Route];
-        let sets: Vec<(RuleSetLevel, &Located<Authorization>)> = all_levels
+        let sets: Vec<(RuleSetLevel, &Spanned<Authorization>)> = all_levels
             .into_iter()
             .zip(levels)
             .flat_map(|(level, policies)| policies.authorization.0.iter().map(move |set| (level, set)))
@@ -25,7 +25,7 @@ impl Compiler<'_> {
         compiled
     }
 
-    fn rule_set(&mut self, level: RuleSetLevel, set: &Located<Authorization>) -> RuleSet {
+    fn rule_set(&mut self, level: RuleSetLevel, set: &Spanned<Authorization>) -> RuleSet {
         let mut rules = Vec::with_capacity(set.rules.len());
         for (index, rule) in set.rules.iter().enumerate() {
             let kind = match rule.kind {

@@ -7,11 +7,11 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::Compiler;
-use crate::config::route::{BackendAuth, BackendConfig, BackendProtocol, BalancePolicy as Written};
-use crate::config::serde_shapes::TextOr;
-use crate::config::span::Located;
+use crate::config::route::{BackendAuth, BackendConfig, BackendProtocol, BalancePolicy};
+use crate::config::serde_shapes::StringOr;
+use crate::config::span::Spanned;
 use crate::config::unreadable_file;
-use crate::config::value::{BackendHost, Endpoint as Target};
+use crate::config::value::{BackendAddress, BackendHost};
 use crate::upstream::balance::{BalanceAlgorithm, EndpointGroup};
 use crate::upstream::tls::ClientTls;
 use crate::upstream::{Address, Endpoint, Protocol};
@@ -26,8 +26,8 @@ impl Compiler<'_> {
             .filter_map(|host| self.endpoint(backend, host, authorization.clone()).map(Arc::new))
             .collect();
         let choice = match backend.policies.balance {
-            None | Some(Written::LeastRequest) => BalanceAlgorithm::LeastRequest,
-            Some(Written::RoundRobin) => BalanceAlgorithm::RoundRobin,
+            None | Some(BalancePolicy::LeastRequest) => BalanceAlgorithm::LeastRequest,
+            Some(BalancePolicy::RoundRobin) => BalanceAlgorithm::RoundRobin,
         };
         (backend.weight, EndpointGroup::new(endpoints, choice))
     }
@@ -49,8 +49,8 @@ impl Compiler<'_> {
         let auth = backend.policies.backend_auth.as_ref()?;
         let BackendAuth::Key(key) = &auth.value else { return None };
         let text = match key {
-            TextOr::Text(text) => text.clone(),
-            TextOr::Other(key_file) => match std::fs::read_to_string(&key_file.file.value) {
+            StringOr::Text(text) => text.clone(),
+            StringOr::Other(key_file) => match std::fs::read_to_string(&key_file.file.value) {
                 Ok(text) => text,
                 Err(error) => {
                     self.errors.push(unreadable_file(&key_file.file, &error));
@@ -73,7 +73,7 @@ impl Compiler<'_> {
     fn endpoint(
         &mut self,
         backend: &BackendConfig,
-        host: &Located<BackendHost>,
+        host: &Spanned<BackendHost>,
         authorization: Option<HeaderValue>,
     ) -> Option<Endpoint> {
         let policies = &backend.policies;
@@ -83,13 +83,15 @@ impl Compiler<'_> {
             Some(BackendProtocol::Http2) => Protocol::Http2,
         };
         let address = match &host.endpoint {
-            Target::Name(name, port) => Address::Tcp { host: name.as_str().into(), port: *port },
-            Target::Socket(socket) => Address::Tcp { host: socket.ip().to_string().into(), port: socket.port() },
-            Target::Unix(path) => Address::Unix(path.as_path().into()),
+            BackendAddress::Name(name, port) => Address::Tcp { host: name.as_str().into(), port: *port },
+            BackendAddress::Socket(socket) => {
+                Address::Tcp { host: socket.ip().to_string().into(), port: socket.port() }
+            }
+            BackendAddress::Unix(path) => Address::Unix(path.as_path().into()),
         };
         let mut key = DefaultHasher::new();
         (&address, protocol).hash(&mut key);
-        if let (Target::Unix(_), Some(tls)) = (&host.endpoint, &policies.backend_tls) {
+        if let (BackendAddress::Unix(_), Some(tls)) = (&host.endpoint, &policies.backend_tls) {
             self.error(&tls.span, "TLS does not go with a Unix socket, which never leaves the machine");
             return None;
         }
@@ -110,14 +112,14 @@ impl Compiler<'_> {
     }
 
     /// TLS towards one endpoint, and what tells its settings apart from others.
-    fn endpoint_tls(&mut self, backend: &BackendConfig, host: &Located<BackendHost>) -> Option<(ClientTls, u64)> {
+    fn endpoint_tls(&mut self, backend: &BackendConfig, host: &Spanned<BackendHost>) -> Option<(ClientTls, u64)> {
         let config = backend.policies.backend_tls.as_ref();
         let hostname = config.and_then(|tls| tls.hostname.as_ref());
         let (name, span) = match (hostname, &host.endpoint) {
             (Some(name), _) => (name.value.clone(), &name.span),
-            (None, Target::Name(name, _)) => (name.clone(), &host.span),
-            (None, Target::Socket(socket)) => (socket.ip().to_string(), &host.span),
-            (None, Target::Unix(_)) => return None,
+            (None, BackendAddress::Name(name, _)) => (name.clone(), &host.span),
+            (None, BackendAddress::Socket(socket)) => (socket.ip().to_string(), &host.span),
+            (None, BackendAddress::Unix(_)) => return None,
         };
         let dns_name = name.strip_suffix('.').unwrap_or(&name).to_owned();
         let Ok(server_name) = ServerName::try_from(dns_name.clone()) else {

@@ -8,8 +8,8 @@ use http::uri::{Authority, PathAndQuery};
 
 use super::{Compiler, carry_over};
 use crate::config::route::{BackendConfig, HealthConfig};
-use crate::config::span::{Located, SourceSpan};
-use crate::config::value::{BackendHost, Endpoint as Target};
+use crate::config::span::{SourceSpan, Spanned};
+use crate::config::value::{BackendAddress, BackendHost};
 use crate::upstream::Endpoint;
 use crate::upstream::active_health;
 use crate::upstream::active_health::Check;
@@ -24,7 +24,7 @@ impl Compiler<'_> {
     pub(super) fn track_endpoint(
         &mut self,
         backend: &BackendConfig,
-        host: &Located<BackendHost>,
+        host: &Spanned<BackendHost>,
         endpoint: &Endpoint,
     ) -> Result<Option<Arc<EndpointHealth>>, ()> {
         let policies = &backend.policies;
@@ -57,7 +57,7 @@ impl Compiler<'_> {
         path: &str,
         health: &HealthConfig,
         span: &SourceSpan,
-        host: &Located<BackendHost>,
+        host: &Spanned<BackendHost>,
     ) -> Result<Check, ()> {
         let Some(path) = PathAndQuery::try_from(path).ok().filter(|_| path.starts_with('/')) else {
             self.error(span, format!("not a path: `{path}`; a path begins with `/`"));
@@ -65,8 +65,8 @@ impl Compiler<'_> {
         };
         // a Unix socket has no name
         let name = match &host.endpoint {
-            Target::Unix(_) => "localhost".to_owned(),
-            target => target.to_string(),
+            BackendAddress::Unix(_) => "localhost".to_owned(),
+            address => address.to_string(),
         };
         Ok(Check {
             path,

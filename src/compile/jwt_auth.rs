@@ -7,12 +7,12 @@ use crate::auth::{Algorithm, Algorithms, ClaimHeader, JwtAuth, Location, Mode, P
 use crate::config::policy::{
     Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuthConfig, JwtMode, LocationConfig, ProviderConfig,
 };
-use crate::config::span::{Located, SourceSpan};
+use crate::config::span::{SourceSpan, Spanned};
 use crate::policy::header_modifier::protected_reason;
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
-    pub(super) fn jwt_auth(&mut self, policy: &Located<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
+    pub(super) fn jwt_auth(&mut self, policy: &Spanned<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
         if let Some(cached) = self.jwt_policies.get(&policy.span.start) {
             return cached.clone();
         }
@@ -21,7 +21,7 @@ impl Compiler<'_> {
         compiled
     }
 
-    fn build_jwt_auth(&mut self, policy: &Located<JwtAuthConfig>) -> Option<JwtAuth> {
+    fn build_jwt_auth(&mut self, policy: &Spanned<JwtAuthConfig>) -> Option<JwtAuth> {
         let providers: Vec<_> = policy.providers.iter().map(|provider| self.provider(provider)).collect();
         let providers: Option<Vec<_>> = providers.into_iter().collect();
         let mode = policy.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value);

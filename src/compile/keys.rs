@@ -8,8 +8,8 @@ use super::Compiler;
 use crate::auth::keys::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
 use crate::auth::{Algorithms, KeySet, KeySource, Origin};
 use crate::config::policy::{JwksRetryOn, JwksSource, JwksTls, ProviderConfig, RemoteJwks};
-use crate::config::span::{Located, SourceSpan};
-use crate::config::{Code, Diagnostic, unreadable_file};
+use crate::config::span::{SourceSpan, Spanned};
+use crate::config::{Diagnostic, DiagnosticCode, unreadable_file};
 
 impl Compiler<'_> {
     /// A provider's keys. `None` after an error.
@@ -38,8 +38,8 @@ impl Compiler<'_> {
     fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
         match KeySet::parse_at_most(text, Origin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
-                let mut error =
-                    Diagnostic::error(span.clone(), "the key set holds no usable key").with_code(Code::Keys);
+                let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key")
+                    .with_code(DiagnosticCode::NoUsableKeys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
                     error.hint = Some(skipped.join("; "));
@@ -49,7 +49,8 @@ impl Compiler<'_> {
             }
             Ok(keys) => Some(KeySource::fixed(keys)),
             Err(error) => {
-                self.errors.push(Diagnostic::error(span.clone(), error.to_string()).with_code(Code::Keys));
+                self.errors
+                    .push(Diagnostic::error(span.clone(), error.to_string()).with_code(DiagnosticCode::NoUsableKeys));
                 None
             }
         }
@@ -115,7 +116,7 @@ impl Compiler<'_> {
     }
 
     /// The content of a file that the config names. `None` after an error.
-    pub(super) fn read_file(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
+    pub(super) fn read_file(&mut self, path: &Spanned<PathBuf>) -> Option<Vec<u8>> {
         match std::fs::read(&path.value) {
             Ok(bytes) => Some(bytes),
             Err(error) => {

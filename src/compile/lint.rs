@@ -2,8 +2,8 @@
 
 use crate::authz::{Rule, RuleAction, RuleSet, with_deep_stack};
 use crate::config::policy::{Authorization, JwtAuthConfig, PoliciesConfig};
-use crate::config::span::{Located, SourceSpan};
-use crate::config::{Code, Diagnostic, ListenerConfig, LoadedConfig};
+use crate::config::span::{SourceSpan, Spanned};
+use crate::config::{Diagnostic, DiagnosticCode, ListenerConfig, LoadedConfig};
 use crate::snapshot::{Policies, Snapshot};
 
 /// What is worth a second look in a config that compiled to `snapshot`, together with what its text alone told, in the
@@ -39,7 +39,7 @@ fn check_policies(levels: &[&PoliciesConfig], compiled: &Policies, found: &mut V
             let keys = provider.keys().current();
             for skipped in keys.iter().flat_map(|set| set.skipped()) {
                 let message = format!("a key of the provider `{}` is left out: {skipped}", config.name);
-                found.push(Diagnostic::warning(Code::SkippedKey, config.jwks.span.clone(), message));
+                found.push(Diagnostic::warning(DiagnosticCode::SkippedKey, config.jwks.span.clone(), message));
             }
         }
     }
@@ -52,51 +52,51 @@ fn check_policies(levels: &[&PoliciesConfig], compiled: &Policies, found: &mut V
 }
 
 /// The `jwtAuth` that holds.
-fn effective_jwt_auth<'c>(levels: &[&'c PoliciesConfig]) -> Option<&'c Located<JwtAuthConfig>> {
+fn effective_jwt_auth<'c>(levels: &[&'c PoliciesConfig]) -> Option<&'c Spanned<JwtAuthConfig>> {
     levels.iter().rev().find_map(|level| level.jwt_auth.as_ref())
 }
 
 /// The sets of rules in the order in which they are compiled.
-fn rule_set_configs<'c>(levels: &[&'c PoliciesConfig]) -> impl Iterator<Item = &'c Located<Authorization>> {
+fn rule_set_configs<'c>(levels: &[&'c PoliciesConfig]) -> impl Iterator<Item = &'c Spanned<Authorization>> {
     levels.iter().copied().flat_map(|level| &level.authorization.0)
 }
 
 fn check_rule(span: &SourceSpan, rule: &Rule, set: &RuleSet, found: &mut Vec<Diagnostic>) {
     let mut warn = |code, message: String| found.push(Diagnostic::warning(code, span.clone(), message));
     if let Some(message) = rule.unguarded_read_warning() {
-        warn(Code::DenyWithoutHas, message);
+        warn(DiagnosticCode::DenyWithoutHas, message);
     }
     if let Some(message) = rule.expression.never_true() {
-        warn(Code::NeverTrue, message);
+        warn(DiagnosticCode::NeverTrue, message);
     }
     let allows = set.rules.iter().filter(|other| other.action == RuleAction::Allow).count();
     match (rule.action, rule.expression.constant_value()) {
         (RuleAction::Allow, Some(true)) if allows > 1 => {
             warn(
-                Code::UselessAllow,
+                DiagnosticCode::RedundantRule,
                 "this allow is always true, so the other allow rules make no difference".to_owned(),
             );
         }
         (RuleAction::Allow, Some(true)) => {
-            warn(Code::AlwaysTrue, "this allow is always true, as if there were no allow rule".to_owned());
+            warn(DiagnosticCode::AlwaysTrue, "this allow is always true, as if there were no allow rule".to_owned());
         }
         (RuleAction::Allow, Some(false)) if allows == 1 => {
             warn(
-                Code::NeverTrue,
+                DiagnosticCode::NeverTrue,
                 "this is the only allow rule and it is never true: every request is refused".to_owned(),
             );
         }
         (RuleAction::Allow | RuleAction::Deny, Some(false)) => {
-            warn(Code::NeverTrue, format!("this {} is never true, so it does nothing", rule.action.as_str()));
+            warn(DiagnosticCode::NeverTrue, format!("this {} is never true, so it does nothing", rule.action.as_str()));
         }
         (RuleAction::Deny, Some(true)) => {
-            warn(Code::AlwaysTrue, "this deny is always true: every request is refused".to_owned());
+            warn(DiagnosticCode::AlwaysTrue, "this deny is always true: every request is refused".to_owned());
         }
         (RuleAction::Require, Some(true)) => {
-            warn(Code::AlwaysTrue, "this require is always true, so it does nothing".to_owned());
+            warn(DiagnosticCode::AlwaysTrue, "this require is always true, so it does nothing".to_owned());
         }
         (RuleAction::Require, Some(false)) => {
-            warn(Code::NeverTrue, "this require is never true: every request is refused".to_owned());
+            warn(DiagnosticCode::NeverTrue, "this require is never true: every request is refused".to_owned());
         }
         (_, None) => {}
     }
@@ -111,7 +111,7 @@ fn check_duplicates(config: &Authorization, set: &RuleSet, found: &mut Vec<Diagn
         if let Some((_, earlier)) = earlier {
             let line = earlier.cel.span.line;
             let message = format!("the same {} stands on line {line}, so this one does nothing", rule.action.as_str());
-            found.push(Diagnostic::warning(Code::UselessAllow, rule_config.cel.span.clone(), message));
+            found.push(Diagnostic::warning(DiagnosticCode::RedundantRule, rule_config.cel.span.clone(), message));
         }
     }
 }
@@ -127,7 +127,11 @@ fn check_token_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &st
                 let message = format!(
                     "this rule reads the token, and on the route `{route}` no `jwtAuth` holds, so there is never one"
                 );
-                found.push(Diagnostic::warning(Code::NoToken, rule_config.cel.span.clone(), message));
+                found.push(Diagnostic::warning(
+                    DiagnosticCode::TokenNeverPresent,
+                    rule_config.cel.span.clone(),
+                    message,
+                ));
             }
         }
     }
@@ -147,7 +151,7 @@ fn check_scope_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &st
                 );
                 let hint = "write `splitClaims: [scope]` under `jwtAuth`";
                 found.push(
-                    Diagnostic::warning(Code::NoScopes, rule_config.cel.span.clone(), message)
+                    Diagnostic::warning(DiagnosticCode::ScopesNotSplit, rule_config.cel.span.clone(), message)
                         .with_hint(hint.to_owned()),
                 );
             }
@@ -168,7 +172,9 @@ fn check_unstripped_headers(listener: &ListenerConfig, snapshot: &Snapshot, foun
             if from_token && !snapshot.settings.identity_headers.contains(name) {
                 let message = format!("`{name}` is made from the token, and clients can send it as well");
                 let hint = format!("use `claimsToHeaders`, which removes `{name}` from every request before it is set");
-                found.push(Diagnostic::warning(Code::UnstrippedHeader, cel.span.clone(), message).with_hint(hint));
+                found.push(
+                    Diagnostic::warning(DiagnosticCode::SpoofableHeader, cel.span.clone(), message).with_hint(hint),
+                );
             }
         }
     }

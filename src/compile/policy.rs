@@ -13,7 +13,7 @@ use super::carry_over::Fingerprint;
 use crate::auth::credentials::Credentials;
 use crate::authz::Scope;
 use crate::config::policy::{CorsConfig, Origin as OriginConfig, PoliciesConfig};
-use crate::config::span::Located;
+use crate::config::span::Spanned;
 use crate::policy::cors::{self, AllowedOrigin, Cors};
 use crate::policy::ext_authz::METADATA_VARIABLE;
 use crate::policy::rate_limit::RateLimit;
@@ -37,8 +37,8 @@ pub(super) struct PolicyCache {
 /// The policy of one kind that holds: the most specific level's.
 pub(super) fn effective<'a, T>(
     levels: &[&'a PoliciesConfig],
-    kind: impl Fn(&'a PoliciesConfig) -> &'a Option<Located<T>>,
-) -> Option<&'a Located<T>> {
+    kind: impl Fn(&'a PoliciesConfig) -> &'a Option<Spanned<T>>,
+) -> Option<&'a Spanned<T>> {
     levels.iter().rev().find_map(|level| kind(level).as_ref())
 }
 

@@ -18,7 +18,7 @@ use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
 use super::Compiler;
 use crate::config::bind::{ListenerTls, TlsVersion};
 use crate::config::route::BackendTls;
-use crate::config::span::{Located, SourceSpan};
+use crate::config::span::{SourceSpan, Spanned};
 use crate::config::unreadable_file;
 use crate::snapshot::ServerTls;
 use crate::upstream::tls::AcceptAnyCertificate;
@@ -42,7 +42,7 @@ pub(super) struct ClientTlsSettings {
 
 impl Compiler<'_> {
     /// How a listener's connections are encrypted. `None` after an error.
-    pub(super) fn server_tls(&mut self, settings: &Located<ListenerTls>) -> Option<ServerTls> {
+    pub(super) fn server_tls(&mut self, settings: &Spanned<ListenerTls>) -> Option<ServerTls> {
         let fingerprint = hash_str(&format!("{:?}", settings.value));
         if let Some(cached) = self.tls_cache.servers.get(&fingerprint) {
             return cached.clone();
@@ -53,7 +53,7 @@ impl Compiler<'_> {
         compiled
     }
 
-    fn build_server_tls(&mut self, settings: &Located<ListenerTls>) -> Option<ServerConfig> {
+    fn build_server_tls(&mut self, settings: &Spanned<ListenerTls>) -> Option<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let key = self.certified_key(&settings.cert, &settings.key, &provider);
         let roots = match &settings.root {
@@ -78,7 +78,7 @@ impl Compiler<'_> {
     /// TLS towards a backend; without anything written, with the system's authorities. `None` after an error.
     pub(super) fn client_tls(
         &mut self,
-        settings: Option<&Located<BackendTls>>,
+        settings: Option<&Spanned<BackendTls>>,
         span: &SourceSpan,
     ) -> Option<ClientTlsSettings> {
         let key = hash_str(&format!("{:?}", settings.map(|tls| (&tls.root, &tls.cert, &tls.key, tls.insecure))));
@@ -148,8 +148,8 @@ impl Compiler<'_> {
     /// A certificate chain and the private key that belongs to it, and the bytes of both.
     fn certified_key(
         &mut self,
-        cert: &Located<PathBuf>,
-        key: &Located<PathBuf>,
+        cert: &Spanned<PathBuf>,
+        key: &Spanned<PathBuf>,
         provider: &CryptoProvider,
     ) -> Option<(CertifiedKey, Vec<u8>)> {
         let (chain, key_pem) = (self.certificates(cert), self.pem_file(key));
@@ -178,7 +178,7 @@ impl Compiler<'_> {
     }
 
     /// The authorities in a file, and its bytes.
-    fn authorities(&mut self, file: &Located<PathBuf>) -> Option<(RootCertStore, Vec<u8>)> {
+    fn authorities(&mut self, file: &Spanned<PathBuf>) -> Option<(RootCertStore, Vec<u8>)> {
         let (certificates, text) = self.certificates(file)?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
@@ -188,7 +188,7 @@ impl Compiler<'_> {
         Some((roots, text))
     }
 
-    fn certificates(&mut self, file: &Located<PathBuf>) -> Option<(Vec<CertificateDer<'static>>, Vec<u8>)> {
+    fn certificates(&mut self, file: &Spanned<PathBuf>) -> Option<(Vec<CertificateDer<'static>>, Vec<u8>)> {
         let text = self.pem_file(file)?;
         match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => {
@@ -203,7 +203,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn pem_file(&mut self, file: &Located<PathBuf>) -> Option<Vec<u8>> {
+    fn pem_file(&mut self, file: &Spanned<PathBuf>) -> Option<Vec<u8>> {
         std::fs::read(&file.value).map_err(|error| self.errors.push(unreadable_file(file, &error))).ok()
     }
 

@@ -43,10 +43,10 @@ pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::span::{Located, SourceSpan};
+    use crate::config::span::{SourceSpan, Spanned};
 
     fn parse(endpoint: &str) -> Result<String, String> {
-        let endpoint = Located { value: endpoint.to_owned(), span: SourceSpan::file_start(&"x".into()) };
+        let endpoint = Spanned { value: endpoint.to_owned(), span: SourceSpan::file_start(&"x".into()) };
         match collector_url(&TracingConfig { endpoint: Some(endpoint), ..TracingConfig::default() }) {
             Ok(url) => Ok(url.map(String::from).unwrap_or_default()),
             Err(error) => Err(error.message),

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::bind::BindConfig;
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::process::ProcessConfig;
-use super::span::{Located, SourceSpan};
-use super::value::Address;
+use super::span::{SourceSpan, Spanned};
+use super::value::ListenAddress;
 
 /// What is to listen somewhere.
 struct AddressOwner<'c> {
@@ -45,7 +45,7 @@ pub(super) fn conflicts(process: &ProcessConfig, binds: &[BindConfig]) -> Vec<Di
 }
 
 impl<'c> AddressOwner<'c> {
-    fn process_endpoint(name: &'static str, Located { value, span }: &'c Located<Address>) -> Self {
+    fn process_endpoint(name: &'static str, Spanned { value, span }: &'c Spanned<ListenAddress>) -> Self {
         Self { key: Some(name), addresses: value.sockets(), span: Some(span).filter(|place| !place.is_default()) }
     }
 
@@ -57,7 +57,7 @@ impl<'c> AddressOwner<'c> {
 
     fn conflict_error(&self, span: &SourceSpan, first: &Self, address: SocketAddr) -> Diagnostic {
         let line = first.span.map_or(0, |place| place.line);
-        let error = |message: String| Diagnostic::error(span.clone(), message).with_code(Code::Twice);
+        let error = |message: String| Diagnostic::error(span.clone(), message).with_code(DiagnosticCode::Duplicate);
         let Some(name) = first.key else {
             return error(format!("port {} is bound twice; first on line {line}", address.port()));
         };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::policy::PoliciesConfig;
 use super::route::RouteConfig;
-use super::span::{Located, SourceSpan};
+use super::span::{SourceSpan, Spanned};
 use super::value::{BindAddress, HostPattern};
 
 /// One socket.
@@ -31,11 +31,11 @@ pub struct ListenerConfig {
     /// The gateway that it belongs to, which policies can target; default `bind/<port>`.
     pub gateway: String,
     /// The hosts that it answers for; none is any.
-    pub hostname: Option<Located<HostPattern>>,
+    pub hostname: Option<Spanned<HostPattern>>,
     /// Cleartext or TLS. `Https` always comes with `tls`.
     pub protocol: Protocol,
     /// Certificates, when it speaks TLS.
-    pub tls: Option<Located<ListenerTls>>,
+    pub tls: Option<Spanned<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: PathNormalization,
     /// Whose words and statuses its refusals have.
@@ -77,12 +77,12 @@ pub enum ErrorStyle {
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
     /// File with the certificate chain in PEM form, the listener's own first.
-    pub cert: Located<PathBuf>,
+    pub cert: Spanned<PathBuf>,
     /// File with the private key in PEM form.
-    pub key: Located<PathBuf>,
+    pub key: Spanned<PathBuf>,
     /// File with the authorities that clients' certificates must come from; when it is given, a client without a
     /// certificate is refused.
-    pub root: Option<Located<PathBuf>>,
+    pub root: Option<Spanned<PathBuf>>,
     /// The oldest TLS version that is spoken; default `TLS_V1_2`.
     #[serde(rename = "minTLSVersion")]
     pub min_tls_version: Option<TlsVersion>,

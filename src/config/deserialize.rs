@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor, value::StrDeserializer};
 
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::env::{EnvLookup, expand, has_variable};
 use super::serde_shapes::{LIST, MERGED, STRING_OR};
 use super::source::Source;
@@ -155,7 +155,7 @@ impl<'a> NodeDeserializer<'a> {
 
     /// The text of a scalar with its variables filled in.
     fn expanded(&self, text: &'a str) -> Result<std::borrow::Cow<'a, str>, DecodeError<'a>> {
-        expand(text, self.state.env).map_err(|message| self.error(message).with_code(Code::Variable))
+        expand(text, self.state.env).map_err(|message| self.error(message).with_code(DiagnosticCode::UnsetVariable))
     }
 
     /// A string.
@@ -191,8 +191,8 @@ impl<'a> NodeDeserializer<'a> {
     fn report_unknown_keys(&self, entries: &'a [MapEntry], valid_keys: &[&'static str]) {
         for entry in entries.iter().filter(|entry| !valid_keys.contains(&entry.key.as_str())) {
             let span = self.state.source.span(entry.start, entry.end, &child_path(&self.node.path, &entry.key));
-            let finding =
-                Diagnostic::error(span, format!("unknown key `{}`", truncate(&entry.key))).with_code(Code::UnknownKey);
+            let finding = Diagnostic::error(span, format!("unknown key `{}`", truncate(&entry.key)))
+                .with_code(DiagnosticCode::UnknownKey);
             let finding = match unknown_key_hint(&entry.key, valid_keys) {
                 Some(advice) => finding.with_hint(advice),
                 None => finding,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::source::Source;
 use super::span::SourceSpan;
 
@@ -31,7 +31,7 @@ pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// What kind of finding it is.
-    pub code: Code,
+    pub code: DiagnosticCode,
     /// Where it is.
     pub span: SourceSpan,
     /// What is wrong.
@@ -43,17 +43,23 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error at a place: a value that can't be, unless [`code`](Self::code) says otherwise.
     pub fn error(span: SourceSpan, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code: Code::Value, span, message: message.into(), hint: None }
+        Self {
+            severity: Severity::Error,
+            code: DiagnosticCode::InvalidValue,
+            span,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A warning at a place.
-    pub fn warning(code: Code, span: SourceSpan, message: impl Into<String>) -> Self {
+    pub fn warning(code: DiagnosticCode, span: SourceSpan, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, code, ..Self::error(span, message) }
     }
 
     /// The same as another kind of finding.
     #[must_use]
-    pub fn with_code(mut self, code: Code) -> Self {
+    pub fn with_code(mut self, code: DiagnosticCode) -> Self {
         self.code = code;
         self
     }
@@ -74,7 +80,7 @@ impl Diagnostic {
     /// The same, with another word for how bad it is: one with the code, or in colour.
     pub fn render_as(&self, severity: &str, source: Option<&Source>) -> String {
         let SourceSpan { line, column, start, end, path, file, .. } = &self.span;
-        if self.code == Code::File {
+        if self.code == DiagnosticCode::UnreadableConfig {
             // of a file that can't be read there is nothing to show: one line says it all
             let location: &dyn std::fmt::Display = if *start == 0 { file } else { &self.span };
             let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
@@ -147,14 +153,18 @@ mod tests {
 
     #[test]
     fn a_finding_about_a_whole_file_has_no_line() {
-        let finding = Diagnostic::warning(Code::NoRules, SourceSpan::file_start(&"gw.yaml".into()), "the file is odd");
+        let finding = Diagnostic::warning(
+            DiagnosticCode::EmptyRules,
+            SourceSpan::file_start(&"gw.yaml".into()),
+            "the file is odd",
+        );
         assert_eq!(finding.render(None), "warning: gw.yaml:1:1\n  the file is odd\n");
     }
 
     #[test]
     fn a_file_that_cannot_be_read_takes_one_line() {
-        let finding =
-            Diagnostic::error(SourceSpan::file_start(&"gw.yaml".into()), "there is no such file").with_code(Code::File);
+        let finding = Diagnostic::error(SourceSpan::file_start(&"gw.yaml".into()), "there is no such file")
+            .with_code(DiagnosticCode::UnreadableConfig);
         assert_eq!(finding.with_hint("look again").render(None), "error: gw.yaml: there is no such file; look again\n");
         let latin = Source::from_bytes("gw.yaml", b"a: \xe9".to_vec()).unwrap_err();
         assert_eq!(latin.render(None), "error: gw.yaml:1:4: not UTF-8 text; save the file in UTF-8\n");

@@ -5,12 +5,12 @@ mod unreachable;
 use super::Config;
 use super::bind::ListenerConfig;
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::policy::{
     Algorithm, Authorization, AuthorizationMode, JwksSource, JwtAuthConfig, JwtMode, PoliciesConfig, ProviderConfig,
 };
 use super::route::{BackendPolicies, RouteConfig};
-use super::span::Located;
+use super::span::Spanned;
 
 /// Everything in the config that is worth a second look.
 pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
@@ -40,11 +40,11 @@ fn check_policies(policies: &PoliciesConfig, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn check_jwt_auth(jwt: &Located<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
+fn check_jwt_auth(jwt: &Spanned<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
     match &jwt.mode {
         None => {
             let message = "`jwtAuth` without `mode` lets requests without a token through";
-            let warning = Diagnostic::warning(Code::NoMode, jwt.span.clone(), message);
+            let warning = Diagnostic::warning(DiagnosticCode::MissingMode, jwt.span.clone(), message);
             found.push(
                 warning.with_hint(
                     "write `mode: strict` to require a token, or `mode: optional` to say that this is meant",
@@ -53,7 +53,7 @@ fn check_jwt_auth(jwt: &Located<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
         }
         Some(mode) if mode.value == JwtMode::Shadow => {
             let message = "`mode: shadow` refuses nobody: what strict would refuse is only logged and counted";
-            found.push(Diagnostic::warning(Code::RefusesNobody, mode.span.clone(), message));
+            found.push(Diagnostic::warning(DiagnosticCode::NeverRejects, mode.span.clone(), message));
         }
         Some(_) => {}
     }
@@ -67,12 +67,16 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
     let warn = |code, message: String| Diagnostic::warning(code, provider.span.clone(), message);
     if provider.issuers.is_none() {
         let message = format!("the provider `{name}` has no `issuer`: tokens of any issuer are accepted");
-        found.push(warn(Code::NoIssuer, message).with_hint("write `issuer: …`, exactly as the token's `iss` has it"));
+        found.push(
+            warn(DiagnosticCode::MissingIssuer, message)
+                .with_hint("write `issuer: …`, exactly as the token's `iss` has it"),
+        );
     }
     if provider.audiences.is_none() {
         let message = format!("the provider `{name}` has no `audiences`: tokens for other services are accepted");
         found.push(
-            warn(Code::NoAudiences, message).with_hint("write `audiences: […]`, with what the token's `aud` names"),
+            warn(DiagnosticCode::MissingAudiences, message)
+                .with_hint("write `audiences: […]`, with what the token's `aud` names"),
         );
     }
     let symmetric = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
@@ -84,28 +88,28 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
         let message =
             format!("the provider `{name}` accepts a shared secret: whoever can check a token can also make one");
         found.push(
-            warn(Code::SharedSecret, message)
+            warn(DiagnosticCode::SharedSecret, message)
                 .with_hint("sign with ES256 or EdDSA, and give the gateway the public key"),
         );
     }
     if let JwksSource::Url(remote) = &provider.jwks.value {
         if remote.tls.insecure {
             let message = "`insecure: true`: whoever stands in between can sign any token".to_owned();
-            found.push(warn(Code::Insecure, message));
+            found.push(warn(DiagnosticCode::UnverifiedCertificate, message));
         } else if remote.url.starts_with("http://") {
             let message = "keys come over plain http: whoever stands in between can sign any token";
-            found.push(Diagnostic::warning(Code::PlainHttpKeys, remote.url.span.clone(), message));
+            found.push(Diagnostic::warning(DiagnosticCode::PlaintextKeyUrl, remote.url.span.clone(), message));
         }
     }
 }
 
-fn check_authorization(set: &Located<Authorization>, found: &mut Vec<Diagnostic>) {
+fn check_authorization(set: &Spanned<Authorization>, found: &mut Vec<Diagnostic>) {
     if set.rules.is_empty() {
         let message = "`authorization` without rules refuses nothing";
-        found.push(Diagnostic::warning(Code::NoRules, set.span.clone(), message));
+        found.push(Diagnostic::warning(DiagnosticCode::EmptyRules, set.span.clone(), message));
     } else if set.mode == AuthorizationMode::Shadow {
         let message = "`mode: shadow` refuses nobody: what these rules would refuse is only logged and counted";
-        found.push(Diagnostic::warning(Code::RefusesNobody, set.span.clone(), message));
+        found.push(Diagnostic::warning(DiagnosticCode::NeverRejects, set.span.clone(), message));
     }
 }
 
@@ -113,7 +117,7 @@ fn check_backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
     if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.insecure) {
         let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change \
                        everything, tokens included";
-        let warning = Diagnostic::warning(Code::Insecure, tls.span.clone(), message);
+        let warning = Diagnostic::warning(DiagnosticCode::UnverifiedCertificate, tls.span.clone(), message);
         found.push(warning.with_hint("name the backend's authorities in `root` instead"));
     }
 }
@@ -142,7 +146,7 @@ fn check_weakened(listener: &ListenerConfig, route: Option<&RouteConfig>, found:
             broader.span.line,
             mode_name(before),
         );
-        found.push(Diagnostic::warning(Code::Weakens, span.clone(), message));
+        found.push(Diagnostic::warning(DiagnosticCode::WeakerThanParent, span.clone(), message));
     }
 }
 

@@ -26,53 +26,53 @@ pub use jwt_auth::{
 pub use traffic::{NonZeroDuration, RateLimitConfig, RateLimitUnit, RetryConfig, Timeout};
 
 use super::serde_shapes::OneOrMany;
-use super::span::{Located, SourceSpan};
+use super::span::{SourceSpan, Spanned};
 
 /// The policies of one level: gateway, listener or route.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PoliciesConfig {
     /// Who the client is, by its bearer token.
-    pub jwt_auth: Option<Located<JwtAuthConfig>>,
+    pub jwt_auth: Option<Spanned<JwtAuthConfig>>,
     /// Sets of rules that must each allow. In a file one set stands here; policies that target this level add theirs.
     #[serde(deserialize_with = "one_set")]
     #[schemars(with = "Authorization")]
-    pub authorization: OneOrMany<Located<Authorization>>,
+    pub authorization: OneOrMany<Spanned<Authorization>>,
     /// Which other sites' scripts may ask.
-    pub cors: Option<Located<CorsConfig>>,
+    pub cors: Option<Spanned<CorsConfig>>,
     /// Headers that are set, added and removed on requests.
-    pub request_header_modifier: Option<Located<HeaderModifierConfig>>,
+    pub request_header_modifier: Option<Spanned<HeaderModifierConfig>>,
     /// The same on responses: a backend's, the route's own, and the gateway's when a backend gave none. Refusals by
     /// authentication, rules and limits stay as they are; `cors` is on those, too.
-    pub response_header_modifier: Option<Located<HeaderModifierConfig>>,
+    pub response_header_modifier: Option<Spanned<HeaderModifierConfig>>,
     /// Headers that CEL expressions make.
-    pub transformations: Option<Located<TransformationsConfig>>,
+    pub transformations: Option<Spanned<TransformationsConfig>>,
     /// How many requests are let through in a time.
-    pub local_rate_limit: Option<Located<OneOrMany<RateLimitConfig>>>,
+    pub local_rate_limit: Option<Spanned<OneOrMany<RateLimitConfig>>>,
     /// How long a request may take.
-    pub timeout: Option<Located<Timeout>>,
+    pub timeout: Option<Spanned<Timeout>>,
     /// When a request is tried again.
-    pub retry: Option<Located<RetryConfig>>,
+    pub retry: Option<Spanned<RetryConfig>>,
     /// Who the client is, by name and password.
-    pub basic_auth: Option<Located<BasicAuthConfig>>,
+    pub basic_auth: Option<Spanned<BasicAuthConfig>>,
     /// Who the client is, by an API key.
-    pub api_key: Option<Located<ApiKeyAuth>>,
+    pub api_key: Option<Spanned<ApiKeyAuth>>,
     /// Another service that decides, after the rules have. What it tells (Envoy's dynamic metadata) is `extauthz` for the
     /// keys of rate limits and for transformations.
-    pub ext_authz: Option<Located<ExtAuthzConfig>>,
+    pub ext_authz: Option<Spanned<ExtAuthzConfig>>,
     /// Routes only: the answer is a redirect.
-    pub request_redirect: Option<Located<RedirectConfig>>,
+    pub request_redirect: Option<Spanned<RedirectConfig>>,
     /// Routes only: host and path that the backend sees.
-    pub url_rewrite: Option<Located<UrlRewrite>>,
+    pub url_rewrite: Option<Spanned<UrlRewrite>>,
     /// Routes only: the answer, without a backend.
-    pub direct_response: Option<Located<DirectResponseConfig>>,
+    pub direct_response: Option<Spanned<DirectResponseConfig>>,
     /// Routes only: another backend that gets a copy of the request.
-    pub request_mirror: Option<Located<OneOrMany<MirrorConfig>>>,
+    pub request_mirror: Option<Spanned<OneOrMany<MirrorConfig>>>,
 }
 
 /// A list of sets would make an empty list say "no rules", which must be written out.
-fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<Located<Authorization>>, D::Error> {
-    Located::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
+fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<Spanned<Authorization>>, D::Error> {
+    Spanned::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
 }
 
 impl PoliciesConfig {
@@ -96,7 +96,7 @@ impl PoliciesConfig {
             direct_response,
             request_mirror,
         } = self;
-        fn span_of<T>(policy: &Option<Located<T>>) -> Option<&SourceSpan> {
+        fn span_of<T>(policy: &Option<Spanned<T>>) -> Option<&SourceSpan> {
             policy.as_ref().map(|p| &p.span)
         }
         [

@@ -6,20 +6,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policy::Ratio;
-use super::serde_shapes::{Entries, OneOrMany};
-use super::span::Located;
-use super::value::{Address, Cidr, Duration, HeaderName, HeaderValue, Size};
+use super::serde_shapes::{OneOrMany, OrderedMap};
+use super::span::Spanned;
+use super::value::{Cidr, Duration, HeaderName, HeaderValue, ListenAddress, Size};
 
 /// Process-wide settings.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ProcessConfig {
     /// Where the admin pages are served; default `127.0.0.1:15000`.
-    pub admin_addr: Located<Address>,
+    pub admin_addr: Spanned<ListenAddress>,
     /// Where `GET /metrics` is served; default `0.0.0.0:15020`.
-    pub stats_addr: Located<Address>,
+    pub stats_addr: Spanned<ListenAddress>,
     /// Where `GET /healthz/ready` and `/healthz/live` are served; default `0.0.0.0:15021`.
-    pub readiness_addr: Located<Address>,
+    pub readiness_addr: Spanned<ListenAddress>,
     /// The number of worker threads; default: the CPUs that this process may use.
     pub worker_threads: Option<NonZeroUsize>,
     /// How long requests in flight may go on after the process was told to end; default `30s`.
@@ -62,8 +62,11 @@ impl Default for ProcessConfig {
     }
 }
 
-fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
-    Located { value: Address::Socket((ip, port).into()), span: crate::config::span::SourceSpan::for_default_value() }
+fn default_address(ip: [u8; 4], port: u16) -> Spanned<ListenAddress> {
+    Spanned {
+        value: ListenAddress::Socket((ip, port).into()),
+        span: crate::config::span::SourceSpan::for_default_value(),
+    }
 }
 
 /// What is logged, and how.
@@ -72,13 +75,13 @@ fn default_address(ip: [u8; 4], port: u16) -> Located<Address> {
 pub struct LoggingConfig {
     /// The least important events that are still logged: a level (`info`, the default), or a filter such as
     /// `warn,portcullis::auth=debug`. Of libraries only errors are logged, unless the filter names them: `info,h2=warn`.
-    pub level: Option<Located<String>>,
+    pub level: Option<Spanned<String>>,
     /// `text` (the default) or `json`.
     pub format: LogFormat,
     /// Claims that the access log carries too: names, or lists that are paths into nested claims.
     pub claims: Vec<ClaimPath>,
     /// Further fields of the access log: name and CEL expression.
-    pub fields: Entries<String, Located<String>>,
+    pub fields: OrderedMap<String, Spanned<String>>,
 }
 
 /// How log lines look.
@@ -114,11 +117,11 @@ impl TryFrom<OneOrMany<String>> for ClaimPath {
 pub struct TracingConfig {
     /// The URL of an OTLP collector, such as `http://collector:4318`; without a path of its own spans go to `/v1/traces`.
     /// Absent: spans are not exported. Takes a binary that was built with the feature `otlp`, as the image is.
-    pub endpoint: Option<Located<String>>,
+    pub endpoint: Option<Spanned<String>>,
     /// How the collector is spoken to; `http/protobuf` is the default and the only one.
     pub protocol: TracingProtocol,
     /// Headers that are sent to the collector.
-    pub headers: Entries<HeaderName, HeaderValue>,
+    pub headers: OrderedMap<HeaderName, HeaderValue>,
     /// How long the collector may take for one batch of spans; default `10s`.
     pub timeout: Duration,
     /// The share of traces that is exported, of those that begin here, from 0 to 1; default 1. Of a trace that a client
@@ -133,7 +136,7 @@ impl Default for TracingConfig {
         Self {
             endpoint: None,
             protocol: TracingProtocol::default(),
-            headers: Entries::default(),
+            headers: OrderedMap::default(),
             timeout: Duration::from_secs(10),
             sampling_ratio: Ratio::default(),
             service_name: "portcullis".to_owned(),

@@ -7,8 +7,8 @@ use super::bind::{ErrorStyle, ListenerTls, PathNormalization, Protocol};
 use super::policy::PoliciesConfig;
 use super::process::ProcessConfig;
 use super::route::{BackendPolicies, BackendProtocol, BalancePolicy, RouteMatch};
-use super::serde_shapes::{Both, Entries, OneOrMany, TextOr};
-use super::span::Located;
+use super::serde_shapes::{Merged, OneOrMany, OrderedMap, StringOr};
+use super::span::Spanned;
 use super::value::{BackendHost, BindAddress, HostPattern};
 
 /// A whole file.
@@ -19,17 +19,17 @@ pub(crate) struct RawConfig {
     /// Process-wide settings.
     pub config: ProcessConfig,
     /// Sockets with their listeners.
-    pub binds: Vec<Located<RawBind>>,
+    pub binds: Vec<Spanned<RawBind>>,
     /// Policies and what they are for, in the first generation's spelling.
-    pub gateway_policies: Vec<Located<RawTargetedPolicy>>,
+    pub gateway_policies: Vec<Spanned<RawTargetedPolicy>>,
     /// Policies and what they are for.
-    pub policies: Vec<Located<RawTargetedPolicy>>,
+    pub policies: Vec<Spanned<RawTargetedPolicy>>,
     /// Gateways by name: sockets in the newest spelling.
-    pub gateways: Entries<String, Located<Both<PoliciesConfig, RawGateway>>>,
+    pub gateways: OrderedMap<String, Spanned<Merged<PoliciesConfig, RawGateway>>>,
     /// Routes that name their gateways.
-    pub routes: Vec<Located<Both<RawRoute, RouteGateways>>>,
+    pub routes: Vec<Spanned<Merged<RawRoute, RouteGateways>>>,
     /// Backends that routes name.
-    pub backends: Vec<Located<RawNamedBackend>>,
+    pub backends: Vec<Spanned<RawNamedBackend>>,
 }
 
 /// A socket.
@@ -41,7 +41,7 @@ pub(crate) struct RawBind {
     /// The IP address to listen at; default: the dual-stack wildcard.
     pub address: Option<BindAddress>,
     /// Who is served on it.
-    pub listeners: Vec<Located<RawListener>>,
+    pub listeners: Vec<Spanned<RawListener>>,
 }
 
 /// A listener of a bind.
@@ -49,18 +49,18 @@ pub(crate) struct RawBind {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawListener {
     /// Its name.
-    pub name: Option<Located<String>>,
+    pub name: Option<Spanned<String>>,
     /// The gateway that it belongs to, which policies can target.
-    pub gateway_name: Option<Located<String>>,
+    pub gateway_name: Option<Spanned<String>>,
     /// agentgateway's namespace; without meaning here.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
     /// The hosts that it answers for.
-    pub hostname: Option<Located<HostPattern>>,
+    pub hostname: Option<Spanned<HostPattern>>,
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
-    pub protocol: Option<Located<Protocol>>,
+    pub protocol: Option<Spanned<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<ListenerTls>>,
+    pub tls: Option<Spanned<ListenerTls>>,
     /// How paths are made unambiguous.
     #[serde(default)]
     pub path_normalization: PathNormalization,
@@ -72,7 +72,7 @@ pub(crate) struct RawListener {
     pub policies: PoliciesConfig,
     /// Its routes.
     #[serde(default)]
-    pub routes: Vec<Located<RawRoute>>,
+    pub routes: Vec<Spanned<RawRoute>>,
 }
 
 /// A gateway; its policies stand beside these keys.
@@ -84,17 +84,17 @@ pub(crate) struct RawGateway {
     /// The IP address to listen at; default: the dual-stack wildcard.
     pub address: Option<BindAddress>,
     /// The hosts that it answers for.
-    pub hostname: Option<Located<HostPattern>>,
+    pub hostname: Option<Spanned<HostPattern>>,
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
-    pub protocol: Option<Located<Protocol>>,
+    pub protocol: Option<Spanned<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<ListenerTls>>,
+    pub tls: Option<Spanned<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
     /// Whose words and statuses its refusals have.
     pub errors: Option<ErrorStyle>,
     /// Several sets of hosts, each with its own settings.
-    pub listeners: Option<Vec<Located<Both<PoliciesConfig, RawGatewayListener>>>>,
+    pub listeners: Option<Vec<Spanned<Merged<PoliciesConfig, RawGatewayListener>>>>,
 }
 
 /// A listener of a gateway; its policies stand beside these keys.
@@ -102,13 +102,13 @@ pub(crate) struct RawGateway {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawGatewayListener {
     /// Its name.
-    pub name: Option<Located<String>>,
+    pub name: Option<Spanned<String>>,
     /// The hosts that it answers for.
-    pub hostname: Option<Located<HostPattern>>,
+    pub hostname: Option<Spanned<HostPattern>>,
     /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
-    pub protocol: Option<Located<Protocol>>,
+    pub protocol: Option<Spanned<Protocol>>,
     /// Its certificates.
-    pub tls: Option<Located<ListenerTls>>,
+    pub tls: Option<Spanned<ListenerTls>>,
     /// How paths are made unambiguous.
     pub path_normalization: Option<PathNormalization>,
     /// Whose words and statuses its refusals have; default: the gateway's.
@@ -120,13 +120,13 @@ pub(crate) struct RawGatewayListener {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRoute {
     /// Its name.
-    pub name: Option<Located<String>>,
+    pub name: Option<Spanned<String>>,
     /// agentgateway's namespace; without meaning here.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
     /// The hosts that it takes.
     #[serde(default)]
-    pub hostnames: Vec<Located<HostPattern>>,
+    pub hostnames: Vec<Spanned<HostPattern>>,
     /// The conditions, of which one must hold.
     #[serde(default)]
     pub matches: Vec<RouteMatch>,
@@ -135,7 +135,7 @@ pub(crate) struct RawRoute {
     pub policies: PoliciesConfig,
     /// Where its requests go.
     #[serde(default)]
-    pub backends: Vec<Located<RawBackend>>,
+    pub backends: Vec<Spanned<RawBackend>>,
 }
 
 /// What a top-level route says besides.
@@ -143,7 +143,7 @@ pub(crate) struct RawRoute {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteGateways {
     /// The gateways, or `gateway/listener`, that it belongs to; default: the gateway named `default`.
-    pub gateways: Option<OneOrMany<Located<String>>>,
+    pub gateways: Option<OneOrMany<Spanned<String>>>,
 }
 
 /// A backend of a route: its own, or one with a name.
@@ -151,11 +151,11 @@ pub(crate) struct RouteGateways {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawBackend {
     /// Its address.
-    pub host: Option<Located<BackendHost>>,
+    pub host: Option<Spanned<BackendHost>>,
     /// Its addresses, when it has several.
-    pub hosts: Option<Vec<Located<BackendHost>>>,
+    pub hosts: Option<Vec<Spanned<BackendHost>>>,
     /// The name of an entry of the top-level `backends`.
-    pub backend: Option<Located<String>>,
+    pub backend: Option<Spanned<String>>,
     /// Its share of the requests; default 1; 0 is none.
     pub weight: Option<u32>,
     /// Which HTTP it speaks.
@@ -172,11 +172,11 @@ pub(crate) struct RawBackend {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawNamedBackend {
     /// Its name.
-    pub name: Located<String>,
+    pub name: Spanned<String>,
     /// Its address.
-    pub host: Option<Located<BackendHost>>,
+    pub host: Option<Spanned<BackendHost>>,
     /// Its addresses, when it has several.
-    pub hosts: Option<Vec<Located<BackendHost>>>,
+    pub hosts: Option<Vec<Spanned<BackendHost>>>,
     /// Which HTTP it speaks.
     pub protocol: Option<BackendProtocol>,
     /// How an address is chosen among several.
@@ -192,14 +192,14 @@ pub(crate) struct RawNamedBackend {
 pub(crate) struct RawTargetedPolicy {
     /// Their name: a string, or `{name, namespace}`.
     #[serde(rename = "name")]
-    pub _name: Option<TextOr<RawPolicyName>>,
+    pub _name: Option<StringOr<RawPolicyName>>,
     /// What they are for.
     pub target: PolicyTarget,
     /// agentgateway's phase; here there is only one.
     #[serde(rename = "phase")]
     pub _phase: Option<PolicyPhase>,
     /// The policies.
-    pub policy: Located<PoliciesConfig>,
+    pub policy: Spanned<PoliciesConfig>,
 }
 
 /// A name in agentgateway's longer form.
@@ -231,25 +231,25 @@ pub(crate) enum PolicyTarget {
     /// A gateway, or one listener of it.
     Gateway(SpannedStringOr<GatewayTarget>),
     /// Every listener of this name.
-    Listener(Located<String>),
+    Listener(Spanned<String>),
     /// Every route of this name.
     Route(SpannedStringOr<RouteTarget>),
 }
 
 /// A name, or more about it.
-pub(crate) type SpannedStringOr<T> = Located<TextOr<T>>;
+pub(crate) type SpannedStringOr<T> = Spanned<StringOr<T>>;
 
 /// A gateway, or one listener of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct GatewayTarget {
     /// The gateway's name.
-    pub gateway_name: Located<String>,
+    pub gateway_name: Spanned<String>,
     /// Without meaning here.
     #[serde(rename = "gatewayNamespace")]
     pub _gateway_namespace: Option<String>,
     /// The listener's name.
-    pub listener_name: Option<Located<String>>,
+    pub listener_name: Option<Spanned<String>>,
 }
 
 /// A route.
@@ -257,7 +257,7 @@ pub(crate) struct GatewayTarget {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteTarget {
     /// The route's name.
-    pub name: Located<String>,
+    pub name: Spanned<String>,
     /// Without meaning here.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,

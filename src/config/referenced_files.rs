@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use super::Config;
 use super::policy::{ApiKeyAuth, BasicAuthConfig, JwksSource, JwtAuthConfig, PoliciesConfig};
 use super::route::{BackendAuth, BackendConfig};
-use super::serde_shapes::TextOr;
-use super::span::Located;
+use super::serde_shapes::StringOr;
+use super::span::Spanned;
 
 /// Every file that the config names, in the order of the file, some perhaps twice.
-pub fn referenced_files(config: &Config) -> Vec<&Located<PathBuf>> {
+pub fn referenced_files(config: &Config) -> Vec<&Spanned<PathBuf>> {
     let mut files = Vec::new();
     for listener in config.binds.iter().flat_map(|bind| &bind.listeners) {
         if let Some(tls) = &listener.tls {
@@ -27,25 +27,25 @@ pub fn referenced_files(config: &Config) -> Vec<&Located<PathBuf>> {
     files
 }
 
-fn policy_files<'c>(policies: &'c PoliciesConfig, files: &mut Vec<&'c Located<PathBuf>>) {
+fn policy_files<'c>(policies: &'c PoliciesConfig, files: &mut Vec<&'c Spanned<PathBuf>>) {
     if let Some(jwt) = &policies.jwt_auth {
         jwt_files(jwt, files);
     }
     if let Some(BasicAuthConfig { htpasswd, .. }) = policies.basic_auth.as_deref()
-        && let TextOr::Other(file) = &htpasswd.value
+        && let StringOr::Other(file) = &htpasswd.value
     {
         files.push(&file.file);
     }
     if let Some(ApiKeyAuth { keys, .. }) = policies.api_key.as_deref() {
         for key in keys {
-            if let Some(TextOr::Other(file)) = key.key.as_ref().map(|key| &key.value) {
+            if let Some(StringOr::Other(file)) = key.key.as_ref().map(|key| &key.value) {
                 files.push(&file.file);
             }
         }
     }
 }
 
-fn jwt_files<'c>(jwt: &'c JwtAuthConfig, files: &mut Vec<&'c Located<PathBuf>>) {
+fn jwt_files<'c>(jwt: &'c JwtAuthConfig, files: &mut Vec<&'c Spanned<PathBuf>>) {
     for provider in &jwt.providers {
         match &provider.jwks.value {
             JwksSource::File(path) => files.push(path),
@@ -58,11 +58,11 @@ fn jwt_files<'c>(jwt: &'c JwtAuthConfig, files: &mut Vec<&'c Located<PathBuf>>) 
     }
 }
 
-fn backend_files<'c>(backend: &'c BackendConfig, files: &mut Vec<&'c Located<PathBuf>>) {
+fn backend_files<'c>(backend: &'c BackendConfig, files: &mut Vec<&'c Spanned<PathBuf>>) {
     if let Some(tls) = &backend.policies.backend_tls {
         files.extend([&tls.root, &tls.cert, &tls.key].into_iter().flatten());
     }
-    if let Some(BackendAuth::Key(TextOr::Other(file))) = backend.policies.backend_auth.as_deref() {
+    if let Some(BackendAuth::Key(StringOr::Other(file))) = backend.policies.backend_auth.as_deref() {
         files.push(&file.file);
     }
 }

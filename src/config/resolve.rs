@@ -11,14 +11,14 @@ use super::Config;
 use super::address_conflicts;
 use super::bind::{BindConfig, ListenerConfig, ListenerTls, Protocol};
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::policy::PoliciesConfig;
 use super::process::ProcessConfig;
 pub(super) use super::raw::RawConfig;
 use super::raw::{RawBackend, RawGateway, RawNamedBackend, RawRoute};
 use super::route::{BackendConfig, BackendPolicies, RouteConfig};
-use super::serde_shapes::{Both, OneOrMany};
-use super::span::{Located, SourceSpan};
+use super::serde_shapes::{Merged, OneOrMany};
+use super::span::{SourceSpan, Spanned};
 use super::value::{BackendHost, HostPattern};
 use targets::{UnnamedListeners, attach, only_on_routes, unknown_name};
 
@@ -28,10 +28,10 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
     resolver.register_backends(raw.backends);
     let mut binds = Vec::new();
     let mut unnamed: UnnamedListeners = Vec::new();
-    for Located { value: bind, span } in raw.binds {
+    for Spanned { value: bind, span } in raw.binds {
         let mut listeners = Vec::new();
         let mut lacks_gateway_name = Vec::new();
-        for (index, Located { value: listener, span }) in bind.listeners.into_iter().enumerate() {
+        for (index, Spanned { value: listener, span }) in bind.listeners.into_iter().enumerate() {
             only_on_routes(&listener.policies, &mut resolver.errors);
             lacks_gateway_name.push(listener.gateway_name.is_none());
             let routes = listener
@@ -61,12 +61,12 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
         unnamed.push(lacks_gateway_name);
         binds.push(BindConfig { port: bind.port, address: bind.address, listeners, span });
     }
-    for (name, Located { value: Both(policies, gateway), span }) in raw.gateways.0 {
+    for (name, Spanned { value: Merged(policies, gateway), span }) in raw.gateways.0 {
         let bind = resolver.gateway(name, policies, gateway, span);
         unnamed.push(vec![false; bind.listeners.len()]);
         binds.push(bind);
     }
-    for (index, Located { value: Both(route, gateways), span }) in raw.routes.into_iter().enumerate() {
+    for (index, Spanned { value: Merged(route, gateways), span }) in raw.routes.into_iter().enumerate() {
         let route = resolver.route(index, route, span);
         resolver.attach_route(route, gateways.gateways, &mut binds);
     }
@@ -84,12 +84,12 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
 }
 
 /// `*` is the same as no hostname.
-fn without_wildcard(hostname: Option<Located<HostPattern>>) -> Option<Located<HostPattern>> {
+fn without_wildcard(hostname: Option<Spanned<HostPattern>>) -> Option<Spanned<HostPattern>> {
     hostname.filter(|host| host.value != HostPattern::Any)
 }
 
 struct NamedBackend {
-    hosts: Vec<Located<BackendHost>>,
+    hosts: Vec<Spanned<BackendHost>>,
     policies: BackendPolicies,
     span: SourceSpan,
 }
@@ -106,11 +106,11 @@ impl Resolver {
 
     /// Something stands there a second time.
     fn duplicate(&mut self, span: &SourceSpan, message: impl Into<String>) {
-        self.errors.push(Diagnostic::error(span.clone(), message).with_code(Code::Twice));
+        self.errors.push(Diagnostic::error(span.clone(), message).with_code(DiagnosticCode::Duplicate));
     }
 
-    fn register_backends(&mut self, backends: Vec<Located<RawNamedBackend>>) {
-        for Located { value: backend, span } in backends {
+    fn register_backends(&mut self, backends: Vec<Spanned<RawNamedBackend>>) {
+        for Spanned { value: backend, span } in backends {
             let hosts = self.merge_hosts(backend.host, backend.hosts, &span);
             let mut policies = backend.policies;
             policies.protocol = backend.protocol.or(policies.protocol);
@@ -130,10 +130,10 @@ impl Resolver {
 
     fn merge_hosts(
         &mut self,
-        host: Option<Located<BackendHost>>,
-        hosts: Option<Vec<Located<BackendHost>>>,
+        host: Option<Spanned<BackendHost>>,
+        hosts: Option<Vec<Spanned<BackendHost>>>,
         span: &SourceSpan,
-    ) -> Vec<Located<BackendHost>> {
+    ) -> Vec<Spanned<BackendHost>> {
         match (host, hosts) {
             (Some(host), None) => vec![host],
             (None, Some(hosts)) if !hosts.is_empty() => hosts,
@@ -209,9 +209,9 @@ impl Resolver {
 
     fn resolve_protocol(
         &mut self,
-        protocol: Option<Located<Protocol>>,
-        tls: Option<Located<ListenerTls>>,
-    ) -> (Protocol, Option<Located<ListenerTls>>) {
+        protocol: Option<Spanned<Protocol>>,
+        tls: Option<Spanned<ListenerTls>>,
+    ) -> (Protocol, Option<Spanned<ListenerTls>>) {
         if let Some(versions) = &tls
             && let (Some(min), Some(max)) = (versions.min_tls_version, versions.max_tls_version)
             && min > max
@@ -262,7 +262,7 @@ impl Resolver {
                 if raw_listeners.is_empty() {
                     self.error(&span, "`listeners` is empty, so the gateway serves nobody");
                 }
-                for (index, Located { value: Both(policies, raw_listener), span }) in
+                for (index, Spanned { value: Merged(policies, raw_listener), span }) in
                     raw_listeners.into_iter().enumerate()
                 {
                     only_on_routes(&policies, &mut self.errors);
@@ -301,12 +301,12 @@ impl Resolver {
     fn attach_route(
         &mut self,
         route: RouteConfig,
-        gateways: Option<OneOrMany<Located<String>>>,
+        gateways: Option<OneOrMany<Spanned<String>>>,
         binds: &mut [BindConfig],
     ) {
         let names = match gateways {
             Some(OneOrMany(names)) => names,
-            None => vec![Located { value: "default".to_owned(), span: route.span.clone() }],
+            None => vec![Spanned { value: "default".to_owned(), span: route.span.clone() }],
         };
         if names.is_empty() {
             self.error(&route.span, "`gateways` is empty, so the route is reached by nobody");

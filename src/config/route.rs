@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policy::PoliciesConfig;
-use super::serde_shapes::TextOr;
-use super::span::{Located, SourceSpan};
+use super::serde_shapes::StringOr;
+use super::span::{SourceSpan, Spanned};
 use super::value::{BackendHost, Duration, HeaderName, HostPattern, Method, Regex, Status};
 
 /// A set of requests, what is done with them, and where they go.
@@ -18,7 +18,7 @@ pub struct RouteConfig {
     /// Its name, unique in its listener; default `route<index>`.
     pub name: String,
     /// The hosts that it takes; empty is every host of its listener.
-    pub hostnames: Vec<Located<HostPattern>>,
+    pub hostnames: Vec<Spanned<HostPattern>>,
     /// The conditions, of which one must hold; never empty.
     pub matches: Vec<RouteMatch>,
     /// What holds for this route.
@@ -42,7 +42,7 @@ pub struct RouteMatch {
     /// What query parameters must be there.
     pub query: Vec<QueryMatch>,
     /// A CEL expression over `request` and `source` that must be true.
-    pub cel: Option<Located<String>>,
+    pub cel: Option<Spanned<String>>,
 }
 
 impl Default for RouteMatch {
@@ -73,8 +73,8 @@ impl fmt::Display for RouteMatch {
 
 /// What a path must be.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(try_from = "PathMatchWritten")]
-#[schemars(with = "PathMatchWritten")]
+#[serde(try_from = "RawPathMatch")]
+#[schemars(with = "RawPathMatch")]
 pub enum PathMatchConfig {
     /// Exactly this.
     Exact(String),
@@ -86,7 +86,7 @@ pub enum PathMatchConfig {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-enum PathMatchWritten {
+enum RawPathMatch {
     /// Exactly this path.
     Exact(String),
     /// This path, or anything below it, by whole segments.
@@ -95,22 +95,22 @@ enum PathMatchWritten {
     Regex(Regex),
 }
 
-impl TryFrom<PathMatchWritten> for PathMatchConfig {
+impl TryFrom<RawPathMatch> for PathMatchConfig {
     type Error = String;
-    fn try_from(raw: PathMatchWritten) -> Result<Self, String> {
+    fn try_from(raw: RawPathMatch) -> Result<Self, String> {
         let check_path = |path: String| match path.starts_with('/') {
             true if path.contains(['?', '#']) => Err(format!("a path has no query: `{path}`; match `query` instead")),
             true => Ok(path),
             false => Err(format!("a path starts with `/`: `{path}`")),
         };
         Ok(match raw {
-            PathMatchWritten::Exact(path) => Self::Exact(check_path(path)?),
-            PathMatchWritten::PathPrefix(path) => {
+            RawPathMatch::Exact(path) => Self::Exact(check_path(path)?),
+            RawPathMatch::PathPrefix(path) => {
                 let path = check_path(path)?;
                 let trimmed = path.trim_end_matches('/');
                 Self::PathPrefix(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
             }
-            PathMatchWritten::Regex(regex) => Self::Regex(regex),
+            RawPathMatch::Regex(regex) => Self::Regex(regex),
         })
     }
 }
@@ -151,7 +151,7 @@ pub struct BackendConfig {
     /// The name of the top-level entry that it came from.
     pub name: Option<String>,
     /// Its endpoints; never empty.
-    pub hosts: Vec<Located<BackendHost>>,
+    pub hosts: Vec<Spanned<BackendHost>>,
     /// Its share of the requests, in proportion to the others'; 0 is none.
     pub weight: u32,
     /// How it is reached.
@@ -166,11 +166,11 @@ pub struct BackendConfig {
 pub struct BackendPolicies {
     /// TLS towards the backend.
     #[serde(rename = "backendTLS")]
-    pub backend_tls: Option<Located<BackendTls>>,
+    pub backend_tls: Option<Spanned<BackendTls>>,
     /// The credential that the backend gets.
-    pub backend_auth: Option<Located<BackendAuth>>,
+    pub backend_auth: Option<Spanned<BackendAuth>>,
     /// How it is found out which endpoints are well.
-    pub health: Option<Located<HealthConfig>>,
+    pub health: Option<Spanned<HealthConfig>>,
     /// Which HTTP the backend speaks; default `auto`.
     pub protocol: Option<BackendProtocol>,
     /// How an endpoint is chosen among several; default `leastRequest`.
@@ -185,13 +185,13 @@ pub struct BackendPolicies {
 pub struct BackendTls {
     /// File with the authorities that the backend's certificate must come from, in PEM form; default: the well-known
     /// public ones.
-    pub root: Option<Located<PathBuf>>,
+    pub root: Option<Spanned<PathBuf>>,
     /// The name that the certificate must carry, and that is asked for; default: the backend's.
-    pub hostname: Option<Located<String>>,
+    pub hostname: Option<Spanned<String>>,
     /// File with the certificate that the gateway shows, in PEM form; goes with `key`.
-    pub cert: Option<Located<PathBuf>>,
+    pub cert: Option<Spanned<PathBuf>>,
     /// File with its private key, in PEM form; goes with `cert`.
-    pub key: Option<Located<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
     /// Accept any certificate. Whoever can stand in between can then read and change everything.
     pub insecure: bool,
 }
@@ -203,7 +203,7 @@ pub enum BackendAuth {
     /// The client's own, as it came.
     Passthrough(Empty),
     /// This bearer token: a string, or `{file: path}`.
-    Key(TextOr<CredentialFile>),
+    Key(StringOr<CredentialFile>),
 }
 
 /// A map without keys: `{}`.
@@ -216,7 +216,7 @@ pub struct Empty {}
 #[serde(deny_unknown_fields)]
 pub struct CredentialFile {
     /// The file; white space around its content is left out.
-    pub file: Located<PathBuf>,
+    pub file: Spanned<PathBuf>,
 }
 
 /// How it is found out which endpoints are well.

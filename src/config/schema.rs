@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::resolve::RawConfig;
-use super::serde_shapes::{Both, Entries, OneOrMany, TextOr};
-use super::span::Located;
+use super::serde_shapes::{Merged, OneOrMany, OrderedMap, StringOr};
+use super::span::Spanned;
 use super::value::Size;
 
 pub use path::{SchemaField, SchemaNode};
@@ -68,7 +68,7 @@ fn add_alias(node: &mut serde_json::Value, alias: &str, canonical: &str) {
 }
 
 /// A place is no part of what is written.
-impl<T: JsonSchema> JsonSchema for Located<T> {
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
@@ -101,7 +101,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for TextOr<T> {
+impl<T: JsonSchema> JsonSchema for StringOr<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -116,7 +116,7 @@ impl<T: JsonSchema> JsonSchema for TextOr<T> {
     }
 }
 
-impl<K, V: JsonSchema> JsonSchema for Entries<K, V> {
+impl<K, V: JsonSchema> JsonSchema for OrderedMap<K, V> {
     fn inline_schema() -> bool {
         true
     }
@@ -132,7 +132,7 @@ impl<K, V: JsonSchema> JsonSchema for Entries<K, V> {
 }
 
 /// One map with the fields of both. Neither alone may refuse the other's.
-impl<A: JsonSchema, B: JsonSchema> JsonSchema for Both<A, B> {
+impl<A: JsonSchema, B: JsonSchema> JsonSchema for Merged<A, B> {
     fn inline_schema() -> bool {
         true
     }

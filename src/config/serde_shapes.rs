@@ -46,18 +46,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 
 /// A text, or something with a structure of its own.
 #[derive(Debug, Clone, PartialEq)]
-pub enum TextOr<T> {
+pub enum StringOr<T> {
     /// A scalar.
     Text(String),
     /// A map or a list.
     Other(T),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for StringOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct StringOrVisitor<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for StringOrVisitor<T> {
-            type Value = TextOr<T>;
+            type Value = StringOr<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a map")
             }
@@ -65,9 +65,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
                 let absent = || A::Error::custom("a value was expected");
                 let text: bool = seq.next_element()?.ok_or_else(absent)?;
                 Ok(if text {
-                    TextOr::Text(seq.next_element()?.ok_or_else(absent)?)
+                    StringOr::Text(seq.next_element()?.ok_or_else(absent)?)
                 } else {
-                    TextOr::Other(seq.next_element()?.ok_or_else(absent)?)
+                    StringOr::Other(seq.next_element()?.ok_or_else(absent)?)
                 })
             }
         }
@@ -77,13 +77,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
 
 /// Two structs whose fields stand in one map. A key is unknown when neither knows it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Both<A, B>(pub A, pub B);
+pub struct Merged<A, B>(pub A, pub B);
 
-impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A, B> {
+impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Merged<A, B> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MergedVisitor<A, B>(PhantomData<(A, B)>);
         impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Visitor<'de> for MergedVisitor<A, B> {
-            type Value = Both<A, B>;
+            type Value = Merged<A, B>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
             }
@@ -91,7 +91,7 @@ impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A,
                 let absent = || S::Error::custom("a value was expected");
                 let first = seq.next_element()?.ok_or_else(absent)?;
                 let second = seq.next_element()?.ok_or_else(absent)?;
-                Ok(Both(first, second))
+                Ok(Merged(first, second))
             }
         }
         deserializer.deserialize_newtype_struct(MERGED, MergedVisitor(PhantomData))
@@ -100,19 +100,19 @@ impl<'de, A: Deserialize<'de>, B: Deserialize<'de>> Deserialize<'de> for Both<A,
 
 /// The entries of a map, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entries<K, V>(pub Vec<(K, V)>);
+pub struct OrderedMap<K, V>(pub Vec<(K, V)>);
 
-impl<K, V> Default for Entries<K, V> {
+impl<K, V> Default for OrderedMap<K, V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries<K, T> {
+impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for OrderedMap<K, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MapVisitor<K, T>(PhantomData<(K, T)>);
         impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for MapVisitor<K, T> {
-            type Value = Entries<K, T>;
+            type Value = OrderedMap<K, T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
             }
@@ -121,7 +121,7 @@ impl<'de, K: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Entries
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Entries(entries))
+                Ok(OrderedMap(entries))
             }
         }
         deserializer.deserialize_map(MapVisitor(PhantomData))

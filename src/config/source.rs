@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::span::SourceSpan;
 
 /// No config file is longer than this; a longer one is a mistake or an attack.
@@ -31,13 +31,16 @@ impl Source {
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         if bytes.len() as u64 > MAX_BYTES {
             let message = format!("longer than {} MiB", MAX_BYTES >> 20);
-            return Err(Diagnostic::error(SourceSpan::file_start(&name.into()), message).with_code(Code::File));
+            return Err(Diagnostic::error(SourceSpan::file_start(&name.into()), message)
+                .with_code(DiagnosticCode::UnreadableConfig));
         }
         String::from_utf8(bytes).map(|text| Self::new(name, text)).map_err(|error| {
             let valid_len = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes().get(..valid_len).unwrap_or_default()).into_owned();
             let span = Self::new(name, text).span(valid_len, valid_len, "");
-            Diagnostic::error(span, "not UTF-8 text").with_hint("save the file in UTF-8").with_code(Code::File)
+            Diagnostic::error(span, "not UTF-8 text")
+                .with_hint("save the file in UTF-8")
+                .with_code(DiagnosticCode::UnreadableConfig)
         })
     }
 
@@ -52,7 +55,8 @@ impl Source {
             };
             // where a relative path leads depends on where one stands
             let message = if path.is_absolute() { message } else { format!("{message} ({})", absolute_path.display()) };
-            Diagnostic::error(SourceSpan::file_start(&name.as_str().into()), message).with_code(Code::File)
+            Diagnostic::error(SourceSpan::file_start(&name.as_str().into()), message)
+                .with_code(DiagnosticCode::UnreadableConfig)
         };
         let file = std::fs::File::open(path).map_err(read_error)?;
         let mut bytes = Vec::new();

@@ -1,6 +1,6 @@
 //! Where in the file something was written.
 //!
-//! Every value that a later step may have to complain about is wrapped in [`Located`], so that no error has to guess
+//! Every value that a later step may have to complain about is wrapped in [`Spanned`], so that no error has to guess
 //! its line. Values compare without their places: the same thing written elsewhere is the same thing.
 
 use std::fmt;
@@ -61,34 +61,34 @@ impl fmt::Debug for SourceSpan {
 
 /// A value and the place where it was written.
 #[derive(Clone)]
-pub struct Located<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
     pub span: SourceSpan,
 }
 
-impl<T> Located<T> {
+impl<T> Spanned<T> {
     /// The same place with another value.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Located<U> {
-        Located { value: f(self.value), span: self.span }
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned { value: f(self.value), span: self.span }
     }
 }
 
-impl<T> Deref for Located<T> {
+impl<T> Deref for Spanned<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.value
     }
 }
 
-impl<T: PartialEq> PartialEq for Located<T> {
+impl<T: PartialEq> PartialEq for Spanned<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Located<T> {
+impl<T: fmt::Debug> fmt::Debug for Spanned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(f)
     }
@@ -97,22 +97,22 @@ impl<T: fmt::Debug> fmt::Debug for Located<T> {
 /// The name by which the config's own deserialiser knows that a place is wanted along with the value.
 pub(super) const SPANNED: &str = "$located";
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SpannedVisitor<T>(std::marker::PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
-            type Value = Located<T>;
+            type Value = Spanned<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value of a config file")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Located<T>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Spanned<T>, A::Error> {
                 let incomplete = || A::Error::custom("a place was expected");
                 let (file, path): (String, String) = seq.next_element()?.ok_or_else(incomplete)?;
                 let (line, column): (u32, u32) = seq.next_element()?.ok_or_else(incomplete)?;
                 let (start, end): (usize, usize) = seq.next_element()?.ok_or_else(incomplete)?;
                 let value = seq.next_element()?.ok_or_else(incomplete)?;
                 let span = SourceSpan { file: file.into(), line, column, start, end, path: path.into() };
-                Ok(Located { value, span })
+                Ok(Spanned { value, span })
             }
         }
         deserializer.deserialize_newtype_struct(SPANNED, SpannedVisitor(std::marker::PhantomData))

@@ -5,7 +5,7 @@ mod host;
 mod http_types;
 mod quantity;
 
-pub use address::{Address, BackendHost, BindAddress, Cidr, Endpoint};
+pub use address::{BackendAddress, BackendHost, BindAddress, Cidr, ListenAddress};
 pub use host::{HostPattern, Regex};
 pub use http_types::{HeaderName, HeaderValue, Method, Status};
 pub use quantity::{Duration, Size};

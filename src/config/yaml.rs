@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::diagnostic::Diagnostic;
-use super::diagnostic_code::Code;
+use super::diagnostic_code::DiagnosticCode;
 use super::source::Source;
 
 /// The deepest nesting that is read.
@@ -71,7 +71,9 @@ pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnost
     let (mut documents, errors) = read_documents(source, 1)?;
     match documents.pop() {
         Some(root) => Ok((root, errors)),
-        None => Err(Diagnostic::error(source.span(0, 0, ""), "the config is empty").with_code(Code::Syntax)),
+        None => {
+            Err(Diagnostic::error(source.span(0, 0, ""), "the config is empty").with_code(DiagnosticCode::InvalidYaml))
+        }
     }
 }
 
@@ -216,12 +218,13 @@ impl TreeBuilder<'_> {
 
     fn error(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
         let range = span.byte_range().unwrap_or_default();
-        Diagnostic::error(self.source.span(range.start, range.end, ""), message).with_code(Code::Syntax)
+        Diagnostic::error(self.source.span(range.start, range.end, ""), message).with_code(DiagnosticCode::InvalidYaml)
     }
 
     fn syntax_error(&self, error: &ScanError) -> Diagnostic {
         let at = error.marker().byte_offset().unwrap_or_default();
-        Diagnostic::error(self.source.span(at, at, ""), format!("not YAML: {}", error.info())).with_code(Code::Syntax)
+        Diagnostic::error(self.source.span(at, at, ""), format!("not YAML: {}", error.info()))
+            .with_code(DiagnosticCode::InvalidYaml)
     }
 }
 
@@ -251,7 +254,7 @@ fn assign_ids_and_paths(
                     let first = source.span(*first, *first, "").line;
                     let span = source.span(entry.start, entry.end, &child_path(path, &entry.key));
                     let message = format!("the key `{}` is written twice; first on line {first}", entry.key);
-                    errors.push(Diagnostic::error(span, message).with_code(Code::Twice));
+                    errors.push(Diagnostic::error(span, message).with_code(DiagnosticCode::Duplicate));
                     false
                 }
             });

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::config::{Code, Config, Diagnostic};
+use crate::config::{Config, Diagnostic, DiagnosticCode};
 use crate::listen::socket;
 use crate::snapshot::Snapshot;
 
@@ -27,7 +27,7 @@ pub(crate) fn bind_all(
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
                 let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.span.clone(), message).with_code(Code::Address));
+                errors.push(Diagnostic::error(written.span.clone(), message).with_code(DiagnosticCode::CannotBind));
             }
         }
     }

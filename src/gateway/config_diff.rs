@@ -9,7 +9,7 @@ use crate::config::process::ProcessConfig;
 use crate::config::route::BackendPolicies;
 use crate::config::serde_shapes::OneOrMany;
 use crate::config::value::BackendHost;
-use crate::config::{BackendConfig, ListenerConfig, Located, PoliciesConfig, RouteConfig, SourceSpan};
+use crate::config::{BackendConfig, ListenerConfig, PoliciesConfig, RouteConfig, SourceSpan, Spanned};
 use crate::snapshot;
 use crate::state::{ActiveConfig, providers};
 
@@ -214,7 +214,7 @@ fn jwt_changes(old: Option<&JwtAuthConfig>, new: Option<&JwtAuthConfig>) -> Vec<
             changes.push(format!("the provider {} is believed now", is.name));
             continue;
         };
-        let listed = |list: &Option<Located<Vec<String>>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        let listed = |list: &Option<Spanned<Vec<String>>>| list.as_ref().is_some_and(|list| !list.is_empty());
         for (what, was, is) in [
             ("issuers", listed(&was.issuers), listed(&is.issuers)),
             ("audiences", listed(&was.audiences), listed(&is.audiences)),
@@ -240,7 +240,7 @@ fn jwt_changes(old: Option<&JwtAuthConfig>, new: Option<&JwtAuthConfig>) -> Vec<
 }
 
 /// What of a backend is more than where it was written.
-fn backend_content(backend: &BackendConfig) -> (&Option<String>, &[Located<BackendHost>], u32, &BackendPolicies) {
+fn backend_content(backend: &BackendConfig) -> (&Option<String>, &[Spanned<BackendHost>], u32, &BackendPolicies) {
     (&backend.name, &backend.hosts, backend.weight, &backend.policies)
 }
 

@@ -212,7 +212,7 @@ fn debounce(orders: &mpsc::Receiver<WatcherCommand>) -> WatcherCommand {
 }
 
 fn referenced_paths(config: &Config) -> BTreeSet<PathBuf> {
-    config::named_files(config).into_iter().map(|file| file.value.clone()).collect()
+    config::referenced_files(config).into_iter().map(|file| file.value.clone()).collect()
 }
 
 fn parent_dir(path: &Path) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::stand_in_keys::{TestKeys, TokenSpec};
 use crate::cli::args;
-use crate::config::span::Located;
+use crate::config::span::Spanned;
 use crate::explain::{ExplainRequest, Explanation};
 use crate::request::UnixTime;
 
@@ -18,9 +18,9 @@ use crate::request::UnixTime;
 #[serde(deny_unknown_fields)]
 pub(super) struct Suite {
     /// The config that is tested, relative to this file; `-f` goes before it.
-    pub(super) config: Option<Located<String>>,
+    pub(super) config: Option<Spanned<String>>,
     /// The tests.
-    pub(super) tests: Vec<Located<Test>>,
+    pub(super) tests: Vec<Spanned<Test>>,
 }
 
 /// One test.
@@ -96,7 +96,7 @@ struct Expect {
 }
 
 /// A test and where it stands.
-pub(super) type Case = Located<Test>;
+pub(super) type Case = Spanned<Test>;
 
 impl Case {
     /// The request, with its token.

@@ -16,8 +16,8 @@ use crate::config::policy::{
     PoliciesConfig,
 };
 use crate::config::route::{BackendConfig, BackendPolicies, CredentialFile};
-use crate::config::serde_shapes::TextOr;
-use crate::config::span::Located;
+use crate::config::serde_shapes::StringOr;
+use crate::config::span::Spanned;
 use crate::policy::ext_authz::{BodyOptions, CheckTarget, ExtAuthz, HttpCheck, OnFailure, Protocol};
 use crate::policy::header_modifier::protected_reason;
 use crate::upstream::{self, Endpoint};
@@ -50,7 +50,7 @@ impl Compiler<'_> {
     }
 
     /// Users with the same passwords, which an earlier config may have found good.
-    fn basic_auth(&mut self, config: &Located<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
+    fn basic_auth(&mut self, config: &Spanned<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
         let text = self.text_or_file(&config.htpasswd)?;
         let realm = config.realm.as_deref().unwrap_or("portcullis");
         let fingerprint =
@@ -68,7 +68,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn api_keys(&mut self, config: &Located<ApiKeyAuth>) -> Option<ApiKeys> {
+    fn api_keys(&mut self, config: &Spanned<ApiKeyAuth>) -> Option<ApiKeys> {
         let mut keys = Vec::new();
         for entry in &config.keys {
             let digest = match (&entry.key, &entry.key_hash) {
@@ -103,10 +103,10 @@ impl Compiler<'_> {
         Some(ApiKeys::new(keys, location, mode(config.mode)))
     }
 
-    fn text_or_file(&mut self, source: &Located<TextOr<CredentialFile>>) -> Option<String> {
+    fn text_or_file(&mut self, source: &Spanned<StringOr<CredentialFile>>) -> Option<String> {
         match &source.value {
-            TextOr::Text(text) => Some(text.clone()),
-            TextOr::Other(CredentialFile { file }) => match String::from_utf8(self.read_file(file)?) {
+            StringOr::Text(text) => Some(text.clone()),
+            StringOr::Other(CredentialFile { file }) => match String::from_utf8(self.read_file(file)?) {
                 Ok(text) => Some(text),
                 Err(_) => {
                     self.error(&file.span, "the file is no text");
@@ -116,7 +116,7 @@ impl Compiler<'_> {
         }
     }
 
-    pub(in crate::compile) fn ext_authz(&mut self, config: &Located<ExtAuthzConfig>) -> Option<ExtAuthz> {
+    pub(in crate::compile) fn ext_authz(&mut self, config: &Spanned<ExtAuthzConfig>) -> Option<ExtAuthz> {
         let protocol = match &config.protocol {
             None => self.grpc_authz(&GrpcAuthz::default()),
             Some(ExtAuthzProtocol::Grpc(grpc)) => self.grpc_authz(grpc),
@@ -168,7 +168,7 @@ impl Compiler<'_> {
         Protocol::Grpc { context: config.context.0.clone().into(), metadata }
     }
 
-    fn http_authz(&mut self, config: &HttpAuthz, policy: &Located<ExtAuthzConfig>) -> Protocol {
+    fn http_authz(&mut self, config: &HttpAuthz, policy: &Spanned<ExtAuthzConfig>) -> Protocol {
         let response_headers: Vec<HeaderName> =
             config.include_response_headers.iter().map(|name| name.0.clone()).collect();
         for name in &response_headers {
@@ -201,7 +201,7 @@ impl Compiler<'_> {
     /// Expressions with their names.
     fn named_expressions<N, M>(
         &mut self,
-        entries: &[(N, Located<String>)],
+        entries: &[(N, Spanned<String>)],
         name: fn(&N) -> M,
     ) -> Box<[(M, Expression)]> {
         entries.iter().filter_map(|(key, cel)| Some((name(key), self.expression(cel, REQUEST_SCOPE)?))).collect()
@@ -210,7 +210,7 @@ impl Compiler<'_> {
     /// The one endpoint of a policy's own service.
     pub(in crate::compile) fn single_endpoint(
         &mut self,
-        host: &Located<crate::config::value::BackendHost>,
+        host: &Spanned<crate::config::value::BackendHost>,
     ) -> Option<Arc<Endpoint>> {
         let backend = BackendConfig {
             name: None,

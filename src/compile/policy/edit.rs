@@ -14,7 +14,7 @@ use crate::config::policy::{
     UrlAuthority, UrlRewrite,
 };
 use crate::config::route::{PathMatchConfig, RouteConfig};
-use crate::config::span::{Located, SourceSpan};
+use crate::config::span::{SourceSpan, Spanned};
 use crate::policy::Edits;
 use crate::policy::header_modifier::{HeaderEdits, protected_reason};
 use crate::policy::local_response::{FixedResponse, LocalResponse, Redirect};
@@ -59,7 +59,7 @@ impl Compiler<'_> {
         Some(edits)
     }
 
-    fn header_edits(&mut self, config: &Located<HeaderEditsConfig>) -> HeaderEdits {
+    fn header_edits(&mut self, config: &Spanned<HeaderEditsConfig>) -> HeaderEdits {
         let HeaderEditsConfig { add, set, remove } = &config.value;
         let names = set.0.iter().chain(&add.0).map(|(name, _)| &name.0).chain(remove.0.iter().map(|name| &name.0));
         self.check_names(names, &config.span);
@@ -77,9 +77,9 @@ impl Compiler<'_> {
         let TransformationConfig { add, set, remove } = config;
         let names = set.0.iter().chain(&add.0).map(|(name, _)| &name.0).chain(remove.0.iter().map(|name| &name.0));
         self.check_names(names, span);
-        let mut compile_entries = |entries: &[(crate::config::value::HeaderName, Located<String>)]| {
+        let mut compile_entries = |entries: &[(crate::config::value::HeaderName, Spanned<String>)]| {
             let scope = super::POST_AUTHZ_SCOPE;
-            let compile_entry = |(name, cel): &(crate::config::value::HeaderName, Located<String>)| {
+            let compile_entry = |(name, cel): &(crate::config::value::HeaderName, Spanned<String>)| {
                 Some((name.0.clone(), self.expression(cel, scope)?))
             };
             entries.iter().filter_map(compile_entry).collect::<Box<[(HeaderName, Expression)]>>()
@@ -99,7 +99,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn rewrite(&mut self, config: &Located<UrlRewrite>, rules: &PathRules) -> Rewrite {
+    fn rewrite(&mut self, config: &Spanned<UrlRewrite>, rules: &PathRules) -> Rewrite {
         let authority = config.authority.as_ref().and_then(|a| self.authority(a, &config.span));
         let path = config.path.as_ref().map(|path| self.new_path(path, &config.span, rules));
         Rewrite { authority, path }
@@ -171,7 +171,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn redirect(&mut self, config: &Located<RedirectConfig>, rules: &PathRules) -> Redirect {
+    fn redirect(&mut self, config: &Spanned<RedirectConfig>, rules: &PathRules) -> Redirect {
         Redirect {
             scheme: config.scheme.map(|scheme| match scheme {
                 RedirectScheme::Http => Scheme::Http,
@@ -183,7 +183,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn direct_response(&mut self, config: &Located<DirectResponseConfig>) -> FixedResponse {
+    fn direct_response(&mut self, config: &Spanned<DirectResponseConfig>) -> FixedResponse {
         let status = config.status.0;
         if status.is_informational() {
             self.error(&config.span, format!("{} is no final status: write one from 200 to 599", status.as_u16()));

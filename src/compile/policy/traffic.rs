@@ -8,7 +8,7 @@ use crate::compile::{Compiler, carry_over};
 use crate::config::policy::{MirrorConfig, PoliciesConfig, RateLimitConfig};
 use crate::config::route::RouteConfig;
 use crate::config::serde_shapes::OneOrMany;
-use crate::config::span::Located;
+use crate::config::span::Spanned;
 use crate::policy::AdmissionChecks;
 use crate::policy::mirror::Mirror;
 use crate::policy::rate_limit::RateLimit;
@@ -36,7 +36,7 @@ impl Compiler<'_> {
         Some(compiled)
     }
 
-    fn rate_limits(&mut self, level: usize, configs: &Located<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
+    fn rate_limits(&mut self, level: usize, configs: &Spanned<OneOrMany<RateLimitConfig>>) -> Box<[Arc<RateLimit>]> {
         if let Some(cached) = self.policy_cache.rate_limits.get(&configs.span.start) {
             return cached.clone();
         }

@@ -6,7 +6,7 @@ use serde::de::{Expected, Unexpected};
 
 use super::{DecodeState, truncate, unknown_key_hint};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::diagnostic_code::Code;
+use crate::config::diagnostic_code::DiagnosticCode;
 use crate::config::yaml::{Node, NodeKind};
 
 /// What is wrong with a value.
@@ -17,7 +17,7 @@ pub(crate) struct DecodeError<'a> {
     span: Option<(usize, usize)>,
     message: String,
     hint: Option<String>,
-    code: Code,
+    code: DiagnosticCode,
     origin: ErrorOrigin,
 }
 
@@ -41,7 +41,7 @@ impl<'a> DecodeError<'a> {
             span: None,
             message: message.into(),
             hint: None,
-            code: Code::Value,
+            code: DiagnosticCode::InvalidValue,
             origin: ErrorOrigin::Value,
         }
     }
@@ -63,7 +63,7 @@ impl<'a> DecodeError<'a> {
         self
     }
 
-    pub(crate) fn with_code(mut self, code: Code) -> Self {
+    pub(crate) fn with_code(mut self, code: DiagnosticCode) -> Self {
         self.code = code;
         self
     }
@@ -136,7 +136,7 @@ impl serde::de::Error for DecodeError<'_> {
     fn missing_field(field: &'static str) -> Self {
         Self {
             origin: ErrorOrigin::MissingField(field),
-            code: Code::Missing,
+            code: DiagnosticCode::MissingKey,
             ..Self::new(format!("`{field}` is missing"))
         }
     }

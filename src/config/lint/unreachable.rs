@@ -2,7 +2,7 @@
 
 use crate::config::bind::ListenerConfig;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::diagnostic_code::Code;
+use crate::config::diagnostic_code::DiagnosticCode;
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch};
 use crate::config::value::HostPattern;
 
@@ -53,7 +53,7 @@ pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagn
             );
         if let Some(reason) = reason.filter(|_| every_pattern_shadowed) {
             let message = format!("the route `{}` is never reached: {reason}", route.name);
-            found.push(Diagnostic::warning(Code::Shadowed, route.span.clone(), message));
+            found.push(Diagnostic::warning(DiagnosticCode::UnreachableRoute, route.span.clone(), message));
         }
     }
 }

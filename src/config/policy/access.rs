@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::super::route::CredentialFile;
 use super::super::value::{BackendHost, Duration, HeaderName, Method, Size, Status};
 use super::jwt_auth::LocationConfig;
-use crate::config::serde_shapes::{Entries, TextOr};
-use crate::config::span::Located;
+use crate::config::serde_shapes::{OrderedMap, StringOr};
+use crate::config::span::Spanned;
 
 /// Rules in CEL.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -35,15 +35,15 @@ pub enum AuthorizationMode {
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(try_from = "Located<TextOr<RuleWritten>>")]
-#[schemars(with = "Located<TextOr<RuleWritten>>")]
+#[serde(try_from = "Spanned<StringOr<RawRule>>")]
+#[schemars(with = "Spanned<StringOr<RawRule>>")]
 pub struct RuleConfig {
     /// Its name in logs and metrics.
     pub name: Option<String>,
     /// What it does when it is true.
     pub kind: RuleKind,
     /// The CEL expression.
-    pub cel: Located<String>,
+    pub cel: Spanned<String>,
 }
 
 /// What a rule does.
@@ -59,25 +59,25 @@ pub enum RuleKind {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RuleWritten {
+struct RawRule {
     /// Its name in logs and metrics; default: its kind and its place in the list, such as `allow[0]`.
     name: Option<String>,
     /// If there are allow rules, one must be true. A rule that is a bare string is one of these.
-    allow: Option<Located<String>>,
+    allow: Option<Spanned<String>>,
     /// Refuses when it is true, and when it fails to evaluate.
-    deny: Option<Located<String>>,
+    deny: Option<Spanned<String>>,
     /// Refuses unless it is true.
-    require: Option<Located<String>>,
+    require: Option<Spanned<String>>,
 }
 
-impl TryFrom<Located<TextOr<RuleWritten>>> for RuleConfig {
+impl TryFrom<Spanned<StringOr<RawRule>>> for RuleConfig {
     type Error = &'static str;
-    fn try_from(raw: Located<TextOr<RuleWritten>>) -> Result<Self, Self::Error> {
+    fn try_from(raw: Spanned<StringOr<RawRule>>) -> Result<Self, Self::Error> {
         let map = match raw.value {
-            TextOr::Text(cel) => {
-                return Ok(Self { name: None, kind: RuleKind::Allow, cel: Located { value: cel, span: raw.span } });
+            StringOr::Text(cel) => {
+                return Ok(Self { name: None, kind: RuleKind::Allow, cel: Spanned { value: cel, span: raw.span } });
             }
-            TextOr::Other(map) => map,
+            StringOr::Other(map) => map,
         };
         let (kind, cel) = match (map.allow, map.deny, map.require) {
             (Some(cel), None, None) => (RuleKind::Allow, cel),
@@ -179,7 +179,7 @@ pub struct BasicAuthConfig {
     /// Names and password hashes in htpasswd form: the text itself, or `{file: path}`. Hashes are bcrypt's
     /// (`htpasswd -B`) or SHA-1's (`-s`); Apache's MD5 (`$apr1$`) and `crypt` protect no password any more and are refused.
     /// Rules see the name as `basicAuth.username`.
-    pub htpasswd: Located<TextOr<CredentialFile>>,
+    pub htpasswd: Spanned<StringOr<CredentialFile>>,
     /// The realm of the challenge; default `portcullis`.
     pub realm: Option<String>,
     /// Whether a credential must be there; default `strict`.
@@ -205,9 +205,9 @@ pub struct ApiKeyAuth {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ApiKey {
     /// The key: a string, or `{file: path}`.
-    pub key: Option<Located<TextOr<CredentialFile>>>,
+    pub key: Option<Spanned<StringOr<CredentialFile>>>,
     /// The key's SHA-256 digest: `sha256:` and 64 hexadecimal digits.
-    pub key_hash: Option<Located<String>>,
+    pub key_hash: Option<Spanned<String>>,
     /// What CEL sees as `apiKey`, such as `apiKey.team`.
     #[serde(default)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
@@ -219,7 +219,7 @@ pub struct ApiKey {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExtAuthzConfig {
     /// The service.
-    pub host: Located<BackendHost>,
+    pub host: Spanned<BackendHost>,
     /// How it is asked; default `grpc`.
     pub protocol: Option<ExtAuthzProtocol>,
     /// What happens when it can't be asked; default `deny`.
@@ -248,10 +248,10 @@ pub enum ExtAuthzProtocol {
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcAuthz {
     /// Values that the service is told as they stand (`context_extensions`).
-    pub context: Entries<String, String>,
+    pub context: OrderedMap<String, String>,
     /// Maps that CEL expressions make and the service is told (`metadata_context`); absent: the claims of the verified
     /// token, as `jwt_payload` under `envoy.filters.http.jwt_authn`.
-    pub metadata: Option<Entries<String, Located<String>>>,
+    pub metadata: Option<OrderedMap<String, Spanned<String>>>,
 }
 
 /// A plain request, whose status decides.
@@ -261,15 +261,15 @@ pub struct HttpAuthz {
     /// What stands before the request's own path.
     pub path_prefix: Option<String>,
     /// A CEL expression for the path and query that are asked for, in place of the request's own.
-    pub path: Option<Located<String>>,
+    pub path: Option<Spanned<String>>,
     /// Headers that CEL expressions make for the service.
-    pub add_request_headers: Entries<HeaderName, Located<String>>,
+    pub add_request_headers: OrderedMap<HeaderName, Spanned<String>>,
     /// Headers of the service's answer that are set on the request.
     pub include_response_headers: Vec<HeaderName>,
     /// A CEL expression for where the client is sent (302) in place of the service's 401 or 403.
-    pub redirect: Option<Located<String>>,
+    pub redirect: Option<Spanned<String>>,
     /// Values that CEL expressions make of the service's answer (`response`), seen as `extauthz`.
-    pub metadata: Entries<String, Located<String>>,
+    pub metadata: OrderedMap<String, Spanned<String>>,
 }
 
 /// What happens when the service can't be asked.

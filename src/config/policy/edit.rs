@@ -4,17 +4,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::value::{BackendHost, HeaderName, HeaderValue, Status};
-use crate::config::serde_shapes::{Entries, OneOrMany};
-use crate::config::span::Located;
+use crate::config::serde_shapes::{OneOrMany, OrderedMap};
+use crate::config::span::Spanned;
 
 /// Header edits: remove, then set, then add.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderModifierConfig {
     /// Headers that get one more line.
-    pub add: Entries<HeaderName, HeaderValue>,
+    pub add: OrderedMap<HeaderName, HeaderValue>,
     /// Headers that get this as their only line.
-    pub set: Entries<HeaderName, HeaderValue>,
+    pub set: OrderedMap<HeaderName, HeaderValue>,
     /// Headers that are removed.
     pub remove: OneOrMany<HeaderName>,
 }
@@ -34,9 +34,9 @@ pub struct TransformationsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct TransformationConfig {
     /// Headers that get one more line.
-    pub add: Entries<HeaderName, Located<String>>,
+    pub add: OrderedMap<HeaderName, Spanned<String>>,
     /// Headers that get this as their only line.
-    pub set: Entries<HeaderName, Located<String>>,
+    pub set: OrderedMap<HeaderName, Spanned<String>>,
     /// Headers that are removed.
     pub remove: OneOrMany<HeaderName>,
 }
@@ -163,7 +163,7 @@ pub struct DirectResponseConfig {
     pub body: String,
     /// Its headers.
     #[serde(default)]
-    pub headers: Entries<HeaderName, HeaderValue>,
+    pub headers: OrderedMap<HeaderName, HeaderValue>,
 }
 
 /// Another backend that gets a copy of the request; its answer is thrown away.
@@ -182,7 +182,7 @@ pub struct MirrorConfig {
 #[serde(deny_unknown_fields)]
 pub struct MirrorBackend {
     /// Its address.
-    pub host: Located<BackendHost>,
+    pub host: Spanned<BackendHost>,
 }
 
 /// A share, from 0 to 1.

@@ -6,16 +6,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
-use crate::config::serde_shapes::{Entries, TextOr};
-use crate::config::span::Located;
+use crate::config::serde_shapes::{OrderedMap, StringOr};
+use crate::config::span::Spanned;
 
 /// Where a provider's keys come from.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(try_from = "TextOr<JwksWritten>")]
-#[schemars(with = "TextOr<JwksWritten>")]
+#[serde(try_from = "StringOr<RawJwks>")]
+#[schemars(with = "StringOr<RawJwks>")]
 pub enum JwksSource {
     /// A file, watched for changes.
-    File(Located<PathBuf>),
+    File(Spanned<PathBuf>),
     /// A URL, fetched and refreshed.
     Url(Box<RemoteJwks>),
     /// The key set itself, as JSON text.
@@ -28,7 +28,7 @@ pub enum JwksSource {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteJwks {
     /// An `http` or `https` URL without user, password and fragment.
-    pub url: Located<String>,
+    pub url: Spanned<String>,
     /// How long keys are fresh; none: as `Cache-Control` says within bounds, or else five minutes.
     pub cache_duration: Option<Duration>,
     /// How long one fetch may take.
@@ -44,7 +44,7 @@ pub struct RemoteJwks {
     /// Headers of the fetch.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Where to connect instead of the URL's host.
-    pub connect_to: Option<Located<BackendHost>>,
+    pub connect_to: Option<Spanned<BackendHost>>,
     /// Whether proxies that the environment names are used.
     pub proxy_from_environment: bool,
 }
@@ -103,13 +103,13 @@ pub enum JwksRetryOn {
 #[serde(default, deny_unknown_fields)]
 pub struct JwksTls {
     /// File with the authorities that its certificate must come from, in PEM form; default: the well-known public ones.
-    pub root: Option<Located<PathBuf>>,
+    pub root: Option<Spanned<PathBuf>>,
     /// The name that its certificate must carry; default: the URL's host.
-    pub hostname: Option<Located<String>>,
+    pub hostname: Option<Spanned<String>>,
     /// File with the certificate that the gateway shows, in PEM form; goes with `key`.
-    pub cert: Option<Located<PathBuf>>,
+    pub cert: Option<Spanned<PathBuf>>,
     /// File with its private key, in PEM form; goes with `cert`.
-    pub key: Option<Located<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
     /// Accept any certificate. Whoever can stand in between can then sign any token.
     pub insecure: bool,
 }
@@ -117,13 +117,13 @@ pub struct JwksTls {
 /// The map under `jwks`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct JwksWritten {
+struct RawJwks {
     /// A file, watched for changes: a JSON Web Key Set, one key, or PEM.
-    file: Option<Located<PathBuf>>,
+    file: Option<Spanned<PathBuf>>,
     /// An `http` or `https` URL, fetched in the background and refreshed.
-    url: Option<Located<String>>,
+    url: Option<Spanned<String>>,
     /// The key set itself, as JSON text or as YAML.
-    inline: Option<TextOr<serde_json::Value>>,
+    inline: Option<StringOr<serde_json::Value>>,
     /// The list of keys itself.
     keys: Option<serde_json::Value>,
     /// With `url`: how long keys are fresh; default: as `Cache-Control` says within 1m and 24h, or else `5m`.
@@ -139,14 +139,14 @@ struct JwksWritten {
     /// With `url`: TLS towards the server.
     tls: Option<JwksTls>,
     /// With `url`: headers of the fetch.
-    headers: Option<Entries<HeaderName, HeaderValue>>,
+    headers: Option<OrderedMap<HeaderName, HeaderValue>>,
     /// With `url`: where to connect instead of the URL's host.
-    connect_to: Option<Located<BackendHost>>,
+    connect_to: Option<Spanned<BackendHost>>,
     /// With `url`: whether proxies that the environment names are used; default false.
     proxy_from_environment: Option<bool>,
 }
 
-impl JwksWritten {
+impl RawJwks {
     /// The first setting that only a fetched set has.
     fn remote_only_key(&self) -> Option<&'static str> {
         [
@@ -165,14 +165,14 @@ impl JwksWritten {
     }
 }
 
-impl TryFrom<TextOr<JwksWritten>> for JwksSource {
+impl TryFrom<StringOr<RawJwks>> for JwksSource {
     type Error = String;
 
-    fn try_from(written: TextOr<JwksWritten>) -> Result<Self, String> {
+    fn try_from(written: StringOr<RawJwks>) -> Result<Self, String> {
         const FORMS: &str = "`jwks` has exactly one of `file`, `url`, `inline` and `keys`";
         let map = match written {
-            TextOr::Text(json) => return parse_inline(json),
-            TextOr::Other(map) => map,
+            StringOr::Text(json) => return parse_inline(json),
+            StringOr::Other(map) => map,
         };
         let remote_key = map.remote_only_key();
         let local = match (map.file, map.url, map.inline, map.keys) {
@@ -192,8 +192,8 @@ impl TryFrom<TextOr<JwksWritten>> for JwksSource {
                 })));
             }
             (Some(file), None, None, None) => Self::File(file),
-            (None, None, Some(TextOr::Text(json)), None) => parse_inline(json)?,
-            (None, None, Some(TextOr::Other(set)), None) => Self::Inline(set.to_string()),
+            (None, None, Some(StringOr::Text(json)), None) => parse_inline(json)?,
+            (None, None, Some(StringOr::Other(set)), None) => Self::Inline(set.to_string()),
             (None, None, None, Some(keys)) => Self::Inline(serde_json::json!({ "keys": keys }).to_string()),
             (None, None, None, None) => return Err(format!("{FORMS}; none is there")),
             _ => return Err(format!("{FORMS}; more than one is there")),

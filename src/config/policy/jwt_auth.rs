@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use super::jwks::JwksSource;
 use crate::config::process::ClaimPath;
-use crate::config::serde_shapes::Both;
-use crate::config::span::{Located, SourceSpan};
+use crate::config::serde_shapes::Merged;
+use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::{Duration, HeaderName};
 
 /// Authentication by JWT.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(try_from = "Both<raw::JwtAuthWritten, raw::ProviderWritten>")]
-#[schemars(with = "Both<raw::JwtAuthWritten, raw::ProviderWritten>")]
+#[serde(try_from = "Merged<raw::RawJwtAuth, raw::RawProvider>")]
+#[schemars(with = "Merged<raw::RawJwtAuth, raw::RawProvider>")]
 pub struct JwtAuthConfig {
     /// What a missing or bad token does. Absent is [`JwtMode::Optional`], and worth a warning.
-    pub mode: Option<Located<JwtMode>>,
+    pub mode: Option<Spanned<JwtMode>>,
     /// Where tokens are looked for; never empty.
     pub locations: Vec<LocationConfig>,
     /// Whether the verified credential stays on the request.
@@ -67,8 +67,8 @@ pub enum LocationConfig {
 
 /// A header that carries a token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(from = "raw::HeaderWritten")]
-#[schemars(with = "raw::HeaderWritten")]
+#[serde(from = "raw::RawHeaderLocation")]
+#[schemars(with = "raw::RawHeaderLocation")]
 pub struct HeaderLocation {
     /// The header's name.
     pub name: HeaderName,
@@ -99,11 +99,11 @@ pub struct ProviderConfig {
     /// Its name in logs and metrics; default: the issuer.
     pub name: String,
     /// The issuers that are accepted, exactly; none: not checked.
-    pub issuers: Option<Located<Vec<String>>>,
+    pub issuers: Option<Spanned<Vec<String>>>,
     /// The audiences of which a token must name one; none: not checked.
-    pub audiences: Option<Located<Vec<String>>>,
+    pub audiences: Option<Spanned<Vec<String>>>,
     /// Where its keys come from; never [`Jwks::Discover`] without an issuer.
-    pub jwks: Located<JwksSource>,
+    pub jwks: Spanned<JwksSource>,
     /// The algorithms that are accepted; none: what the key allows, HMAC excluded.
     pub algorithms: Option<Vec<Algorithm>>,
     /// How far clocks may differ.

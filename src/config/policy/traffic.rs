@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::super::value::{Duration, Status};
 use crate::config::serde_shapes::OneOrMany;
-use crate::config::span::Located;
+use crate::config::span::Spanned;
 
 /// How long a request may take. Zero is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -53,7 +53,7 @@ pub struct RateLimitConfig {
     /// The time between fills; never zero.
     pub fill_interval: NonZeroDuration,
     /// A CEL expression; every value of it has a bucket of its own. Absent: one bucket for all.
-    pub key: Option<Located<String>>,
+    pub key: Option<Spanned<String>>,
     /// What is counted; default `requests`, the only kind.
     #[serde(default, rename = "type")]
     pub unit: RateLimitUnit,

@@ -4,11 +4,11 @@
 
 use crate::config::bind::{BindConfig, ListenerConfig};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::diagnostic_code::Code;
+use crate::config::diagnostic_code::DiagnosticCode;
 use crate::config::policy::PoliciesConfig;
 use crate::config::raw::{PolicyTarget, RawTargetedPolicy};
-use crate::config::serde_shapes::TextOr;
-use crate::config::span::{Located, SourceSpan};
+use crate::config::serde_shapes::StringOr;
+use crate::config::span::{SourceSpan, Spanned};
 use crate::config::suggest::nearest;
 
 /// Which listeners carry no gateway name of their own, by bind and position.
@@ -30,8 +30,8 @@ pub(crate) fn attach(
     match &policy.target {
         PolicyTarget::Gateway(target) => {
             let (name, listener_name) = match &target.value {
-                TextOr::Text(name) => (Located { value: name.clone(), span: target.span.clone() }, None),
-                TextOr::Other(target) => (target.gateway_name.clone(), target.listener_name.as_ref()),
+                StringOr::Text(name) => (Spanned { value: name.clone(), span: target.span.clone() }, None),
+                StringOr::Other(target) => (target.gateway_name.clone(), target.listener_name.as_ref()),
             };
             let mut gateways = Vec::new();
             let mut listeners = Vec::new();
@@ -84,8 +84,8 @@ pub(crate) fn attach(
         }
         PolicyTarget::Route(target) => {
             let name = match &target.value {
-                TextOr::Text(name) => Located { value: name.clone(), span: target.span.clone() },
-                TextOr::Other(target) => target.name.clone(),
+                StringOr::Text(name) => Spanned { value: name.clone(), span: target.span.clone() },
+                StringOr::Other(target) => target.name.clone(),
             };
             let mut candidates = Vec::new();
             let mut found = false;
@@ -105,9 +105,9 @@ pub(crate) fn attach(
 }
 
 /// A name that nothing has.
-pub(crate) fn unknown_name(kind: &str, name: &Located<String>, candidates: &[String]) -> Diagnostic {
+pub(crate) fn unknown_name(kind: &str, name: &Spanned<String>, candidates: &[String]) -> Diagnostic {
     let error = Diagnostic::error(name.span.clone(), format!("there is no {kind} `{}`", name.value))
-        .with_code(Code::NoSuchName);
+        .with_code(DiagnosticCode::UnknownName);
     if let Some(suggestion) = nearest(&name.value, candidates.iter().map(String::as_str)) {
         return error.with_hint(format!("did you mean `{suggestion}`?"));
     }
@@ -132,10 +132,10 @@ pub(crate) fn only_on_routes(policies: &PoliciesConfig, errors: &mut Vec<Diagnos
 }
 
 /// Adds `from` to `into`. Every set of rules is kept; of any other kind there can be one.
-fn merge(into: &mut PoliciesConfig, from: &Located<PoliciesConfig>, errors: &mut Vec<Diagnostic>) {
+fn merge(into: &mut PoliciesConfig, from: &Spanned<PoliciesConfig>, errors: &mut Vec<Diagnostic>) {
     fn merge_policy<T: Clone>(
-        into: &mut Option<Located<T>>,
-        from: &Option<Located<T>>,
+        into: &mut Option<Spanned<T>>,
+        from: &Option<Spanned<T>>,
         kind: &str,
         errors: &mut Vec<Diagnostic>,
     ) {
@@ -166,6 +166,6 @@ fn merge(into: &mut PoliciesConfig, from: &Located<PoliciesConfig>, errors: &mut
 fn duplicate_policy(kind: &str, new: &SourceSpan, first: &SourceSpan) -> Diagnostic {
     let message = format!("a second `{kind}` for the same target; the first is on line {}", first.line);
     Diagnostic::error(new.clone(), message)
-        .with_code(Code::Twice)
+        .with_code(DiagnosticCode::Duplicate)
         .with_hint("which of them would hold is not clear; keep one")
 }

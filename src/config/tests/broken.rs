@@ -104,7 +104,7 @@ fn a_file_that_is_not_there_is_looked_for_beside_the_config() {
     let name = folder.join("gw.yaml").display().to_string();
     let span = Source::new(&name, "x: y\n".to_owned()).span(3, 4, "x");
     let unreadable = |file: &str| {
-        let named = super::super::Located { value: file.into(), span: span.clone() };
+        let named = super::super::Spanned { value: file.into(), span: span.clone() };
         unreadable_file(&named, &std::io::Error::from(std::io::ErrorKind::NotFound))
     };
     let found_nearby = unreadable("./here.json");

@@ -5,7 +5,7 @@ use std::time::Duration as Std;
 use proptest::prelude::*;
 
 use super::super::value::{
-    Address, BackendHost, BindAddress, Cidr, Duration, Endpoint, HostPattern, Method, Regex, Size,
+    BackendAddress, BackendHost, BindAddress, Cidr, Duration, HostPattern, ListenAddress, Method, Regex, Size,
 };
 
 #[test]
@@ -90,8 +90,8 @@ fn host_patterns_are_one_form_of_a_name() {
 
 #[test]
 fn backends_are_read_in_every_form() {
-    let name = |name: &str, port| Endpoint::Name(name.to_owned(), port);
-    let socket = |text: &str| Endpoint::Socket(text.parse().unwrap());
+    let name = |name: &str, port| BackendAddress::Name(name.to_owned(), port);
+    let socket = |text: &str| BackendAddress::Socket(text.parse().unwrap());
     for (text, endpoint, tls) in [
         ("localhost:8080", name("localhost", 8080), false),
         ("API.example:1", name("api.example", 1), false),
@@ -101,8 +101,8 @@ fn backends_are_read_in_every_form() {
         ("https://a/", name("a", 443), true),
         ("https://[::1]", socket("[::1]:443"), true),
         ("https://a:8443", name("a", 8443), true),
-        ("unix:/run/a.sock", Endpoint::Unix("/run/a.sock".into()), false),
-        ("unix:///run/a.sock", Endpoint::Unix("/run/a.sock".into()), false),
+        ("unix:/run/a.sock", BackendAddress::Unix("/run/a.sock".into()), false),
+        ("unix:///run/a.sock", BackendAddress::Unix("/run/a.sock".into()), false),
     ] {
         assert_eq!(text.parse(), Ok(BackendHost { endpoint, tls }), "{text}");
     }
@@ -133,8 +133,8 @@ fn backends_are_read_in_every_form() {
 
 #[test]
 fn addresses_may_be_off() {
-    let address = |text: &str| Address::try_from(text.to_owned());
-    assert_eq!(address("off"), Ok(Address::Off));
+    let address = |text: &str| ListenAddress::try_from(text.to_owned());
+    assert_eq!(address("off"), Ok(ListenAddress::Off));
     assert_eq!(address("localhost:1").unwrap().sockets().len(), 2);
     assert_eq!(address(":1").unwrap().sockets(), ["[::]:1".parse().unwrap()]);
     assert_eq!(address("[::1]:1").unwrap().sockets(), ["[::1]:1".parse().unwrap()]);
@@ -203,7 +203,7 @@ proptest! {
         let _ = text.parse::<Cidr>();
         let _ = text.parse::<BackendHost>();
         let _ = host(&text);
-        let _ = Address::try_from(text.clone());
+        let _ = ListenAddress::try_from(text.clone());
         let _ = BindAddress::try_from(text.clone());
         let _ = Regex::try_from(text);
     }

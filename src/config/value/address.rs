@@ -9,7 +9,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
-pub enum Address {
+pub enum ListenAddress {
     /// Not at all.
     Off,
     /// At this address; `:port` is the IPv6 wildcard, which takes IPv4 too.
@@ -18,7 +18,7 @@ pub enum Address {
     Localhost(u16),
 }
 
-impl Address {
+impl ListenAddress {
     /// The addresses to listen at, none when it is off. Of a `localhost` pair either may be missing on a machine.
     pub fn sockets(&self) -> Vec<SocketAddr> {
         match self {
@@ -31,7 +31,7 @@ impl Address {
     }
 }
 
-impl TryFrom<String> for Address {
+impl TryFrom<String> for ListenAddress {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         if text == "off" {
@@ -80,14 +80,14 @@ impl TryFrom<String> for BindAddress {
 #[schemars(with = "String")]
 pub struct BackendHost {
     /// Where to connect.
-    pub endpoint: Endpoint,
+    pub endpoint: BackendAddress,
     /// It was written as `https://…`.
     pub tls: bool,
 }
 
 /// Where a backend can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Endpoint {
+pub enum BackendAddress {
     /// A name to resolve, and a port.
     Name(String, u16),
     /// An IP address and port.
@@ -96,7 +96,7 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for BackendAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name, port) => write!(f, "{name}:{port}"),
@@ -128,7 +128,7 @@ impl FromStr for BackendHost {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return match path.starts_with('/') && path.len() > 1 {
-                true => Ok(Self { endpoint: Endpoint::Unix(path.into()), tls: false }),
+                true => Ok(Self { endpoint: BackendAddress::Unix(path.into()), tls: false }),
                 false => Err(format!("the path of a Unix socket is absolute: `{text}`")),
             };
         }
@@ -172,7 +172,7 @@ impl FromStr for BackendHost {
             None => default_port.ok_or_else(|| format!("a backend needs a port: `{text}`; write `{text}:80`"))?,
         };
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(Self { endpoint: Endpoint::Socket(SocketAddr::new(ip, port)), tls });
+            return Ok(Self { endpoint: BackendAddress::Socket(SocketAddr::new(ip, port)), tls });
         }
         let name = host.to_ascii_lowercase();
         let label = |l: &str| {
@@ -182,7 +182,7 @@ impl FromStr for BackendHost {
         if without_dot.len() > 253 || !without_dot.split('.').all(label) {
             return Err(invalid());
         }
-        Ok(Self { endpoint: Endpoint::Name(name, port), tls })
+        Ok(Self { endpoint: BackendAddress::Name(name, port), tls })
     }
 }
 

@@ -35,7 +35,7 @@ fn a_variable_is_kept_and_must_be_set() {
         assert!(issuer("${KEYCLOAK_ISSUER}") && issuer("${KEYCLOAK_ISSUER}/certs"), "{text}");
         let source = Source::new("out.yaml", text.clone());
         let errors = load(source.clone(), &|_| None).unwrap_err();
-        assert!(errors.iter().all(|error| error.code == crate::config::Code::Variable), "{errors:?}");
+        assert!(errors.iter().all(|error| error.code == crate::config::DiagnosticCode::UnsetVariable), "{errors:?}");
         let env = |name: &str| (name == "KEYCLOAK_ISSUER").then(|| "https://idp.example".to_owned());
         let loaded = load(source, &env).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
         let listener = &loaded.config.binds[0].listeners[0];

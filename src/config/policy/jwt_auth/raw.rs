@@ -7,22 +7,22 @@ use serde::Deserialize;
 
 use super::{Algorithm, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, ProviderConfig};
 use crate::config::policy::jwks::JwksSource;
-use crate::config::serde_shapes::{Both, OneOrMany};
-use crate::config::span::{Located, SourceSpan};
+use crate::config::serde_shapes::{Merged, OneOrMany};
+use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::{Duration, HeaderName};
 
 /// A header that carries a token.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HeaderWritten {
+pub(crate) struct RawHeaderLocation {
     /// The header's name.
     name: HeaderName,
     /// What stands before the token, compared ignoring case; default: nothing, but `Bearer ` for `authorization`.
     prefix: Option<String>,
 }
 
-impl From<HeaderWritten> for HeaderLocation {
-    fn from(raw: HeaderWritten) -> Self {
+impl From<RawHeaderLocation> for HeaderLocation {
+    fn from(raw: RawHeaderLocation) -> Self {
         let default = if raw.name.0 == http::header::AUTHORIZATION { "Bearer " } else { "" };
         Self { name: raw.name, prefix: Some(raw.prefix.unwrap_or_else(|| default.to_owned())) }
     }
@@ -31,9 +31,9 @@ impl From<HeaderWritten> for HeaderLocation {
 /// What `jwtAuth` says for all providers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct JwtAuthWritten {
+pub(crate) struct RawJwtAuth {
     /// What a missing or bad token does; default `optional`, and worth a warning.
-    mode: Option<Located<JwtMode>>,
+    mode: Option<Spanned<JwtMode>>,
     /// Where tokens are looked for; default: the `Authorization` header with the prefix `Bearer `.
     locations: Option<OneOrMany<LocationConfig>>,
     /// The same, for one place.
@@ -42,9 +42,9 @@ pub(crate) struct JwtAuthWritten {
     #[serde(default)]
     forward: bool,
     /// The realm of the challenge; default `portcullis`.
-    realm: Option<Located<String>>,
+    realm: Option<Spanned<String>>,
     /// Who may have signed the token. One provider's fields may stand directly in `jwtAuth` instead.
-    providers: Option<Located<Vec<ProviderEntry>>>,
+    providers: Option<Spanned<Vec<ProviderEntry>>>,
     /// Claims that become request headers. Clients can't send these headers: they are removed from every request.
     #[serde(default)]
     claims_to_headers: Vec<ClaimToHeader>,
@@ -58,27 +58,27 @@ pub(crate) struct JwtAuthWritten {
 /// A provider's entry, or the same fields standing directly in `jwtAuth`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct ProviderWritten {
+pub(crate) struct RawProvider {
     /// Its name in logs and metrics; default: the issuer.
-    name: Option<Located<String>>,
+    name: Option<Spanned<String>>,
     /// The issuer, compared exactly with `iss`; a list is any of them; absent: not checked, and worth a warning.
-    issuer: Option<Located<OneOrMany<String>>>,
+    issuer: Option<Spanned<OneOrMany<String>>>,
     /// The audiences of which a token must name one; absent or empty: not checked, and worth a warning.
-    audiences: Option<Located<OneOrMany<String>>>,
+    audiences: Option<Spanned<OneOrMany<String>>>,
     /// Where its keys come from; absent: discovered from the issuer.
-    jwks: Option<Located<JwksSource>>,
+    jwks: Option<Spanned<JwksSource>>,
     /// The algorithms that are accepted; default: what each key allows, HMAC excluded.
-    algorithms: Option<Located<OneOrMany<Algorithm>>>,
+    algorithms: Option<Spanned<OneOrMany<Algorithm>>>,
     /// How far clocks may differ, for `exp`, `nbf` and `iat`; default `60s`.
-    leeway: Option<Located<Duration>>,
+    leeway: Option<Spanned<Duration>>,
     /// Claims that a token must have; default `[exp]`.
-    required_claims: Option<Located<OneOrMany<String>>>,
+    required_claims: Option<Spanned<OneOrMany<String>>>,
     /// agentgateway's place for `requiredClaims`.
-    jwt_validation_options: Option<Located<ValidationOptions>>,
+    jwt_validation_options: Option<Spanned<ValidationOptions>>,
     /// The longest time from `iat` to `exp`; default: any.
-    max_lifetime: Option<Located<Duration>>,
+    max_lifetime: Option<Spanned<Duration>>,
     /// The accepted values of the header's `typ`; default: not checked.
-    token_types: Option<Located<OneOrMany<String>>>,
+    token_types: Option<Spanned<OneOrMany<String>>>,
     // The same as the policy's own when the fields stand directly in `jwtAuth`.
     /// Where its tokens are looked for; default: the policy's `locations`.
     locations: Option<OneOrMany<LocationConfig>>,
@@ -88,13 +88,13 @@ pub(crate) struct ProviderWritten {
 
 /// A provider of the list. It is put together here, so that its errors stand at its own place.
 #[derive(Deserialize, JsonSchema)]
-#[serde(try_from = "Located<ProviderWritten>")]
-#[schemars(with = "Located<ProviderWritten>")]
+#[serde(try_from = "Spanned<RawProvider>")]
+#[schemars(with = "Spanned<RawProvider>")]
 struct ProviderEntry(ProviderConfig);
 
-impl TryFrom<Located<ProviderWritten>> for ProviderEntry {
+impl TryFrom<Spanned<RawProvider>> for ProviderEntry {
     type Error = String;
-    fn try_from(raw: Located<ProviderWritten>) -> Result<Self, String> {
+    fn try_from(raw: Spanned<RawProvider>) -> Result<Self, String> {
         raw.value.into_provider(Some(raw.span)).map(Self)
     }
 }
@@ -123,7 +123,7 @@ fn merge_locations(
     Ok(Some(all))
 }
 
-impl ProviderWritten {
+impl RawProvider {
     /// The first field that only a provider has, with its place.
     fn first_provider_key(&self) -> Option<&'static str> {
         [
@@ -162,7 +162,7 @@ impl ProviderWritten {
                         .to_owned());
                 }
                 let span = place.unwrap_or_else(|| issuers.span.clone());
-                (Located { value: JwksSource::Discover, span: issuers.span.clone() }, span)
+                (Spanned { value: JwksSource::Discover, span: issuers.span.clone() }, span)
             }
             (None, None, _) => {
                 return Err("keys are missing: write `jwks`, or an `issuer` to discover them from".to_owned());
@@ -220,10 +220,10 @@ fn assign_names(providers: &mut [ProviderConfig]) -> Result<(), String> {
     Ok(())
 }
 
-impl TryFrom<Both<JwtAuthWritten, ProviderWritten>> for JwtAuthConfig {
+impl TryFrom<Merged<RawJwtAuth, RawProvider>> for JwtAuthConfig {
     type Error = String;
 
-    fn try_from(Both(policy, mut direct): Both<JwtAuthWritten, ProviderWritten>) -> Result<Self, String> {
+    fn try_from(Merged(policy, mut direct): Merged<RawJwtAuth, RawProvider>) -> Result<Self, String> {
         let mut providers = match policy.providers {
             Some(_) if direct.first_provider_key().is_some() => {
                 let field = direct.first_provider_key().unwrap_or_default();
