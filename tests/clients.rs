@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::mint::{self, Alg, Key};
-use support::{Answer, Backend, InProcess, PATIENCE, TempDir, eventually, nobody};
+use support::{Backend, InProcessGateway, ScriptedResponse, TEST_TIMEOUT, TempDir, closed_port, eventually};
 
 /// How long a program may take.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(50);
@@ -137,8 +137,8 @@ fn strict_jwt(key: &Key, more: &str) -> String {
 }
 
 /// A gateway with this listener and these policies, which sends all to one backend.
-fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) -> InProcess {
-    InProcess::start(&format!(
+fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{{listener} routes: [{{policies: {{{policies}}}, backends: [{{host: '{backend}'{more}}}]}}]}}]}}]"
     ))
 }
@@ -148,7 +148,11 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
     let Some(curl) = program("curl") else { return };
     let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     let backend = Backend::start(|request| {
-        Answer::new(200, &[("content-type", "text/plain")], format!("{} {}", request.method(), request.body.len()))
+        ScriptedResponse::new(
+            200,
+            &[("content-type", "text/plain")],
+            format!("{} {}", request.method(), request.body.len()),
+        )
     });
     let upload = tls.folder.write("upload", vec![b'x'; 3 << 20]);
     let bearer = format!("Authorization: Bearer {}", key.token(&mint::claims()));
@@ -190,7 +194,7 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
 #[test]
 fn h2load_gets_an_answer_to_every_request() {
     let Some(h2load) = program("h2load") else { return };
-    let (tls, backend) = (LocalhostCert::new(), Backend::start(|_| Answer::new(200, &[], "x".repeat(2000))));
+    let (tls, backend) = (LocalhostCert::new(), Backend::start(|_| ScriptedResponse::new(200, &[], "x".repeat(2000))));
     for (scheme, listener, version) in
         [("http", "", "-ph2c"), ("http", "", "--h1"), ("https", tls.listener.as_str(), "-ph2c")]
     {
@@ -228,7 +232,7 @@ fn nginx_is_a_backend_like_any_other() {
     let _peer = ServerProcess(child.expect("nginx"));
     for (socket, more) in [("h1", ""), ("h2", ", policies: {protocol: http2}")] {
         let path = folder.path().join(socket);
-        eventually(PATIENCE, "nginx listens", || UnixStream::connect(&path).ok());
+        eventually(TEST_TIMEOUT, "nginx listens", || UnixStream::connect(&path).ok());
         let gateway = gateway("", "", format!("unix:{}", path.display()), more);
         let mut client = gateway.client();
         // nginx closes each connection after three requests; nobody notices
@@ -261,11 +265,11 @@ fn nginx_is_a_backend_like_any_other() {
 }
 
 /// A gateway that lets tokens of the key call `test.Peer`, but for one method, and knows a dead backend.
-fn grpc_gateway(listener: &str, key: &Key, peer: SocketAddr) -> InProcess {
+fn grpc_gateway(listener: &str, key: &Key, peer: SocketAddr) -> InProcessGateway {
     let policies = strict_jwt(key, ", claimsToHeaders: [{claim: sub, header: x-user}]");
     let rules = r#"authorization: {rules: [{deny: 'request.path == "/test.Peer/Denied"'}]}"#;
-    let dead = nobody();
-    InProcess::start(&format!(
+    let dead = closed_port();
+    InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{{listener} policies: {{{policies}, {rules}}}, routes: [
           {{matches: [{{path: {{pathPrefix: /test.Peer}}}}], backends: [{{host: '{peer}'}}]}},
           {{matches: [{{path: {{pathPrefix: /dead.Peer}}}}], backends: [{{host: '{dead}'}}]}}]}}]}}]"
@@ -361,9 +365,9 @@ fn a_browser_opens_a_websocket_with_its_cookie() {
     let (_peer, sockets) = ServerProcess::start(serve.arg(script("ws_peer.py")));
     let key = Key::new(Alg::Es256, "k1");
     let page = PAGE.replace("TOKEN", &key.token(&mint::claims()));
-    let pages = Backend::start(move |_| Answer::new(200, &[("content-type", "text/html")], &page));
+    let pages = Backend::start(move |_| ScriptedResponse::new(200, &[("content-type", "text/html")], &page));
     let policies = strict_jwt(&key, ", locations: [{cookie: {name: session}}]");
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
           {{matches: [{{path: {{exact: /ws}}}}], policies: {{{policies}}}, backends: [{{host: '{sockets}'}}]}},
           {{backends: [{{host: '{}'}}]}}]}}]}}]",
@@ -385,7 +389,7 @@ fn a_browser_opens_a_websocket_with_its_cookie() {
 #[test]
 fn frames_that_no_library_sends_are_refused_and_no_request_comes_of_them() {
     let Some(mut frames) = python("h2, hpack, hyperframe") else { return };
-    let backend = Backend::start(|request| Answer::new(200, &[], &request.body));
+    let backend = Backend::start(|request| ScriptedResponse::new(200, &[], &request.body));
     let rules = r#"authorization: {rules: [{deny: 'request.path.startsWith("/denied")'}]}"#;
     let gateway = gateway("", rules, backend.address(), "");
     let said = run_ok(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));

@@ -14,22 +14,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::mint::{self, Key};
-use support::{Answer, Backend, Process, ROOT, RawClient};
+use support::{Backend, ChildProcess, ROOT, RawClient, ScriptedResponse};
 
 /// An example with the gateway and the backend that it needs.
 struct Example {
-    gateway: Process,
+    gateway: ChildProcess,
     backend: Backend,
 }
 
 impl Example {
     fn start(name: &str) -> Self {
         let backend = Backend::start(|request| match request.method() {
-            "HEAD" => Answer::head(200, &[("content-length", "2")]),
-            _ => Answer::ok(),
+            "HEAD" => ScriptedResponse::head(200, &[("content-length", "2")]),
+            _ => ScriptedResponse::ok(),
         });
         let yaml = read(name).replace("localhost:8080", &backend.address().to_string());
-        Self { gateway: Process::gateway(&yaml), backend }
+        Self { gateway: ChildProcess::gateway(&yaml), backend }
     }
 
     /// The status of a request with this token.
@@ -67,7 +67,7 @@ fn now() -> i64 {
 
 /// The tokens of `manifests/jwt`: alice's, bob's, and the expired one.
 fn tokens() -> [String; 3] {
-    ["alice", "bob", "expired"].map(mint::example)
+    ["alice", "bob", "expired"].map(mint::example_token)
 }
 
 /// A token of the example key with these claims changed.
@@ -193,8 +193,8 @@ fn several_issuers() {
 #[test]
 fn grpc() {
     let [alice, bob, expired] = &tokens();
-    let echo = Process::echo();
-    let gateway = Process::gateway(&read("grpc").replace("localhost:50051", &echo.address().to_string()));
+    let echo = ChildProcess::echo();
+    let gateway = ChildProcess::gateway(&read("grpc").replace("localhost:50051", &echo.address().to_string()));
     for (path, token, status, method) in [
         ("/echo.Echo/Ping", "", Some("16"), None),
         ("/echo.Echo/Ping", expired.as_str(), Some("16"), None),

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use portcullis::config::Source;
 use portcullis::import::{Dialect, ImportOptions, import_manifests};
-use support::{Backend, InProcess, RawClient, TempDir, eventually};
+use support::{Backend, InProcessGateway, RawClient, TempDir, eventually};
 
 const START: Duration = Duration::from_secs(30);
 const ALGORITHMS: [&str; 4] = ["RS256", "ES256", "PS256", "EdDSA"];
@@ -110,8 +110,8 @@ impl Drop for Idp {
 }
 
 /// A gateway in front of `backend`: `/open` needs no token, all else one of this provider.
-fn gateway(backend: &Backend, provider: &str) -> InProcess {
-    InProcess::start(&format!(
+fn gateway(backend: &Backend, provider: &str) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "binds:
 - port: 0
   listeners:
@@ -129,7 +129,7 @@ fn gateway(backend: &Backend, provider: &str) -> InProcess {
 
 /// Status and, of a refusal, its reason.
 #[track_caller]
-fn get(gateway: &InProcess, path: &str, token: &str) -> (u16, String) {
+fn get(gateway: &InProcessGateway, path: &str, token: &str) -> (u16, String) {
     let authorization = format!("Bearer {token}");
     let response = gateway
         .client()
@@ -240,7 +240,7 @@ fn keys_that_change_while_the_provider_runs_are_followed() {
 /// Imports what agentgateway's page on JWT has applied to a cluster, with these fields in `jwtAuthentication`, and serves
 /// it. The provider stands in for Keycloak: as the service `keycloak/keycloak`.
 #[track_caller]
-fn imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcess {
+fn imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcessGateway {
     let manifests = format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -271,7 +271,7 @@ spec:
     let imported = import_manifests(Dialect::Agentgateway, &[Source::new("in.yaml", manifests)], &options).unwrap();
     let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
     let config = imported.config.unwrap_or_else(|| panic!("{report}"));
-    InProcess::start(&config.to_yaml().replace("- port: 80\n", "- port: 0\n"))
+    InProcessGateway::start(&config.to_yaml().replace("- port: 80\n", "- port: 0\n"))
 }
 
 /// The page's walk-through: 401 with its 45 bytes, then 200; several providers; keys inline; the laxer modes.
@@ -286,7 +286,7 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
     let remote = "jwks: {remote: {jwksPath: /jwks, cacheDuration: 5m, backendRef: {group: '', kind: Service, name: keycloak, \
                   namespace: keycloak, port: 8080}}}";
     let one = format!("providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}]");
-    let ask = |gateway: &InProcess, token: Option<&str>| {
+    let ask = |gateway: &InProcessGateway, token: Option<&str>| {
         let header = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
         eventually(START, "the keys are there", || {

@@ -21,12 +21,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::config::Source;
 use portcullis::import::{Dialect, ImportOptions, import_manifests};
 use serde_json::json;
-use support::mint::{self, Alg, FAR, Key};
-use support::{Answer, Backend, InProcess, PATIENCE, PORTCULLIS, TempDir, eventually};
+use support::mint::{self, Alg, FAR_FUTURE, Key};
+use support::{Backend, InProcessGateway, PORTCULLIS, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
 
 /// Imports manifests, and serves what comes of them.
 #[track_caller]
-fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir: Option<&TempDir>) -> InProcess {
+fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir: Option<&TempDir>) -> InProcessGateway {
     let options = ImportOptions {
         map: map.iter().map(|(service, address)| format!("{service}={address}").parse().unwrap()).collect(),
         out_dir: out_dir.map(|folder| folder.path().display().to_string()),
@@ -38,13 +38,15 @@ fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir:
     for (path, content) in &config.files {
         std::fs::write(path, content).unwrap();
     }
-    InProcess::start(&config.to_yaml().replace("- port: 8080\n", "- port: 0\n").replace("- port: 80\n", "- port: 0\n"))
+    InProcessGateway::start(
+        &config.to_yaml().replace("- port: 8080\n", "- port: 0\n").replace("- port: 80\n", "- port: 0\n"),
+    )
 }
 
 /// A server that has keys, at any path.
 fn key_server(key: &Key) -> Backend {
     let keys = mint::jwks([key]);
-    Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &keys))
+    Backend::start(move |_| ScriptedResponse::new(200, &[("content-type", "application/json")], &keys))
 }
 
 fn bearer(token: &str) -> String {
@@ -53,10 +55,10 @@ fn bearer(token: &str) -> String {
 
 /// Asks until the keys are there, and gives status and body.
 #[track_caller]
-fn request_until_keys_loaded(gateway: &InProcess, path: &str, token: Option<&str>) -> (u16, String) {
+fn request_until_keys_loaded(gateway: &InProcessGateway, path: &str, token: Option<&str>) -> (u16, String) {
     let header = token.map(bearer);
     let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
-    eventually(PATIENCE, "the keys are there", || {
+    eventually(TEST_TIMEOUT, "the keys are there", || {
         let response = gateway.client().get(path, &headers);
         let keys_pending = response.status() == 503 || response.text() == "Jwks remote fetch is failed";
         (!keys_pending).then(|| (response.status(), response.text().to_owned()))
@@ -67,7 +69,7 @@ fn request_until_keys_loaded(gateway: &InProcess, path: &str, token: Option<&str
 fn the_istio_page() {
     let key = Key::without_kid(Alg::Rs256);
     let keys = key_server(&key);
-    let backend = Backend::start(|_| Answer::new(200, &[], "Hello World! /"));
+    let backend = Backend::start(|_| ScriptedResponse::new(200, &[], "Hello World! /"));
     let authentication = format!(
         "apiVersion: security.istio.io/v1beta1\nkind: RequestAuthentication\nmetadata:\n name: frontend\n namespace: \
          default\nspec:\n  selector:\n    matchLabels:\n      app: frontend\n  jwtRules:\n  - issuer: \
@@ -89,8 +91,8 @@ fn the_istio_page() {
     let name = "testing@secure.istio.io";
     // no audience; a life until 2118
     let good = key.token(&json!({"iss": name, "sub": name, "exp": 4_685_989_700_i64, "iat": 1_532_389_700}));
-    let wrong_issuer = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR}));
-    let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR}));
+    let wrong_issuer = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR_FUTURE}));
+    let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR_FUTURE}));
     assert_eq!(request_until_keys_loaded(&gateway, "/", None), (403, "RBAC: access denied".to_owned()));
     assert_eq!(
         request_until_keys_loaded(&gateway, "/", Some(&wrong_issuer)),
@@ -102,7 +104,7 @@ fn the_istio_page() {
     assert!(seen.iter().all(|request| request.header("authorization").is_none()), "no `forwardOriginalToken`");
     // a preflight passes the check of tokens, whatever it carries; without an Origin it is no preflight
     let expired = bearer(&key.token(&json!({"iss": name, "sub": name, "exp": 1})));
-    let options = |gateway: &InProcess, lines: &str| {
+    let options = |gateway: &InProcessGateway, lines: &str| {
         let request = format!("OPTIONS / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {expired}\r\n{lines}\r\n");
         gateway.client().send(request).response().status()
     };
@@ -217,7 +219,7 @@ fn refusals_have_envoys_words() {
         (with(json!({"aud": "other"})), 403, "Audiences in Jwt are not allowed"),
         (with(json!({"exp": 1})), 401, "Jwt is expired"),
         (with(json!({"exp": "soon"})), 401, "Jwt payload [exp] field is not an integer"),
-        (with(json!({"nbf": FAR})), 401, "Jwt not yet valid"),
+        (with(json!({"nbf": FAR_FUTURE})), 401, "Jwt not yet valid"),
         (with(json!({"aud": 7})), 401, "Jwt payload [aud] field is not a string or string list"),
         (Key::new(Alg::Rs256, "k").token(&json!({"iss": "i", "aud": "a"})), 401, "Jwt verification fails"),
         (Key::new(Alg::Rs256, "other").token(&json!({"iss": "i", "aud": "a"})), 401, mismatch),
@@ -228,7 +230,7 @@ fn refusals_have_envoys_words() {
     for (token, status, words) in cases {
         let token = Some(token.as_str()).filter(|token| !token.is_empty());
         assert_eq!(request_until_keys_loaded(&gateway, "/foo", token), (status, words.to_owned()), "{token:?}");
-        let (headers, body, _) = eventually(PATIENCE, "the keys are there", || {
+        let (headers, body, _) = eventually(TEST_TIMEOUT, "the keys are there", || {
             Some(call(gateway.address(), token))
                 .filter(|(headers, ..)| headers["grpc-message"] != "Jwks remote fetch is failed")
         });
@@ -285,10 +287,10 @@ fn call(address: SocketAddr, token: Option<&str>) -> (http::HeaderMap, Bytes, ht
             request = request.header("authorization", bearer(token));
         }
         let request = request.body(Full::new(Bytes::from_static(b"\0\0\0\0\0"))).unwrap();
-        let response = tokio::time::timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        let response = tokio::time::timeout(TEST_TIMEOUT, sender.send_request(request)).await.unwrap().unwrap();
         assert_eq!(response.status(), 200);
         let headers = response.headers().clone();
-        let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+        let body = tokio::time::timeout(TEST_TIMEOUT, response.into_body().collect()).await.unwrap().unwrap();
         let trailers = body.trailers().cloned().unwrap_or_default();
         (headers, body.to_bytes(), trailers)
     })
@@ -306,7 +308,7 @@ fn the_envoy_gateway_page_over_grpc() {
     assert_eq!(headers["grpc-message"], "Jwt is missing");
     assert!(body.is_empty());
     let token = key.token(&json!({"sub": "x"}));
-    let (_, body, trailers) = eventually(PATIENCE, "the keys are there", || {
+    let (_, body, trailers) = eventually(TEST_TIMEOUT, "the keys are there", || {
         Some(call(gateway.address(), Some(&token))).filter(|(headers, ..)| !headers.contains_key("grpc-status"))
     });
     assert_eq!(
@@ -419,8 +421,8 @@ fn the_agentgateway_page() {
     let remote_jwks = "jwks: {remote: {jwksPath: /realms/master/protocol/openid-connect/certs, cacheDuration: 5m, backendRef: \
                   {group: '', kind: Service, name: keycloak, namespace: keycloak, port: 8080}}}";
     let single_provider = format!("providers: [{{issuer: '{issuer}', {remote_jwks}}}]");
-    let good = keycloak.token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
-    let bad = Key::new(Alg::Rs256, "a").token(&json!({"iss": issuer, "sub": "user1", "exp": FAR}));
+    let good = keycloak.token(&json!({"iss": issuer, "sub": "user1", "exp": FAR_FUTURE}));
+    let bad = Key::new(Alg::Rs256, "a").token(&json!({"iss": issuer, "sub": "user1", "exp": FAR_FUTURE}));
     let missing = "authentication failure: no bearer token found";
     for (mode, status_without_token, status_with_bad_token) in
         [("mode: Strict,", 401, 401), ("", 401, 401), ("mode: Optional,", 200, 401), ("mode: Permissive,", 200, 200)]
@@ -447,7 +449,7 @@ fn the_agentgateway_page() {
         (&second, issuer, "my-application", 401),
         (&keycloak, other, "my-other-application", 401),
     ] {
-        let token = key.token(&json!({"iss": iss, "aud": aud, "exp": FAR}));
+        let token = key.token(&json!({"iss": iss, "aud": aud, "exp": FAR_FUTURE}));
         assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&token)).0, status, "{iss} {aud}");
     }
     let paths: Vec<String> = keys.requests().iter().map(|request| request.target().to_owned()).collect();

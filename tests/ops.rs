@@ -41,12 +41,12 @@ use std::time::{Duration, Instant};
 use portcullis::config::{self, Source};
 use portcullis::gateway::{Gateway, GatewayOptions};
 use support::mint::{self, Alg, Key};
-use support::{Answer, Backend, Gate, Memory, Message, PATIENCE, RawClient, TempDir, eventually};
+use support::{Backend, Gate, LogBuffer, Message, RawClient, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
 
 /// A gateway over a config file, with its own endpoints.
 struct TestGateway {
     gateway: Option<Gateway>,
-    log: Memory,
+    log: LogBuffer,
 }
 
 /// The process section of these tests.
@@ -71,7 +71,7 @@ impl TestGateway {
     fn start(text: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let loaded = load(text).unwrap_or_else(|errors| panic!("{errors}"));
-        let log = Memory::default();
+        let log = LogBuffer::default();
         let options = GatewayOptions { access_log: Box::new(log.clone()) };
         let gateway = Gateway::start(loaded, options).unwrap_or_else(|errors| panic!("{errors:?}"));
         Self { gateway: Some(gateway), log }
@@ -109,7 +109,7 @@ impl TestGateway {
     /// The first `count` lines of the access log.
     #[track_caller]
     fn access_log(&self, count: usize) -> Vec<serde_json::Value> {
-        eventually(PATIENCE, "access log lines", || {
+        eventually(TEST_TIMEOUT, "access log lines", || {
             let text = self.log.text();
             let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             (lines.len() >= count).then_some(lines)
@@ -122,7 +122,7 @@ impl TestGateway {
 
     #[track_caller]
     fn wait_for_generation(&self, generation: u64) {
-        eventually(PATIENCE, "the reload", || (self.generation() >= generation).then_some(()));
+        eventually(TEST_TIMEOUT, "the reload", || (self.generation() >= generation).then_some(()));
     }
 }
 
@@ -136,7 +136,7 @@ impl Drop for TestGateway {
 
 /// A backend whose answers say its name.
 fn named_backend(name: &'static str) -> Backend {
-    Backend::start(move |_| Answer::new(200, &[], name))
+    Backend::start(move |_| ScriptedResponse::new(200, &[], name))
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_request_under_way_keeps_the_config_it_began_with() {
     let gate = Gate::new();
     let slow = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::head(200, &[("content-length", "3")]).wait(&gate).send("old")
+        move |_| ScriptedResponse::head(200, &[("content-length", "3")]).wait(&gate).send("old")
     });
     let ops = TestGateway::start(&yaml(slow.address(), ""));
     let mut client = ops.client();
@@ -212,7 +212,7 @@ fn fifty_bad_reloads_change_nothing() {
     // the same through the file: told by metric and probe
     ops.gateway().watch(&file).unwrap();
     std::fs::write(&file, &bad[3]).unwrap();
-    let told = eventually(PATIENCE, "the refusal", || {
+    let told = eventually(TEST_TIMEOUT, "the refusal", || {
         let told = ops.probe("/healthz/ready?verbose");
         told.text().contains("gw.yaml:").then_some(told)
     });
@@ -221,7 +221,9 @@ fn fifty_bad_reloads_change_nothing() {
     assert!(ops.has_metric("portcullis_config_last_reload_successful 0"));
     assert_eq!(ops.client().get("/", &[]).text(), "still here");
     std::fs::write(&file, yaml(backend.address(), "    - name: more\n")).unwrap();
-    eventually(PATIENCE, "the good one", || ops.has_metric("portcullis_config_last_reload_successful 1").then_some(()));
+    eventually(TEST_TIMEOUT, "the good one", || {
+        ops.has_metric("portcullis_config_last_reload_successful 1").then_some(())
+    });
     assert_eq!(ops.generation(), 2);
 }
 
@@ -251,7 +253,7 @@ fn reloads_under_load_lose_no_request() {
         let more = if round % 2 == 0 { "      policies: {timeout: {request: 10s}}\n" } else { "" };
         ops.gateway().replace(load(&yaml(backend.address(), more)).unwrap()).unwrap();
         let before = done.load(Ordering::Relaxed);
-        eventually(PATIENCE, "requests go on", || (done.load(Ordering::Relaxed) > before + 8).then_some(()));
+        eventually(TEST_TIMEOUT, "requests go on", || (done.load(Ordering::Relaxed) > before + 8).then_some(()));
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
@@ -265,7 +267,7 @@ fn sockets_come_and_go_with_the_config() {
     let (backend, gate) = (Backend::ok(), Gate::new());
     let slow = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::head(200, &[("content-length", "2")]).wait(&gate).send("ok")
+        move |_| ScriptedResponse::head(200, &[("content-length", "2")]).wait(&gate).send("ok")
     });
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let first = yaml(slow.address(), "");
@@ -281,7 +283,7 @@ fn sockets_come_and_go_with_the_config() {
     assert_eq!(ops.address().port(), free);
     assert_eq!(ops.status("/"), 200, "the new socket serves");
     assert!(idle.is_closed(), "idle connections of the old one end at once");
-    eventually(PATIENCE, "the old socket closes", || std::net::TcpStream::connect(old).is_err().then_some(()));
+    eventually(TEST_TIMEOUT, "the old socket closes", || std::net::TcpStream::connect(old).is_err().then_some(()));
     gate.open();
     assert_eq!(in_flight.response().status(), 200, "what was under way finishes");
     assert!(in_flight.is_closed());
@@ -298,7 +300,7 @@ fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
     let narrow = wide.replace("address: 0.0.0.0", "address: 127.0.0.1");
     ops.gateway().replace(load(&narrow).unwrap()).unwrap();
     assert_eq!(ops.gateway().addresses(), [SocketAddr::from(([127, 0, 0, 1], free))]);
-    eventually(PATIENCE, "it answers", || (ops.status("/") == 200).then_some(()));
+    eventually(TEST_TIMEOUT, "it answers", || (ops.status("/") == 200).then_some(()));
 }
 
 #[test]
@@ -478,7 +480,9 @@ fn a_key_file_is_watched_and_may_appear_later() {
     ops.wait_for_generation(2);
     assert_eq!((status(&old), status(&new)), (401, 200), "also what was in the cache");
     std::fs::remove_file(&keys).unwrap();
-    eventually(PATIENCE, "the refusal", || ops.has_metric("portcullis_config_last_reload_successful 0").then_some(()));
+    eventually(TEST_TIMEOUT, "the refusal", || {
+        ops.has_metric("portcullis_config_last_reload_successful 0").then_some(())
+    });
     assert_eq!(status(&new), 200);
     std::fs::write(&keys, mint::jwks([&old])).unwrap();
     ops.wait_for_generation(3);
@@ -542,9 +546,11 @@ fn a_drain_lets_what_is_in_flight_finish() {
     let backend = Backend::start({
         let gate = gate.clone();
         move |request| match request.target() {
-            "/slow" => Answer::head(200, &[("content-length", "4")]).wait(&gate).send("done"),
-            "/later" => Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nlater"),
-            _ => Answer::ok(),
+            "/slow" => ScriptedResponse::head(200, &[("content-length", "4")]).wait(&gate).send("done"),
+            "/later" => {
+                ScriptedResponse::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nlater")
+            }
+            _ => ScriptedResponse::ok(),
         }
     });
     let mut ops = TestGateway::start(&yaml(backend.address(), ""));
@@ -561,11 +567,11 @@ fn a_drain_lets_what_is_in_flight_finish() {
     let gateway = ops.gateway.take().unwrap();
     let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     assert_eq!(RawClient::connect(readiness).get("/healthz/ready", &[]).status(), 503);
     assert_eq!(RawClient::connect(readiness).get("/healthz/live", &[]).status(), 200);
     assert!(idle.is_closed(), "idle connections end at once");
-    eventually(PATIENCE, "nothing listens", || std::net::TcpStream::connect(address).is_err().then_some(()));
+    eventually(TEST_TIMEOUT, "nothing listens", || std::net::TcpStream::connect(address).is_err().then_some(()));
     assert!(!ending.is_finished());
     gate.open();
     for (at, client) in clients.iter_mut().enumerate() {
@@ -581,7 +587,7 @@ fn a_drain_lets_what_is_in_flight_finish() {
 
 #[test]
 fn what_does_not_finish_is_cut_off() {
-    let backend = Backend::start(|_| Answer::head(200, &[("content-length", "4")]).stall());
+    let backend = Backend::start(|_| ScriptedResponse::head(200, &[("content-length", "4")]).stall());
     let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 300ms"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -596,7 +602,7 @@ fn what_does_not_finish_is_cut_off() {
 #[test]
 fn tunnels_are_held_until_the_time_is_up() {
     let head = [("connection", "upgrade"), ("upgrade", "websocket")];
-    let backend = Backend::start_on_head(move |_| Answer::head(101, &head).echo());
+    let backend = Backend::start_on_head(move |_| ScriptedResponse::head(101, &head).echo());
     let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1s"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -606,7 +612,7 @@ fn tunnels_are_held_until_the_time_is_up() {
     let gateway = ops.gateway.take().unwrap();
     let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     client.send("during");
     assert_eq!(client.bytes(6), b"during");
     assert!(!ending.join().unwrap());
@@ -623,7 +629,7 @@ fn drain_delay_goes_on_accepting() {
     let gateway = ops.gateway.take().unwrap();
     let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     assert_eq!(RawClient::connect(address).get("/", &[]).status(), 200);
     assert!(ending.join().unwrap());
 }
@@ -633,7 +639,7 @@ fn probes_and_metrics_answer_while_every_worker_is_busy() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        move |_| ScriptedResponse::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
     // one connection is the limit, and it is taken
     let text = yaml(backend.address(), "").replace("workerThreads: 2", "workerThreads: 1, limits: {connections: 1}");
@@ -648,7 +654,7 @@ fn probes_and_metrics_answer_while_every_worker_is_busy() {
     assert_eq!(ops.probe("/nothing").status(), 404);
     gate.open();
     assert_eq!(client.response().status(), 200);
-    eventually(PATIENCE, "the count", || {
+    eventually(TEST_TIMEOUT, "the count", || {
         ops.has_metric(
             "portcullis_requests_total{listener=\"listener0\",route=\"route0\",status=\"200\",reason=\"\"} 1",
         )
@@ -696,7 +702,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let text = yaml("127.0.0.1:1".parse().unwrap(), "").replacen("127.0.0.1:0", &address, 1);
-    let options = GatewayOptions { access_log: Box::new(Memory::default()) };
+    let options = GatewayOptions { access_log: Box::new(LogBuffer::default()) };
     let errors = Gateway::start(load(&text).unwrap(), options).unwrap_err();
     assert!(errors[0].message.contains("`adminAddr`") && errors[0].message.contains(&address), "{errors:?}");
     assert_eq!(errors[0].code, config::DiagnosticCode::CannotBind);
@@ -855,14 +861,14 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let config = ["-f", file.to_str().unwrap()];
-    eventually(PATIENCE, "it is healthy", || (health(&config) == (Some(0), "ready\n".to_owned())).then_some(()));
+    eventually(TEST_TIMEOUT, "it is healthy", || (health(&config) == (Some(0), "ready\n".to_owned())).then_some(()));
     assert_eq!(health(&["--url", &format!("http://{readiness}")]).0, Some(0));
     assert_eq!(health(&["--url", &format!("http://{}", free())]).0, Some(1));
     assert_eq!(health(&["--url", "ftp://x"]).0, Some(2));
     let banner = std::fs::read_to_string(&err).unwrap();
     let banner: Vec<_> = banner.lines().filter(|line| !line.starts_with('{')).collect();
     assert!((3..=6).contains(&banner.len()), "{banner:?}");
-    eventually(PATIENCE, "what is probably not meant is logged, and served all the same", || {
+    eventually(TEST_TIMEOUT, "what is probably not meant is logged, and served all the same", || {
         let text = std::fs::read_to_string(&err).unwrap();
         let warned = |id: &str| text.lines().any(|line| line.contains("WARN") && line.contains(&format!("\"{id}\"")));
         (warned("W008") && warned("W013")).then_some(())
@@ -883,13 +889,13 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
     std::fs::write(&file, text(two.address())).unwrap();
     signal("-HUP");
     let seen = || std::fs::read_to_string(&err).unwrap();
-    eventually(PATIENCE, "the reload", || seen().contains("the config was reloaded").then_some(()));
+    eventually(TEST_TIMEOUT, "the reload", || seen().contains("the config was reloaded").then_some(()));
     let mut idle = RawClient::connect(http);
     assert_eq!(idle.get("/", &[]).status(), 403, "the deny fails to evaluate for an anonymous request");
     drop(two);
     assert_eq!(idle.get("/", &[("authorization", &format!("Bearer {good}"))]).status(), 502);
     signal("-TERM");
-    let status = eventually(PATIENCE, "it ends", || child.try_wait().unwrap());
+    let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert_eq!(health(&config).0, Some(1));
     let logs = seen() + &std::fs::read_to_string(&out).unwrap();
@@ -905,7 +911,7 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
 #[test]
 fn a_second_signal_ends_at_once() {
     use std::process::{Command, Stdio};
-    let backend = Backend::start(|_| Answer::hang());
+    let backend = Backend::start(|_| ScriptedResponse::hang());
     let folder = TempDir::new();
     let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = yaml(backend.address(), "")
@@ -919,17 +925,17 @@ fn a_second_signal_ends_at_once() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    eventually(PATIENCE, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
+    eventually(TEST_TIMEOUT, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
     let mut client = RawClient::connect(http);
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     backend.wait_for(1);
     let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     signal();
-    eventually(PATIENCE, "it drains", || std::net::TcpStream::connect(http).is_err().then_some(()));
+    eventually(TEST_TIMEOUT, "it drains", || std::net::TcpStream::connect(http).is_err().then_some(()));
     assert!(child.try_wait().unwrap().is_none(), "a request is in flight");
     let begun = Instant::now();
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    let status = eventually(PATIENCE, "it ends", || child.try_wait().unwrap());
+    let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(1));
     assert!(begun.elapsed() < Duration::from_secs(3));
 }
@@ -1009,7 +1015,7 @@ fn dashboard_and_alerts_use_only_metrics_that_exist() {
         "      policies: {jwtAuth: {issuer: agentgateway.dev, jwks: {url: 'http://127.0.0.1:1/'}}}\n",
     ));
     assert_eq!(ops.status("/"), 200);
-    let text = eventually(PATIENCE, "a request is counted", || {
+    let text = eventually(TEST_TIMEOUT, "a request is counted", || {
         Some(ops.metrics()).filter(|m| m.contains("portcullis_requests_total"))
     });
     let mut names: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).map(str::to_owned).collect();

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::mint::{self, Alg, Key};
-use support::{Answer, Backend, Gate, InProcess, Message};
+use support::{Backend, Gate, InProcessGateway, Message, ScriptedResponse};
 
 /// A gateway in front of `backend` with these policies on its only route, and a key whose tokens it accepts.
-fn gateway(policies: &str, backend: &Backend) -> (InProcess, Key) {
+fn gateway(policies: &str, backend: &Backend) -> (InProcessGateway, Key) {
     let key = Key::new(Alg::Es256, "k1");
-    (InProcess::start(&yaml(policies, &key, backend)), key)
+    (InProcessGateway::start(&yaml(policies, &key, backend)), key)
 }
 
 /// `$KEYS` in the policies stands for the key set.
@@ -75,7 +75,7 @@ fn every_algorithm_of_the_contract_is_accepted() {
     let backend = Backend::ok();
     for alg in Alg::ASYMMETRIC {
         let key = Key::new(alg, "k1");
-        let gateway = InProcess::start(&yaml(STRICT, &key, &backend));
+        let gateway = InProcessGateway::start(&yaml(STRICT, &key, &backend));
         let token = key.token(&mint::claims());
         let mut client = gateway.client();
         assert_eq!(client.get("/", &[("authorization", &bearer(&token))]).status(), 200, "{alg:?}");
@@ -187,7 +187,7 @@ gatewayPolicies:
         set = mint::jwks([&wide]),
         address = backend.address(),
     );
-    let gateway = InProcess::start(&yaml);
+    let gateway = InProcessGateway::start(&yaml);
     let (wide, narrow) = (bearer(&wide.token(&mint::claims())), bearer(&narrow.token(&mint::claims())));
     for (method, path, token, status) in [
         ("GET", "/", &wide, 200),
@@ -261,7 +261,7 @@ fn identity_headers_are_removed_on_every_route_and_in_every_mode() {
     let key = Key::new(Alg::Es256, "k1");
     let set = mint::jwks([&key]);
     let address = backend.address();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
           {{name: a, matches: [{{path: {{exact: /a}}}}], policies: {{jwtAuth: {{mode: permissive, jwks: '{set}', claimsToHeaders: [{{claim: email, header: x-user-email}}]}}}}, backends: [{{host: '{address}'}}]}},
           {{name: b, backends: [{{host: '{address}'}}]}}]}}]}}]"
@@ -283,7 +283,7 @@ fn identity_headers_are_removed_on_every_route_and_in_every_mode() {
 fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
     let backend = Backend::ok();
     let key = Key::new(Alg::Es256, "k1");
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{
           policies: {{jwtAuth: {{mode: strict, jwks: '{}', claimsToHeaders: [{{claim: sub, header: x-forwarded-user}}]}}}},
           backends: [{{host: '{}'}}]}}]}}]}}]",
@@ -310,13 +310,13 @@ fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |request| match request.target() {
-        "/close" => Answer::close(),
-        "/junk" => Answer::raw("nonsense\r\n\r\n"),
-        "/slow" => Answer::default().wait(&backend_gate),
-        _ => Answer::ok(),
+        "/close" => ScriptedResponse::close(),
+        "/junk" => ScriptedResponse::raw("nonsense\r\n\r\n"),
+        "/slow" => ScriptedResponse::default().wait(&backend_gate),
+        _ => ScriptedResponse::ok(),
     });
-    let nobody = support::nobody();
-    let gateway = InProcess::start(&format!(
+    let nobody = support::closed_port();
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
           {{name: dead, matches: [{{path: {{exact: /dead}}}}], backends: [{{host: '{nobody}'}}]}},
           {{name: none, matches: [{{path: {{exact: /none}}}}]}},
@@ -343,9 +343,9 @@ fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
 #[test]
 fn a_body_that_breaks_off_is_never_a_clean_short_one() {
     let backend = Backend::start(|request| match request.target() {
-        "/length" => Answer::head(200, &[("content-length", "100")]).send("short").closing(),
-        "/chunked" => Answer::head(200, &[("transfer-encoding", "chunked")]).chunk("short").closing(),
-        _ => Answer::ok(),
+        "/length" => ScriptedResponse::head(200, &[("content-length", "100")]).send("short").then_close(),
+        "/chunked" => ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).chunk("short").then_close(),
+        _ => ScriptedResponse::ok(),
     });
     let (gateway, _) = gateway("", &backend);
     for path in ["/length", "/chunked"] {
@@ -365,7 +365,7 @@ fn bodies_stream_both_ways() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |_| {
-        Answer::head(200, &[("transfer-encoding", "chunked"), ("content-type", "text/event-stream")])
+        ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("content-type", "text/event-stream")])
             .chunk("first")
             .wait(&backend_gate)
             .chunk("second")
@@ -397,13 +397,13 @@ fn connections_to_the_backend_are_kept_and_used_again() {
 fn a_config_error_leaves_nothing_listening_and_tells_all_errors_at_once() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port();
-    let error = InProcess::try_start(&format!(
+    let error = InProcessGateway::try_start(&format!(
         "binds: [{{port: {port}, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{host: a:1}}]}}]}}]}}]"
     ))
     .err()
     .unwrap();
     assert!(error.contains("can't be listened on") && error.starts_with("error: test.yaml:2:"), "{error}");
-    let error = InProcess::try_start(
+    let error = InProcessGateway::try_start(
         "binds:
 - port: 0
   listeners:
@@ -446,8 +446,8 @@ policies: [{{name: {{name: strict, namespace: default}}, target: {{gateway: {{ga
 routes: [{{gateways: default, name: r, policies: {{{rule}}}, backends: [{{host: '{address}'}}]}}]"
         ),
     ] {
-        let gateway = InProcess::start(&yaml);
-        let (alice, bob) = (bearer(&mint::example("alice")), bearer(&mint::example("bob")));
+        let gateway = InProcessGateway::start(&yaml);
+        let (alice, bob) = (bearer(&mint::example_token("alice")), bearer(&mint::example_token("bob")));
         let mut client = gateway.client();
         assert_eq!(client.get("/admin", &[]).status(), 401, "{yaml}");
         assert_eq!(client.get("/admin", &[("authorization", &bob)]).status(), 403, "{yaml}");
@@ -460,7 +460,7 @@ routes: [{{gateways: default, name: r, policies: {{{rule}}}, backends: [{{host: 
 fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
-    let backend = Backend::start(move |_| Answer::default().wait(&backend_gate));
+    let backend = Backend::start(move |_| ScriptedResponse::default().wait(&backend_gate));
     let (gateway, _) = gateway("", &backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -477,7 +477,7 @@ fn draining_lets_requests_in_flight_finish() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |_| {
-        Answer::default().wait(&backend_gate).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        ScriptedResponse::default().wait(&backend_gate).send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     });
     let (gateway, _) = gateway("", &backend);
     let address = gateway.address();
@@ -485,7 +485,7 @@ fn draining_lets_requests_in_flight_finish() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     backend.wait_for(1);
     let stopping = std::thread::spawn(move || gateway.stop());
-    support::eventually(support::PATIENCE, "the socket closes", || {
+    support::eventually(support::TEST_TIMEOUT, "the socket closes", || {
         std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err().then_some(())
     });
     gate.open();
@@ -497,7 +497,7 @@ fn draining_lets_requests_in_flight_finish() {
 fn via_is_written_only_when_asked_for() {
     let backend = Backend::ok();
     for (via, expected) in [(true, Some("1.1 portcullis")), (false, None)] {
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "config: {{via: {via}, adminAddr: off, statsAddr: off, readinessAddr: off}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
             backend.address()
@@ -511,7 +511,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 fn only_a_trusted_proxy_is_believed_about_the_client() {
     let backend = Backend::ok();
     for (trusted, status, chain, id) in [("[127.0.0.0/8]", 200, "9.9.9.9, 127.0.0.1", "abc"), ("[]", 403, "", "")] {
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "config: {{trustedProxies: {trusted}, adminAddr: off, statsAddr: off, readinessAddr: off, logging: {{format: json}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{policies: {{authorization: {{rules: ['source.address == \"9.9.9.9\"']}}}}, backends: [{{host: '{}'}}]}}]}}]}}]",
             backend.address()

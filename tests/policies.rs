@@ -19,18 +19,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::mint::{self, Alg, Key};
-use support::{Answer, Backend, InProcess, Message};
+use support::{Backend, InProcessGateway, Message, ScriptedResponse};
 
 /// One listener with these routes; `@B` in them stands for the backend's address, `$JWT` for a strict `jwtAuth`.
-fn gateway(routes: &str, backend: &Backend) -> (InProcess, Key) {
+fn gateway(routes: &str, backend: &Backend) -> (InProcessGateway, Key) {
     let key = Key::new(Alg::Es256, "k1");
     let jwt = format!("jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: '{}'}}", mint::jwks([&key]));
     let routes = routes.replace("@B", &backend.address().to_string()).replace("$JWT", &jwt);
-    (InProcess::start(&format!("binds: [{{port: 0, listeners: [{{routes: {routes}}}]}}]")), key)
+    (InProcessGateway::start(&format!("binds: [{{port: 0, listeners: [{{routes: {routes}}}]}}]")), key)
 }
 
 /// One route for everything, with these policies.
-fn gateway_with(policies: &str, backend: &Backend) -> (InProcess, Key) {
+fn gateway_with(policies: &str, backend: &Backend) -> (InProcessGateway, Key) {
     gateway(&format!("[{{name: all, policies: {{{policies}}}, backends: [{{host: '@B'}}]}}]"), backend)
 }
 
@@ -40,7 +40,7 @@ fn config_error(policies: &str) -> String {
     let yaml = format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{policies: {{{policies}}}, backends: [{{host: 'b:1'}}]}}]}}]}}]"
     );
-    InProcess::try_start(&yaml).err().expect("a config that does not load")
+    InProcessGateway::try_start(&yaml).err().expect("a config that does not load")
 }
 
 /// An answer without anything in it.
@@ -48,7 +48,7 @@ const OK_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A port on which nothing listens.
 fn unreachable_address() -> String {
-    support::nobody().to_string()
+    support::closed_port().to_string()
 }
 
 #[track_caller]
@@ -96,7 +96,11 @@ fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
 #[test]
 fn refusals_and_answers_carry_cors_headers_and_the_backends_own_are_replaced() {
     let backend = Backend::start(|_| {
-        Answer::new(200, &[("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true")], "")
+        ScriptedResponse::new(
+            200,
+            &[("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true")],
+            "",
+        )
     });
     let (gateway, key) =
         gateway_with(&format!("$JWT, {CORS}, authorization: {{rules: ['request.path != \"/no\"']}}"), &backend);
@@ -132,7 +136,7 @@ fn cors_of_a_listener_holds_for_what_no_route_takes_and_a_preflight_finds_its_me
          backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     );
-    let gateway = InProcess::start(&listener);
+    let gateway = InProcessGateway::start(&listener);
     let mut client = gateway.client();
     let answer = client.get("/nowhere", &[SITE]);
     assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (404, Some("https://app.test")));
@@ -147,7 +151,7 @@ fn cors_of_a_listener_holds_for_what_no_route_takes_and_a_preflight_finds_its_me
 
 #[test]
 fn headers_are_edited_on_requests_and_answers() {
-    let backend = Backend::start(|_| Answer::new(200, &[("server", "old"), ("x-keep", "1")], "hi"));
+    let backend = Backend::start(|_| ScriptedResponse::new(200, &[("server", "old"), ("x-keep", "1")], "hi"));
     let (gateway, _) = gateway_with(
         "requestHeaderModifier: {remove: [x-gone], set: {x-set: new}, add: {x-add: '2'}}, \
          responseHeaderModifier: {remove: [server], add: {x-keep: '2'}, set: {x-frame-options: DENY}}",
@@ -226,7 +230,7 @@ fn rewrites_that_make_no_sense_are_refused() {
     }
     let regex = "binds: [{port: 0, listeners: [{routes: [{matches: [{path: {regex: '/.*'}}], \
                  policies: {urlRewrite: {path: {prefix: /x}}}}]}]}]";
-    assert!(InProcess::try_start(regex).err().unwrap().contains("`regex`"));
+    assert!(InProcessGateway::try_start(regex).err().unwrap().contains("`regex`"));
 }
 
 #[test]
@@ -262,8 +266,8 @@ fn redirects_and_direct_answers_need_no_backend_but_a_token() {
 #[test]
 fn an_exchange_that_takes_too_long_ends() {
     let slow = Backend::start(|request| match request.target() {
-        "/head" => Answer::hang(),
-        _ => Answer::head(200, &[("content-length", "5")]).send("ab").stall(),
+        "/head" => ScriptedResponse::hang(),
+        _ => ScriptedResponse::head(200, &[("content-length", "5")]).send("ab").stall(),
     });
     let (gateway, _) = gateway_with("timeout: {request: 300ms}", &slow);
     let began = Instant::now();
@@ -306,7 +310,7 @@ fn a_client_that_takes_too_long_is_told_so_and_its_backend_stays_in_service() {
 #[test]
 fn an_exchange_that_never_stops_to_move_ends_too() {
     let endless = Backend::start(|_| {
-        (0..400).fold(Answer::head(200, &[("transfer-encoding", "chunked")]), |answer, _| {
+        (0..400).fold(ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]), |answer, _| {
             answer.chunk("x").delay(Duration::from_millis(10))
         })
     });
@@ -320,13 +324,25 @@ fn an_exchange_that_never_stops_to_move_ends_too() {
 #[test]
 fn a_request_is_tried_again_as_often_as_the_policy_says() {
     for (method, attempts, answers, status, tries) in [
-        ("GET", 2, vec![Answer::new(503, &[], ""), Answer::close(), Answer::ok()], 200, 3),
-        ("GET", 1, vec![Answer::new(503, &[], ""), Answer::new(503, &[], "last"), Answer::ok()], 503, 2),
-        ("GET", 3, vec![Answer::new(500, &[], "not listed"), Answer::ok()], 500, 1),
-        ("POST", 3, vec![Answer::new(503, &[], ""), Answer::ok()], 200, 2),
-        ("POST", 3, vec![Answer::close(), Answer::ok()], 502, 1),
+        (
+            "GET",
+            2,
+            vec![ScriptedResponse::new(503, &[], ""), ScriptedResponse::close(), ScriptedResponse::ok()],
+            200,
+            3,
+        ),
+        (
+            "GET",
+            1,
+            vec![ScriptedResponse::new(503, &[], ""), ScriptedResponse::new(503, &[], "last"), ScriptedResponse::ok()],
+            503,
+            2,
+        ),
+        ("GET", 3, vec![ScriptedResponse::new(500, &[], "not listed"), ScriptedResponse::ok()], 500, 1),
+        ("POST", 3, vec![ScriptedResponse::new(503, &[], ""), ScriptedResponse::ok()], 200, 2),
+        ("POST", 3, vec![ScriptedResponse::close(), ScriptedResponse::ok()], 502, 1),
     ] {
-        let backend = Backend::answers(answers);
+        let backend = Backend::with_responses(answers);
         let (gateway, _) =
             gateway_with(&format!("retry: {{attempts: {attempts}, backoff: 1ms, codes: [503]}}"), &backend);
         let request = format!("{method} /x?q HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n");
@@ -344,7 +360,7 @@ fn a_request_is_tried_again_as_often_as_the_policy_says() {
 
 #[test]
 fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
-    let backend = Backend::answers([Answer::new(503, &[], "first"), Answer::ok()]);
+    let backend = Backend::with_responses([ScriptedResponse::new(503, &[], "first"), ScriptedResponse::ok()]);
     let (gateway, _) = gateway_with("retry: {attempts: 3, codes: [503]}", &backend);
     let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!(gateway.client().send(post).response().text(), "first");
@@ -368,7 +384,7 @@ fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
 
 #[test]
 fn tries_that_no_backend_has_seen_are_not_too_many() {
-    let backend = Backend::start(|_| Answer::default().delay(Duration::from_millis(50)).send(OK_RESPONSE));
+    let backend = Backend::start(|_| ScriptedResponse::default().delay(Duration::from_millis(50)).send(OK_RESPONSE));
     let routes = format!(
         "[{{policies: {{retry: {{attempts: 4}}}}, backends: [{{hosts: ['{}', '@B'], policies: {{balance: roundRobin}}}}]}}]",
         unreachable_address()
@@ -453,7 +469,7 @@ fn the_most_specific_policy_of_a_kind_replaces_the_broader_ones() {
          backends: [{{host: '{0}'}}]}}, {{backends: [{{host: '{0}'}}]}}]}}]}}]",
         backend.address()
     );
-    let gateway = InProcess::start(&yaml);
+    let gateway = InProcessGateway::start(&yaml);
     let mut client = gateway.client();
     client.get("/own", &[]);
     client.get("/", &[]);
@@ -589,9 +605,12 @@ fn rules_see_who_came_with_a_password_or_a_key() {
 fn another_service_decides() {
     let backend = Backend::ok();
     let service = Backend::start(|request| match request.header("authorization") {
-        Some("good") => Answer::new(202, &[("x-user", "alice"), ("x-user", "too"), ("x-other", "1")], "ignored"),
-        Some("broken") => Answer::new(503, &[], ""),
-        _ => Answer::new(302, &[("location", "https://login.test/"), ("connection", "close")], "log in").closing(),
+        Some("good") => {
+            ScriptedResponse::new(202, &[("x-user", "alice"), ("x-user", "too"), ("x-other", "1")], "ignored")
+        }
+        Some("broken") => ScriptedResponse::new(503, &[], ""),
+        _ => ScriptedResponse::new(302, &[("location", "https://login.test/"), ("connection", "close")], "log in")
+            .then_close(),
     });
     let policy = format!(
         "extAuthz: {{host: '{}', protocol: {{http: {{pathPrefix: /check, includeResponseHeaders: [x-user, x-role]}}}}, \
@@ -635,7 +654,7 @@ fn another_service_decides() {
 fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
     let backend = Backend::ok();
     for (mode, status) in [("deny", 403), ("allow", 200), ("{denyWithStatus: 503}", 503)] {
-        for host in [unreachable_address(), Backend::start(|_| Answer::hang()).address().to_string()] {
+        for host in [unreachable_address(), Backend::start(|_| ScriptedResponse::hang()).address().to_string()] {
             let policy = format!(
                 "extAuthz: {{host: '{host}', protocol: {{http: {{includeResponseHeaders: [x-user]}}}}, failureMode: {mode}}}"
             );
@@ -666,7 +685,7 @@ fn a_refusal_stays_one_whatever_becomes_of_its_body() {
     let large = vec![b'x'; 100_000];
     for (status, expected) in [(403, 403), (200, 200)] {
         let body = large.clone();
-        let service = Backend::start(move |_| Answer::new(status, &[], body.clone()));
+        let service = Backend::start(move |_| ScriptedResponse::new(status, &[], body.clone()));
         let policy =
             format!("extAuthz: {{host: '{}', protocol: {{http: {{}}}}, failureMode: allow}}", service.address());
         let (gateway, _) = gateway_with(&policy, &backend);
@@ -677,7 +696,7 @@ fn a_refusal_stays_one_whatever_becomes_of_its_body() {
 
 #[test]
 fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
-    let (backend, mirror) = (Backend::ok(), Backend::start(|_| Answer::hang()));
+    let (backend, mirror) = (Backend::ok(), Backend::start(|_| ScriptedResponse::hang()));
     let policy = format!(
         "requestMirror: [{{backend: {{host: '{}'}}}}, {{backend: {{host: '{}'}}, percentage: 0}}, {{backend: {{host: '{}'}}}}], \
          urlRewrite: {{path: {{prefix: /new}}}}, requestHeaderModifier: {{set: {{x-a: '1'}}}}",

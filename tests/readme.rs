@@ -18,7 +18,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use regex::Regex;
-use support::{PATIENCE, PORTCULLIS, ROOT, TempDir, eventually};
+use support::{PORTCULLIS, ROOT, TEST_TIMEOUT, TempDir, eventually};
 
 /// Building the demo, when nothing of it is there yet.
 const BUILDING: Duration = Duration::from_secs(600);
@@ -149,7 +149,7 @@ impl Demo {
     fn stop(mut self) {
         let told = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
         assert!(told.success());
-        let status = eventually(PATIENCE, "the demo ends", || self.child.try_wait().unwrap());
+        let status = eventually(TEST_TIMEOUT, "the demo ends", || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}");
     }
 }

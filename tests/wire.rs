@@ -31,5 +31,5 @@ mod waits;
 
 /// An address that nobody listens on.
 fn closed_port() -> std::net::SocketAddr {
-    support::nobody()
+    support::closed_port()
 }

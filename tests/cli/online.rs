@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::support::{Answer, Backend, Recorded, TempDir, nobody};
+use super::support::{Backend, RecordedRequest, ScriptedResponse, TempDir, closed_port};
 use super::{ALICE, CommandOutput, ROOT, run};
 
 /// The keys that the manifests' tokens are signed with.
@@ -20,7 +20,7 @@ fn date(ahead: Duration) -> String {
 
 /// A key server whose clock is ahead.
 fn key_server(ahead: Duration) -> Backend {
-    Backend::start(move |_| Answer::new(200, &[("date", &date(ahead))], keys()))
+    Backend::start(move |_| ScriptedResponse::new(200, &[("date", &date(ahead))], keys()))
 }
 
 /// A provider whose keys need no network.
@@ -104,7 +104,7 @@ fn start_smtp_server() -> SocketAddr {
 
 #[test]
 fn what_is_not_there_is_an_error_at_its_line() {
-    let (smtp, unreachable) = (start_smtp_server(), nobody());
+    let (smtp, unreachable) = (start_smtp_server(), closed_port());
     for (provider, backends, expected, says) in [
         (LOCAL, format!("{{host: '{unreachable}'}}"), "10 E013", "refused"),
         (LOCAL, "{host: 'no-such-name.invalid:80'}".to_owned(), "10 E013", "its name can't be resolved"),
@@ -147,10 +147,12 @@ fn what_is_not_there_is_an_error_at_its_line() {
 fn answers_that_are_no_keys_are_told_with_advice() {
     let discovery = |issuer: &str| {
         let issuer = issuer.to_owned();
-        move |_: &Recorded| Answer::new(200, &[], format!("{{\"issuer\": \"{issuer}\", \"jwks_uri\": \"http://a\"}}"))
+        move |_: &RecordedRequest| {
+            ScriptedResponse::new(200, &[], format!("{{\"issuer\": \"{issuer}\", \"jwks_uri\": \"http://a\"}}"))
+        }
     };
-    let not_found = Backend::start(|_| Answer::new(404, &[], "no"));
-    let page = Backend::start(|_| Answer::new(200, &[], "<html>"));
+    let not_found = Backend::start(|_| ScriptedResponse::new(404, &[], "no"));
+    let page = Backend::start(|_| ScriptedResponse::new(200, &[], "<html>"));
     let other = Backend::start(discovery("https://another.example"));
     let by_url = |server: &Backend| provider(server);
     let by_issuer = |server: &Backend| format!("{{issuer: 'http://{}'}}", server.address());
@@ -171,12 +173,16 @@ fn answers_that_are_no_keys_are_told_with_advice() {
 fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
     let big = format!("{{\"x\": \"{}\", {}", "a".repeat(3000), keys().trim_start().strip_prefix('{').unwrap());
     let large = big.clone();
-    let idp = Backend::start(move |_| Answer::new(200, &[], large.as_str()));
+    let idp = Backend::start(move |_| ScriptedResponse::new(200, &[], large.as_str()));
     let issuer = Backend::start(move |request| {
         let issuer = format!("http://{}", request.header("host").unwrap());
         match request.target() {
-            "/keys" => Answer::new(200, &[], big.as_str()),
-            _ => Answer::new(200, &[], format!("{{\"issuer\": \"{issuer}\", \"jwks_uri\": \"{issuer}/keys\"}}")),
+            "/keys" => ScriptedResponse::new(200, &[], big.as_str()),
+            _ => ScriptedResponse::new(
+                200,
+                &[],
+                format!("{{\"issuer\": \"{issuer}\", \"jwks_uri\": \"{issuer}/keys\"}}"),
+            ),
         }
     });
     let plain = provider(&idp);
@@ -217,7 +223,7 @@ fn clocks_that_differ_are_warned_of() {
 
 #[test]
 fn who_does_not_answer_is_waited_for_with_a_note_and_not_for_ever() {
-    let silent = Backend::start(|_| Answer::hang());
+    let silent = Backend::start(|_| ScriptedResponse::hang());
     let provider = provider(&silent).replace("/keys'", "/keys', timeout: 1500ms");
     let started = Instant::now();
     let output = validate(&config(&inline(&provider), ""), &[]);
@@ -230,7 +236,7 @@ fn who_does_not_answer_is_waited_for_with_a_note_and_not_for_ever() {
 #[test]
 fn keys_by_url_are_fetched_for_explain_and_inspect_when_that_is_asked_for() {
     let folder = TempDir::new();
-    let (idp, gone) = (key_server(Duration::ZERO), nobody());
+    let (idp, gone) = (key_server(Duration::ZERO), closed_port());
     let yaml = config(&inline(&provider(&idp)), "{host: 'a:1'}");
     let file = folder.write("gw.yaml", &yaml);
     let file = file.to_str().unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use crate::support::{Message, PATIENCE, PORTCULLIS, RawClient, TempDir, eventually};
+use crate::support::{Message, PORTCULLIS, RawClient, TEST_TIMEOUT, TempDir, eventually};
 
 /// A running `portcullis`, killed when dropped. Its config may say `port: 0` everywhere: the banner tells the ports.
 pub struct BinaryGateway {
@@ -35,7 +35,7 @@ impl BinaryGateway {
         command.stderr(std::fs::File::create(&log).unwrap());
         change(&mut command);
         let mut child = command.spawn().expect("portcullis");
-        let banner = eventually(PATIENCE, "the banner", || {
+        let banner = eventually(TEST_TIMEOUT, "the banner", || {
             let said = std::fs::read_to_string(&log).unwrap();
             let whole = said.lines().any(|line| line.contains("readiness on ") && said.ends_with('\n'));
             assert!(whole || child.try_wait().unwrap().is_none(), "it ended: {said}");

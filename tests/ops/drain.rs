@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::child::BinaryGateway;
 use super::{TestGateway, yaml};
-use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, eventually};
+use crate::support::{Backend, Gate, RawClient, ScriptedResponse, TEST_TIMEOUT, eventually};
 
 /// HTTP/2's frame types that matter here (RFC 9113 §6).
 const DATA: u8 = 0;
@@ -33,7 +33,7 @@ struct RawHttp2Client {
 impl RawHttp2Client {
     fn connect(ops: &TestGateway) -> Self {
         let mut stream = TcpStream::connect(ops.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         let mut client = Self { stream, acks_pings: true };
         client.send(SETTINGS, 0, 0, &[]);
@@ -75,7 +75,7 @@ fn http2_is_told_goaway_and_streams_under_way_finish() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
+        move |_| ScriptedResponse::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
     });
     let mut ops = TestGateway::start(&yaml(backend.address(), ""));
     let mut client = RawHttp2Client::connect(&ops);
@@ -115,7 +115,7 @@ fn event_streams_go_on_until_the_time_is_up() {
         let gate = gate.clone();
         move |_| {
             let head = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")];
-            Answer::head(200, &head).chunk("data: 1\n\n").wait(&gate).chunk("data: 2\n\n").stall()
+            ScriptedResponse::head(200, &head).chunk("data: 1\n\n").wait(&gate).chunk("data: 2\n\n").stall()
         }
     });
     let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1500ms"));
@@ -125,7 +125,7 @@ fn event_streams_go_on_until_the_time_is_up() {
     let gateway = ops.gateway.take().unwrap();
     let control = Arc::clone(gateway.state());
     let ending = std::thread::spawn(move || gateway.shutdown());
-    eventually(PATIENCE, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     gate.open();
     assert_eq!(client.bytes(14), b"9\r\ndata: 2\n\n\r\n", "while it drains");
     assert!(!ending.join().unwrap(), "not all finished");
@@ -140,11 +140,13 @@ fn readiness_goes_first_and_new_requests_are_served_for_the_delay() {
     let mut open = gateway.client();
     assert_eq!(open.get("/", &[]).status(), 200);
     gateway.signal("-TERM");
-    eventually(PATIENCE, "not ready", || (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || {
+        (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(())
+    });
     assert_eq!(open.get("/", &[]).status(), 200);
     assert_eq!(gateway.client().get("/", &[]).status(), 200, "a new connection, too");
     assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "it is alive: nobody should restart it");
-    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0));
 }
 
@@ -160,20 +162,20 @@ fn levels_change_while_it_runs_for_each_target() {
     let reload = || {
         let before = gateway.metric("portcullis_config_generation").unwrap();
         gateway.signal("-HUP");
-        eventually(PATIENCE, "the reload", || {
+        eventually(TEST_TIMEOUT, "the reload", || {
             (gateway.metric("portcullis_config_generation").unwrap() > before).then_some(())
         });
     };
     let told = || gateway.stderr().matches("the config was reloaded").count();
     assert_eq!(gateway.get("admin", "/loglevel").text(), "info\n");
     reload();
-    eventually(PATIENCE, "the line", || (told() == 1).then_some(()));
+    eventually(TEST_TIMEOUT, "the line", || (told() == 1).then_some(()));
     assert_eq!(put("warn", ""), 200);
     reload();
     assert_eq!(put("warn,portcullis::gateway=info", ""), 200);
     assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::gateway=info\n");
     reload();
-    eventually(PATIENCE, "the line", || (told() >= 2).then_some(()));
+    eventually(TEST_TIMEOUT, "the line", || (told() >= 2).then_some(()));
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(told(), 2, "nothing was said at `warn`: {}", gateway.stderr());
     for (filter, more, status) in [

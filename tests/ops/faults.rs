@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::child::BinaryGateway;
 use super::{TestGateway, load, yaml};
-use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, eventually};
+use crate::support::{Backend, Gate, RawClient, ScriptedResponse, TEST_TIMEOUT, eventually};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -20,11 +20,11 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
         |_| {},
     );
     let warned = "the system lets this process open 128 files";
-    eventually(PATIENCE, "the warning", || gateway.stderr().contains(warned).then_some(()));
+    eventually(TEST_TIMEOUT, "the warning", || gateway.stderr().contains(warned).then_some(()));
     let base = gateway.open_descriptors();
     // the system takes these in; the gateway has room for some
     let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.address()).unwrap()).collect();
-    eventually(PATIENCE, "no descriptor is left", || (gateway.open_descriptors() >= 128).then_some(()));
+    eventually(TEST_TIMEOUT, "no descriptor is left", || (gateway.open_descriptors() >= 128).then_some(()));
     let before = gateway.cpu_ticks();
     std::thread::sleep(Duration::from_secs(1));
     let busy = gateway.cpu_ticks() - before;
@@ -38,7 +38,7 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
     }
     drop(crowd);
     let begun = Instant::now();
-    eventually(PATIENCE, "requests are served again", || {
+    eventually(TEST_TIMEOUT, "requests are served again", || {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.write_all(REQUEST.as_bytes()).unwrap();
@@ -46,7 +46,7 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
         (stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 200").then_some(())
     });
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    eventually(PATIENCE, "nothing is left behind", || (gateway.open_descriptors() <= base + 4).then_some(()));
+    eventually(TEST_TIMEOUT, "nothing is left behind", || (gateway.open_descriptors() <= base + 4).then_some(()));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn logs_that_nobody_reads_hold_up_nobody() {
     let begun = Instant::now();
     drop(client);
     gateway.signal("-TERM");
-    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert!(status.success() && begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -95,13 +95,15 @@ fn logs_that_nobody_reads_hold_up_nobody() {
 #[test]
 fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
     let backend = Backend::start(|request| match request.target() {
-        "/length" => Answer::head(200, &[("content-length", "10")]).send("12345").closing(),
-        "/chunked" => Answer::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").closing(),
-        "/half-chunk" => Answer::head(200, &[("transfer-encoding", "chunked")]).send("a\r\n12345").closing(),
-        "/no-last-line" => {
-            Answer::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").send("0\r\n").closing()
+        "/length" => ScriptedResponse::head(200, &[("content-length", "10")]).send("12345").then_close(),
+        "/chunked" => ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").then_close(),
+        "/half-chunk" => {
+            ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).send("a\r\n12345").then_close()
         }
-        _ => Answer::ok(),
+        "/no-last-line" => {
+            ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").send("0\r\n").then_close()
+        }
+        _ => ScriptedResponse::ok(),
     });
     let ops = TestGateway::start(&yaml(backend.address(), ""));
     for path in ["/length", "/chunked", "/half-chunk", "/no-last-line"] {
@@ -116,7 +118,7 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
         }
         // over HTTP/1.0 the end of the connection is the end of the body: only a reset tells them apart
         let mut old = TcpStream::connect(ops.address()).unwrap();
-        old.set_read_timeout(Some(PATIENCE)).unwrap();
+        old.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         old.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let mut all = Vec::new();
         let ended = old.read_to_end(&mut all);
@@ -133,8 +135,8 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
 #[test]
 fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
     let backend = Backend::start(|request| match request.target() {
-        "/large" => Answer::new(200, &[], vec![b'x'; 4 << 20]),
-        _ => Answer::ok(),
+        "/large" => ScriptedResponse::new(200, &[], vec![b'x'; 4 << 20]),
+        _ => ScriptedResponse::ok(),
     });
     let limits = "limits: {headTimeout: 1s, stallTimeout: 1s, idleTimeout: 1s}, drainTimeout";
     let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", limits));
@@ -151,7 +153,7 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
             _ => "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
         };
         stream.write_all(begin.as_bytes()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT * 2)).unwrap();
         slow.push(stream);
     }
     let mut worst = Duration::ZERO;
@@ -169,7 +171,7 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
     assert!(grown < (200 << 20), "{} MiB", grown >> 20);
     drop((slow, good));
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    eventually(PATIENCE * 2, "all is given back", || (gateway.open_descriptors() <= descriptors + 8).then_some(()));
+    eventually(TEST_TIMEOUT * 2, "all is given back", || (gateway.open_descriptors() <= descriptors + 8).then_some(()));
     println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", grown >> 10);
 }
 
@@ -179,7 +181,7 @@ fn a_signal_lets_two_hundred_requests_finish() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
+        move |_| ScriptedResponse::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
     });
     let mut gateway =
         BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 30s"));
@@ -192,8 +194,10 @@ fn a_signal_lets_two_hundred_requests_finish() {
     }
     backend.wait_for(200);
     gateway.signal("-TERM");
-    eventually(PATIENCE, "not ready", || (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(()));
-    eventually(PATIENCE, "nothing listens", || TcpStream::connect(gateway.address()).is_err().then_some(()));
+    eventually(TEST_TIMEOUT, "not ready", || {
+        (gateway.get("readiness", "/healthz/ready").status() == 503).then_some(())
+    });
+    eventually(TEST_TIMEOUT, "nothing listens", || TcpStream::connect(gateway.address()).is_err().then_some(()));
     assert!(idle.is_closed());
     assert!(gateway.exit_status().is_none());
     gate.open();
@@ -201,7 +205,7 @@ fn a_signal_lets_two_hundred_requests_finish() {
         let answer = client.response();
         assert_eq!((answer.status(), answer.text(), answer.header("connection")), (200, "done", Some("close")));
     }
-    let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
 }
 
@@ -220,11 +224,11 @@ fn as_the_first_process_it_heeds_signals_too() {
         assert_eq!(gateway.client().get("/", &[]).status(), 200);
         std::fs::write(gateway.config(), yaml(backend.address(), "      name: other\n")).unwrap();
         gateway.signal("-HUP");
-        eventually(PATIENCE, "the reload", || {
+        eventually(TEST_TIMEOUT, "the reload", || {
             (gateway.metric("portcullis_config_generation") >= Some(2.0)).then_some(())
         });
         gateway.signal(signal);
-        let status = eventually(PATIENCE, "the end", || gateway.exit_status());
+        let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
         assert_eq!(status.code(), Some(0), "{signal}: {}", gateway.stderr());
     }
 }
@@ -269,7 +273,7 @@ fn a_bad_file_signal_or_request_takes_nothing_down() {
         std::fs::write(gateway.config(), bad).unwrap();
         gateway.signal("-HUP");
         let refused = |text: &str| text.matches("the config was not reloaded").count();
-        eventually(PATIENCE, "the refusal", || (refused(&gateway.stderr()) > at).then_some(()));
+        eventually(TEST_TIMEOUT, "the refusal", || (refused(&gateway.stderr()) > at).then_some(()));
         assert_eq!(client.get("/", &[]).status(), 200, "{bad:?}");
     }
     std::fs::remove_file(gateway.config()).unwrap();

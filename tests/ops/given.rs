@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::{TestGateway, yaml};
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{Backend, PATIENCE, PORTCULLIS, RawClient, TempDir, eventually, free};
+use crate::support::{Backend, PORTCULLIS, RawClient, TEST_TIMEOUT, TempDir, eventually, free_address};
 
 /// A config that believes the keys in a file.
 fn config_text(backend: &Backend, keys: &Path) -> String {
@@ -31,7 +31,9 @@ fn the_files_that_it_names_are_watched() {
     ops.wait_for_generation(2);
     assert_eq!((status(&old), status(&new)), (401, 200));
     std::fs::write(&keys, "no keys").unwrap();
-    eventually(PATIENCE, "the refusal", || ops.has_metric("portcullis_config_last_reload_successful 0").then_some(()));
+    eventually(TEST_TIMEOUT, "the refusal", || {
+        ops.has_metric("portcullis_config_last_reload_successful 0").then_some(())
+    });
     assert_eq!(status(&new), 200, "the old keys serve on");
     std::fs::write(&keys, mint::jwks([&old])).unwrap();
     ops.wait_for_generation(3);
@@ -57,7 +59,7 @@ fn the_binary_watches_them_too_and_reads_them_at_sighup() {
     let keys = folder.write("keys.json", mint::jwks([&old]));
     for by_pipe in [true, false] {
         std::fs::write(&keys, mint::jwks([&old])).unwrap();
-        let http = free();
+        let http = free_address();
         let own = "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'";
         let text = config_text(&backend, &keys)
             .replace("port: 0", &format!("port: {}", http.port()))
@@ -73,13 +75,13 @@ fn the_binary_watches_them_too_and_reads_them_at_sighup() {
             stdin.write_all(text.as_bytes()).unwrap();
         }
         drop(stdin);
-        eventually(PATIENCE, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
+        eventually(TEST_TIMEOUT, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
         let status = |key: &Key| RawClient::connect(http).get("/", &[("authorization", &bearer(key))]).status();
         assert_eq!((status(&old), status(&new)), (200, 401));
         assert!(Command::new("kill").args(["-HUP", &running.0.id().to_string()]).status().unwrap().success());
         let said = || std::fs::read_to_string(&err).unwrap();
-        eventually(PATIENCE, "the reload", || said().contains("the config was reloaded").then_some(()));
+        eventually(TEST_TIMEOUT, "the reload", || said().contains("the config was reloaded").then_some(()));
         std::fs::write(&keys, mint::jwks([&new])).unwrap();
-        eventually(PATIENCE, "the new keys", || (status(&new) == 200).then_some(()));
+        eventually(TEST_TIMEOUT, "the new keys", || (status(&new) == 200).then_some(()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{TestGateway, load, named_backend, yaml};
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{Answer, Backend, PATIENCE, RawClient, eventually, nobody};
+use crate::support::{Backend, RawClient, ScriptedResponse, TEST_TIMEOUT, closed_port, eventually};
 
 /// A reload that changes a route beside the others, and moves every line.
 fn reload(ops: &TestGateway, text: &str) {
@@ -99,12 +99,12 @@ fn a_backend_that_rests_goes_on_resting() {
     let good = named_backend("good");
     let hosts = format!(
         "hosts: ['{}', '{}'], policies: {{health: {{consecutiveFailures: 1, ejectionTime: 1h}}}}",
-        nobody(),
+        closed_port(),
         good.address()
     );
     let text = yaml(good.address(), "").replace(&format!("host: '{}'", good.address()), &hosts);
     let ops = TestGateway::start(&text);
-    eventually(PATIENCE, "the one that is not there is asked once", || (ops.status("/") != 200).then_some(()));
+    eventually(TEST_TIMEOUT, "the one that is not there is asked once", || (ops.status("/") != 200).then_some(()));
     for round in 0..40 {
         if round % 10 == 0 {
             reload(&ops, &text);
@@ -117,7 +117,7 @@ fn a_backend_that_rests_goes_on_resting() {
 fn fetched_keys_stay_and_are_not_fetched_again() {
     let key = Key::new(Alg::Es256, "k");
     let set = mint::jwks([&key]);
-    let idp = Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &set));
+    let idp = Backend::start(move |_| ScriptedResponse::new(200, &[("content-type", "application/json")], &set));
     let backend = Backend::ok();
     let url = format!("http://{}/keys", idp.address());
     let text = yaml(
@@ -127,7 +127,7 @@ fn fetched_keys_stay_and_are_not_fetched_again() {
     let ops = TestGateway::start(&text);
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
-    eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));
+    eventually(TEST_TIMEOUT, "keys", || (ask() == 200).then_some(()));
     drop(idp);
     for _ in 0..5 {
         reload(&ops, &text);
@@ -141,7 +141,7 @@ fn fetched_keys_stay_and_are_not_fetched_again() {
 fn fetched_keys_outlive_a_change_of_how_they_are_fetched_while_the_provider_is_down() {
     let key = Key::new(Alg::Es256, "k");
     let set = mint::jwks([&key]);
-    let idp = Backend::start(move |_| Answer::new(200, &[("content-type", "application/json")], &set));
+    let idp = Backend::start(move |_| ScriptedResponse::new(200, &[("content-type", "application/json")], &set));
     let backend = Backend::ok();
     let with = |more: &str| {
         let url = format!("http://{}/keys", idp.address());
@@ -152,10 +152,10 @@ fn fetched_keys_outlive_a_change_of_how_they_are_fetched_while_the_provider_is_d
     let ops = TestGateway::start(&with(""));
     let bearer = format!("Bearer {}", key.token(&mint::claims()));
     let ask = || RawClient::connect(ops.address()).get("/", &[("authorization", &bearer)]).status();
-    eventually(PATIENCE, "keys", || (ask() == 200).then_some(()));
+    eventually(TEST_TIMEOUT, "keys", || (ask() == 200).then_some(()));
     let changes = [", cacheDuration: 10m", ", timeout: 3s, maxSize: 2MiB", ", staleFor: 1h, retry: {attempts: 0}"];
     let texts = changes.map(with);
-    let elsewhere = with(&format!(", connectTo: '{}'", nobody()));
+    let elsewhere = with(&format!(", connectTo: '{}'", closed_port()));
     drop(idp);
     for text in &texts {
         reload(&ops, text);

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::{TestGateway, load, yaml};
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{Backend, PATIENCE, RawClient, eventually, nobody};
+use crate::support::{Backend, RawClient, TEST_TIMEOUT, closed_port, eventually};
 
 /// A gateway with everything that has a secret, and requests of all kinds behind it.
 fn busy_gateway() -> (TestGateway, Vec<String>, Backend) {
@@ -22,7 +22,7 @@ fn busy_gateway() -> (TestGateway, Vec<String>, Backend) {
          requestHeaderModifier: {{set: {{x-secret: s3cret}}}}}}\n",
         mint::jwks([&key]),
         mint::jwks([&hmac]),
-        nobody()
+        closed_port()
     );
     let text = yaml(backend.address(), &policies).replace(
         &format!("{{host: '{}'}}", backend.address()),
@@ -86,7 +86,7 @@ fn the_page_tells_refusals_providers_and_where_protection_comes_from() {
     let (ops, _, _backend) = busy_gateway();
     let admin = ops.gateway().admin_addresses().admin[0];
     let page = || RawClient::connect(admin).get("/", &[]);
-    let shown = eventually(PATIENCE, "the provider's failure", || {
+    let shown = eventually(TEST_TIMEOUT, "the provider's failure", || {
         Some(page()).filter(|page| page.text().contains("Connection refused"))
     });
     for part in [
@@ -111,11 +111,11 @@ fn the_page_tells_refusals_providers_and_where_protection_comes_from() {
     assert!(!shown.text().contains("<script"));
     // a reload that changes something, and one that is refused
     let before = ops.gateway().snapshot().generation;
-    ops.gateway().replace(load(&yaml(nobody(), "      name: other\n")).unwrap()).unwrap();
+    ops.gateway().replace(load(&yaml(closed_port(), "      name: other\n")).unwrap()).unwrap();
     assert!(page().text().contains("What the last reload changed (2)"), "{}", page().text());
     let changes = page();
     assert!(changes.text().contains("<li>route other of listener listener0 on 127.0.0.1:0: added, open"));
-    let wrong = yaml(nobody(), "      policies: {jwtAuth: {issuer: a, jwks: {file: missing}}}\n");
+    let wrong = yaml(closed_port(), "      policies: {jwtAuth: {issuer: a, jwks: {file: missing}}}\n");
     ops.gateway().replace(load(&wrong).unwrap()).unwrap_err();
     let refused = page();
     assert!(refused.text().contains("The last reload was refused") && refused.text().contains("missing"));

@@ -2,7 +2,7 @@
 
 use super::child::BinaryGateway;
 use super::yaml;
-use crate::support::{Backend, PATIENCE, TempDir, eventually};
+use crate::support::{Backend, TEST_TIMEOUT, TempDir, eventually};
 
 #[test]
 fn a_refused_reload_shows_its_line_in_the_log_and_not_to_probes() {
@@ -11,7 +11,7 @@ fn a_refused_reload_shows_its_line_in_the_log_and_not_to_probes() {
     let gateway = BinaryGateway::start(&text);
     std::fs::write(gateway.config(), text.replace("  - routes:", "  - rotes:")).unwrap();
     gateway.signal("-HUP");
-    let said = eventually(PATIENCE, "the refusal", || {
+    let said = eventually(TEST_TIMEOUT, "the refusal", || {
         Some(gateway.stderr()).filter(|said| said.contains("the config was not reloaded"))
     });
     assert!(said.contains("|   - rotes:") && said.contains("did you mean `routes`?"), "{said}");
@@ -31,7 +31,7 @@ fn connections_beyond_the_limit_are_logged_once_a_second() {
         assert!(gateway.client().is_closed());
     }
     let line = "there are as many as `limits.connections` allows";
-    let said = eventually(PATIENCE, "the warning", || Some(gateway.stderr()).filter(|said| said.contains(line)));
+    let said = eventually(TEST_TIMEOUT, "the warning", || Some(gateway.stderr()).filter(|said| said.contains(line)));
     assert!(said.lines().any(|told| told.contains("WARN") && told.contains(line)), "{said}");
     assert!(said.matches(line).count() < 5, "{said}");
     assert_eq!(first.get("/", &[]).status(), 200);
@@ -50,7 +50,7 @@ fn a_failed_handshake_is_logged() {
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").read_to_close();
     }
     let line = "a TLS handshake failed";
-    let said = eventually(PATIENCE, "the line", || Some(gateway.stderr()).filter(|said| said.contains(line)));
+    let said = eventually(TEST_TIMEOUT, "the line", || Some(gateway.stderr()).filter(|said| said.contains(line)));
     assert!(said.lines().any(|told| told.contains("INFO") && told.contains(line)), "{said}");
     assert!(said.matches(line).count() < 5, "{said}");
 }

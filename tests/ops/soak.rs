@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::child::BinaryGateway;
 use super::yaml;
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{PATIENCE, Process, RawClient, eventually};
+use crate::support::{ChildProcess, RawClient, TEST_TIMEOUT, eventually};
 
 fn seconds() -> u64 {
     std::env::var("PORTCULLIS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(1200)
@@ -37,7 +37,7 @@ impl Drop for StopOnDrop<'_> {
 #[test]
 #[ignore = "takes a minute"]
 fn two_hundred_reloads_in_a_minute_lose_no_request() {
-    let backend = Process::echo();
+    let backend = ChildProcess::echo();
     let text = yaml(backend.address(), "");
     let gateway = BinaryGateway::start(&text);
     gateway.client().get("/", &[]);
@@ -62,7 +62,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
                 }
             });
         }
-        eventually(PATIENCE, "load", || (asked.load(Relaxed) > 500).then_some(()));
+        eventually(TEST_TIMEOUT, "load", || (asked.load(Relaxed) > 500).then_some(()));
         let base = gateway.resident_memory();
         let begun = Instant::now();
         for round in 1..=200_u32 {
@@ -70,7 +70,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
             std::fs::write(gateway.config(), yaml(backend.address(), &more)).unwrap();
             gateway.signal("-HUP");
             let wanted = f64::from(round + 1);
-            eventually(PATIENCE, "the reload", || {
+            eventually(TEST_TIMEOUT, "the reload", || {
                 assert!(!stop.is_set());
                 (gateway.metric("portcullis_config_generation") >= Some(wanted)).then_some(())
             });
@@ -92,7 +92,7 @@ fn ten_thousand_idle_connections_take_little_memory() {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let files: usize = files.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX);
     let count = 10_000.min(files.saturating_sub(200));
-    let backend = Process::echo();
+    let backend = ChildProcess::echo();
     let roomy = "limits: {connections: 20000, idleTimeout: 10m}, drainTimeout";
     let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", roomy));
     for _ in 0..20 {
@@ -117,7 +117,7 @@ fn ten_thousand_idle_connections_take_little_memory() {
     assert!(each <= 25 * 1024, "{each} bytes each");
     assert!(worst < Duration::from_secs(1), "{worst:?}");
     drop(crowd);
-    eventually(PATIENCE, "all are gone", || {
+    eventually(TEST_TIMEOUT, "all are gone", || {
         (gateway.metric("portcullis_connections_active") <= Some(1.0)).then_some(())
     });
 }
@@ -127,7 +127,7 @@ fn ten_thousand_idle_connections_take_little_memory() {
 #[ignore = "takes as long as PORTCULLIS_SOAK says, in seconds; 20 minutes without"]
 fn a_mix_of_everything_runs_flat() {
     let key = Key::new(Alg::Es256, "k1");
-    let backend = Process::echo();
+    let backend = ChildProcess::echo();
     let policies = |name: &str| {
         format!(
             "      name: {name}\n      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}, \

@@ -11,7 +11,9 @@ use prost::Message;
 
 use super::{PROCESS, TestGateway, load, yaml};
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{Answer, Backend, Gate, PATIENCE, RawClient, Recorded, eventually, nobody};
+use crate::support::{
+    Backend, Gate, RawClient, RecordedRequest, ScriptedResponse, TEST_TIMEOUT, closed_port, eventually,
+};
 
 fn with_collector(collector: SocketAddr, more: &str, text: &str) -> String {
     let tracing = format!("tracing: {{endpoint: 'http://{collector}'{more}}}, drainTimeout: 5s}}\n");
@@ -19,7 +21,7 @@ fn with_collector(collector: SocketAddr, more: &str, text: &str) -> String {
 }
 
 /// The spans of everything that a collector was sent, with the resource's attributes.
-fn spans(requests: &[Recorded]) -> Vec<(BTreeMap<String, String>, Span)> {
+fn spans(requests: &[RecordedRequest]) -> Vec<(BTreeMap<String, String>, Span)> {
     let sent = requests.iter().filter(|request| request.complete).map(|request| {
         assert_eq!((request.method(), request.target()), ("POST", "/v1/traces"));
         assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
@@ -47,7 +49,7 @@ fn attributes(list: &[KeyValue]) -> BTreeMap<String, String> {
 #[track_caller]
 fn await_spans(collector: &Backend, count: usize) -> Vec<(BTreeMap<String, String>, Span)> {
     let mut found =
-        eventually(PATIENCE, "spans", || Some(spans(&collector.requests())).filter(|spans| spans.len() >= count));
+        eventually(TEST_TIMEOUT, "spans", || Some(spans(&collector.requests())).filter(|spans| spans.len() >= count));
     found.sort_by_key(|(_, span)| attributes(&span.attributes).get("url.path").cloned());
     found
 }
@@ -59,7 +61,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
     let key = Key::new(Alg::Es256, "k1");
-    let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
+    let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let policies = format!(
         "      name: api\n      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}}}\n",
         mint::jwks([&key])
@@ -117,12 +119,14 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
     for secret in [token.as_str(), token.split('.').nth(1).unwrap(), "q3ry", "alice", "s3cr3t"] {
         assert!(!bytes.contains(secret), "{secret}");
     }
-    eventually(PATIENCE, "the count", || ops.has_metric("portcullis_spans_total{result=\"exported\"} 3").then_some(()));
+    eventually(TEST_TIMEOUT, "the count", || {
+        ops.has_metric("portcullis_spans_total{result=\"exported\"} 3").then_some(())
+    });
 }
 
 #[test]
 fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
-    let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
+    let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let ops =
         TestGateway::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
     let parent = |flags: &str| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
@@ -141,13 +145,13 @@ fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
 
 #[test]
 fn what_breaks_off_is_an_error() {
-    let (collector, gate) = (Backend::start(|_| Answer::new(200, &[], "")), Gate::new());
+    let (collector, gate) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Gate::new());
     let backend = Backend::start({
         let gate = gate.clone();
         move |request| match request.target() {
-            "/short" => Answer::head(200, &[("content-length", "10")]).send("1234").closing(),
-            "/503" => Answer::new(503, &[], ""),
-            _ => Answer::head(200, &[("content-length", "10")]).wait(&gate),
+            "/short" => ScriptedResponse::head(200, &[("content-length", "10")]).send("1234").then_close(),
+            "/503" => ScriptedResponse::new(503, &[], ""),
+            _ => ScriptedResponse::head(200, &[("content-length", "10")]).wait(&gate),
         }
     });
     let ops = TestGateway::start(&with_collector(collector.address(), "", &yaml(backend.address(), "")));
@@ -174,10 +178,13 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "");
     // busy at first: tried again, and nothing is lost
-    let busy = Backend::answers([Answer::new(503, &[("retry-after", "0")], ""), Answer::new(200, &[], "")]);
+    let busy = Backend::with_responses([
+        ScriptedResponse::new(503, &[("retry-after", "0")], ""),
+        ScriptedResponse::new(200, &[], ""),
+    ]);
     let ops = TestGateway::start(&with_collector(busy.address(), "", &text));
     assert_eq!(ops.status("/"), 200);
-    eventually(PATIENCE, "the second try", || {
+    eventually(TEST_TIMEOUT, "the second try", || {
         ops.has_metric("portcullis_spans_total{result=\"exported\"} 1").then_some(())
     });
     assert_eq!(busy.requests().len(), 2);
@@ -186,17 +193,17 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
     // says that it threw some away, or that it wants none
     let partial = [0x0a, 0x02, 0x08, 0x01]; // partial_success {rejected_spans: 1}
     let kind = [("content-type", "application/x-protobuf")];
-    for answer in [Answer::new(200, &kind, partial), Answer::new(400, &[], "")] {
-        let refusing = Backend::answers([answer]);
+    for answer in [ScriptedResponse::new(200, &kind, partial), ScriptedResponse::new(400, &[], "")] {
+        let refusing = Backend::with_responses([answer]);
         let ops = TestGateway::start(&with_collector(refusing.address(), "", &text));
         assert_eq!(ops.status("/"), 200);
         let dropped = "portcullis_spans_total{result=\"dropped\"} 1";
-        eventually(PATIENCE, "the loss", || ops.has_metric(dropped).then_some(()));
+        eventually(TEST_TIMEOUT, "the loss", || ops.has_metric(dropped).then_some(()));
         assert_eq!(refusing.requests().len(), 1);
     }
     // not there, or it takes the batch and never answers
-    let silent = Backend::start(|_| Answer::hang());
-    for collector in [nobody(), silent.address()] {
+    let silent = Backend::start(|_| ScriptedResponse::hang());
+    for collector in [closed_port(), silent.address()] {
         let ops = TestGateway::start(&with_collector(collector, "", &text));
         let begun = Instant::now();
         let mut client = ops.client();
@@ -212,7 +219,7 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
 
 #[test]
 fn another_collector_takes_a_restart() {
-    let (collector, backend) = (Backend::start(|_| Answer::new(200, &[], "")), Backend::ok());
+    let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let ops = TestGateway::start(&yaml(backend.address(), ""));
     let with = with_collector(collector.address(), "", &yaml(backend.address(), ""));
     let changes = ops.gateway().replace(load(&with).unwrap()).unwrap();

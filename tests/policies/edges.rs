@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::mint;
-use crate::support::{Answer, Backend, InProcess, RawClient};
+use crate::support::{Backend, InProcessGateway, RawClient, ScriptedResponse};
 use crate::{CORS, config_error, gateway, gateway_with, unreachable_address, vary};
 
 fn send(client: &mut RawClient, head: &str) -> crate::support::Message {
@@ -14,7 +14,7 @@ fn send(client: &mut RawClient, head: &str) -> crate::support::Message {
 
 #[test]
 fn response_edits_are_on_what_the_route_answers_and_on_no_refusal() {
-    let backend = Backend::start(|_| Answer::close());
+    let backend = Backend::start(|_| ScriptedResponse::close());
     let edits = "responseHeaderModifier: {set: {x-frame-options: DENY}}, \
                  transformations: {response: {set: {x-status: 'string(response.status)'}}}";
     let routes = format!(
@@ -251,7 +251,7 @@ fn a_limit_tells_the_same_as_it_does() {
 #[test]
 fn a_mirror_that_hangs_or_is_gone_costs_the_request_nothing() {
     let backend = Backend::ok();
-    let hangs = Backend::start(|_| Answer::hang());
+    let hangs = Backend::start(|_| ScriptedResponse::hang());
     let policy = format!(
         "requestMirror: [{{backend: {{host: '{}'}}}}, {{backend: {{host: '{}'}}}}]",
         hangs.address(),
@@ -270,7 +270,9 @@ fn a_mirror_that_hangs_or_is_gone_costs_the_request_nothing() {
 #[test]
 fn a_backends_own_time_ends_before_the_whole_exchanges() {
     let slow = Backend::start(|_| {
-        Answer::default().delay(Duration::from_millis(600)).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        ScriptedResponse::default()
+            .delay(Duration::from_millis(600))
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
     for (timeout, status) in [
         ("{backendRequestTimeout: 100ms}", 504),
@@ -286,7 +288,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
     for (timeout, tries) in
         [("{backendRequestTimeout: 100ms}", 3), ("{requestTimeout: 150ms, backendRequestTimeout: 100ms}", 2)]
     {
-        let never = Backend::start(|_| Answer::hang());
+        let never = Backend::start(|_| ScriptedResponse::hang());
         let (gateway, _) = gateway_with(&format!("timeout: {timeout}, retry: {{attempts: 2}}"), &never);
         assert_eq!(gateway.client().get("/", &[]).status(), 504);
         assert_eq!(never.requests().len(), tries, "{timeout}");
@@ -295,7 +297,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
 
 #[test]
 fn retries_are_few_when_everything_fails() {
-    let broken = Backend::start(|_| Answer::new(503, &[], ""));
+    let broken = Backend::start(|_| ScriptedResponse::new(503, &[], ""));
     let (gateway, _) = gateway_with("retry: {attempts: 5, codes: [503]}", &broken);
     assert_eq!(gateway.client().get("/", &[]).status(), 503);
     assert_eq!(broken.requests().len(), 6, "one request may use its tries");
@@ -308,7 +310,7 @@ fn retries_are_few_when_everything_fails() {
 
 /// Which of the backends answers, by the header that each sets.
 fn named_backend(name: &'static str) -> Backend {
-    Backend::start(move |_| Answer::new(200, &[("x-backend", name)], ""))
+    Backend::start(move |_| ScriptedResponse::new(200, &[("x-backend", name)], ""))
 }
 
 #[test]
@@ -316,7 +318,7 @@ fn requests_are_shared_out_by_weight() {
     // HTTPRouteWeight, GRPCRouteWeight
     let backends = [named_backend("a"), named_backend("b"), named_backend("c")];
     let [a, b, c] = backends.each_ref().map(Backend::address);
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{a}', weight: 70}}, {{host: '{b}', weight: 30}}, \
          {{host: '{c}', weight: 0}}]}}]}}]}}]"
     ));
@@ -335,7 +337,7 @@ fn listeners_and_routes_meet_by_their_hostnames() {
     // HTTPRouteHostnameIntersection, HTTPRouteListenerHostnameMatching, GatewayHTTPListenerIsolation
     let backends = [named_backend("exact"), named_backend("wild"), named_backend("any"), named_backend("narrow")];
     let [exact, wild, any, narrow] = backends.each_ref().map(Backend::address);
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds:
 - port: 0
   listeners:
@@ -380,7 +382,7 @@ fn grpc_calls_find_their_routes_or_are_told_that_there_is_none() {
     let backends = [named_backend("echo"), named_backend("two"), named_backend("v2")];
     let [echo, two, v2] = backends.each_ref().map(Backend::address);
     let backend = |address| format!("backends: [{{host: '{address}', protocol: http1}}]");
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [\
          {{name: echo, matches: [{{path: {{exact: /pkg.Echo/Echo}}, method: POST}}], {}}}, \
          {{name: two, matches: [{{path: {{exact: /pkg.Echo/Two}}, method: POST}}], {}}}, \

@@ -6,58 +6,61 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::grpc::{self, GrpcServer, Reply, field, number};
+use crate::support::grpc::{self, GrpcServer, Reply, bytes_field, varint_field};
 use crate::support::mint;
-use crate::support::{Answer, Backend, InProcess, ROOT};
+use crate::support::{Backend, InProcessGateway, ROOT, ScriptedResponse};
 use crate::{config_error, gateway, gateway_with, unreachable_address};
 
 /// A `HeaderValueOption`; `append` stands for the deprecated field, `action` for its successor.
 fn header_option(key: &str, value: &str, append: Option<bool>, action: u64) -> Vec<u8> {
-    let mut option = field(1, [field(1, key), field(2, value)].concat());
-    option.extend(append.map(|append| field(2, number(1, append.into()))).unwrap_or_default());
-    option.extend(number(3, action));
+    let mut option = bytes_field(1, [bytes_field(1, key), bytes_field(2, value)].concat());
+    option.extend(append.map(|append| bytes_field(2, varint_field(1, append.into()))).unwrap_or_default());
+    option.extend(varint_field(3, action));
     option
 }
 
 /// An answer that allows, with this `OkHttpResponse` and these further fields.
 fn allowed(ok: Vec<u8>, more: Vec<u8>) -> Reply {
-    Reply::of([field(1, number(1, 0)), field(3, ok), more].concat())
+    Reply::ok([bytes_field(1, varint_field(1, 0)), bytes_field(3, ok), more].concat())
 }
 
 /// An answer that refuses with `PERMISSION_DENIED` and these further fields.
 fn denied(more: Vec<u8>) -> Reply {
-    Reply::of([field(1, number(1, 7)), more].concat())
+    Reply::ok([bytes_field(1, varint_field(1, 7)), more].concat())
 }
 
 fn authorization(call: &grpc::Call) -> String {
-    let headers = grpc::at(&call.message, &[1, 4, 2, 3]);
-    let found = headers.iter().find(|entry| grpc::text(entry, &[1]) == "authorization");
-    found.map(|entry| grpc::text(entry, &[2])).unwrap_or_default()
+    let headers = grpc::values_at(&call.message, &[1, 4, 2, 3]);
+    let found = headers.iter().find(|entry| grpc::text_at(entry, &[1]) == "authorization");
+    found.map(|entry| grpc::text_at(entry, &[2])).unwrap_or_default()
 }
 
 const PATIENT: &str = "timeout: 5s";
 
 #[test]
 fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
-    let backend = Backend::start(|_| Answer::new(200, &[("x-checked", "no")], "ok"));
+    let backend = Backend::start(|_| ScriptedResponse::new(200, &[("x-checked", "no")], "ok"));
     let service = GrpcServer::start(|_| {
         let ok = [
-            field(2, header_option("x-user", "alice", None, 0)),
-            field(2, header_option("x-role", "reader", Some(true), 0)),
-            field(2, header_option("x-absent", "new", None, 1)),
-            field(2, header_option("x-present", "new", None, 1)),
-            field(2, header_option("x-nobody", "new", None, 3)),
-            field(5, "x-admin"),
-            field(6, header_option("x-checked", "yes", None, 0)),
-            field(7, [field(1, "tenant"), field(2, "a&b")].concat()),
-            field(8, "debug"),
+            bytes_field(2, header_option("x-user", "alice", None, 0)),
+            bytes_field(2, header_option("x-role", "reader", Some(true), 0)),
+            bytes_field(2, header_option("x-absent", "new", None, 1)),
+            bytes_field(2, header_option("x-present", "new", None, 1)),
+            bytes_field(2, header_option("x-nobody", "new", None, 3)),
+            bytes_field(5, "x-admin"),
+            bytes_field(6, header_option("x-checked", "yes", None, 0)),
+            bytes_field(7, [bytes_field(1, "tenant"), bytes_field(2, "a&b")].concat()),
+            bytes_field(8, "debug"),
         ];
         // {"plan": "gold", "seats": 3.0}
         let metadata = [
-            field(1, [field(1, "plan"), field(2, field(3, "gold"))].concat()),
-            field(1, [field(1, "seats"), field(2, [&[0x11][..], &3.0_f64.to_le_bytes()].concat())].concat()),
+            bytes_field(1, [bytes_field(1, "plan"), bytes_field(2, bytes_field(3, "gold"))].concat()),
+            bytes_field(
+                1,
+                [bytes_field(1, "seats"), bytes_field(2, [&[0x11][..], &3.0_f64.to_le_bytes()].concat())].concat(),
+            ),
         ];
-        allowed(ok.concat(), field(4, metadata.concat()))
+        allowed(ok.concat(), bytes_field(4, metadata.concat()))
     });
     let policies = format!(
         "extAuthz: {{host: '{}', {PATIENT}, protocol: {{grpc: {{context: {{shop: main}}}}}}}}, \
@@ -106,8 +109,8 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "5000m")] {
         assert_eq!(call.head.headers[name], value);
     }
-    let http = &grpc::at(&call.message, &[1, 4, 2])[0];
-    let told = |number| grpc::text(http, &[number]);
+    let http = &grpc::values_at(&call.message, &[1, 4, 2])[0];
+    let told = |number| grpc::text_at(http, &[number]);
     assert_eq!(
         (told(2), told(4), told(5)),
         ("POST".into(), "/a/b?debug=1&q=%2f&tenant=evil".into(), "Shop.test:80".into())
@@ -116,8 +119,10 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
         (told(6), told(10), told(11), told(12)),
         ("http".into(), "HTTP/1.1".into(), String::new(), String::new())
     );
-    let headers: Vec<_> =
-        grpc::at(http, &[3]).iter().map(|entry| (grpc::text(entry, &[1]), grpc::text(entry, &[2]))).collect();
+    let headers: Vec<_> = grpc::values_at(http, &[3])
+        .iter()
+        .map(|entry| (grpc::text_at(entry, &[1]), grpc::text_at(entry, &[2])))
+        .collect();
     let value = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     for (name, expected) in [
         ("x-twice", Some("1,2")),
@@ -130,13 +135,14 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
     ] {
         assert_eq!(value(name), expected, "{name}");
     }
-    assert_eq!(grpc::text(&call.message, &[1, 1, 1, 1, 2]), "127.0.0.1");
-    assert_eq!(grpc::text(&call.message, &[1, 10, 1]) + &grpc::text(&call.message, &[1, 10, 2]), "shopmain");
-    assert_eq!(grpc::text(&call.message, &[1, 11, 1, 1]), "envoy.filters.http.jwt_authn");
-    let claims = grpc::at(&call.message, &[1, 11, 1, 2, 1]);
-    assert_eq!(grpc::text(&claims[0], &[1]), "jwt_payload");
-    let sub = grpc::at(&claims[0], &[2, 5, 1]).into_iter().find(|claim| grpc::text(claim, &[1]) == "sub").unwrap();
-    assert_eq!(grpc::text(&sub, &[2, 3]), "alice");
+    assert_eq!(grpc::text_at(&call.message, &[1, 1, 1, 1, 2]), "127.0.0.1");
+    assert_eq!(grpc::text_at(&call.message, &[1, 10, 1]) + &grpc::text_at(&call.message, &[1, 10, 2]), "shopmain");
+    assert_eq!(grpc::text_at(&call.message, &[1, 11, 1, 1]), "envoy.filters.http.jwt_authn");
+    let claims = grpc::values_at(&call.message, &[1, 11, 1, 2, 1]);
+    assert_eq!(grpc::text_at(&claims[0], &[1]), "jwt_payload");
+    let sub =
+        grpc::values_at(&claims[0], &[2, 5, 1]).into_iter().find(|claim| grpc::text_at(claim, &[1]) == "sub").unwrap();
+    assert_eq!(grpc::text_at(&sub, &[2, 3]), "alice");
 
     assert_eq!((ask().status(), ask().status()), (200, 429), "the bucket is that of what the service said");
 }
@@ -148,8 +154,8 @@ fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
     let (gateway, _) = gateway_with(&format!("extAuthz: {{host: '{}', {PATIENT}}}", service.address()), &backend);
     let forged = [("x-forwarded-for", "10.9.9.9"), ("forwarded", "for=10.9.9.9"), ("x-real-ip", "10.9.9.9")];
     assert_eq!(gateway.client().get("/", &forged).status(), 200);
-    let headers = grpc::at(&service.calls().remove(0).message, &[1, 4, 2, 3]);
-    let told: Vec<_> = headers.iter().map(|entry| (grpc::text(entry, &[1]), grpc::text(entry, &[2]))).collect();
+    let headers = grpc::values_at(&service.calls().remove(0).message, &[1, 4, 2, 3]);
+    let told: Vec<_> = headers.iter().map(|entry| (grpc::text_at(entry, &[1]), grpc::text_at(entry, &[2]))).collect();
     assert!(told.contains(&("x-forwarded-for".to_owned(), "127.0.0.1".to_owned())), "{told:?}");
     assert!(!told.iter().any(|(_, value)| value.contains("10.9.9.9")), "{told:?}");
 }
@@ -158,21 +164,21 @@ fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
 fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|call| match authorization(call).as_str() {
-        "words" => denied(field(
+        "words" => denied(bytes_field(
             2,
             [
-                field(1, number(1, 302)),
-                field(2, header_option("location", "https://login.test/", None, 0)),
-                field(2, header_option("content-length", "7", None, 0)),
-                field(2, header_option("set-cookie", "a=1", Some(true), 0)),
-                field(2, header_option("set-cookie", "b=2", Some(true), 0)),
-                field(3, "log in"),
+                bytes_field(1, varint_field(1, 302)),
+                bytes_field(2, header_option("location", "https://login.test/", None, 0)),
+                bytes_field(2, header_option("content-length", "7", None, 0)),
+                bytes_field(2, header_option("set-cookie", "a=1", Some(true), 0)),
+                bytes_field(2, header_option("set-cookie", "b=2", Some(true), 0)),
+                bytes_field(3, "log in"),
             ]
             .concat(),
         )),
         "wordless" => denied(Vec::new()),
-        "odd" => denied(field(3, field(2, header_option("x-user", "alice", None, 0)))),
-        "empty" => Reply::of(Vec::new()),
+        "odd" => denied(bytes_field(3, bytes_field(2, header_option("x-user", "alice", None, 0)))),
+        "empty" => Reply::ok(Vec::new()),
         other => panic!("{other}"),
     });
     let policies =
@@ -206,17 +212,20 @@ fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
 #[test]
 fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
     let backend = Backend::ok();
-    let ok = || [field(1, number(1, 0)), field(3, field(2, header_option("x-user", "alice", None, 0)))].concat();
+    let ok = || {
+        [bytes_field(1, varint_field(1, 0)), bytes_field(3, bytes_field(2, header_option("x-user", "alice", None, 0)))]
+            .concat()
+    };
     let service = GrpcServer::start(move |call| match authorization(call).as_str() {
         "failed" => Reply { message: Some(ok()), status: Some("13"), delay: Duration::ZERO },
         "no status" => Reply { message: Some(ok()), status: None, delay: Duration::ZERO },
         "no message" => Reply { message: None, status: Some("0"), delay: Duration::ZERO },
-        "garbage" => Reply::of(vec![0xff; 40]),
-        "too long" => Reply::of(field(9, vec![b'x'; 100_000])),
-        "host" => allowed(field(2, header_option("host", "evil.test", None, 0)), Vec::new()),
-        "path" => allowed(field(2, header_option(":path", "/admin", None, 0)), Vec::new()),
-        "split" => allowed(field(2, header_option("x-user", "a\r\nx-admin: 1", None, 0)), Vec::new()),
-        "slow" => Reply { delay: Duration::from_secs(3600), ..Reply::of(ok()) },
+        "garbage" => Reply::ok(vec![0xff; 40]),
+        "too long" => Reply::ok(bytes_field(9, vec![b'x'; 100_000])),
+        "host" => allowed(bytes_field(2, header_option("host", "evil.test", None, 0)), Vec::new()),
+        "path" => allowed(bytes_field(2, header_option(":path", "/admin", None, 0)), Vec::new()),
+        "split" => allowed(bytes_field(2, header_option("x-user", "a\r\nx-admin: 1", None, 0)), Vec::new()),
+        "slow" => Reply { delay: Duration::from_secs(3600), ..Reply::ok(ok()) },
         other => panic!("{other}"),
     });
     let cases = ["failed", "no status", "no message", "garbage", "too long", "host", "path", "split", "slow"];
@@ -242,7 +251,7 @@ fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
 }
 
 /// Sends a body in pieces and reads the answer.
-fn post(gateway: &InProcess, framing: &str, pieces: &[&[u8]]) -> crate::support::Message {
+fn post(gateway: &InProcessGateway, framing: &str, pieces: &[&[u8]]) -> crate::support::Message {
     let mut client = gateway.client();
     client.send(format!("POST /up HTTP/1.1\r\nHost: h\r\nAuthorization: x\r\n{framing}\r\n\r\n"));
     for piece in pieces {
@@ -305,15 +314,17 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
             assert_eq!(seen.header("transfer-encoding").is_some(), chunked, "{framing}");
             if over_grpc {
                 let call = grpc_service.calls().pop().unwrap();
-                let http = &grpc::at(&call.message, &[1, 4, 2])[0];
-                assert!(grpc::at(http, &[12]).concat() == shown, "{include} {framing}");
+                let http = &grpc::values_at(&call.message, &[1, 4, 2])[0];
+                assert!(grpc::values_at(http, &[12]).concat() == shown, "{include} {framing}");
                 assert_eq!(
-                    (grpc::text(http, &[9]).as_str(), grpc::text(http, &[11])),
+                    (grpc::text_at(http, &[9]).as_str(), grpc::text_at(http, &[11])),
                     (size, String::new()),
                     "{include}"
                 );
-                let told = grpc::at(http, &[3]).into_iter().find(|entry| grpc::text(entry, &[1]).contains("partial"));
-                assert_eq!(grpc::text(&told.unwrap(), &[2]), partial, "{include} {framing}");
+                let told = grpc::values_at(http, &[3])
+                    .into_iter()
+                    .find(|entry| grpc::text_at(entry, &[1]).contains("partial"));
+                assert_eq!(grpc::text_at(&told.unwrap(), &[2]), partial, "{include} {framing}");
             } else {
                 let asked = http_service.requests().pop().unwrap();
                 assert!(asked.body == shown, "{include} {framing}");
@@ -325,7 +336,7 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
     let (gateway, _) = gateway_with(&policy, &backend);
     assert_eq!(post(&gateway, "Content-Length: 4", &[b"a\xffb\n"]).status(), 200);
     let call = grpc_service.calls().pop().unwrap();
-    assert_eq!(grpc::text(&call.message, &[1, 4, 2, 11]), "a\u{fffd}b\n", "as text, unless it is packed as bytes");
+    assert_eq!(grpc::text_at(&call.message, &[1, 4, 2, 11]), "a\u{fffd}b\n", "as text, unless it is packed as bytes");
 }
 
 #[test]
@@ -370,7 +381,7 @@ fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
     assert_eq!(client.send(head("/yes")).response_head().status(), 100);
     let answer = client.send("hello").response();
     assert_eq!((answer.status(), answer.text()), (403, "authorization failed"));
-    assert_eq!(grpc::text(&service.calls()[0].message, &[1, 4, 2, 11]), "hello");
+    assert_eq!(grpc::text_at(&service.calls()[0].message, &[1, 4, 2, 11]), "hello");
     assert_eq!((service.calls().len(), backend.requests().len()), (1, 0));
 }
 
@@ -395,10 +406,10 @@ fn a_mirror_gets_a_body_that_was_held_too() {
 fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect() {
     let backend = Backend::ok();
     let service = Backend::start(|request| match request.header("x-team") {
-        Some("a") => Answer::new(200, &[("x-plan", "gold")], ""),
-        Some("b") => Answer::new(401, &[], "who?"),
-        Some("c") => Answer::new(429, &[("retry-after", "7")], "later"),
-        _ => Answer::new(403, &[], "no"),
+        Some("a") => ScriptedResponse::new(200, &[("x-plan", "gold")], ""),
+        Some("b") => ScriptedResponse::new(401, &[], "who?"),
+        Some("c") => ScriptedResponse::new(429, &[("retry-after", "7")], "later"),
+        _ => ScriptedResponse::new(403, &[], "no"),
     });
     let policy = format!(
         "extAuthz: {{host: '{}', {PATIENT}, protocol: {{http: {{path: '\"/check\" + request.path + \"?of=\" + request.method', \

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{Answer, Backend, InProcess};
+use crate::support::{Backend, InProcessGateway, ScriptedResponse};
 use crate::{basic_credential, config_error};
 
 /// Whether a policy does its work on the route `/x` of this gateway.
-type Probe = fn(&InProcess, &Backend) -> bool;
+type Probe = fn(&InProcessGateway, &Backend) -> bool;
 
 /// A policy that shows, one of the same kind that does not, and how it shows.
 struct PolicyCase {
@@ -158,18 +158,20 @@ const NARROW: [&str; 3] = ["gatewayPolicies: route", "policies: route", "route"]
 fn backend() -> Backend {
     let flaky = AtomicUsize::new(0);
     Backend::start(move |request| match request.target().split_once('?') {
-        Some((_, "slow")) => {
-            Answer::default().delay(Duration::from_millis(400)).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        Some((_, "slow")) => ScriptedResponse::default()
+            .delay(Duration::from_millis(400))
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+        Some((_, "flaky")) if flaky.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
+            ScriptedResponse::new(503, &[], "")
         }
-        Some((_, "flaky")) if flaky.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => Answer::new(503, &[], ""),
-        _ => Answer::ok(),
+        _ => ScriptedResponse::ok(),
     })
 }
 
 fn service() -> Backend {
     Backend::start(|request| match request.target().starts_with("/deny") {
-        true => Answer::new(418, &[], "no"),
-        false => Answer::ok(),
+        true => ScriptedResponse::new(418, &[], "no"),
+        false => ScriptedResponse::ok(),
     })
 }
 
@@ -179,12 +181,12 @@ fn every_policy_works_at_every_level_in_every_spelling() {
     for PolicyCase { name, policy, other, is_applied: shows } in kinds(&service) {
         for level in BROAD.into_iter().chain(NARROW) {
             let backend = backend();
-            let gateway = InProcess::start(&config_with(level, name, &policy, "", &backend));
+            let gateway = InProcessGateway::start(&config_with(level, name, &policy, "", &backend));
             assert!(shows(&gateway, &backend), "{name} at {level} does nothing");
         }
         for (level, policy) in [("nowhere", ""), ("route", &*other), ("listener", &*other)] {
             let backend = backend();
-            let gateway = InProcess::start(&config_with(level, name, policy, "", &backend));
+            let gateway = InProcessGateway::start(&config_with(level, name, policy, "", &backend));
             assert!(!shows(&gateway, &backend), "{name} shows {level} without being there");
         }
     }
@@ -197,7 +199,7 @@ fn a_routes_policy_replaces_its_gateways_but_rules_add_up() {
         for level in ["gatewayPolicies: gateway", "policies: gateway", "listener", "gateways: listener"] {
             let backend = backend();
             let own = format!("{name}: {other}");
-            let gateway = InProcess::start(&config_with(level, name, &policy, &own, &backend));
+            let gateway = InProcessGateway::start(&config_with(level, name, &policy, &own, &backend));
             assert_eq!(shows(&gateway, &backend), name == "authorization", "{name}, {level} under the route's own");
         }
     }
@@ -214,7 +216,7 @@ fn what_only_routes_have_is_refused_elsewhere() {
             ),
             format!("gateways: {{default: {{port: 0, {policy}}}}}"),
         ] {
-            let fault = InProcess::try_start(&yaml).err().unwrap_or_else(|| panic!("{yaml}"));
+            let fault = InProcessGateway::try_start(&yaml).err().unwrap_or_else(|| panic!("{yaml}"));
             assert!(fault.contains(name) && fault.contains("route"), "{yaml}: {fault}");
         }
     }
@@ -251,7 +253,7 @@ fn what_is_not_this_gateways_to_do_is_refused_by_name() {
         ("binds: [{port: 0, listeners: []}]\nworkloads: []", "workloads"),
         ("binds: [{port: 0, tunnelProtocol: connect, listeners: []}]", "tunnelProtocol"),
     ] {
-        let fault = InProcess::try_start(yaml).err().unwrap_or_else(|| panic!("{yaml}"));
+        let fault = InProcessGateway::try_start(yaml).err().unwrap_or_else(|| panic!("{yaml}"));
         assert!(fault.contains(&format!("unknown key `{name}`")) && fault.contains("test.yaml:"), "{yaml}: {fault}");
         assert!(fault.contains("agentgateway knows this"), "{fault}");
     }

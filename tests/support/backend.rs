@@ -7,13 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use super::wire::Message;
 
 /// A request as the backend saw it.
-pub type Recorded = Message;
+pub type RecordedRequest = Message;
 
-type Script = dyn Fn(&Recorded) -> Answer + Send + Sync;
+type Script = dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync;
 
 /// A scripted HTTP/1 backend on a port of its own. It stops, with all its connections, when it is dropped.
 pub struct Backend {
@@ -32,7 +32,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    requests: Vec<Recorded>,
+    requests: Vec<RecordedRequest>,
     streams: Vec<TcpStream>,
     ended: usize,
     stopping: bool,
@@ -56,13 +56,13 @@ impl Gate {
 
     fn wait(&self) {
         let open = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+        drop(self.0.1.wait_timeout_while(open, TEST_TIMEOUT, |open| !*open).unwrap());
     }
 }
 
 /// What the backend sends back, step by step.
 #[derive(Clone, Default)]
-pub struct Answer {
+pub struct ScriptedResponse {
     steps: Vec<Step>,
     close: bool,
 }
@@ -76,7 +76,7 @@ enum Step {
     Echo,
 }
 
-impl Answer {
+impl ScriptedResponse {
     /// A response with a body of known length.
     pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let length = body.as_ref().len().to_string();
@@ -112,7 +112,7 @@ impl Answer {
 
     /// No answer: the connection is closed.
     pub fn close() -> Self {
-        Self::default().closing()
+        Self::default().then_close()
     }
 
     /// Then these bytes.
@@ -142,11 +142,11 @@ impl Answer {
 
     /// Then a tunnel that gives every byte back, until the other side closes: what follows a 101.
     pub fn echo(self) -> Self {
-        self.then(Step::Echo).closing()
+        self.then(Step::Echo).then_close()
     }
 
     /// Then the connection is closed, whether or not that is the end of the message.
-    pub fn closing(mut self) -> Self {
+    pub fn then_close(mut self) -> Self {
         self.close = true;
         self
     }
@@ -159,25 +159,29 @@ impl Answer {
 
 impl Backend {
     /// Answers each request, when it is there as a whole, with what the script says.
-    pub fn start(script: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
         Self::with(Box::new(script), false)
     }
 
     /// Answers each request as soon as its head is there.
-    pub fn start_on_head(script: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start_on_head(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
         Self::with(Box::new(script), true)
     }
 
     /// Answers everything with a 200.
     pub fn ok() -> Self {
-        Self::start(|_| Answer::ok())
+        Self::start(|_| ScriptedResponse::ok())
     }
 
     /// Gives these answers in this order, and 500 to whatever comes after the last.
-    pub fn answers(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub fn with_responses(answers: impl IntoIterator<Item = ScriptedResponse>) -> Self {
         let queue: Mutex<VecDeque<_>> = Mutex::new(answers.into_iter().collect());
         Self::start(move |_| {
-            queue.lock().unwrap().pop_front().unwrap_or_else(|| Answer::new(500, &[], "the script is at its end"))
+            queue
+                .lock()
+                .unwrap()
+                .pop_front()
+                .unwrap_or_else(|| ScriptedResponse::new(500, &[], "the script is at its end"))
         })
     }
 
@@ -198,7 +202,7 @@ impl Backend {
     }
 
     /// The requests so far, unfinished ones included.
-    pub fn requests(&self) -> Vec<Recorded> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.lock().requests.clone()
     }
 
@@ -209,10 +213,11 @@ impl Backend {
 
     /// Waits until so many requests are there as a whole; all of them.
     #[track_caller]
-    pub fn wait_for(&self, count: usize) -> Vec<Recorded> {
+    pub fn wait_for(&self, count: usize) -> Vec<RecordedRequest> {
         let missing = |state: &mut State| state.requests.iter().filter(|request| request.complete).count() < count;
-        let (state, timeout) = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, missing).unwrap();
-        assert!(!timeout.timed_out(), "not {count} requests within {PATIENCE:?}: {:?}", state.requests);
+        let (state, timeout) =
+            self.shared.changed.wait_timeout_while(self.shared.lock(), TEST_TIMEOUT, missing).unwrap();
+        assert!(!timeout.timed_out(), "not {count} requests within {TEST_TIMEOUT:?}: {:?}", state.requests);
         state.requests.clone()
     }
 }
@@ -220,10 +225,11 @@ impl Backend {
 impl Backend {
     /// Waits until the backend has closed so many connections.
     #[track_caller]
-    pub fn wait_for_ended(&self, count: usize) {
+    pub fn wait_for_closed(&self, count: usize) {
         let missing = |state: &mut State| state.ended < count;
-        let (_state, timeout) = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, missing).unwrap();
-        assert!(!timeout.timed_out(), "not {count} connections ended within {PATIENCE:?}");
+        let (_state, timeout) =
+            self.shared.changed.wait_timeout_while(self.shared.lock(), TEST_TIMEOUT, missing).unwrap();
+        assert!(!timeout.timed_out(), "not {count} connections ended within {TEST_TIMEOUT:?}");
     }
 }
 
@@ -306,7 +312,7 @@ impl Shared {
         Ok(())
     }
 
-    fn answer(&self, mut stream: &TcpStream, answer: &Answer) -> std::io::Result<()> {
+    fn answer(&self, mut stream: &TcpStream, answer: &ScriptedResponse) -> std::io::Result<()> {
         for step in &answer.steps {
             match step {
                 Step::Send(bytes) => stream.write_all(bytes)?,

@@ -3,10 +3,10 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use super::wire::{Framing, Message};
 
-/// One connection. Anything that takes longer than [`PATIENCE`] fails the test.
+/// One connection. Anything that takes longer than [`TEST_TIMEOUT`] fails the test.
 pub struct RawClient {
     stream: BufReader<TcpStream>,
 }
@@ -15,9 +15,9 @@ impl RawClient {
     /// Connects.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).expect("connect");
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }

@@ -8,27 +8,27 @@ use portcullis::config::{self, Source};
 use portcullis::gateway::{Gateway, GatewayOptions};
 use serde_json::Value;
 
-use super::{PATIENCE, RawClient, eventually};
+use super::{RawClient, TEST_TIMEOUT, eventually};
 
 /// A running gateway. It drains when it is dropped.
-pub struct InProcess {
+pub struct InProcessGateway {
     gateway: Option<Gateway>,
     addresses: Vec<SocketAddr>,
-    log: Memory,
+    log: LogBuffer,
 }
 
 /// A log sink that a test can read.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<Vec<u8>>>);
+pub struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Memory {
+impl LogBuffer {
     /// What was written so far.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
-impl Write for Memory {
+impl Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -39,7 +39,7 @@ impl Write for Memory {
     }
 }
 
-impl InProcess {
+impl InProcessGateway {
     /// Serves a config. Its binds should say `port: 0`; what it does not say under `config:` is set for tests: JSON
     /// lines, two workers, no addresses for admin, metrics and probes.
     #[track_caller]
@@ -60,7 +60,7 @@ impl InProcess {
             errors.iter().map(|error| error.render(Some(&source))).collect()
         };
         let loaded = config::load(source.clone(), &|_| None).map_err(&text)?;
-        let log = Memory::default();
+        let log = LogBuffer::default();
         let options = GatewayOptions { access_log: Box::new(log.clone()) };
         let gateway = Gateway::start(loaded, options).map_err(&text)?;
         Ok(Self { addresses: gateway.addresses(), gateway: Some(gateway), log })
@@ -90,7 +90,7 @@ impl InProcess {
     /// The first `count` lines of the access log, as soon as they are there.
     #[track_caller]
     pub fn lines(&self, count: usize) -> Vec<Value> {
-        eventually(PATIENCE, "access log lines", || {
+        eventually(TEST_TIMEOUT, "access log lines", || {
             let text = self.log();
             let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             (lines.len() >= count).then_some(lines)
@@ -103,7 +103,7 @@ impl InProcess {
     }
 }
 
-impl Drop for InProcess {
+impl Drop for InProcessGateway {
     fn drop(&mut self) {
         if let Some(gateway) = self.gateway.take() {
             gateway.shutdown();

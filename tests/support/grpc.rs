@@ -21,7 +21,7 @@ pub struct Reply {
 
 impl Reply {
     /// A call that ends well with this message.
-    pub fn of(message: Vec<u8>) -> Self {
+    pub fn ok(message: Vec<u8>) -> Self {
         Self { message: Some(message), status: Some("0"), delay: Duration::ZERO }
     }
 }
@@ -102,7 +102,7 @@ impl GrpcServer {
 }
 
 /// A field that holds bytes, a text or a message.
-pub fn field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn bytes_field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
     let mut out = varint(u64::from(number << 3 | 2));
     out.extend(varint(content.as_ref().len() as u64));
     out.extend(content.as_ref());
@@ -110,7 +110,7 @@ pub fn field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// A field that holds a number.
-pub fn number(number: u32, value: u64) -> Vec<u8> {
+pub fn varint_field(number: u32, value: u64) -> Vec<u8> {
     [varint(u64::from(number << 3)), varint(value)].concat()
 }
 
@@ -125,7 +125,7 @@ fn varint(mut value: u64) -> Vec<u8> {
 }
 
 /// Every value at a path of field numbers: the bytes of one that has a length, the number of one that has none.
-pub fn at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
+pub fn values_at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     let Some((first, rest)) = path.split_first() else { return vec![message.to_vec()] };
     let (mut found, mut from) = (Vec::new(), message);
     while !from.is_empty() {
@@ -143,7 +143,7 @@ pub fn at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
         if key >> 3 == u64::from(*first) {
             match rest.is_empty() {
                 true => found.push(value),
-                false => found.extend(at(&value, rest)),
+                false => found.extend(values_at(&value, rest)),
             }
         }
     }
@@ -151,8 +151,8 @@ pub fn at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
 }
 
 /// The only text at a path; empty when there is none, which is how protocol buffers spell an empty one.
-pub fn text(message: &[u8], path: &[u32]) -> String {
-    let found = at(message, path);
+pub fn text_at(message: &[u8], path: &[u32]) -> String {
+    let found = values_at(message, path);
     assert!(found.len() <= 1, "{path:?}: {found:?}");
     found.into_iter().next().map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default()
 }

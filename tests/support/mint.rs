@@ -14,18 +14,18 @@ pub const ISSUER: &str = "agentgateway.dev";
 /// The audience of the documents' config.
 pub const AUDIENCE: &str = "test.agentgateway.dev";
 /// 2100-01-01: an `exp` that no test run reaches.
-pub const FAR: i64 = 4_102_444_800;
+pub const FAR_FUTURE: i64 = 4_102_444_800;
 
 /// A token of `manifests/jwt`: `alice`, `bob` or `expired`.
 #[track_caller]
-pub fn example(name: &str) -> String {
+pub fn example_token(name: &str) -> String {
     let path = format!("{}/manifests/jwt/{name}.jwt", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
 
 /// Claims that the documents' config accepts.
 pub fn claims() -> Value {
-    json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": FAR})
+    json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": FAR_FUTURE})
 }
 
 /// The same with some changed or added; one that is set to null is left out.

@@ -20,20 +20,20 @@ mod process;
 mod temp;
 mod wire;
 
-pub use backend::{Answer, Backend, Gate, Recorded};
+pub use backend::{Backend, Gate, RecordedRequest, ScriptedResponse};
 pub use client::RawClient;
-pub use gateway::{InProcess, Memory};
-pub use process::{PORTCULLIS, Process, ROOT, free};
+pub use gateway::{InProcessGateway, LogBuffer};
+pub use process::{ChildProcess, PORTCULLIS, ROOT, free_address};
 pub use temp::TempDir;
 pub use wire::{Fields, Message};
 
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An address that is taken, and on which nobody listens: connections to it are refused, and no other test gets it.
-pub fn nobody() -> std::net::SocketAddr {
+pub fn closed_port() -> std::net::SocketAddr {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();

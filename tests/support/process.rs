@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::{PATIENCE, TempDir, eventually};
+use super::{TEST_TIMEOUT, TempDir, eventually};
 
 /// The repository's root, where every example runs.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -12,18 +12,18 @@ pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
 /// A running `portcullis`, killed when dropped.
-pub struct Process {
+pub struct ChildProcess {
     child: Child,
     address: SocketAddr,
     _folder: TempDir,
 }
 
-impl Process {
+impl ChildProcess {
     /// Serves a config that says `port: 3000`, on a port of its own, and without admin, metrics and readiness addresses.
     #[track_caller]
     pub fn gateway(yaml: &str) -> Self {
         assert!(yaml.contains("port: 3000") && !yaml.contains("\nconfig:"), "a config as in examples/");
-        let address = free();
+        let address = free_address();
         let yaml = yaml.replace("port: 3000", &format!("port: {}", address.port()));
         let folder = TempDir::new();
         let off = "\nconfig: {adminAddr: off, statsAddr: off, readinessAddr: off}\n";
@@ -34,7 +34,7 @@ impl Process {
     /// The echo backend.
     #[track_caller]
     pub fn echo() -> Self {
-        let address = free();
+        let address = free_address();
         Self::start(&["echo", "--listen", &address.to_string()], address, TempDir::new())
     }
 
@@ -51,7 +51,7 @@ impl Process {
             text
         });
         let mut process = Self { child, address, _folder: folder };
-        let ended = eventually(PATIENCE, "portcullis listens", || match TcpStream::connect(address) {
+        let ended = eventually(TEST_TIMEOUT, "portcullis listens", || match TcpStream::connect(address) {
             Ok(_) => Some(None),
             Err(_) => process.child.try_wait().unwrap().map(Some),
         });
@@ -71,11 +71,11 @@ impl Process {
     pub fn stop(mut self) -> ExitStatus {
         let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
         assert!(told.success());
-        eventually(PATIENCE, "portcullis ends", || self.child.try_wait().unwrap())
+        eventually(TEST_TIMEOUT, "portcullis ends", || self.child.try_wait().unwrap())
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -83,6 +83,6 @@ impl Drop for Process {
 }
 
 /// An address that nobody listened on a moment ago.
-pub fn free() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
 }

@@ -31,7 +31,7 @@ impl Fields {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// The request line or status line.
-    pub start: String,
+    pub start_line: String,
     /// The header fields.
     pub headers: Fields,
     /// The head's exact bytes, up to and with the empty line.
@@ -58,17 +58,17 @@ impl Message {
     /// The status of a response.
     #[track_caller]
     pub fn status(&self) -> u16 {
-        self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
+        self.start_line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
     }
 
     /// The method of a request.
     pub fn method(&self) -> &str {
-        self.start.split(' ').next().unwrap_or_default()
+        self.start_line.split(' ').next().unwrap_or_default()
     }
 
     /// The target of a request, as it was sent.
     pub fn target(&self) -> &str {
-        self.start.split(' ').nth(1).unwrap_or_default()
+        self.start_line.split(' ').nth(1).unwrap_or_default()
     }
 
     /// The one value of a header.
@@ -118,9 +118,9 @@ impl Message {
                 return if head.is_empty() { Ok(None) } else { Err(cut("a head", &head)) };
             }
         }
-        let (start, fields) = head.split_at(head.windows(2).position(|end| end == b"\r\n").unwrap_or(0));
-        let start = String::from_utf8_lossy(start).into_owned();
-        Ok(Some(Self { start, headers: Fields::parse(fields), head, ..Self::default() }))
+        let (start_line, fields) = head.split_at(head.windows(2).position(|end| end == b"\r\n").unwrap_or(0));
+        let start_line = String::from_utf8_lossy(start_line).into_owned();
+        Ok(Some(Self { start_line, headers: Fields::parse(fields), head, ..Self::default() }))
     }
 
     /// Reads the body. What came before an error stays in `raw_body` and `body`; `seen` is told after each piece.

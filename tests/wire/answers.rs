@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Backend, Gate, InProcess};
+use crate::support::{Backend, Gate, InProcessGateway, ScriptedResponse};
 
-fn gateway(backend: &Backend) -> InProcess {
-    InProcess::start(&format!(
+fn gateway(backend: &Backend) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ))
@@ -23,8 +23,12 @@ fn an_answer_whose_length_could_be_read_in_two_ways_is_502_and_its_connection_go
         ("HEAD", "Content-Length: 2\r\nContent-Length: 3\r\n"),
         ("HEAD", "Transfer-Encoding: gzip\r\n"),
     ] {
-        let bad = Answer::raw(format!("HTTP/1.1 200 OK\r\n{lines}\r\n")).send(if method == "GET" { "hi" } else { "" });
-        let backend = Backend::answers([bad, Answer::ok()]);
+        let bad = ScriptedResponse::raw(format!("HTTP/1.1 200 OK\r\n{lines}\r\n")).send(if method == "GET" {
+            "hi"
+        } else {
+            ""
+        });
+        let backend = Backend::with_responses([bad, ScriptedResponse::ok()]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
         let head = client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).response_head();
@@ -48,8 +52,9 @@ fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
     ] {
         for halves in [1, 2] {
             let pieces = answer.as_bytes().chunks(answer.len().div_ceil(halves));
-            let first = pieces.fold(Answer::raw(""), |first, piece| first.send(piece).delay(Duration::from_millis(1)));
-            let backend = Backend::answers([first.closing(), Answer::ok()]);
+            let first = pieces
+                .fold(ScriptedResponse::raw(""), |first, piece| first.send(piece).delay(Duration::from_millis(1)));
+            let backend = Backend::with_responses([first.then_close(), ScriptedResponse::ok()]);
             let gateway = gateway(&backend);
             let mut client = gateway.client();
             let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -58,7 +63,7 @@ fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
                 _ => client.get("/", &[]).status(),
             };
             assert!(status < 400, "{answer}");
-            backend.wait_for_ended(1);
+            backend.wait_for_closed(1);
             let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
             assert_eq!(gateway.client().send(post).response().status(), 200, "{answer} in {halves}");
             assert_eq!(backend.connections(), 2);
@@ -70,7 +75,10 @@ fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
 fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
     let chunked = "Content-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     for rest in [chunked, "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"] {
-        let backend = Backend::answers([Answer::raw(format!("HTTP/1.1 200 OK\r\n{rest}")), Answer::ok()]);
+        let backend = Backend::with_responses([
+            ScriptedResponse::raw(format!("HTTP/1.1 200 OK\r\n{rest}")),
+            ScriptedResponse::ok(),
+        ]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
         let response = client.get("/", &[]);
@@ -80,7 +88,7 @@ fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
     }
     // without a body the length would stand alone
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let backend = Backend::answers([Answer::raw(head)]);
+    let backend = Backend::with_responses([ScriptedResponse::raw(head)]);
     let response = gateway(&backend).client().send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
     assert_eq!((response.status(), response.header("content-length")), (200, None));
 }
@@ -118,10 +126,10 @@ fn what_a_backend_should_not_send_harms_nobody() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n".to_owned(), None),
     ] {
         let short: String = answer.chars().take(90).collect();
-        let bad = Answer::raw(&answer);
+        let bad = ScriptedResponse::raw(&answer);
         // where more follows than an answer, the connection stays open: it is the gateway's to close
-        let bad = if answer.ends_with("EVIL") { bad } else { bad.closing() };
-        let backend = Backend::answers([bad, Answer::ok()]);
+        let bad = if answer.ends_with("EVIL") { bad } else { bad.then_close() };
+        let backend = Backend::with_responses([bad, ScriptedResponse::ok()]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -146,9 +154,9 @@ fn what_a_backend_should_not_send_harms_nobody() {
 #[test]
 fn an_answer_to_head_has_no_body_whatever_the_backend_sends() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
-    let backend = Backend::answers([
-        Answer::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{evil}", evil.len())),
-        Answer::ok(),
+    let backend = Backend::with_responses([
+        ScriptedResponse::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{evil}", evil.len())),
+        ScriptedResponse::ok(),
     ]);
     let gateway = gateway(&backend);
     let mut client = gateway.client();
@@ -160,19 +168,21 @@ fn an_answer_to_head_has_no_body_whatever_the_backend_sends() {
 
 #[test]
 fn the_backends_version_is_not_the_gateways() {
-    let backend = Backend::start(|_| Answer::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi").closing());
+    let backend =
+        Backend::start(|_| ScriptedResponse::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi").then_close());
     let gateway = gateway(&backend);
     let mut client = gateway.client();
     for _ in 0..2 {
         let response = client.get("/", &[]);
-        assert_eq!((response.start.as_str(), response.text()), ("HTTP/1.1 200 OK", "hi"));
+        assert_eq!((response.start_line.as_str(), response.text()), ("HTTP/1.1 200 OK", "hi"));
     }
 }
 
 #[test]
 fn a_websocket_handshake_with_a_body_is_refused_unseen() {
-    let backend =
-        Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let backend = Backend::start_on_head(|_| {
+        ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo()
+    });
     let gateway = gateway(&backend);
     let request =
         "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
@@ -200,8 +210,9 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
 #[test]
 fn a_switch_to_something_else_is_no_websocket() {
     for lines in ["", "Upgrade: websocket2\r\n", "Upgrade: h2c\r\n", "Connection: upgrade\r\n"] {
-        let switch = Answer::raw(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nbytes of another protocol"));
-        let backend = Backend::answers([switch]);
+        let switch =
+            ScriptedResponse::raw(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nbytes of another protocol"));
+        let backend = Backend::with_responses([switch]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
         let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -213,8 +224,8 @@ fn a_switch_to_something_else_is_no_websocket() {
 
 #[test]
 fn a_websocket_has_the_requests_time_to_begin() {
-    let backend = Backend::start(|_| Answer::hang());
-    let gateway = InProcess::start(&format!(
+    let backend = Backend::start(|_| ScriptedResponse::hang());
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{policies: {{timeout: {{request: 200ms}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ));
@@ -222,13 +233,14 @@ fn a_websocket_has_the_requests_time_to_begin() {
     let start = std::time::Instant::now();
     let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(client.send(request).response().status(), 504);
-    assert!(start.elapsed() < crate::support::PATIENCE / 2);
+    assert!(start.elapsed() < crate::support::TEST_TIMEOUT / 2);
 }
 
 #[test]
 fn a_websockets_line_tells_at_its_end_how_much_went_through() {
-    let backend =
-        Backend::start_on_head(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let backend = Backend::start_on_head(|_| {
+        ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo()
+    });
     let gateway = gateway(&backend);
     let mut client = gateway.client();
     client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -246,10 +258,11 @@ fn a_websockets_line_tells_at_its_end_how_much_went_through() {
 
 #[test]
 fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
-    let backend = Backend::start(|_| Answer::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
+    let backend =
+        Backend::start(|_| ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
     let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let statuses = |policies: &str| -> Vec<u16> {
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "binds: [{{port: 0, listeners: [{{routes: [{{policies: {{{policies} urlRewrite: {{authority: auto}}}}, backends: [{{
               hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
             crate::closed_port(),
@@ -270,7 +283,7 @@ fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
     let gate = Gate::new();
     let hold = gate.clone();
     let backend = Backend::start(move |_| {
-        let head = Answer::head(200, &[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        let head = ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("content-length", "3")]);
         head.chunk("one").wait(&hold).chunk(&"x".repeat(1 << 20)).send("0\r\n\r\n")
     });
     let gateway = gateway(&backend);

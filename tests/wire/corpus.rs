@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use base64::Engine;
 use serde_json::Value;
 
-use crate::support::{Backend, InProcess, PATIENCE, Recorded, eventually};
+use crate::support::{Backend, InProcessGateway, RecordedRequest, TEST_TIMEOUT, eventually};
 
 /// How many rows are tried at a time: most of a row's time is waiting for a limit.
 const CONCURRENCY: usize = 12;
@@ -18,7 +18,7 @@ const CONCURRENCY: usize = 12;
 /// What came of a row.
 struct Outcome {
     statuses: Vec<u16>,
-    seen: Vec<Recorded>,
+    seen: Vec<RecordedRequest>,
     /// Lines of the access log for these requests.
     logged: Vec<Value>,
 }
@@ -80,7 +80,7 @@ fn variants(row: &Value) -> Vec<(Vec<u8>, String)> {
 
 fn send(raw: &[u8]) -> Outcome {
     let backend = Backend::ok();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 200ms, idleTimeout: 200ms, stallTimeout: 200ms}}}}
 binds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -92,7 +92,7 @@ binds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{hos
     let statuses: Vec<u16> =
         text.match_indices("HTTP/1.").filter_map(|(at, _)| text.get(at + 9..at + 12)?.parse().ok()).collect();
     let finals = statuses.iter().filter(|status| **status >= 200).count();
-    let logged = eventually(PATIENCE, "a line for every answer", || {
+    let logged = eventually(TEST_TIMEOUT, "a line for every answer", || {
         let log = gateway.log();
         let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         (lines.len() >= finals).then_some(lines)
@@ -109,7 +109,7 @@ fn check_accounted(outcome: &Outcome) -> Result<(), String> {
         match forwarded.find(|line| line["request.id"].as_str() == seen.header("x-request-id")) {
             Some(line) if line["method"] == seen.method() && line["path"] == path => {}
             Some(line) => return Err(format!("judged was {} {}", line["method"], line["path"])),
-            None => return Err(format!("nobody accounted for {}", seen.start)),
+            None => return Err(format!("nobody accounted for {}", seen.start_line)),
         }
         if seen.headers.all("content-length").len() + seen.headers.all("transfer-encoding").len() > 1 {
             return Err("a framing that can be read in two ways".to_owned());

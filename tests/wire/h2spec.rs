@@ -4,7 +4,7 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::support::{Answer, Backend, InProcess, PATIENCE};
+use crate::support::{Backend, InProcessGateway, ScriptedResponse, TEST_TIMEOUT};
 
 /// What must come of a case.
 #[derive(Debug, Clone, Copy)]
@@ -397,7 +397,7 @@ const PING: [u8; 8] = *b"are you?";
 
 fn run_case(address: SocketAddr, case: &Case) -> Outcome {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut outcome = Outcome::default();
@@ -476,8 +476,8 @@ fn meets_expectation(expect: Expect, outcome: &Outcome) -> bool {
     }
 }
 
-fn gateway(backend: &Backend) -> InProcess {
-    InProcess::start(&format!(
+fn gateway(backend: &Backend) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ))
@@ -485,7 +485,7 @@ fn gateway(backend: &Backend) -> InProcess {
 
 #[test]
 fn http2_is_spoken_as_a_conformance_suite_wants_it() {
-    let backend = Backend::start(|_| Answer::new(200, &[], "0123456789"));
+    let backend = Backend::start(|_| ScriptedResponse::new(200, &[], "0123456789"));
     let gateway = gateway(&backend);
     let cases: Vec<Case> = [generic(), frames_and_streams(), settings_and_windows(), messages(), compression()]
         .into_iter()

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
 use crate::pipe::{Authority, client_config, server_config, tls_frontend};
-use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
+use crate::support::{Backend, InProcessGateway, TEST_TIMEOUT, TempDir, eventually};
 
 /// A body whose frames a test gives one by one.
 struct ChannelBody(mpsc::UnboundedReceiver<Frame<Bytes>>);
@@ -116,7 +116,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    runtime().block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an answer in time") })
+    runtime().block_on(async { tokio::time::timeout(TEST_TIMEOUT, work).await.expect("an answer in time") })
 }
 
 /// A cleartext HTTP/2 connection to the gateway.
@@ -135,8 +135,10 @@ fn post(content: &'static str, headers: &[(&str, &str)]) -> Request<ChannelBody>
     request
 }
 
-fn gateway(listener: &str, backend: &str) -> InProcess {
-    InProcess::start(&format!("binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{backend}]}}]}}]}}]"))
+fn gateway(listener: &str, backend: &str) -> InProcessGateway {
+    InProcessGateway::start(&format!(
+        "binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{backend}]}}]}}]}}]"
+    ))
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn each_protocol_meets_each_other() {
     let pair = authority.server("api.example");
     let (cert, key) = (folder.write("c", &pair.cert), folder.write("k", &pair.key));
     let tls = format!("tls: {{cert: '{}', key: '{}'}},", cert.display(), key.display());
-    let plain = Backend::start(|request| crate::support::Answer::new(200, &[], &request.body));
+    let plain = Backend::start(|request| crate::support::ScriptedResponse::new(200, &[], &request.body));
     let (h2, seen) = echo_backend();
     let (h2_tls, _) = tls_frontend(h2, server_config(&pair, None, &["h2"]));
     let (h1_tls, _) = tls_frontend(plain.address(), server_config(&pair, None, &["http/1.1"]));
@@ -265,10 +267,10 @@ fn a_grpc_refusal_is_trailers_only() {
 fn a_grpc_clients_deadline_is_the_calls_end() {
     let grpc = [("content-type", "application/grpc"), ("transfer-encoding", "chunked")];
     let plain = Backend::start_on_head(move |request| match request.target() {
-        "/s/Hangs" => crate::support::Answer::hang(),
-        "/s/Stalls" => crate::support::Answer::head(200, &grpc).chunk("x").stall(),
-        "/s/Breaks" => crate::support::Answer::head(200, &grpc).chunk("x").closing(),
-        _ => crate::support::Answer::ok(),
+        "/s/Hangs" => crate::support::ScriptedResponse::hang(),
+        "/s/Stalls" => crate::support::ScriptedResponse::head(200, &grpc).chunk("x").stall(),
+        "/s/Breaks" => crate::support::ScriptedResponse::head(200, &grpc).chunk("x").then_close(),
+        _ => crate::support::ScriptedResponse::ok(),
     });
     for (policies, path, own, statuses, piece) in [
         ("", "/s/Hangs", Some("300m"), "4", false),
@@ -317,7 +319,7 @@ fn a_grpc_clients_deadline_is_the_calls_end() {
 
 #[test]
 fn a_client_in_a_hurry_says_nothing_of_the_backend() {
-    let (slow, good) = (Backend::start_on_head(|_| crate::support::Answer::hang()), Backend::ok());
+    let (slow, good) = (Backend::start_on_head(|_| crate::support::ScriptedResponse::hang()), Backend::ok());
     let health = "policies: {protocol: http1, balance: roundRobin, health: {consecutiveFailures: 1, ejectionTime: 1h}}";
     for (policies, own, late) in [("", "100m", 3), ("timeout: {request: 100ms}", "10S", 1)] {
         let backend = format!("{{hosts: ['{}', '{}'], {health}}}", slow.address(), good.address());
@@ -455,7 +457,7 @@ fn floods_of_frames_end_the_connection_and_nothing_else() {
     ];
     for (name, flood) in floods {
         let begun = Instant::now();
-        let answer = exchange(gateway.address(), [&hello[..], &flood].concat(), PATIENCE);
+        let answer = exchange(gateway.address(), [&hello[..], &flood].concat(), TEST_TIMEOUT);
         if name == "header bomb" {
             // refused as a request; the connection may go on
             assert!(answer.is_none_or(|bytes| !bytes.is_empty()), "{name}");
@@ -481,23 +483,23 @@ fn an_honest_number_of_control_frames_is_no_flood() {
         &frame(7, 0, 0, &[0; 8]),
     ]
     .concat();
-    let answer = exchange(gateway.address(), bytes, PATIENCE).expect("closed as asked");
+    let answer = exchange(gateway.address(), bytes, TEST_TIMEOUT).expect("closed as asked");
     let pongs = answer.windows(9).filter(|header| *header == [0, 0, 8, 6, 1, 0, 0, 0, 0]).count();
     assert_eq!(pongs, 5000);
-    eventually(PATIENCE, "the request", || (plain.requests().len() == 1).then_some(()));
+    eventually(TEST_TIMEOUT, "the request", || (plain.requests().len() == 1).then_some(()));
 }
 
 #[test]
 fn a_client_that_opens_no_window_is_cut_off() {
-    let plain = Backend::start(|_| crate::support::Answer::new(200, &[], "x".repeat(100_000)));
-    let gateway = InProcess::start(&format!(
+    let plain = Backend::start(|_| crate::support::ScriptedResponse::new(200, &[], "x".repeat(100_000)));
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{stallTimeout: 300ms}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         plain.address()
     ));
     let closed_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let begun = Instant::now();
-    let answer = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), PATIENCE);
+    let answer = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), TEST_TIMEOUT);
     assert!(answer.is_some() && begun.elapsed() < Duration::from_secs(5));
     let line = &gateway.lines(1)[0];
     assert_eq!((&line["status"], &line["end"]), (&200.into(), &"aborted".into()));

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Backend, Gate, InProcess, Message, PATIENCE};
+use crate::support::{Backend, Gate, InProcessGateway, Message, ScriptedResponse, TEST_TIMEOUT};
 
-fn gateway(policies: &str, backend: &Backend) -> InProcess {
-    InProcess::start(&format!(
+fn gateway(policies: &str, backend: &Backend) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{policies: {{{policies}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ))
@@ -151,7 +151,7 @@ fn each_path_is_judged_as_the_backend_gets_it() {
     let text = std::fs::read(std::path::Path::new(&folder).join("path-host-method-bypass.json")).expect("the vectors");
     let vectors: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let backend = Backend::ok();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{hostname: victim.example, routes: [
           {{name: admin, matches: [{{path: {{pathPrefix: /admin}}}}], policies: {{authorization: {{rules: [{{deny: 'true'}}]}}}}, backends: [{{host: '{0}'}}]}},
           {{name: rest, policies: {{authorization: {{rules: ['request.path != \"/admin\" && !request.path.startsWith(\"/admin/\")', 'false']}}}}, backends: [{{host: '{0}'}}]}}]}}]}}]",
@@ -239,7 +239,7 @@ fn a_refusal_never_invites_the_body() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let backend = Backend::start(|request| Answer::new(200, &[], request.target()));
+    let backend = Backend::start(|request| ScriptedResponse::new(200, &[], request.target()));
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
     let all: String = (0..200).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
@@ -252,7 +252,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn http_1_0_clients_are_served_and_kept_only_if_they_ask() {
-    let backend = Backend::start(|_| Answer::chunked(200, &[], &["a", "b"]));
+    let backend = Backend::start(|_| ScriptedResponse::chunked(200, &[], &["a", "b"]));
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
@@ -274,8 +274,8 @@ fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
     let hold = gate.clone();
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let backend = Backend::start(move |request| match request.target() {
-        "/ws" => Answer::default().wait(&hold).send(switch).echo(),
-        _ => Answer::new(403, &[], "no"),
+        "/ws" => ScriptedResponse::default().wait(&hold).send(switch).echo(),
+        _ => ScriptedResponse::new(403, &[], "no"),
     });
     let gateway = gateway("authorization: {rules: ['request.path != \"/denied\"']}", &backend);
     let ask = |path: &str| {
@@ -311,7 +311,7 @@ fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
 #[test]
 fn trailers_pass_both_ways_without_names_that_say_who_asks() {
     let backend = Backend::start(|_| {
-        Answer::head(200, &[("transfer-encoding", "chunked"), ("trailer", "x-sum")])
+        ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("trailer", "x-sum")])
             .chunk("hi")
             .send("0\r\nx-sum: 1\r\n\r\n")
     });
@@ -351,7 +351,7 @@ fn a_head_that_is_too_large_is_refused_and_logged() {
 fn who_goes_on_sending_after_a_refusal_can_still_read_it() {
     const LENGTH: usize = 10 << 20;
     let backend = Backend::ok();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 2s, body: 1MiB}}}}
 binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.path == \"/open\"']}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -367,8 +367,8 @@ binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.p
         ("POST / HTTP/1.1\r\nx: ".to_owned(), 431),
     ] {
         let mut client = TcpStream::connect(gateway.address()).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        client.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         client.write_all(head.as_bytes()).unwrap();
         // slow enough for the answer to be under way long before the end
         for piece in vec![b'x'; LENGTH].chunks(LENGTH / 8) {
@@ -386,7 +386,7 @@ binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.p
     client.write_all(format!("POST /closed {known}").as_bytes()).unwrap();
     let begun = Instant::now();
     while client.write_all(b"x").is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "it listens for ever");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "it listens for ever");
         std::thread::park_timeout(Duration::from_millis(20));
     }
     assert!(begun.elapsed() > Duration::from_secs(1));

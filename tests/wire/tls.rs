@@ -1,7 +1,7 @@
 //! TLS at the listeners and towards backends.
 
 use crate::pipe::{Authority, CertAndKey, client_config, connect_tls, server_config, tls_frontend};
-use crate::support::{Backend, InProcess, PATIENCE, TempDir, eventually};
+use crate::support::{Backend, InProcessGateway, TEST_TIMEOUT, TempDir, eventually};
 
 /// Writes a pair's files; the `cert` and `key` keys that name them.
 fn write_files(folder: &TempDir, name: &str, pair: &CertAndKey) -> String {
@@ -17,7 +17,7 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
     let root = folder.write("ca.pem", authority.pem());
     let route = format!("routes: [{{backends: [{{host: '{}'}}]}}]", backend.address());
     let rule = r#"authorization: {rules: ['source.tls.subject == "CN=alice,O=Acme" && source.tls.spiffeId == "spiffe://test/alice" && source.tls.sni == "c.example" && "spiffe://test/alice" in source.tls.sans']}"#;
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [
           {{name: a, hostname: a.example, tls: {{{}}}, {route}}},
           {{name: b, hostname: '*.b.example', tls: {{{}}}, {route}}},
@@ -58,7 +58,7 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
     assert_eq!(response.status(), 421, "a handshake without certificate opens no host that asks for one");
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").response().status(), 200);
     assert_eq!(backend.requests().len(), before + 2);
-    eventually(PATIENCE, "the log", || gateway.log().contains(r#""reason":"misdirected_request""#).then_some(()));
+    eventually(TEST_TIMEOUT, "the log", || gateway.log().contains(r#""reason":"misdirected_request""#).then_some(()));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn listeners_with_the_same_settings_share_connections() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let tls = write_files(&folder, "a", &authority.server("*.example"));
     let route = format!("tls: {{{tls}}}, routes: [{{backends: [{{host: '{}'}}]}}]", backend.address());
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{name: a, hostname: a.example, {route}}}, {{name: b, hostname: b.example, {route}}}]}}]"
     ));
     let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
@@ -82,7 +82,7 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
     for (bounds, old, new) in
         [("", true, true), (", minTLSVersion: TLS_V1_3", false, true), (", maxTLSVersion: TLS_V1_2", true, false)]
     {
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "binds: [{{port: 0, listeners: [{{tls: {{{tls}{bounds}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
             backend.address()
         ));
@@ -150,7 +150,8 @@ fn tls_files_that_can_not_work_are_errors_at_their_place() {
             "TLS does not go with a Unix socket",
         ),
     ] {
-        let error = InProcess::try_start(&format!("binds: [{{port: 0, listeners: {listeners}}}]")).err().unwrap();
+        let error =
+            InProcessGateway::try_start(&format!("binds: [{{port: 0, listeners: {listeners}}}]")).err().unwrap();
         assert!(error.contains(expected) && error.starts_with("error: test.yaml:2:"), "{expected}:\n{error}");
     }
 }
@@ -174,7 +175,7 @@ fn a_backend_is_verified_as_the_config_says() {
         (closed, format!("root: '{root}', hostname: backend.example, {own}"), "auto", true),
         (closed, format!("root: '{root}', hostname: backend.example"), "auto", false),
     ] {
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{host}', policies: {{protocol: {protocol}, backendTLS: {{{tls}}}}}}}]}}]}}]}}]"
         ));
         let status = gateway.client().get("/", &[]).status();
@@ -208,7 +209,7 @@ fn credentials_for_backends_are_their_own_or_the_clients() {
         (format!("{{key: {{file: '{}'}}}}", file.display()), Some("Bearer from-file"), Some("Bearer from-file")),
     ] {
         let backend = Backend::ok();
-        let gateway = InProcess::start(&format!(
+        let gateway = InProcessGateway::start(&format!(
             "binds: [{{port: 0, listeners: [{{policies: {{{jwt}}}, routes: [{{backends: [{{host: '{}', policies: {{backendAuth: {auth}}}}}]}}]}}]}}]",
             backend.address()
         ));
@@ -224,7 +225,7 @@ fn credentials_for_backends_are_their_own_or_the_clients() {
 #[test]
 fn endpoints_that_fail_rest_and_connections_are_limited() {
     let (good, dead) = (Backend::ok(), crate::closed_port());
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{dead}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
         good.address()
     ));
@@ -236,14 +237,14 @@ fn endpoints_that_fail_rest_and_connections_are_limited() {
 
 #[test]
 fn a_backend_gets_no_more_connections_than_it_may() {
-    use crate::support::{Answer, Gate};
+    use crate::support::{Gate, ScriptedResponse};
     let gate = Gate::new();
     let hold = gate.clone();
     let backend = Backend::start(move |request| match request.target() {
-        "/wait" => Answer::default().wait(&hold).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-        _ => Answer::ok(),
+        "/wait" => ScriptedResponse::default().wait(&hold).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+        _ => ScriptedResponse::ok(),
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{connectTimeout: 200ms}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}', policies: {{maxConnections: 1}}}}]}}]}}]}}]",
         backend.address()
@@ -258,7 +259,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}', policies: {
     gate.open();
     assert_eq!(first.response().status(), 200);
     assert_eq!(waiting.response().status(), 200, "who waits gets the connection that becomes free");
-    eventually(PATIENCE, "one connection for all", || (backend.connections() == 1).then_some(()));
+    eventually(TEST_TIMEOUT, "one connection for all", || (backend.connections() == 1).then_some(()));
 }
 
 #[test]
@@ -278,7 +279,7 @@ fn a_unix_socket_is_a_backend() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
         String::from_utf8(seen).unwrap()
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: 'unix:{}'}}]}}]}}]}}]",
         path.display()
     ));
@@ -297,14 +298,14 @@ binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'
         backend.address()
     );
     let file = folder.write("config.yaml", &config);
-    let gateway = InProcess::start(&config);
+    let gateway = InProcessGateway::start(&config);
     gateway.gateway().watch(&file).unwrap();
     let (mut kept, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
     assert_eq!(kept.get("/", &[]).status(), 200);
     let generation = gateway.gateway().snapshot().generation;
     write_files(&folder, "a", &new);
     gateway.gateway().reload();
-    eventually(PATIENCE, "the new certificate", || {
+    eventually(TEST_TIMEOUT, "the new certificate", || {
         let (mut client, log) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
         assert_eq!(client.get("/", &[]).status(), 200);
         let peer = log.lock().unwrap()[0].clone().unwrap().peer;
@@ -316,21 +317,21 @@ binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'
 
 #[test]
 fn endpoints_whose_checks_fail_get_no_requests() {
-    use crate::support::Answer;
+    use crate::support::ScriptedResponse;
     let well = Backend::ok();
     let ill = Backend::start(|request| match request.target() {
-        "/up" => Answer::new(503, &[], ""),
-        _ => Answer::ok(),
+        "/up" => ScriptedResponse::new(503, &[], ""),
+        _ => ScriptedResponse::ok(),
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{path: /up, interval: 100ms, unhealthyThreshold: 2}}}}}}]}}]}}]}}]",
         well.address(),
         ill.address()
     ));
-    eventually(PATIENCE, "two failed checks", || (ill.wait_for(2).len() > 1).then_some(()));
+    eventually(TEST_TIMEOUT, "two failed checks", || (ill.wait_for(2).len() > 1).then_some(()));
     let mut client = gateway.client();
     // a check's verdict follows its answer
-    eventually(PATIENCE, "only the well one is asked", || {
+    eventually(TEST_TIMEOUT, "only the well one is asked", || {
         let before = ill.requests().iter().filter(|request| request.target() == "/").count();
         (0..6).for_each(|_| assert_eq!(client.get("/", &[]).status(), 200));
         (ill.requests().iter().filter(|request| request.target() == "/").count() == before).then_some(())
@@ -353,7 +354,7 @@ fn ipv6_works_on_both_sides() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
         String::from_utf8_lossy(&seen[..read]).into_owned()
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, address: '::1', listeners: [{{routes: [{{policies: {{authorization: {{rules: ['request.host == \"[::1]\" && source.address == \"::1\"']}}}}, backends: [{{host: '{address}'}}]}}]}}]}}]"
     ));
     let at = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, gateway.address().port()));

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::pipe::Authority;
-use crate::support::{Answer, Backend, InProcess, PATIENCE, RawClient, TempDir, eventually};
+use crate::support::{Backend, InProcessGateway, RawClient, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
 
 /// The limits of these tests, and how much later than that a cut may come on a busy machine.
 const LIMIT: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_secs(3);
 
-fn start(listener: &str, backend: &Backend) -> InProcess {
-    InProcess::start(&format!(
+fn start(listener: &str, backend: &Backend) -> InProcessGateway {
+    InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 300ms, idleTimeout: 300ms, stallTimeout: 300ms, handshakeTimeout: 300ms}}}}
 binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -119,10 +119,10 @@ fn a_body_that_keeps_coming_may_take_longer_than_the_limit() {
 #[test]
 fn an_upload_that_moves_may_take_longer_than_an_answer_but_the_answer_not() {
     let backend = Backend::start(|request| match request.target() {
-        "/hangs" => Answer::hang(),
-        _ => Answer::ok(),
+        "/hangs" => ScriptedResponse::hang(),
+        _ => ScriptedResponse::ok(),
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{responseTimeout: 300ms, stallTimeout: 2s}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -147,7 +147,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 #[test]
 fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
     const SIZE: usize = 24 << 20;
-    let backend = Backend::start(|_| Answer::new(200, &[], vec![b'x'; SIZE]));
+    let backend = Backend::start(|_| ScriptedResponse::new(200, &[], vec![b'x'; SIZE]));
     let gateway = start("", &backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -165,7 +165,7 @@ fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
 #[test]
 fn the_beginning_of_a_pipelined_request_has_the_time_of_a_head() {
     let backend = Backend::ok();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 300ms, idleTimeout: 30s}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -200,7 +200,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 fn who_does_not_take_the_answer_is_cut_off() {
     let piece = "x".repeat(1 << 20);
     let backend = Backend::start(move |_| {
-        let head = Answer::head(200, &[("content-length", &(64 << 20).to_string())]);
+        let head = ScriptedResponse::head(200, &[("content-length", &(64 << 20).to_string())]);
         (0..64).fold(head, |answer, _| answer.send(&piece))
     });
     let gateway = start("", &backend);
@@ -216,7 +216,7 @@ fn who_does_not_take_the_answer_is_cut_off() {
 fn a_backend_that_stalls_is_cut_off_but_an_event_stream_may_rest() {
     let backend = Backend::start(|request| {
         let kind = if request.target() == "/events" { "text/event-stream" } else { "text/plain" };
-        Answer::head(200, &[("transfer-encoding", "chunked"), ("content-type", kind)])
+        ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("content-type", kind)])
             .chunk("one")
             .delay(LIMIT * 3)
             .chunk("two")
@@ -254,7 +254,7 @@ fn a_handshake_that_does_not_come_is_cut_off() {
 #[test]
 fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free() {
     let backend = Backend::ok();
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{connections: 2}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -265,7 +265,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     }
     assert!(gateway.client().is_closed());
     drop(held);
-    eventually(PATIENCE, "a place", || {
+    eventually(TEST_TIMEOUT, "a place", || {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         client.read_to_close().starts_with(b"HTTP/1.1 200").then_some(())
@@ -276,10 +276,10 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 fn a_websocket_keeps_its_connections_place_until_it_ends() {
     let switch = [("connection", "upgrade"), ("upgrade", "websocket")];
     let backend = Backend::start_on_head(move |request| match request.target() {
-        "/ws" => Answer::head(101, &switch).echo(),
-        _ => Answer::ok(),
+        "/ws" => ScriptedResponse::head(101, &switch).echo(),
+        _ => ScriptedResponse::ok(),
     });
-    let gateway = InProcess::start(&format!(
+    let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{connections: 1}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -291,7 +291,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     assert_eq!(tunnel.bytes(4), b"ping");
     assert!(gateway.client().is_closed(), "the place is taken");
     drop(tunnel);
-    eventually(PATIENCE, "a place", || {
+    eventually(TEST_TIMEOUT, "a place", || {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         client.read_to_close().starts_with(b"HTTP/1.1 200").then_some(())

@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::{Value, json};
 use support::mint::{self, Alg, Key};
-use support::{Answer, Backend, Gate, RawClient, TempDir, eventually};
+use support::{Backend, Gate, RawClient, ScriptedResponse, TempDir, eventually};
 
 #[test]
 fn a_request_is_recorded_byte_for_byte() {
@@ -26,10 +26,10 @@ fn a_request_is_recorded_byte_for_byte() {
 
 #[test]
 fn a_connection_carries_several_exchanges() {
-    let backend = Backend::answers([
-        Answer::new(201, &[("x-one", "1")], "first"),
-        Answer::chunked(200, &[], &["sec", "ond"]),
-        Answer::head(204, &[]),
+    let backend = Backend::with_responses([
+        ScriptedResponse::new(201, &[("x-one", "1")], "first"),
+        ScriptedResponse::chunked(200, &[], &["sec", "ond"]),
+        ScriptedResponse::head(204, &[]),
     ]);
     let mut client = RawClient::connect(backend.address());
     let first = client.get("/1", &[("x-a", "b")]);
@@ -42,8 +42,13 @@ fn a_connection_carries_several_exchanges() {
 
 #[test]
 fn a_backend_can_break_off_and_hang() {
-    let half = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
-    let backend = Backend::answers([half.clone().closing(), half.stall(), Answer::close(), Answer::hang()]);
+    let half = ScriptedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    let backend = Backend::with_responses([
+        half.clone().then_close(),
+        half.stall(),
+        ScriptedResponse::close(),
+        ScriptedResponse::hang(),
+    ]);
     let ask = || {
         let mut client = RawClient::connect(backend.address());
         client.send("GET / HTTP/1.1\r\n\r\n");
@@ -65,7 +70,9 @@ fn an_answer_waits_for_its_gate() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
-        move |_| Answer::head(200, &[("transfer-encoding", "chunked")]).wait(&gate).chunk("late").send("0\r\n\r\n")
+        move |_| {
+            ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).wait(&gate).chunk("late").send("0\r\n\r\n")
+        }
     });
     let mut client = RawClient::connect(backend.address());
     client.send("GET / HTTP/1.1\r\n\r\n");
@@ -77,7 +84,7 @@ fn an_answer_waits_for_its_gate() {
 
 #[test]
 fn an_answer_can_come_before_the_body_and_after_100() {
-    let early = Backend::start_on_head(|_| Answer::new(413, &[], "no"));
+    let early = Backend::start_on_head(|_| ScriptedResponse::new(413, &[], "no"));
     let mut client = RawClient::connect(early.address());
     client.send("PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nx");
     assert_eq!(client.response().status(), 413);
@@ -94,7 +101,7 @@ fn an_answer_can_come_before_the_body_and_after_100() {
 
 #[test]
 fn a_tunnel_gives_every_byte_back() {
-    let backend = Backend::start_on_head(|_| Answer::head(101, &[("upgrade", "x")]).echo());
+    let backend = Backend::start_on_head(|_| ScriptedResponse::head(101, &[("upgrade", "x")]).echo());
     let mut client = RawClient::connect(backend.address());
     assert_eq!(
         client.send("GET / HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").response_head().status(),
@@ -107,7 +114,7 @@ fn a_tunnel_gives_every_byte_back() {
 #[test]
 fn a_delay_is_kept() {
     let pause = Duration::from_millis(30);
-    let backend = Backend::start(move |_| Answer::default().delay(pause).send("HTTP/1.1 204 No\r\n\r\n"));
+    let backend = Backend::start(move |_| ScriptedResponse::default().delay(pause).send("HTTP/1.1 204 No\r\n\r\n"));
     let begin = std::time::Instant::now();
     assert_eq!(RawClient::connect(backend.address()).get("/", &[]).status(), 204);
     assert!(begin.elapsed() >= pause);
@@ -154,12 +161,12 @@ fn the_example_tokens_are_of_the_example_key() {
     validation.set_audience(&[mint::AUDIENCE]);
     validation.set_issuer(&[mint::ISSUER]);
     for (name, groups) in [("alice", json!(["admins"])), ("bob", json!(["users"]))] {
-        let token = jsonwebtoken::decode::<Value>(mint::example(name), &key, &validation).unwrap();
+        let token = jsonwebtoken::decode::<Value>(mint::example_token(name), &key, &validation).unwrap();
         assert_eq!((&token.claims["sub"], &token.claims["groups"]), (&json!(name), &groups));
     }
     let minted = Key::example().token(&mint::claims());
     assert!(jsonwebtoken::decode::<Value>(minted, &key, &validation).is_ok());
-    let expired = jsonwebtoken::decode::<Value>(mint::example("expired"), &key, &validation).unwrap_err();
+    let expired = jsonwebtoken::decode::<Value>(mint::example_token("expired"), &key, &validation).unwrap_err();
     assert_eq!(*expired.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
 }
 
