@@ -1,7 +1,10 @@
-//! Sockets and connections: accepting them, choosing their protocol, and ending them when it is time.
+//! Listening sockets and client connections: accepts connections, detects their protocol, and closes them.
 //!
-//! Each worker has its own listening socket (`SO_REUSEPORT`) and keeps the connections that it accepts. The protocol
-//! is settled before hyper sees a byte, by ALPN or by the first bytes under a deadline.
+//! Each worker has its own listening socket (`SO_REUSEPORT`) and serves the connections that it accepts. The protocol is
+//! known before hyper reads a byte, from ALPN or from the first bytes, which have to arrive within the head timeout.
+//!
+//! Rejects connections beyond `limits.connections`, TLS handshakes that fail or take too long, and floods of HTTP/2
+//! control frames.
 
 pub mod client_cert;
 pub mod client_io;
@@ -16,38 +19,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ::http::HeaderValue;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::timeouts::{ClientActivity, ClientTimeouts};
 use crate::drain::DrainWatcher;
 use crate::request::normalize::ClientConnection;
-use crate::request::{ClientInfo, Scheme, TlsPeer};
+use crate::request::{ClientInfo, Scheme};
 use crate::snapshot::{Bind, Snapshot};
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::worker::{ConnectionGuard, Worker};
 use client_io::Transport;
 use http_connection::HttpConnection;
 
-/// How long an accept loop rests when the system has no descriptors left.
+/// The pause of an accept loop after an error, such as too many open files.
 const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(50);
 
-/// What a bind's connections see of the config: the one in force or, once the bind is in it no more, the last that had
-/// it, until they are done.
+/// The config as seen by the connections of one bind.
+///
+/// That is the active config or, after a reload removed the bind, the last one that contained it, until the connections
+/// are done.
 #[derive(Debug)]
 pub struct BindView {
     current: Arc<ArcSwap<Snapshot>>,
     pinned: ArcSwapOption<Snapshot>,
-    /// Where the bind stands in a snapshot: its configured address.
+    /// The configured address, by which the bind is found in a snapshot.
     address: SocketAddr,
-    /// Lines about connections beyond the limit, and about handshakes that failed.
     over_limit_log: LogThrottle,
     handshake_log: LogThrottle,
 }
 
 impl BindView {
-    /// Of the bind at `address`.
+    /// Creates the view of the bind at `address`.
     pub fn new(current: Arc<ArcSwap<Snapshot>>, address: SocketAddr) -> Self {
         Self {
             current,
@@ -58,12 +62,12 @@ impl BindView {
         }
     }
 
-    /// The config in force is the last that has this bind.
+    /// Keeps the active config for this bind, which the next config does not contain.
     pub fn pin_current(&self) {
         self.pinned.store(Some(self.current.load_full()));
     }
 
-    /// The config for a request that begins now.
+    /// Returns the config for a request that starts now. `None` if neither config contains the bind.
     pub fn load(&self) -> Option<(Arc<Snapshot>, Arc<Bind>)> {
         let find_bind = |snapshot: Arc<Snapshot>| {
             let bind = snapshot.binds.iter().find(|bind| bind.address == self.address).cloned()?;
@@ -73,21 +77,21 @@ impl BindView {
     }
 }
 
-/// A socket that one worker accepts on.
+/// The accept loop of one worker on one bind.
 #[derive(Debug)]
 pub struct Acceptor {
-    /// The worker.
+    /// The worker that serves the connections.
     pub worker: Arc<Worker>,
-    /// What the bind's connections see of the config.
+    /// The config as seen by the connections.
     pub view: Arc<BindView>,
-    /// Connections on the bind, of all workers.
+    /// The number of connections on the bind, of all workers.
     pub connections: Arc<AtomicUsize>,
-    /// When to stop.
+    /// The signal to stop accepting.
     pub drain: DrainWatcher,
 }
 
 impl Acceptor {
-    /// Accepts until the gateway drains or the bind is gone.
+    /// Accepts connections until the gateway drains or the bind is removed.
     pub async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut drain = self.drain.clone();
         loop {
@@ -98,13 +102,13 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
-                    // a connection that ended in the queue is nobody's fault; without descriptors, busy looping helps nobody
-                    tracing::warn!(%error, address = %self.view.address, "a connection could not be accepted");
+                    // without free descriptors, accepting again at once would loop without progress
+                    tracing::warn!(%error, address = %self.view.address, "cannot accept connection");
                     tokio::time::sleep(ACCEPT_ERROR_DELAY).await;
                 }
             }
         }
-        // whoever the system has let in already would be reset when the socket closes
+        // closing the socket would reset connections that the system has already established
         while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
             self.admit(stream, peer);
         }
@@ -116,8 +120,8 @@ impl Acceptor {
         let guard = ConnectionGuard::new(&self.worker, &self.connections);
         if self.connections.load(Ordering::Relaxed) > limit {
             if let Some(left_out) = self.view.over_limit_log.check() {
-                let why = "a connection was closed: there are as many as `limits.connections` allows";
-                tracing::warn!(address = %self.view.address, %peer, limit, left_out, "{why}");
+                let address = self.view.address;
+                tracing::warn!(%address, %peer, limit, left_out, "connection closed: `limits.connections` is reached");
             }
             return;
         }
@@ -140,7 +144,7 @@ impl Acceptor {
         timeouts: ClientTimeouts,
         handshake_timeout: Duration,
     ) {
-        let mut source = ClientInfo::from(peer);
+        let mut client = ClientInfo::from(peer);
         let mut tls = None;
         let (transport, http2, scheme) = match bind.tls_for(None) {
             None => {
@@ -148,7 +152,7 @@ impl Acceptor {
                 let http2 = tokio::select! {
                     biased;
                     http2 = http_connection::detect_http2(&stream, timeouts.head) => http2,
-                    () = drain.wait_for_drain() => None, // it has not begun to ask for anything
+                    () = drain.wait_for_drain() => None, // it has not sent a request yet
                 };
                 let Some(http2) = http2 else { return };
                 (Transport::Tcp(stream), http2, Scheme::Http)
@@ -157,8 +161,7 @@ impl Acceptor {
                 Ok((stream, settings)) => {
                     tls = Some(settings.fingerprint);
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let tls_peer: TlsPeer = tls::peer_info(stream.get_ref().1);
-                    source.tls = Some(Arc::new(tls_peer));
+                    client.tls = Some(Arc::new(tls::peer_info(stream.get_ref().1)));
                     (Transport::Tls(Box::new(stream)), http2, Scheme::Https)
                 }
                 Err(error) => {
@@ -167,32 +170,33 @@ impl Acceptor {
                 }
             },
         };
-        let Ok(peer_text) = HeaderValue::try_from(source.address.to_string()) else { return };
+        let Ok(peer_header) = HeaderValue::try_from(client.address.to_string()) else { return };
         let connection = HttpConnection {
             connection: Arc::new(ClientConnection {
                 scheme,
-                client: source,
+                client,
                 tls,
-                peer_header: peer_text,
+                peer_header,
                 drain: self.drain.clone(),
                 guard: Some(guard),
             }),
             worker: Arc::clone(&self.worker),
             view: Arc::clone(&self.view),
             drain: self.drain.clone(),
-            watch: ClientActivity::new(timeouts, !http2),
+            activity: ClientActivity::new(timeouts, !http2),
         };
         if http2 { connection.http2(transport, timeouts).await } else { connection.http1(transport, timeouts).await }
     }
 
-    /// A client that leaves without a word, as health checks of balancers do, is no news.
+    /// Logs a failed TLS handshake, at debug level if the client closed without sending data, as health checks of load
+    /// balancers do.
     fn log_handshake_failure(&self, error: &std::io::Error, peer: SocketAddr) {
         let address = self.view.address;
         let closed_silently = error.kind() == std::io::ErrorKind::UnexpectedEof;
         let due = if closed_silently { None } else { self.view.handshake_log.check() };
         match due {
-            Some(left_out) => tracing::info!(%address, %error, %peer, left_out, "a TLS handshake failed"),
-            None => tracing::debug!(%address, %error, %peer, "a TLS handshake failed"),
+            Some(left_out) => tracing::info!(%address, %error, %peer, left_out, "TLS handshake failed"),
+            None => tracing::debug!(%address, %error, %peer, "TLS handshake failed"),
         }
     }
 }

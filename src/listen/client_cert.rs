@@ -1,6 +1,6 @@
-//! What a client's certificate says of the client: its subject and its alternative names, as text for rules and logs.
+//! The identity in a client certificate: its subject and alternative names, as text for rules and logs.
 //!
-//! The handshake has verified the certificate by then. What can't be read is left out, never guessed.
+//! The handshake has already verified the certificate. Parts that cannot be parsed are left out, never guessed.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,10 +10,10 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
 use crate::request::TlsPeer;
 
-/// Alternative names beyond this many are left out.
+/// The limit on alternative names; further ones are left out.
 const MAX_NAMES: usize = 256;
 
-/// Fills in what the certificate (DER) says.
+/// Adds the identity in a certificate (DER) to `peer`.
 pub fn fill_peer(der: &[u8], peer: &mut TlsPeer) {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return };
     peer.subject = Some(distinguished_name(certificate.subject()));
@@ -36,7 +36,7 @@ fn alternative_name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// RFC 4514: the most specific part first, parts joined by `,`, attributes of one part by `+`.
+/// Formats a name by RFC 4514: the most specific part first, parts joined by `,`, attributes of one part by `+`.
 fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut text = String::new();
@@ -59,7 +59,7 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
     text
 }
 
-/// The names that RFC 4514 §3 lists; any other attribute is called by its number.
+/// Returns the short name of an attribute type if RFC 4514 §3 lists it. Other types appear by their number.
 fn short_name(kind: &Oid<'_>) -> Option<&'static str> {
     Some(match kind.to_id_string().as_str() {
         "2.5.4.3" => "CN",
@@ -75,7 +75,7 @@ fn short_name(kind: &Oid<'_>) -> Option<&'static str> {
     })
 }
 
-/// RFC 4514 §2.4: what could end a value or an attribute is escaped, so that no value can look like two.
+/// Escapes the characters that could end a value or an attribute (RFC 4514 §2.4), so that one value cannot look like two.
 fn escape(text: &mut String, value: &str) {
     let last = value.chars().count().saturating_sub(1);
     for (index, character) in value.chars().enumerate() {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_an_rfc_4514_string_that_no_value_breaks_out_of() {
+    fn subject_is_an_rfc_4514_string_with_escaped_values() {
         use DnType::{CommonName, CountryName, OrganizationName};
         for (subject, expected) in [
             (&[(CountryName, "DE"), (OrganizationName, "Acme"), (CommonName, "orders")][..], "CN=orders,O=Acme,C=DE"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn alternative_names_are_text_and_the_first_spiffe_id_is_found() {
+    fn alternative_names_are_text_and_the_first_spiffe_id_is_used() {
         let names = vec![
             SanType::DnsName("a.example".try_into().unwrap()),
             SanType::URI("https://x".try_into().unwrap()),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_says_nothing() {
+    fn invalid_certificate_adds_nothing() {
         let mut peer = TlsPeer::default();
         fill_peer(b"\x30\x82\xff\xff", &mut peer);
         assert_eq!(peer, TlsPeer::default());

@@ -1,7 +1,8 @@
-//! A client's connection: cleartext or TLS, and the watch that its bytes move.
+//! The byte stream of a client connection, cleartext or TLS: reports activity to the client timeouts, applies the limit on
+//! control frames, and closes the connection without losing the last response.
 //!
-//! It ends in order. A connection that is closed while the client still sends is reset by the system, and the reset
-//! overtakes the answer that says why: so whatever may still come is read for a while and thrown away.
+//! When a connection is closed while the client is still sending, the system resets it, and the reset can overtake the
+//! response. The gateway therefore keeps reading for a while and discards the data (a lingering close).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,31 +18,31 @@ use super::control_frame_budget::{ControlFrameBudget, ENHANCE_YOUR_CALM, FloodDe
 use crate::client::timeouts::ClientActivity;
 use crate::request::normalize::ClientConnection;
 
-/// Bytes that are thrown away for a client that goes on sending.
+/// The limit on bytes that a lingering close discards.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long that goes on when the gateway is to end.
+/// The time that a lingering close may still take when the gateway drains.
 const SHUTDOWN_LINGER: Duration = Duration::from_secs(1);
 
-/// The bytes' way to a client.
+/// The transport of a client connection.
 #[derive(Debug)]
 pub enum Transport {
     /// Cleartext.
     Tcp(TcpStream),
     /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
-    /// It is over for us; what the client still sends is thrown away elsewhere.
+    /// Closed, or handed over to a lingering close.
     Detached,
 }
 
-/// A transport whose incoming bytes are seen by the connection's watch.
+/// A transport that reports its activity to the client timeouts.
 #[derive(Debug)]
 pub struct ClientIo {
     transport: Transport,
     activity: Arc<ClientActivity>,
     connection: Arc<ClientConnection>,
-    /// On HTTP/2, what the client spends of its control frames.
+    /// The limit on control frames, on HTTP/2.
     frame_budget: Option<ControlFrameBudget>,
-    /// What is said at the end, to a client that has spent too much: then nothing more is read.
+    /// The unsent part of the final GOAWAY, after a flood of control frames. Once set, nothing more is read.
     goaway: Option<&'static [u8]>,
 }
 
@@ -76,17 +77,17 @@ impl Transport {
 }
 
 impl ClientIo {
-    /// Puts the transport of `connection` under `watch`.
+    /// Wraps the transport of an HTTP/1 connection.
     pub fn new(transport: Transport, activity: Arc<ClientActivity>, connection: Arc<ClientConnection>) -> Self {
         Self { transport, activity, connection, frame_budget: None, goaway: None }
     }
 
-    /// The same for HTTP/2, with a budget for control frames.
+    /// Wraps the transport of an HTTP/2 connection, with a limit on control frames.
     pub fn new_http2(transport: Transport, activity: Arc<ClientActivity>, connection: Arc<ClientConnection>) -> Self {
         Self { transport, activity, connection, frame_budget: Some(ControlFrameBudget::new()), goaway: None }
     }
 
-    /// Our side is closed. If the client may still be sending, what comes is thrown away until it has noticed.
+    /// Discards incoming data in a task of its own if the client may still be sending. The write side is closed already.
     fn lingering_close(&mut self) {
         let has_unread_data = |transport: &Transport| match transport {
             Transport::Tcp(stream) => has_unread(stream),
@@ -107,10 +108,11 @@ fn has_unread(stream: &TcpStream) -> bool {
     stream.try_read(&mut [0; 512]).is_ok_and(|read| read > 0)
 }
 
-/// Reads until the client has closed its side, or for `limit`. It keeps the connection's place as long.
+/// Discards data until the client closes its side, or for `limit`. The connection counts against the limit on
+/// connections until then.
 async fn drain_unread(mut stream: TcpStream, connection: Arc<ClientConnection>, limit: Duration) {
     let mut drain = connection.drain.clone();
-    let all = async {
+    let read_to_end = async {
         let (mut scratch, mut remaining) = (vec![0; 16 << 10], MAX_DISCARDED);
         while let Ok(read @ 1..) = stream.read(&mut scratch).await {
             remaining = remaining.saturating_sub(read);
@@ -120,7 +122,7 @@ async fn drain_unread(mut stream: TcpStream, connection: Arc<ClientConnection>, 
         }
     };
     tokio::select! {
-        _ = tokio::time::timeout(limit, all) => {}
+        _ = tokio::time::timeout(limit, read_to_end) => {}
         () = async { drain.wait_for_drain().await; tokio::time::sleep(SHUTDOWN_LINGER).await } => {}
     }
 }
@@ -142,7 +144,7 @@ impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.goaway.is_some() {
-            return Poll::Ready(Ok(())); // the end, as far as we are concerned
+            return Poll::Ready(Ok(())); // end of stream: the connection is closing
         }
         let start = buf.filled().len();
         let polled = match &mut this.transport {
@@ -210,7 +212,8 @@ impl AsyncWrite for ClientIo {
         }
     }
 
-    /// The HTTP/2 library asks for this with nothing left to write, so that a farewell stands between frames.
+    /// Sends the final GOAWAY, if any, then closes. The HTTP/2 library has written whole frames when it shuts down, so the
+    /// GOAWAY starts at a frame boundary.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while let Some(rest @ [_, ..]) = this.goaway {

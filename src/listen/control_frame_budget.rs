@@ -1,48 +1,51 @@
-//! A budget for HTTP/2 control frames. PING, SETTINGS, PRIORITY and frames of unknown types cost a client nothing and
-//! the gateway an answer or at least a look, and the HTTP/2 library does not limit them.
+//! A limit on HTTP/2 control frames: closes connections that flood the gateway with PING, SETTINGS, PRIORITY or unknown
+//! frames.
 //!
-//! Only frame headers are looked at (RFC 9113 §4.1), as the bytes pass; what the library makes of them is its own
-//! affair. Frames that carry requests, their bodies and their flow control have limits there.
+//! Such frames are free for the client, cost the gateway work or even a response, and are not limited by the HTTP/2
+//! library. Only the frame headers (RFC 9113 §4.1) are parsed, as the bytes pass. The library limits all other frames:
+//! requests, bodies and flow control.
 
 use std::time::{Duration, Instant};
 
-/// Control frames that a client may send in [`PERIOD`].
+/// The limit on control frames in one [`PERIOD`].
 const MAX_CONTROL_FRAMES: u32 = 10_000;
 const PERIOD: Duration = Duration::from_secs(10);
-/// Bytes of the preface before the first frame (RFC 9113 §3.4).
+/// The length of the connection preface before the first frame (RFC 9113 §3.4).
 const PREFACE_LENGTH: usize = 24;
+/// The length of a frame header (RFC 9113 §4.1).
 const HEADER_LENGTH: usize = 9;
 
 const PRIORITY: u8 = 0x2;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+/// CONTINUATION, the highest frame type of RFC 9113.
 const MAX_STANDARD_TYPE: u8 = 0x9;
 
-/// Where in the stream of frames a connection is, and what it has spent.
+/// The position of a connection in its stream of frames, and the number of control frames so far.
 #[derive(Debug)]
 pub struct ControlFrameBudget {
-    /// Bytes to pass over before the next header.
+    /// The number of bytes to skip before the next frame header.
     skip: usize,
     header: [u8; HEADER_LENGTH],
-    /// Bytes of the header that are there.
+    /// The number of header bytes received.
     header_filled: usize,
     used: u32,
     period_start: Instant,
 }
 
-/// The client has spent its budget.
+/// The client has exceeded its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FloodDetected {
-    /// Bytes of the last piece that stand before the frame that was one too many; `None` when an earlier piece had the
-    /// beginning of it.
+    /// The length of the inspected chunk before the frame that exceeded the budget. `None` if that frame started in an
+    /// earlier chunk.
     pub bytes_before: Option<usize>,
 }
 
-/// GOAWAY with ENHANCE_YOUR_CALM, for any stream (RFC 9113 §6.8): what such a client is told.
+/// A GOAWAY frame with ENHANCE_YOUR_CALM for all streams (RFC 9113 §6.8), the response to a flood.
 pub const ENHANCE_YOUR_CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
 impl ControlFrameBudget {
-    /// A new connection, before its preface.
+    /// Creates the budget of a new connection, before its preface.
     pub fn new() -> Self {
         Self {
             skip: PREFACE_LENGTH,
@@ -53,10 +56,10 @@ impl ControlFrameBudget {
         }
     }
 
-    /// Looks at the next bytes.
+    /// Inspects the next bytes of the connection.
     ///
     /// # Errors
-    /// When they hold more control frames than are left.
+    /// [`FloodDetected`] if they contain more control frames than are left in the budget.
     pub fn inspect(&mut self, mut bytes: &[u8]) -> Result<(), FloodDetected> {
         let total = bytes.len();
         loop {
@@ -82,7 +85,8 @@ impl ControlFrameBudget {
         }
     }
 
-    /// The clock is asked only when the budget is used up: whoever took longer gets a new one.
+    /// Counts a control frame. The clock is read only when the budget is used up: a client that took longer than the
+    /// period gets a new one.
     fn charge(&mut self) -> bool {
         self.used += 1;
         if self.used <= MAX_CONTROL_FRAMES {
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_control_frames_are_counted_and_a_new_period_begins_anew() {
+    fn only_control_frames_are_counted_and_each_period_has_a_new_budget() {
         for (kind, length, counted) in [
             (0, 100, false),
             (1, 20, false),
@@ -128,13 +132,13 @@ mod tests {
             (0x10, 3, true),
             (0xff, 0, true),
         ] {
-            let mut frames = ControlFrameBudget::new();
+            let mut budget = ControlFrameBudget::new();
             let full_budget = frame(kind, length).repeat(MAX_CONTROL_FRAMES as usize);
-            assert_eq!(frames.inspect(&[0; PREFACE_LENGTH]), Ok(()));
-            assert_eq!(frames.inspect(&full_budget), Ok(()));
+            assert_eq!(budget.inspect(&[0; PREFACE_LENGTH]), Ok(()));
+            assert_eq!(budget.inspect(&full_budget), Ok(()));
             let over_budget = [&frame(3, 4)[..], &frame(kind, length)].concat();
             let expected = if counted { Err(FloodDetected { bytes_before: Some(13) }) } else { Ok(()) };
-            assert_eq!(frames.inspect(&over_budget), expected, "{kind}");
+            assert_eq!(budget.inspect(&over_budget), expected, "{kind}");
             let mut next_period = ControlFrameBudget::new();
             next_period.period_start = Instant::now().checked_sub(PERIOD).unwrap();
             next_period.inspect(&[0; PREFACE_LENGTH]).unwrap();
@@ -145,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_the_bytes_are_cut_changes_nothing(
+        fn chunk_boundaries_do_not_matter(
             kinds in prop::collection::vec((any::<u8>(), 0u16..40), 0..60),
             cuts in prop::collection::vec(1usize..50, 1..20),
         ) {
@@ -153,14 +157,14 @@ mod tests {
             kinds.iter().for_each(|(kind, length)| bytes.extend(frame(*kind, *length)));
             let mut whole = ControlFrameBudget::new();
             whole.inspect(&bytes).unwrap();
-            let (mut pieces, mut rest) = (ControlFrameBudget::new(), &bytes[..]);
+            let (mut chunked, mut rest) = (ControlFrameBudget::new(), &bytes[..]);
             for cut in cuts.iter().cycle() {
                 if rest.is_empty() { break }
-                let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                pieces.inspect(piece).unwrap();
-                rest = after;
+                let (chunk, remaining) = rest.split_at((*cut).min(rest.len()));
+                chunked.inspect(chunk).unwrap();
+                rest = remaining;
             }
-            prop_assert_eq!((whole.used, whole.skip, whole.header_filled), (pieces.used, pieces.skip, pieces.header_filled));
+            prop_assert_eq!((whole.used, whole.skip, whole.header_filled), (chunked.used, chunked.skip, chunked.header_filled));
             let expected = kinds.iter().filter(|(kind, _)| matches!(*kind, PRIORITY | SETTINGS | PING) || *kind > 9).count();
             prop_assert_eq!(whole.used as usize, expected);
         }

@@ -1,4 +1,6 @@
-//! One connection's requests, by HTTP/1 or HTTP/2, with protective settings and an end for every wait.
+//! The requests of one connection, over HTTP/1 or HTTP/2, with conservative limits and a timeout for every wait.
+//!
+//! Requests that hyper rejects by itself, before the gateway sees them, are recorded in the access log here.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,12 +27,13 @@ use crate::worker::Worker;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE_PREFIX: &[u8; 4] = b"PRI ";
-/// When a client that has sent a part of them is looked at again: soon, and then less and less often.
+/// The first and the longest pause between two looks at a client that has sent only a part of them.
 const PREFACE_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// How long a connection that was told to end may take to say so.
+/// The time that a client has to close a connection after GOAWAY.
 const GOAWAY_GRACE: Duration = Duration::from_secs(2);
 
-/// Whether the client begins with HTTP/2's preface. `None` when it does not say in time.
+/// Returns whether the client speaks HTTP/2, that is, starts with its connection preface. `None` if the client closes or
+/// does not send enough within `limit`.
 pub async fn detect_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
     let mut first = [0; PREFACE_PREFIX.len()];
     let poll = async {
@@ -50,63 +53,63 @@ pub async fn detect_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
     tokio::time::timeout(limit, poll).await.ok().flatten()
 }
 
-/// A connection and what its requests need.
+/// A client connection, with everything that its requests need.
 #[derive(Debug)]
 pub struct HttpConnection {
-    /// Who is at the other end.
+    /// The client.
     pub connection: Arc<ClientConnection>,
-    /// The worker.
+    /// The worker that serves the connection.
     pub worker: Arc<Worker>,
-    /// What the bind's connections see of the config.
+    /// The config as seen by the connection.
     pub view: Arc<BindView>,
-    /// When to stop.
+    /// The signal to finish.
     pub drain: DrainWatcher,
-    /// What the client is waited for.
-    pub watch: Arc<ClientActivity>,
+    /// The state of the client timeouts.
+    pub activity: Arc<ClientActivity>,
 }
 
-/// What ended a connection's wait.
+/// The reason that a connection's loop runs.
 enum ConnectionEvent<T> {
-    /// It is over by itself.
+    /// The connection is closed.
     Finished(T),
-    /// It is time to look whether the client still moves.
+    /// The client timeouts are due to be checked.
     CheckTimeouts,
-    /// It is to finish.
+    /// The gateway drains: the connection has to finish.
     Drain,
-    /// It has had its time to finish.
+    /// The time to finish is over.
     Abort,
 }
 
-/// Serves `connection` until it is over, or until there is something else to do with it.
+/// Serves `connection` until it is closed or another event is due.
 async fn next_event<C: Future>(
     connection: Pin<&mut C>,
     timer: Pin<&mut Sleep>,
-    begun: Pin<&mut impl Future<Output = ()>>,
-    over: &mut DrainWatcher,
+    drain_started: Pin<&mut impl Future<Output = ()>>,
+    abort: &mut DrainWatcher,
     draining: bool,
 ) -> ConnectionEvent<C::Output> {
-    let rare = pin!(async {
+    let rare_events = pin!(async {
         tokio::select! {
             biased;
             () = timer => ConnectionEvent::CheckTimeouts,
-            () = begun, if !draining => ConnectionEvent::Drain,
-            () = over.wait_for_abort(), if draining => ConnectionEvent::Abort,
+            () = drain_started, if !draining => ConnectionEvent::Drain,
+            () = abort.wait_for_abort(), if draining => ConnectionEvent::Abort,
         }
     });
     tokio::select! {
         biased;
-        over = connection => ConnectionEvent::Finished(over),
-        turn = PollOnWake::new(rare) => turn,
+        result = connection => ConnectionEvent::Finished(result),
+        event = PollOnWake::new(rare_events) => event,
     }
 }
 
 impl HttpConnection {
-    /// What one request needs: the config as it is now. Nothing when a reload took the bind away.
-    fn connection_context(&self) -> Option<RequestEnv> {
+    /// Returns the environment of one request, with the current config. `None` if the bind was removed.
+    fn request_env(&self) -> Option<RequestEnv> {
         let (snapshot, bind) = self.view.load()?;
         Some(RequestEnv {
             connection: Arc::clone(&self.connection),
-            watch: Arc::clone(&self.watch),
+            watch: Arc::clone(&self.activity),
             worker: Arc::clone(&self.worker),
             snapshot,
             bind,
@@ -118,8 +121,8 @@ impl HttpConnection {
         let Some((snapshot, _)) = self.view.load() else { return };
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
-        let io = TokioIo::new(ClientIo::new(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
-        let service = service_fn(|request: ::http::Request<Incoming>| serve(self.connection_context(), request));
+        let io = TokioIo::new(ClientIo::new(transport, Arc::clone(&self.activity), Arc::clone(&self.connection)));
+        let service = service_fn(|request: http::Request<Incoming>| serve(self.request_env(), request));
         let mut builder = http1::Builder::new();
         builder.writev(false).max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
         if limits.headers != HYPER_DEFAULT_MAX_HEADERS {
@@ -136,7 +139,7 @@ impl HttpConnection {
                 ConnectionEvent::Abort => return,
                 ConnectionEvent::Finished(Ok(())) => return,
                 ConnectionEvent::Finished(Err(error)) => return self.on_hyper_error(&error),
-                ConnectionEvent::CheckTimeouts => match self.watch.check_timeouts(&mut mark) {
+                ConnectionEvent::CheckTimeouts => match self.activity.check_timeouts(&mut mark) {
                     Some(timeout) => return self.on_client_timeout(timeout),
                     None => timer.as_mut().reset(Instant::now() + timeouts.interval()),
                 },
@@ -153,10 +156,9 @@ impl HttpConnection {
         let Some((snapshot, _)) = self.view.load() else { return };
         let limits = snapshot.settings.limits.clone();
         drop(snapshot);
-        let io = TokioIo::new(ClientIo::new_http2(transport, Arc::clone(&self.watch), Arc::clone(&self.connection)));
-        // in a box: hyper moves a stream's future several times
-        let service =
-            service_fn(|request: ::http::Request<Incoming>| Box::pin(serve(self.connection_context(), request)));
+        let io = TokioIo::new(ClientIo::new_http2(transport, Arc::clone(&self.activity), Arc::clone(&self.connection)));
+        // boxed, since hyper moves the future of a stream several times
+        let service = service_fn(|request: http::Request<Incoming>| Box::pin(serve(self.request_env(), request)));
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -182,13 +184,13 @@ impl HttpConnection {
                 ConnectionEvent::Finished(Ok(())) => return,
                 ConnectionEvent::Finished(Err(error)) => return self.on_hyper_error(&error),
                 ConnectionEvent::CheckTimeouts if closing => return,
-                // asked to go and with nothing under way, but it does not say that it has heard
+                // an idle client that did not close after GOAWAY
                 ConnectionEvent::CheckTimeouts
-                    if draining && self.watch.is_idle() && drain_started_at.elapsed() >= GOAWAY_GRACE =>
+                    if draining && self.activity.is_idle() && drain_started_at.elapsed() >= GOAWAY_GRACE =>
                 {
                     return;
                 }
-                ConnectionEvent::CheckTimeouts => match self.watch.check_timeouts(&mut mark) {
+                ConnectionEvent::CheckTimeouts => match self.activity.check_timeouts(&mut mark) {
                     Some(TimeoutKind::Idle | TimeoutKind::Head) => {
                         closing = true;
                         connection.as_mut().graceful_shutdown();
@@ -205,37 +207,38 @@ impl HttpConnection {
         }
     }
 
-    /// hyper ended the connection. What it refused by itself is recorded here, as no request of it was seen.
+    /// Records a request that hyper rejected by itself, since the gateway did not see it.
     fn on_hyper_error(&self, error: &hyper::Error) {
         let reason = if error.is_parse_too_large() {
             Reason::HeadTooLarge
         } else if error.is_parse() {
             Reason::MalformedRequest
         } else {
-            tracing::trace!(%error, "a connection ended");
+            tracing::trace!(%error, "connection ended");
             return;
         };
         self.record_rejection(reason);
     }
 
-    /// A head that did not end is recorded here; a request whose answer was not taken has a record of its own.
+    /// Records a request whose head did not arrive in time. A request whose response was not read has its own record.
     fn on_client_timeout(&self, timeout: TimeoutKind) {
         if timeout == TimeoutKind::Head {
             self.record_rejection(Reason::RequestTimeout);
         }
     }
 
-    /// A line for what never became a request.
+    /// Writes an access-log line for bytes that never became a request.
     fn record_rejection(&self, reason: Reason) {
-        let Some(cx) = self.connection_context() else { return };
-        let format = cx.snapshot.settings.log_format;
-        let mut record = AccessRecord::start(Arc::clone(&cx.worker.telemetry), format, cx.bind.series, UnixTime::now());
+        let Some(env) = self.request_env() else { return };
+        let format = env.snapshot.settings.log_format;
+        let mut record =
+            AccessRecord::start(Arc::clone(&env.worker.telemetry), format, env.bind.series, UnixTime::now());
         record.line().unescaped(field::CLIENT, self.connection.peer_header.as_bytes());
         record.set_response(reason.status().as_u16(), Some(reason));
     }
 }
 
-/// hyper's own limit on header lines: setting it, even to this, makes every request dearer.
+/// The default limit of hyper on header lines. Setting it, even to the default, makes every request more expensive.
 const HYPER_DEFAULT_MAX_HEADERS: usize = 100;
-/// hyper wants no smaller read buffer.
+/// The smallest limit on the read buffer of a connection.
 const MIN_BUFFER: usize = 64 << 10;

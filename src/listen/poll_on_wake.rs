@@ -1,21 +1,21 @@
-//! What a connection waits for beside its requests, out of their way.
+//! A future that is polled only after its own waker fired.
 //!
-//! A connection's task runs for every request, and asking a timer and a drain each time whether they are due costs more
-//! than some of a request's stages. Here they are asked only after they have woken the task themselves.
+//! The task of a connection runs for every request. Polling a timer and the drain signal each time costs more than some
+//! stages of a request, so they are polled only when they have woken the task themselves.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A future that is polled at first, and then only when what it waits for has woken it.
+/// A future that is polled once, and then only after it has woken its task.
 #[derive(Debug)]
 pub(super) struct PollOnWake<F> {
     future: F,
     wake_flag: Option<Arc<WakeFlag>>,
 }
 
-/// Wakes the task, and remembers having done so.
+/// A waker that records that it fired and wakes the task.
 #[derive(Debug)]
 struct WakeFlag {
     woken: AtomicBool,
@@ -23,7 +23,7 @@ struct WakeFlag {
 }
 
 impl<F> PollOnWake<F> {
-    /// `future`, which has to wake its task by the waker that it was last polled with, as every future should.
+    /// Wraps `future`, which must wake the waker that it was last polled with, as every future should.
     pub(super) fn new(future: F) -> Self {
         Self { future, wake_flag: None }
     }
@@ -36,7 +36,7 @@ impl<F: Future + Unpin> Future for PollOnWake<F> {
         let Self { future, wake_flag } = self.get_mut();
         let wake_flag = match wake_flag {
             Some(wake_flag) if wake_flag.task.will_wake(cx.waker()) => wake_flag,
-            // the first time, or in another task than before
+            // the first poll, or the first one in another task
             _ => wake_flag.insert(Arc::new(WakeFlag { woken: AtomicBool::new(true), task: cx.waker().clone() })),
         };
         if !wake_flag.woken.load(Ordering::Relaxed) || !wake_flag.woken.swap(false, Ordering::AcqRel) {
@@ -65,14 +65,14 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_asked_when_it_has_woken_the_task_and_not_whenever_the_task_runs() {
+    async fn future_is_polled_only_after_it_has_woken_the_task() {
         let polls = Arc::new(AtomicU32::new(0));
         let (mut sleep, count) = (Box::pin(tokio::time::sleep(Duration::from_secs(1))), Arc::clone(&polls));
         let mut poll_on_wake = PollOnWake::new(poll_fn(move |cx| {
             count.fetch_add(1, Ordering::Relaxed);
             sleep.as_mut().poll(cx)
         }));
-        // in a task, as all connections are: what runs outside of tasks is woken by wakers that look different each time
+        // in a task, like every connection: outside of tasks, each poll has a waker that looks different
         let task = tokio::spawn(async move {
             for _ in 0..10 {
                 assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut poll_on_wake).poll(cx))).await.is_pending());
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_wakes_the_task_that_holds_it_now() {
+    async fn future_wakes_the_task_that_polls_it_last() {
         let mut poll_on_wake = PollOnWake::new(Box::pin(tokio::time::sleep(Duration::from_secs(1))));
         assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut poll_on_wake).poll(cx))).await.is_pending());
         let other = tokio::spawn(poll_on_wake);

@@ -1,29 +1,30 @@
-//! Listening sockets: one for each worker on the same address, and an error if somebody else has it.
+//! Listening sockets: one per worker on the same address. Fails if another process has the address.
 
 use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted.
+/// The limit on established connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// `count` sockets on `address` that share its connections.
+/// Opens `count` sockets on `address` that share its connections.
 ///
 /// # Errors
-/// When the address is taken, also by another process that would share it, or not this machine's.
+/// If the address is in use, even by a process that would share it, or is not an address of this machine.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    // sharing would also be granted to a second gateway: whoever asks alone first is told that the address is taken
+    // `SO_REUSEPORT` would also share with a second gateway, so an exclusive bind first checks that the address is free
     let probe = open_socket(address, false)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
     drop(probe);
     bind_overlapping(address, count)
 }
 
-/// The same beside sockets of this process that overlap, such as those of a wildcard that is about to go.
+/// Opens sockets like [`bind`], next to sockets of this process that overlap, such as those of a wildcard address that is
+/// about to be closed.
 ///
 /// # Errors
-/// When the address is taken by somebody else, or not this machine's.
+/// If the address is in use by another process, or is not an address of this machine.
 pub fn bind_overlapping(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let mut address = address;
     let mut sockets = Vec::with_capacity(count);
@@ -36,21 +37,21 @@ pub fn bind_overlapping(address: SocketAddr, count: usize) -> io::Result<Vec<std
     Ok(sockets)
 }
 
-/// Bytes of an answer that may wait in the system before the client is ready for more. Without this a slow client's
-/// megabytes pile up there, and between two looks nothing seems to move.
+/// The limit on response bytes that the system buffers for a client. Without it, megabytes for a slow client pile up in
+/// the system, and a client that reads steadily seems to be stalled.
 const MAX_UNSENT: u32 = 256 << 10;
 
 fn open_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // `[::]` is both families, any other IPv6 address only itself
+        // `[::]` listens on both families, any other IPv6 address only on itself
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
     if reuse_port {
         socket.set_reuse_port(true)?;
     }
-    // accepted connections inherit it; not every system that looks like Linux knows it
+    // accepted connections inherit the option; not every Linux-compatible system supports it
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
     socket.set_nonblocking(true)?;
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_share_an_address_that_nobody_else_gets() {
+    fn workers_share_an_address_that_is_in_use_for_others() {
         for count in [1, 3] {
             let sockets = bind("127.0.0.1:0".parse().unwrap(), count).unwrap();
             assert_eq!(sockets.len(), count);

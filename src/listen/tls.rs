@@ -1,5 +1,6 @@
-//! The TLS side of a socket: the handshake within its limit, with the settings of the listener that the client asks
-//! for, and what it told of the client.
+//! TLS handshakes with clients, with the settings of the listener that SNI selects, and the client's TLS identity.
+//!
+//! Rejects handshakes that take longer than their limit.
 
 use std::io;
 use std::time::Duration;
@@ -14,26 +15,28 @@ use super::client_cert;
 use crate::request::TlsPeer;
 use crate::snapshot::{Bind, ServerTls};
 
-/// Encrypts an accepted connection. The settings are chosen by the name that the client asks for, before anything is
-/// agreed on; they come back too, since requests for a host with other settings do not belong on the connection.
+/// Performs the handshake on an accepted connection. SNI selects the settings before anything is negotiated.
+///
+/// The settings are returned too, since requests for hosts with other settings are rejected on the connection.
 ///
 /// # Errors
-/// When the handshake fails or takes longer than `limit`.
+/// If the handshake fails or takes longer than `limit`.
 pub async fn accept(bind: &Bind, tcp: TcpStream, limit: Duration) -> io::Result<(TlsStream<TcpStream>, &ServerTls)> {
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
         let name = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let tls = bind.tls_for(name.as_deref()).ok_or_else(|| io::Error::other("the listener speaks no TLS"))?;
+        let tls =
+            bind.tls_for(name.as_deref()).ok_or_else(|| io::Error::other("no listener with TLS for this name"))?;
         let stream = hello.into_stream(tls.config.clone()).await?;
         Ok((stream, tls))
     };
     match tokio::time::timeout(limit, handshake).await {
         Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "handshake timed out")),
     }
 }
 
-/// What the handshake told of the client.
+/// Returns the client's TLS identity: SNI and certificate.
 pub fn peer_info(connection: &ServerConnection) -> TlsPeer {
     let sni = connection.server_name().map(str::to_ascii_lowercase);
     let mut peer = TlsPeer { sni, ..TlsPeer::default() };
