@@ -26,7 +26,7 @@ use crate::authz;
 use crate::config::DiagnosticCode;
 use crate::config::schema::{SchemaField, SchemaNode, schema};
 use crate::reason::Reason;
-use crate::telemetry::metrics::{Family, Gauge, Metrics};
+use crate::telemetry::metrics::{CollectedSeries, Family, Gauge, Labels, Metrics};
 
 /// Every page: its file name and its Markdown.
 pub fn pages() -> [(&'static str, String); 6] {
@@ -149,7 +149,10 @@ fn metrics_page() -> String {
     for family in Family::ALL {
         shard.increment(metrics.counter(family, &[]));
     }
-    let rendered = metrics.render(&Gauge::ALL.map(|gauge| (gauge, String::new(), 0.0)));
+    let rendered = metrics.render(&CollectedSeries {
+        gauges: Gauge::ALL.map(|gauge| (gauge, Labels::default(), 0.0)).to_vec(),
+        counters: Vec::new(),
+    });
     let mut help = None;
     for line in rendered.lines() {
         let after_prefix = |mark: &str| line.strip_prefix(mark).and_then(|rest| rest.split_once(' '));

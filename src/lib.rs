@@ -39,5 +39,6 @@ pub mod drain;
 pub mod hex;
 pub mod reason;
 pub mod request;
+mod sync;
 pub mod telemetry;
 pub mod worker;

@@ -539,7 +539,7 @@ fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
     }
     let lines = gateway.lines(3);
     assert!(lines[..2].iter().all(|line| line["rule"] == "no-banned" && line["reason"] == "denied"), "{lines:?}");
-    let metrics = gateway.gateway().state().metrics.render(&[]);
+    let metrics = gateway.gateway().state().metrics.render(&portcullis::telemetry::metrics::CollectedSeries::default());
     for (rule, decision) in [("no-banned", "error"), ("no-banned", "deny"), ("", "allow")] {
         let row = format!(
             r#"portcullis_authz_decisions_total{{route="api",rule="{rule}",decision="{decision}",mode="enforce"}} 1"#

@@ -1,85 +1,79 @@
-//! `GET /metrics`: everything that is counted, in Prometheus' text format.
+//! `GET /metrics`: all series in the Prometheus text format.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 
 use super::{AdminRequest, AdminResponse, response};
-use crate::state;
-use crate::state::GatewayState;
-use crate::telemetry::metrics::{Family, Gauge, render_labels};
+use crate::auth::Provider;
+use crate::state::{self, GatewayState};
+use crate::telemetry::metrics::{CollectedSeries, Family, Gauge, Labels};
 
-/// The content type of Prometheus' text format.
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The content type of the Prometheus text format.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) fn respond(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
+pub(super) fn respond(state: &GatewayState, request: &AdminRequest) -> AdminResponse {
     match request.path.as_str() {
-        "/metrics" if request.is_safe_method() => response::response(StatusCode::OK, PROMETHEUS, render(control)),
+        "/metrics" if request.is_safe_method() => response::response(StatusCode::OK, PROMETHEUS_TEXT, render(state)),
         "/metrics" => response::method_not_allowed("GET"),
         _ => response::not_found("/metrics"),
     }
 }
 
-/// Series that are counted, and those that are looked up now.
-pub(super) fn render(control: &GatewayState) -> String {
-    let in_force = control.active_config();
-    let build = render_labels(&[("version", env!("CARGO_PKG_VERSION"))]);
-    let good = f64::from(u8::from(control.last_attempt().error.is_none()));
-    let ready = f64::from(u8::from(control.not_ready_reasons().is_empty()));
-    let mut gauges = vec![
-        (Gauge::CachedTokens, String::new(), control.tokens.len() as f64),
-        (Gauge::LastReload, String::new(), good),
-        (Gauge::Generation, String::new(), in_force.snapshot.generation as f64),
-        (Gauge::Build, build, 1.0),
-        (Gauge::Ready, String::new(), ready),
-    ];
-    let (mut keys, mut skipped, mut ages, mut fetches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+fn render(state: &GatewayState) -> String {
+    let active = state.active_config();
+    let loaded = f64::from(u8::from(state.last_attempt().error.is_none()));
+    let ready = f64::from(u8::from(state.not_ready_reasons().is_empty()));
+    let mut collected = CollectedSeries {
+        gauges: vec![
+            (Gauge::CachedTokens, Labels::default(), state.tokens.len() as f64),
+            (Gauge::LastReload, Labels::default(), loaded),
+            (Gauge::Generation, Labels::default(), active.snapshot.generation as f64),
+            (Gauge::Build, Labels::new(&[("version", env!("CARGO_PKG_VERSION"))]), 1.0),
+            (Gauge::Ready, Labels::default(), ready),
+        ],
+        counters: Vec::new(),
+    };
+    // several policies may define a provider of the same name: the first one counts
     let mut seen = HashSet::new();
-    for provider in state::providers(&in_force.snapshot) {
-        if !seen.insert(Arc::clone(provider.name())) {
-            continue; // of several policies that name one provider, the first
+    let mut providers = state::providers(&active.snapshot);
+    providers.retain(|provider| seen.insert(Arc::clone(provider.name())));
+    collect_key_sets(&providers, &mut collected);
+    collected.counters.push((Family::DroppedLogLines, Labels::default(), state.dropped_log_lines()));
+    if let Some(spans) = &state.span_counts {
+        for (result, count) in [("exported", &spans.exported), ("dropped", &spans.dropped)] {
+            let count = count.load(Ordering::Relaxed);
+            collected.counters.push((Family::Spans, Labels::new(&[("result", result)]), count));
         }
-        let labels = render_labels(&[("provider", provider.name())]);
-        let set = provider.keys().current();
-        let count = set.as_ref().map_or(0, |keys| keys.len());
+    }
+    state.metrics.render(&collected)
+}
+
+/// Adds the series of the providers' key sets: usable keys, skipped keys, ages, and fetches.
+fn collect_key_sets(providers: &[Arc<Provider>], collected: &mut CollectedSeries) {
+    let (mut skipped, mut ages) = (Vec::new(), Vec::new());
+    for provider in providers {
+        let name = ("provider", &**provider.name());
+        let keys = provider.keys().current();
+        let usable = keys.as_ref().map_or(0, |keys| keys.len());
+        collected.gauges.push((Gauge::Keys, Labels::new(&[name]), usable as f64));
         let mut reasons: BTreeMap<&str, f64> = BTreeMap::new();
-        for key in set.iter().flat_map(|keys| keys.skipped()) {
+        for key in keys.iter().flat_map(|keys| keys.skipped()) {
             *reasons.entry(key.why.code()).or_default() += 1.0;
         }
         for (reason, count) in reasons {
-            let labels = render_labels(&[("provider", provider.name()), ("reason", reason)]);
-            skipped.push((Gauge::SkippedKeys, labels, count));
+            skipped.push((Gauge::SkippedKeys, Labels::new(&[name, ("reason", reason)]), count));
         }
-        keys.push((Gauge::Keys, labels.clone(), count as f64));
         let Some(status) = provider.keys().status() else { continue };
         if let Some(age) = status.age {
-            ages.push((Gauge::KeysAge, labels, age.as_secs_f64()));
+            ages.push((Gauge::KeysAge, Labels::new(&[name]), age.as_secs_f64()));
         }
         for (result, count) in [("ok", status.fetched), ("error", status.failed)] {
-            fetches.push((render_labels(&[("provider", provider.name()), ("result", result)]), count));
+            let labels = Labels::new(&[name, ("result", result)]);
+            collected.counters.push((Family::KeySetFetches, labels, count));
         }
     }
-    gauges.extend(keys.into_iter().chain(skipped).chain(ages));
-    let mut out = control.metrics.render(&gauges);
-    if !fetches.is_empty() {
-        let (name, help) = Family::KeySetFetches.describe();
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-        for (labels, count) in fetches {
-            let _ = writeln!(out, "{name}{labels} {count}");
-        }
-    }
-    let (name, help) = Family::DroppedLogLines.describe();
-    let dropped = control.dropped_log_lines();
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {dropped}");
-    if let Some(tally) = &control.span_counts {
-        let (name, help) = Family::Spans.describe();
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-        for (result, count) in [("exported", &tally.exported), ("dropped", &tally.dropped)] {
-            let _ = writeln!(out, "{name}{} {}", render_labels(&[("result", result)]), count.load(Ordering::Relaxed));
-        }
-    }
-    out
+    collected.gauges.extend(skipped.into_iter().chain(ages));
 }

@@ -9,7 +9,7 @@ use crate::decision::{self, Decision, Place};
 use crate::request::{RequestHead, UnixTime};
 use crate::snapshot::{GlobalSettings, Policies};
 use crate::telemetry::access_log::{AccessRecord, field};
-use crate::telemetry::metrics::{CounterVecId, RouteSeries, Shard, escape_label_value};
+use crate::telemetry::metrics::{CounterVecId, Labels, RouteSeries, Shard};
 
 /// Notes who asked, what was wrong with the credentials, and which rule decided.
 pub fn record_decision(
@@ -133,7 +133,7 @@ fn record_identity(
         let group = counters.verifications.iter().find(|(name, _)| **name == *provider).map(|(_, group)| *group);
         let code = failure.map_or(255, |failure| failure.reason() as u64);
         metrics.increment_labeled(group.unwrap_or(counters.unmatched), code, || {
-            format!("result=\"{}\"", failure.map_or("ok", |failure| failure.reason().as_str()))
+            Labels::new(&[("result", failure.map_or("ok", |failure| failure.reason().as_str()))])
         });
     }
 }
@@ -155,6 +155,6 @@ fn count_decision(metrics: &Shard, group: CounterVecId, index: usize, set: &Rule
             1 => "allow",
             _ => "deny",
         };
-        format!("rule=\"{}\",decision=\"{decision}\",mode=\"{}\"", escape_label_value(rule), set.mode.as_str())
+        Labels::new(&[("rule", rule), ("decision", decision), ("mode", set.mode.as_str())])
     });
 }

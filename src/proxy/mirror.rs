@@ -12,6 +12,7 @@ use super::forward::{set_request_target, upstream_protocol};
 use crate::body::{RequestBody, TeeOutcome};
 use crate::policy::mirror::{MAX_BODY_SIZE, MirrorPermit, MirrorResult};
 use crate::snapshot::Route;
+use crate::telemetry::metrics::{CounterVecId, Labels};
 use crate::upstream::balance::random;
 use crate::worker::Worker;
 
@@ -86,6 +87,6 @@ async fn send(
     count_copy(&worker, permit.mirror().copies, result);
 }
 
-fn count_copy(worker: &Worker, copies: crate::telemetry::metrics::CounterVecId, result: MirrorResult) {
-    worker.telemetry.metrics.increment_labeled(copies, result as u64, || format!("result=\"{}\"", result.as_str()));
+fn count_copy(worker: &Worker, copies: CounterVecId, result: MirrorResult) {
+    worker.telemetry.metrics.increment_labeled(copies, result as u64, || Labels::new(&[("result", result.as_str())]));
 }

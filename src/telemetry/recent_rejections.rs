@@ -1,57 +1,59 @@
-//! Refusals by reason and route: since the start, and lately. They are the metrics' own numbers, noted now and then, so
-//! that a request has nothing to do for it.
+//! Rejections by reason and route: since the start, and recently.
+//!
+//! The numbers are those of the metrics, sampled periodically, so that requests do no extra work for them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::metrics::{Family, Metrics};
+use crate::sync::lock;
 
-/// How often the numbers are noted.
+/// The interval between samples.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(30);
-/// How many notes are kept: those of five minutes.
+/// The number of samples to retain: those of five minutes.
 const MAX_SAMPLES: usize = 10;
 
-/// The numbers as they were noted.
+/// Samples of the number of rejections.
 #[derive(Debug, Default)]
 pub struct RejectionHistory(Mutex<VecDeque<(Instant, Counts)>>);
 
-/// By reason and route; the route has no name where none was found.
+/// The number of rejections by reason and route. The route is empty where none matched.
 type Counts = BTreeMap<(String, String), u64>;
 
-/// How often requests of one route were refused for one reason.
+/// The number of rejections of one route for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectionCount {
     /// The reason code.
     pub reason: String,
-    /// The route's name, escaped as in metrics.
+    /// The route's name, escaped as in the metrics.
     pub route: String,
-    /// In the time that the notes reach back.
+    /// Rejections since the oldest sample.
     pub recent: u64,
-    /// Since the start.
+    /// Rejections since the start.
     pub total: u64,
 }
 
 impl RejectionHistory {
-    /// Notes the numbers as they are now.
+    /// Samples the current numbers.
     pub fn sample(&self, now: Instant, metrics: &Metrics) {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.push_back((now, rejection_counts(metrics)));
-        while notes.len() > MAX_SAMPLES {
-            notes.pop_front();
+        let mut samples = lock(&self.0);
+        samples.push_back((now, rejection_counts(metrics)));
+        while samples.len() > MAX_SAMPLES {
+            samples.pop_front();
         }
     }
 
-    /// The numbers now, the latest and most frequent first, and the time that `lately` is.
+    /// Returns the current numbers, recent and frequent rejections first, and the duration that `recent` covers.
     pub fn summary(&self, now: Instant, metrics: &Metrics) -> (Vec<RejectionCount>, Duration) {
-        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, before) = notes.front().map_or((now, None), |(at, counts)| (*at, Some(counts)));
+        let samples = lock(&self.0);
+        let (since, oldest) = samples.front().map_or((now, None), |(at, counts)| (*at, Some(counts)));
         let mut rows: Vec<RejectionCount> = rejection_counts(metrics)
             .into_iter()
-            .map(|(key, ever)| {
-                let earlier = before.and_then(|before| before.get(&key)).copied().unwrap_or(0);
+            .map(|(key, total)| {
+                let before = oldest.and_then(|counts| counts.get(&key)).copied().unwrap_or(0);
                 let (reason, route) = key;
-                RejectionCount { reason, route, recent: ever.saturating_sub(earlier), total: ever }
+                RejectionCount { reason, route, recent: total.saturating_sub(before), total }
             })
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse((row.recent, row.total)));
@@ -62,13 +64,9 @@ impl RejectionHistory {
 fn rejection_counts(metrics: &Metrics) -> Counts {
     let mut counts = Counts::new();
     for (labels, count) in metrics.series(Family::Requests) {
-        // a quote within a value is escaped, so none of these can stand in a name
-        let Some((rest, reason)) = labels.rsplit_once("\",reason=\"") else { continue };
-        let reason = reason.trim_end_matches(['"', '}']);
-        let route = rest.split_once(",route=\"").and_then(|(_, rest)| rest.rsplit_once("\",status=\""));
-        if !reason.is_empty() {
-            *counts.entry((reason.to_owned(), route.map_or("", |(route, _)| route).to_owned())).or_default() += count;
-        }
+        let Some(reason) = labels.get("reason").filter(|reason| !reason.is_empty()) else { continue };
+        let route = labels.get("route").unwrap_or_default();
+        *counts.entry((reason.to_owned(), route.to_owned())).or_default() += count;
     }
     counts
 }
@@ -81,36 +79,36 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn what_happened_lately_is_told_apart_from_what_ever_did() {
+    fn recent_rejections_are_counted_apart_from_the_total() {
         let metrics = Arc::new(Metrics::default());
         let shard = metrics.shard();
-        let refuse = |route: &str, reason: Option<Reason>, times: usize| {
+        let reject = |route: &str, reason: Option<Reason>, times: usize| {
             let route = metrics.route("a\",route=\"x", route);
             let (status, duration) = (401, Duration::ZERO);
-            (0..times)
-                .for_each(|_| shard.record_request(&RequestSample { route, status, reason, duration, upstream: None }));
+            let sample = RequestSample { route, status, reason, duration, upstream: None };
+            (0..times).for_each(|_| shard.record_request(&sample));
         };
-        let row = |reason: &str, route: &str, lately, ever| RejectionCount {
+        let row = |reason: &str, route: &str, recent, total| RejectionCount {
             reason: reason.to_owned(),
             route: route.to_owned(),
-            recent: lately,
-            total: ever,
+            recent,
+            total,
         };
-        let (refusals, start) = (RejectionHistory::default(), Instant::now());
+        let (history, start) = (RejectionHistory::default(), Instant::now());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        refusals.sample(at(0), &metrics);
-        refuse("api", Some(Reason::Expired), 3);
-        refuse("api", None, 5);
-        refuse("", Some(Reason::NoRoute), 1);
-        let (rows, lately) = refusals.summary(at(20), &metrics);
+        history.sample(at(0), &metrics);
+        reject("api", Some(Reason::Expired), 3);
+        reject("api", None, 5);
+        reject("", Some(Reason::NoRoute), 1);
+        let (rows, covered) = history.summary(at(20), &metrics);
         assert_eq!(rows, [row("expired", "api", 3, 3), row("no_route", "", 1, 1)]);
-        assert_eq!(lately, Duration::from_secs(20));
-        for note in 1..=20 {
-            refusals.sample(at(note * 30), &metrics);
+        assert_eq!(covered, Duration::from_secs(20));
+        for sample in 1..=20 {
+            history.sample(at(sample * 30), &metrics);
         }
-        refuse("", Some(Reason::NoRoute), 2);
-        let (rows, lately) = refusals.summary(at(610), &metrics);
+        reject("", Some(Reason::NoRoute), 2);
+        let (rows, covered) = history.summary(at(610), &metrics);
         assert_eq!(rows, [row("no_route", "", 2, 3), row("expired", "api", 0, 3)]);
-        assert_eq!(lately, Duration::from_secs(280), "notes are bounded");
+        assert_eq!(covered, Duration::from_secs(280), "the number of samples is bounded");
     }
 }

@@ -1,23 +1,23 @@
-//! Numbers that nobody counts: they are looked up when somebody asks for the metrics.
+//! Gauges that other components hold and that are collected for each scrape.
 
-/// What is looked up.
+/// A gauge metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
-    /// Tokens that are remembered.
+    /// Tokens in the verified-token cache.
     CachedTokens,
-    /// How the last attempt to load a config went.
+    /// The result of the last attempt to load a config.
     LastReload,
-    /// Which config is in force.
+    /// The generation of the active config.
     Generation,
-    /// The build.
+    /// The version of the running build.
     Build,
     /// Readiness.
     Ready,
     /// Usable keys by provider.
     Keys,
-    /// Keys that are left out, by provider and reason.
+    /// Skipped keys by provider and reason.
     SkippedKeys,
-    /// Age of fetched keys by provider.
+    /// The age of fetched keys by provider.
     KeysAge,
 }
 
@@ -34,24 +34,26 @@ impl Gauge {
         Self::KeysAge,
     ];
 
-    /// Name and help text.
+    /// Returns the gauge's name and help text.
     pub const fn describe(self) -> (&'static str, &'static str) {
         match self {
             Self::CachedTokens => ("portcullis_jwt_cache_entries", "Tokens in the verified-token cache."),
             Self::LastReload => (
                 "portcullis_config_last_reload_successful",
-                "Whether the last attempt to load a config went well (1) or not (0).",
+                "Whether the last attempt to load a config succeeded (1) or failed (0).",
             ),
-            Self::Generation => {
-                ("portcullis_config_generation", "Which config is in force: 1 for the first, one more for each reload.")
-            }
-            Self::Build => ("portcullis_build_info", "The build that runs: always 1, by version."),
-            Self::Ready => ("portcullis_ready", "Whether new traffic should be sent here (1) or not (0)."),
-            Self::Keys => ("portcullis_jwks_keys", "Keys that verify tokens, by provider."),
-            Self::SkippedKeys => {
-                ("portcullis_jwks_skipped_keys", "Keys of the set in force that are left out, by provider and reason.")
-            }
-            Self::KeysAge => ("portcullis_jwks_age_seconds", "Since the keys were last fetched, by provider."),
+            Self::Generation => (
+                "portcullis_config_generation",
+                "Generation of the active config: 1 for the first, incremented by each successful reload.",
+            ),
+            Self::Build => ("portcullis_build_info", "Version of the running build. The value is always 1."),
+            Self::Ready => ("portcullis_ready", "Whether the gateway is ready for new traffic (1) or not (0)."),
+            Self::Keys => ("portcullis_jwks_keys", "Usable keys, by provider."),
+            Self::SkippedKeys => (
+                "portcullis_jwks_skipped_keys",
+                "Keys of the current key set that are skipped, by provider and reason.",
+            ),
+            Self::KeysAge => ("portcullis_jwks_age_seconds", "Seconds since the keys were last fetched, by provider."),
         }
     }
 }
