@@ -1,19 +1,14 @@
 //! What a request costs besides its token and its route: its one meaning, and the edits of its head.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
-use std::time::Duration;
-
 use divan::{Bencher, black_box};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest};
-use portcullis::client::timeouts::ClientTimeouts;
-use portcullis::drain;
 use portcullis::request::known_headers::KnownHeaders;
-use portcullis::request::normalize::{ClientConnection, NormalizedRequest};
+use portcullis::request::normalize::NormalizedRequest;
 use portcullis::request::path::PathRules;
-use portcullis::request::{ClientInfo, Scheme};
+use portcullis::request::{ClientInfo, HeadLimits, Scheme};
 use portcullis::request::{forwarded, hop_by_hop};
-use portcullis::snapshot::ClientLimits;
 use portcullis::telemetry::trace_context::TraceParent;
 
 fn main() {
@@ -41,42 +36,16 @@ fn head(path: &str) -> Box<Parts> {
     Box::new(request.body(()).unwrap().into_parts().0)
 }
 
-fn connection() -> ClientConnection {
-    let source = ClientInfo::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
-    let peer = HeaderValue::from_static("192.0.2.1");
-    ClientConnection {
-        scheme: Scheme::Http,
-        client: source,
-        tls: None,
-        peer_header: peer,
-        drain: drain::new().watcher(),
-        guard: None,
-    }
-}
-
-fn limits() -> ClientLimits {
-    let seconds = Duration::from_secs;
-    ClientLimits {
-        head: 64 << 10,
-        headers: 100,
-        body: None,
-        connections: 10_000,
-        http2_streams: 100,
-        handshake_timeout: seconds(10),
-        patience: ClientTimeouts { head: seconds(10), idle: seconds(60), stall: seconds(60) },
-        drop_underscores: true,
-    }
-}
-
 /// A plain path costs a look; one with dots and escapes costs a new path.
 #[divan::bench(args = ["/orders/12?page=2", "/a/../orders//%7e12/./items?page=2"])]
-fn normalise(bencher: Bencher<'_, '_>, path: &str) {
-    let (connection, limits) = (connection(), limits());
+fn normalize(bencher: Bencher<'_, '_>, path: &str) {
+    let client = ClientInfo::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
+    let limits = HeadLimits { size: 64 << 10, headers: 100, drop_underscores: true };
     let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
     bencher.with_inputs(|| head(path)).bench_local_values(|parts| {
-        let (source, names) = (connection.client.clone(), KnownHeaders::from_headers(&parts.headers));
+        let (client, names) = (client.clone(), KnownHeaders::from_headers(&parts.headers));
         let mut request =
-            NormalizedRequest::from_parts(parts, names, &connection, source, id.clone(), &limits).unwrap();
+            NormalizedRequest::from_parts(parts, names, Scheme::Http, client, id.clone(), &limits).unwrap();
         request.normalize_path(&PathRules::default()).unwrap();
         request
     });

@@ -33,6 +33,7 @@ use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::HostPattern;
 use crate::config::{Diagnostic, DiagnosticCode, LoadedConfig, Source};
 use crate::request::identity_header_names::IdentityHeaderNames;
+use crate::request::HeadLimits;
 use crate::request::path;
 use crate::request::path::PathRules;
 use crate::router::{Conditions, Hostname, PathMatch, Router};
@@ -312,8 +313,11 @@ impl<'a> Compiler<'a> {
             identity_headers: Arc::new(IdentityHeaderNames::new(&identity)),
             via: process.via,
             limits: ClientLimits {
-                head: limits.head.get(),
-                headers: limits.headers,
+                head: HeadLimits {
+                    size: limits.head.get(),
+                    headers: limits.headers,
+                    drop_underscores: limits.underscore_headers == UnderscoreHeaders::Drop,
+                },
                 body: limits.body.map(|size| size.0),
                 connections: limits.connections,
                 http2_streams: limits.http2_streams,
@@ -323,7 +327,6 @@ impl<'a> Compiler<'a> {
                     idle: limits.idle_timeout.get(),
                     stall: limits.stall_timeout.get(),
                 },
-                drop_underscores: limits.underscore_headers == UnderscoreHeaders::Drop,
             },
         }
     }

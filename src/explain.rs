@@ -25,13 +25,12 @@ pub use report::{AuthenticationStep, Explanation, NamedOrigin, NearMiss, RuleSet
 
 use crate::auth::TokenCache;
 use crate::decision::{self, Place};
-use crate::drain;
 use crate::proxy::ErrorContext;
 use crate::proxy::error_format::{ErrorFormat, envoy};
 use crate::reason::{Reason, Rejection};
 use crate::request::known_headers::KnownHeaders;
-use crate::request::normalize::{ClientConnection, NormalizedRequest};
-use crate::request::{ClientInfo, Scheme, UnixTime};
+use crate::request::normalize::NormalizedRequest;
+use crate::request::{ClientInfo, ConnectionInfo, Scheme, UnixTime};
 use crate::snapshot::Bind;
 use crate::state::ActiveConfig;
 use origins::ConfigOrigins;
@@ -137,20 +136,12 @@ fn simulate<'c>(
     let snapshot = &config.snapshot;
     let address = input.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let client = ClientInfo::from(SocketAddr::new(address, 0));
-    let trigger = drain::new();
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));
-    let connection = ClientConnection {
-        scheme,
-        client: client.clone(),
-        tls: None,
-        peer_header: peer,
-        drain: trigger.watcher(),
-        guard: None,
-    };
+    let connection = ConnectionInfo { scheme, client: client.clone(), tls: None, peer_header: peer };
     let id = HeaderValue::from_static("explain");
-    let limits = &snapshot.settings.limits;
+    let limits = &snapshot.settings.limits.head;
     let names = KnownHeaders::from_headers(&parts.headers);
-    let normalized = NormalizedRequest::from_parts(Box::new(parts), names, &connection, client, id, limits);
+    let normalized = NormalizedRequest::from_parts(Box::new(parts), names, scheme, client, id, limits);
     let mut request = normalized.map_err(|(rejection, _)| rejection)?;
     let listener = bind.listener(request.head().host);
     let path_result = request.normalize_path(&listener.map_or_else(Default::default, |listener| listener.path_rules));

@@ -23,10 +23,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::client::ClientConnection;
 use crate::client::timeouts::{ClientActivity, ClientTimeouts};
 use crate::drain::DrainWatcher;
-use crate::request::normalize::ClientConnection;
-use crate::request::{ClientInfo, Scheme};
+use crate::request::{ClientInfo, ConnectionInfo, Scheme};
 use crate::snapshot::{Bind, Snapshot};
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::worker::{ConnectionGuard, Worker};
@@ -173,12 +173,9 @@ impl Acceptor {
         let Ok(peer_header) = HeaderValue::try_from(client.address.to_string()) else { return };
         let connection = HttpConnection {
             connection: Arc::new(ClientConnection {
-                scheme,
-                client,
-                tls,
-                peer_header,
+                info: ConnectionInfo { scheme, client, tls, peer_header },
                 drain: self.drain.clone(),
-                guard: Some(guard),
+                guard,
             }),
             worker: Arc::clone(&self.worker),
             view: Arc::clone(&self.view),

@@ -28,12 +28,13 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::authz::Permit;
 use crate::body::IncomingBody;
+use crate::client::ClientConnection;
 use crate::client::timeouts::ClientActivity;
 use crate::decision::{self, Decision};
 use crate::reason::{Reason, Rejection};
 use crate::request::RequestHead;
 use crate::request::forwarded;
-use crate::request::normalize::{ClientConnection, NormalizedRequest};
+use crate::request::normalize::NormalizedRequest;
 use crate::router;
 use crate::snapshot::{Bind, Route, Snapshot};
 use crate::telemetry::access_log::{AccessRecord, field};
@@ -221,9 +222,9 @@ fn normalize(
     mut parts: Box<Parts>,
 ) -> Result<NormalizedRequest, Rejection> {
     let settings = &env.snapshot.settings;
-    let peer = env.connection.client.address;
+    let peer = env.connection.info.client.address;
     let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
-    let mut client = env.connection.client.clone();
+    let mut client = env.connection.info.client.clone();
     let mut id = None;
     if is_trusted(peer) {
         client.address = forwarded::client_address(peer, &parts.headers, is_trusted);
@@ -237,17 +238,17 @@ fn normalize(
         false => line.unescaped(field::REQUEST_ID, ctx.id.as_bytes()),
     }
     match client.address == peer {
-        true => line.unescaped(field::CLIENT, env.connection.peer_header.as_bytes()),
+        true => line.unescaped(field::CLIENT, env.connection.info.peer_header.as_bytes()),
         false => line.text(field::CLIENT, &client.address.to_string()),
     }
     settings.identity_headers.strip(&mut parts.headers);
     let normalized = NormalizedRequest::from_parts(
         parts,
         ctx.known_headers,
-        &env.connection,
+        env.connection.info.scheme,
         client,
         ctx.id.clone(),
-        &settings.limits,
+        &settings.limits.head,
     );
     normalized.map_err(|(rejection, parts)| {
         ctx.record.line().text(field::METHOD, parts.method.as_str());
@@ -276,7 +277,7 @@ fn match_route(
     log_request(&mut ctx.record, &head);
     path_result?;
     let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    if listener.tls.as_ref().map(|tls| tls.fingerprint) != env.connection.tls {
+    if listener.tls.as_ref().map(|tls| tls.fingerprint) != env.connection.info.tls {
         // another listener's handshake may have asked for less than this one's would
         return Err(Reason::MisdirectedRequest.into());
     }

@@ -90,6 +90,30 @@ pub struct TlsPeer {
     pub spiffe_id: Option<String>,
 }
 
+/// The facts about a client's connection that its requests are evaluated with.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The scheme that the connection implies: `https` over TLS.
+    pub scheme: Scheme,
+    /// The socket's peer, with its TLS identity.
+    pub client: ClientInfo,
+    /// The fingerprint of the listener TLS settings that the handshake used; `None` on cleartext connections.
+    pub tls: Option<u64>,
+    /// The peer's address as a header value, formatted once per connection.
+    pub peer_header: HeaderValue,
+}
+
+/// Limits on a request's head.
+#[derive(Debug, Clone)]
+pub struct HeadLimits {
+    /// Bytes of the request line and all header fields.
+    pub size: usize,
+    /// Number of header lines.
+    pub headers: usize,
+    /// Whether header names with underscores are dropped.
+    pub drop_underscores: bool,
+}
+
 /// A request's head in its one meaning.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {

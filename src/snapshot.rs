@@ -16,6 +16,7 @@ use crate::policy::mirror::Mirror;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::rewrite::NewAuthority;
 use crate::policy::{AdmissionChecks, Edits};
+use crate::request::HeadLimits;
 use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::path::PathRules;
 use crate::router::{Hostname, Router};
@@ -56,10 +57,8 @@ pub struct GlobalSettings {
 /// Limits on clients.
 #[derive(Debug, Clone)]
 pub struct ClientLimits {
-    /// Bytes of a request's head.
-    pub head: usize,
-    /// Header lines of a request.
-    pub headers: usize,
+    /// Limits on a request's head.
+    pub head: HeadLimits,
     /// Bytes of a request's body.
     pub body: Option<u64>,
     /// Connections of a bind.
@@ -70,8 +69,6 @@ pub struct ClientLimits {
     pub handshake_timeout: Duration,
     /// For a head, between requests, and for an answer to be taken.
     pub patience: crate::client::timeouts::ClientTimeouts,
-    /// Whether header names with underscores are dropped.
-    pub drop_underscores: bool,
 }
 
 /// One socket.

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::control_frame_budget::{ControlFrameBudget, ENHANCE_YOUR_CALM, FloodDetected};
+use crate::client::ClientConnection;
 use crate::client::timeouts::ClientActivity;
-use crate::request::normalize::ClientConnection;
 
 /// The limit on bytes that a lingering close discards.
 const MAX_DISCARDED: usize = 64 << 20;

@@ -16,12 +16,12 @@ use tokio::time::{Instant, Sleep};
 use super::BindView;
 use super::client_io::{ClientIo, Transport};
 use super::poll_on_wake::PollOnWake;
+use crate::client::ClientConnection;
 use crate::client::timeouts::{ActivityMark, ClientActivity, ClientTimeouts, TimeoutKind};
 use crate::drain::DrainWatcher;
 use crate::proxy::{RequestEnv, serve};
 use crate::reason::Reason;
 use crate::request::UnixTime;
-use crate::request::normalize::ClientConnection;
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::worker::Worker;
 
@@ -124,9 +124,9 @@ impl HttpConnection {
         let io = TokioIo::new(ClientIo::new(transport, Arc::clone(&self.activity), Arc::clone(&self.connection)));
         let service = service_fn(|request: http::Request<Incoming>| serve(self.request_env(), request));
         let mut builder = http1::Builder::new();
-        builder.writev(false).max_header_size(limits.head).max_buf_size(limits.head.max(MIN_BUFFER));
-        if limits.headers != HYPER_DEFAULT_MAX_HEADERS {
-            builder.max_headers(limits.headers);
+        builder.writev(false).max_header_size(limits.head.size).max_buf_size(limits.head.size.max(MIN_BUFFER));
+        if limits.head.headers != HYPER_DEFAULT_MAX_HEADERS {
+            builder.max_headers(limits.head.headers);
         }
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut timer = pin!(tokio::time::sleep(timeouts.interval()));
@@ -165,7 +165,7 @@ impl HttpConnection {
             .max_concurrent_streams(limits.http2_streams)
             .max_frame_size(16 << 10)
             .header_table_size(4096)
-            .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.head.size).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(Some(128))
             .max_send_buf_size(64 << 10)
@@ -233,7 +233,7 @@ impl HttpConnection {
         let format = env.snapshot.settings.log_format;
         let mut record =
             AccessRecord::start(Arc::clone(&env.worker.telemetry), format, env.bind.series, UnixTime::now());
-        record.line().unescaped(field::CLIENT, self.connection.peer_header.as_bytes());
+        record.line().unescaped(field::CLIENT, self.connection.info.peer_header.as_bytes());
         record.set_response(reason.status().as_u16(), Some(reason));
     }
 }

@@ -61,7 +61,7 @@ impl RequestContext {
         let known_headers = KnownHeaders::from_headers(&parts.headers);
         let mut record = AccessRecord::start(Arc::clone(&env.worker.telemetry), format, env.bind.series, now);
         if let Some(spans) = &env.worker.telemetry.spans {
-            let (id, connection) = (env.worker.next_id(), &env.connection);
+            let (id, connection) = (env.worker.next_id(), &env.connection.info);
             let (peer, scheme) = (connection.client.address, connection.scheme);
             record.set_trace(request_span::start(spans, id, peer, scheme, parts, known_headers, now));
         }

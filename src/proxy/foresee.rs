@@ -9,15 +9,15 @@ use super::upstream_headers::prepare_upstream_head_with;
 use crate::decision::Decision;
 use crate::policy::cors;
 use crate::reason::Rejection;
-use crate::request::normalize::{ClientConnection, NormalizedRequest};
-use crate::request::{RequestHead, UnixTime};
+use crate::request::normalize::NormalizedRequest;
+use crate::request::{ConnectionInfo, RequestHead, UnixTime};
 use crate::snapshot::{GlobalSettings, Listener, Route};
 
 /// What becomes of a request that was let through, as far as that can be known without asking anybody: the route's own
 /// answer, or `None` for a request that is forwarded, with the edits that the backend would see.
 pub(crate) fn dry_run(
     settings: &GlobalSettings,
-    connection: &ClientConnection,
+    connection: &ConnectionInfo,
     (listener, route, matched_len): (&Arc<Listener>, &Arc<Route>, usize),
     decision: &Decision,
     request: &mut NormalizedRequest,

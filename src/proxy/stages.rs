@@ -18,8 +18,8 @@ use crate::policy::transformation::RenderedHeaders;
 use crate::policy::{AdmissionChecks, Edits, cors, rate_limit};
 use crate::reason::{Reason, Rejection};
 use crate::request::forwarded;
-use crate::request::normalize::{ClientConnection, NormalizedRequest};
-use crate::request::{RequestHead, UnixTime};
+use crate::request::normalize::NormalizedRequest;
+use crate::request::{ConnectionInfo, RequestHead, UnixTime};
 use crate::snapshot::Route;
 
 /// Answers a preflight; for any other request, keeps what its answer has to say to a site's script.
@@ -106,7 +106,7 @@ pub(super) async fn run_admission_checks(
 /// believe what the client says of its address.
 fn forwarded_headers(env: &RequestEnv, request: &NormalizedRequest) -> HeaderMap {
     let mut headers = request.headers().clone();
-    let ClientConnection { client, peer_header: peer, scheme, .. } = &*env.connection;
+    let ConnectionInfo { client, peer_header: peer, scheme, .. } = &env.connection.info;
     let is_trusted = |address| env.snapshot.settings.trusted_proxies.iter().any(|network| network.contains(address));
     let peer = (client.address, peer);
     forwarded::write_headers(

@@ -5,8 +5,8 @@ use http::{Method, Uri, Version};
 
 use super::{REQUEST_ID, RequestEnv, stages};
 use crate::auth::{Authentication, Identity};
-use crate::request::normalize::{ClientConnection, NormalizedRequest};
-use crate::request::{forwarded, hop_by_hop};
+use crate::request::normalize::NormalizedRequest;
+use crate::request::{ConnectionInfo, forwarded, hop_by_hop};
 use crate::snapshot::{GlobalSettings, Policies, Route};
 use crate::telemetry::access_log::AccessRecord;
 use crate::telemetry::trace_context::TraceParent;
@@ -30,13 +30,13 @@ pub(super) fn prepare_upstream_head(
     authentication: &Authentication,
     request: &mut NormalizedRequest,
 ) -> bool {
-    prepare_upstream_head_with(&env.snapshot.settings, &env.connection, policies, route, authentication, request)
+    prepare_upstream_head_with(&env.snapshot.settings, &env.connection.info, policies, route, authentication, request)
 }
 
 /// The same, for requests that come from no client, too.
 pub(super) fn prepare_upstream_head_with(
     settings: &GlobalSettings,
-    connection: &ClientConnection,
+    connection: &ConnectionInfo,
     policies: &Policies,
     route: &Route,
     authentication: &Authentication,

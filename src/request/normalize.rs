@@ -13,28 +13,8 @@ use http::{HeaderMap, Method, Uri, Version};
 use super::host::Host;
 use super::known_headers::{KnownHeader, KnownHeaders};
 use super::path::PathRules;
-use crate::drain::DrainWatcher;
 use crate::reason::{Reason, Rejection};
-use crate::request::{ClientInfo, RequestHead, Scheme};
-use crate::snapshot::ClientLimits;
-use crate::worker::ConnectionGuard;
-
-/// What of a client's connection a request's meaning depends on.
-#[derive(Debug)]
-pub struct ClientConnection {
-    /// Whether it is encrypted.
-    pub scheme: Scheme,
-    /// The socket's peer, and what TLS told of it.
-    pub client: ClientInfo,
-    /// Under which of the bind's TLS settings it was made.
-    pub tls: Option<u64>,
-    /// The peer's address as a header value, made once a connection.
-    pub peer_header: HeaderValue,
-    /// Held by what outlives the connection's own task, so that the end of the process waits for it.
-    pub drain: DrainWatcher,
-    /// Its place under the bind's limit, which lasts as long; `None` where nothing is counted.
-    pub guard: Option<ConnectionGuard>,
-}
+use crate::request::{ClientInfo, HeadLimits, RequestHead, Scheme};
 
 /// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
 #[derive(Debug, Clone)]
@@ -60,15 +40,13 @@ impl NormalizedRequest {
     pub fn from_parts(
         mut parts: Box<Parts>,
         known_headers: KnownHeaders,
-        connection: &ClientConnection,
+        scheme: Scheme,
         client: ClientInfo,
         id: HeaderValue,
-        limits: &ClientLimits,
+        limits: &HeadLimits,
     ) -> Result<Self, (Rejection, Box<Parts>)> {
-        match normalize_head(&mut parts, known_headers, connection.scheme, limits) {
-            Ok((authority, host, port)) => {
-                Ok(Self { scheme: connection.scheme, client, id, authority, host, port, known_headers, parts })
-            }
+        match normalize_head(&mut parts, known_headers, scheme, limits) {
+            Ok((authority, host, port)) => Ok(Self { scheme, client, id, authority, host, port, known_headers, parts }),
             Err(rejection) => Err((rejection, parts)),
         }
     }
@@ -170,7 +148,7 @@ fn normalize_head(
     parts: &mut Parts,
     known_headers: KnownHeaders,
     scheme: Scheme,
-    limits: &ClientLimits,
+    limits: &HeadLimits,
 ) -> Result<(HeaderValue, Box<str>, u16), Rejection> {
     reject_method(&parts.method)?;
     match parts.version {

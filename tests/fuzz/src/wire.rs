@@ -8,17 +8,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request as Message, Version};
-use portcullis::client::timeouts::ClientTimeouts;
 use portcullis::config::{self, Source as Text};
-use portcullis::drain;
 use portcullis::gateway::{Gateway, GatewayOptions};
 use portcullis::request::identity_header_names::IdentityHeaderNames;
 use portcullis::request::known_headers::KnownHeaders;
-use portcullis::request::normalize::{ClientConnection, NormalizedRequest};
+use portcullis::request::normalize::NormalizedRequest;
 use portcullis::request::path::PathRules;
-use portcullis::request::{ClientInfo, Scheme};
+use portcullis::request::{ClientInfo, HeadLimits, Scheme};
 use portcullis::request::{forwarded, hop_by_hop};
-use portcullis::snapshot::ClientLimits;
 use serde_json::Value;
 
 const FOLDED: [&str; 2] = ["x-user", "x-roles"];
@@ -86,28 +83,10 @@ fn parts(data: &[u8]) -> Option<http::request::Parts> {
 }
 
 fn read(parts: http::request::Parts) -> Result<NormalizedRequest, ()> {
-    let patience = ClientTimeouts { head: Duration::ZERO, idle: Duration::ZERO, stall: Duration::ZERO };
-    let limits = ClientLimits {
-        head: 64 << 10,
-        headers: 100,
-        body: None,
-        connections: 1,
-        http2_streams: 1,
-        handshake_timeout: Duration::ZERO,
-        patience,
-        drop_underscores: true,
-    };
+    let limits = HeadLimits { size: 64 << 10, headers: 100, drop_underscores: true };
     let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    let connection = ClientConnection {
-        scheme: Scheme::Http,
-        client: source.clone(),
-        tls: None,
-        peer_header: HeaderValue::from_static("127.0.0.1"),
-        drain: drain::new().watcher(),
-        guard: None,
-    };
     let names = KnownHeaders::from_headers(&parts.headers);
-    NormalizedRequest::from_parts(Box::new(parts), names, &connection, source, HeaderValue::from_static("1"), &limits)
+    NormalizedRequest::from_parts(Box::new(parts), names, Scheme::Http, source, HeaderValue::from_static("1"), &limits)
         .map_err(|_| ())
 }
 
