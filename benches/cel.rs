@@ -6,8 +6,7 @@ use cel_interpreter as cel;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use portcullis::authz::{
-    EnforcementMode, Expression, Rule, RuleAction, RuleSet, RuleSetLevel, Scope, SourceLocation, Vars, VerifiedToken,
-    authorize,
+    EnforcementMode, Expression, Rule, RuleAction, RuleSet, Scope, SourceLocation, Vars, VerifiedToken, authorize,
 };
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Map, Value, json};
@@ -116,7 +115,7 @@ fn three_rules(bencher: Bencher<'_, '_>) {
         .map(|(index, (kind, source))| Rule::new(*kind, None, index, compile(source), SourceLocation::default()));
     let set = RuleSet {
         mode: EnforcementMode::Enforce,
-        level: RuleSetLevel::Route,
+        level: portcullis::config::PolicyLevel::Route,
         location: SourceLocation::default(),
         rules: rules.collect(),
     };

@@ -25,9 +25,7 @@ pub use cel::expression::{CompileError, EvalError, Expression, MAX_SOURCE_LEN, S
 pub use cel::facts::claim_path_text;
 pub use cel::vars::{ResponseHead, Vars, VerifiedToken};
 pub use reference::{Variable, functions, variables};
-pub use rules::{
-    DecidedBy, EnforcementMode, Rule, RuleAction, RuleSet, RuleSetLevel, RuleSetTrace, SetDecision, SourceLocation,
-};
+pub use rules::{DecidedBy, EnforcementMode, Rule, RuleAction, RuleSet, RuleSetTrace, SetDecision, SourceLocation};
 
 #[cfg(test)]
 mod tests;

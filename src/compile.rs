@@ -26,12 +26,11 @@ use crate::auth::JwtAuth;
 use crate::authz::{Expression, RuleSet, Scope, with_deep_stack};
 use crate::client::timeouts::ClientTimeouts;
 use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig, PathNormalization};
-use crate::config::policy::PoliciesConfig;
 use crate::config::process::{LogFormat as LogFormatConfig, ProcessConfig, UnderscoreHeaders};
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::HostPattern;
-use crate::config::{Diagnostic, DiagnosticCode, LoadedConfig, Source};
+use crate::config::{Diagnostic, DiagnosticCode, Effective, LoadedConfig, Source};
 use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::HeadLimits;
 use crate::request::path;
@@ -117,7 +116,8 @@ impl<'a> Compiler<'a> {
         for bind in &loaded.config.binds {
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
             let listeners = bind.listeners.iter().map(|listener| Arc::new(self.listener(address, listener))).collect();
-            binds.push(Arc::new(Bind { address, listeners, series: self.metrics.route("", "") }));
+            let config = Arc::clone(bind);
+            binds.push(Arc::new(Bind { config, address, listeners, series: self.metrics.route("", "") }));
         }
         let settings = self.settings();
         if self.errors.is_empty() {
@@ -133,20 +133,20 @@ impl<'a> Compiler<'a> {
         self.errors.push(Diagnostic::error(span.clone(), message));
     }
 
-    fn listener(&mut self, bind: SocketAddr, listener: &ListenerConfig) -> Listener {
+    fn listener(&mut self, bind: SocketAddr, listener: &Arc<ListenerConfig>) -> Listener {
         self.level_names = [listener.gateway.clone(), format!("{bind} {}", listener.name), String::new()];
         let name: Arc<str> = listener.name.as_str().into();
-        let levels = [&listener.gateway_policies, &listener.policies];
         let mut router = Router::default();
         let path_rules = path_rules(listener.path_normalization);
-        let mut route = |route| self.route(&mut router, &name, &path_rules, &levels, route);
+        let mut route = |route| self.route(&mut router, listener, &name, &path_rules, route);
         let routes = listener.routes.iter().map(&mut route).collect();
         router.finish();
         Listener {
+            config: Arc::clone(listener),
             hostname: listener.hostname.as_ref().map_or(Hostname::Any, |pattern| hostname(pattern)),
             envoy_errors: listener.error_style == ErrorStyle::Envoy,
             tls: listener.tls.as_ref().and_then(|tls| self.server_tls(tls)),
-            policies: self.policies(&levels, &path_rules),
+            policies: self.policies(&Effective::new(listener, None), &path_rules),
             path_rules,
             routes,
             router,
@@ -158,25 +158,25 @@ impl<'a> Compiler<'a> {
     fn route(
         &mut self,
         router: &mut Router<Route>,
+        listener_config: &ListenerConfig,
         listener: &Arc<str>,
         paths: &PathRules,
-        levels: &[&PoliciesConfig; 2],
-        route: &RouteConfig,
+        route: &Arc<RouteConfig>,
     ) -> Arc<Route> {
-        let [gateway_policies, listener_policies] = *levels;
-        let levels = [gateway_policies, listener_policies, &route.policies];
+        let effective = Effective::new(listener_config, Some(route));
         self.level_names[2].clone_from(&route.name);
         let backends: Vec<_> = route.backends.iter().map(|backend| self.backend(backend)).collect();
         let compiled = Arc::new(Route {
+            config: Arc::clone(route),
             name: route.name.as_str().into(),
             listener: Arc::clone(listener),
-            policies: self.policies(&levels, paths),
+            policies: self.policies(&effective, paths),
             backends: LoadBalancer::new(backends),
-            answer: self.local_response(route, paths),
-            mirrors: self.mirrors(route, listener),
-            retry: self.retry(&levels, listener, &route.name),
+            answer: self.local_response(&effective, route, paths),
+            mirrors: self.mirrors(&effective, listener, &route.name),
+            retry: self.retry(&effective, listener, &route.name),
             forwards_credential: self.forwards_credential(&route.backends),
-            timeouts: self.timeouts(&levels),
+            timeouts: self.timeouts(&effective),
             series: self.metrics.route(listener, &route.name),
         });
         let hosts: Vec<Hostname> = match route.hostnames.as_slice() {
@@ -219,15 +219,13 @@ impl<'a> Compiler<'a> {
         (path, conditions)
     }
 
-    /// The effective policies of one route, the most specific level last: it replaces the broader ones, but rules of
-    /// all levels stay, since each must allow.
-    fn policies(&mut self, levels: &[&PoliciesConfig], paths: &PathRules) -> Policies {
-        let jwt = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref());
-        let jwt = jwt.and_then(|policy| self.jwt_auth(policy));
-        let rules = self.rule_sets(levels);
+    /// Compiles the policies in effect for a route or for requests without one.
+    fn policies(&mut self, effective: &Effective<'_>, paths: &PathRules) -> Policies {
+        let jwt = effective.jwt_auth.as_ref().and_then(|chosen| self.jwt_auth(chosen.policy));
+        let rules = self.rule_sets(&effective.authorization);
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
-        let (cors, gates, edits) = (self.cors(levels), self.gates(levels), self.edits(levels, paths));
-        let credentials = self.credentials(levels);
+        let (cors, gates, edits) = (self.cors(effective), self.gates(effective), self.edits(effective, paths));
+        let credentials = self.credentials(effective);
         Policies {
             jwt_auth: jwt,
             rule_sets: rules,
@@ -248,9 +246,9 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn timeouts(&self, levels: &[&PoliciesConfig]) -> RouteTimeouts {
+    fn timeouts(&self, effective: &Effective<'_>) -> RouteTimeouts {
         let limits = &self.process.limits;
-        let timeout = levels.iter().rev().find_map(|level| level.timeout.as_ref());
+        let timeout = effective.timeout.as_ref().map(|chosen| chosen.policy);
         let limit = |configured: Option<crate::config::value::Duration>, default: crate::config::value::Duration| {
             let limit = configured.unwrap_or(default).get();
             if limit.is_zero() { UNLIMITED } else { limit }

@@ -8,6 +8,7 @@ pub mod bind;
 mod deserialize;
 pub mod diagnostic;
 pub mod diagnostic_code;
+pub mod effective;
 mod env;
 mod lint;
 pub mod policy;
@@ -29,10 +30,12 @@ pub(crate) mod yaml;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use bind::{BindConfig, ListenerConfig};
 pub use diagnostic::{Diagnostic, Severity};
 pub use diagnostic_code::DiagnosticCode;
+pub use effective::{Effective, PolicyLevel};
 pub use env::EnvLookup;
 pub(crate) use env::{escape, variable_names};
 pub use policy::PoliciesConfig;
@@ -48,7 +51,7 @@ pub struct Config {
     /// What belongs to the whole process.
     pub process: ProcessConfig,
     /// The sockets and everything on them.
-    pub binds: Vec<BindConfig>,
+    pub binds: Vec<Arc<BindConfig>>,
 }
 
 /// A config that holds together, and where it came from.

@@ -20,7 +20,6 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 
-pub(crate) use origins::jwt_origin;
 pub use report::{AuthenticationStep, Explanation, NamedOrigin, NearMiss, RuleSetStep, RuleStep, UnverifiedCredential};
 
 use crate::auth::TokenCache;
@@ -152,12 +151,10 @@ fn simulate<'c>(
     let route_match = listener.router.find(&request.head(), input.now);
     let (route, matched_len) =
         route_match.map_or((None, 0), |route_match| (Some(route_match.target), route_match.matched_len));
-    let origins = ConfigOrigins::find(config, bind, listener, route);
-    explanation.listener = origins.listener.clone();
+    let origins = ConfigOrigins::new(listener, route.map(|route| &**route));
+    explanation.listener = Some(origins.listener.clone());
     explanation.route = origins.route.clone();
-    if let Some(listener) = origins.listener_config {
-        routes::add_route_matches(explanation, listener, &request.head());
-    }
+    routes::add_route_matches(explanation, &listener.config, &request.head());
     explanation.further = origins.other_policies.clone();
     let policies = route.map_or(&listener.policies, |route| &route.policies);
     (error_context.policies, error_context.envoy_errors) = (Some(policies), listener.envoy_errors);

@@ -75,7 +75,7 @@ impl Gateway {
         let kept = CarryOver::new(Some(control.handle().clone()));
         let snapshot = Arc::new(compile_for_serving(&loaded, &metrics, &kept, 1)?);
         let count = workers::count(&loaded.config);
-        let sockets = bind::bind_all(&loaded.config, &snapshot, count, &[])?;
+        let sockets = bind::bind_all(&snapshot, count, &[])?;
         let admin_sockets = crate::admin::bind(&process)?;
         let log = LogThread::start("access-log", options.access_log).map_err(|e| failed("the access log", e))?;
         let tokens = TokenCache::new(process.token_cache.max_size.0);

@@ -10,6 +10,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::{JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
+use crate::config::{BindConfig, ListenerConfig, RouteConfig};
 use crate::policy::cors::Cors;
 use crate::policy::local_response::LocalResponse;
 use crate::policy::mirror::Mirror;
@@ -74,6 +75,8 @@ pub struct ClientLimits {
 /// One socket.
 #[derive(Debug)]
 pub struct Bind {
+    /// The config that it was compiled from.
+    pub config: Arc<BindConfig>,
     /// Where it listens; port 0 lets the system choose.
     pub address: SocketAddr,
     /// What the config calls it, in order.
@@ -128,6 +131,8 @@ pub struct ServerTls {
 /// A set of hosts on a bind.
 #[derive(Debug)]
 pub struct Listener {
+    /// The config that it was compiled from.
+    pub config: Arc<ListenerConfig>,
     /// Its name.
     pub name: Arc<str>,
     /// The hosts it answers for.
@@ -151,6 +156,8 @@ pub struct Listener {
 /// Where a request goes, and what it must pass before.
 #[derive(Debug)]
 pub struct Route {
+    /// The config that it was compiled from.
+    pub config: Arc<RouteConfig>,
     /// Its name.
     pub name: Arc<str>,
     /// Its listener's name.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cel::expression::{EvalError, Expression};
 use super::cel::vars::{Activation, Vars};
+use crate::config::PolicyLevel;
 use crate::request::UnixTime;
 
 /// What a rule does when it is true.
@@ -46,28 +47,6 @@ impl EnforcementMode {
         match self {
             Self::Enforce => "enforce",
             Self::Shadow => "shadow",
-        }
-    }
-}
-
-/// Where a set applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuleSetLevel {
-    /// All requests of a gateway.
-    Gateway,
-    /// All requests of a listener.
-    Listener,
-    /// The requests of one route.
-    Route,
-}
-
-impl RuleSetLevel {
-    /// The level's word in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Listener => "listener",
-            Self::Route => "route",
         }
     }
 }
@@ -135,7 +114,7 @@ pub struct RuleSet {
     /// Whether its decision counts.
     pub mode: EnforcementMode,
     /// Where it applies.
-    pub level: RuleSetLevel,
+    pub level: PolicyLevel,
     /// Where it was written.
     pub location: SourceLocation,
     /// Its rules, in the order of the config. None at all allow.

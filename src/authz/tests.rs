@@ -120,7 +120,7 @@ pub(super) fn rule_set(rules: &[&str]) -> RuleSet {
     });
     RuleSet {
         mode: EnforcementMode::Enforce,
-        level: RuleSetLevel::Route,
+        level: crate::config::PolicyLevel::Route,
         location: SourceLocation::default(),
         rules: rules.collect(),
     }

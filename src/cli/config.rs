@@ -1,14 +1,15 @@
 //! `portcullis config print`: what holds where, and which line of the file says so.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Format, print_json, print_result};
 use super::{BAD_CONFIG, ConfigArgs, eprint_line, load};
-use crate::config::policy::{JwtMode, PoliciesConfig};
-use crate::config::{BindConfig, Config, ListenerConfig, RouteConfig, SourceSpan};
+use crate::config::policy::{AUTHORIZATION, JWT_AUTH, JwtAuthConfig, JwtMode, PoliciesConfig};
+use crate::config::{BindConfig, Config, Effective, ListenerConfig, PolicyLevel, RouteConfig, SourceSpan};
 
 /// What to do with the config.
 #[derive(Debug, Args)]
@@ -74,50 +75,47 @@ struct PolicyLine {
     detail: String,
 }
 
-/// What is written at one level.
-fn level_policies(level: &'static str, policies: &PoliciesConfig) -> Vec<PolicyLine> {
-    let line = |kind, place: &SourceSpan, detail| PolicyLine { kind, level, origin: origin(place), detail };
-    let mut lines = Vec::new();
-    for (kind, place) in policies.kinds() {
-        match (kind, &policies.jwt_auth) {
-            ("authorization", _) => {
-                for set in &policies.authorization.0 {
-                    lines.push(line(kind, &set.span, crate::cli::output::pluralize(set.rules.len(), "rule")));
-                }
-            }
-            ("jwtAuth", Some(jwt)) => {
-                let mode = match jwt.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value) {
-                    JwtMode::Strict => "strict",
-                    JwtMode::Optional => "optional",
-                    JwtMode::Permissive => "permissive",
-                    JwtMode::Shadow => "shadow",
-                };
-                let providers: Vec<_> = jwt.providers.iter().map(|provider| provider.name.as_str()).collect();
-                lines.push(line(kind, place, format!("{mode}, {}", providers.join(", "))));
-            }
-            _ => lines.push(line(kind, place, String::new())),
-        }
-    }
-    lines
+/// Returns the lines of a set of policies in their order of precedence, broadest level first.
+fn policy_lines(effective: &Effective<'_>) -> Vec<PolicyLine> {
+    let line = |kind, level: PolicyLevel, span: &SourceSpan, detail| PolicyLine {
+        kind,
+        level: level.as_str(),
+        origin: span.file_line(),
+        detail,
+    };
+    let mut sets = effective.authorization.iter();
+    let entries = effective.entries().map(|entry| {
+        let detail = match entry.kind {
+            JWT_AUTH => effective.jwt_auth.as_ref().map(|chosen| describe_jwt_auth(chosen.policy)),
+            AUTHORIZATION => sets.next().map(|(set, _)| crate::cli::output::pluralize(set.rules.len(), "rule")),
+            _ => None,
+        };
+        line(entry.kind, entry.level, entry.span, detail.unwrap_or_default())
+    });
+    entries.collect()
 }
 
-/// What holds for a route: of each kind the most specific level's, but every level's rules.
+fn describe_jwt_auth(jwt: &JwtAuthConfig) -> String {
+    let mode = match jwt.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value) {
+        JwtMode::Strict => "strict",
+        JwtMode::Optional => "optional",
+        JwtMode::Permissive => "permissive",
+        JwtMode::Shadow => "shadow",
+    };
+    let providers: Vec<_> = jwt.providers.iter().map(|provider| provider.name.as_str()).collect();
+    format!("{mode}, {}", providers.join(", "))
+}
+
+/// Returns the policies that one level configures.
+fn level_policies(level: PolicyLevel, policies: &PoliciesConfig) -> Vec<PolicyLine> {
+    policy_lines(&Effective::single_level(level, policies))
+}
+
+/// Returns the policies in effect for a route, `jwtAuth` and `authorization` first.
 fn effective_policies(listener: &ListenerConfig, route: Option<&RouteConfig>) -> Vec<PolicyLine> {
-    let mut lines = level_policies("gateway", &listener.gateway_policies);
-    let levels = [("listener", Some(&listener.policies)), ("route", route.map(|route| &route.policies))];
-    for (level, policies) in levels {
-        let level_lines = policies.map_or_else(Vec::new, |policies| level_policies(level, policies));
-        lines.retain(|line| {
-            line.kind == "authorization" || level_lines.iter().all(|narrower| narrower.kind != line.kind)
-        });
-        lines.extend(level_lines);
-    }
-    lines.sort_by_key(|line| !matches!(line.kind, "jwtAuth" | "authorization"));
+    let mut lines = policy_lines(&Effective::new(listener, route));
+    lines.sort_by_key(|line| ![JWT_AUTH, AUTHORIZATION].contains(&line.kind));
     lines
-}
-
-fn origin(place: &SourceSpan) -> String {
-    format!("{}:{}", place.file, place.line)
 }
 
 fn address(bind: &BindConfig) -> String {
@@ -137,21 +135,21 @@ fn render(config: &Config, args: &PrintArgs) -> String {
     let mut out = String::new();
     for bind in &config.binds {
         for listener in &bind.listeners {
-            if args.route.is_some() && !listener.routes.iter().any(is_requested) {
+            if args.route.is_some() && !listener.routes.iter().any(|route| is_requested(route)) {
                 continue;
             }
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.to_string());
-            out += &format!("{} listener {} ({}): {host}\n", address(bind), listener.name, origin(&listener.span));
+            out += &format!("{} listener {} ({}): {host}\n", address(bind), listener.name, listener.span.file_line());
             if !args.effective {
-                write_lines(&mut out, 2, &level_policies("gateway", &listener.gateway_policies));
-                write_lines(&mut out, 2, &level_policies("listener", &listener.policies));
+                write_lines(&mut out, 2, &level_policies(PolicyLevel::Gateway, &listener.gateway_policies));
+                write_lines(&mut out, 2, &level_policies(PolicyLevel::Listener, &listener.policies));
             }
             for route in listener.routes.iter().filter(|route| is_requested(route)) {
-                out += &format!("  route {} ({}): {}\n", route.name, origin(&route.span), describe_matches(route));
+                out += &format!("  route {} ({}): {}\n", route.name, route.span.file_line(), describe_matches(route));
                 let policies = if args.effective {
                     effective_policies(listener, Some(route))
                 } else {
-                    level_policies("route", &route.policies)
+                    level_policies(PolicyLevel::Route, &route.policies)
                 };
                 write_lines(&mut out, 4, &policies);
                 let hosts: Vec<_> =
@@ -162,7 +160,7 @@ fn render(config: &Config, args: &PrintArgs) -> String {
             }
             if args.effective && args.route.is_none() {
                 out += "  no route: 404\n";
-                let only = ["jwtAuth", "authorization", "cors"];
+                let only = [JWT_AUTH, AUTHORIZATION, "cors"];
                 let mut policies = effective_policies(listener, None);
                 policies.retain(|line| only.contains(&line.kind));
                 write_lines(&mut out, 4, &policies);
@@ -188,7 +186,7 @@ fn to_json(config: &Config, args: &PrintArgs) -> Value {
             })
             .collect()
     };
-    let is_requested = |route: &&RouteConfig| args.route.as_ref().is_none_or(|name| *name == route.name);
+    let is_requested = |route: &&Arc<RouteConfig>| args.route.as_ref().is_none_or(|name| *name == route.name);
     let listeners = |bind: &BindConfig| -> Vec<Value> {
         bind.listeners
             .iter()
@@ -201,21 +199,21 @@ fn to_json(config: &Config, args: &PrintArgs) -> Value {
                         let policies = if args.effective {
                             effective_policies(listener, Some(route))
                         } else {
-                            level_policies("route", &route.policies)
+                            level_policies(PolicyLevel::Route, &route.policies)
                         };
                         json!({
                             "name": route.name,
-                            "origin": origin(&route.span),
+                            "origin": route.span.file_line(),
                             "matches": describe_matches(route),
                             "policies": policies_json(policies),
                         })
                     })
                     .collect();
-                let mut policies = level_policies("gateway", &listener.gateway_policies);
-                policies.extend(level_policies("listener", &listener.policies));
+                let mut policies = level_policies(PolicyLevel::Gateway, &listener.gateway_policies);
+                policies.extend(level_policies(PolicyLevel::Listener, &listener.policies));
                 json!({
                     "name": listener.name,
-                    "origin": origin(&listener.span),
+                    "origin": listener.span.file_line(),
                     "hostname": listener.hostname.as_ref().map(|host| host.to_string()),
                     "policies": policies_json(if args.effective { effective_policies(listener, None) } else { policies }),
                     "routes": routes,

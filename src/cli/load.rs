@@ -114,7 +114,7 @@ pub(super) fn compile_config_online(args: &ConfigArgs, online: bool) -> Result<(
     let kept = Arc::new(CarryOver::new(None));
     let (loaded, snapshot) = compile_config_with(args, &kept)?;
     if online {
-        match probe::run_probes(&loaded, &snapshot, &kept, ProbeScope::Keys) {
+        match probe::run_probes(&snapshot, &kept, ProbeScope::Keys) {
             Ok(results) => {
                 let findings: Vec<Diagnostic> = results.iter().flat_map(|result| result.findings().to_vec()).collect();
                 let rendered = output::render_findings(&findings, Some(&loaded.source), Style::stderr());

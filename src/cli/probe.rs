@@ -17,8 +17,8 @@ use super::output::pluralize;
 use crate::auth::keys::jwks::{Answer, FetchError, FetchFault};
 use crate::auth::{JwtAuth, KeySource};
 use crate::compile::CarryOver;
-use crate::config::policy::{JwtAuthConfig, PoliciesConfig};
-use crate::config::{Diagnostic, DiagnosticCode, ListenerConfig, LoadedConfig, RouteConfig, SourceSpan};
+use crate::config::policy::JwtAuthConfig;
+use crate::config::{Diagnostic, DiagnosticCode, Effective, RouteConfig, SourceSpan};
 use crate::snapshot::{Policies, Route, Snapshot};
 use crate::upstream::connect::dial;
 use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
@@ -73,12 +73,11 @@ enum ProbeKind {
 /// # Errors
 /// When nothing could be asked at all.
 pub(super) fn run_probes(
-    loaded: &LoadedConfig,
     snapshot: &Snapshot,
     kept: &Arc<CarryOver>,
     scope: ProbeScope,
 ) -> std::io::Result<Vec<ProbeResult>> {
-    let probes = collect_probes(loaded, snapshot, scope);
+    let probes = collect_probes(snapshot, scope);
     if probes.is_empty() {
         return Ok(Vec::new());
     }
@@ -295,23 +294,16 @@ impl ProbeResult {
 }
 
 /// What there is to ask, each once however often the config names it.
-fn collect_probes(loaded: &LoadedConfig, snapshot: &Snapshot, scope: ProbeScope) -> Vec<Probe> {
+fn collect_probes(snapshot: &Snapshot, scope: ProbeScope) -> Vec<Probe> {
     let mut collector = ProbeCollector { scope, probes: Vec::new(), endpoints: HashSet::new(), sources: Vec::new() };
-    for (bind, compiled) in loaded.config.binds.iter().zip(&snapshot.binds) {
-        for (listener, compiled) in bind.listeners.iter().zip(&compiled.listeners) {
-            collector.add_policies(&policy_levels(listener, None), &compiled.policies);
-            for (route, compiled) in listener.routes.iter().zip(&compiled.routes) {
-                collector.add_policies(&policy_levels(listener, Some(route)), &compiled.policies);
-                collector.add_route(route, compiled);
-            }
+    for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
+        collector.add_policies(&Effective::new(&listener.config, None), &listener.policies);
+        for route in &listener.routes {
+            collector.add_policies(&Effective::new(&listener.config, Some(&route.config)), &route.policies);
+            collector.add_route(&route.config, route);
         }
     }
     collector.probes
-}
-
-/// The levels, the most specific first.
-fn policy_levels<'c>(listener: &'c ListenerConfig, route: Option<&'c RouteConfig>) -> Vec<&'c PoliciesConfig> {
-    route.map(|route| &route.policies).into_iter().chain([&listener.policies, &listener.gateway_policies]).collect()
 }
 
 struct ProbeCollector {
@@ -322,15 +314,13 @@ struct ProbeCollector {
 }
 
 impl ProbeCollector {
-    fn add_policies(&mut self, levels: &[&PoliciesConfig], compiled: &Policies) {
-        let configured = levels.iter().find_map(|level| level.jwt_auth.as_ref());
-        if let (Some(configured), Some(compiled)) = (configured, &compiled.jwt_auth) {
-            self.add_key_sources(configured, compiled);
+    fn add_policies(&mut self, effective: &Effective<'_>, compiled: &Policies) {
+        if let (Some(configured), Some(compiled)) = (&effective.jwt_auth, &compiled.jwt_auth) {
+            self.add_key_sources(configured.policy, compiled);
         }
-        let configured = levels.iter().find_map(|level| level.ext_authz.as_ref());
         let compiled = compiled.admission_checks.as_ref().and_then(|gates| gates.ext_authz.as_ref());
-        if let (Some(configured), Some(compiled)) = (configured, compiled) {
-            self.add_endpoint("extAuthz", &compiled.endpoint, &configured.span);
+        if let (Some(configured), Some(compiled)) = (&effective.ext_authz, compiled) {
+            self.add_endpoint("extAuthz", &compiled.endpoint, &configured.policy.span);
         }
     }
 

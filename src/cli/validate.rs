@@ -109,7 +109,7 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
     };
     let mut probe_findings = Vec::new();
     let probes = online.then(|| {
-        crate::cli::probe::run_probes(&loaded, &snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
+        crate::cli::probe::run_probes(&snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
             let message = format!("nobody can be asked: {error}");
             probe_findings.push(
                 Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(DiagnosticCode::UnreachableBackend),

@@ -3,29 +3,24 @@
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::authz::{EnforcementMode, Rule, RuleAction, RuleSet, RuleSetLevel, Scope, SourceLocation};
-use crate::config::policy::{Authorization, AuthorizationMode, PoliciesConfig, RuleKind};
+use crate::authz::{EnforcementMode, Rule, RuleAction, RuleSet, Scope, SourceLocation};
+use crate::config::PolicyLevel;
+use crate::config::policy::{Authorization, AuthorizationMode, RuleKind};
 use crate::config::span::{SourceSpan, Spanned};
 
 impl Compiler<'_> {
-    /// The rule sets of `levels` (gateway, listener, route), made once for all routes that have the same.
-    pub(super) fn rule_sets(&mut self, levels: &[&PoliciesConfig]) -> Arc<[RuleSet]> {
-        let all_levels = [RuleSetLevel::Gateway, RuleSetLevel::Listener, RuleSetLevel::Route];
-        let sets: Vec<(RuleSetLevel, &Spanned<Authorization>)> = all_levels
-            .into_iter()
-            .zip(levels)
-            .flat_map(|(level, policies)| policies.authorization.0.iter().map(move |set| (level, set)))
-            .collect();
-        let key: Vec<usize> = sets.iter().map(|(_, set)| set.span.start).collect();
+    /// Compiles rule sets, once for all routes that have the same ones.
+    pub(super) fn rule_sets(&mut self, sets: &[(&Spanned<Authorization>, PolicyLevel)]) -> Arc<[RuleSet]> {
+        let key: Vec<usize> = sets.iter().map(|(set, _)| set.span.start).collect();
         if let Some(cached) = self.rule_sets.get(&key) {
             return Arc::clone(cached);
         }
-        let compiled: Arc<[RuleSet]> = sets.into_iter().map(|(level, set)| self.rule_set(level, set)).collect();
+        let compiled: Arc<[RuleSet]> = sets.iter().map(|(set, level)| self.rule_set(*level, set)).collect();
         self.rule_sets.insert(key, Arc::clone(&compiled));
         compiled
     }
 
-    fn rule_set(&mut self, level: RuleSetLevel, set: &Spanned<Authorization>) -> RuleSet {
+    fn rule_set(&mut self, level: PolicyLevel, set: &Spanned<Authorization>) -> RuleSet {
         let mut rules = Vec::with_capacity(set.rules.len());
         for (index, rule) in set.rules.iter().enumerate() {
             let kind = match rule.kind {

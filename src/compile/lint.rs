@@ -1,9 +1,9 @@
 //! What compiles, and is probably not meant: what only the compiled keys and rules can tell.
 
 use crate::authz::{Rule, RuleAction, RuleSet, with_deep_stack};
-use crate::config::policy::{Authorization, JwtAuthConfig, PoliciesConfig};
-use crate::config::span::{SourceSpan, Spanned};
-use crate::config::{Diagnostic, DiagnosticCode, ListenerConfig, LoadedConfig};
+use crate::config::policy::Authorization;
+use crate::config::span::SourceSpan;
+use crate::config::{Diagnostic, DiagnosticCode, Effective, ListenerConfig, LoadedConfig};
 use crate::snapshot::{Policies, Snapshot};
 
 /// What is worth a second look in a config that compiled to `snapshot`, together with what its text alone told, in the
@@ -15,27 +15,24 @@ pub fn warnings(loaded: &LoadedConfig, snapshot: &Snapshot) -> Vec<Diagnostic> {
 
 fn all_warnings(loaded: &LoadedConfig, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut warnings = loaded.warnings.clone();
-    for (bind, compiled) in loaded.config.binds.iter().zip(&snapshot.binds) {
-        for (listener, compiled) in bind.listeners.iter().zip(&compiled.listeners) {
-            let levels = [&listener.gateway_policies, &listener.policies];
-            check_policies(&levels, &compiled.policies, &mut warnings);
-            for (route, compiled) in listener.routes.iter().zip(&compiled.routes) {
-                let levels = [&listener.gateway_policies, &listener.policies, &route.policies];
-                check_policies(&levels, &compiled.policies, &mut warnings);
-                check_token_rules(&levels, &compiled.policies, &route.name, &mut warnings);
-                check_scope_rules(&levels, &compiled.policies, &route.name, &mut warnings);
-            }
-            check_unstripped_headers(listener, snapshot, &mut warnings);
+    for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
+        check_policies(&Effective::new(&listener.config, None), &listener.policies, &mut warnings);
+        for route in &listener.routes {
+            let effective = Effective::new(&listener.config, Some(&route.config));
+            check_policies(&effective, &route.policies, &mut warnings);
+            check_token_rules(&effective, &route.policies, &route.name, &mut warnings);
+            check_scope_rules(&effective, &route.policies, &route.name, &mut warnings);
         }
+        check_unstripped_headers(&listener.config, snapshot, &mut warnings);
     }
     warnings.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
     warnings.dedup();
     warnings
 }
 
-fn check_policies(levels: &[&PoliciesConfig], compiled: &Policies, found: &mut Vec<Diagnostic>) {
-    if let (Some(jwt), Some(compiled)) = (effective_jwt_auth(levels), &compiled.jwt_auth) {
-        for (config, provider) in jwt.providers.iter().zip(compiled.providers()) {
+fn check_policies(effective: &Effective<'_>, compiled: &Policies, found: &mut Vec<Diagnostic>) {
+    if let (Some(jwt), Some(compiled)) = (&effective.jwt_auth, &compiled.jwt_auth) {
+        for (config, provider) in jwt.policy.providers.iter().zip(compiled.providers()) {
             let keys = provider.keys().current();
             for skipped in keys.iter().flat_map(|set| set.skipped()) {
                 let message = format!("a key of the provider `{}` is left out: {skipped}", config.name);
@@ -43,22 +40,12 @@ fn check_policies(levels: &[&PoliciesConfig], compiled: &Policies, found: &mut V
             }
         }
     }
-    for (set, compiled) in rule_set_configs(levels).zip(compiled.rule_sets.iter()) {
+    for ((set, _), compiled) in effective.authorization.iter().zip(compiled.rule_sets.iter()) {
         for (rule_config, rule) in set.rules.iter().zip(&compiled.rules) {
             check_rule(&rule_config.cel.span, rule, compiled, found);
         }
         check_duplicates(set, compiled, found);
     }
-}
-
-/// The `jwtAuth` that holds.
-fn effective_jwt_auth<'c>(levels: &[&'c PoliciesConfig]) -> Option<&'c Spanned<JwtAuthConfig>> {
-    levels.iter().rev().find_map(|level| level.jwt_auth.as_ref())
-}
-
-/// The sets of rules in the order in which they are compiled.
-fn rule_set_configs<'c>(levels: &[&'c PoliciesConfig]) -> impl Iterator<Item = &'c Spanned<Authorization>> {
-    levels.iter().copied().flat_map(|level| &level.authorization.0)
 }
 
 fn check_rule(span: &SourceSpan, rule: &Rule, set: &RuleSet, found: &mut Vec<Diagnostic>) {
@@ -117,11 +104,11 @@ fn check_duplicates(config: &Authorization, set: &RuleSet, found: &mut Vec<Diagn
 }
 
 /// Rules about a token on a route that accepts none.
-fn check_token_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
+fn check_token_rules(effective: &Effective<'_>, compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
     if compiled.jwt_auth.is_some() {
         return;
     }
-    for (set, compiled) in rule_set_configs(levels).zip(compiled.rule_sets.iter()) {
+    for ((set, _), compiled) in effective.authorization.iter().zip(compiled.rule_sets.iter()) {
         for (rule_config, rule) in set.rules.iter().zip(&compiled.rules) {
             if rule.expression.reads_token() {
                 let message = format!(
@@ -138,11 +125,11 @@ fn check_token_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &st
 }
 
 /// Rules about scopes on a route whose tokens are not split into any.
-fn check_scope_rules(levels: &[&PoliciesConfig], compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
+fn check_scope_rules(effective: &Effective<'_>, compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
     if compiled.jwt_auth.as_ref().is_none_or(|jwt| !jwt.split_claims().is_empty()) {
         return;
     }
-    for (set, compiled) in rule_set_configs(levels).zip(compiled.rule_sets.iter()) {
+    for ((set, _), compiled) in effective.authorization.iter().zip(compiled.rule_sets.iter()) {
         for (rule_config, rule) in set.rules.iter().zip(&compiled.rules) {
             if rule.expression.reads_scopes() {
                 let message = format!(

@@ -12,7 +12,9 @@ use super::Compiler;
 use super::carry_over::Fingerprint;
 use crate::auth::credentials::Credentials;
 use crate::authz::Scope;
-use crate::config::policy::{CorsConfig, Origin as OriginConfig, PoliciesConfig};
+use crate::config::Effective;
+use crate::config::effective::Chosen;
+use crate::config::policy::{CorsConfig, Origin as OriginConfig};
 use crate::config::span::Spanned;
 use crate::policy::cors::{self, AllowedOrigin, Cors};
 use crate::policy::ext_authz::METADATA_VARIABLE;
@@ -34,17 +36,14 @@ pub(super) struct PolicyCache {
     edits: HashMap<[Option<usize>; 4], Arc<Edits>>,
 }
 
-/// The policy of one kind that holds: the most specific level's.
-pub(super) fn effective<'a, T>(
-    levels: &[&'a PoliciesConfig],
-    kind: impl Fn(&'a PoliciesConfig) -> &'a Option<Spanned<T>>,
-) -> Option<&'a Spanned<T>> {
-    levels.iter().rev().find_map(|level| kind(level).as_ref())
+/// Returns a policy in effect without its level.
+fn policy<'c, T>(chosen: &Option<Chosen<'c, T>>) -> Option<&'c Spanned<T>> {
+    chosen.as_ref().map(|chosen| chosen.policy)
 }
 
 impl Compiler<'_> {
-    pub(super) fn cors(&mut self, levels: &[&PoliciesConfig]) -> Option<Arc<Cors>> {
-        let config = effective(levels, |level| &level.cors)?;
+    pub(super) fn cors(&mut self, effective: &Effective<'_>) -> Option<Arc<Cors>> {
+        let config = policy(&effective.cors)?;
         if let Some(cached) = self.policy_cache.cors.get(&config.span.start) {
             return cached.clone();
         }

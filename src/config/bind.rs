@@ -1,6 +1,7 @@
 //! Binds and listeners: the sockets, and who is served on them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +19,7 @@ pub struct BindConfig {
     /// The address; none is the dual-stack wildcard.
     pub address: Option<BindAddress>,
     /// Who is served on it, in the order of the file.
-    pub listeners: Vec<ListenerConfig>,
+    pub listeners: Vec<Arc<ListenerConfig>>,
     /// Where it stands.
     pub span: SourceSpan,
 }
@@ -45,7 +46,7 @@ pub struct ListenerConfig {
     /// What holds for this listener.
     pub policies: PoliciesConfig,
     /// Its routes, in the order of the file.
-    pub routes: Vec<RouteConfig>,
+    pub routes: Vec<Arc<RouteConfig>>,
     /// Where it stands.
     pub span: SourceSpan,
 }

@@ -6,6 +6,7 @@ use super::Config;
 use super::bind::ListenerConfig;
 use super::diagnostic::Diagnostic;
 use super::diagnostic_code::DiagnosticCode;
+use super::effective::{Effective, PolicyLevel};
 use super::policy::{
     Algorithm, Authorization, AuthorizationMode, JwksSource, JwtAuthConfig, JwtMode, PoliciesConfig, ProviderConfig,
 };
@@ -122,25 +123,21 @@ fn check_backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A `jwtAuth` of a listener or a route that replaces a stricter one of the level above.
+/// Warns of a `jwtAuth` that replaces a stricter one of a broader level.
 fn check_weakened(listener: &ListenerConfig, route: Option<&RouteConfig>, found: &mut Vec<Diagnostic>) {
-    let gateway_policy = listener.gateway_policies.jwt_auth.as_ref();
-    let listener_policy = listener.policies.jwt_auth.as_ref();
-    let (kind, name, broader, narrower) = match route {
-        Some(route) => ("route", &route.name, listener_policy.or(gateway_policy), route.policies.jwt_auth.as_ref()),
-        None => ("listener", &listener.name, gateway_policy, listener_policy),
+    let (level, name) = match route {
+        Some(route) => (PolicyLevel::Route, &route.name),
+        None => (PolicyLevel::Listener, &listener.name),
     };
-    let (Some(broader), Some(narrower)) = (broader, narrower) else { return };
-    let (before, after) = (effective_mode(broader), effective_mode(narrower));
+    let Some(chosen) = Effective::new(listener, route).jwt_auth.filter(|chosen| chosen.level == level) else { return };
+    let Some((broader, parent)) = chosen.replaces else { return };
+    let (before, after) = (effective_mode(broader), effective_mode(chosen.policy));
     if strictness(after) < strictness(before) {
-        let span = narrower.mode.as_ref().map_or(&narrower.span, |mode| &mode.span);
-        let parent = if listener_policy.is_some_and(|own| own.span == broader.span) && route.is_some() {
-            "listener"
-        } else {
-            "gateway"
-        };
+        let span = chosen.policy.mode.as_ref().map_or(&chosen.policy.span, |mode| &mode.span);
         let message = format!(
-            "the {kind} `{name}` is weaker than its {parent}: {} -> {} (line {} says {})",
+            "the {} `{name}` is weaker than its {}: {} -> {} (line {} says {})",
+            level.as_str(),
+            parent.as_str(),
             mode_name(before),
             mode_name(after),
             broader.span.line,

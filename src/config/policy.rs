@@ -75,9 +75,35 @@ fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMan
     Spanned::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
 }
 
+/// The key of `jwtAuth`.
+pub const JWT_AUTH: &str = "jwtAuth";
+/// The key of `authorization`.
+pub const AUTHORIZATION: &str = "authorization";
+
+/// A policy of one level, whatever its kind.
+struct PolicyEntry<'p> {
+    /// The policy's key in a config.
+    kind: &'static str,
+    scope: PolicyScope,
+    /// The policy's position in the file; `None` if it is not configured.
+    span: Option<&'p SourceSpan>,
+}
+
+/// The levels at which a policy may be configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PolicyScope {
+    AnyLevel,
+    RoutesOnly,
+}
+
 impl PoliciesConfig {
-    /// The policies that are there, by the key that they have in a file, with their places.
-    pub fn kinds(&self) -> Vec<(&'static str, &SourceSpan)> {
+    /// Returns the table of all policies. The pattern has no `..`, so the compiler names a policy that is missing.
+    fn entries(&self) -> [PolicyEntry<'_>; 16] {
+        use PolicyScope::{AnyLevel, RoutesOnly};
+
+        fn entry<'p, T>(kind: &'static str, scope: PolicyScope, policy: &'p Option<Spanned<T>>) -> PolicyEntry<'p> {
+            PolicyEntry { kind, scope, span: policy.as_ref().map(|policy| &policy.span) }
+        }
         let Self {
             jwt_auth,
             authorization,
@@ -96,29 +122,83 @@ impl PoliciesConfig {
             direct_response,
             request_mirror,
         } = self;
-        fn span_of<T>(policy: &Option<Spanned<T>>) -> Option<&SourceSpan> {
-            policy.as_ref().map(|p| &p.span)
-        }
+        let first_set = authorization.0.first().map(|set| &set.span);
         [
-            ("jwtAuth", span_of(jwt_auth)),
-            ("authorization", authorization.0.first().map(|set| &set.span)),
-            ("cors", span_of(cors)),
-            ("requestHeaderModifier", span_of(request_header_modifier)),
-            ("responseHeaderModifier", span_of(response_header_modifier)),
-            ("transformations", span_of(transformations)),
-            ("localRateLimit", span_of(local_rate_limit)),
-            ("timeout", span_of(timeout)),
-            ("retry", span_of(retry)),
-            ("basicAuth", span_of(basic_auth)),
-            ("apiKey", span_of(api_key)),
-            ("extAuthz", span_of(ext_authz)),
-            ("requestRedirect", span_of(request_redirect)),
-            ("urlRewrite", span_of(url_rewrite)),
-            ("directResponse", span_of(direct_response)),
-            ("requestMirror", span_of(request_mirror)),
+            entry(JWT_AUTH, AnyLevel, jwt_auth),
+            PolicyEntry { kind: AUTHORIZATION, scope: AnyLevel, span: first_set },
+            entry("cors", AnyLevel, cors),
+            entry("requestHeaderModifier", AnyLevel, request_header_modifier),
+            entry("responseHeaderModifier", AnyLevel, response_header_modifier),
+            entry("transformations", AnyLevel, transformations),
+            entry("localRateLimit", AnyLevel, local_rate_limit),
+            entry("timeout", AnyLevel, timeout),
+            entry("retry", AnyLevel, retry),
+            entry("basicAuth", AnyLevel, basic_auth),
+            entry("apiKey", AnyLevel, api_key),
+            entry("extAuthz", AnyLevel, ext_authz),
+            entry("requestRedirect", RoutesOnly, request_redirect),
+            entry("urlRewrite", RoutesOnly, url_rewrite),
+            entry("directResponse", RoutesOnly, direct_response),
+            entry("requestMirror", RoutesOnly, request_mirror),
         ]
-        .into_iter()
-        .filter_map(|(kind, span)| Some((kind, span?)))
-        .collect()
+    }
+
+    /// Iterates over the configured policies: the key in a config, and the position.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &SourceSpan)> {
+        self.entries().into_iter().filter_map(|entry| Some((entry.kind, entry.span?)))
+    }
+
+    /// Iterates over the configured policies that only a route may have.
+    pub(super) fn only_on_routes(&self) -> impl Iterator<Item = (&'static str, &SourceSpan)> {
+        let entries = self.entries().into_iter().filter(|entry| entry.scope == PolicyScope::RoutesOnly);
+        entries.filter_map(|entry| Some((entry.kind, entry.span?)))
+    }
+
+    /// Adds the policies of another entry for the same level. Rule sets accumulate; of any other kind the first one
+    /// stays, and the result names each second one: its key, its position and that of the first.
+    pub(super) fn merge<'p>(&mut self, from: &'p Self) -> Vec<(&'static str, &'p SourceSpan, SourceSpan)> {
+        fn add<T: Clone>(into: &mut Option<T>, from: &Option<T>) {
+            if into.is_none() {
+                into.clone_from(from);
+            }
+        }
+        let pairs = self.entries().into_iter().zip(from.entries()).filter(|(first, _)| first.kind != AUTHORIZATION);
+        let duplicates =
+            pairs.filter_map(|(first, second)| Some((second.kind, second.span?, first.span?.clone()))).collect();
+        let Self {
+            jwt_auth,
+            authorization,
+            cors,
+            request_header_modifier,
+            response_header_modifier,
+            transformations,
+            local_rate_limit,
+            timeout,
+            retry,
+            basic_auth,
+            api_key,
+            ext_authz,
+            request_redirect,
+            url_rewrite,
+            direct_response,
+            request_mirror,
+        } = self;
+        add(jwt_auth, &from.jwt_auth);
+        authorization.0.extend(from.authorization.0.iter().cloned());
+        add(cors, &from.cors);
+        add(request_header_modifier, &from.request_header_modifier);
+        add(response_header_modifier, &from.response_header_modifier);
+        add(transformations, &from.transformations);
+        add(local_rate_limit, &from.local_rate_limit);
+        add(timeout, &from.timeout);
+        add(retry, &from.retry);
+        add(basic_auth, &from.basic_auth);
+        add(api_key, &from.api_key);
+        add(ext_authz, &from.ext_authz);
+        add(request_redirect, &from.request_redirect);
+        add(url_rewrite, &from.url_rewrite);
+        add(direct_response, &from.direct_response);
+        add(request_mirror, &from.request_mirror);
+        duplicates
     }
 }

@@ -6,6 +6,7 @@
 mod targets;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Config;
 use super::address_conflicts;
@@ -20,7 +21,7 @@ use super::route::{BackendConfig, BackendPolicies, RouteConfig};
 use super::serde_shapes::{Merged, OneOrMany};
 use super::span::{SourceSpan, Spanned};
 use super::value::{BackendHost, HostPattern};
-use targets::{UnnamedListeners, attach, only_on_routes, unknown_name};
+use targets::{UnnamedListeners, attach, listeners_mut, reject_route_policies, unknown_name};
 
 /// The one tree of a file, or every name and combination in it that makes no sense.
 pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, Vec<Diagnostic>> {
@@ -32,16 +33,16 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
         let mut listeners = Vec::new();
         let mut lacks_gateway_name = Vec::new();
         for (index, Spanned { value: listener, span }) in bind.listeners.into_iter().enumerate() {
-            only_on_routes(&listener.policies, &mut resolver.errors);
+            reject_route_policies(&listener.policies, &mut resolver.errors);
             lacks_gateway_name.push(listener.gateway_name.is_none());
             let routes = listener
                 .routes
                 .into_iter()
                 .enumerate()
-                .map(|(index, r)| resolver.route(index, r.value, r.span))
+                .map(|(index, r)| Arc::new(resolver.route(index, r.value, r.span)))
                 .collect();
             let (protocol, tls) = resolver.resolve_protocol(listener.protocol, listener.tls);
-            listeners.push(ListenerConfig {
+            listeners.push(Arc::new(ListenerConfig {
                 name: listener.name.map_or_else(|| format!("listener{index}"), |name| name.value),
                 gateway: listener.gateway_name.map_or_else(|| format!("bind/{}", bind.port), |name| name.value),
                 hostname: without_wildcard(listener.hostname),
@@ -53,7 +54,7 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
                 policies: listener.policies,
                 routes,
                 span,
-            });
+            }));
         }
         if listeners.is_empty() {
             resolver.errors.push(Diagnostic::error(span.clone(), "a bind without listeners serves nobody"));
@@ -67,7 +68,7 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
         binds.push(bind);
     }
     for (index, Spanned { value: Merged(route, gateways), span }) in raw.routes.into_iter().enumerate() {
-        let route = resolver.route(index, route, span);
+        let route = Arc::new(resolver.route(index, route, span));
         resolver.attach_route(route, gateways.gateways, &mut binds);
     }
     for policy in &raw.gateway_policies {
@@ -78,7 +79,7 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
     }
     resolver.check(&raw.config, &binds, root_span);
     match resolver.errors.is_empty() {
-        true => Ok(Config { process: raw.config, binds }),
+        true => Ok(Config { process: raw.config, binds: binds.into_iter().map(Arc::new).collect() }),
         false => Err(resolver.errors),
     }
 }
@@ -236,7 +237,7 @@ impl Resolver {
 
     /// A gateway in the newest spelling is a bind whose listeners belong to it.
     fn gateway(&mut self, name: String, policies: PoliciesConfig, gateway: RawGateway, span: SourceSpan) -> BindConfig {
-        only_on_routes(&policies, &mut self.errors);
+        reject_route_policies(&policies, &mut self.errors);
         let listener = |name: String, gateway: &str, span: &SourceSpan| ListenerConfig {
             name,
             gateway: gateway.to_owned(),
@@ -265,10 +266,10 @@ impl Resolver {
                 for (index, Spanned { value: Merged(policies, raw_listener), span }) in
                     raw_listeners.into_iter().enumerate()
                 {
-                    only_on_routes(&policies, &mut self.errors);
+                    reject_route_policies(&policies, &mut self.errors);
                     let (protocol, tls) = self.resolve_protocol(raw_listener.protocol, raw_listener.tls);
                     let listener_name = raw_listener.name.map_or_else(|| format!("listener{index}"), |name| name.value);
-                    listeners.push(ListenerConfig {
+                    listeners.push(Arc::new(ListenerConfig {
                         hostname: without_wildcard(raw_listener.hostname),
                         protocol,
                         tls,
@@ -279,19 +280,19 @@ impl Resolver {
                         error_style: raw_listener.errors.or(gateway.errors).unwrap_or_default(),
                         policies,
                         ..listener(listener_name, &name, &span)
-                    });
+                    }));
                 }
             }
             None => {
                 let (protocol, tls) = self.resolve_protocol(gateway.protocol, gateway.tls);
-                listeners.push(ListenerConfig {
+                listeners.push(Arc::new(ListenerConfig {
                     hostname: without_wildcard(gateway.hostname),
                     protocol,
                     tls,
                     path_normalization: gateway.path_normalization.unwrap_or_default(),
                     error_style: gateway.errors.unwrap_or_default(),
                     ..listener("listener0".to_owned(), &name, &span)
-                });
+                }));
             }
         }
         BindConfig { port: gateway.port, address: gateway.address, listeners, span }
@@ -300,7 +301,7 @@ impl Resolver {
     /// Puts a top-level route under the gateways that it names.
     fn attach_route(
         &mut self,
-        route: RouteConfig,
+        route: Arc<RouteConfig>,
         gateways: Option<OneOrMany<Spanned<String>>>,
         binds: &mut [BindConfig],
     ) {
@@ -314,10 +315,10 @@ impl Resolver {
         for name in names {
             let mut candidates = Vec::new();
             let mut found = false;
-            for listener in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
+            for listener in listeners_mut(binds) {
                 let qualified_name = format!("{}/{}", listener.gateway, listener.name);
                 if listener.gateway == name.value || qualified_name == name.value {
-                    listener.routes.push(route.clone());
+                    listener.routes.push(Arc::clone(&route));
                     found = true;
                 }
                 candidates.extend([listener.gateway.clone(), qualified_name]);

@@ -44,6 +44,11 @@ impl SourceSpan {
     pub fn file_start(file: &Arc<str>) -> Self {
         Self { file: file.clone(), line: 1, column: 1, start: 0, end: 0, path: Arc::from("") }
     }
+
+    /// Returns `FILE:LINE`, as logs, reports and the admin page cite a position.
+    pub fn file_line(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
 }
 
 impl fmt::Display for SourceSpan {

@@ -14,7 +14,7 @@ pub(super) fn step(
     policies: &Policies,
     authentication: &Authentication,
     head: &RequestHead<'_>,
-    origins: &ConfigOrigins<'_>,
+    origins: &ConfigOrigins,
 ) -> AuthenticationStep {
     let token = authentication.identity().verified();
     let jwt = policies.jwt_auth.as_ref();

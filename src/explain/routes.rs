@@ -31,7 +31,7 @@ pub(super) fn add_route_matches(explanation: &mut Explanation, listener: &Listen
             _ => continue,
         };
         if explanation.near_misses.len() < MAX_NEAR_MISSES {
-            let origin = format!("{}:{}", route.span.file, route.span.line);
+            let origin = route.span.file_line();
             explanation.near_misses.push(NearMiss { route: NamedOrigin { name: route.name.clone(), origin }, why });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::config::{Config, Diagnostic, DiagnosticCode};
+use crate::config::{Diagnostic, DiagnosticCode};
 use crate::listen::socket;
 use crate::snapshot::Snapshot;
 
@@ -11,23 +11,22 @@ pub(crate) type BoundSockets = (SocketAddr, Vec<TcpListener>);
 
 /// Sockets for every bind whose address is not among `running`, or what is wrong with all those that can't be had.
 pub(crate) fn bind_all(
-    config: &Config,
     snapshot: &Snapshot,
     count: usize,
     bound_addresses: &[SocketAddr],
 ) -> Result<Vec<BoundSockets>, Vec<Diagnostic>> {
     let (mut bound, mut errors) = (Vec::new(), Vec::new());
-    for (written, bind) in config.binds.iter().zip(&snapshot.binds) {
+    for bind in &snapshot.binds {
         if bound_addresses.contains(&bind.address) {
             continue;
         }
         // an address of this gateway's own that goes, and overlaps with this one, is no stranger
         let ours = bound_addresses.iter().any(|other| other.port() == bind.address.port() && other.port() != 0);
-        match bind_address(bind.address, written.address.is_none(), count, ours) {
+        match bind_address(bind.address, bind.config.address.is_none(), count, ours) {
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
                 let message = format!("{} can't be listened on: {error}", bind.address);
-                errors.push(Diagnostic::error(written.span.clone(), message).with_code(DiagnosticCode::CannotBind));
+                errors.push(Diagnostic::error(bind.config.span.clone(), message).with_code(DiagnosticCode::CannotBind));
             }
         }
     }

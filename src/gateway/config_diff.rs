@@ -9,7 +9,7 @@ use crate::config::process::ProcessConfig;
 use crate::config::route::BackendPolicies;
 use crate::config::serde_shapes::OneOrMany;
 use crate::config::value::BackendHost;
-use crate::config::{BackendConfig, ListenerConfig, PoliciesConfig, RouteConfig, SourceSpan, Spanned};
+use crate::config::{BackendConfig, Effective, ListenerConfig, PoliciesConfig, RouteConfig, SourceSpan, Spanned};
 use crate::snapshot;
 use crate::state::{ActiveConfig, providers};
 
@@ -97,9 +97,9 @@ pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
 }
 
 fn listeners(config: &ActiveConfig) -> BTreeMap<(String, &str), &ListenerConfig> {
-    let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds);
-    let all = binds.flat_map(|(written, runs)| {
-        written.listeners.iter().map(|listener| ((runs.address.to_string(), listener.name.as_str()), listener))
+    let all = config.snapshot.binds.iter().flat_map(|bind| {
+        let configs = bind.listeners.iter().map(|listener| &*listener.config);
+        configs.map(|listener| ((bind.address.to_string(), listener.name.as_str()), listener))
     });
     all.collect()
 }
@@ -159,11 +159,14 @@ fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
 
 fn routes(config: &ActiveConfig) -> BTreeMap<RouteKey<'_>, ConfiguredRoute<'_>> {
     let mut routes = BTreeMap::new();
-    for (bind, runs) in config.loaded.config.binds.iter().zip(&config.snapshot.binds) {
-        for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
-            for (written, runs_as) in listener.routes.iter().zip(&running.routes) {
-                let name = (runs.address.to_string(), listener.name.as_str(), written.name.as_str());
-                routes.insert(name, ConfiguredRoute { listener, config: written, compiled: runs_as });
+    for bind in &config.snapshot.binds {
+        for listener in &bind.listeners {
+            for route in &listener.routes {
+                let name = (bind.address.to_string(), listener.config.name.as_str(), route.config.name.as_str());
+                routes.insert(
+                    name,
+                    ConfiguredRoute { listener: &listener.config, config: &route.config, compiled: route },
+                );
             }
         }
     }
@@ -176,14 +179,14 @@ fn route_changes(old: &ConfiguredRoute<'_>, new: &ConfiguredRoute<'_>) -> Vec<St
     if before != after {
         changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
     }
-    let (was, is) = (levels(old), levels(new));
+    let (was, is) = (Effective::new(old.listener, Some(old.config)), Effective::new(new.listener, Some(new.config)));
     let (jwt_was, jwt_is) = (effective_jwt(&was), effective_jwt(&is));
     if before == after && jwt_was != jwt_is {
         let told = jwt_changes(jwt_was.as_ref(), jwt_is.as_ref());
         changes.extend(if told.is_empty() { vec!["jwtAuth changed".to_owned()] } else { told });
     }
     changes.extend(rule_changes(&was, &is));
-    if was.iter().zip(&is).any(|(was, is)| other_policies_differ(was, is)) {
+    if levels(old).iter().zip(levels(new)).any(|(was, is)| other_policies_differ(was, is)) {
         changes.push("policies beyond jwtAuth and authorization changed".to_owned());
     }
     let (was, is) = (old.config, new.config);
@@ -197,8 +200,8 @@ fn route_changes(old: &ConfiguredRoute<'_>, new: &ConfiguredRoute<'_>) -> Vec<St
 }
 
 /// The `jwtAuth` that holds, without the places where it was written.
-fn effective_jwt(levels: &[&PoliciesConfig; 3]) -> Option<JwtAuthConfig> {
-    let mut policy = levels.iter().rev().find_map(|level| level.jwt_auth.as_ref())?.value.clone();
+fn effective_jwt(effective: &Effective<'_>) -> Option<JwtAuthConfig> {
+    let mut policy = effective.jwt_auth.as_ref()?.policy.value.clone();
     for provider in &mut policy.providers {
         provider.span = SourceSpan::file_start(&"".into());
     }
@@ -249,10 +252,10 @@ fn levels<'a>(route: &ConfiguredRoute<'a>) -> [&'a PoliciesConfig; 3] {
 }
 
 /// Whether rules came, went, or differ. Fewer rules are not always weaker, but no rules are.
-fn rule_changes(was: &[&PoliciesConfig; 3], is: &[&PoliciesConfig; 3]) -> Option<String> {
+fn rule_changes(was: &Effective<'_>, is: &Effective<'_>) -> Option<String> {
     use crate::config::policy::AuthorizationMode::Enforce;
-    let sets = |levels: &[&PoliciesConfig; 3]| -> Vec<Authorization> {
-        levels.iter().flat_map(|level| &level.authorization.0).map(|set| set.value.clone()).collect()
+    let sets = |effective: &Effective<'_>| -> Vec<Authorization> {
+        effective.authorization.iter().map(|(set, _)| set.value.clone()).collect()
     };
     let (before, after) = (sets(was), sets(is));
     if before == after {

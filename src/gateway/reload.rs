@@ -139,7 +139,7 @@ impl DataPlane {
             compile_for_serving(&loaded, &self.state.metrics, &self.carry_over, generation).map_err(failed)?;
         let addresses: Vec<SocketAddr> = running.iter().map(|bind| bind.address).collect();
         log_warnings(&loaded, &snapshot);
-        let new = bind::bind_all(&loaded.config, &snapshot, self.workers.len(), &addresses).map_err(failed)?;
+        let new = bind::bind_all(&snapshot, self.workers.len(), &addresses).map_err(failed)?;
         let next = ActiveConfig { loaded, snapshot: Arc::new(snapshot) };
         changes.extend(config_diff::diff(&old, &next));
         let stays = |bind: &RunningBind| next.snapshot.binds.iter().any(|b| b.address == bind.address);

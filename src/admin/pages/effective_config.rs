@@ -6,41 +6,39 @@
 use serde_json::{Value, json};
 
 use crate::auth::JwtAuth;
-use crate::config::SourceSpan;
-use crate::config::policy::PoliciesConfig;
-use crate::explain::jwt_origin;
+use crate::config::Effective;
 use crate::snapshot::Policies;
 use crate::state::ActiveConfig;
 
 /// The effective config as JSON.
 pub(super) fn effective_config(config: &ActiveConfig) -> Value {
-    let binds = config.loaded.config.binds.iter().zip(&config.snapshot.binds).map(|(written, bind)| {
-        let listeners = written.listeners.iter().zip(&bind.listeners).map(|(written, listener)| {
-            let levels = [&written.gateway_policies, &written.policies];
-            let routes = written.routes.iter().zip(&listener.routes).map(|(route, runs)| {
-                let levels = [&written.gateway_policies, &written.policies, &route.policies];
+    let binds = config.snapshot.binds.iter().map(|bind| {
+        let listeners = bind.listeners.iter().map(|listener| {
+            let routes = listener.routes.iter().map(|compiled| {
+                let route = &compiled.config;
                 json!({
                     "name": route.name,
-                    "origin": origin(&route.span),
+                    "origin": route.span.file_line(),
                     "hostnames": route.hostnames.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
                     "matches": route.matches.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "policies": policies(&levels, &runs.policies),
-                    "backends": runs.backends.endpoints().map(|e| e.label.to_string()).collect::<Vec<_>>(),
+                    "policies": policies(&Effective::new(&listener.config, Some(route)), &compiled.policies),
+                    "backends": compiled.backends.endpoints().map(|e| e.label.to_string()).collect::<Vec<_>>(),
                 })
             });
+            let config = &listener.config;
             json!({
-                "name": written.name,
-                "gateway": written.gateway,
-                "origin": origin(&written.span),
-                "hostname": written.hostname.as_ref().map(|host| host.value.to_string()),
-                "tls": written.tls.is_some(),
-                "unmatched": policies(&levels, &listener.policies),
+                "name": config.name,
+                "gateway": config.gateway,
+                "origin": config.span.file_line(),
+                "hostname": config.hostname.as_ref().map(|host| host.value.to_string()),
+                "tls": config.tls.is_some(),
+                "unmatched": policies(&Effective::new(config, None), &listener.policies),
                 "routes": routes.collect::<Vec<_>>(),
             })
         });
         json!({
             "address": bind.address.to_string(),
-            "origin": origin(&written.span),
+            "origin": bind.config.span.file_line(),
             "listeners": listeners.collect::<Vec<_>>(),
         })
     });
@@ -51,8 +49,9 @@ pub(super) fn effective_config(config: &ActiveConfig) -> Value {
     })
 }
 
-fn policies(levels: &[&PoliciesConfig], compiled: &Policies) -> Value {
-    let jwt = compiled.jwt_auth.as_ref().map(|jwt| jwt_auth(jwt, jwt_origin(levels.iter().copied())));
+fn policies(effective: &Effective<'_>, compiled: &Policies) -> Value {
+    let origin = effective.jwt_auth.as_ref().map(|chosen| chosen.policy.span.file_line());
+    let jwt = compiled.jwt_auth.as_ref().map(|jwt| jwt_auth(jwt, origin));
     let rules = compiled.rule_sets.iter().map(|set| {
         let rules = set.rules.iter().map(|rule| {
             json!({
@@ -69,12 +68,8 @@ fn policies(levels: &[&PoliciesConfig], compiled: &Policies) -> Value {
         })
     });
     let mut others = serde_json::Map::new();
-    for level in levels {
-        for (kind, place) in level.kinds() {
-            if !matches!(kind, "jwtAuth" | "authorization") {
-                others.insert(kind.to_owned(), json!({ "origin": origin(place) }));
-            }
-        }
+    for entry in effective.other_entries() {
+        others.insert(entry.kind.to_owned(), json!({ "origin": entry.span.file_line() }));
     }
     json!({
         "protection": compiled.auth_requirement().as_str(),
@@ -98,9 +93,4 @@ fn jwt_auth(jwt: &JwtAuth, origin: Option<String>) -> Value {
         "origin": origin,
         "providers": providers.collect::<Vec<_>>(),
     })
-}
-
-/// `file:line`.
-pub(super) fn origin(place: &SourceSpan) -> String {
-    format!("{}:{}", place.file, place.line)
 }

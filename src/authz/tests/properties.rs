@@ -66,7 +66,12 @@ fn build_set(rules: &[(RuleAction, usize)], mode: EnforcementMode) -> RuleSet {
     let rules = rules.iter().enumerate().map(|(index, (kind, condition))| {
         Rule::new(*kind, None, index, compile(CONDITIONS[*condition]), SourceLocation::default())
     });
-    RuleSet { mode, level: RuleSetLevel::Route, location: SourceLocation::default(), rules: rules.collect() }
+    RuleSet {
+        mode,
+        level: crate::config::PolicyLevel::Route,
+        location: SourceLocation::default(),
+        rules: rules.collect(),
+    }
 }
 
 fn allows(rules: &[(RuleAction, usize)], token: &Value) -> bool {

@@ -1,6 +1,7 @@
 //! Throw-away keys in the place of every provider's, so that tests need no real token and no identity provider.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -106,8 +107,10 @@ fn providers_mut(config: &mut Config) -> impl Iterator<Item = &mut ProviderConfi
     fn policy_providers(policies: &mut PoliciesConfig) -> impl Iterator<Item = &mut ProviderConfig> {
         policies.jwt_auth.iter_mut().flat_map(|jwt| jwt.value.providers.iter_mut())
     }
-    config.binds.iter_mut().flat_map(|bind| &mut bind.listeners).flat_map(|listener| {
-        let routes = listener.routes.iter_mut().flat_map(|route| policy_providers(&mut route.policies));
+    let binds = config.binds.iter_mut().map(Arc::make_mut);
+    binds.flat_map(|bind| &mut bind.listeners).map(Arc::make_mut).flat_map(|listener| {
+        let routes =
+            listener.routes.iter_mut().map(Arc::make_mut).flat_map(|route| policy_providers(&mut route.policies));
         policy_providers(&mut listener.gateway_policies).chain(policy_providers(&mut listener.policies)).chain(routes)
     })
 }

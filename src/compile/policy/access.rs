@@ -6,14 +6,14 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::uri::PathAndQuery;
 
-use super::effective;
+use super::policy;
 use crate::auth::Location;
 use crate::auth::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
 use crate::authz::{Expression, Scope};
 use crate::compile::{Compiler, carry_over, jwt_auth};
+use crate::config::Effective;
 use crate::config::policy::{
     ApiKeyAuth, AuthMode, BasicAuthConfig, ExtAuthzConfig, ExtAuthzProtocol, FailureMode, GrpcAuthz, HttpAuthz,
-    PoliciesConfig,
 };
 use crate::config::route::{BackendConfig, BackendPolicies, CredentialFile};
 use crate::config::serde_shapes::StringOr;
@@ -31,9 +31,9 @@ const DEFAULT_BODY_LIMIT: usize = 8 << 10;
 
 impl Compiler<'_> {
     /// What a request must show besides a bearer token; made once for all routes with the same policies.
-    pub(in crate::compile) fn credentials(&mut self, levels: &[&PoliciesConfig]) -> Option<Arc<Credentials>> {
-        let basic = effective(levels, |level| &level.basic_auth);
-        let keys = effective(levels, |level| &level.api_key);
+    pub(in crate::compile) fn credentials(&mut self, effective: &Effective<'_>) -> Option<Arc<Credentials>> {
+        let basic = policy(&effective.basic_auth);
+        let keys = policy(&effective.api_key);
         let key = [basic.map(|p| p.span.start), keys.map(|p| p.span.start)];
         if key == [None, None] {
             return None;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::effective;
+use super::policy;
 use crate::authz::Expression;
 use crate::compile::Compiler;
+use crate::config::Effective;
 use crate::config::policy::{
     AbsolutePath as NewPathConfig, DirectResponseConfig, HeaderModifierConfig as HeaderEditsConfig, PathRewrite,
-    PoliciesConfig, RedirectAuthority, RedirectConfig, RedirectScheme, TransformationConfig, TransformationsConfig,
-    UrlAuthority, UrlRewrite,
+    RedirectAuthority, RedirectConfig, RedirectScheme, TransformationConfig, TransformationsConfig, UrlAuthority,
+    UrlRewrite,
 };
 use crate::config::route::{PathMatchConfig, RouteConfig};
 use crate::config::span::{SourceSpan, Spanned};
@@ -25,11 +26,11 @@ use crate::request::path::PathRules;
 
 impl Compiler<'_> {
     /// What is changed on the way, if anything is; made once for all routes with the same policies.
-    pub(in crate::compile) fn edits(&mut self, levels: &[&PoliciesConfig], rules: &PathRules) -> Option<Arc<Edits>> {
-        let request = effective(levels, |level| &level.request_header_modifier);
-        let response = effective(levels, |level| &level.response_header_modifier);
-        let transformations = effective(levels, |level| &level.transformations);
-        let rewrite = effective(levels, |level| &level.url_rewrite);
+    pub(in crate::compile) fn edits(&mut self, effective: &Effective<'_>, rules: &PathRules) -> Option<Arc<Edits>> {
+        let request = policy(&effective.request_header_modifier);
+        let response = policy(&effective.response_header_modifier);
+        let transformations = policy(&effective.transformations);
+        let rewrite = policy(&effective.url_rewrite);
         let start_offset = |span: Option<&SourceSpan>| span.map(|place| place.start);
         let key = [
             start_offset(request.map(|p| &p.span)),
@@ -144,14 +145,15 @@ impl Compiler<'_> {
     /// The answer of a route that asks no backend.
     pub(in crate::compile) fn local_response(
         &mut self,
+        effective: &Effective<'_>,
         route: &RouteConfig,
         rules: &PathRules,
     ) -> Option<LocalResponse> {
-        let policies = &route.policies;
+        let (redirect, direct) = (policy(&effective.request_redirect), policy(&effective.direct_response));
         let replaces_prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
-        let rewritten = policies.url_rewrite.as_ref().filter(|rewrite| replaces_prefix(&rewrite.path)).map(|p| &p.span);
-        let redirected =
-            policies.request_redirect.as_ref().filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
+        let rewritten =
+            policy(&effective.url_rewrite).filter(|rewrite| replaces_prefix(&rewrite.path)).map(|p| &p.span);
+        let redirected = redirect.filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
         if let Some(span) = rewritten.or(redirected)
             && route.matches.iter().any(|entry| matches!(entry.path, PathMatchConfig::Regex(_)))
         {
@@ -160,7 +162,7 @@ impl Compiler<'_> {
                 "`path.prefix` replaces a prefix, and a match of this route is a `regex`; use `path.full`",
             );
         }
-        match (&policies.request_redirect, &policies.direct_response) {
+        match (redirect, direct) {
             (None, None) => None,
             (Some(_), Some(direct)) => {
                 self.error(&direct.span, "a route has either `requestRedirect` or `directResponse`, not both");

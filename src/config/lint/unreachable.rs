@@ -31,11 +31,11 @@ pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagn
     for route in &listener.routes {
         let mut reason = None;
         let every_pattern_shadowed =
-            patterns.iter().enumerate().filter(|(_, pattern)| std::ptr::eq(pattern.route, route)).all(
+            patterns.iter().enumerate().filter(|(_, pattern)| std::ptr::eq(pattern.route, &**route)).all(
                 |(index, way)| {
                     let cause = listener_mismatch(listener, way).or_else(|| {
                         patterns.iter().enumerate().find_map(|(other_index, other)| {
-                            let is_different_route = !std::ptr::eq(other.route, route);
+                            let is_different_route = !std::ptr::eq(other.route, &**route);
                             (is_different_route
                                 && other.host == way.host
                                 && shadows(other.matches, other_index, way.matches, index))

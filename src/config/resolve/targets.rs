@@ -2,6 +2,8 @@
 //!
 //! A target that names nothing is an error: a policy that silently protects nothing is the worst of all outcomes.
 
+use std::sync::Arc;
+
 use crate::config::bind::{BindConfig, ListenerConfig};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic_code::DiagnosticCode;
@@ -22,8 +24,7 @@ pub(crate) fn attach(
     unnamed: &UnnamedListeners,
     errors: &mut Vec<Diagnostic>,
 ) {
-    let kinds = policy.policy.kinds();
-    if kinds.is_empty() {
+    if policy.policy.kinds().next().is_none() {
         errors
             .push(Diagnostic::error(policy.policy.span.clone(), "there is no policy here, so this entry does nothing"));
     }
@@ -37,7 +38,7 @@ pub(crate) fn attach(
             let mut listeners = Vec::new();
             let mut matched: Vec<&mut ListenerConfig> = Vec::new();
             for (bind, unnamed) in binds.iter_mut().zip(unnamed) {
-                for (listener, unnamed) in bind.listeners.iter_mut().zip(unnamed) {
+                for (listener, unnamed) in bind.listeners.iter_mut().map(Arc::make_mut).zip(unnamed) {
                     let default = default_matches_unnamed && name.value == "default" && *unnamed;
                     if listener.gateway != name.value && !default {
                         gateways.push(listener.gateway.clone());
@@ -50,7 +51,7 @@ pub(crate) fn attach(
             if matched.is_empty() {
                 return errors.push(unknown_name("gateway", &name, &gateways));
             }
-            only_on_routes(&policy.policy, errors);
+            reject_route_policies(&policy.policy, errors);
             match listener_name {
                 None => matched
                     .into_iter()
@@ -68,10 +69,10 @@ pub(crate) fn attach(
             }
         }
         PolicyTarget::Listener(name) => {
-            only_on_routes(&policy.policy, errors);
+            reject_route_policies(&policy.policy, errors);
             let mut candidates = Vec::new();
             let mut found = false;
-            for listener in binds.iter_mut().flat_map(|bind| &mut bind.listeners) {
+            for listener in listeners_mut(binds) {
                 match listener.name == name.value {
                     true => merge(&mut listener.policies, &policy.policy, errors),
                     false => candidates.push(listener.name.clone()),
@@ -89,8 +90,7 @@ pub(crate) fn attach(
             };
             let mut candidates = Vec::new();
             let mut found = false;
-            for route in binds.iter_mut().flat_map(|bind| &mut bind.listeners).flat_map(|listener| &mut listener.routes)
-            {
+            for route in listeners_mut(binds).flat_map(|listener| &mut listener.routes).map(Arc::make_mut) {
                 match route.name == name.value {
                     true => merge(&mut route.policies, &policy.policy, errors),
                     false => candidates.push(route.name.clone()),
@@ -102,6 +102,11 @@ pub(crate) fn attach(
             }
         }
     }
+}
+
+/// Iterates over the listeners of all binds. While a config is resolved, nothing else holds them.
+pub(crate) fn listeners_mut(binds: &mut [BindConfig]) -> impl Iterator<Item = &mut ListenerConfig> {
+    binds.iter_mut().flat_map(|bind| &mut bind.listeners).map(Arc::make_mut)
 }
 
 /// A name that nothing has.
@@ -121,46 +126,18 @@ pub(crate) fn unknown_name(kind: &str, name: &Spanned<String>, candidates: &[Str
     }
 }
 
-/// Policies that only a route can have are errors anywhere else.
-pub(crate) fn only_on_routes(policies: &PoliciesConfig, errors: &mut Vec<Diagnostic>) {
-    for (kind, span) in policies.kinds() {
-        if ["requestRedirect", "urlRewrite", "directResponse", "requestMirror"].contains(&kind) {
-            let error = Diagnostic::error(span.clone(), format!("`{kind}` works on routes only"));
-            errors.push(error.with_hint("move it into the `policies` of the routes that it is meant for"));
-        }
+/// Reports the policies that only a route may have, for any other level.
+pub(crate) fn reject_route_policies(policies: &PoliciesConfig, errors: &mut Vec<Diagnostic>) {
+    for (kind, span) in policies.only_on_routes() {
+        let error = Diagnostic::error(span.clone(), format!("`{kind}` works on routes only"));
+        errors.push(error.with_hint("move it into the `policies` of the routes that it is meant for"));
     }
 }
 
-/// Adds `from` to `into`. Every set of rules is kept; of any other kind there can be one.
+/// Adds `from` to `into`, and reports each policy that is there already.
 fn merge(into: &mut PoliciesConfig, from: &Spanned<PoliciesConfig>, errors: &mut Vec<Diagnostic>) {
-    fn merge_policy<T: Clone>(
-        into: &mut Option<Spanned<T>>,
-        from: &Option<Spanned<T>>,
-        kind: &str,
-        errors: &mut Vec<Diagnostic>,
-    ) {
-        match (into.as_ref(), from) {
-            (Some(existing), Some(new)) => errors.push(duplicate_policy(kind, &new.span, &existing.span)),
-            (None, Some(new)) => *into = Some(new.clone()),
-            (_, None) => {}
-        }
-    }
-    merge_policy(&mut into.jwt_auth, &from.jwt_auth, "jwtAuth", errors);
-    merge_policy(&mut into.cors, &from.cors, "cors", errors);
-    merge_policy(&mut into.request_header_modifier, &from.request_header_modifier, "requestHeaderModifier", errors);
-    merge_policy(&mut into.response_header_modifier, &from.response_header_modifier, "responseHeaderModifier", errors);
-    merge_policy(&mut into.transformations, &from.transformations, "transformations", errors);
-    merge_policy(&mut into.local_rate_limit, &from.local_rate_limit, "localRateLimit", errors);
-    merge_policy(&mut into.timeout, &from.timeout, "timeout", errors);
-    merge_policy(&mut into.retry, &from.retry, "retry", errors);
-    merge_policy(&mut into.basic_auth, &from.basic_auth, "basicAuth", errors);
-    merge_policy(&mut into.api_key, &from.api_key, "apiKey", errors);
-    merge_policy(&mut into.ext_authz, &from.ext_authz, "extAuthz", errors);
-    merge_policy(&mut into.request_redirect, &from.request_redirect, "requestRedirect", errors);
-    merge_policy(&mut into.url_rewrite, &from.url_rewrite, "urlRewrite", errors);
-    merge_policy(&mut into.direct_response, &from.direct_response, "directResponse", errors);
-    merge_policy(&mut into.request_mirror, &from.request_mirror, "requestMirror", errors);
-    into.authorization.0.extend(from.authorization.0.iter().cloned());
+    let duplicates = into.merge(&from.value);
+    errors.extend(duplicates.into_iter().map(|(kind, second, first)| duplicate_policy(kind, second, &first)));
 }
 
 fn duplicate_policy(kind: &str, new: &SourceSpan, first: &SourceSpan) -> Diagnostic {

@@ -1,5 +1,7 @@
 //! The three generations give one tree.
 
+use std::sync::Arc;
+
 use super::super::policy::{JwksSource, JwtMode, RuleKind};
 use super::super::value::HostPattern;
 use super::{errors, loaded};
@@ -10,10 +12,15 @@ const AUTH: &str = "{mode: strict, issuer: i, audiences: [a], jwks: {file: k}}";
 fn normalized(text: &str) -> String {
     let mut config = loaded(text).config;
     for bind in &mut config.binds {
-        for listener in &mut bind.listeners {
+        for listener in Arc::make_mut(bind).listeners.iter_mut().map(Arc::make_mut) {
             listener.gateway = "g".to_owned();
             listener.name = "l".to_owned();
-            listener.routes.iter_mut().flat_map(|route| &mut route.backends).for_each(|backend| backend.name = None);
+            listener
+                .routes
+                .iter_mut()
+                .map(Arc::make_mut)
+                .flat_map(|route| &mut route.backends)
+                .for_each(|backend| backend.name = None);
         }
     }
     let shown = format!("{:#?}", config.binds);

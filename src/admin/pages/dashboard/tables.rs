@@ -4,11 +4,9 @@ use std::fmt::{self, Write};
 use std::time::Instant;
 
 use crate::admin::html::{Escaped, humanize_duration};
-use crate::admin::pages::effective_config::origin;
 use crate::auth::keys::jwks::State;
 use crate::authz::EnforcementMode;
-use crate::config::{ListenerConfig, RouteConfig};
-use crate::explain::jwt_origin;
+use crate::config::{Effective, ListenerConfig};
 use crate::snapshot;
 use crate::state;
 use crate::state::{ActiveConfig, GatewayState};
@@ -43,25 +41,26 @@ pub(crate) fn rejections(out: &mut String, control: &GatewayState) -> fmt::Resul
 
 /// Each listener with its routes.
 pub(crate) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
-    for (bind, runs) in in_force.loaded.config.binds.iter().zip(&in_force.snapshot.binds) {
-        for (listener, running) in bind.listeners.iter().zip(&runs.listeners) {
+    for bind in &in_force.snapshot.binds {
+        for compiled in &bind.listeners {
+            let listener = &compiled.config;
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.value.to_string());
             let scheme = if listener.tls.is_some() { "https" } else { "http" };
             write!(
                 out,
                 "<h2>Listener {}<small>{scheme}, {}, {}, {}</small></h2><div class=card>",
                 Escaped(&listener.name),
-                runs.address,
+                bind.address,
                 Escaped(host),
-                Escaped(origin(&listener.span))
+                Escaped(listener.span.file_line())
             )?;
             if listener.routes.is_empty() {
                 out.write_str("<p class=none>No routes: every request is answered 404.</p></div>")?;
                 continue;
             }
             out.write_str("<table><tr><th>Route<th>Takes<th>Protection<th>Rules<th>Backends")?;
-            for (route, runs) in listener.routes.iter().zip(&running.routes) {
-                route_row(out, listener, route, runs)?;
+            for route in &compiled.routes {
+                route_row(out, listener, route)?;
             }
             out.write_str("</table></div>")?;
         }
@@ -69,16 +68,12 @@ pub(crate) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
     Ok(())
 }
 
-fn route_row(
-    out: &mut String,
-    listener: &ListenerConfig,
-    route: &RouteConfig,
-    compiled: &snapshot::Route,
-) -> fmt::Result {
-    let levels = [&listener.gateway_policies, &listener.policies, &route.policies];
+fn route_row(out: &mut String, listener: &ListenerConfig, compiled: &snapshot::Route) -> fmt::Result {
+    let route = &*compiled.config;
+    let jwt_auth = Effective::new(listener, Some(route)).jwt_auth;
     let protection = compiled.policies.auth_requirement().as_str();
-    let from = jwt_origin(levels.into_iter()).unwrap_or_else(|| "no jwtAuth".to_owned());
-    write!(out, "<tr><td>{}<small>{}</small><td>", Escaped(&route.name), Escaped(origin(&route.span)))?;
+    let from = jwt_auth.map_or_else(|| "no jwtAuth".to_owned(), |chosen| chosen.policy.span.file_line());
+    write!(out, "<tr><td>{}<small>{}</small><td>", Escaped(&route.name), Escaped(route.span.file_line()))?;
     for host in &route.hostnames {
         write!(out, "<code>{}</code> ", Escaped(host.to_string()))?;
     }
