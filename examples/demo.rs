@@ -36,7 +36,7 @@ fn run(port: Option<String>) -> Result<(), String> {
     let source = config::Source::new("examples/quickstart.yaml", yaml);
     let gateway = config::load(source.clone(), &|name| std::env::var(name).ok())
         .and_then(|loaded| Gateway::start(loaded, GatewayOptions::default()))
-        .map_err(|wrong| wrong.iter().map(|error| error.render(Some(&source))).collect::<String>())?;
+        .map_err(|errors| errors.iter().map(|error| error.render(Some(&source))).collect::<String>())?;
 
     println!("backend on http://{backend}");
     for address in gateway.addresses() {
@@ -55,9 +55,9 @@ fn backend() -> std::io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
-        let served = runtime
+        let result = runtime
             .block_on(async { portcullis::cli::echo::serve(tokio::net::TcpListener::from_std(listener)?).await });
-        if let Err(error) = served {
+        if let Err(error) = result {
             eprintln!("the backend stopped: {error}");
         }
     });

@@ -28,16 +28,16 @@ impl Example {
             "HEAD" => ScriptedResponse::head(200, &[("content-length", "2")]),
             _ => ScriptedResponse::ok(),
         });
-        let yaml = read(name).replace("localhost:8080", &backend.address().to_string());
+        let yaml = read_example(name).replace("localhost:8080", &backend.address().to_string());
         Self { gateway: ChildProcess::gateway(&yaml), backend }
     }
 
     /// The status of a request with this token.
-    fn ask(&self, method: &str, path: &str, token: &str) -> u16 {
-        self.ask_with(method, path, token, "")
+    fn request_status(&self, method: &str, path: &str, token: &str) -> u16 {
+        self.request_status_with(method, path, token, "")
     }
 
-    fn ask_with(&self, method: &str, path: &str, token: &str, lines: &str) -> u16 {
+    fn request_status_with(&self, method: &str, path: &str, token: &str, lines: &str) -> u16 {
         let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{bearer}{lines}\r\n");
@@ -46,27 +46,27 @@ impl Example {
 
     /// Asks one after the other, and then ends the gateway.
     #[track_caller]
-    fn gives(self, table: &[(&str, &str, &str, u16)]) {
+    fn expect_statuses(self, table: &[(&str, &str, &str, u16)]) {
         for (method, path, token, status) in table {
-            assert_eq!(self.ask(method, path, token), *status, "{method} {path} {token}");
+            assert_eq!(self.request_status(method, path, token), *status, "{method} {path} {token}");
         }
         assert!(self.gateway.stop().success());
-        let let_through = table.iter().filter(|row| row.3 == 200).count();
-        assert_eq!(self.backend.requests().len(), let_through, "what was refused never reached the backend");
+        let allowed = table.iter().filter(|row| row.3 == 200).count();
+        assert_eq!(self.backend.requests().len(), allowed, "what was refused never reached the backend");
         assert!(self.backend.requests().iter().all(|request| request.header("authorization").is_none()));
     }
 }
 
-fn read(name: &str) -> String {
+fn read_example(name: &str) -> String {
     std::fs::read_to_string(format!("{ROOT}/examples/{name}.yaml")).expect(name)
 }
 
-fn now() -> i64 {
+fn unix_now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 /// The tokens of `manifests/jwt`: alice's, bob's, and the expired one.
-fn tokens() -> [String; 3] {
+fn example_tokens() -> [String; 3] {
     ["alice", "bob", "expired"].map(mint::example_token)
 }
 
@@ -77,8 +77,8 @@ fn token(changes: Value) -> String {
 
 #[test]
 fn quickstart() {
-    let [alice, bob, expired] = &tokens();
-    Example::start("quickstart").gives(&[
+    let [alice, bob, expired] = &example_tokens();
+    Example::start("quickstart").expect_statuses(&[
         ("GET", "/", "", 401),
         ("GET", "/", expired, 401),
         ("GET", "/", "garbage", 401),
@@ -94,8 +94,8 @@ fn quickstart() {
 
 #[test]
 fn a_token_for_one_route() {
-    let [alice, _, expired] = &tokens();
-    Example::start("jwt-route").gives(&[
+    let [alice, _, expired] = &example_tokens();
+    Example::start("jwt-route").expect_statuses(&[
         ("GET", "/", "", 200),
         ("GET", "/apiary", "", 200),
         ("GET", "/api", "", 401),
@@ -107,8 +107,8 @@ fn a_token_for_one_route() {
 
 #[test]
 fn a_token_for_a_whole_gateway() {
-    let [alice, _, expired] = &tokens();
-    Example::start("jwt-gateway").gives(&[
+    let [alice, _, expired] = &example_tokens();
+    Example::start("jwt-gateway").expect_statuses(&[
         ("GET", "/", "", 401),
         ("GET", "/healthy", "", 401),
         ("GET", "/x", expired, 401),
@@ -120,14 +120,14 @@ fn a_token_for_a_whole_gateway() {
 
 #[test]
 fn rules() {
-    let [alice, bob, _] = &tokens();
+    let [alice, bob, _] = &example_tokens();
     let [guest, banned, pardoned] = [
         json!({"groups": ["guests"]}),
         json!({"groups": ["admins"], "banned": true}),
         json!({"groups": ["admins"], "banned": false}),
     ]
     .map(token);
-    Example::start("authorization").gives(&[
+    Example::start("authorization").expect_statuses(&[
         ("GET", "/admin", "", 401),
         ("GET", "/admin", bob, 403),
         ("GET", "/admin", alice, 200),
@@ -144,18 +144,18 @@ fn rules() {
 
 #[test]
 fn optional_mode_with_rules() {
-    let [_, bob, expired] = &tokens();
+    let [_, bob, expired] = &example_tokens();
     let example = Example::start("optional");
-    let wanted =
+    let expected =
         [("GET", "", 200), ("HEAD", "", 200), ("GET", expired.as_str(), 401), ("POST", "", 403), ("POST", bob, 200)];
-    for (method, token, status) in wanted {
+    for (method, token, status) in expected {
         let request = format!("{method} with {token:?}");
         if method == "HEAD" {
             let head = "HEAD / HTTP/1.1\r\nHost: localhost\r\nX-User: root\r\n\r\n";
-            let answer = RawClient::connect(example.gateway.address()).send(head).response_head();
-            assert_eq!(answer.status(), status, "{request}");
+            let response = RawClient::connect(example.gateway.address()).send(head).response_head();
+            assert_eq!(response.status(), status, "{request}");
         } else {
-            assert_eq!(example.ask_with(method, "/", token, "X-User: root\r\n"), status, "{request}");
+            assert_eq!(example.request_status_with(method, "/", token, "X-User: root\r\n"), status, "{request}");
         }
     }
     let users: Vec<_> =
@@ -171,30 +171,35 @@ fn several_issuers() {
         "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
     }));
-    let claims =
-        |issuer: &str, lifetime: i64| mint::claims_with(json!({"iss": issuer, "iat": now(), "exp": now() + lifetime}));
-    let theirs = "https://partners.example/";
-    let [good, long, impostor, stranger] =
-        [claims(theirs, 3600), claims(theirs, 7200), claims(mint::ISSUER, 3600), claims("https://x.example/", 3600)]
-            .map(|claims| partner.token(&claims));
-    let swapped = token(json!({"iss": theirs, "iat": now(), "exp": now() + 60}));
-    Example::start("providers").gives(&[
+    let claims = |issuer: &str, lifetime: i64| {
+        mint::claims_with(json!({"iss": issuer, "iat": unix_now(), "exp": unix_now() + lifetime}))
+    };
+    let partner_issuer = "https://partners.example/";
+    let [valid, long_lived, wrong_issuer, unknown_issuer] = [
+        claims(partner_issuer, 3600),
+        claims(partner_issuer, 7200),
+        claims(mint::ISSUER, 3600),
+        claims("https://x.example/", 3600),
+    ]
+    .map(|claims| partner.token(&claims));
+    let wrong_key = token(json!({"iss": partner_issuer, "iat": unix_now(), "exp": unix_now() + 60}));
+    Example::start("providers").expect_statuses(&[
         ("GET", "/", "", 401),
-        ("POST", "/", &tokens()[1], 200),
-        ("GET", "/", &good, 200),
-        ("POST", "/", &good, 403),
-        ("GET", "/", &long, 401),
-        ("GET", "/", &impostor, 401),
-        ("GET", "/", &stranger, 401),
-        ("GET", "/", &swapped, 401),
+        ("POST", "/", &example_tokens()[1], 200),
+        ("GET", "/", &valid, 200),
+        ("POST", "/", &valid, 403),
+        ("GET", "/", &long_lived, 401),
+        ("GET", "/", &wrong_issuer, 401),
+        ("GET", "/", &unknown_issuer, 401),
+        ("GET", "/", &wrong_key, 401),
     ]);
 }
 
 #[test]
 fn grpc() {
-    let [alice, bob, expired] = &tokens();
+    let [alice, bob, expired] = &example_tokens();
     let echo = ChildProcess::echo();
-    let gateway = ChildProcess::gateway(&read("grpc").replace("localhost:50051", &echo.address().to_string()));
+    let gateway = ChildProcess::gateway(&read_example("grpc").replace("localhost:50051", &echo.address().to_string()));
     for (path, token, status, method) in [
         ("/echo.Echo/Ping", "", Some("16"), None),
         ("/echo.Echo/Ping", expired.as_str(), Some("16"), None),
@@ -217,14 +222,14 @@ fn grpc() {
         if !token.is_empty() {
             curl.args(["-H", &format!("authorization: Bearer {token}")]);
         }
-        let answer = curl.arg(format!("http://{}{path}", gateway.address())).output().expect("curl");
-        let answer = String::from_utf8(answer.stdout).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        let output = curl.arg(format!("http://{}{path}", gateway.address())).output().expect("curl");
+        let response = String::from_utf8(output.stdout).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {response:?}"));
         assert!(head.starts_with("HTTP/2 200"), "{path}: {head}");
-        let found = head.lines().find_map(|line| line.strip_prefix("grpc-status: "));
-        assert_eq!(found, status, "{path} {token}: {head}");
-        let seen: Option<Value> = serde_json::from_str(body).ok();
-        assert_eq!(seen.as_ref().and_then(|seen| seen["method"].as_str()), method, "{path}: {body}");
+        let actual = head.lines().find_map(|line| line.strip_prefix("grpc-status: "));
+        assert_eq!(actual, status, "{path} {token}: {head}");
+        let echoed: Option<Value> = serde_json::from_str(body).ok();
+        assert_eq!(echoed.as_ref().and_then(|seen| seen["method"].as_str()), method, "{path}: {body}");
     }
     assert!(gateway.stop().success());
 }

@@ -33,7 +33,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// How many inputs are tried at a time: some wait for a limit.
-const AT_A_TIME: usize = 16;
+const CONCURRENCY: usize = 16;
 
 #[test]
 fn every_input_of_the_corpora_holds() {
@@ -52,7 +52,7 @@ fn every_input_of_the_corpora_holds() {
     }
     let queue = Mutex::new(inputs.into_iter());
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..CONCURRENCY {
             scope.spawn(|| {
                 while let Some((target, input)) = { queue.lock().unwrap().next() } {
                     fuzz::run(target, &input);
@@ -73,34 +73,34 @@ fn mutations_of_the_corpora_hold() {
 fn mutate(target: &str) {
     let (seeds, end) = (corpus(target), Instant::now() + Duration::from_secs(30));
     let mut pool = seeds.clone();
-    let mut tries = 0u32;
-    let random = |below: usize| rand() % below.max(1);
+    let mut attempts = 0u32;
+    let random = |below: usize| random_usize() % below.max(1);
     while Instant::now() < end {
         let mut input = pool[random(pool.len())].clone();
         for _ in 0..=random(4) {
-            let (at, other) = (random(input.len() + 1), &seeds[random(seeds.len())]);
-            let from = random(other.len() + 1);
-            let piece = &other[from..(from + random(24)).min(other.len())];
+            let (at, donor) = (random(input.len() + 1), &seeds[random(seeds.len())]);
+            let from = random(donor.len() + 1);
+            let fragment = &donor[from..(from + random(24)).min(donor.len())];
             match random(5) {
                 0 => input.truncate(at),
-                1 => drop(input.splice(at..at, piece.iter().copied())),
-                2 => drop(input.splice(at..(at + piece.len()).min(input.len()), piece.iter().copied())),
+                1 => drop(input.splice(at..at, fragment.iter().copied())),
+                2 => drop(input.splice(at..(at + fragment.len()).min(input.len()), fragment.iter().copied())),
                 3 => drop(input.drain(at..(at + random(8)).min(input.len()))),
-                _ => input.get_mut(at).map_or((), |byte| *byte = rand() as u8),
+                _ => input.get_mut(at).map_or((), |byte| *byte = random_usize() as u8),
             }
         }
         if std::panic::catch_unwind(|| fuzz::run(target, &input)).is_err() {
             panic!("{target} fails with {:?}", String::from_utf8_lossy(&input));
         }
-        tries += 1;
+        attempts += 1;
         if input.len() < 2000 && pool.len() < 500 {
             pool.push(input);
         }
     }
-    println!("{target}: {tries} inputs");
+    println!("{target}: {attempts} inputs");
 }
 
-fn rand() -> usize {
+fn random_usize() -> usize {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();
     usize::from_le_bytes(bytes)
@@ -109,7 +109,7 @@ fn rand() -> usize {
 #[test]
 fn a_good_token_passes_both_checks() {
     // without this, a slow check that refuses everything or a policy that does would never be noticed
-    let good = r#"{"iss":"https://idp.example","aud":["x","my-app"],"exp":1700000300,"iat":1699999990,"nbf":1.5}"#;
-    assert!(fuzz::accepted_claims(good.as_bytes()));
-    assert!(!fuzz::accepted_claims(good.replace("my-app", "other").as_bytes()));
+    let payload = r#"{"iss":"https://idp.example","aud":["x","my-app"],"exp":1700000300,"iat":1699999990,"nbf":1.5}"#;
+    assert!(fuzz::accepted_claims(payload.as_bytes()));
+    assert!(!fuzz::accepted_claims(payload.replace("my-app", "other").as_bytes()));
 }

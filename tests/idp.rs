@@ -23,11 +23,11 @@ use portcullis::config::Source;
 use portcullis::import::{Dialect, ImportOptions, import_manifests};
 use support::{Backend, InProcessGateway, RawClient, TempDir, eventually};
 
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 const ALGORITHMS: [&str; 4] = ["RS256", "ES256", "PS256", "EdDSA"];
 
 /// The folder with the packages, or a word on why there is none.
-fn packages() -> Option<PathBuf> {
+fn npm_packages() -> Option<PathBuf> {
     let folder = std::env::var_os("PORTCULLIS_IDP").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: PORTCULLIS_IDP names no folder with npm's oidc-provider and oauth2-mock-server");
@@ -51,7 +51,7 @@ struct Idp {
 impl Idp {
     #[track_caller]
     fn start(script: &str, port: u16, arguments: &[&str]) -> Option<Self> {
-        let packages = packages()?;
+        let packages = npm_packages()?;
         let script = format!("{}/tests/support/idp/{script}", support::ROOT);
         let mut command = Command::new("node");
         command.arg(script).arg(packages).arg(port.to_string()).args(arguments);
@@ -62,7 +62,7 @@ impl Idp {
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut idp = Self { child, lines, port, issuer: String::new() };
         idp.issuer = loop {
-            if let Some(issuer) = idp.line().strip_prefix("ready ") {
+            if let Some(issuer) = idp.next_line().strip_prefix("ready ") {
                 break issuer.to_owned();
             }
         };
@@ -70,14 +70,14 @@ impl Idp {
     }
 
     #[track_caller]
-    fn line(&self) -> String {
-        self.lines.recv_timeout(START).expect("a line of the provider")
+    fn next_line(&self) -> String {
+        self.lines.recv_timeout(START_TIMEOUT).expect("a line of the provider")
     }
 
     #[track_caller]
-    fn ask(&mut self, command: &str) -> String {
+    fn send_command(&mut self, command: &str) -> String {
         writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
-        self.line()
+        self.next_line()
     }
 
     /// An access token by client credentials.
@@ -129,7 +129,7 @@ fn gateway(backend: &Backend, provider: &str) -> InProcessGateway {
 
 /// Status and, of a refusal, its reason.
 #[track_caller]
-fn get(gateway: &InProcessGateway, path: &str, token: &str) -> (u16, String) {
+fn status_and_reason(gateway: &InProcessGateway, path: &str, token: &str) -> (u16, String) {
     let authorization = format!("Bearer {token}");
     let response = gateway
         .client()
@@ -141,16 +141,16 @@ fn get(gateway: &InProcessGateway, path: &str, token: &str) -> (u16, String) {
     (response.status(), reason)
 }
 
-fn good() -> (u16, String) {
+fn accepted() -> (u16, String) {
     (200, String::new())
 }
 
-fn refused(status: u16, reason: &str) -> (u16, String) {
+fn rejected(status: u16, reason: &str) -> (u16, String) {
     (status, reason.to_owned())
 }
 
 /// Keys by URL that are asked for often, so that a test need not wait for long.
-fn by_url(idp_port: u16, issuer: &str) -> String {
+fn provider_by_jwks_url(idp_port: u16, issuer: &str) -> String {
     format!(
         "issuer: '{issuer}', jwks: {{url: 'http://127.0.0.1:{idp_port}/jwks', cacheDuration: 4s, timeout: 2s, \
          retry: {{attempts: 1, backoff: {{baseInterval: 100ms, maxInterval: 500ms}}}}}}"
@@ -164,21 +164,21 @@ fn access_tokens_of_a_certified_provider_are_accepted_by_discovery_and_by_url() 
         return;
     };
     let (backend, issuer) = (Backend::ok(), idp.issuer.as_str());
-    let discovered = gateway(&backend, &format!("issuer: '{issuer}'"));
-    let fetched = gateway(&backend, &by_url(idp.port, issuer));
-    let narrow = gateway(&backend, &format!("issuer: '{issuer}', algorithms: [ES256]"));
-    let other = gateway(&backend, &by_url(idp.port, &format!("{issuer}/")));
+    let by_discovery = gateway(&backend, &format!("issuer: '{issuer}'"));
+    let by_url = gateway(&backend, &provider_by_jwks_url(idp.port, issuer));
+    let es256_only = gateway(&backend, &format!("issuer: '{issuer}', algorithms: [ES256]"));
+    let other_issuer = gateway(&backend, &provider_by_jwks_url(idp.port, &format!("{issuer}/")));
     for algorithm in ALGORITHMS {
         let token = idp.token(algorithm);
-        assert_eq!(get(&discovered, "/", &token), good(), "{algorithm}");
-        assert_eq!(get(&fetched, "/", &token), good(), "{algorithm}");
-        let by_algorithm = if algorithm == "ES256" { good() } else { refused(401, "unsupported_algorithm") };
-        assert_eq!(get(&narrow, "/", &token), by_algorithm, "{algorithm}");
-        assert_eq!(get(&other, "/", &token), refused(401, "issuer_mismatch"), "{algorithm}");
+        assert_eq!(status_and_reason(&by_discovery, "/", &token), accepted(), "{algorithm}");
+        assert_eq!(status_and_reason(&by_url, "/", &token), accepted(), "{algorithm}");
+        let es256_result = if algorithm == "ES256" { accepted() } else { rejected(401, "unsupported_algorithm") };
+        assert_eq!(status_and_reason(&es256_only, "/", &token), es256_result, "{algorithm}");
+        assert_eq!(status_and_reason(&other_issuer, "/", &token), rejected(401, "issuer_mismatch"), "{algorithm}");
         // the middle of the signature, where every bit counts
         let at = token.rfind('.').unwrap() + 20;
         let forged = format!("{}{}{}", &token[..at], if &token[at..=at] == "A" { "B" } else { "A" }, &token[at + 1..]);
-        assert_eq!(get(&discovered, "/", &forged), refused(401, "invalid_signature"), "{algorithm}");
+        assert_eq!(status_and_reason(&by_discovery, "/", &forged), rejected(401, "invalid_signature"), "{algorithm}");
     }
 }
 
@@ -193,27 +193,29 @@ fn a_provider_that_comes_up_late_and_changes_its_keys_needs_no_restart() {
     idp.stop();
 
     let backend = Backend::ok();
-    let gateway = gateway(&backend, &by_url(port, &issuer));
-    assert_eq!(get(&gateway, "/", &old), refused(503, "keys_unavailable"));
-    assert_eq!(get(&gateway, "/open", &old), good(), "what needs no keys is served");
+    let gateway = gateway(&backend, &provider_by_jwks_url(port, &issuer));
+    assert_eq!(status_and_reason(&gateway, "/", &old), rejected(503, "keys_unavailable"));
+    assert_eq!(status_and_reason(&gateway, "/open", &old), accepted(), "what needs no keys is served");
 
     let idp = start(&["1"]).unwrap();
-    eventually(START, "the keys are there", || (get(&gateway, "/", &old) == good()).then_some(()));
+    eventually(START_TIMEOUT, "the keys are there", || {
+        (status_and_reason(&gateway, "/", &old) == accepted()).then_some(())
+    });
     idp.stop();
-    assert_eq!(get(&gateway, "/", &old), good(), "known keys outlast an outage");
+    assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "known keys outlast an outage");
 
     let idp = start(&["2", "1"]).unwrap();
     let new = idp.token("RS256");
-    eventually(START, "the new key is known", || {
-        assert_eq!(get(&gateway, "/", &old), good(), "the old key is still published");
-        (get(&gateway, "/", &new) == good()).then_some(())
+    eventually(START_TIMEOUT, "the new key is known", || {
+        assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "the old key is still published");
+        (status_and_reason(&gateway, "/", &new) == accepted()).then_some(())
     });
     idp.stop();
 
     let _idp = start(&["2"]).unwrap();
-    eventually(START, "the old key is gone", || {
-        assert_eq!(get(&gateway, "/", &new), good());
-        (get(&gateway, "/", &old) == refused(401, "unknown_key")).then_some(())
+    eventually(START_TIMEOUT, "the old key is gone", || {
+        assert_eq!(status_and_reason(&gateway, "/", &new), accepted());
+        (status_and_reason(&gateway, "/", &old) == rejected(401, "unknown_key")).then_some(())
     });
 }
 
@@ -221,18 +223,20 @@ fn a_provider_that_comes_up_late_and_changes_its_keys_needs_no_restart() {
 fn keys_that_change_while_the_provider_runs_are_followed() {
     let Some(mut idp) = Idp::start("mock-server.mjs", free_port(), &[]) else { return };
     let (backend, issuer) = (Backend::ok(), idp.issuer.clone());
-    let gateway = gateway(&backend, &by_url(idp.port, &issuer));
-    let mut tokens = vec![idp.ask("token")];
-    assert_eq!(get(&gateway, "/", &tokens[0]), good());
+    let gateway = gateway(&backend, &provider_by_jwks_url(idp.port, &issuer));
+    let mut tokens = vec![idp.send_command("token")];
+    assert_eq!(status_and_reason(&gateway, "/", &tokens[0]), accepted());
     for _ in 0..2 {
-        idp.ask("rotate");
-        tokens.push(idp.ask("token"));
+        idp.send_command("rotate");
+        tokens.push(idp.send_command("token"));
         let (start, newest) = (Instant::now(), tokens.last().unwrap());
         // the refresh of the short `cacheDuration`, or the fetch that the unknown kid asks for
-        eventually(START, "the new key is known", || (get(&gateway, "/", newest) == good()).then_some(()));
+        eventually(START_TIMEOUT, "the new key is known", || {
+            (status_and_reason(&gateway, "/", newest) == accepted()).then_some(())
+        });
         assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
         for token in &tokens {
-            assert_eq!(get(&gateway, "/", token), good());
+            assert_eq!(status_and_reason(&gateway, "/", token), accepted());
         }
     }
 }
@@ -240,7 +244,7 @@ fn keys_that_change_while_the_provider_runs_are_followed() {
 /// Imports what agentgateway's page on JWT has applied to a cluster, with these fields in `jwtAuthentication`, and serves
 /// it. The provider stands in for Keycloak: as the service `keycloak/keycloak`.
 #[track_caller]
-fn imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcessGateway {
+fn start_imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcessGateway {
     let manifests = format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -265,9 +269,11 @@ spec:
   traffic: {{jwtAuthentication: {{{authentication}}}}}
 "
     );
-    let mapped = services.iter().map(|(service, port)| format!("{service}=127.0.0.1:{port}").parse().unwrap());
-    let own = format!("httpbin/httpbin={}", backend.address()).parse().unwrap();
-    let options = ImportOptions { map: mapped.chain([own]).collect(), ..ImportOptions::default() };
+    let provider_mappings =
+        services.iter().map(|(service, port)| format!("{service}=127.0.0.1:{port}").parse().unwrap());
+    let backend_mapping = format!("httpbin/httpbin={}", backend.address()).parse().unwrap();
+    let options =
+        ImportOptions { map: provider_mappings.chain([backend_mapping]).collect(), ..ImportOptions::default() };
     let imported = import_manifests(Dialect::Agentgateway, &[Source::new("in.yaml", manifests)], &options).unwrap();
     let report: String = imported.findings.iter().map(|finding| format!("{finding}\n")).collect();
     let config = imported.config.unwrap_or_else(|| panic!("{report}"));
@@ -285,38 +291,44 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
     let keycloak = [("keycloak/keycloak", idp.port)];
     let remote = "jwks: {remote: {jwksPath: /jwks, cacheDuration: 5m, backendRef: {group: '', kind: Service, name: keycloak, \
                   namespace: keycloak, port: 8080}}}";
-    let one = format!("providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}]");
-    let ask = |gateway: &InProcessGateway, token: Option<&str>| {
+    let one_provider = format!("providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}]");
+    let request_with = |gateway: &InProcessGateway, token: Option<&str>| {
         let header = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
-        eventually(START, "the keys are there", || {
-            let answer = gateway.client().get("/headers", &headers);
-            (answer.status() != 503).then(|| (answer.status(), answer.text().to_owned()))
+        eventually(START_TIMEOUT, "the keys are there", || {
+            let response = gateway.client().get("/headers", &headers);
+            (response.status() != 503).then(|| (response.status(), response.text().to_owned()))
         })
     };
-    let missing = (401, "authentication failure: no bearer token found".to_owned());
-    assert_eq!(missing.1.len(), 45);
+    let missing_token = (401, "authentication failure: no bearer token found".to_owned());
+    assert_eq!(missing_token.1.len(), 45);
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
-    for (mode, none, bad) in [("Strict", 401, 401), ("Optional", 200, 401), ("Permissive", 200, 200)] {
-        let gateway = imported(&format!("mode: {mode}, {one}"), &keycloak, &backend);
-        let answer = ask(&gateway, None);
-        assert!(answer.0 == none && (none == 200 || answer == missing), "{mode}: {answer:?}");
-        assert_eq!(ask(&gateway, Some(&token)).0, 200, "{mode}");
-        assert_eq!(ask(&gateway, Some(&forged)).0, bad, "{mode}");
+    for (mode, status_without_token, status_with_forged) in
+        [("Strict", 401, 401), ("Optional", 200, 401), ("Permissive", 200, 200)]
+    {
+        let gateway = start_imported(&format!("mode: {mode}, {one_provider}"), &keycloak, &backend);
+        let response = request_with(&gateway, None);
+        assert!(
+            response.0 == status_without_token && (status_without_token == 200 || response == missing_token),
+            "{mode}: {response:?}"
+        );
+        assert_eq!(request_with(&gateway, Some(&token)).0, 200, "{mode}");
+        assert_eq!(request_with(&gateway, Some(&forged)).0, status_with_forged, "{mode}");
     }
     // two providers of two makers, each with its own audience
-    let mut other = Idp::start("mock-server.mjs", free_port(), &[]).unwrap();
-    let second = format!(
+    let mut mock = Idp::start("mock-server.mjs", free_port(), &[]).unwrap();
+    let mock_provider = format!(
         "{{issuer: '{}', audiences: [api], jwks: {{remote: {{jwksPath: jwks, backendRef: {{kind: Service, name: auth0-proxy, \
          namespace: auth-system, port: 443}}}}}}}}",
-        other.issuer
+        mock.issuer
     );
-    let two = format!("mode: Strict, providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}, {second}]");
-    let both = [("keycloak/keycloak", idp.port), ("auth-system/auth0-proxy", other.port)];
-    let gateway = imported(&two, &both, &backend);
-    let theirs = other.ask("token");
-    for token in [&token, &theirs] {
-        assert_eq!(ask(&gateway, Some(token)).0, 200);
+    let two_providers =
+        format!("mode: Strict, providers: [{{issuer: '{issuer}', audiences: [api], {remote}}}, {mock_provider}]");
+    let services = [("keycloak/keycloak", idp.port), ("auth-system/auth0-proxy", mock.port)];
+    let gateway = start_imported(&two_providers, &services, &backend);
+    let mock_token = mock.send_command("token");
+    for token in [&token, &mock_token] {
+        assert_eq!(request_with(&gateway, Some(token)).0, 200);
     }
     // keys that were copied into the policy need no provider
     let keys = RawClient::connect(([127, 0, 0, 1], idp.port).into())
@@ -326,9 +338,9 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
         .to_owned();
     let inline =
         format!("mode: Strict, providers: [{{issuer: '{issuer}', audiences: [api], jwks: {{inline: '{keys}'}}}}]");
-    let gateway = imported(&inline, &[], &backend);
+    let gateway = start_imported(&inline, &[], &backend);
     idp.stop();
-    assert_eq!(ask(&gateway, None), missing);
-    assert_eq!(ask(&gateway, Some(&token)).0, 200);
-    assert_eq!(ask(&gateway, Some(&theirs)).0, 401);
+    assert_eq!(request_with(&gateway, None), missing_token);
+    assert_eq!(request_with(&gateway, Some(&token)).0, 200);
+    assert_eq!(request_with(&gateway, Some(&mock_token)).0, 401);
 }

@@ -300,7 +300,7 @@ fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
         assert_eq!(gateway.client().get("/", &[claimed, &line].concat()).status(), 200, "{claimed:?}");
     }
     for seen in backend.requests() {
-        assert_eq!(seen.headers.all("x-forwarded-user"), [subject], "{seen:?}");
+        assert_eq!(seen.headers.values("x-forwarded-user"), [subject], "{seen:?}");
         assert_eq!(seen.header("x-forwarded-port"), None);
     }
 }

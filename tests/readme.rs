@@ -21,7 +21,7 @@ use regex::Regex;
 use support::{PORTCULLIS, ROOT, TEST_TIMEOUT, TempDir, eventually};
 
 /// Building the demo, when nothing of it is there yet.
-const BUILDING: Duration = Duration::from_secs(600);
+const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
 
 fn readme() -> String {
     std::fs::read_to_string(format!("{ROOT}/README.md")).expect("README.md")
@@ -34,7 +34,7 @@ struct Block {
     text: String,
 }
 
-fn blocks(markdown: &str) -> Vec<Block> {
+fn fenced_blocks(markdown: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for line in markdown.lines() {
@@ -56,7 +56,7 @@ struct Exchange {
     output: String,
 }
 
-fn exchanges(session: &str) -> Vec<Exchange> {
+fn parse_session(session: &str) -> Vec<Exchange> {
     let mut exchanges: Vec<Exchange> = Vec::new();
     for line in session.lines() {
         match (line.strip_prefix("$ "), exchanges.last_mut()) {
@@ -72,16 +72,16 @@ fn exchanges(session: &str) -> Vec<Exchange> {
 }
 
 /// The same text with everything that differs from run to run made equal.
-fn normalised(output: &str) -> String {
+fn normalized(output: &str) -> String {
     let mut text = output.to_owned();
-    for (pattern, same) in [
+    for (pattern, replacement) in [
         (r"(?m)^date: .*$", "date: …"),
         (r#""x-request-id": \["[^"]+"\]"#, r#""x-request-id": ["…"]"#),
         (r#""traceparent": \["[^"]+"\]"#, r#""traceparent": ["…"]"#),
         (r"curl/[0-9.]+(-DEV)?", "curl/…"),
         (r#"\["::1"\]"#, r#"["127.0.0.1"]"#), // what localhost is first
     ] {
-        text = Regex::new(pattern).unwrap().replace_all(&text, same).into_owned();
+        text = Regex::new(pattern).unwrap().replace_all(&text, replacement).into_owned();
     }
     text.trim_end().to_owned()
 }
@@ -113,13 +113,13 @@ impl Demo {
             .expect("the demo's executable");
 
         let mut child = Command::new(executable).arg("0").current_dir(ROOT).stdout(Stdio::piped()).spawn().unwrap();
-        let (said, says) = mpsc::channel();
+        let (sender, output_lines) = mpsc::channel();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Reads on to the end, whether or not anybody listens: a full pipe would hold the demo up.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(said.send(line))));
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let mut demo = Self { child, port: 0 };
         while demo.port == 0 {
-            let line = says.recv_timeout(BUILDING).expect("the demo says where it listens");
+            let line = output_lines.recv_timeout(BUILD_TIMEOUT).expect("the demo says where it listens");
             if let Some(rest) = line.strip_prefix("gateway on http://localhost:") {
                 demo.port = rest.split(',').next().and_then(|port| port.parse().ok()).expect("a port");
             }
@@ -134,21 +134,21 @@ impl Demo {
                 .into_iter()
                 .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        let (usual, here) = ("localhost:3000", format!("localhost:{}", self.port));
+        let (documented_host, demo_host) = ("localhost:3000", format!("localhost:{}", self.port));
         let output = Command::new("sh")
-            .args(["-c", &command.replace(usual, &here)])
+            .args(["-c", &command.replace(documented_host, &demo_host)])
             .env("PATH", path.unwrap())
             .envs([("NO_PROXY", "localhost"), ("no_proxy", "localhost")])
             .current_dir(ROOT)
             .output()
             .expect("sh");
-        String::from_utf8(output.stdout).expect("text").replace('\r', "").replace(&here, usual)
+        String::from_utf8(output.stdout).expect("text").replace('\r', "").replace(&demo_host, documented_host)
     }
 
     /// Ctrl-C in a terminal; how the demo ends.
     fn stop(mut self) {
-        let told = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
-        assert!(told.success());
+        let kill_status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
+        assert!(kill_status.success());
         let status = eventually(TEST_TIMEOUT, "the demo ends", || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}");
     }
@@ -165,37 +165,40 @@ impl Drop for Demo {
 fn the_demo_and_its_sessions_print_what_the_readme_says() {
     let readme = readme();
     for command in ["cargo run --example demo ", "cargo test "] {
-        assert!(blocks(&readme).iter().any(|block| block.info == "sh" && block.text.contains(command)), "{command}");
+        assert!(
+            fenced_blocks(&readme).iter().any(|block| block.info == "sh" && block.text.contains(command)),
+            "{command}"
+        );
     }
     let demo = Demo::start();
-    let (mut real, mut wrong, mut count) = (readme.clone(), Vec::new(), 0);
-    for session in blocks(&readme).iter().filter(|block| block.info == "console") {
+    let (mut blessed, mut mismatches, mut count) = (readme.clone(), Vec::new(), 0);
+    for session in fenced_blocks(&readme).iter().filter(|block| block.info == "console") {
         let mut lines = String::new();
-        for Exchange { command, output } in exchanges(&session.text) {
+        for Exchange { command, output } in parse_session(&session.text) {
             count += 1;
-            let came = demo.run(&command);
-            let same = normalised(&came) == normalised(&output);
-            let keep = if same { &output } else { &came };
-            lines += &format!("{}$ {command}\n{}\n", if lines.is_empty() { "" } else { "\n" }, keep.trim_end());
-            if !same {
-                wrong.push(format!("$ {command}\n--- the README\n{}\n--- really\n{}", output.trim_end(), came));
+            let actual = demo.run(&command);
+            let is_match = normalized(&actual) == normalized(&output);
+            let shown = if is_match { &output } else { &actual };
+            lines += &format!("{}$ {command}\n{}\n", if lines.is_empty() { "" } else { "\n" }, shown.trim_end());
+            if !is_match {
+                mismatches.push(format!("$ {command}\n--- the README\n{}\n--- really\n{}", output.trim_end(), actual));
             }
         }
-        real = real.replace(&format!("```console\n{}```", session.text), &format!("```console\n{lines}```"));
+        blessed = blessed.replace(&format!("```console\n{}```", session.text), &format!("```console\n{lines}```"));
     }
     demo.stop();
     if std::env::var_os("PORTCULLIS_BLESS").is_some() {
-        std::fs::write(format!("{ROOT}/README.md"), real).unwrap();
+        std::fs::write(format!("{ROOT}/README.md"), blessed).unwrap();
         return;
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n\n"));
     assert!(count >= 4, "the README shows {count} commands");
 }
 
 #[test]
 fn every_config_in_the_readme_loads() {
     let (folder, readme) = (TempDir::new(), readme());
-    let configs: Vec<_> = blocks(&readme).into_iter().filter(|block| block.info.starts_with("yaml")).collect();
+    let configs: Vec<_> = fenced_blocks(&readme).into_iter().filter(|block| block.info.starts_with("yaml")).collect();
     assert!(configs.len() >= 2);
     for config in configs {
         if let Some(title) = config.info.strip_prefix("yaml title=") {
@@ -205,8 +208,8 @@ fn every_config_in_the_readme_loads() {
         let file = folder.write("readme.yaml", &config.text);
         let validated =
             Command::new(PORTCULLIS).args(["validate", "-f"]).arg(file).current_dir(ROOT).output().expect("portcullis");
-        let said = String::from_utf8_lossy(&validated.stderr);
-        assert!(validated.status.success(), "{}{said}\n{}", String::from_utf8_lossy(&validated.stdout), config.text);
+        let stderr = String::from_utf8_lossy(&validated.stderr);
+        assert!(validated.status.success(), "{}{stderr}\n{}", String::from_utf8_lossy(&validated.stdout), config.text);
     }
 }
 
@@ -237,19 +240,19 @@ fn every_example_stands_in_the_readme() {
 #[test]
 fn a_session_is_read_command_by_command() {
     let markdown = "a\n```sh\nx\n```\n```console\n$ curl \\\n  -i x\nHTTP\n\nbody\n\n$ true\n```\n";
-    let [shell, session] = &blocks(markdown)[..] else { panic!("two blocks") };
+    let [shell, session] = &fenced_blocks(markdown)[..] else { panic!("two blocks") };
     assert_eq!((shell.info.as_str(), shell.text.as_str()), ("sh", "x\n"));
-    let wanted = [("curl \\\n  -i x", "HTTP\n\nbody\n\n"), ("true", "")]
+    let expected = [("curl \\\n  -i x", "HTTP\n\nbody\n\n"), ("true", "")]
         .map(|(command, output)| Exchange { command: command.to_owned(), output: output.to_owned() });
-    assert_eq!(exchanges(&session.text), wanted);
+    assert_eq!(parse_session(&session.text), expected);
 }
 
 #[test]
 fn only_what_changes_from_run_to_run_is_forgiven() {
-    let one = "date: Sat, 21 Nov 2026 23:00:00 GMT\n\"x-request-id\": [\"a1\"]\ncurl/7.88.1 [\"::1\"]\n";
-    let other = "date: Sun, 22 Nov 2026 00:00:01 GMT\n\"x-request-id\": [\"b2\"]\ncurl/8.9 [\"127.0.0.1\"]";
-    assert_eq!(normalised(one), normalised(other));
+    let first = "date: Sat, 21 Nov 2026 23:00:00 GMT\n\"x-request-id\": [\"a1\"]\ncurl/7.88.1 [\"::1\"]\n";
+    let second = "date: Sun, 22 Nov 2026 00:00:01 GMT\n\"x-request-id\": [\"b2\"]\ncurl/8.9 [\"127.0.0.1\"]";
+    assert_eq!(normalized(first), normalized(second));
     for changed in ["HTTP/1.1 200 OK", "x-date: 1", "\"x-request-id\": []", "[\"10.0.0.1\"]"] {
-        assert_ne!(normalised(&format!("{one}{changed}")), normalised(one), "{changed}");
+        assert_ne!(normalized(&format!("{first}{changed}")), normalized(first), "{changed}");
     }
 }

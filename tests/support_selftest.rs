@@ -16,12 +16,12 @@ fn a_request_is_recorded_byte_for_byte() {
     let backend = Backend::ok();
     let request = "POST /a//b?c HTTP/1.1\r\nhOsT:  x \r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;why=not\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n";
-    let answer = RawClient::connect(backend.address()).send(request).response();
-    assert_eq!((answer.status(), answer.text()), (200, "ok"));
-    let [seen] = &backend.wait_for(1)[..] else { panic!("one request") };
-    assert_eq!([&seen.head[..], &seen.raw_body].concat(), request.as_bytes());
-    assert_eq!((seen.method(), seen.target(), seen.header("host")), ("POST", "/a//b?c", Some("x")));
-    assert_eq!((seen.text(), seen.trailers.get("x-sum")), ("hi", Some("1")));
+    let response = RawClient::connect(backend.address()).send(request).response();
+    assert_eq!((response.status(), response.text()), (200, "ok"));
+    let [recorded] = &backend.wait_for(1)[..] else { panic!("one request") };
+    assert_eq!([&recorded.head[..], &recorded.raw_body].concat(), request.as_bytes());
+    assert_eq!((recorded.method(), recorded.target(), recorded.header("host")), ("POST", "/a//b?c", Some("x")));
+    assert_eq!((recorded.text(), recorded.trailers.get("x-sum")), ("hi", Some("1")));
 }
 
 #[test]
@@ -42,24 +42,24 @@ fn a_connection_carries_several_exchanges() {
 
 #[test]
 fn a_backend_can_break_off_and_hang() {
-    let half = ScriptedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    let truncated = ScriptedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
     let backend = Backend::with_responses([
-        half.clone().then_close(),
-        half.stall(),
+        truncated.clone().then_close(),
+        truncated.stall(),
         ScriptedResponse::close(),
         ScriptedResponse::hang(),
     ]);
-    let ask = || {
+    let connect_and_send = || {
         let mut client = RawClient::connect(backend.address());
         client.send("GET / HTTP/1.1\r\n\r\n");
         client
     };
-    assert!(ask().read_to_close().ends_with(b"\r\n\r\nhalf"));
-    let mut stalled = ask();
+    assert!(connect_and_send().read_to_close().ends_with(b"\r\n\r\nhalf"));
+    let mut stalled = connect_and_send();
     assert_eq!(stalled.response_head().status(), 200);
     assert_eq!(stalled.bytes(4), b"half");
-    assert!(ask().is_closed());
-    let mut hung = ask();
+    assert!(connect_and_send().is_closed());
+    let mut hung = connect_and_send();
     backend.wait_for(4);
     drop(backend);
     assert!(hung.is_closed() && stalled.is_closed(), "dropping the backend ends what hangs");
@@ -115,9 +115,9 @@ fn a_tunnel_gives_every_byte_back() {
 fn a_delay_is_kept() {
     let pause = Duration::from_millis(30);
     let backend = Backend::start(move |_| ScriptedResponse::default().delay(pause).send("HTTP/1.1 204 No\r\n\r\n"));
-    let begin = std::time::Instant::now();
+    let start = std::time::Instant::now();
     assert_eq!(RawClient::connect(backend.address()).get("/", &[]).status(), 204);
-    assert!(begin.elapsed() >= pause);
+    assert!(start.elapsed() >= pause);
 }
 
 #[test]
@@ -136,18 +136,18 @@ fn tokens_verify_with_an_independent_library() {
         if alg == Alg::Es512 {
             // The library does not know it: the signature is checked with the curve's own verifier.
             let (input, signature) = token.rsplit_once('.').unwrap();
-            let part = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+            let decode = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
             let jwk = key.jwk();
-            let [x, y] = ["x", "y"].map(|name| part(jwk[name].as_str().unwrap()).unwrap());
+            let [x, y] = ["x", "y"].map(|name| decode(jwk[name].as_str().unwrap()).unwrap());
             let point = [&[4], &x[..], &y].concat();
             let public =
                 aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED, point);
-            public.verify(input.as_bytes(), &part(signature).unwrap()).expect("ES512");
+            public.verify(input.as_bytes(), &decode(signature).unwrap()).expect("ES512");
             continue;
         }
-        let found = verify(&key, &token).unwrap_or_else(|error| panic!("{alg:?}: {error}"));
-        assert_eq!(found.claims["groups"], json!(["admins"]), "{alg:?}");
-        assert!(found.claims.get("sub").is_none() && found.header.kid.as_deref() == Some("k1"));
+        let decoded = verify(&key, &token).unwrap_or_else(|error| panic!("{alg:?}: {error}"));
+        assert_eq!(decoded.claims["groups"], json!(["admins"]), "{alg:?}");
+        assert!(decoded.claims.get("sub").is_none() && decoded.header.kid.as_deref() == Some("k1"));
         assert!(verify(&Key::new(alg, "k1"), &token).is_err(), "{alg:?} of another key");
     }
 }
@@ -187,23 +187,23 @@ fn a_private_jwk_is_read() {
 
 #[test]
 fn a_temporary_folder_goes_when_it_is_dropped() {
-    let (one, other) = (TempDir::new(), TempDir::new());
-    assert_ne!(one.path(), other.path());
-    let file = one.write("a.yaml", "binds: []");
+    let (first, second) = (TempDir::new(), TempDir::new());
+    assert_ne!(first.path(), second.path());
+    let file = first.write("a.yaml", "binds: []");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "binds: []");
-    drop(one);
-    assert!(!file.exists() && other.path().exists());
+    drop(first);
+    assert!(!file.exists() && second.path().exists());
 }
 
 #[test]
 fn eventually_waits_for_what_comes() {
-    let mut left = 3;
+    let mut remaining = 3;
     let found = eventually(Duration::from_secs(5), "a countdown", || {
-        left -= 1;
-        (left == 0).then_some("zero")
+        remaining -= 1;
+        (remaining == 0).then_some("zero")
     });
     assert_eq!(found, "zero");
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let never = std::panic::catch_unwind(|| eventually(Duration::from_millis(5), "never", || None::<()>));
-    assert!(never.is_err() && std::net::TcpStream::connect(gone).is_err());
+    let closed_address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let timed_out = std::panic::catch_unwind(|| eventually(Duration::from_millis(5), "never", || None::<()>));
+    assert!(timed_out.is_err() && std::net::TcpStream::connect(closed_address).is_err());
 }

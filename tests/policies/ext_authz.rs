@@ -97,7 +97,7 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
         ("x-seats", &["4"]),
         ("host", &["Shop.test:80"]),
     ] {
-        assert_eq!(seen.headers.all(name), lines, "{name}");
+        assert_eq!(seen.headers.values(name), lines, "{name}");
     }
 
     let call = service.calls().remove(0);
@@ -190,8 +190,8 @@ fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
     };
     let words = ask("words", &[]);
     assert_eq!((words.status(), words.text(), words.header("location")), (302, "log in", Some("https://login.test/")));
-    assert_eq!(words.headers.all("content-length"), ["6"]);
-    assert_eq!(words.headers.all("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(words.headers.values("content-length"), ["6"]);
+    assert_eq!(words.headers.values("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(words.header("access-control-allow-origin"), Some("https://app.test"));
     for credential in ["wordless", "odd"] {
         let answer = ask(credential, &[("accept", "application/json")]);

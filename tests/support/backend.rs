@@ -34,7 +34,7 @@ struct Shared {
 struct State {
     requests: Vec<RecordedRequest>,
     streams: Vec<TcpStream>,
-    ended: usize,
+    closed_connections: usize,
     stopping: bool,
 }
 
@@ -95,9 +95,9 @@ impl ScriptedResponse {
     }
 
     /// A chunked response, one chunk a piece.
-    pub fn chunked(status: u16, headers: &[(&str, &str)], pieces: &[&str]) -> Self {
+    pub fn chunked(status: u16, headers: &[(&str, &str)], chunks: &[&str]) -> Self {
         let head = Self::head(status, &[headers, &[("transfer-encoding", "chunked")]].concat());
-        pieces.iter().fold(head, |answer, piece| answer.chunk(piece)).send("0\r\n\r\n")
+        chunks.iter().fold(head, |response, chunk| response.chunk(chunk)).send("0\r\n\r\n")
     }
 
     /// Exactly these bytes.
@@ -121,8 +121,8 @@ impl ScriptedResponse {
     }
 
     /// Then one chunk.
-    pub fn chunk(self, piece: &str) -> Self {
-        self.send(format!("{:x}\r\n{piece}\r\n", piece.len()))
+    pub fn chunk(self, content: &str) -> Self {
+        self.send(format!("{:x}\r\n{content}\r\n", content.len()))
     }
 
     /// Then a pause.
@@ -160,12 +160,12 @@ impl ScriptedResponse {
 impl Backend {
     /// Answers each request, when it is there as a whole, with what the script says.
     pub fn start(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
-        Self::with(Box::new(script), false)
+        Self::start_with(Box::new(script), false)
     }
 
     /// Answers each request as soon as its head is there.
     pub fn start_on_head(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
-        Self::with(Box::new(script), true)
+        Self::start_with(Box::new(script), true)
     }
 
     /// Answers everything with a 200.
@@ -174,8 +174,8 @@ impl Backend {
     }
 
     /// Gives these answers in this order, and 500 to whatever comes after the last.
-    pub fn with_responses(answers: impl IntoIterator<Item = ScriptedResponse>) -> Self {
-        let queue: Mutex<VecDeque<_>> = Mutex::new(answers.into_iter().collect());
+    pub fn with_responses(responses: impl IntoIterator<Item = ScriptedResponse>) -> Self {
+        let queue: Mutex<VecDeque<_>> = Mutex::new(responses.into_iter().collect());
         Self::start(move |_| {
             queue
                 .lock()
@@ -185,7 +185,7 @@ impl Backend {
         })
     }
 
-    fn with(script: Box<Script>, on_head: bool) -> Self {
+    fn start_with(script: Box<Script>, on_head: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { script, on_head, state: Mutex::default(), changed: Condvar::new() });
@@ -226,7 +226,7 @@ impl Backend {
     /// Waits until the backend has closed so many connections.
     #[track_caller]
     pub fn wait_for_closed(&self, count: usize) {
-        let missing = |state: &mut State| state.ended < count;
+        let missing = |state: &mut State| state.closed_connections < count;
         let (_state, timeout) =
             self.shared.changed.wait_timeout_while(self.shared.lock(), TEST_TIMEOUT, missing).unwrap();
         assert!(!timeout.timed_out(), "not {count} connections ended within {TEST_TIMEOUT:?}");
@@ -265,7 +265,7 @@ impl Shared {
             threads.push(std::thread::spawn(move || {
                 let _ = shared.connection(&stream);
                 let _ = stream.shutdown(Shutdown::Both);
-                shared.lock().ended += 1;
+                shared.lock().closed_connections += 1;
                 shared.changed.notify_all();
             }));
         }
@@ -278,42 +278,43 @@ impl Shared {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         while let Some(mut request) = Message::read_head(&mut reader)? {
-            let at = {
+            let index = {
                 let mut state = self.lock();
                 state.requests.push(request.clone());
                 state.requests.len() - 1
             };
-            let early = self.on_head.then(|| (self.script)(&request));
-            if let Some(answer) = &early {
-                self.answer(stream, answer)?;
+            let early_response = self.on_head.then(|| (self.script)(&request));
+            if let Some(response) = &early_response {
+                self.respond(stream, response)?;
             } else if request.header("expect").is_some() {
                 (&mut &*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let framing = request.request_framing();
-            if !matches!(&early, Some(answer) if answer.close) {
+            if !matches!(&early_response, Some(response) if response.close) {
                 request.read_body(&mut reader, framing, |so_far| {
-                    self.lock().requests[at].clone_from(so_far);
+                    self.lock().requests[index].clone_from(so_far);
                     self.changed.notify_all();
                 })?;
             }
-            let answer = match early {
-                Some(answer) => answer,
+            let response = match early_response {
+                Some(response) => response,
                 None => {
-                    let answer = (self.script)(&request);
-                    self.answer(stream, &answer)?;
-                    answer
+                    let response = (self.script)(&request);
+                    self.respond(stream, &response)?;
+                    response
                 }
             };
-            let asked = request.headers.all("connection").iter().any(|option| option.eq_ignore_ascii_case("close"));
-            if answer.close || asked {
+            let close_requested =
+                request.headers.values("connection").iter().any(|option| option.eq_ignore_ascii_case("close"));
+            if response.close || close_requested {
                 break;
             }
         }
         Ok(())
     }
 
-    fn answer(&self, mut stream: &TcpStream, answer: &ScriptedResponse) -> std::io::Result<()> {
-        for step in &answer.steps {
+    fn respond(&self, mut stream: &TcpStream, response: &ScriptedResponse) -> std::io::Result<()> {
+        for step in &response.steps {
             match step {
                 Step::Send(bytes) => stream.write_all(bytes)?,
                 Step::Delay(pause) => self.pause(*pause),

@@ -56,7 +56,7 @@ impl RawClient {
     pub fn response(&mut self) -> Message {
         let mut message = self.response_head();
         let framing = message.response_framing();
-        self.rest(&mut message, framing);
+        self.read_body(&mut message, framing);
         message
     }
 
@@ -71,7 +71,7 @@ impl RawClient {
     }
 
     #[track_caller]
-    fn rest(&mut self, message: &mut Message, framing: Framing) {
+    fn read_body(&mut self, message: &mut Message, framing: Framing) {
         if let Err(error) = message.read_body(&mut self.stream, framing, |_| {}) {
             panic!("response body: {error}; so far {message:?}");
         }

@@ -48,13 +48,13 @@ impl GrpcServer {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
-        let (seen, script) = (Arc::clone(&calls), Arc::new(script));
+        let (recorded, script) = (Arc::clone(&calls), Arc::new(script));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
-                    let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+                    let (seen, script) = (Arc::clone(&recorded), Arc::clone(&script));
                     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
                         let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
                         async move {
@@ -77,9 +77,9 @@ impl GrpcServer {
                             });
                             let body = Full::new(Bytes::from(framed.unwrap_or_default()));
                             let body = body.with_trailers(async move { trailers });
-                            let answer =
+                            let response =
                                 http::Response::builder().header("content-type", "application/grpc").body(body);
-                            Ok::<_, hyper::Error>(answer.unwrap())
+                            Ok::<_, hyper::Error>(response.unwrap())
                         }
                     });
                     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -127,40 +127,40 @@ fn varint(mut value: u64) -> Vec<u8> {
 /// Every value at a path of field numbers: the bytes of one that has a length, the number of one that has none.
 pub fn values_at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     let Some((first, rest)) = path.split_first() else { return vec![message.to_vec()] };
-    let (mut found, mut from) = (Vec::new(), message);
-    while !from.is_empty() {
-        let key = take_varint(&mut from);
+    let (mut values, mut input) = (Vec::new(), message);
+    while !input.is_empty() {
+        let key = read_varint(&mut input);
         let value = match key & 7 {
-            0 => (take_varint(&mut from) as i64).to_string().into_bytes(),
-            1 => from.split_off(..8).unwrap().to_vec(),
+            0 => (read_varint(&mut input) as i64).to_string().into_bytes(),
+            1 => input.split_off(..8).unwrap().to_vec(),
             2 => {
-                let length = take_varint(&mut from) as usize;
-                from.split_off(..length).unwrap().to_vec()
+                let length = read_varint(&mut input) as usize;
+                input.split_off(..length).unwrap().to_vec()
             }
-            5 => from.split_off(..4).unwrap().to_vec(),
+            5 => input.split_off(..4).unwrap().to_vec(),
             other => panic!("wire type {other}"),
         };
         if key >> 3 == u64::from(*first) {
             match rest.is_empty() {
-                true => found.push(value),
-                false => found.extend(values_at(&value, rest)),
+                true => values.push(value),
+                false => values.extend(values_at(&value, rest)),
             }
         }
     }
-    found
+    values
 }
 
 /// The only text at a path; empty when there is none, which is how protocol buffers spell an empty one.
 pub fn text_at(message: &[u8], path: &[u32]) -> String {
-    let found = values_at(message, path);
-    assert!(found.len() <= 1, "{path:?}: {found:?}");
-    found.into_iter().next().map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default()
+    let values = values_at(message, path);
+    assert!(values.len() <= 1, "{path:?}: {values:?}");
+    values.into_iter().next().map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default()
 }
 
-fn take_varint(from: &mut &[u8]) -> u64 {
+fn read_varint(input: &mut &[u8]) -> u64 {
     let (mut value, mut shift) = (0, 0);
     loop {
-        let byte = *from.split_off_first().unwrap();
+        let byte = *input.split_off_first().unwrap();
         value |= u64::from(byte & 0x7f) << shift;
         shift += 7;
         if byte & 0x80 == 0 {

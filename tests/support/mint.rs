@@ -142,10 +142,10 @@ impl Alg {
 pub struct Key {
     alg: Alg,
     kid: Option<String>,
-    pair: Pair,
+    pair: KeyMaterial,
 }
 
-enum Pair {
+enum KeyMaterial {
     Rsa(Box<RsaKeyPair>),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
@@ -163,15 +163,15 @@ impl Key {
     #[track_caller]
     pub fn without_kid(alg: Alg) -> Self {
         let pair = if let Some((_, curve)) = alg.curve() {
-            Pair::Ec(EcdsaKeyPair::generate(curve).expect("an EC key"))
+            KeyMaterial::Ec(EcdsaKeyPair::generate(curve).expect("an EC key"))
         } else if let Some((_, digest)) = alg.hmac() {
             let mut secret = vec![0; digest.output_len()];
             aws_lc_rs::rand::fill(&mut secret).expect("randomness");
-            Pair::Secret(secret)
+            KeyMaterial::Secret(secret)
         } else if alg.rsa().is_some() {
-            Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key")))
+            KeyMaterial::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key")))
         } else {
-            Pair::Ed(Ed25519KeyPair::generate().expect("an Ed25519 key"))
+            KeyMaterial::Ed(Ed25519KeyPair::generate().expect("an Ed25519 key"))
         };
         Self { alg, kid: None, pair }
     }
@@ -179,20 +179,21 @@ impl Key {
     /// The key of a private JWK: an EC key on a curve of [`Alg`], or an Ed25519 key.
     #[track_caller]
     pub fn from_jwk(jwk: &Value) -> Self {
-        let part = |name: &str| {
+        let decode_member = |name: &str| {
             let text = jwk[name].as_str().unwrap_or_else(|| panic!("{name} of a private key"));
             URL_SAFE_NO_PAD.decode(text).expect("base64url")
         };
-        let curved = Alg::ASYMMETRIC.into_iter().find(|alg| alg.curve().is_some_and(|(name, _)| jwk["crv"] == name));
-        let (alg, pair) = match curved.and_then(|alg| Some((alg, alg.curve()?.1))) {
+        let ec_algorithm =
+            Alg::ASYMMETRIC.into_iter().find(|alg| alg.curve().is_some_and(|(name, _)| jwk["crv"] == name));
+        let (alg, pair) = match ec_algorithm.and_then(|alg| Some((alg, alg.curve()?.1))) {
             Some((alg, curve)) => {
-                let point = [&[4], &part("x")[..], &part("y")].concat();
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &part("d"), &point);
-                (alg, Pair::Ec(pair.expect("an EC key")))
+                let point = [&[4], &decode_member("x")[..], &decode_member("y")].concat();
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &decode_member("d"), &point);
+                (alg, KeyMaterial::Ec(pair.expect("an EC key")))
             }
             None => {
-                let pair = Ed25519KeyPair::from_seed_and_public_key(&part("d"), &part("x"));
-                (Alg::EdDsa, Pair::Ed(pair.expect("an Ed25519 key")))
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&decode_member("d"), &decode_member("x"));
+                (Alg::EdDsa, KeyMaterial::Ed(pair.expect("an Ed25519 key")))
             }
         };
         Self { alg, kid: jwk["kid"].as_str().map(str::to_owned), pair }
@@ -209,23 +210,23 @@ impl Key {
     /// The public key as a JWK; of an HMAC key, the secret.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
-            Pair::Rsa(pair) => {
+            KeyMaterial::Rsa(pair) => {
                 let public = pair.public_key();
-                let number = |bytes: &[u8]| base64url(bytes);
+                let encode_integer = |bytes: &[u8]| base64url(bytes);
                 json!({
                     "kty": "RSA",
-                    "n": number(public.modulus().big_endian_without_leading_zero()),
-                    "e": number(public.exponent().big_endian_without_leading_zero()),
+                    "n": encode_integer(public.modulus().big_endian_without_leading_zero()),
+                    "e": encode_integer(public.exponent().big_endian_without_leading_zero()),
                 })
             }
-            Pair::Ec(pair) => {
+            KeyMaterial::Ec(pair) => {
                 let point = &pair.public_key().as_ref()[1..]; // behind the mark of an uncompressed point
                 let (x, y) = point.split_at(point.len() / 2);
                 let (curve, _) = self.alg.curve().expect("an EC algorithm");
                 json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)})
             }
-            Pair::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key())}),
-            Pair::Secret(secret) => json!({"kty": "oct", "k": base64url(secret)}),
+            KeyMaterial::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key())}),
+            KeyMaterial::Secret(secret) => json!({"kty": "oct", "k": base64url(secret)}),
         };
         jwk["use"] = json!("sig");
         jwk["alg"] = json!(self.alg.name());
@@ -268,15 +269,15 @@ impl Key {
     pub fn signature(&self, input: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.pair {
-            Pair::Rsa(pair) => {
+            KeyMaterial::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 let encoding = self.alg.rsa().expect("an RSA algorithm");
                 pair.sign(encoding, &random, input, &mut signature).expect("an RSA signature");
                 signature
             }
-            Pair::Ec(pair) => pair.sign(&random, input).expect("an EC signature").as_ref().to_vec(),
-            Pair::Ed(pair) => pair.sign(input).as_ref().to_vec(),
-            Pair::Secret(secret) => {
+            KeyMaterial::Ec(pair) => pair.sign(&random, input).expect("an EC signature").as_ref().to_vec(),
+            KeyMaterial::Ed(pair) => pair.sign(input).as_ref().to_vec(),
+            KeyMaterial::Secret(secret) => {
                 let (algorithm, _) = self.alg.hmac().expect("an HMAC algorithm");
                 hmac::sign(&hmac::Key::new(algorithm, secret), input).as_ref().to_vec()
             }

@@ -43,13 +43,13 @@ pub fn closed_port() -> std::net::SocketAddr {
 
 /// Asks again and again until there is an answer, and fails the test when `deadline` passes without one.
 #[track_caller]
-pub fn eventually<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(deadline: Duration, expectation: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(value) = poll() {
+            return value;
         }
-        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        assert!(Instant::now() < end, "not within {deadline:?}: {expectation}");
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }

@@ -26,8 +26,8 @@ impl ChildProcess {
         let address = free_address();
         let yaml = yaml.replace("port: 3000", &format!("port: {}", address.port()));
         let folder = TempDir::new();
-        let off = "\nconfig: {adminAddr: off, statsAddr: off, readinessAddr: off}\n";
-        let file = folder.write("portcullis.yaml", yaml + off);
+        let disabled_addresses = "\nconfig: {adminAddr: off, statsAddr: off, readinessAddr: off}\n";
+        let file = folder.write("portcullis.yaml", yaml + disabled_addresses);
         Self::start(&["-f", file.to_str().unwrap()], address, folder)
     }
 
@@ -40,14 +40,14 @@ impl ChildProcess {
 
     #[track_caller]
     fn start(arguments: &[&str], address: SocketAddr, folder: TempDir) -> Self {
-        let (said, writer) = std::io::pipe().expect("a pipe");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
         let mut command = Command::new(PORTCULLIS);
         command.args(arguments).current_dir(ROOT).stdin(Stdio::null());
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().expect("portcullis");
         drop(command); // and with it the pipe's writing ends on this side
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            let _ = { said }.read_to_string(&mut text);
+            let _ = { reader }.read_to_string(&mut text);
             text
         });
         let mut process = Self { child, address, _folder: folder };
@@ -69,8 +69,8 @@ impl ChildProcess {
     /// Tells it to end, with SIGTERM; how it did.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
-        assert!(told.success());
+        let kill_status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        assert!(kill_status.success());
         eventually(TEST_TIMEOUT, "portcullis ends", || self.child.try_wait().unwrap())
     }
 }

@@ -10,13 +10,13 @@ impl Fields {
     /// The one value of a field; a test that asks for one fails when there are two.
     #[track_caller]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let all = self.all(name);
-        assert!(all.len() < 2, "{name} came {} times: {all:?}", all.len());
-        all.first().copied()
+        let values = self.values(name);
+        assert!(values.len() < 2, "{name} came {} times: {values:?}", values.len());
+        values.first().copied()
     }
 
     /// All values of a field, in order.
-    pub fn all(&self, name: &str) -> Vec<&str> {
+    pub fn values(&self, name: &str) -> Vec<&str> {
         self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
     }
 
@@ -103,19 +103,19 @@ impl Message {
     }
 
     fn chunked(&self) -> bool {
-        self.headers.all("transfer-encoding").iter().any(|coding| coding.eq_ignore_ascii_case("chunked"))
+        self.headers.values("transfer-encoding").iter().any(|coding| coding.eq_ignore_ascii_case("chunked"))
     }
 
     fn length(&self) -> Option<usize> {
-        self.headers.all("content-length").first().and_then(|length| length.parse().ok())
+        self.headers.values("content-length").first().and_then(|length| length.parse().ok())
     }
 
     /// Reads a head; `None` when the connection ends before its first byte.
-    pub(super) fn read_head(from: &mut impl BufRead) -> Result<Option<Self>> {
+    pub(super) fn read_head(reader: &mut impl BufRead) -> Result<Option<Self>> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            if from.read_until(b'\n', &mut head)? == 0 {
-                return if head.is_empty() { Ok(None) } else { Err(cut("a head", &head)) };
+            if reader.read_until(b'\n', &mut head)? == 0 {
+                return if head.is_empty() { Ok(None) } else { Err(unexpected_eof("a head", &head)) };
             }
         }
         let (start_line, fields) = head.split_at(head.windows(2).position(|end| end == b"\r\n").unwrap_or(0));
@@ -128,39 +128,39 @@ impl Message {
         &mut self,
         from: &mut impl BufRead,
         framing: Framing,
-        mut seen: impl FnMut(&Self),
+        mut on_progress: impl FnMut(&Self),
     ) -> Result<()> {
         match framing {
-            Framing::Length(length) => self.take(from, length, true, &mut seen)?,
-            Framing::Close => while self.some(from, usize::MAX, true, &mut seen)? > 0 {},
+            Framing::Length(length) => self.read_exactly(from, length, true, &mut on_progress)?,
+            Framing::Close => while self.read_some(from, usize::MAX, true, &mut on_progress)? > 0 {},
             Framing::Chunked => loop {
-                let size = self.line(from)?;
+                let size = self.read_line(from)?;
                 let digits = size.split(';').next().unwrap_or_default().trim();
                 let size = usize::from_str_radix(digits, 16)
                     .map_err(|_| Error::new(ErrorKind::InvalidData, format!("a chunk size: {size:?}")))?;
                 if size == 0 {
                     let begin = self.raw_body.len();
-                    while !self.line(from)?.is_empty() {}
+                    while !self.read_line(from)?.is_empty() {}
                     self.trailers = Fields::parse(&self.raw_body[begin..]);
                     break;
                 }
-                self.take(from, size, true, &mut seen)?;
-                self.take(from, 2, false, &mut seen)?;
+                self.read_exactly(from, size, true, &mut on_progress)?;
+                self.read_exactly(from, 2, false, &mut on_progress)?;
             },
         }
         self.complete = true;
-        seen(self);
+        on_progress(self);
         Ok(())
     }
 
-    fn line(&mut self, from: &mut impl BufRead) -> Result<String> {
+    fn read_line(&mut self, reader: &mut impl BufRead) -> Result<String> {
         let begin = self.raw_body.len();
-        from.read_until(b'\n', &mut self.raw_body)?;
+        reader.read_until(b'\n', &mut self.raw_body)?;
         let line = String::from_utf8_lossy(&self.raw_body[begin..]).into_owned();
-        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| cut("a line", line.as_bytes()))
+        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| unexpected_eof("a line", line.as_bytes()))
     }
 
-    fn take(
+    fn read_exactly(
         &mut self,
         from: &mut impl BufRead,
         mut length: usize,
@@ -168,33 +168,33 @@ impl Message {
         seen: &mut impl FnMut(&Self),
     ) -> Result<()> {
         while length > 0 {
-            match self.some(from, length, content, seen)? {
-                0 => return Err(cut("a body", &self.raw_body)),
+            match self.read_some(from, length, content, seen)? {
+                0 => return Err(unexpected_eof("a body", &self.raw_body)),
                 read => length -= read,
             }
         }
         Ok(())
     }
 
-    fn some(
+    fn read_some(
         &mut self,
         from: &mut impl BufRead,
-        most: usize,
+        max_len: usize,
         content: bool,
         seen: &mut impl FnMut(&Self),
     ) -> Result<usize> {
-        let mut piece = [0; 16 * 1024];
-        let most = most.min(piece.len());
-        let read = from.read(&mut piece[..most])?;
-        self.raw_body.extend_from_slice(&piece[..read]);
+        let mut buffer = [0; 16 * 1024];
+        let max_len = max_len.min(buffer.len());
+        let read = from.read(&mut buffer[..max_len])?;
+        self.raw_body.extend_from_slice(&buffer[..read]);
         if content {
-            self.body.extend_from_slice(&piece[..read]);
+            self.body.extend_from_slice(&buffer[..read]);
         }
         seen(self);
         Ok(read)
     }
 }
 
-fn cut(what: &str, so_far: &[u8]) -> Error {
+fn unexpected_eof(what: &str, so_far: &[u8]) -> Error {
     Error::new(ErrorKind::UnexpectedEof, format!("{what} ends early: {:?}", String::from_utf8_lossy(so_far)))
 }

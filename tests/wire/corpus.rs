@@ -111,7 +111,7 @@ fn check_accounted(outcome: &Outcome) -> Result<(), String> {
             Some(line) => return Err(format!("judged was {} {}", line["method"], line["path"])),
             None => return Err(format!("nobody accounted for {}", seen.start_line)),
         }
-        if seen.headers.all("content-length").len() + seen.headers.all("transfer-encoding").len() > 1 {
+        if seen.headers.values("content-length").len() + seen.headers.values("transfer-encoding").len() > 1 {
             return Err("a framing that can be read in two ways".to_owned());
         }
     }
