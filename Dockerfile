@@ -1,4 +1,4 @@
-# One static binary and a CA bundle, nothing else.
+# An image with a static binary and a CA bundle.
 #   docker build -t portcullis .
 #   docker run -p 3000:3000 -v ./my-config-folder:/etc/portcullis:ro portcullis
 ARG BASE=rust:1-bookworm
@@ -6,7 +6,7 @@ ARG BASE=rust:1-bookworm
 FROM ${BASE} AS build
 WORKDIR /src
 COPY . .
-# The explicit target keeps crt-static away from build scripts and proc macros.
+# With an explicit target, crt-static does not apply to build scripts and proc macros.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     target="$(rustc -vV | sed -n 's/^host: //p')" \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features otlp --bin portcullis --target "$target" \
@@ -14,16 +14,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM scratch
 LABEL org.opencontainers.image.title="portcullis" \
-      org.opencontainers.image.description="A reverse proxy that lets a request through only when its bearer token is good and its CEL rules agree" \
+      org.opencontainers.image.description="A JWT-authenticating reverse proxy with CEL authorization rules" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/LICENSE /LICENSE
 COPY --from=build /portcullis /portcullis
-# A number, so that Kubernetes can see that it is not root.
+# Numeric, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
-# Relative paths in a config, such as jwks.file, start here.
+# Relative paths in a config, such as jwks.file, are resolved here.
 WORKDIR /etc/portcullis
-# Requests, metrics, readiness. The admin address is on loopback and stays inside.
+# Requests, metrics, readiness. The admin address is on loopback and not exposed.
 EXPOSE 3000 15020 15021
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/portcullis", "health"]
 ENTRYPOINT ["/portcullis"]

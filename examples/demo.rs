@@ -1,7 +1,7 @@
-//! The main job in one command: a backend, and the gateway of `quickstart.yaml` in front of it.
+//! A backend, and the gateway of `quickstart.yaml` in front of it, in one command.
 //!
-//! `cargo run --example demo` serves on port 3000; `cargo run --example demo -- PORT` on another one (0: any that is
-//! free), and without the admin, metrics and readiness addresses, so that it stands beside whatever runs already.
+//! `cargo run --example demo` serves on port 3000. `cargo run --example demo -- PORT` serves on another port (0 for a free
+//! one) without the admin, metrics and readiness addresses, so that it does not conflict with a running gateway.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,10 +23,10 @@ fn main() -> ExitCode {
 }
 
 fn run(port: Option<String>) -> Result<(), String> {
-    // The keys are named relative to the repository's root.
+    // The config refers to the keys relative to the root of the repository.
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).map_err(|error| error.to_string())?;
 
-    let backend = backend().map_err(|error| format!("the backend does not start: {error}"))?;
+    let backend = backend().map_err(|error| format!("cannot start the backend: {error}"))?;
     let mut yaml = QUICKSTART.replace("localhost:8080", &backend.to_string());
     if let Some(port) = port {
         yaml = yaml.replace("port: 3000", &format!("port: {port}"));
@@ -47,7 +47,7 @@ fn run(port: Option<String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts the backend on a thread of its own: on port 8080, or on any other when that is taken.
+/// Starts the backend on a dedicated thread, on port 8080 or, if that is taken, on a free port.
 fn backend() -> std::io::Result<SocketAddr> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 8080)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;

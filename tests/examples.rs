@@ -1,10 +1,10 @@
-//! Every file in `examples/` does what it says, in the real binary.
+//! Runs every file in `examples/` in the real binary, and checks what its comments promise.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
+    reason = "a failing helper fails the test"
 )]
 
 mod support;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::mint::{self, Key};
 use support::{Backend, ChildProcess, ROOT, RawClient, ScriptedResponse};
 
-/// An example with the gateway and the backend that it needs.
+/// An example with its gateway and backend.
 struct Example {
     gateway: ChildProcess,
     backend: Backend,
@@ -32,7 +32,7 @@ impl Example {
         Self { gateway: ChildProcess::gateway(&yaml), backend }
     }
 
-    /// The status of a request with this token.
+    /// Sends a request with a token, and returns the status.
     fn request_status(&self, method: &str, path: &str, token: &str) -> u16 {
         self.request_status_with(method, path, token, "")
     }
@@ -44,7 +44,7 @@ impl Example {
         RawClient::connect(self.gateway.address()).send(request).response().status()
     }
 
-    /// Asks one after the other, and then ends the gateway.
+    /// Sends the requests in order, checks their statuses, and then stops the gateway.
     #[track_caller]
     fn expect_statuses(self, table: &[(&str, &str, &str, u16)]) {
         for (method, path, token, status) in table {
@@ -52,7 +52,7 @@ impl Example {
         }
         assert!(self.gateway.stop().success());
         let allowed = table.iter().filter(|row| row.3 == 200).count();
-        assert_eq!(self.backend.requests().len(), allowed, "what was refused never reached the backend");
+        assert_eq!(self.backend.requests().len(), allowed, "a rejected request must not reach the backend");
         assert!(self.backend.requests().iter().all(|request| request.header("authorization").is_none()));
     }
 }
@@ -65,18 +65,18 @@ fn unix_now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// The tokens of `manifests/jwt`: alice's, bob's, and the expired one.
+/// Returns the tokens in `manifests/jwt`: `alice`, `bob` and `expired`.
 fn example_tokens() -> [String; 3] {
     ["alice", "bob", "expired"].map(mint::example_token)
 }
 
-/// A token of the example key with these claims changed.
+/// Signs a token with the example key, with some claims changed.
 fn token(changes: Value) -> String {
     Key::example().token(&mint::claims_with(changes))
 }
 
 #[test]
-fn quickstart() {
+fn quickstart_checks_tokens_and_protects_admin() {
     let [alice, bob, expired] = &example_tokens();
     Example::start("quickstart").expect_statuses(&[
         ("GET", "/", "", 401),
@@ -93,7 +93,7 @@ fn quickstart() {
 }
 
 #[test]
-fn a_token_for_one_route() {
+fn jwt_route_requires_a_token_on_one_route() {
     let [alice, _, expired] = &example_tokens();
     Example::start("jwt-route").expect_statuses(&[
         ("GET", "/", "", 200),
@@ -106,7 +106,7 @@ fn a_token_for_one_route() {
 }
 
 #[test]
-fn a_token_for_a_whole_gateway() {
+fn jwt_gateway_requires_a_token_on_all_routes_but_one() {
     let [alice, _, expired] = &example_tokens();
     Example::start("jwt-gateway").expect_statuses(&[
         ("GET", "/", "", 401),
@@ -119,7 +119,7 @@ fn a_token_for_a_whole_gateway() {
 }
 
 #[test]
-fn rules() {
+fn authorization_combines_allow_deny_and_require() {
     let [alice, bob, _] = &example_tokens();
     let [guest, banned, pardoned] = [
         json!({"groups": ["guests"]}),
@@ -143,7 +143,7 @@ fn rules() {
 }
 
 #[test]
-fn optional_mode_with_rules() {
+fn optional_mode_reads_anonymously_and_writes_with_a_token() {
     let [_, bob, expired] = &example_tokens();
     let example = Example::start("optional");
     let expected =
@@ -160,12 +160,12 @@ fn optional_mode_with_rules() {
     }
     let users: Vec<_> =
         example.backend.requests().iter().map(|request| request.header("x-user").map(str::to_owned)).collect();
-    assert_eq!(users, [None, None, Some("bob".to_owned())], "a client can't say who it is");
+    assert_eq!(users, [None, None, Some("bob".to_owned())], "a client cannot set x-user itself");
 }
 
 #[test]
-fn several_issuers() {
-    // RFC 8037, appendix A.1: the private key of the example's partner.
+fn providers_are_selected_by_issuer() {
+    // RFC 8037, appendix A.1: the private key of the partner in the example.
     let partner = Key::from_jwk(&json!({
         "kty": "OKP", "crv": "Ed25519", "kid": "partner-1",
         "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
@@ -196,7 +196,7 @@ fn several_issuers() {
 }
 
 #[test]
-fn grpc() {
+fn grpc_rejections_are_grpc_statuses() {
     let [alice, bob, expired] = &example_tokens();
     let echo = ChildProcess::echo();
     let gateway = ChildProcess::gateway(&read_example("grpc").replace("localhost:50051", &echo.address().to_string()));
@@ -235,7 +235,7 @@ fn grpc() {
 }
 
 #[test]
-fn each_example_has_a_test() {
+fn every_example_has_a_test() {
     let source = include_str!("examples.rs");
     for entry in std::fs::read_dir(format!("{ROOT}/examples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -1,7 +1,8 @@
-//! Replays the fuzzers' corpora. A fuzzer's find is kept by adding its input as a file to `tests/fuzz/corpus/TARGET/`.
-//! How to run the fuzzers stands in `tests/fuzz/Cargo.toml`.
+//! Replays the corpora of the fuzzers. To keep an input that a fuzzer found, add it as a file to
+//! `tests/fuzz/corpus/TARGET/`. `tests/fuzz/Cargo.toml` describes how to run the fuzzers.
 //!
-//! Without cargo-fuzz and a nightly compiler, blind mutation is better than nothing; half a minute for each target:
+//! Where cargo-fuzz or a nightly compiler is not available, blind mutation is a weak substitute. It takes half a minute
+//! per target:
 //!
 //! ```sh
 //! cargo test --test fuzz_replay -- --ignored --nocapture
@@ -32,15 +33,15 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// How many inputs are tried at a time: some wait for a limit.
+/// The number of inputs that run concurrently. Some inputs wait for a time limit.
 const CONCURRENCY: usize = 16;
 
 #[test]
-fn every_input_of_the_corpora_holds() {
+fn corpus_inputs_and_their_mutations_pass() {
     let mut inputs = Vec::new();
     for (target, _) in fuzz::TARGETS {
         for input in corpus(target) {
-            // its neighbours: cut short, and with a byte changed
+            // also replays the input truncated, and with one byte changed
             for at in (0..input.len()).step_by(input.len() / 16 + 1) {
                 inputs.push((target, input[..at].to_vec()));
                 let mut changed = input.clone();
@@ -63,11 +64,11 @@ fn every_input_of_the_corpora_holds() {
 }
 
 #[test]
-#[ignore = "takes minutes, and is different each time"]
-fn mutations_of_the_corpora_hold() {
+#[ignore = "takes minutes and uses random inputs"]
+fn random_mutations_of_the_corpora_pass() {
     let threads = fuzz::TARGETS.map(|(target, _)| std::thread::spawn(move || mutate(target)));
     let failed: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().err()).collect();
-    assert!(failed.is_empty(), "{} targets found something", failed.len());
+    assert!(failed.is_empty(), "{} targets found a failing input", failed.len());
 }
 
 fn mutate(target: &str) {
@@ -107,8 +108,8 @@ fn random_usize() -> usize {
 }
 
 #[test]
-fn a_good_token_passes_both_checks() {
-    // without this, a slow check that refuses everything or a policy that does would never be noticed
+fn valid_token_passes_the_reference_check_and_the_gateway() {
+    // guards against a reference check or a policy that rejects everything
     let payload = r#"{"iss":"https://idp.example","aud":["x","my-app"],"exp":1700000300,"iat":1699999990,"nbf":1.5}"#;
     assert!(fuzz::accepted_claims(payload.as_bytes()));
     assert!(!fuzz::accepted_claims(payload.replace("my-app", "other").as_bytes()));

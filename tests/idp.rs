@@ -1,11 +1,11 @@
-//! Identity providers of other makers, before the whole gateway: a certified OpenID provider, and one whose keys change
-//! while it runs. They run on Node, out of npm packages in the folder that `PORTCULLIS_IDP` names:
+//! The gateway with third-party identity providers: a certified OpenID provider, and one that rotates its keys while it
+//! runs. Both run on Node from npm packages in the directory that `PORTCULLIS_IDP` names:
 //!
 //! ```sh
 //! npm install --prefix "$PORTCULLIS_IDP" oidc-provider@9.13.3 oauth2-mock-server@8.2.3
 //! ```
 //!
-//! Without it these tests say that they were skipped.
+//! These tests are ignored by default. `.ci/run` installs the packages and runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "what is skipped should be seen")]
 
@@ -35,12 +35,12 @@ fn npm_packages() -> Option<PathBuf> {
     folder
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A provider in a process of its own, which ends with this.
+/// An identity provider in a child process that is killed on drop.
 struct Idp {
     child: Child,
     lines: Receiver<String>,
@@ -71,7 +71,7 @@ impl Idp {
 
     #[track_caller]
     fn next_line(&self) -> String {
-        self.lines.recv_timeout(START_TIMEOUT).expect("a line of the provider")
+        self.lines.recv_timeout(START_TIMEOUT).expect("a line from the provider")
     }
 
     #[track_caller]
@@ -80,7 +80,7 @@ impl Idp {
         self.next_line()
     }
 
-    /// An access token by client credentials.
+    /// Requests an access token with the client credentials grant.
     #[track_caller]
     fn token(&self, algorithm: &str) -> String {
         let form = format!("grant_type=client_credentials&scope=read&resource=urn%3Aapi%3A{algorithm}");
@@ -109,7 +109,7 @@ impl Drop for Idp {
     }
 }
 
-/// A gateway in front of `backend`: `/open` needs no token, all else one of this provider.
+/// Starts a gateway in front of `backend`. `/open` is public, all other paths need a token from this provider.
 fn gateway(backend: &Backend, provider: &str) -> InProcessGateway {
     InProcessGateway::start(&format!(
         "binds:
@@ -127,7 +127,7 @@ fn gateway(backend: &Backend, provider: &str) -> InProcessGateway {
     ))
 }
 
-/// Status and, of a refusal, its reason.
+/// Sends a GET with a token, and returns the status and the reason code of a rejection.
 #[track_caller]
 fn status_and_reason(gateway: &InProcessGateway, path: &str, token: &str) -> (u16, String) {
     let authorization = format!("Bearer {token}");
@@ -149,7 +149,7 @@ fn rejected(status: u16, reason: &str) -> (u16, String) {
     (status, reason.to_owned())
 }
 
-/// Keys by URL that are asked for often, so that a test need not wait for long.
+/// Returns a provider whose keys are fetched from a URL with short intervals, so that tests finish quickly.
 fn provider_by_jwks_url(idp_port: u16, issuer: &str) -> String {
     format!(
         "issuer: '{issuer}', jwks: {{url: 'http://127.0.0.1:{idp_port}/jwks', cacheDuration: 4s, timeout: 2s, \
@@ -158,7 +158,7 @@ fn provider_by_jwks_url(idp_port: u16, issuer: &str) -> String {
 }
 
 #[test]
-fn access_tokens_of_a_certified_provider_are_accepted_by_discovery_and_by_url() {
+fn certified_provider_works_by_discovery_and_by_jwks_url() {
     let folder = TempDir::new();
     let Some(idp) = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]) else {
         return;
@@ -175,7 +175,7 @@ fn access_tokens_of_a_certified_provider_are_accepted_by_discovery_and_by_url() 
         let es256_result = if algorithm == "ES256" { accepted() } else { rejected(401, "unsupported_algorithm") };
         assert_eq!(status_and_reason(&es256_only, "/", &token), es256_result, "{algorithm}");
         assert_eq!(status_and_reason(&other_issuer, "/", &token), rejected(401, "issuer_mismatch"), "{algorithm}");
-        // the middle of the signature, where every bit counts
+        // the middle of the signature, where every bit is significant
         let at = token.rfind('.').unwrap() + 20;
         let forged = format!("{}{}{}", &token[..at], if &token[at..=at] == "A" { "B" } else { "A" }, &token[at + 1..]);
         assert_eq!(status_and_reason(&by_discovery, "/", &forged), rejected(401, "invalid_signature"), "{algorithm}");
@@ -183,7 +183,7 @@ fn access_tokens_of_a_certified_provider_are_accepted_by_discovery_and_by_url() 
 }
 
 #[test]
-fn a_provider_that_comes_up_late_and_changes_its_keys_needs_no_restart() {
+fn late_start_and_key_change_of_the_provider_need_no_restart() {
     let (folder, port) = (TempDir::new(), free_port());
     let keys = folder.path().to_str().unwrap();
     let start = |generations: &[&str]| Idp::start("oidc-provider.mjs", port, &[&[keys], generations].concat());
@@ -195,32 +195,32 @@ fn a_provider_that_comes_up_late_and_changes_its_keys_needs_no_restart() {
     let backend = Backend::ok();
     let gateway = gateway(&backend, &provider_by_jwks_url(port, &issuer));
     assert_eq!(status_and_reason(&gateway, "/", &old), rejected(503, "keys_unavailable"));
-    assert_eq!(status_and_reason(&gateway, "/open", &old), accepted(), "what needs no keys is served");
+    assert_eq!(status_and_reason(&gateway, "/open", &old), accepted(), "a route without authentication is served");
 
     let idp = start(&["1"]).unwrap();
-    eventually(START_TIMEOUT, "the keys are there", || {
+    eventually(START_TIMEOUT, "the keys are fetched", || {
         (status_and_reason(&gateway, "/", &old) == accepted()).then_some(())
     });
     idp.stop();
-    assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "known keys outlast an outage");
+    assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "cached keys survive an outage of the provider");
 
     let idp = start(&["2", "1"]).unwrap();
     let new = idp.token("RS256");
-    eventually(START_TIMEOUT, "the new key is known", || {
+    eventually(START_TIMEOUT, "the new key is accepted", || {
         assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "the old key is still published");
         (status_and_reason(&gateway, "/", &new) == accepted()).then_some(())
     });
     idp.stop();
 
     let _idp = start(&["2"]).unwrap();
-    eventually(START_TIMEOUT, "the old key is gone", || {
+    eventually(START_TIMEOUT, "the old key is rejected", || {
         assert_eq!(status_and_reason(&gateway, "/", &new), accepted());
         (status_and_reason(&gateway, "/", &old) == rejected(401, "unknown_key")).then_some(())
     });
 }
 
 #[test]
-fn keys_that_change_while_the_provider_runs_are_followed() {
+fn key_rotation_of_a_running_provider_is_followed() {
     let Some(mut idp) = Idp::start("mock-server.mjs", free_port(), &[]) else { return };
     let (backend, issuer) = (Backend::ok(), idp.issuer.clone());
     let gateway = gateway(&backend, &provider_by_jwks_url(idp.port, &issuer));
@@ -230,8 +230,8 @@ fn keys_that_change_while_the_provider_runs_are_followed() {
         idp.send_command("rotate");
         tokens.push(idp.send_command("token"));
         let (start, newest) = (Instant::now(), tokens.last().unwrap());
-        // the refresh of the short `cacheDuration`, or the fetch that the unknown kid asks for
-        eventually(START_TIMEOUT, "the new key is known", || {
+        // either the refresh after `cacheDuration`, or the fetch that the unknown kid triggers
+        eventually(START_TIMEOUT, "the new key is accepted", || {
             (status_and_reason(&gateway, "/", newest) == accepted()).then_some(())
         });
         assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
@@ -241,8 +241,8 @@ fn keys_that_change_while_the_provider_runs_are_followed() {
     }
 }
 
-/// Imports what agentgateway's page on JWT has applied to a cluster, with these fields in `jwtAuthentication`, and serves
-/// it. The provider stands in for Keycloak: as the service `keycloak/keycloak`.
+/// Imports the manifests of agentgateway's JWT tutorial with these fields in `jwtAuthentication`, and serves the result.
+/// The provider takes the place of the service `keycloak/keycloak`.
 #[track_caller]
 fn start_imported(authentication: &str, services: &[(&str, u16)], backend: &Backend) -> InProcessGateway {
     let manifests = format!(
@@ -280,9 +280,9 @@ spec:
     InProcessGateway::start(&config.to_yaml().replace("- port: 80\n", "- port: 0\n"))
 }
 
-/// The page's walk-through: 401 with its 45 bytes, then 200; several providers; keys inline; the laxer modes.
+/// Follows the tutorial: a 401 with the 45-byte body, then a 200; several providers; inline keys; the permissive modes.
 #[test]
-fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
+fn agentgateway_tutorial_works_with_a_certified_provider_instead_of_keycloak() {
     let folder = TempDir::new();
     let Some(idp) = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]) else {
         return;
@@ -295,7 +295,7 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
     let request_with = |gateway: &InProcessGateway, token: Option<&str>| {
         let header = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
-        eventually(START_TIMEOUT, "the keys are there", || {
+        eventually(START_TIMEOUT, "the keys are fetched", || {
             let response = gateway.client().get("/headers", &headers);
             (response.status() != 503).then(|| (response.status(), response.text().to_owned()))
         })
@@ -315,7 +315,7 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
         assert_eq!(request_with(&gateway, Some(&token)).0, 200, "{mode}");
         assert_eq!(request_with(&gateway, Some(&forged)).0, status_with_forged, "{mode}");
     }
-    // two providers of two makers, each with its own audience
+    // two different providers, each with its own audience
     let mut mock = Idp::start("mock-server.mjs", free_port(), &[]).unwrap();
     let mock_provider = format!(
         "{{issuer: '{}', audiences: [api], jwks: {{remote: {{jwksPath: jwks, backendRef: {{kind: Service, name: auth0-proxy, \
@@ -330,7 +330,7 @@ fn agentgateways_page_with_a_certified_provider_in_keycloaks_place() {
     for token in [&token, &mock_token] {
         assert_eq!(request_with(&gateway, Some(token)).0, 200);
     }
-    // keys that were copied into the policy need no provider
+    // inline keys do not need the provider
     let keys = RawClient::connect(([127, 0, 0, 1], idp.port).into())
         .send(format!("GET /jwks HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n\r\n", idp.port))
         .response()

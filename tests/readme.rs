@@ -1,12 +1,12 @@
-//! The README is true: its demo runs, its sessions print what it says they print, its configs load, its files exist.
+//! Checks the README: its demo runs, its sessions print the output shown, its configs load, and its links resolve.
 //!
-//! With `PORTCULLIS_BLESS=1` the sessions' output in the README is replaced by what really came.
+//! With `PORTCULLIS_BLESS=1`, the output of the sessions in the README is replaced by the actual output.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
+    reason = "a failing helper fails the test"
 )]
 
 mod support;
@@ -20,14 +20,14 @@ use std::time::Duration;
 use regex::Regex;
 use support::{PORTCULLIS, ROOT, TEST_TIMEOUT, TempDir, eventually};
 
-/// Building the demo, when nothing of it is there yet.
+/// The limit for building the demo from scratch.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
 
 fn readme() -> String {
     std::fs::read_to_string(format!("{ROOT}/README.md")).expect("README.md")
 }
 
-/// A fenced block: what stands behind the opening fence, and the lines inside.
+/// A fenced block: the info string of the opening fence, and the lines inside.
 #[derive(Debug, PartialEq)]
 struct Block {
     info: String,
@@ -45,11 +45,11 @@ fn fenced_blocks(markdown: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert_eq!(open, None, "a block that is never closed");
+    assert_eq!(open, None, "unclosed fenced block");
     blocks
 }
 
-/// One command of a session, and what it prints.
+/// One command of a session, with its output.
 #[derive(Debug, PartialEq)]
 struct Exchange {
     command: String,
@@ -65,13 +65,13 @@ fn parse_session(session: &str) -> Vec<Exchange> {
                 last.command += &format!("\n{line}");
             }
             (None, Some(last)) => last.output += &format!("{line}\n"),
-            (None, None) => panic!("a session begins with a command: {line:?}"),
+            (None, None) => panic!("a session must begin with a command: {line:?}"),
         }
     }
     exchanges
 }
 
-/// The same text with everything that differs from run to run made equal.
+/// Replaces everything that differs from run to run.
 fn normalized(output: &str) -> String {
     let mut text = output.to_owned();
     for (pattern, replacement) in [
@@ -79,25 +79,25 @@ fn normalized(output: &str) -> String {
         (r#""x-request-id": \["[^"]+"\]"#, r#""x-request-id": ["…"]"#),
         (r#""traceparent": \["[^"]+"\]"#, r#""traceparent": ["…"]"#),
         (r"curl/[0-9.]+(-DEV)?", "curl/…"),
-        (r#"\["::1"\]"#, r#"["127.0.0.1"]"#), // what localhost is first
+        (r#"\["::1"\]"#, r#"["127.0.0.1"]"#), // localhost may resolve to either first
     ] {
         text = Regex::new(pattern).unwrap().replace_all(&text, replacement).into_owned();
     }
     text.trim_end().to_owned()
 }
 
-/// The running demo; killed if a test ends without having stopped it.
+/// The running demo, killed on drop if the test did not stop it.
 struct Demo {
     child: Child,
     port: u16,
 }
 
 impl Demo {
-    /// Builds it as the README's command does, and runs it on any free port.
+    /// Builds the demo like the command in the README does, and runs it on a free port.
     fn start() -> Self {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--locked", "--example", "demo", "--message-format", "json"]).current_dir(ROOT);
-        // What cargo tells a test must not make the cargo below build everything anew.
+        // These variables are set for the test, and would make the inner cargo rebuild everything.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
             cargo.env_remove(name);
         }
@@ -115,11 +115,11 @@ impl Demo {
         let mut child = Command::new(executable).arg("0").current_dir(ROOT).stdout(Stdio::piped()).spawn().unwrap();
         let (sender, output_lines) = mpsc::channel();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Reads on to the end, whether or not anybody listens: a full pipe would hold the demo up.
+        // Reads to the end even without a receiver: a full pipe would block the demo.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let mut demo = Self { child, port: 0 };
         while demo.port == 0 {
-            let line = output_lines.recv_timeout(BUILD_TIMEOUT).expect("the demo says where it listens");
+            let line = output_lines.recv_timeout(BUILD_TIMEOUT).expect("the demo prints its address");
             if let Some(rest) = line.strip_prefix("gateway on http://localhost:") {
                 demo.port = rest.split(',').next().and_then(|port| port.parse().ok()).expect("a port");
             }
@@ -127,7 +127,7 @@ impl Demo {
         demo
     }
 
-    /// What a command of the README prints, told as if the demo were on its usual port.
+    /// Runs a command of the README, and returns its output with the port that the README shows.
     fn run(&self, command: &str) -> String {
         let path = std::env::join_paths(
             [Path::new(PORTCULLIS).parent().unwrap().to_owned()]
@@ -145,7 +145,7 @@ impl Demo {
         String::from_utf8(output.stdout).expect("text").replace('\r', "").replace(&demo_host, documented_host)
     }
 
-    /// Ctrl-C in a terminal; how the demo ends.
+    /// Sends SIGINT, like Ctrl-C in a terminal, and checks that the demo exits successfully.
     fn stop(mut self) {
         let kill_status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
         assert!(kill_status.success());
@@ -162,7 +162,7 @@ impl Drop for Demo {
 }
 
 #[test]
-fn the_demo_and_its_sessions_print_what_the_readme_says() {
+fn readme_sessions_print_the_output_shown() {
     let readme = readme();
     for command in ["cargo run --example demo ", "cargo test "] {
         assert!(
@@ -181,7 +181,7 @@ fn the_demo_and_its_sessions_print_what_the_readme_says() {
             let shown = if is_match { &output } else { &actual };
             lines += &format!("{}$ {command}\n{}\n", if lines.is_empty() { "" } else { "\n" }, shown.trim_end());
             if !is_match {
-                mismatches.push(format!("$ {command}\n--- the README\n{}\n--- really\n{}", output.trim_end(), actual));
+                mismatches.push(format!("$ {command}\n--- the README\n{}\n--- actual\n{}", output.trim_end(), actual));
             }
         }
         blessed = blessed.replace(&format!("```console\n{}```", session.text), &format!("```console\n{lines}```"));
@@ -196,14 +196,14 @@ fn the_demo_and_its_sessions_print_what_the_readme_says() {
 }
 
 #[test]
-fn every_config_in_the_readme_loads() {
+fn readme_configs_load() {
     let (folder, readme) = (TempDir::new(), readme());
     let configs: Vec<_> = fenced_blocks(&readme).into_iter().filter(|block| block.info.starts_with("yaml")).collect();
     assert!(configs.len() >= 2);
     for config in configs {
         if let Some(title) = config.info.strip_prefix("yaml title=") {
             let file = std::fs::read_to_string(Path::new(ROOT).join(title)).expect(title);
-            assert_eq!(config.text, file, "the README shows {title} as it is");
+            assert_eq!(config.text, file, "the README must show {title} unchanged");
         }
         let file = folder.write("readme.yaml", &config.text);
         let validated =
@@ -214,7 +214,7 @@ fn every_config_in_the_readme_loads() {
 }
 
 #[test]
-fn every_file_that_the_readme_names_exists() {
+fn readme_links_resolve() {
     let readme = readme();
     let links = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
     let arguments = Regex::new(r"\b(?:examples|manifests)/[\w./-]*\w").unwrap();
@@ -229,7 +229,7 @@ fn every_file_that_the_readme_names_exists() {
 }
 
 #[test]
-fn every_example_stands_in_the_readme() {
+fn readme_lists_every_example() {
     let readme = readme();
     for entry in std::fs::read_dir(format!("{ROOT}/examples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -238,7 +238,7 @@ fn every_example_stands_in_the_readme() {
 }
 
 #[test]
-fn a_session_is_read_command_by_command() {
+fn sessions_are_parsed_into_commands_and_output() {
     let markdown = "a\n```sh\nx\n```\n```console\n$ curl \\\n  -i x\nHTTP\n\nbody\n\n$ true\n```\n";
     let [shell, session] = &fenced_blocks(markdown)[..] else { panic!("two blocks") };
     assert_eq!((shell.info.as_str(), shell.text.as_str()), ("sh", "x\n"));
@@ -248,7 +248,7 @@ fn a_session_is_read_command_by_command() {
 }
 
 #[test]
-fn only_what_changes_from_run_to_run_is_forgiven() {
+fn normalization_only_hides_what_differs_from_run_to_run() {
     let first = "date: Sat, 21 Nov 2026 23:00:00 GMT\n\"x-request-id\": [\"a1\"]\ncurl/7.88.1 [\"::1\"]\n";
     let second = "date: Sun, 22 Nov 2026 00:00:01 GMT\n\"x-request-id\": [\"b2\"]\ncurl/8.9 [\"127.0.0.1\"]";
     assert_eq!(normalized(first), normalized(second));

@@ -1,4 +1,4 @@
-//! The tests' own tools do what they say.
+//! Tests of the test support.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::mint::{self, Alg, Key};
 use support::{Backend, Gate, RawClient, ScriptedResponse, TempDir, eventually};
 
 #[test]
-fn a_request_is_recorded_byte_for_byte() {
+fn backend_records_requests_byte_for_byte() {
     let backend = Backend::ok();
     let request = "POST /a//b?c HTTP/1.1\r\nhOsT:  x \r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;why=not\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n";
@@ -25,7 +25,7 @@ fn a_request_is_recorded_byte_for_byte() {
 }
 
 #[test]
-fn a_connection_carries_several_exchanges() {
+fn connection_is_reused_for_several_requests() {
     let backend = Backend::with_responses([
         ScriptedResponse::new(201, &[("x-one", "1")], "first"),
         ScriptedResponse::chunked(200, &[], &["sec", "ond"]),
@@ -36,12 +36,12 @@ fn a_connection_carries_several_exchanges() {
     assert_eq!((first.status(), first.header("x-one"), first.text()), (201, Some("1"), "first"));
     assert_eq!(client.get("/2", &[]).text(), "second");
     assert_eq!(client.get("/3", &[]).status(), 204);
-    assert_eq!(client.get("/4", &[]).status(), 500, "the script is at its end");
+    assert_eq!(client.get("/4", &[]).status(), 500, "no scripted response is left");
     assert_eq!((backend.connections(), backend.requests().len()), (1, 4));
 }
 
 #[test]
-fn a_backend_can_break_off_and_hang() {
+fn backend_can_truncate_close_and_hang() {
     let truncated = ScriptedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
     let backend = Backend::with_responses([
         truncated.clone().then_close(),
@@ -62,11 +62,11 @@ fn a_backend_can_break_off_and_hang() {
     let mut hung = connect_and_send();
     backend.wait_for(4);
     drop(backend);
-    assert!(hung.is_closed() && stalled.is_closed(), "dropping the backend ends what hangs");
+    assert!(hung.is_closed() && stalled.is_closed(), "dropping the backend closes hanging connections");
 }
 
 #[test]
-fn an_answer_waits_for_its_gate() {
+fn response_waits_for_its_gate() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
@@ -83,7 +83,7 @@ fn an_answer_waits_for_its_gate() {
 }
 
 #[test]
-fn an_answer_can_come_before_the_body_and_after_100() {
+fn response_can_precede_the_body_or_follow_100_continue() {
     let early = Backend::start_on_head(|_| ScriptedResponse::new(413, &[], "no"));
     let mut client = RawClient::connect(early.address());
     client.send("PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nx");
@@ -100,7 +100,7 @@ fn an_answer_can_come_before_the_body_and_after_100() {
 }
 
 #[test]
-fn a_tunnel_gives_every_byte_back() {
+fn tunnel_echoes_every_byte() {
     let backend = Backend::start_on_head(|_| ScriptedResponse::head(101, &[("upgrade", "x")]).echo());
     let mut client = RawClient::connect(backend.address());
     assert_eq!(
@@ -112,7 +112,7 @@ fn a_tunnel_gives_every_byte_back() {
 }
 
 #[test]
-fn a_delay_is_kept() {
+fn delay_is_observed() {
     let pause = Duration::from_millis(30);
     let backend = Backend::start(move |_| ScriptedResponse::default().delay(pause).send("HTTP/1.1 204 No\r\n\r\n"));
     let start = std::time::Instant::now();
@@ -134,7 +134,7 @@ fn tokens_verify_with_an_independent_library() {
         let key = Key::new(alg, "k1");
         let token = key.token(&mint::claims_with(json!({"groups": ["admins"], "sub": null})));
         if alg == Alg::Es512 {
-            // The library does not know it: the signature is checked with the curve's own verifier.
+            // The library does not support ES512: verify with the crypto library directly.
             let (input, signature) = token.rsplit_once('.').unwrap();
             let decode = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
             let jwk = key.jwk();
@@ -148,12 +148,12 @@ fn tokens_verify_with_an_independent_library() {
         let decoded = verify(&key, &token).unwrap_or_else(|error| panic!("{alg:?}: {error}"));
         assert_eq!(decoded.claims["groups"], json!(["admins"]), "{alg:?}");
         assert!(decoded.claims.get("sub").is_none() && decoded.header.kid.as_deref() == Some("k1"));
-        assert!(verify(&Key::new(alg, "k1"), &token).is_err(), "{alg:?} of another key");
+        assert!(verify(&Key::new(alg, "k1"), &token).is_err(), "{alg:?} with another key");
     }
 }
 
 #[test]
-fn the_example_tokens_are_of_the_example_key() {
+fn example_tokens_are_signed_with_the_example_key() {
     let set = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/jwt/pub-key")).unwrap();
     let set: JwkSet = serde_json::from_str(&set).unwrap();
     let key = DecodingKey::from_jwk(&set.keys[0]).unwrap();
@@ -171,8 +171,8 @@ fn the_example_tokens_are_of_the_example_key() {
 }
 
 #[test]
-fn a_private_jwk_is_read() {
-    // RFC 8037, appendix A: the key, and the signature of the example's input.
+fn private_jwk_is_parsed() {
+    // RFC 8037, appendix A: the key, and the signature of the input in the example.
     let key = Key::from_jwk(&json!({
         "kty": "OKP", "crv": "Ed25519",
         "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
@@ -186,7 +186,7 @@ fn a_private_jwk_is_read() {
 }
 
 #[test]
-fn a_temporary_folder_goes_when_it_is_dropped() {
+fn temporary_directory_is_removed_on_drop() {
     let (first, second) = (TempDir::new(), TempDir::new());
     assert_ne!(first.path(), second.path());
     let file = first.write("a.yaml", "binds: []");
@@ -196,7 +196,7 @@ fn a_temporary_folder_goes_when_it_is_dropped() {
 }
 
 #[test]
-fn eventually_waits_for_what_comes() {
+fn eventually_waits_for_a_value() {
     let mut remaining = 3;
     let found = eventually(Duration::from_secs(5), "a countdown", || {
         remaining -= 1;

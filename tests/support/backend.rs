@@ -1,4 +1,4 @@
-//! A backend that does what a script says, and remembers the exact bytes of every request.
+//! A scripted HTTP/1 backend that records the exact bytes of every request.
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::TEST_TIMEOUT;
 use super::wire::Message;
 
-/// A request as the backend saw it.
+/// A request as the backend received it.
 pub type RecordedRequest = Message;
 
 type Script = dyn Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync;
 
-/// A scripted HTTP/1 backend on a port of its own. It stops, with all its connections, when it is dropped.
+/// A scripted HTTP/1 backend on a free port. Dropping it closes the listener and all connections.
 pub struct Backend {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -24,7 +24,7 @@ pub struct Backend {
 
 struct Shared {
     script: Box<Script>,
-    /// The script is asked as soon as the head is there, and the body is read afterwards.
+    /// Runs the script as soon as the head has arrived, and reads the body afterwards.
     on_head: bool,
     state: Mutex<State>,
     changed: Condvar,
@@ -38,17 +38,17 @@ struct State {
     stopping: bool,
 }
 
-/// Something that a test opens and an answer waits for.
+/// A gate that a scripted response waits for until the test opens it.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    /// A closed gate.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets through whoever waits or will wait.
+    /// Opens the gate for current and future waiters.
     pub fn open(&self) {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
@@ -60,7 +60,7 @@ impl Gate {
     }
 }
 
-/// What the backend sends back, step by step.
+/// A response that the backend sends step by step.
 #[derive(Clone, Default)]
 pub struct ScriptedResponse {
     steps: Vec<Step>,
@@ -77,75 +77,75 @@ enum Step {
 }
 
 impl ScriptedResponse {
-    /// A response with a body of known length.
+    /// Creates a response with a `content-length`.
     pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let length = body.as_ref().len().to_string();
         Self::head(status, &[headers, &[("content-length", &length)]].concat()).send(body)
     }
 
-    /// A 200 with a short text.
+    /// Creates a 200 with a short text body.
     pub fn ok() -> Self {
         Self::new(200, &[("content-type", "text/plain")], "ok")
     }
 
-    /// A head alone: what follows is up to the next steps.
+    /// Creates a response that consists of a head; further steps may add a body.
     pub fn head(status: u16, headers: &[(&str, &str)]) -> Self {
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         Self::raw(format!("HTTP/1.1 {status} Status\r\n{lines}\r\n"))
     }
 
-    /// A chunked response, one chunk a piece.
+    /// Creates a complete chunked response.
     pub fn chunked(status: u16, headers: &[(&str, &str)], chunks: &[&str]) -> Self {
         let head = Self::head(status, &[headers, &[("transfer-encoding", "chunked")]].concat());
         chunks.iter().fold(head, |response, chunk| response.chunk(chunk)).send("0\r\n\r\n")
     }
 
-    /// Exactly these bytes.
+    /// Creates a response from raw bytes.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Self::default().send(bytes)
     }
 
-    /// No answer, ever; the connection stays open.
+    /// Never responds and keeps the connection open.
     pub fn hang() -> Self {
         Self::default().then(Step::Hang)
     }
 
-    /// No answer: the connection is closed.
+    /// Closes the connection without a response.
     pub fn close() -> Self {
         Self::default().then_close()
     }
 
-    /// Then these bytes.
+    /// Adds raw bytes.
     pub fn send(self, bytes: impl AsRef<[u8]>) -> Self {
         self.then(Step::Send(bytes.as_ref().to_vec()))
     }
 
-    /// Then one chunk.
+    /// Adds one chunk of a chunked body.
     pub fn chunk(self, content: &str) -> Self {
         self.send(format!("{:x}\r\n{content}\r\n", content.len()))
     }
 
-    /// Then a pause.
+    /// Adds a pause.
     pub fn delay(self, pause: Duration) -> Self {
         self.then(Step::Delay(pause))
     }
 
-    /// Then a wait until the test opens the gate.
+    /// Adds a wait until the test opens the gate.
     pub fn wait(self, gate: &Gate) -> Self {
         self.then(Step::Wait(gate.clone()))
     }
 
-    /// Then nothing more; the connection stays open.
+    /// Stops sending and keeps the connection open.
     pub fn stall(self) -> Self {
         self.then(Step::Hang)
     }
 
-    /// Then a tunnel that gives every byte back, until the other side closes: what follows a 101.
+    /// Echoes every byte until the peer closes, as an upgraded protocol does after a 101.
     pub fn echo(self) -> Self {
         self.then(Step::Echo).then_close()
     }
 
-    /// Then the connection is closed, whether or not that is the end of the message.
+    /// Closes the connection after the last step, even in the middle of the message.
     pub fn then_close(mut self) -> Self {
         self.close = true;
         self
@@ -158,22 +158,22 @@ impl ScriptedResponse {
 }
 
 impl Backend {
-    /// Answers each request, when it is there as a whole, with what the script says.
+    /// Starts a backend that runs the script once a request is complete.
     pub fn start(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
         Self::start_with(Box::new(script), false)
     }
 
-    /// Answers each request as soon as its head is there.
+    /// Starts a backend that runs the script as soon as the head of a request has arrived.
     pub fn start_on_head(script: impl Fn(&RecordedRequest) -> ScriptedResponse + Send + Sync + 'static) -> Self {
         Self::start_with(Box::new(script), true)
     }
 
-    /// Answers everything with a 200.
+    /// Starts a backend that responds with 200 to every request.
     pub fn ok() -> Self {
         Self::start(|_| ScriptedResponse::ok())
     }
 
-    /// Gives these answers in this order, and 500 to whatever comes after the last.
+    /// Starts a backend that sends these responses in order, and a 500 for each further request.
     pub fn with_responses(responses: impl IntoIterator<Item = ScriptedResponse>) -> Self {
         let queue: Mutex<VecDeque<_>> = Mutex::new(responses.into_iter().collect());
         Self::start(move |_| {
@@ -181,7 +181,7 @@ impl Backend {
                 .lock()
                 .unwrap()
                 .pop_front()
-                .unwrap_or_else(|| ScriptedResponse::new(500, &[], "the script is at its end"))
+                .unwrap_or_else(|| ScriptedResponse::new(500, &[], "no scripted response is left"))
         })
     }
 
@@ -196,40 +196,40 @@ impl Backend {
         Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The requests so far, unfinished ones included.
+    /// Returns the requests received so far, including incomplete ones.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.lock().requests.clone()
     }
 
-    /// The connections so far.
+    /// Returns the number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.lock().streams.len()
     }
 
-    /// Waits until so many requests are there as a whole; all of them.
+    /// Waits for `count` complete requests, and returns all requests received so far.
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<RecordedRequest> {
         let missing = |state: &mut State| state.requests.iter().filter(|request| request.complete).count() < count;
         let (state, timeout) =
             self.shared.changed.wait_timeout_while(self.shared.lock(), TEST_TIMEOUT, missing).unwrap();
-        assert!(!timeout.timed_out(), "not {count} requests within {TEST_TIMEOUT:?}: {:?}", state.requests);
+        assert!(!timeout.timed_out(), "fewer than {count} requests within {TEST_TIMEOUT:?}: {:?}", state.requests);
         state.requests.clone()
     }
 }
 
 impl Backend {
-    /// Waits until the backend has closed so many connections.
+    /// Waits until `count` connections have been closed.
     #[track_caller]
     pub fn wait_for_closed(&self, count: usize) {
         let missing = |state: &mut State| state.closed_connections < count;
         let (_state, timeout) =
             self.shared.changed.wait_timeout_while(self.shared.lock(), TEST_TIMEOUT, missing).unwrap();
-        assert!(!timeout.timed_out(), "not {count} connections ended within {TEST_TIMEOUT:?}");
+        assert!(!timeout.timed_out(), "fewer than {count} connections closed within {TEST_TIMEOUT:?}");
     }
 }
 
@@ -334,7 +334,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits so long, or until the backend is dropped.
+    /// Sleeps for `pause`, or until the backend is dropped.
     fn pause(&self, pause: Duration) {
         let pause = pause.min(Duration::from_secs(3600));
         drop(self.changed.wait_timeout_while(self.lock(), pause, |state| !state.stopping).unwrap());

@@ -1,4 +1,4 @@
-//! A client that sends the bytes it is told to send.
+//! A client that sends raw bytes over TCP.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,13 +6,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use super::TEST_TIMEOUT;
 use super::wire::{Framing, Message};
 
-/// One connection. Anything that takes longer than [`TEST_TIMEOUT`] fails the test.
+/// A connection whose operations fail the test after [`TEST_TIMEOUT`].
 pub struct RawClient {
     stream: BufReader<TcpStream>,
 }
 
 impl RawClient {
-    /// Connects.
+    /// Opens a connection.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).expect("connect");
@@ -22,12 +22,12 @@ impl RawClient {
         Self { stream: BufReader::new(stream) }
     }
 
-    /// The client's own address.
+    /// Returns the local address of the connection.
     pub fn address(&self) -> SocketAddr {
         self.stream.get_ref().local_addr().unwrap()
     }
 
-    /// Sends bytes. That the other side has closed already is not an error: its answer may still be there to read.
+    /// Sends bytes. A connection that the peer has already closed is not an error: its response may still be readable.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         match self.stream.get_mut().write_all(bytes.as_ref()) {
@@ -38,20 +38,20 @@ impl RawClient {
         self
     }
 
-    /// Sends `GET path` with these further header lines, and reads the response.
+    /// Sends `GET path` with additional headers, and reads the response.
     #[track_caller]
     pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Message {
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")).response()
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending half of the connection.
     pub fn finish(&mut self) -> &mut Self {
         let _ = self.stream.get_ref().shutdown(Shutdown::Write);
         self
     }
 
-    /// Reads one response: interim ones (1xx) count as responses too.
+    /// Reads one response. An interim response (1xx) counts as a response.
     #[track_caller]
     pub fn response(&mut self) -> Message {
         let mut message = self.response_head();
@@ -60,7 +60,7 @@ impl RawClient {
         message
     }
 
-    /// Reads a response's head only: for HEAD, upgrades, and bodies that have not ended yet.
+    /// Reads only the head of a response: for HEAD, upgrades, and bodies that are still being sent.
     #[track_caller]
     pub fn response_head(&mut self) -> Message {
         match Message::read_head(&mut self.stream) {
@@ -77,7 +77,7 @@ impl RawClient {
         }
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly `length` bytes.
     #[track_caller]
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
@@ -85,7 +85,7 @@ impl RawClient {
         bytes
     }
 
-    /// Reads until the other side closes; a reset counts as closing.
+    /// Reads until the peer closes the connection. A reset counts as closing.
     #[track_caller]
     pub fn read_to_close(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -97,7 +97,7 @@ impl RawClient {
         bytes
     }
 
-    /// Whether nothing has come that was not read yet, at this moment.
+    /// Returns true if no unread bytes are available at this moment.
     #[track_caller]
     pub fn is_silent(&self) -> bool {
         let stream = self.stream.get_ref();
@@ -107,7 +107,7 @@ impl RawClient {
         self.stream.buffer().is_empty() && matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether the other side has closed the connection, without a byte more.
+    /// Waits for the next event, and returns true if the peer closed the connection without sending more bytes.
     #[track_caller]
     pub fn is_closed(&mut self) -> bool {
         match self.stream.fill_buf() {

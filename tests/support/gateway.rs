@@ -1,4 +1,4 @@
-//! The gateway in this process, on a port of its own, with its access log in memory.
+//! The gateway in the test process, on a free port, with its access log in memory.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,19 +10,19 @@ use serde_json::Value;
 
 use super::{RawClient, TEST_TIMEOUT, eventually};
 
-/// A running gateway. It drains when it is dropped.
+/// A running gateway that drains when dropped.
 pub struct InProcessGateway {
     gateway: Option<Gateway>,
     addresses: Vec<SocketAddr>,
     log: LogBuffer,
 }
 
-/// A log sink that a test can read.
+/// A log sink that keeps the log in memory.
 #[derive(Clone, Default)]
 pub struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
 impl LogBuffer {
-    /// What was written so far.
+    /// Returns the text written so far.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -40,14 +40,14 @@ impl Write for LogBuffer {
 }
 
 impl InProcessGateway {
-    /// Serves a config. Its binds should say `port: 0`; what it does not say under `config:` is set for tests: JSON
-    /// lines, two workers, no addresses for admin, metrics and probes.
+    /// Serves a config whose binds use `port: 0`. A config without `config:` gets settings for tests: a JSON access
+    /// log, two workers, and no admin, metrics and readiness addresses.
     #[track_caller]
     pub fn start(yaml: &str) -> Self {
         Self::try_start(yaml).unwrap_or_else(|errors| panic!("{errors}\n{yaml}"))
     }
 
-    /// The same; what is wrong with the config as text.
+    /// Serves a config like [`Self::start`], or returns the rendered config errors.
     pub fn try_start(yaml: &str) -> Result<Self, String> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let defaults = "adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 2, logging: {format: json}";
@@ -66,28 +66,28 @@ impl InProcessGateway {
         Ok(Self { addresses: gateway.addresses(), gateway: Some(gateway), log })
     }
 
-    /// Where the first bind listens, on the loopback address.
+    /// Returns the loopback address of the first bind.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.addresses[0].port()))
     }
 
-    /// A connection to the first bind.
+    /// Opens a connection to the first bind.
     #[track_caller]
     pub fn client(&self) -> RawClient {
         RawClient::connect(self.address())
     }
 
-    /// The gateway itself.
+    /// Returns the gateway.
     pub fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().unwrap()
     }
 
-    /// The access log so far.
+    /// Returns the access log written so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// The first `count` lines of the access log, as soon as they are there.
+    /// Waits until the access log has at least `count` lines, and returns them all.
     #[track_caller]
     pub fn lines(&self, count: usize) -> Vec<Value> {
         eventually(TEST_TIMEOUT, "access log lines", || {
@@ -97,7 +97,7 @@ impl InProcessGateway {
         })
     }
 
-    /// Drains; whether all requests finished.
+    /// Drains the gateway, and returns true if all requests finished.
     pub fn stop(mut self) -> bool {
         self.gateway.take().unwrap().shutdown()
     }

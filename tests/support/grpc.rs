@@ -1,5 +1,5 @@
-//! A scripted gRPC server for unary calls, and just enough protocol buffers to read what it is asked and to write what
-//! it answers: by field numbers, without the declarations that the gateway itself uses.
+//! A scripted gRPC server for unary calls, with a minimal protobuf reader and writer. Messages are addressed by field
+//! numbers, independently of the message types that the gateway uses.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -9,40 +9,40 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-/// What the server sends back.
+/// The reply to a unary call.
 pub struct Reply {
-    /// The message; none sends none.
+    /// The message, if one is sent.
     pub message: Option<Vec<u8>>,
-    /// The call's status; none sends none.
+    /// The `grpc-status` trailer, if one is sent.
     pub status: Option<&'static str>,
-    /// How long it takes.
+    /// The delay before the reply.
     pub delay: Duration,
 }
 
 impl Reply {
-    /// A call that ends well with this message.
+    /// Creates an immediate reply with this message and status 0.
     pub fn ok(message: Vec<u8>) -> Self {
         Self { message: Some(message), status: Some("0"), delay: Duration::ZERO }
     }
 }
 
-/// A call as the server saw it.
+/// A call as the server received it.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The head.
+    /// The request head.
     pub head: Arc<http::request::Parts>,
-    /// The message, without its prefix.
+    /// The message, without its length prefix.
     pub message: Vec<u8>,
 }
 
-/// A server on a port of its own.
+/// A gRPC server on a free port.
 pub struct GrpcServer {
     address: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl GrpcServer {
-    /// Answers every call with what the script says.
+    /// Starts a server that replies to every call with the result of the script.
     pub fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -54,16 +54,16 @@ impl GrpcServer {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
-                    let (seen, script) = (Arc::clone(&recorded), Arc::clone(&script));
+                    let (recorded, script) = (Arc::clone(&recorded), Arc::clone(&script));
                     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                        let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+                        let (recorded, script) = (Arc::clone(&recorded), Arc::clone(&script));
                         async move {
                             let (head, body) = request.into_parts();
                             let body = body.collect().await?.to_bytes();
                             let length = u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize;
                             assert_eq!((body[0], length), (0, body.len() - 5), "one message");
                             let call = Call { head: Arc::new(head), message: body[5..].to_vec() };
-                            seen.lock().unwrap().push(call.clone());
+                            recorded.lock().unwrap().push(call.clone());
                             let Reply { message, status, delay } = script(&call);
                             tokio::time::sleep(delay).await;
                             let framed = message.map(|message| {
@@ -90,18 +90,18 @@ impl GrpcServer {
         Self { address, calls }
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The calls so far.
+    /// Returns the calls received so far.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
     }
 }
 
-/// A field that holds bytes, a text or a message.
+/// Encodes a field that contains bytes, a string or a message.
 pub fn bytes_field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
     let mut out = varint(u64::from(number << 3 | 2));
     out.extend(varint(content.as_ref().len() as u64));
@@ -109,7 +109,7 @@ pub fn bytes_field(number: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
     out
 }
 
-/// A field that holds a number.
+/// Encodes a field that contains an integer.
 pub fn varint_field(number: u32, value: u64) -> Vec<u8> {
     [varint(u64::from(number << 3)), varint(value)].concat()
 }
@@ -124,7 +124,7 @@ fn varint(mut value: u64) -> Vec<u8> {
     out
 }
 
-/// Every value at a path of field numbers: the bytes of one that has a length, the number of one that has none.
+/// Returns every value at a path of field numbers: raw bytes, or the decimal digits of a varint.
 pub fn values_at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     let Some((first, rest)) = path.split_first() else { return vec![message.to_vec()] };
     let (mut values, mut input) = (Vec::new(), message);
@@ -150,7 +150,7 @@ pub fn values_at(message: &[u8], path: &[u32]) -> Vec<Vec<u8>> {
     values
 }
 
-/// The only text at a path; empty when there is none, which is how protocol buffers spell an empty one.
+/// Returns the only string at a path. An absent field is the empty string, as in proto3.
 pub fn text_at(message: &[u8], path: &[u32]) -> String {
     let values = values_at(message, path);
     assert!(values.len() <= 1, "{path:?}: {values:?}");

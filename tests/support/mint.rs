@@ -1,5 +1,5 @@
-//! Throw-away keys, the key sets that publish them, and tokens signed with them. Written over the crypto library alone,
-//! so that what the gateway accepts is not merely what its own token library made.
+//! Generated keys, the key sets that publish them, and tokens signed with them. Uses the crypto library only, so that the
+//! tests do not depend on the code under test.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -9,26 +9,26 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// The issuer of the documents' config.
+/// The issuer in the configs of the examples.
 pub const ISSUER: &str = "agentgateway.dev";
-/// The audience of the documents' config.
+/// The audience in the configs of the examples.
 pub const AUDIENCE: &str = "test.agentgateway.dev";
-/// 2100-01-01: an `exp` that no test run reaches.
+/// An `exp` far in the future: 2100-01-01.
 pub const FAR_FUTURE: i64 = 4_102_444_800;
 
-/// A token of `manifests/jwt`: `alice`, `bob` or `expired`.
+/// Reads a token from `manifests/jwt`: `alice`, `bob` or `expired`.
 #[track_caller]
 pub fn example_token(name: &str) -> String {
     let path = format!("{}/manifests/jwt/{name}.jwt", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
 
-/// Claims that the documents' config accepts.
+/// Returns claims that the configs of the examples accept.
 pub fn claims() -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": FAR_FUTURE})
 }
 
-/// The same with some changed or added; one that is set to null is left out.
+/// Returns [`claims`] with some claims changed or added. A claim set to null is removed.
 #[track_caller]
 pub fn claims_with(changes: Value) -> Value {
     let mut claims = claims();
@@ -42,12 +42,12 @@ pub fn claims_with(changes: Value) -> Value {
     claims
 }
 
-/// Base64url without padding.
+/// Encodes bytes as base64url without padding.
 pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A compact JWS of these parts, signed by nobody or somebody else.
+/// Assembles a compact JWS from parts, with any signature.
 pub fn join(header: &Value, payload: &Value, signature: &[u8]) -> String {
     let [header, payload] = [header, payload].map(|part| base64url(part.to_string()));
     format!("{header}.{payload}.{}", base64url(signature))
@@ -72,7 +72,7 @@ pub enum Alg {
 }
 
 impl Alg {
-    /// All but HMAC.
+    /// Every algorithm except HMAC.
     pub const ASYMMETRIC: [Self; 10] = [
         Self::Rs256,
         Self::Rs384,
@@ -85,10 +85,10 @@ impl Alg {
         Self::Es512,
         Self::EdDsa,
     ];
-    /// HMAC.
+    /// The HMAC algorithms.
     pub const SYMMETRIC: [Self; 3] = [Self::Hs256, Self::Hs384, Self::Hs512];
 
-    /// The name in headers and keys.
+    /// Returns the name in token headers and keys.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -138,7 +138,7 @@ impl Alg {
     }
 }
 
-/// A private key that lives as long as its test.
+/// A private key for tests.
 pub struct Key {
     alg: Alg,
     kid: Option<String>,
@@ -153,13 +153,13 @@ enum KeyMaterial {
 }
 
 impl Key {
-    /// Makes a new key for an algorithm, with this `kid`.
+    /// Generates a key with a `kid`.
     #[track_caller]
     pub fn new(alg: Alg, kid: &str) -> Self {
         Self { kid: Some(kid.to_owned()), ..Self::without_kid(alg) }
     }
 
-    /// Makes a new key that neither names itself in the key set nor in tokens.
+    /// Generates a key without a `kid`, neither in the key set nor in tokens.
     #[track_caller]
     pub fn without_kid(alg: Alg) -> Self {
         let pair = if let Some((_, curve)) = alg.curve() {
@@ -176,7 +176,7 @@ impl Key {
         Self { alg, kid: None, pair }
     }
 
-    /// The key of a private JWK: an EC key on a curve of [`Alg`], or an Ed25519 key.
+    /// Reads a private JWK: an EC key on a curve of [`Alg`], or an Ed25519 key.
     #[track_caller]
     pub fn from_jwk(jwk: &Value) -> Self {
         let decode_member = |name: &str| {
@@ -199,7 +199,7 @@ impl Key {
         Self { alg, kid: jwk["kid"].as_str().map(str::to_owned), pair }
     }
 
-    /// The key of `manifests/jwt`.
+    /// Reads the private key in `manifests/jwt`.
     #[track_caller]
     pub fn example() -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/jwt/priv-key");
@@ -207,7 +207,7 @@ impl Key {
         Self::from_jwk(&serde_json::from_str(&text).expect("a JWK"))
     }
 
-    /// The public key as a JWK; of an HMAC key, the secret.
+    /// Returns the public key as a JWK. For HMAC, this is the secret.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             KeyMaterial::Rsa(pair) => {
@@ -220,7 +220,7 @@ impl Key {
                 })
             }
             KeyMaterial::Ec(pair) => {
-                let point = &pair.public_key().as_ref()[1..]; // behind the mark of an uncompressed point
+                let point = &pair.public_key().as_ref()[1..]; // skips the byte that marks an uncompressed point
                 let (x, y) = point.split_at(point.len() / 2);
                 let (curve, _) = self.alg.curve().expect("an EC algorithm");
                 json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)})
@@ -236,7 +236,7 @@ impl Key {
         jwk
     }
 
-    /// The header that [`Self::token`] writes.
+    /// Returns the header of tokens signed by [`Self::token`].
     pub fn header(&self) -> Value {
         match &self.kid {
             Some(kid) => json!({"alg": self.alg.name(), "typ": "JWT", "kid": kid}),
@@ -244,19 +244,19 @@ impl Key {
         }
     }
 
-    /// A token with these claims.
+    /// Signs a token with these claims.
     #[track_caller]
     pub fn token(&self, claims: &Value) -> String {
         self.token_with(&self.header(), claims)
     }
 
-    /// A token with this header and these claims, whatever the header says.
+    /// Signs a token with these claims and any header.
     #[track_caller]
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
         self.compact(header.to_string(), claims.to_string())
     }
 
-    /// A token of these very bytes: for JSON that no serialiser writes.
+    /// Signs a token made of raw bytes, for JSON that a serializer would not write.
     #[track_caller]
     pub fn compact(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         let input = format!("{}.{}", base64url(header), base64url(payload));
@@ -264,7 +264,7 @@ impl Key {
         format!("{input}.{}", base64url(signature))
     }
 
-    /// The signature of some bytes.
+    /// Signs bytes.
     #[track_caller]
     pub fn signature(&self, input: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
@@ -285,7 +285,7 @@ impl Key {
     }
 }
 
-/// The key set of these keys.
+/// Returns the JSON of a key set with these keys.
 pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
     json!({"keys": keys.into_iter().map(Key::jwk).collect::<Vec<_>>()}).to_string()
 }

@@ -1,14 +1,15 @@
-//! What the integration tests share: a raw client, a scripted backend, tokens of throw-away keys, a temporary folder.
-//! Plain threads and sockets, so that no test leans on the libraries it is meant to catch; every wait has a deadline.
+//! Shared by the integration tests: a raw client, a scripted backend, tokens signed with generated keys, a temporary
+//! directory. The client and the backend use threads and plain sockets, so that the tests do not depend on the libraries
+//! under test. Every wait has a deadline.
 //!
-//! (A `mod.rs`, since `tests/support.rs` would be a test binary of its own.)
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part of this")]
+//! This is a `mod.rs` because Cargo would build `tests/support.rs` as a separate test binary.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses a part of this module")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
+    reason = "a failing helper fails the test"
 )]
 
 mod backend;
@@ -29,19 +30,19 @@ pub use wire::{Fields, Message};
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up on it.
+/// The limit on every wait in a test.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An address that is taken, and on which nobody listens: connections to it are refused, and no other test gets it.
+/// Reserves a port without listening on it: connections are refused, and no other test gets the port.
 pub fn closed_port() -> std::net::SocketAddr {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket); // held until the tests end
+    std::mem::forget(socket); // stays reserved until the process exits
     address
 }
 
-/// Asks again and again until there is an answer, and fails the test when `deadline` passes without one.
+/// Polls until a value is returned, and fails the test if `deadline` passes first.
 #[track_caller]
 pub fn eventually<T>(deadline: Duration, expectation: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;

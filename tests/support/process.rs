@@ -1,4 +1,4 @@
-//! The real binary, as a user starts it.
+//! The `portcullis` binary, started as a user would start it.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -6,9 +6,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::{TEST_TIMEOUT, TempDir, eventually};
 
-/// The repository's root, where every example runs.
+/// The root of the repository, from which every example runs.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// The binary.
+/// The path of the binary.
 pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
 /// A running `portcullis`, killed when dropped.
@@ -19,7 +19,7 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Serves a config that says `port: 3000`, on a port of its own, and without admin, metrics and readiness addresses.
+    /// Serves a config that uses `port: 3000` on a free port instead, without admin, metrics and readiness addresses.
     #[track_caller]
     pub fn gateway(yaml: &str) -> Self {
         assert!(yaml.contains("port: 3000") && !yaml.contains("\nconfig:"), "a config as in examples/");
@@ -44,7 +44,7 @@ impl ChildProcess {
         let mut command = Command::new(PORTCULLIS);
         command.args(arguments).current_dir(ROOT).stdin(Stdio::null());
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().expect("portcullis");
-        drop(command); // and with it the pipe's writing ends on this side
+        drop(command); // closes the write ends of the pipe in this process
         let log = std::thread::spawn(move || {
             let mut text = String::new();
             let _ = { reader }.read_to_string(&mut text);
@@ -61,12 +61,12 @@ impl ChildProcess {
         process
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Tells it to end, with SIGTERM; how it did.
+    /// Sends SIGTERM, waits, and returns the exit status.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
         let kill_status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
@@ -82,7 +82,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// An address that nobody listened on a moment ago.
+/// Returns a loopback address whose port was free a moment ago.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
 }

@@ -1,21 +1,21 @@
-//! Just enough HTTP/1 to read one message from a socket, keeping the very bytes that came.
+//! A minimal HTTP/1 reader that keeps the exact bytes of each message.
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
-/// The header fields of a message, or its trailers, as they came.
+/// The headers or trailers of a message, as received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(String, String)>);
 
 impl Fields {
-    /// The one value of a field; a test that asks for one fails when there are two.
+    /// Returns the value of a field. Fails the test if the field occurs more than once.
     #[track_caller]
     pub fn get(&self, name: &str) -> Option<&str> {
         let values = self.values(name);
-        assert!(values.len() < 2, "{name} came {} times: {values:?}", values.len());
+        assert!(values.len() < 2, "{name} occurs {} times: {values:?}", values.len());
         values.first().copied()
     }
 
-    /// All values of a field, in order.
+    /// Returns all values of a field, in order.
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
     }
@@ -32,21 +32,21 @@ impl Fields {
 pub struct Message {
     /// The request line or status line.
     pub start_line: String,
-    /// The header fields.
+    /// The headers.
     pub headers: Fields,
-    /// The head's exact bytes, up to and with the empty line.
+    /// The exact bytes of the head, including the empty line.
     pub head: Vec<u8>,
-    /// The body's exact bytes, chunk framing and trailers included.
+    /// The exact bytes of the body, including chunk framing and trailers.
     pub raw_body: Vec<u8>,
-    /// The body's content.
+    /// The decoded content of the body.
     pub body: Vec<u8>,
     /// The trailers of a chunked body.
     pub trailers: Fields,
-    /// The body was read to its end.
+    /// True if the body was read to its end.
     pub complete: bool,
 }
 
-/// What ends a body.
+/// The framing that determines the end of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Length(usize),
@@ -55,35 +55,35 @@ pub(super) enum Framing {
 }
 
 impl Message {
-    /// The status of a response.
+    /// Returns the status of a response.
     #[track_caller]
     pub fn status(&self) -> u16 {
         self.start_line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
     }
 
-    /// The method of a request.
+    /// Returns the method of a request.
     pub fn method(&self) -> &str {
         self.start_line.split(' ').next().unwrap_or_default()
     }
 
-    /// The target of a request, as it was sent.
+    /// Returns the target of a request, as sent.
     pub fn target(&self) -> &str {
         self.start_line.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The one value of a header.
+    /// Returns the value of a header. Fails the test if the header occurs more than once.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     #[track_caller]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text body")
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
@@ -110,7 +110,7 @@ impl Message {
         self.headers.values("content-length").first().and_then(|length| length.parse().ok())
     }
 
-    /// Reads a head; `None` when the connection ends before its first byte.
+    /// Reads a head, or returns `None` if the connection ends before the first byte.
     pub(super) fn read_head(reader: &mut impl BufRead) -> Result<Option<Self>> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -123,29 +123,30 @@ impl Message {
         Ok(Some(Self { start_line, headers: Fields::parse(fields), head, ..Self::default() }))
     }
 
-    /// Reads the body. What came before an error stays in `raw_body` and `body`; `seen` is told after each piece.
+    /// Reads the body and calls `on_progress` after each read. Bytes received before an error stay in `raw_body` and
+    /// `body`.
     pub(super) fn read_body(
         &mut self,
-        from: &mut impl BufRead,
+        reader: &mut impl BufRead,
         framing: Framing,
         mut on_progress: impl FnMut(&Self),
     ) -> Result<()> {
         match framing {
-            Framing::Length(length) => self.read_exactly(from, length, true, &mut on_progress)?,
-            Framing::Close => while self.read_some(from, usize::MAX, true, &mut on_progress)? > 0 {},
+            Framing::Length(length) => self.read_exactly(reader, length, true, &mut on_progress)?,
+            Framing::Close => while self.read_some(reader, usize::MAX, true, &mut on_progress)? > 0 {},
             Framing::Chunked => loop {
-                let size = self.read_line(from)?;
+                let size = self.read_line(reader)?;
                 let digits = size.split(';').next().unwrap_or_default().trim();
                 let size = usize::from_str_radix(digits, 16)
                     .map_err(|_| Error::new(ErrorKind::InvalidData, format!("a chunk size: {size:?}")))?;
                 if size == 0 {
-                    let begin = self.raw_body.len();
-                    while !self.read_line(from)?.is_empty() {}
-                    self.trailers = Fields::parse(&self.raw_body[begin..]);
+                    let start = self.raw_body.len();
+                    while !self.read_line(reader)?.is_empty() {}
+                    self.trailers = Fields::parse(&self.raw_body[start..]);
                     break;
                 }
-                self.read_exactly(from, size, true, &mut on_progress)?;
-                self.read_exactly(from, 2, false, &mut on_progress)?;
+                self.read_exactly(reader, size, true, &mut on_progress)?;
+                self.read_exactly(reader, 2, false, &mut on_progress)?;
             },
         }
         self.complete = true;
@@ -154,21 +155,21 @@ impl Message {
     }
 
     fn read_line(&mut self, reader: &mut impl BufRead) -> Result<String> {
-        let begin = self.raw_body.len();
+        let start = self.raw_body.len();
         reader.read_until(b'\n', &mut self.raw_body)?;
-        let line = String::from_utf8_lossy(&self.raw_body[begin..]).into_owned();
+        let line = String::from_utf8_lossy(&self.raw_body[start..]).into_owned();
         line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| unexpected_eof("a line", line.as_bytes()))
     }
 
     fn read_exactly(
         &mut self,
-        from: &mut impl BufRead,
+        reader: &mut impl BufRead,
         mut length: usize,
         content: bool,
-        seen: &mut impl FnMut(&Self),
+        on_progress: &mut impl FnMut(&Self),
     ) -> Result<()> {
         while length > 0 {
-            match self.read_some(from, length, content, seen)? {
+            match self.read_some(reader, length, content, on_progress)? {
                 0 => return Err(unexpected_eof("a body", &self.raw_body)),
                 read => length -= read,
             }
@@ -178,19 +179,19 @@ impl Message {
 
     fn read_some(
         &mut self,
-        from: &mut impl BufRead,
+        reader: &mut impl BufRead,
         max_len: usize,
         content: bool,
-        seen: &mut impl FnMut(&Self),
+        on_progress: &mut impl FnMut(&Self),
     ) -> Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let max_len = max_len.min(buffer.len());
-        let read = from.read(&mut buffer[..max_len])?;
+        let read = reader.read(&mut buffer[..max_len])?;
         self.raw_body.extend_from_slice(&buffer[..read]);
         if content {
             self.body.extend_from_slice(&buffer[..read]);
         }
-        seen(self);
+        on_progress(self);
         Ok(read)
     }
 }

@@ -1,4 +1,7 @@
-"""Envoy's authorization service on grpcio: allows what says `good`, refuses what says `bad`, fails for all else."""
+"""An Envoy external authorization service on grpcio.
+
+Allows the authorization `good`, denies `bad`, and fails for any other value.
+"""
 
 import json
 import sys
@@ -17,24 +20,24 @@ def option(key, value):
 
 class Service(external_auth_pb2_grpc.AuthorizationServicer):
     def Check(self, request, context):
-        asked = request.attributes.request.http
-        said = asked.headers.get("authorization")
-        answer = auth.CheckResponse()
-        if said == "good":
-            told = json_format.MessageToDict(request)
-            answer.ok_response.headers.append(option("x-told", json.dumps(told)))
-            answer.ok_response.headers_to_remove.append("x-admin")
-            answer.ok_response.response_headers_to_add.append(option("x-checked", "yes"))
-            answer.ok_response.query_parameters_to_set.append(base_pb2.QueryParameter(key="tenant", value="a b"))
-            answer.dynamic_metadata.update({"plan": "gold", "seats": 3})
-        elif said == "bad":
-            answer.status.code = grpc.StatusCode.PERMISSION_DENIED.value[0]
-            answer.denied_response.status.code = 401
-            answer.denied_response.headers.append(option("www-authenticate", "Custom"))
-            answer.denied_response.body = "not you"
+        http = request.attributes.request.http
+        authorization = http.headers.get("authorization")
+        response = auth.CheckResponse()
+        if authorization == "good":
+            received = json_format.MessageToDict(request)
+            response.ok_response.headers.append(option("x-told", json.dumps(received)))
+            response.ok_response.headers_to_remove.append("x-admin")
+            response.ok_response.response_headers_to_add.append(option("x-checked", "yes"))
+            response.ok_response.query_parameters_to_set.append(base_pb2.QueryParameter(key="tenant", value="a b"))
+            response.dynamic_metadata.update({"plan": "gold", "seats": 3})
+        elif authorization == "bad":
+            response.status.code = grpc.StatusCode.PERMISSION_DENIED.value[0]
+            response.denied_response.status.code = 401
+            response.denied_response.headers.append(option("www-authenticate", "Custom"))
+            response.denied_response.body = "not you"
         else:
             context.abort(grpc.StatusCode.INTERNAL, "broken")
-        return answer
+        return response
 
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))

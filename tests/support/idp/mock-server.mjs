@@ -1,7 +1,8 @@
-// A provider whose keys change while it runs: node mock-server.mjs PACKAGES PORT
+// An identity provider that rotates its keys on request: node mock-server.mjs PACKAGES PORT
 //
-// Each line of standard input is a command, and each gets one line: `rotate` makes a key that signs from then on, and
-// gives its kid; `token` gives a token of the newest key; `token KID` one of an older key. Ends with its standard input.
+// Each line of standard input is a command, and prints one line: `rotate` generates a new signing key and prints its kid;
+// `token` prints a token signed with the newest key; `token KID` one signed with an older key. Exits when standard input
+// is closed.
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';

@@ -1,8 +1,8 @@
 // A certified OpenID provider: node oidc-provider.mjs PACKAGES PORT KEYS GENERATION...
 //
-// KEYS is a folder where each generation's keys are kept, so that a provider that starts again has them still. Keys of
-// the first generation sign, all are published. The resource `urn:api:ALG` gives access tokens of that algorithm. Says
-// one line when it serves, and ends with its standard input.
+// KEYS is a directory that stores the keys of each generation, so that they survive a restart. Keys of the first
+// generation sign; the keys of all generations are published. The resource `urn:api:ALG` gets access tokens signed with
+// that algorithm. Prints one line when it is ready, and exits when standard input is closed.
 import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -21,7 +21,7 @@ const kinds = {
   EdDSA: ['ed25519', {}],
 };
 
-function keysOf(generation) {
+function keysForGeneration(generation) {
   const file = join(folder, `keys-${generation}.json`);
   if (!existsSync(file)) {
     const keys = Object.entries(kinds).map(([alg, [type, options]]) => {
@@ -35,7 +35,7 @@ function keysOf(generation) {
 
 const algorithms = Object.keys(kinds);
 const provider = new Provider(`http://127.0.0.1:${port}`, {
-  jwks: { keys: generations.flatMap(keysOf) },
+  jwks: { keys: generations.flatMap(keysForGeneration) },
   clients: [{
     client_id: 'svc',
     client_secret: 'svc-secret',
