@@ -9,7 +9,9 @@ mod cel_tokens;
 mod condition;
 mod context;
 mod envoy_gateway;
+mod field;
 mod gateway_api;
+mod groups;
 mod istio;
 mod jwt;
 mod manifest;
@@ -27,80 +29,14 @@ use std::cell::RefCell;
 use crate::config::{Diagnostic, Source};
 
 use context::ImportContext;
-use manifest::{Document, FieldRef};
+pub use context::{Dialect, ImportOptions, ServiceMapping};
+use field::FieldRef;
+use groups::{AGENTGATEWAY, ENVOY_GATEWAY, GATEWAY_API};
+use manifest::Document;
 use model::Model;
 use report::Report;
 pub use report::{FieldOutcome, Finding};
 use yaml_writer::Value;
-
-/// Whose manifests they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// Istio: `RequestAuthentication`, `AuthorizationPolicy`, `Gateway`, `VirtualService`.
-    Istio,
-    /// Envoy Gateway: `SecurityPolicy` on the Gateway API.
-    EnvoyGateway,
-    /// agentgateway: `AgentgatewayPolicy` on the Gateway API.
-    Agentgateway,
-}
-
-impl Dialect {
-    /// Whether its refusals have Envoy's words.
-    fn uses_envoy_errors(self) -> bool {
-        self != Self::Agentgateway
-    }
-
-    /// Whether it merges slashes in paths.
-    fn merges_slashes(self) -> bool {
-        self == Self::EnvoyGateway
-    }
-}
-
-/// Where a Kubernetes service is reached from here: `namespace/service=host:port`, or with a port of the service,
-/// `namespace/service:port=host:port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceMapping {
-    /// The service's namespace.
-    pub namespace: String,
-    /// The service's name.
-    pub service: String,
-    /// The service's port, if only that one is meant.
-    pub port: Option<u16>,
-    /// The address, as `host` of a backend has it.
-    pub host: String,
-}
-
-impl std::str::FromStr for ServiceMapping {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("not a mapping: `{text}`; a mapping is `namespace/service=host:port`");
-        let (service, host) = text.split_once('=').ok_or_else(error)?;
-        let (namespace, service) = service.split_once('/').ok_or_else(error)?;
-        let (service, port) = match service.split_once(':') {
-            Some((service, port)) => (service, Some(port.parse().map_err(|_| error())?)),
-            None => (service, None),
-        };
-        if namespace.is_empty() || service.is_empty() {
-            return Err(error());
-        }
-        crate::config::value::BackendHost::try_from(host.to_owned())?;
-        Ok(Self { namespace: namespace.to_owned(), service: service.to_owned(), port, host: host.to_owned() })
-    }
-}
-
-/// How to import.
-#[derive(Debug, Clone, Default)]
-pub struct ImportOptions {
-    /// Where services are reached.
-    pub map: Vec<ServiceMapping>,
-    /// Whether what can't be imported is closed to everybody, in place of refusing the import.
-    pub allow_partial: bool,
-    /// The folder, as the config names it, for files that it needs.
-    pub out_dir: Option<String>,
-    /// The proxies in front, whose word about who the client is counts.
-    pub trusted_proxies: Vec<String>,
-}
 
 /// What came of an import.
 #[derive(Debug)]
@@ -152,7 +88,7 @@ pub fn import_manifests(
         Dialect::Agentgateway => agentgateway::apply(&ctx, &mut model),
     }
     for document in &documents {
-        let root = document.root(&report);
+        let root = FieldRef::root(document, &report);
         if !has_only_known_parts(root) | !report_untranslated(dialect, root) {
             model.listeners.iter_mut().for_each(|listener| listener.closed = true);
         }
@@ -161,7 +97,7 @@ pub fn import_manifests(
     if model.listeners.is_empty()
         && let Some(first) = documents.first()
     {
-        let root = first.root(&report);
+        let root = FieldRef::root(first, &report);
         root.needs_input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
     }
     let files = ctx.files.take();
@@ -181,8 +117,8 @@ pub fn import_manifests(
 /// describes the cluster has other parts.
 fn has_only_known_parts(root: FieldRef<'_>) -> bool {
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
-    let is_known_group = root.doc.group.contains("istio.io") || root.doc.group == gateway_api::GROUP;
-    if !is_known_group && root.doc.group != envoy_gateway::GROUP && root.doc.group != agentgateway::GROUP {
+    let is_known_group = root.doc.group.contains("istio.io") || root.doc.group == GATEWAY_API;
+    if !is_known_group && root.doc.group != ENVOY_GATEWAY && root.doc.group != AGENTGATEWAY {
         return true;
     }
     root.reject_unknown_keys(&known);
@@ -191,7 +127,6 @@ fn has_only_known_parts(root: FieldRef<'_>) -> bool {
 
 /// What an object means that no translation reads; false when leaving it out could let somebody in.
 fn report_untranslated(dialect: Dialect, root: FieldRef<'_>) -> bool {
-    const GATEWAY_API: &str = gateway_api::GROUP;
     let (group, kind) = (&*root.doc.group, &*root.doc.kind);
     match (group, kind) {
         (GATEWAY_API, "Gateway" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant") => true,
@@ -211,13 +146,13 @@ fn report_untranslated(dialect: Dialect, root: FieldRef<'_>) -> bool {
         ("security.istio.io" | "networking.istio.io" | "telemetry.istio.io", _) if dialect == Dialect::Istio => {
             istio::report_untranslated(root)
         }
-        (envoy_gateway::GROUP, "SecurityPolicy" | "ClientTrafficPolicy" | "BackendTrafficPolicy" | "Backend")
+        (ENVOY_GATEWAY, "SecurityPolicy" | "ClientTrafficPolicy" | "BackendTrafficPolicy" | "Backend")
             if dialect == Dialect::EnvoyGateway =>
         {
             true
         }
-        (envoy_gateway::GROUP, "EnvoyProxy") => drop_object(root, "about the proxy, not about requests"),
-        (agentgateway::GROUP, _) if dialect == Dialect::Agentgateway => agentgateway::report_untranslated(root),
+        (ENVOY_GATEWAY, "EnvoyProxy") => drop_object(root, "about the proxy, not about requests"),
+        (AGENTGATEWAY, _) if dialect == Dialect::Agentgateway => agentgateway::report_untranslated(root),
         _ => {
             root.rejected("this kind of object is not understood, and it could refuse requests");
             false
@@ -243,7 +178,7 @@ fn resolve_socket_conflicts(model: &mut Model, documents: &[Document], report: &
                     && (doc.namespace.as_str(), doc.name.as_str()) == (&*listener.gateway.0, &*listener.gateway.1)
             });
             if let Some(gateway) = gateway {
-                gateway.root(report).rejected(format!(
+                FieldRef::root(gateway, report).rejected(format!(
                     "port {} is taken for the same hosts by the gateway {}/{}; import one at a time",
                     listener.port, existing.gateway.0, existing.gateway.1
                 ));

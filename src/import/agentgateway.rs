@@ -3,14 +3,12 @@
 
 use super::cel_tokens::{map_request_fields, validate};
 use super::context::ImportContext;
+use super::field::FieldRef;
+use super::groups::AGENTGATEWAY;
 use super::jwt::{JwtPolicy, Provider, TokenLocation, unique_name};
-use super::manifest::FieldRef;
 use super::model::Model;
 use super::targets::{Level, TargetRef, target_refs};
 use super::yaml_writer::{Commented, Map, Value};
-
-/// The group of agentgateway's own kinds.
-pub(super) const GROUP: &str = "agentgateway.dev";
 
 /// A policy, translated.
 struct TranslatedPolicy<'a> {
@@ -29,7 +27,7 @@ struct TranslatedPolicy<'a> {
 /// Puts the policies of the files where they hold.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let kinds = ["AgentgatewayPolicy", "TrafficPolicy"];
-    let objects = kinds.into_iter().flat_map(|kind| ctx.objects(GROUP, kind));
+    let objects = kinds.into_iter().flat_map(|kind| ctx.objects(AGENTGATEWAY, kind));
     let policies: Vec<TranslatedPolicy<'_>> = objects.map(|object| translate_policy(ctx, object)).collect();
     for listener in &mut model.listeners {
         let mut routes = std::mem::take(&mut listener.routes);
@@ -136,9 +134,9 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Transl
             field.dropped("how backends are reached: see `backends[].policies`");
         }
     }
-    ctx.report.reject_unhandled(spec);
-    translated.closed = ctx.report.has_rejected(object);
-    translated.has_unknown_target = crate::import::targets::has_rejected_targets(ctx, spec);
+    spec.reject_unhandled();
+    translated.closed = object.has_rejected();
+    translated.has_unknown_target = crate::import::targets::has_rejected_targets(spec);
     translated
 }
 

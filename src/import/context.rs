@@ -4,12 +4,82 @@
 
 use std::cell::RefCell;
 
-use super::manifest::{Document, FieldRef};
+use super::field::FieldRef;
+use super::groups::{AGENTGATEWAY, GATEWAY_API};
+use super::manifest::Document;
 use super::report::Report;
 use super::yaml_writer::Map;
-use super::{Dialect, ImportOptions};
 
-/// All that translations share.
+/// The gateway that the manifests are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Istio: `RequestAuthentication`, `AuthorizationPolicy`, `Gateway`, `VirtualService`.
+    Istio,
+    /// Envoy Gateway: `SecurityPolicy` on the Gateway API.
+    EnvoyGateway,
+    /// agentgateway: `AgentgatewayPolicy` on the Gateway API.
+    Agentgateway,
+}
+
+impl Dialect {
+    /// Reports whether error responses have Envoy's wording.
+    pub(super) fn uses_envoy_errors(self) -> bool {
+        self != Self::Agentgateway
+    }
+
+    /// Reports whether the gateway merges consecutive slashes in paths.
+    pub(super) fn merges_slashes(self) -> bool {
+        self == Self::EnvoyGateway
+    }
+}
+
+/// The address of a Kubernetes service as reached from outside the cluster: `namespace/service=host:port`, or for a
+/// single port of the service `namespace/service:port=host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceMapping {
+    /// The namespace of the service.
+    pub namespace: String,
+    /// The name of the service.
+    pub service: String,
+    /// The port of the service, if the mapping is for one port only.
+    pub port: Option<u16>,
+    /// The address, in the form of a backend's `host`.
+    pub host: String,
+}
+
+impl std::str::FromStr for ServiceMapping {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("not a mapping: `{text}`; a mapping is `namespace/service=host:port`");
+        let (service, host) = text.split_once('=').ok_or_else(error)?;
+        let (namespace, service) = service.split_once('/').ok_or_else(error)?;
+        let (service, port) = match service.split_once(':') {
+            Some((service, port)) => (service, Some(port.parse().map_err(|_| error())?)),
+            None => (service, None),
+        };
+        if namespace.is_empty() || service.is_empty() {
+            return Err(error());
+        }
+        crate::config::value::BackendHost::try_from(host.to_owned())?;
+        Ok(Self { namespace: namespace.to_owned(), service: service.to_owned(), port, host: host.to_owned() })
+    }
+}
+
+/// The options of an import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// The addresses of services.
+    pub map: Vec<ServiceMapping>,
+    /// Denies all requests to parts that cannot be imported, instead of failing the import.
+    pub allow_partial: bool,
+    /// The directory for files that the config refers to, as the config names it.
+    pub out_dir: Option<String>,
+    /// The proxies in front of the gateway that are trusted to report the client's address.
+    pub trusted_proxies: Vec<String>,
+}
+
+/// The input and state that all translations share.
 pub(super) struct ImportContext<'a> {
     /// The language of the files.
     pub dialect: Dialect,
@@ -40,7 +110,7 @@ impl<'a> ImportContext<'a> {
     /// All objects of a kind.
     pub(super) fn objects(&self, group: &str, kind: &str) -> Vec<FieldRef<'a>> {
         let is_kind = |doc: &&Document| doc.group == group && doc.kind == kind;
-        self.documents.iter().filter(is_kind).map(|doc| doc.root(self.report)).collect()
+        self.documents.iter().filter(is_kind).map(|doc| FieldRef::root(doc, self.report)).collect()
     }
 
     /// An object by its name.
@@ -72,8 +142,8 @@ impl<'a> ImportContext<'a> {
     /// Whether `from` may refer to `to`: inside its namespace, or by a `ReferenceGrant`. agentgateway's policies need none.
     pub(super) fn is_reference_allowed(&self, from: &Document, to: &ObjectRef) -> bool {
         from.namespace == to.namespace
-            || from.group == crate::import::agentgateway::GROUP
-            || self.objects("gateway.networking.k8s.io", "ReferenceGrant").into_iter().any(|grant| {
+            || from.group == AGENTGATEWAY
+            || self.objects(GATEWAY_API, "ReferenceGrant").into_iter().any(|grant| {
                 let Some(spec) = grant.get("spec").filter(|_| grant.doc.namespace == to.namespace) else {
                     return false;
                 };
@@ -156,7 +226,7 @@ impl<'a> ImportContext<'a> {
     /// The TLS settings towards a backend, as `BackendTLSPolicy` has them: `root` and `hostname`, if there is a policy.
     /// `user` is the reference that leads there; it is refused when the policy is not understood.
     pub(super) fn backend_tls(&self, reference: FieldRef<'_>, to: &ObjectRef, port: u16) -> Option<Map> {
-        let policy = self.objects("gateway.networking.k8s.io", "BackendTLSPolicy").into_iter().find(|policy| {
+        let policy = self.objects(GATEWAY_API, "BackendTLSPolicy").into_iter().find(|policy| {
             let port_name = || {
                 let service = self.find(&to.group, &to.kind, &to.namespace, &to.name)?;
                 let ports = service.get("spec")?;
@@ -180,8 +250,8 @@ impl<'a> ImportContext<'a> {
         if let Some(validation) = spec.get("validation") {
             self.ca_validation(validation, &mut tls);
         }
-        self.report.reject_unhandled(spec);
-        if self.report.has_rejected(policy) {
+        spec.reject_unhandled();
+        if policy.has_rejected() {
             reference.rejected(format!("a part of {} is refused", policy.doc.label));
         }
         Some(tls)

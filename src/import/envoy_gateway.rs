@@ -9,14 +9,12 @@ mod route_order;
 mod traffic_policy;
 
 use super::context::ImportContext;
+use super::field::FieldRef;
+use super::groups::{ENVOY_GATEWAY, GATEWAY_API};
 use super::jwt::JwtPolicy;
-use super::manifest::FieldRef;
 use super::model::{Model, Route};
 use super::targets::{Level, TargetRef, target_refs};
 use super::yaml_writer::{Commented, Map};
-
-/// The group of Envoy Gateway's own kinds.
-pub(super) const GROUP: &str = "gateway.envoyproxy.io";
 
 /// A policy, translated.
 #[derive(Clone)]
@@ -36,7 +34,7 @@ struct SecurityPolicy<'a> {
 /// Puts the policies of the files where they hold.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let mut policies: Vec<SecurityPolicy<'_>> =
-        ctx.objects(GROUP, "SecurityPolicy").into_iter().map(|object| translate_policy(ctx, object)).collect();
+        ctx.objects(ENVOY_GATEWAY, "SecurityPolicy").into_iter().map(|object| translate_policy(ctx, object)).collect();
     // of two policies for one target the older one holds
     policies.sort_by_key(|policy| {
         let age = policy.object.get_path(&["metadata", "creationTimestamp"]).and_then(FieldRef::text).unwrap_or("~");
@@ -64,10 +62,9 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         listener.routes = routes;
         // a policy whose targets are not understood could be for anything
         if !route_order::apply_route_order(listener) {
-            let gateway = ctx.find(super::gateway_api::GROUP, "Gateway", &listener.gateway.0, &listener.gateway.1);
+            let gateway = ctx.find(GATEWAY_API, "Gateway", &listener.gateway.0, &listener.gateway.1);
             if let Some(gateway) = gateway {
-                gateway.report.add_finding(
-                    gateway,
+                gateway.add_finding(
                     super::FieldOutcome::Rejected,
                     "its routes have regular expressions, which come before prefixes there; beside them query \
                      parameters, rewrites and redirects can't be imported",
@@ -134,8 +131,8 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Securi
     super::gateway_api::cors(spec, &mut policy.cors);
     policy.jwt = spec.get("jwt").map(|field| jwt::translate(ctx, field));
     policy.authorization = spec.get("authorization").map(authorization::translate);
-    ctx.report.reject_unhandled(spec);
-    policy.closed = ctx.report.has_rejected(object);
-    policy.has_unknown_target = crate::import::targets::has_rejected_targets(ctx, spec);
+    spec.reject_unhandled();
+    policy.closed = object.has_rejected();
+    policy.has_unknown_target = crate::import::targets::has_rejected_targets(spec);
     policy
 }

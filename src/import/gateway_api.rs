@@ -8,20 +8,18 @@ mod filter;
 mod matching;
 
 use super::context::{ImportContext, ObjectRef};
-use super::manifest::FieldRef;
+use super::field::FieldRef;
+use super::groups::GATEWAY_API;
 use super::model::{Listener, Route, RouteId};
 use super::yaml_writer::Map;
 
 pub(super) use backend::backend_address;
 pub(super) use filter::cors;
 
-/// The group of the Gateway API.
-pub(super) const GROUP: &str = "gateway.networking.k8s.io";
-
 /// Reads all gateways with their routes.
 pub(super) fn listeners(ctx: &ImportContext<'_>) -> Vec<Listener> {
     let mut listeners = Vec::new();
-    for gateway in ctx.objects(GROUP, "Gateway") {
+    for gateway in ctx.objects(GATEWAY_API, "Gateway") {
         if let Some(spec) = gateway.get("spec") {
             for field in spec.list("listeners") {
                 listeners.extend(translate_listener(ctx, gateway, field).map(|listener| (listener, field)));
@@ -31,15 +29,15 @@ pub(super) fn listeners(ctx: &ImportContext<'_>) -> Vec<Listener> {
                     field.dropped("about the cluster, not about requests");
                 }
             }
-            ctx.report.reject_unhandled(spec);
+            spec.reject_unhandled();
         }
-        if ctx.report.has_rejected(gateway) {
+        if gateway.has_rejected() {
             let is_own = |listener: &&mut (Listener, FieldRef<'_>)| listener.1.doc.label == gateway.doc.label;
             listeners.iter_mut().filter(is_own).for_each(|(listener, _)| listener.closed = true);
         }
     }
-    let mut routes: Vec<FieldRef<'_>> = ctx.objects(GROUP, "HTTPRoute");
-    routes.extend(ctx.objects(GROUP, "GRPCRoute"));
+    let mut routes: Vec<FieldRef<'_>> = ctx.objects(GATEWAY_API, "HTTPRoute");
+    routes.extend(ctx.objects(GATEWAY_API, "GRPCRoute"));
     routes.sort_by_key(|route| {
         let age = route.get_path(&["metadata", "creationTimestamp"]).and_then(FieldRef::text).unwrap_or("~");
         (age, &*route.doc.namespace, &*route.doc.name)
@@ -145,7 +143,7 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
         let kind = parent.get_text("kind").unwrap_or("Gateway");
         let namespace = parent.get_text("namespace").unwrap_or(&route.doc.namespace);
         let name = parent.get_text("name").unwrap_or_default();
-        if kind != "Gateway" || parent.get_text("group").is_some_and(|group| group != GROUP) {
+        if kind != "Gateway" || parent.get_text("group").is_some_and(|group| group != GATEWAY_API) {
             parent.narrower(format!("requests that come by a {kind} are not served here"));
             continue;
         }
@@ -180,13 +178,12 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
         }
         parent.reject_unknown_keys(&["group", "kind", "namespace", "name", "sectionName", "port"]);
     }
-    ctx.report.reject_unhandled(spec);
+    spec.reject_unhandled();
     // what was refused above the rules spoils all of them
-    let rejects_all = spec.entries().any(|(key, field)| key != "rules" && ctx.report.has_rejected(field));
-    let rejected: Vec<bool> = spec.list("rules").map(|field| rejects_all || ctx.report.has_rejected(field)).collect();
+    let rejects_all = spec.entries().any(|(key, field)| key != "rules" && field.has_rejected());
+    let rejected: Vec<bool> = spec.list("rules").map(|field| rejects_all || field.has_rejected()).collect();
     // requests that a refused condition was for would fall to other routes, so nobody gets in at all
-    let lost_match =
-        spec.list("rules").any(|field| field.get("matches").is_some_and(|matches| ctx.report.has_rejected(matches)));
+    let lost_match = spec.list("rules").any(|field| field.get("matches").is_some_and(|matches| matches.has_rejected()));
     for listener in listeners.iter_mut().map(|(listener, _)| listener) {
         listener.closed |=
             lost_match && listener.routes.iter().any(|attached| rules.iter().any(|rule| rule.id == attached.id));

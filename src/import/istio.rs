@@ -8,24 +8,19 @@ mod authentication;
 mod authorization;
 mod paths;
 mod principal;
+mod service;
 mod virtual_service;
 mod workload;
 
 use super::condition::{Condition, is_preflight};
 use super::context::ImportContext;
+use super::field::FieldRef;
+use super::groups::{ISTIO_NETWORKING, ISTIO_SECURITY};
 use super::jwt::JwtPolicy;
-use super::manifest::FieldRef;
 use super::model::{Backend, Listener, Match, Model, Route, RouteId};
-use super::yaml_writer::{Commented, Map, Value};
+use super::yaml_writer::Map;
 use authorization::{AuthorizationRules, WorkloadContext};
 use workload::Workload;
-
-/// The group of `RequestAuthentication` and `AuthorizationPolicy`.
-const SECURITY_GROUP: &str = "security.istio.io";
-/// The group of `Gateway`, `VirtualService` and others.
-const NETWORKING_GROUP: &str = "networking.istio.io";
-/// The namespace whose policies hold for all.
-const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Puts the policies of the files where they hold.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
@@ -57,7 +52,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         listener.routes = routes.into_iter().flat_map(with_preflight_route).collect();
     }
     for kind in ["RequestAuthentication", "AuthorizationPolicy"] {
-        for object in ctx.objects(SECURITY_GROUP, kind).into_iter().filter(|object| !ctx.report.mentions(object.doc)) {
+        for object in ctx.objects(ISTIO_SECURITY, kind).into_iter().filter(|object| !ctx.report.mentions(object.doc)) {
             object.dropped("it selects nothing in these files");
         }
     }
@@ -83,8 +78,8 @@ impl WorkloadChecks {
             ..context.clone()
         };
         let (policies, authorization_unclear) = workload.selecting_policies(ctx, "AuthorizationPolicy");
-        let rules = authorization::translate(ctx, &policies, &context);
-        let rejected = authentications.iter().chain(&policies).any(|object| ctx.report.has_rejected(*object));
+        let rules = authorization::translate(&policies, &context);
+        let rejected = authentications.iter().chain(&policies).any(|object| object.has_rejected());
         Self { jwt, rules, closed: authentication_unclear || authorization_unclear || rejected }
     }
 }
@@ -216,13 +211,13 @@ fn mapped_services_listener(ctx: &ImportContext<'_>) -> Option<Listener> {
 /// What an object of Istio's means that no translation reads; false when leaving it out could let somebody in.
 pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
     match (&*root.doc.group, &*root.doc.kind) {
-        (SECURITY_GROUP, "RequestAuthentication" | "AuthorizationPolicy")
-        | (NETWORKING_GROUP, "Gateway" | "VirtualService") => true,
-        (SECURITY_GROUP, "PeerAuthentication") => {
+        (ISTIO_SECURITY, "RequestAuthentication" | "AuthorizationPolicy")
+        | (ISTIO_NETWORKING, "Gateway" | "VirtualService") => true,
+        (ISTIO_SECURITY, "PeerAuthentication") => {
             super::drop_object(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
         }
         (
-            NETWORKING_GROUP,
+            ISTIO_NETWORKING,
             "DestinationRule" | "ServiceEntry" | "Sidecar" | "WorkloadEntry" | "WorkloadGroup" | "ProxyConfig",
         )
         | ("telemetry.istio.io", _) => super::drop_object(root, "decides about no request of a client"),
@@ -231,10 +226,4 @@ pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
             false
         }
     }
-}
-
-/// A rule of the config.
-fn commented_rule(name: &str, kind: &str, condition: &str, origin: &str) -> Commented {
-    let map = Map::default().with("name", name).with(kind, condition);
-    Commented::new(format!("from {origin}"), Value::from(map))
 }

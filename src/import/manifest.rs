@@ -1,15 +1,13 @@
-//! Kubernetes manifests: files in, objects out, with a way to read their fields that knows where each stands.
+//! Parses Kubernetes manifests into objects.
 //!
-//! What it refuses: what is not YAML, what has no `kind` or no name, keys that are written twice, YAML's merge keys, and
-//! two objects of one kind and name.
+//! Rejects text that is not YAML, objects without a `kind` or a name, duplicate keys, YAML merge keys, and two objects
+//! of the same kind and name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::yaml::{Node, NodeKind, parse_all};
 use crate::config::{Diagnostic, Source};
-
-use super::report::{FieldOutcome, Report};
 
 /// One object of the files.
 #[derive(Debug)]
@@ -28,7 +26,8 @@ pub(super) struct Document {
     pub name: String,
     /// Kind, namespace and name, for people.
     pub label: String,
-    root: Node,
+    /// The object's root node.
+    pub root: Node,
 }
 
 /// Reads all objects of the files.
@@ -129,7 +128,7 @@ pub(super) fn is_null(node: &Node) -> bool {
     matches!(&node.kind, NodeKind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
 }
 
-fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+pub(super) fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     match &node.kind {
         NodeKind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
         _ => None,
@@ -137,7 +136,7 @@ fn child<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     .filter(|node| !is_null(node))
 }
 
-fn scalar(node: &Node) -> Option<&str> {
+pub(super) fn scalar(node: &Node) -> Option<&str> {
     match &node.kind {
         NodeKind::Scalar { text, .. } if !is_null(node) => Some(text),
         _ => None,
@@ -145,145 +144,9 @@ fn scalar(node: &Node) -> Option<&str> {
 }
 
 impl Document {
-    /// The object's root.
-    pub(super) fn root<'a>(&'a self, report: &'a Report) -> FieldRef<'a> {
-        FieldRef { doc: self, node: &self.root, report }
-    }
-
     /// Where it stands, for comments: `SecurityPolicy default/jwt (gw.yaml:12)`.
     pub(super) fn origin(&self) -> String {
         let span = self.source.span(self.root.start, self.root.start, "");
         format!("{} ({}:{})", self.label, span.file, span.line)
-    }
-}
-
-/// A field of an object, that can be read and spoken for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FieldRef<'a> {
-    /// Its object.
-    pub doc: &'a Document,
-    /// Its value.
-    pub node: &'a Node,
-    /// Where it is spoken for.
-    pub report: &'a Report,
-}
-
-impl<'a> FieldRef<'a> {
-    /// The field of that name, if something is written there.
-    pub(super) fn get(self, key: &str) -> Option<FieldRef<'a>> {
-        child(self.node, key).map(|node| FieldRef { node, ..self })
-    }
-
-    /// The field at the end of a path of names.
-    pub(super) fn get_path(self, path: &[&str]) -> Option<FieldRef<'a>> {
-        path.iter().try_fold(self, |field, key| field.get(key))
-    }
-
-    /// The text of a scalar.
-    pub(super) fn text(self) -> Option<&'a str> {
-        scalar(self.node)
-    }
-
-    /// The text of the scalar of that name.
-    pub(super) fn get_text(self, key: &str) -> Option<&'a str> {
-        self.get(key).and_then(FieldRef::text)
-    }
-
-    /// The items of a list; none for anything else.
-    pub(super) fn items(self) -> impl Iterator<Item = FieldRef<'a>> {
-        let items: &[Node] = match &self.node.kind {
-            NodeKind::List(items) => items,
-            _ => &[],
-        };
-        items.iter().map(move |node| FieldRef { node, ..self })
-    }
-
-    /// The items of the list of that name; what is no list is refused.
-    pub(super) fn list(self, key: &str) -> impl Iterator<Item = FieldRef<'a>> {
-        let list = self.get(key);
-        if let Some(other) = list.filter(|field| !matches!(field.node.kind, NodeKind::List(_))) {
-            other.rejected("expected a list");
-        }
-        list.into_iter().flat_map(FieldRef::items)
-    }
-
-    /// The texts of the list of that name; what is no text is refused.
-    pub(super) fn strings(self, key: &str) -> Vec<&'a str> {
-        self.list(key).filter_map(FieldRef::string).collect()
-    }
-
-    /// The text of an item of a list; anything else is refused.
-    pub(super) fn string(self) -> Option<&'a str> {
-        if self.text().is_none() {
-            self.rejected("expected a string");
-        }
-        self.text()
-    }
-
-    /// The entries of a map.
-    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, FieldRef<'a>)> {
-        let entries: &[crate::config::yaml::MapEntry] = match &self.node.kind {
-            NodeKind::Map(entries) => entries,
-            _ => &[],
-        };
-        entries.iter().map(move |entry| (entry.key.as_str(), FieldRef { node: &entry.value, ..self }))
-    }
-
-    /// Refuses the keys of a map that are not among the known ones.
-    pub(super) fn reject_unknown_keys(self, known: &[&str]) {
-        for (key, field) in self.entries().filter(|(key, field)| !known.contains(key) && !is_null(field.node)) {
-            field.rejected(format!("`{key}` is not understood here, and leaving it out could let requests through"));
-        }
-    }
-
-    /// A truth value; anything else is refused and counts as `None`.
-    pub(super) fn boolean(self) -> Option<bool> {
-        match self.text() {
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            _ => {
-                self.rejected("expected true or false");
-                None
-            }
-        }
-    }
-
-    /// A whole number; anything else is refused.
-    pub(super) fn number<N: std::str::FromStr>(self) -> Option<N> {
-        let number = self.text().and_then(|text| text.parse().ok());
-        if number.is_none() {
-            self.rejected("expected a whole number");
-        }
-        number
-    }
-
-    /// A file and line, for comments.
-    pub(super) fn origin(self) -> String {
-        let span = self.doc.source.span(self.node.start, self.node.start, "");
-        format!("{} ({}:{})", self.doc.label, span.file, span.line)
-    }
-
-    pub(super) fn exact(self, target: impl Into<String>) {
-        self.report.record(self, FieldOutcome::Exact, target);
-    }
-
-    pub(super) fn narrower(self, how: impl Into<String>) {
-        self.report.record(self, FieldOutcome::Narrower, how);
-    }
-
-    pub(super) fn approximate(self, how: impl Into<String>) {
-        self.report.record(self, FieldOutcome::Approximate, how);
-    }
-
-    pub(super) fn dropped(self, why: impl Into<String>) {
-        self.report.record(self, FieldOutcome::Dropped, why);
-    }
-
-    pub(super) fn needs_input(self, what: impl Into<String>) {
-        self.report.record(self, FieldOutcome::NeedsInput, what);
-    }
-
-    pub(super) fn rejected(self, why: impl Into<String>) {
-        self.report.record(self, FieldOutcome::Rejected, why);
     }
 }

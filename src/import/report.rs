@@ -1,7 +1,7 @@
-//! What became of each field of the source: one line a field, and nothing forgotten.
+//! Records the outcome of every field of the source: one line per field, and none is forgotten.
 //!
-//! A field counts as settled only when a translation spoke for it. `Report::sweep` refuses whatever nobody spoke for,
-//! so a field that this version does not know can never be left out in silence.
+//! A field counts as handled only when a translation has recorded an outcome for it. `Report::reject_unhandled` rejects
+//! every other field, so a field that this version does not support is never left out silently.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -9,27 +9,27 @@ use std::fmt;
 
 use crate::config::yaml::{Node, NodeKind};
 
-use super::manifest::{Document, FieldRef};
+use super::manifest::Document;
 
-/// How well a field came over.
+/// The quality of a field's translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldOutcome {
-    /// It means the same here.
+    /// The translation has the same meaning.
     Exact,
-    /// Fewer requests get through here.
+    /// The translation lets fewer requests through.
     Narrower,
-    /// It differs in timing, wording or what can be observed, and not in who gets in.
+    /// The translation differs in timing, wording or observable detail, but not in which clients have access.
     Approximate,
-    /// It is left out, and nobody gets in by that.
+    /// The field is left out, which widens access for no client.
     Dropped,
-    /// Something is needed that the files do not hold.
+    /// The config needs something that the manifests do not contain.
     NeedsInput,
-    /// It can't be expressed, and leaving it out could let somebody in.
+    /// The field cannot be translated, and leaving it out could widen access.
     Rejected,
 }
 
 impl FieldOutcome {
-    /// The word in the report.
+    /// Returns the word for this outcome in the report.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -37,7 +37,7 @@ impl FieldOutcome {
             Self::Approximate => "approximate",
             Self::Dropped => "dropped",
             Self::NeedsInput => "needs input",
-            Self::Rejected => "refused",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -45,30 +45,30 @@ impl FieldOutcome {
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The file as the user named it.
+    /// The file, as named on the command line.
     pub file: String,
-    /// The line in it.
+    /// The line in the file.
     pub line: u32,
-    /// The object: kind, namespace and name.
+    /// The kind, namespace and name of the object.
     pub object: String,
-    /// The field, from the object's root.
+    /// The path of the field from the root of the object.
     pub field: String,
-    /// How well it came over.
+    /// The quality of the translation.
     pub outcome: FieldOutcome,
-    /// What it became, how it differs, or why it is refused.
-    pub text: String,
+    /// The result, the difference, or the reason.
+    pub message: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, object, field, outcome: verdict, text } = self;
+        let Self { file, line, object, field, outcome, message } = self;
         let separator = if field.is_empty() { "" } else { " " };
-        let message: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        write!(f, "{file}:{line}: {object}{separator}{field}: {}: {message}", verdict.as_str())
+        let message: String = message.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        write!(f, "{file}:{line}: {object}{separator}{field}: {}: {message}", outcome.as_str())
     }
 }
 
-/// The report while it grows.
+/// The findings, and which nodes are handled or rejected. A node is identified by its file and its id.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     findings: RefCell<Vec<(usize, Finding)>>,
@@ -77,69 +77,62 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Notes what became of a field and everything below it. Refusals are never taken back.
-    pub(super) fn record(&self, field: FieldRef<'_>, outcome: FieldOutcome, text: impl Into<String>) {
-        self.mark_handled(field);
-        self.add_finding(field, outcome, text);
+    /// Records the outcome of a node and marks everything inside it as handled. A rejection is never taken back.
+    pub(super) fn record(&self, doc: &Document, node: &Node, outcome: FieldOutcome, message: impl Into<String>) {
+        self.mark_handled(doc, node);
+        self.add_finding(doc, node, outcome, message);
     }
 
-    /// Asks for no more words about a field and everything below it.
-    pub(super) fn mark_handled(&self, field: FieldRef<'_>) {
-        let all = (field.node.id..=field.node.last_id).map(|id| (field.doc.file_index, id));
-        self.handled.borrow_mut().extend(all);
+    /// Marks a node and everything inside it as handled.
+    pub(super) fn mark_handled(&self, doc: &Document, node: &Node) {
+        self.handled.borrow_mut().extend((node.id..=node.last_id).map(|id| (doc.file_index, id)));
     }
 
-    /// Notes something about a field, and leaves it open what becomes of the fields in it.
-    pub(super) fn add_finding(&self, field: FieldRef<'_>, outcome: FieldOutcome, text: impl Into<String>) {
+    /// Records a finding about a node without marking anything as handled.
+    pub(super) fn add_finding(&self, doc: &Document, node: &Node, outcome: FieldOutcome, message: impl Into<String>) {
         if outcome == FieldOutcome::Rejected {
-            self.rejected.borrow_mut().push((field.doc.file_index, field.node.id));
+            self.rejected.borrow_mut().push((doc.file_index, node.id));
         }
-        let span = field.doc.source.span(field.node.start, field.node.start, "");
+        let span = doc.source.span(node.start, node.start, "");
         let finding = Finding {
             file: span.file.to_string(),
             line: span.line,
-            object: field.doc.label.clone(),
-            field: field.node.path.to_string(),
+            object: doc.label.clone(),
+            field: node.path.to_string(),
             outcome,
-            text: text.into(),
+            message: message.into(),
         };
         let mut findings = self.findings.borrow_mut();
         if !findings.iter().any(|(_, existing)| *existing == finding) {
-            findings.push((field.doc.file_index, finding));
+            findings.push((doc.file_index, finding));
         }
     }
 
-    /// Whether anything at or below a field was refused: then what was made of it is not whole.
-    pub(super) fn has_rejected(&self, field: FieldRef<'_>) -> bool {
-        self.rejected
-            .borrow()
-            .iter()
-            .any(|(file, id)| *file == field.doc.file_index && (field.node.id..=field.node.last_id).contains(id))
+    /// Reports whether anything at or inside a node was rejected, so that its translation is incomplete.
+    pub(super) fn has_rejected(&self, doc: &Document, node: &Node) -> bool {
+        self.rejected.borrow().iter().any(|(file, id)| *file == doc.file_index && (node.id..=node.last_id).contains(id))
     }
 
-    /// Whether anything was said about an object.
-    pub(super) fn mentions(&self, document: &Document) -> bool {
-        self.findings
-            .borrow()
-            .iter()
-            .any(|(file, finding)| *file == document.file_index && finding.object == document.label)
+    /// Reports whether there is a finding about an object.
+    pub(super) fn mentions(&self, doc: &Document) -> bool {
+        self.findings.borrow().iter().any(|(file, finding)| *file == doc.file_index && finding.object == doc.label)
     }
 
-    /// Refuses every field at or below `field` that nobody spoke for.
-    pub(super) fn reject_unhandled(&self, field: FieldRef<'_>) {
+    /// Rejects every node at or inside `root` that no translation has handled.
+    pub(super) fn reject_unhandled(&self, doc: &Document, root: &Node) {
         let unhandled_nodes = {
             let handled = self.handled.borrow();
             let mut nodes = Vec::new();
-            unhandled(field.node, &|node| handled.contains(&(field.doc.file_index, node.id)), &mut nodes);
+            unhandled(root, &|node| handled.contains(&(doc.file_index, node.id)), &mut nodes);
             nodes
         };
         for node in unhandled_nodes {
-            let reason = "this field is not understood, and leaving it out could let requests through";
-            self.record(FieldRef { node, ..field }, FieldOutcome::Rejected, reason);
+            let reason = "this field is not supported, and leaving it out could let requests through";
+            self.record(doc, node, FieldOutcome::Rejected, reason);
         }
     }
 
-    /// All findings, by file and line.
+    /// Returns all findings, ordered by file and line.
     pub(super) fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
         findings.sort_by_key(|(file, finding)| (*file, finding.line));
@@ -147,7 +140,7 @@ impl Report {
     }
 }
 
-/// The highest nodes of which nothing is settled; what is absent or null needs no words.
+/// Collects the highest nodes that contain nothing handled. Absent and null values need no finding.
 fn unhandled<'n>(node: &'n Node, is_handled: &dyn Fn(&Node) -> bool, found: &mut Vec<&'n Node>) {
     fn any_handled(node: &Node, is_handled: &dyn Fn(&Node) -> bool) -> bool {
         is_handled(node)

@@ -1,7 +1,8 @@
 //! What a policy is for: `targetRefs` and `targetSelectors` as Envoy Gateway and agentgateway have them.
 
 use super::context::ImportContext;
-use super::manifest::FieldRef;
+use super::field::FieldRef;
+use super::groups::GATEWAY_API;
 use super::model::{Listener, RouteId};
 
 /// How specific a target is; the more specific, the greater.
@@ -63,7 +64,7 @@ pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<Ta
             }
             (Some(kind @ ("Gateway" | "HTTPRoute" | "GRPCRoute")), Some(name)) => {
                 let namespace = &field.doc.namespace;
-                if ctx.find(crate::import::gateway_api::GROUP, kind, namespace, name).is_none() {
+                if ctx.find(GATEWAY_API, kind, namespace, name).is_none() {
                     field.dropped(format!("the {kind} {namespace}/{name} is not among the files"));
                 } else {
                     field.exact("where the policy stands");
@@ -88,12 +89,12 @@ pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<Ta
 }
 
 /// Whether a part of what a policy is for was refused, or may have been written under a name that is not understood.
-pub(super) fn has_rejected_targets(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> bool {
+pub(super) fn has_rejected_targets(spec: FieldRef<'_>) -> bool {
     let mut references =
         ["targetRef", "targetRefs", "targetSelectors"].into_iter().filter_map(|key| spec.get(key)).peekable();
     match references.peek() {
-        Some(_) => references.any(|field| ctx.report.has_rejected(field)),
-        None => ctx.report.has_rejected(spec),
+        Some(_) => references.any(|field| field.has_rejected()),
+        None => spec.has_rejected(),
     }
 }
 
@@ -111,7 +112,7 @@ fn select_by_labels(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Vec<TargetR
         labels.entries().all(|(key, value)| object_labels.and_then(|entries| entries.get_text(key)) == value.text())
     };
     let found: Vec<TargetRef> = ctx
-        .objects(crate::import::gateway_api::GROUP, kind)
+        .objects(GATEWAY_API, kind)
         .into_iter()
         .filter(|object| object.doc.namespace == field.doc.namespace && has_labels(object))
         .map(|object| TargetRef {

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use crate::config::yaml::NodeKind;
 use crate::config::{escape, variable_names};
 
-use super::manifest::{Document, FieldRef};
+use super::field::FieldRef;
+use super::manifest::Document;
 use super::report::{FieldOutcome, Report};
 use super::yaml_writer::Value;
 
@@ -15,7 +16,7 @@ use super::yaml_writer::Value;
 pub(super) fn restore_variables(config: Value, documents: &[Document], report: &Report) -> Value {
     let mut manifest_variables = BTreeSet::new();
     for document in documents {
-        for_each_variable(document.root(report), &mut |_, name| {
+        for_each_variable(FieldRef::root(document, report), &mut |_, name| {
             manifest_variables.insert(name.to_owned());
         });
     }
@@ -25,10 +26,10 @@ pub(super) fn restore_variables(config: Value, documents: &[Document], report: &
         escape(&text, |name| manifest_variables.contains(name))
     });
     for document in documents.iter().filter(|document| report.mentions(document)) {
-        for_each_variable(document.root(report), &mut |field, name| {
+        for_each_variable(FieldRef::root(document, report), &mut |field, name| {
             if retained.contains(name) {
                 let message = format!("the environment variable `{name}`, which the gateway fills in when it starts");
-                report.add_finding(field, FieldOutcome::NeedsInput, message);
+                field.add_finding(FieldOutcome::NeedsInput, message);
             }
         });
     }

@@ -1,11 +1,11 @@
 //! `spec.authorization` of a `SecurityPolicy`: rules in order, the first that matches decides.
 
-use super::super::manifest::FieldRef;
 use super::cel;
 use crate::import::condition::{
     Condition, Pattern, address_in, claim_list_contains, claim_string_in, claim_words_contain, full_match, header_in,
     string_in, string_literal,
 };
+use crate::import::field::FieldRef;
 use crate::import::yaml_writer::{Commented, Map, Value};
 
 #[derive(Clone, Copy, PartialEq)]

@@ -1,8 +1,8 @@
 //! `spec.jwt` of a `SecurityPolicy`.
 
-use super::super::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
-use super::super::manifest::FieldRef;
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
+use crate::import::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use crate::import::yaml_writer::Map;
 
 /// The policy's check of tokens.

@@ -4,8 +4,8 @@
 //! that it lacks is the parent's; lists replace lists. Only `optional` and `failOpen` stay when the route's policy writes
 //! `jwt` without them. Where fields of both would mix in any other way, the import is refused.
 
-use super::super::manifest::FieldRef;
 use super::SecurityPolicy;
+use crate::import::field::FieldRef;
 
 /// Whether a policy is to be merged; another word is refused.
 pub(super) fn merges_with_parent(field: FieldRef<'_>) -> bool {

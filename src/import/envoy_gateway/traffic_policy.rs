@@ -1,8 +1,8 @@
 //! The policies of Envoy Gateway that are not about tokens: what they mean for who a client is, and what is left out.
 
-use super::GROUP;
 use crate::import::context::ImportContext;
-use crate::import::manifest::FieldRef;
+use crate::import::field::FieldRef;
+use crate::import::groups::ENVOY_GATEWAY;
 use crate::import::model::Model;
 
 /// Settings that shape connections and decide about no request.
@@ -25,8 +25,10 @@ const TUNING_KEYS: [&str; 14] = [
 
 /// Reads `ClientTrafficPolicy` and `BackendTrafficPolicy`.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
-    for object in
-        ctx.objects(GROUP, "ClientTrafficPolicy").into_iter().chain(ctx.objects(GROUP, "BackendTrafficPolicy"))
+    for object in ctx
+        .objects(ENVOY_GATEWAY, "ClientTrafficPolicy")
+        .into_iter()
+        .chain(ctx.objects(ENVOY_GATEWAY, "BackendTrafficPolicy"))
     {
         let Some(spec) = object.get("spec") else { continue };
         crate::import::envoy_gateway::target_refs(ctx, spec);
@@ -41,8 +43,8 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         if let Some(field) = spec.get("rateLimit") {
             field.rejected("limits of rates are not imported; write `localRateLimit`");
         }
-        ctx.report.reject_unhandled(spec);
-        if ctx.report.has_rejected(object) {
+        spec.reject_unhandled();
+        if object.has_rejected() {
             model.listeners.iter_mut().for_each(|listener| listener.closed = true);
         }
     }

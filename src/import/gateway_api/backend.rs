@@ -1,7 +1,7 @@
 //! What a route's `backendRefs` lead to.
 
-use super::super::manifest::FieldRef;
 use crate::import::context::{ImportContext, ObjectRef};
+use crate::import::field::FieldRef;
 use crate::import::model::Backend;
 use crate::import::yaml_writer::{Map, Value};
 
@@ -64,7 +64,7 @@ pub(in super::super) fn backend_address(
                 field.rejected(format!("the Backend {}/{} is not among the files", target.namespace, target.name));
                 return None;
             };
-            let (host, port) = envoy_backend(ctx, object)?;
+            let (host, port) = envoy_backend(object)?;
             report_reference(field, &format!("host {host}"));
             Some((host, target, port))
         }
@@ -82,7 +82,7 @@ pub(in super::super) fn backend_address(
                 fixed.exact(format!("host {host}:{port}"));
                 fixed.reject_unknown_keys(&["host", "port"]);
             }
-            reject_unhandled(ctx, object, field);
+            reject_unhandled(object, field);
             report_reference(field, &format!("host {host}:{port}"));
             Some((format!("{host}:{port}"), target, port))
         }
@@ -101,7 +101,7 @@ fn report_reference(field: FieldRef<'_>, text: &str) {
 }
 
 /// The one endpoint of an Envoy Gateway `Backend`.
-fn envoy_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>) -> Option<(String, u16)> {
+fn envoy_backend(object: FieldRef<'_>) -> Option<(String, u16)> {
     let spec = object.get("spec")?;
     let endpoints: Vec<_> = spec.list("endpoints").collect();
     let [endpoint] = endpoints.as_slice() else {
@@ -130,16 +130,16 @@ fn envoy_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>) -> Option<(Strin
             }
         }
     }
-    ctx.report.reject_unhandled(spec);
-    (!ctx.report.has_rejected(object)).then_some((host, port))
+    spec.reject_unhandled();
+    (!object.has_rejected()).then_some((host, port))
 }
 
 /// Sweeps an object that a reference leads to; what is refused there is refused here.
-fn reject_unhandled(ctx: &ImportContext<'_>, object: FieldRef<'_>, reference: FieldRef<'_>) {
+fn reject_unhandled(object: FieldRef<'_>, reference: FieldRef<'_>) {
     if let Some(spec) = object.get("spec") {
-        ctx.report.reject_unhandled(spec);
+        spec.reject_unhandled();
     }
-    if ctx.report.has_rejected(object) {
+    if object.has_rejected() {
         reference.rejected(format!("a part of {} is refused", object.doc.label));
     }
 }

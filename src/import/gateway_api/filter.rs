@@ -1,8 +1,8 @@
 //! What a route does with its requests besides forwarding them.
 
-use super::super::manifest::FieldRef;
 use super::backend::backend_address;
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
 use crate::import::yaml_writer::{Map, Value};
 
 /// A filter of a route.

@@ -1,6 +1,6 @@
 //! The conditions of a route.
 
-use super::super::manifest::FieldRef;
+use crate::import::field::FieldRef;
 use crate::import::model::Match;
 
 /// A condition of an `HTTPRoute`.

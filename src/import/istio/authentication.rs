@@ -1,9 +1,9 @@
 //! `RequestAuthentication`: a token may be missing, and must be good when it is there. All that select a workload are
 //! taken together.
 
-use super::super::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
-use super::super::manifest::FieldRef;
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
+use crate::import::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use crate::import::yaml_writer::Map;
 
 /// The check of tokens that these make together; none when there are no rules.
@@ -57,7 +57,7 @@ pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Op
     }
     for object in objects {
         if let Some(spec) = object.get("spec") {
-            ctx.report.reject_unhandled(spec);
+            spec.reject_unhandled();
         }
     }
     policy.split_claims.dedup();

@@ -2,12 +2,12 @@
 //!
 //! What can't be expressed falls out of an ALLOW, which lets fewer in, and refuses a DENY.
 
-use super::super::manifest::FieldRef;
-use super::super::report::FieldOutcome;
-use super::commented_rule as written;
+use super::service::target_port;
 use super::{paths, principal};
 use crate::import::condition::{Condition, Pattern, address_in, header_in, string_in};
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
+use crate::import::report::FieldOutcome;
 use crate::import::yaml_writer::{Commented, Map, Value};
 
 /// What holds where the policies stand.
@@ -39,19 +39,6 @@ impl WorkloadContext {
         let port = service.and_then(|service| target_port(service, port));
         Self { port, behind_gateway: true, rewritten, ..Self::default() }
     }
-}
-
-/// Whether a Service has a port of this number.
-pub(super) fn has_port(service: FieldRef<'_>, port: u16) -> bool {
-    let ports = service.get("spec").map(|spec| spec.list("ports"));
-    ports.is_some_and(|mut ports| ports.any(|port_field| port_field.get_text("port") == Some(&port.to_string())))
-}
-
-/// The port of the pods behind a port of their service; `None` if the service does not say it as a number.
-pub(super) fn target_port(service: FieldRef<'_>, port: u16) -> Option<u16> {
-    let mut ports = service.get("spec")?.list("ports");
-    let entry = ports.find(|port_field| port_field.get_text("port") == Some(&port.to_string()))?;
-    entry.get_text("targetPort").map_or(Some(port), |target| target.parse().ok())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -97,11 +84,7 @@ pub(super) struct AuthorizationRules {
 }
 
 /// The rules that these make together.
-pub(super) fn translate(
-    ctx: &ImportContext<'_>,
-    objects: &[FieldRef<'_>],
-    context: &WorkloadContext,
-) -> AuthorizationRules {
+pub(super) fn translate(objects: &[FieldRef<'_>], context: &WorkloadContext) -> AuthorizationRules {
     let (mut enforced, mut dry_run, mut audit) = (RuleBlock::default(), RuleBlock::default(), RuleBlock::default());
     for object in objects {
         let Some(action) = policy_action(*object) else { continue };
@@ -123,7 +106,7 @@ pub(super) fn translate(
     }
     for object in objects {
         if let Some(spec) = object.get("spec") {
-            ctx.report.reject_unhandled(spec);
+            spec.reject_unhandled();
         }
     }
     let dry_run = dry_run.into_policy("on trial, ", Some("shadow"));
@@ -146,24 +129,24 @@ fn add_policy(
         let cond = rule_condition(*rule, strictness, context);
         let name = if rule_list.len() > 1 { format!("{name}[{index}]") } else { name.clone() };
         match action {
-            Action::Allow => block.allows.push(written(&name, "allow", &cond.to_string(), &rule.origin())),
+            Action::Allow => block.allows.push(commented_rule(&name, "allow", &cond.to_string(), &rule.origin())),
             Action::Deny | Action::Observe if cond == Condition::Never => {}
             Action::Deny | Action::Observe => {
-                block.denies.push(written(&name, "deny", &cond.to_string(), &rule.origin()));
+                block.denies.push(commented_rule(&name, "deny", &cond.to_string(), &rule.origin()));
             }
         }
     }
     if rule_list.is_empty() {
         let meaning = match action {
             Action::Allow => {
-                block.allows.push(written(&name, "allow", "false", &object.doc.origin()));
+                block.allows.push(commented_rule(&name, "allow", "false", &object.doc.origin()));
                 "no rules: nothing is allowed"
             }
             Action::Deny | Action::Observe => "no rules: no request matches",
         };
         match rules.or_else(|| object.get("spec").filter(|spec| spec.entries().next().is_none())) {
             Some(field) => field.exact(meaning),
-            None => object.report.add_finding(object, FieldOutcome::Exact, meaning),
+            None => object.add_finding(FieldOutcome::Exact, meaning),
         }
     }
     block.origins.push(object.doc.origin());
@@ -184,7 +167,7 @@ fn policy_action(object: FieldRef<'_>) -> Option<Action> {
         _ => {
             field.rejected("another service decides there");
             if let Some(spec) = object.get("spec") {
-                object.report.mark_handled(spec);
+                spec.mark_handled();
             }
             None
         }
@@ -409,4 +392,10 @@ fn bracketed_names<'k>(key: &'k str, prefix: &str) -> Option<Vec<&'k str>> {
     let inner = key.strip_prefix(prefix)?.strip_prefix('[')?.strip_suffix(']')?;
     let names: Vec<&str> = inner.split("][").collect();
     names.iter().all(|name| !name.is_empty() && !name.contains(['[', ']'])).then_some(names)
+}
+
+/// A rule of the config.
+fn commented_rule(name: &str, kind: &str, condition: &str, origin: &str) -> Commented {
+    let map = Map::default().with("name", name).with(kind, condition);
+    Commented::new(format!("from {origin}"), Value::from(map))
 }

@@ -3,17 +3,17 @@
 //! A `VirtualService` is a list of which the first match counts, whatever is more specific. So all of its conditions
 //! are written as CEL over the prefix `/`, where the order of the file decides here too.
 
-use super::super::manifest::FieldRef;
-use super::NETWORKING_GROUP;
 use crate::import::condition::{Condition, full_match, string_literal};
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
+use crate::import::groups::{ISTIO_NETWORKING, ISTIO_ROOT_NAMESPACE};
 use crate::import::model::{Backend, Listener, Match, Model, Route, RouteId};
 use crate::import::yaml_writer::Map;
 
 /// Adds the listeners and routes of the files.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let first = model.listeners.len();
-    for gateway in ctx.objects(NETWORKING_GROUP, "Gateway") {
+    for gateway in ctx.objects(ISTIO_NETWORKING, "Gateway") {
         let Some(spec) = gateway.get("spec") else { continue };
         for (index, server) in spec.list("servers").enumerate() {
             model.listeners.extend(server_listeners(ctx, gateway, server, index));
@@ -21,8 +21,8 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         if let Some(selector) = spec.get("selector") {
             selector.exact("the labels of the gateway's pods");
         }
-        ctx.report.reject_unhandled(spec);
-        if ctx.report.has_rejected(gateway) {
+        spec.reject_unhandled();
+        if gateway.has_rejected() {
             let gateway_name = (gateway.doc.namespace.clone(), gateway.doc.name.clone());
             model
                 .listeners
@@ -32,7 +32,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
         }
     }
     let listeners = model.listeners.get_mut(first..).unwrap_or_default();
-    for service in ctx.objects(NETWORKING_GROUP, "VirtualService") {
+    for service in ctx.objects(ISTIO_NETWORKING, "VirtualService") {
         attach_virtual_service(ctx, service, listeners);
     }
 }
@@ -75,8 +75,8 @@ fn server_listeners(
         }
         let name = tls.get("credentialName")?;
         // the Secret stands beside the gateway's pods
-        let cert = ctx.referenced_file(name, "Secret", super::ROOT_NAMESPACE, name.text()?, "tls.crt")?;
-        let key = ctx.referenced_file(name, "Secret", super::ROOT_NAMESPACE, name.text()?, "tls.key")?;
+        let cert = ctx.referenced_file(name, "Secret", ISTIO_ROOT_NAMESPACE, name.text()?, "tls.crt")?;
+        let key = ctx.referenced_file(name, "Secret", ISTIO_ROOT_NAMESPACE, name.text()?, "tls.key")?;
         Some((cert, key))
     });
     if secure && certificate.is_none() {
@@ -134,8 +134,8 @@ fn attach_virtual_service(ctx: &ImportContext<'_>, object: FieldRef<'_>, listene
     if let Some(field) = spec.get("gateways") {
         field.exact("the listeners that the routes stand under");
     }
-    ctx.report.reject_unhandled(spec);
-    let closed = ctx.report.has_rejected(object);
+    spec.reject_unhandled();
+    let closed = object.has_rejected();
     let gateway_names = |gateway: &(String, String)| [format!("{}/{}", gateway.0, gateway.1), gateway.1.clone()];
     let mut found = false;
     for listener in listeners.iter_mut() {

@@ -1,9 +1,10 @@
 //! Which policies hold for a workload.
 
-use super::super::manifest::FieldRef;
-use super::authorization::{has_port, is_audit_or_dry_run, target_port};
-use super::{NETWORKING_GROUP, ROOT_NAMESPACE, SECURITY_GROUP};
+use super::authorization::is_audit_or_dry_run;
+use super::service::{has_port, target_port};
 use crate::import::context::ImportContext;
+use crate::import::field::FieldRef;
+use crate::import::groups::{GATEWAY_API, ISTIO_NETWORKING, ISTIO_ROOT_NAMESPACE, ISTIO_SECURITY};
 
 /// The label that the pods of a Gateway API gateway have.
 const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
@@ -36,16 +37,16 @@ impl Workload {
             gateway_labels: Vec::new(),
             labels_are_guessed: false,
         };
-        if let Some(object) = ctx.find(NETWORKING_GROUP, "Gateway", namespace, name) {
+        if let Some(object) = ctx.find(ISTIO_NETWORKING, "Gateway", namespace, name) {
             let mut labels = label_pairs(object.get_path(&["spec", "selector"]));
             if let Some((_, value)) = labels.iter().find(|(key, _)| key == "istio").cloned() {
                 labels.push(("app".to_owned(), format!("istio-{value}")));
             }
             // the pods of such a gateway stand in the namespace of the installation, whoever configures them
-            return workload(ROOT_NAMESPACE, labels);
+            return workload(ISTIO_ROOT_NAMESPACE, labels);
         }
         let label = (GATEWAY_NAME_LABEL.to_owned(), name.clone());
-        let object = ctx.find(super::super::gateway_api::GROUP, "Gateway", namespace, name);
+        let object = ctx.find(GATEWAY_API, "Gateway", namespace, name);
         let mut labels = label_pairs(object.and_then(|object| object.get_path(&["spec", "infrastructure", "labels"])));
         labels.push(label);
         workload(namespace, labels)
@@ -109,7 +110,7 @@ impl Workload {
     /// The policies of a kind that hold for it, in Istio's order, and whether that is unclear for one of them.
     pub(super) fn selecting_policies<'a>(&self, ctx: &ImportContext<'a>, kind: &str) -> (Vec<FieldRef<'a>>, bool) {
         let (mut selecting, mut unclear) = (Vec::new(), false);
-        for object in ctx.objects(SECURITY_GROUP, kind) {
+        for object in ctx.objects(ISTIO_SECURITY, kind) {
             match self.is_selected(object) {
                 Some(true) => selecting.push(object),
                 Some(false) => {}
@@ -117,7 +118,7 @@ impl Workload {
             }
         }
         // the root namespace first; in a namespace in the order of the files
-        selecting.sort_by_key(|object| object.doc.namespace != ROOT_NAMESPACE);
+        selecting.sort_by_key(|object| object.doc.namespace != ISTIO_ROOT_NAMESPACE);
         (selecting, unclear)
     }
 
@@ -186,13 +187,13 @@ impl Workload {
     }
 
     fn is_in_scope(&self, object: FieldRef<'_>) -> bool {
-        object.doc.namespace == self.namespace || object.doc.namespace == ROOT_NAMESPACE
+        object.doc.namespace == self.namespace || object.doc.namespace == ISTIO_ROOT_NAMESPACE
     }
 }
 
 /// The labels of all gateways' pods.
 fn all_gateway_labels(ctx: &ImportContext<'_>) -> Vec<Vec<(String, String)>> {
-    let groups = [NETWORKING_GROUP, super::super::gateway_api::GROUP];
+    let groups = [ISTIO_NETWORKING, GATEWAY_API];
     let all = groups.into_iter().flat_map(|group| ctx.objects(group, "Gateway"));
     all.map(|gateway| Workload::for_gateway(ctx, &(gateway.doc.namespace.clone(), gateway.doc.name.clone())).labels)
         .collect()
