@@ -1,5 +1,7 @@
-//! The reference: made from the types and tables that the gateway itself uses. A test makes it again and compares, so it
-//! can't fall behind; with `PORTCULLIS_BLESS=1` the test writes it anew.
+//! The documentation pages as rustdoc modules, and the generator of the reference pages.
+//!
+//! The reference pages are generated from the types and tables that the gateway itself uses. A test generates them again
+//! and compares, so that they stay up to date. With `PORTCULLIS_BLESS=1` the test rewrites the files.
 
 #[doc = include_str!("docs/reference/config.md")]
 pub mod config {}
@@ -28,8 +30,8 @@ use crate::config::schema::{SchemaField, SchemaNode, schema};
 use crate::reason::Reason;
 use crate::telemetry::metrics::{CollectedSeries, Family, Gauge, Labels, Metrics};
 
-/// Every page: its file name and its Markdown.
-pub fn pages() -> [(&'static str, String); 6] {
+/// Returns the file name and the Markdown of every reference page.
+pub fn reference_pages() -> [(&'static str, String); 6] {
     [
         ("config.md", config_page()),
         ("reasons.md", reasons_page()),
@@ -40,7 +42,7 @@ pub fn pages() -> [(&'static str, String); 6] {
     ]
 }
 
-/// The sections of the config page: a title, and the path that it tells of.
+/// The sections of the config page: a title and the path of the described key.
 const CONFIG_SECTIONS: [(&str, &str); 38] = [
     ("The file", ""),
     ("`config`", "config"),
@@ -87,8 +89,9 @@ fn config_page() -> String {
     let mut page =
         String::from("The config file, key by key. `portcullis schema --explain PATH` shows the same for any path.\n");
     for (title, path) in CONFIG_SECTIONS {
-        let Ok(node) = SchemaNode::root(&schema).find(path) else { continue };
         let _ = write!(page, "\n# {title}\n\n");
+        // a test fails for a path that the schema does not contain
+        let Ok(node) = SchemaNode::root(&schema).find(path) else { continue };
         if !path.is_empty() {
             let _ = write!(page, "{}\n\n", escape_markdown(&node.description()));
         }
@@ -102,7 +105,7 @@ fn config_page() -> String {
     page
 }
 
-/// Text in a table, where Markdown would see a column, a tag or a link.
+/// Escapes text for a table cell, where Markdown would recognize a column, a tag or a link.
 fn escape_markdown(plain: &str) -> String {
     let mut out = String::new();
     for (index, part) in plain.split('`').enumerate() {
@@ -110,7 +113,7 @@ fn escape_markdown(plain: &str) -> String {
             out.push('`');
         }
         let part = part.replace('|', "\\|");
-        // code is shown as it is; a link to an item of the crate is no link here
+        // code spans stay as they are; links to items of the crate would be broken here
         out.push_str(&if index % 2 == 1 { part } else { part.replace('<', "&lt;").replace("[", "").replace("]", "") });
     }
     out
@@ -118,8 +121,8 @@ fn escape_markdown(plain: &str) -> String {
 
 fn reasons_page() -> String {
     let mut page = String::from(
-        "Why a request is refused. The same code stands in the body (as JSON), the challenge, the access log and the \
-         label `reason`.\n\n| code | status | gRPC | sentence |\n|---|---|---|---|\n",
+        "The reasons why a request is rejected. The same code appears in the response body (as JSON), in the \
+         `WWW-Authenticate` challenge, in the access log and as the metric label `reason`.\n\n| code | status | gRPC | sentence |\n|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
         let (status, grpc) = (reason.status().as_u16(), reason.grpc_status());
@@ -130,7 +133,7 @@ fn reasons_page() -> String {
 
 fn findings_page() -> String {
     let mut page = String::from(
-        "What `portcullis validate` finds. An id never changes its meaning.\n\n| id | what | why, and what to do |\n\
+        "The findings of `portcullis validate`. An id never changes its meaning.\n\n| id | finding | explanation and remedy |\n\
          |---|---|---|\n",
     );
     for code in DiagnosticCode::ALL {
@@ -142,7 +145,7 @@ fn findings_page() -> String {
 
 fn metrics_page() -> String {
     let mut page = String::from(
-        "What `GET /metrics` tells, in Prometheus' text format. No label comes from a claim or a raw path.\n\n| name | type | meaning |\n|---|---|---|\n",
+        "The metrics of `GET /metrics`, in the Prometheus text format. No label is taken from a claim or a raw path.\n\n| name | type | meaning |\n|---|---|---|\n",
     );
     let metrics = Arc::new(Metrics::default());
     let shard = metrics.shard();
@@ -167,8 +170,9 @@ fn metrics_page() -> String {
 
 fn cel_page() -> String {
     let mut page = String::from(
-        "What expressions may use. Rules see everything but `response`; the match of a route, which is judged before the \
-         token is, sees `request` and `source` alone; transformations and log fields see everything.\n\n\
+        "The variables and functions of expressions. Rules can use everything except `response`. The match of a route is \
+         evaluated before the token and can use only `request` and `source`. Transformations and log fields can use \
+         everything.\n\n\
          # Variables\n\n| name | type | in rules | in matches |\n|---|---|---|---|\n",
     );
     let mark = |yes: bool| if yes { "yes" } else { "" };
@@ -177,9 +181,9 @@ fn cel_page() -> String {
         let _ = writeln!(page, "| `{}` | {} | {rules} | {matches} |", variable.name, variable.ty);
     }
     page.push_str(
-        "\n`jwt` has every claim of the accepted token. Without one, `jwt == null` is true, `has(jwt.sub)` is false, and \
-         `jwt.sub` fails to evaluate. Integers in claims are ints, and uints from 2^63 on; numbers with a fraction or an \
-         exponent, and integers of more than 64 bits, are doubles, so an id of that size is safe only in a string.\n\n\
+        "\n`jwt` contains every claim of the accepted token. Without a token, `jwt == null` is true, `has(jwt.sub)` is false, \
+         and `jwt.sub` fails to evaluate. Integers in claims are ints, and uints from 2^63 on. Numbers with a fraction or an \
+         exponent, and integers of more than 64 bits, are doubles; keep ids of that size in strings.\n\n\
          # Functions\n\n```text\n",
     );
     for function in authz::functions() {
@@ -191,8 +195,8 @@ fn cel_page() -> String {
 
 fn commands_page() -> String {
     let mut page = String::from(
-        "The command line, as `--help` tells it, with the members of each command's JSON. Results go to standard output, \
-         notes to standard error. Exit code 0 is good, 1 failed, 2 bad usage or config.\n",
+        "The command line as `--help` prints it, with the members of each command's JSON. Results go to standard output, \
+         notes to standard error. Exit code 0 means success, 1 failure, 2 invalid usage or config.\n",
     );
     for (name, help) in crate::cli::help_pages() {
         let _ = write!(page, "\n# {name}\n\n```text\n{}\n```\n", help.trim_end());
@@ -202,9 +206,21 @@ fn commands_page() -> String {
 
 #[cfg(test)]
 mod tests {
-    /// Lines are wrapped at 100 characters, which an example does not survive.
+    use super::*;
+
     #[test]
-    fn no_example_in_a_help_is_too_long() {
+    fn every_section_of_the_config_page_exists_in_the_schema() {
+        let schema = schema();
+        for (title, path) in CONFIG_SECTIONS {
+            if let Err((unknown, _)) = SchemaNode::root(&schema).find(path) {
+                panic!("{title}: the schema has no `{unknown}` in `{path}`");
+            }
+        }
+    }
+
+    /// Long lines are wrapped at 100 characters, which would break an example.
+    #[test]
+    fn help_examples_fit_on_one_line() {
         for (name, help) in crate::cli::help_pages() {
             let examples = help.split_once("Examples:").map_or("", |(_, examples)| examples);
             let broken = examples.lines().find(|line| !line.is_empty() && !line.starts_with("  "));
@@ -216,15 +232,15 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_is_what_the_code_says() {
-        for (name, page) in crate::docs::pages() {
+    fn reference_pages_are_up_to_date() {
+        for (name, page) in crate::docs::reference_pages() {
             let path = format!("{}/src/docs/reference/{name}", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("PORTCULLIS_BLESS").is_some() {
                 std::fs::write(&path, &page).unwrap();
             }
             let committed = std::fs::read_to_string(&path).unwrap();
-            let advice = "run `PORTCULLIS_BLESS=1 cargo test --lib reference` and look at what changed";
-            assert!(committed == page, "{path} is not what the code says: {advice}");
+            let advice = "run `PORTCULLIS_BLESS=1 cargo test --lib docs::` and review the changes";
+            assert!(committed == page, "{path} is out of date: {advice}");
         }
     }
 }

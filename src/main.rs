@@ -1,4 +1,4 @@
-//! The `portcullis` binary.
+//! The `portcullis` binary: sets the allocator and runs the command line.
 
 use std::process::ExitCode;
 
