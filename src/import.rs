@@ -1,8 +1,8 @@
-//! Configs of other gateways become configs of this one: Kubernetes manifests in, one config and a report out.
+//! Imports configs of other gateways: converts Kubernetes manifests into one config and a report.
 //!
-//! Pure: nothing is fetched, and nothing is written but by the caller. What can't be expressed and could let somebody
-//! in if it were left out refuses the whole import, or closes what it was for; a field that nothing here understands
-//! counts as such.
+//! The import is pure: it fetches nothing, and only the caller writes files. If a part cannot be translated and leaving
+//! it out could widen access, the import fails, or all requests to that part are denied. Fields that no translation
+//! supports are treated the same way.
 
 mod agentgateway;
 mod cel_tokens;
@@ -38,40 +38,40 @@ use report::Report;
 pub use report::{FieldOutcome, Finding};
 use yaml_writer::Value;
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug)]
 pub struct ImportResult {
     /// One line for each field of the source.
     pub findings: Vec<Finding>,
-    /// The config and what it needs; `None` when the import is refused.
+    /// The config and its files, or `None` if the import was rejected.
     pub config: Option<ImportedConfig>,
 }
 
-/// A config, ready to be written.
+/// A config that is ready to be written.
 #[derive(Debug)]
 pub struct ImportedConfig {
     value: Value,
     header: String,
-    /// Files that it names, with their content.
+    /// The files that the config refers to, with their content.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl ImportedConfig {
-    /// As YAML, with comments that name the source of each part.
+    /// Formats the config as YAML, with comments that name the source of each part.
     pub fn to_yaml(&self) -> String {
         format!("{}{}", self.header, self.value.to_yaml())
     }
 
-    /// As JSON, which has no comments.
+    /// Formats the config as JSON, without comments.
     pub fn to_json(&self) -> String {
         self.value.to_json()
     }
 }
 
-/// Imports manifests.
+/// Imports the manifests of another gateway.
 ///
 /// # Errors
-/// What is no manifest, each at its place.
+/// Returns every place where the text is not a valid manifest.
 pub fn import_manifests(
     dialect: Dialect,
     sources: &[Source],
@@ -98,7 +98,7 @@ pub fn import_manifests(
         && let Some(first) = documents.first()
     {
         let root = FieldRef::root(first, &report);
-        root.needs_input("nothing to serve: add the Gateway and its routes, or say where services are: `--map`");
+        root.needs_input("nothing to serve: add the Gateway and its routes, or map services with `--map`");
     }
     let files = ctx.files.take();
     let value =
@@ -113,8 +113,8 @@ pub fn import_manifests(
     Ok(ImportResult { findings, config })
 }
 
-/// Refuses what stands beside an object's `spec`, where a slip of the pen would hide it; false if something does. What
-/// describes the cluster has other parts.
+/// Rejects unknown keys next to an object's `spec`, where a typo would otherwise go unnoticed. Returns whether there
+/// are none. Other kinds, such as `ConfigMap`, have other keys and are not checked.
 fn has_only_known_parts(root: FieldRef<'_>) -> bool {
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
     let is_known_group = root.doc.group.contains("istio.io") || root.doc.group == GATEWAY_API;
@@ -125,23 +125,23 @@ fn has_only_known_parts(root: FieldRef<'_>) -> bool {
     root.entries().all(|(key, field)| known.contains(&key) || manifest::is_null(field.node))
 }
 
-/// What an object means that no translation reads; false when leaving it out could let somebody in.
+/// Records findings for objects that no translation reads. Returns false if leaving the object out could widen access.
 fn report_untranslated(dialect: Dialect, root: FieldRef<'_>) -> bool {
     let (group, kind) = (&*root.doc.group, &*root.doc.kind);
     match (group, kind) {
         (GATEWAY_API, "Gateway" | "HTTPRoute" | "GRPCRoute" | "ReferenceGrant") => true,
         (GATEWAY_API, "BackendTLSPolicy") if root.report.mentions(root.doc) => true,
-        (GATEWAY_API, "BackendTLSPolicy") => drop_object(root, "no backend of these files is what it names"),
-        (GATEWAY_API, "GatewayClass") => drop_object(root, "about the cluster, not about requests"),
-        (GATEWAY_API, "TCPRoute" | "TLSRoute" | "UDPRoute") => drop_object(root, "only HTTP is served here"),
-        // what these groups hold describes the cluster
+        (GATEWAY_API, "BackendTLSPolicy") => drop_object(root, "its target is not a backend in these manifests"),
+        (GATEWAY_API, "GatewayClass") => drop_object(root, "affects the cluster, not requests"),
+        (GATEWAY_API, "TCPRoute" | "TLSRoute" | "UDPRoute") => drop_object(root, "only HTTP is supported"),
+        // the kinds of these groups describe the cluster
         (
             "" | "apps" | "batch" | "autoscaling" | "policy" | "rbac.authorization.k8s.io" | "apiextensions.k8s.io",
             _,
         ) => true,
-        ("networking.k8s.io", "NetworkPolicy") => drop_object(root, "holds between pods, wherever requests come from"),
+        ("networking.k8s.io", "NetworkPolicy") => drop_object(root, "applies between pods, independent of the gateway"),
         ("cert-manager.io" | "external-secrets.io" | "keda.sh" | "monitoring.coreos.com", _) => {
-            drop_object(root, "about the cluster, not about requests")
+            drop_object(root, "affects the cluster, not requests")
         }
         ("security.istio.io" | "networking.istio.io" | "telemetry.istio.io", _) if dialect == Dialect::Istio => {
             istio::report_untranslated(root)
@@ -151,10 +151,10 @@ fn report_untranslated(dialect: Dialect, root: FieldRef<'_>) -> bool {
         {
             true
         }
-        (ENVOY_GATEWAY, "EnvoyProxy") => drop_object(root, "about the proxy, not about requests"),
+        (ENVOY_GATEWAY, "EnvoyProxy") => drop_object(root, "affects the proxy process, not requests"),
         (AGENTGATEWAY, _) if dialect == Dialect::Agentgateway => agentgateway::report_untranslated(root),
         _ => {
-            root.rejected("this kind of object is not understood, and it could refuse requests");
+            root.rejected("this kind of object is not supported, and it could reject requests");
             false
         }
     }
@@ -165,7 +165,7 @@ fn drop_object(root: FieldRef<'_>, why: &str) -> bool {
     true
 }
 
-/// Listeners of several gateways share this gateway's sockets: on one port each host has one listener.
+/// Rejects two listeners with the same port and host: listeners of several gateways share the sockets of this one.
 fn resolve_socket_conflicts(model: &mut Model, documents: &[Document], report: &Report) {
     let mut names: Vec<(u16, String)> = Vec::new();
     for index in 0..model.listeners.len() {
@@ -179,7 +179,7 @@ fn resolve_socket_conflicts(model: &mut Model, documents: &[Document], report: &
             });
             if let Some(gateway) = gateway {
                 FieldRef::root(gateway, report).rejected(format!(
-                    "port {} is taken for the same hosts by the gateway {}/{}; import one at a time",
+                    "port {} is used for the same hosts by the gateway {}/{}; import them one at a time",
                     listener.port, existing.gateway.0, existing.gateway.1
                 ));
             }

@@ -495,7 +495,7 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
     let refused = arguments(&[]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
     assert!(
-        text(&refused.stderr).contains("security.yaml:6: SecurityPolicy default/jwt-example spec.oidc: refused: "),
+        text(&refused.stderr).contains("security.yaml:6: SecurityPolicy default/jwt-example spec.oidc: rejected: "),
         "{}",
         text(&refused.stderr)
     );
@@ -515,7 +515,7 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
         (&[files[0], twice[0], twice[1], twice[2], twice[3]], "two addresses for a/b"),
         (&[bytes.to_str().unwrap()], "UTF-8"),
         (&[huge.to_str().unwrap()], "longer than 4 MiB"),
-        (&[files[0], files[0]], "a second Gateway default/eg; the first is at"),
+        (&[files[0], files[0]], "duplicate Gateway default/eg; the first is at"),
     ] {
         let output = portcullis(&[&["import", "envoy-gateway"], arguments].concat());
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words}: {}", text(&output.stderr));

@@ -1,5 +1,5 @@
-//! agentgateway on Kubernetes: settings of one kind come from the most specific policy, and rules of all levels are
-//! taken together.
+//! agentgateway on Kubernetes: for each kind of setting the most specific policy applies, and the rules of all levels
+//! add up.
 
 use super::cel_tokens::{map_request_fields, validate};
 use super::context::ImportContext;
@@ -10,7 +10,7 @@ use super::model::Model;
 use super::targets::{Level, TargetRef, target_refs};
 use super::yaml_writer::{Commented, Map, Value};
 
-/// A policy, translated.
+/// A translated policy.
 struct TranslatedPolicy<'a> {
     object: FieldRef<'a>,
     target_refs: Vec<TargetRef>,
@@ -18,13 +18,13 @@ struct TranslatedPolicy<'a> {
     rules: Vec<Commented>,
     cors: Map,
     closed: bool,
-    /// What it is for is not understood, so it could be for anything.
+    /// One of the targets is not supported, so the policy could apply to anything.
     has_unknown_target: bool,
-    /// It comes before the choice of a route.
+    /// The policy runs before the route is chosen.
     pre_routing: bool,
 }
 
-/// Puts the policies of the files where they hold.
+/// Applies the policies of the manifests to the listeners and routes of the model.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let kinds = ["AgentgatewayPolicy", "TrafficPolicy"];
     let objects = kinds.into_iter().flat_map(|kind| ctx.objects(AGENTGATEWAY, kind));
@@ -40,7 +40,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
             applicable.sort_by_key(|(level, _)| *level);
             if let Some((first, second)) = conflicting_policies(&applicable) {
                 second.object.rejected(format!(
-                    "{} checks tokens for the route {} too: which of the two holds is not settled",
+                    "{} also authenticates the route {}, and the precedence of the two is undefined; keep one of them",
                     first.object.doc.label, route.name
                 ));
                 route.closed = true;
@@ -59,7 +59,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
                 route.policies.extend(policy.cors.clone());
             }
             if !rules.is_empty() {
-                let together = "the rules of all levels, which count together";
+                let together = "the rules of all levels, which add up";
                 let map = Map::default().with("rules", Value::List(rules));
                 route.authorization = Some(Commented::new(together, map));
             }
@@ -69,8 +69,8 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     }
 }
 
-/// Two policies of which it is not clear what they make together: they check tokens differently on the most specific
-/// level that has any, or one of them before the choice of the route and one after it, which then finds no token.
+/// Finds two policies whose combined effect is unclear: they authenticate differently on the most specific level that
+/// authenticates, or one of them runs before the route is chosen and removes the token that the other one needs.
 fn conflicting_policies<'p, 'a>(
     holding: &[(Level, &'p TranslatedPolicy<'a>)],
 ) -> Option<(&'p TranslatedPolicy<'a>, &'p TranslatedPolicy<'a>)> {
@@ -87,13 +87,14 @@ fn conflicting_policies<'p, 'a>(
     (level == next_level && !accept_same_tokens(most_specific, next)).then_some((*next, *most_specific))
 }
 
-/// What an object of agentgateway's means that no translation reads; false when leaving it out could let somebody in.
+/// Records findings for agentgateway objects that no translation reads. Returns false if leaving the object out could
+/// widen access.
 pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
     match &*root.doc.kind {
         "AgentgatewayPolicy" | "TrafficPolicy" | "AgentgatewayBackend" => true,
-        "AgentgatewayParameters" => super::drop_object(root, "about the proxy, not about requests"),
+        "AgentgatewayParameters" => super::drop_object(root, "affects the proxy process, not requests"),
         _ => {
-            root.rejected("this kind of object is not understood, and it could refuse requests");
+            root.rejected("this kind of object is not supported, and it could reject requests");
             false
         }
     }
@@ -115,12 +116,12 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Transl
     if let Some(traffic) = spec.get("traffic") {
         if let Some(phase) = traffic.get("phase") {
             match phase.text() {
-                Some("PostRouting") => phase.exact("after the route was chosen"),
+                Some("PostRouting") => phase.exact("runs after the route is chosen"),
                 Some("PreRouting") if translated.target_refs.iter().all(TargetRef::is_gateway) => {
-                    phase.approximate("looked at when the route was chosen, also when there is none");
+                    phase.approximate("evaluated after the route is chosen, even if no route matches");
                     translated.pre_routing = true;
                 }
-                _ => phase.rejected("only a policy of a Gateway comes before the choice of a route"),
+                _ => phase.rejected("only a policy that targets a Gateway can run before the route is chosen"),
             }
         }
         translated.jwt = traffic.get("jwtAuthentication").map(|field| jwt_policy(ctx, field));
@@ -131,7 +132,7 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Transl
     }
     for key in ["frontend", "backend"] {
         if let Some(field) = spec.get(key).filter(|_| key == "backend") {
-            field.dropped("how backends are reached: see `backends[].policies`");
+            field.dropped("affects connections to backends; see `backends[].policies`");
         }
     }
     spec.reject_unhandled();
@@ -147,7 +148,7 @@ fn jwt_policy(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
         Some("Optional") => "optional",
         Some("Permissive") => "permissive",
         Some(_) => {
-            field.rejected("this `mode` is not understood");
+            field.rejected("this `mode` is not supported");
             "strict"
         }
     };
@@ -160,9 +161,9 @@ fn jwt_policy(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
         let issuer = provider.get_text("issuer").unwrap_or_default();
         match provider.get("issuer") {
             Some(issuer) => {
-                issuer.exact("provider issuer; `nbf` is checked here too, and a token without `kid` is tried")
+                issuer.exact("provider issuer; this gateway also checks `nbf`, and accepts a token without `kid`")
             }
-            None => provider.rejected("a provider needs an `issuer`"),
+            None => provider.rejected("a provider requires an `issuer`"),
         }
         if let Some(list) = provider.get("audiences") {
             list.exact("provider audiences");
@@ -172,7 +173,7 @@ fn jwt_policy(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
             (Some(inline), None) => inline_keys(inline),
             (None, Some(remote)) => remote_keys(ctx, remote),
             _ => {
-                provider.rejected("a provider needs one of `jwks.inline` and `jwks.remote`");
+                provider.rejected("a provider requires one of `jwks.inline` and `jwks.remote`");
                 None
             }
         };
@@ -212,7 +213,7 @@ fn token_location(field: FieldRef<'_>) -> Option<TokenLocation> {
         ("queryParameter", Some(name)) => TokenLocation::Query(name.to_owned()),
         ("cookie", Some(name)) => TokenLocation::Cookie(name.to_owned()),
         _ => {
-            field.rejected("a place that is an expression is not supported here");
+            field.rejected("a location that is an expression is not supported");
             return None;
         }
     };
@@ -250,18 +251,18 @@ fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
         return Some(jwks_for(text));
     }
     let (Some(reference), Some(path)) = (field.get("backendRef"), field.get("jwksPath")) else {
-        field.rejected("`backendRef` with `jwksPath`, or `url`, is needed");
+        field.rejected("either `url`, or `backendRef` with `jwksPath`, is required");
         return None;
     };
     match path.text() {
         Some(text) if text.starts_with("${") => {
-            path.approximate("the path of the url, behind a slash: the variable's value has none of its own in front")
+            path.approximate("the path of the URL, after a slash: the value of the variable must not start with one")
         }
-        _ => path.exact("the path of the url"),
+        _ => path.exact("the path of the URL"),
     }
     let Some((host, target, port)) = super::gateway_api::backend_address(ctx, reference) else {
-        // without keys of its own a provider would look for some at its issuer
-        field.rejected("it is not known where the keys are");
+        // without keys, the provider would use discovery at its issuer
+        field.rejected("the location of the keys is unknown");
         return None;
     };
     let tls = ctx.backend_tls(reference, &target, port);
@@ -272,7 +273,7 @@ fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
     Some(jwks_for(&url).with_some("connectTo", connect).with_some("tls", tls))
 }
 
-/// Each expression is a rule of its own, whatever the CRD's description says.
+/// Translates each expression into one rule, as the controller does and contrary to the description in the CRD.
 fn authorization_rules(field: FieldRef<'_>) -> Vec<Commented> {
     let action = field.get("action");
     let kind = match action.and_then(FieldRef::text) {
@@ -280,7 +281,7 @@ fn authorization_rules(field: FieldRef<'_>) -> Vec<Commented> {
         Some("Deny") => "deny",
         Some("Require") => "require",
         Some(_) => {
-            field.rejected("this `action` is not understood");
+            field.rejected("this `action` is not supported");
             "deny"
         }
     };
@@ -292,14 +293,18 @@ fn authorization_rules(field: FieldRef<'_>) -> Vec<Commented> {
     let any_of_several = kind == "allow" && expressions.len() > 1;
     let mut rules = Vec::new();
     for (index, expression) in expressions.iter().enumerate() {
-        // there the host is the authority as it was sent
+        // `request.host` of agentgateway is the authority as it was sent
         let map_field = |name: &str| Some(format!("request.{}", if name == "host" { "authority" } else { name }));
         let text = map_request_fields(expression.text().unwrap_or_default().trim(), map_field);
-        let checked =
-            text.as_ref().map_or_else(|| Err("name the fields of `request`".to_owned()), |text| validate(text));
+        let checked = text.as_ref().map_or_else(
+            || Err("use `request` only to select a field, such as `request.path`, and remove comments".to_owned()),
+            |text| validate(text),
+        );
         match checked {
-            Ok(()) if kind == "deny" => expression.narrower("a deny that fails to evaluate refuses here"),
-            Ok(()) if any_of_several => expression.approximate("one of them is enough, as the controller has it"),
+            Ok(()) if kind == "deny" => {
+                expression.narrower("here, a deny rule that fails to evaluate rejects the request")
+            }
+            Ok(()) if any_of_several => expression.approximate("one matching rule is enough, as in the controller"),
             Ok(()) => expression.exact(format!("{kind} rule")),
             Err(why) => expression.rejected(why),
         }

@@ -1,19 +1,19 @@
-//! Expressions of other gateways' CEL: what they are made of, and other names in them.
+//! Tokenizes CEL expressions of other gateways, and replaces the names of request fields in them.
 
 use crate::authz::{Expression, Scope, with_deep_stack};
 
-/// A part of an expression.
+/// A token of an expression.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum CelToken<'t> {
-    /// A name.
+    /// An identifier or keyword.
     Identifier(&'t str),
-    /// A string with its quotes.
+    /// A string literal with its prefix and quotes.
     String(&'t str),
-    /// Anything else, also white space.
+    /// Anything else, including whitespace.
     Other(&'t str),
 }
 
-/// The parts of an expression, in their order: together they are its text.
+/// Splits an expression into tokens. Concatenated, they are the original text.
 pub(super) fn tokenize(text: &str) -> Vec<CelToken<'_>> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(first) = rest.chars().next() {
@@ -36,7 +36,7 @@ pub(super) fn tokenize(text: &str) -> Vec<CelToken<'_>> {
     tokens
 }
 
-/// The bytes of a string, from its first quote to its last; one that is never closed goes on to the end.
+/// Returns the length of a string literal in bytes, including its quotes. An unterminated one extends to the end.
 fn string_length(text: &str, quote: &str, raw: bool) -> usize {
     let mut position = quote.len();
     while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
@@ -51,8 +51,8 @@ fn string_length(text: &str, quote: &str, raw: bool) -> usize {
     text.len()
 }
 
-/// An expression in which every `request.name` is what `named` makes of the name; `None` where it makes nothing of it,
-/// or where `request` stands in another way, or there is a comment.
+/// Replaces every `request.name` with the result of `map_field`. Returns `None` if `map_field` does, if `request` is
+/// used in any other way, or if there is a comment.
 pub(super) fn map_request_fields(text: &str, map_field: impl Fn(&str) -> Option<String>) -> Option<String> {
     let tokens = tokenize(text);
     if tokens.windows(2).any(|pair| pair == [CelToken::Other("/"), CelToken::Other("/")]) {
@@ -83,7 +83,7 @@ pub(super) fn map_request_fields(text: &str, map_field: impl Fn(&str) -> Option<
     Some(mapped)
 }
 
-/// Whether an expression means something here; if not, why.
+/// Checks that an expression is valid in a rule of this gateway.
 pub(super) fn validate(text: &str) -> Result<(), String> {
     let compiled = with_deep_stack(|| Expression::compile(text, Scope::Rule).map(|_| ()));
     match compiled {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_outside_of_strings_only() {
+    fn names_in_strings_are_not_replaced() {
         let map_field = |name: &str| (name != "no").then(|| format!("<{name}>"));
         for (text, expected) in [
             ("request.a == 'request.b'", Some("<a> == 'request.b'")),
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_are_the_whole_text(text in "\\PC*|[rRb'\"\\\\ .a-z\n]*") {
+        fn tokens_concatenate_to_the_original_text(text in "\\PC*|[rRb'\"\\\\ .a-z\n]*") {
             let whole: String = tokenize(&text)
                 .into_iter()
                 .map(|piece| match piece { CelToken::Identifier(text) | CelToken::String(text) | CelToken::Other(text) => text })

@@ -1,30 +1,30 @@
-//! The CEL that an import writes: conditions that never fail to evaluate where the source would not.
+//! CEL conditions of imported rules, which never fail to evaluate where the source would not fail.
 //!
-//! A condition is put together as a value and simplified before it is written, so that what is settled while importing
-//! (a listener's port, a selector) leaves no trace in the rules. The one thing that can fail is a header whose value is
-//! not UTF-8; the rule then refuses.
+//! A condition is built as a tree and simplified before it is written, so that conditions that are decided during the
+//! import (the port of a listener, a selector) leave no trace in the rules. Only a header value that is not UTF-8 can
+//! fail to evaluate. The rule then rejects the request.
 
 use std::fmt;
 
-/// A condition.
+/// A condition over a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Condition {
     /// Holds for every request.
     Always,
-    /// Holds for none.
+    /// Holds for no request.
     Never,
-    /// An expression that needs no brackets beside `&&`, `||` and behind `!`.
+    /// An expression that needs no parentheses as an operand of `&&`, `||` and `!`.
     Expr(String),
-    /// All hold.
+    /// Holds if all of the conditions hold.
     All(Vec<Condition>),
-    /// At least one holds.
+    /// Holds if at least one of the conditions holds.
     Any(Vec<Condition>),
-    /// It does not hold.
+    /// Holds if the condition does not hold.
     Not(Box<Condition>),
 }
 
 impl Condition {
-    /// Whether all hold.
+    /// Combines conditions that must all hold.
     pub(super) fn all(conds: impl IntoIterator<Item = Condition>) -> Condition {
         let mut parts = Vec::new();
         for cond in conds {
@@ -42,7 +42,7 @@ impl Condition {
         }
     }
 
-    /// Whether one holds; none at all never does.
+    /// Combines conditions of which at least one must hold. An empty list never holds.
     pub(super) fn any(conds: impl IntoIterator<Item = Condition>) -> Condition {
         let mut parts = Vec::new();
         for cond in conds {
@@ -60,7 +60,7 @@ impl Condition {
         }
     }
 
-    /// Whether it does not hold.
+    /// Negates the condition.
     #[must_use]
     pub(super) fn negated(self) -> Condition {
         match self {
@@ -71,7 +71,7 @@ impl Condition {
         }
     }
 
-    /// A comparison.
+    /// Wraps a CEL expression.
     pub(super) fn expr(expression: impl Into<String>) -> Condition {
         Condition::Expr(expression.into())
     }
@@ -104,7 +104,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// A string as a CEL literal.
+/// Formats a string as a CEL literal.
 pub(super) fn string_literal(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -125,23 +125,23 @@ fn list_literal<'v>(values: impl IntoIterator<Item = &'v str>) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-/// How a wildcard value of Istio is read.
+/// A value of an Istio rule, which may contain a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pattern<'v> {
-    /// `*`: anything that is not empty.
+    /// `*`: any value that is not empty.
     NonEmpty,
-    /// `abc*`.
+    /// `abc*`: a prefix.
     Prefix(&'v str),
-    /// `*abc`.
+    /// `*abc`: a suffix.
     Suffix(&'v str),
-    /// The value itself.
+    /// An exact value.
     Exact(&'v str),
 }
 
 impl<'v> Pattern<'v> {
-    /// Reads a value of Istio's.
+    /// Parses a value of an Istio rule.
     pub(super) fn parse(value: &'v str) -> Self {
-        // a star in front counts before one at the end, which then is a star
+        // a leading star takes precedence; a trailing one is then a literal star
         match (value, value.strip_prefix('*'), value.strip_suffix('*')) {
             ("*", ..) => Self::NonEmpty,
             (_, Some(suffix), _) => Self::Suffix(suffix),
@@ -151,7 +151,7 @@ impl<'v> Pattern<'v> {
     }
 }
 
-/// Whether the string `expression` is one of the values. `expression` must be a string, or be compared only exactly.
+/// Matches if the string `expression` is one of the values. If it is not a string, the values must all be exact.
 pub(super) fn string_in(expression: &str, patterns: &[Pattern<'_>]) -> Condition {
     let exact: Vec<&str> =
         patterns.iter().filter_map(|p| if let Pattern::Exact(value) = p { Some(*value) } else { None }).collect();
@@ -171,12 +171,12 @@ pub(super) fn string_in(expression: &str, patterns: &[Pattern<'_>]) -> Condition
     Condition::any(std::iter::once(exact).chain(others.collect::<Vec<_>>()))
 }
 
-/// A path into the claims, as an expression that is null when something is absent, also without a token.
+/// Returns an expression for a claim that is null if the claim or the token is absent.
 pub(super) fn claim_expr(path: &[&str]) -> String {
     format!("claim(jwt, {})", list_literal(path.iter().copied()))
 }
 
-/// Whether a claim is a string, and one of the values.
+/// Matches if a claim is a string and is one of the values.
 pub(super) fn claim_string_in(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
     if patterns.iter().all(|pattern| matches!(pattern, Pattern::Exact(_))) {
         return string_in(&claim_expr(path), patterns);
@@ -185,13 +185,13 @@ pub(super) fn claim_string_in(path: &[&str], patterns: &[Pattern<'_>]) -> Condit
     Condition::expr(format!("[{}].exists(c, {inner})", claim_expr(path)))
 }
 
-/// Whether a claim is a list, and holds a string that is one of the values.
+/// Matches if a claim is a list that contains a string that is one of the values.
 pub(super) fn claim_list_contains(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
     let element = Condition::all([Condition::expr("type(e) == string"), string_in("e", patterns)]);
     Condition::expr(format!("[{}].exists(c, type(c) == list && c.exists(e, {element}))", claim_expr(path)))
 }
 
-/// Whether a claim is a string of words, or a list, that holds one of the values.
+/// Matches if a claim is a string of words or a list, and contains one of the values.
 pub(super) fn claim_words_contain(path: &[&str], patterns: &[Pattern<'_>]) -> Condition {
     let element = Condition::all([Condition::expr("type(e) == string"), string_in("e", patterns)]);
     let words = "(type(c) == string ? c.split(\" \") : c)";
@@ -199,7 +199,7 @@ pub(super) fn claim_words_contain(path: &[&str], patterns: &[Pattern<'_>]) -> Co
     Condition::expr(format!("[{}].exists(c, ({guard}) && {words}.exists(e, {element}))", claim_expr(path)))
 }
 
-/// Whether a header is there and its value is one of the values; for `*` it may be empty.
+/// Matches if a header is present and its value is one of the values. The value may be empty for `*`.
 pub(super) fn header_in(name: &str, patterns: &[Pattern<'_>]) -> Condition {
     let name = string_literal(&name.to_ascii_lowercase());
     let present = Condition::expr(format!("{name} in request.headers"));
@@ -209,7 +209,7 @@ pub(super) fn header_in(name: &str, patterns: &[Pattern<'_>]) -> Condition {
     }
 }
 
-/// Whether a request is a preflight as Envoy sees it: `OPTIONS` with both headers, none of them empty.
+/// Matches preflight requests as Envoy defines them: `OPTIONS` with both headers, neither of them empty.
 pub(super) fn is_preflight() -> Condition {
     let names = ["origin", "access-control-request-method"];
     let headers = names.iter().flat_map(|name| {
@@ -219,7 +219,7 @@ pub(super) fn is_preflight() -> Condition {
     Condition::all(std::iter::once("request.method == \"OPTIONS\"".to_owned()).chain(headers).map(Condition::expr))
 }
 
-/// Whether an expression with a network address lies in a range; `None` for what is no address or range.
+/// Matches if an expression with an IP address is in a range. Returns `None` if the text is not an address or range.
 pub(super) fn address_in(expression: &str, range: &str) -> Option<Condition> {
     let range = match range.parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V4(ip)) => format!("{ip}/32"),
@@ -232,7 +232,7 @@ pub(super) fn address_in(expression: &str, range: &str) -> Option<Condition> {
     Some(Condition::expr(format!("cidr({}).containsIP({expression})", string_literal(&range))))
 }
 
-/// Whether an expression matches a regular expression as a whole; `None` when it is none here.
+/// Matches if the whole string matches a regular expression. Returns `None` if the expression is not supported.
 pub(super) fn full_match(expression: &str, regex: &str) -> Option<Condition> {
     crate::config::value::Regex::try_from(regex.to_owned()).ok()?;
     Some(Condition::expr(format!("{expression}.matches({})", string_literal(&format!("^(?:{regex})$")))))

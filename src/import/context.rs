@@ -1,6 +1,8 @@
-//! What only a cluster knows, as far as the files tell: services, key sets and certificates, and who may refer to them.
+//! The input of an import, and lookups that a cluster would answer: services, key sets, certificates, and which objects
+//! may refer to which.
 //!
-//! Nothing is fetched. What the files do not hold is asked for: an address by `--map`, a certificate as a file.
+//! Nothing is fetched. The report asks for what the manifests do not contain: an address with `--map`, a certificate as
+//! a file.
 
 use std::cell::RefCell;
 
@@ -81,22 +83,22 @@ pub struct ImportOptions {
 
 /// The input and state that all translations share.
 pub(super) struct ImportContext<'a> {
-    /// The language of the files.
+    /// The gateway that the manifests are written for.
     pub dialect: Dialect,
-    /// All objects.
+    /// All objects of the manifests.
     pub documents: &'a [Document],
-    /// Where fields are spoken for.
+    /// The report that receives the outcome of each field.
     pub report: &'a Report,
-    /// What the user asked for.
+    /// The options of the import.
     pub options: &'a ImportOptions,
-    /// Files that the config names, with their content.
+    /// The files that the config refers to, with their content.
     pub files: RefCell<Vec<(String, Vec<u8>)>>,
 }
 
-/// What a reference leads to.
+/// The identity of the object that a reference points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ObjectRef {
-    /// The group, empty for the core's.
+    /// The API group, empty for the core group.
     pub group: String,
     /// The kind.
     pub kind: String,
@@ -107,18 +109,18 @@ pub(super) struct ObjectRef {
 }
 
 impl<'a> ImportContext<'a> {
-    /// All objects of a kind.
+    /// Returns all objects of a kind.
     pub(super) fn objects(&self, group: &str, kind: &str) -> Vec<FieldRef<'a>> {
         let is_kind = |doc: &&Document| doc.group == group && doc.kind == kind;
         self.documents.iter().filter(is_kind).map(|doc| FieldRef::root(doc, self.report)).collect()
     }
 
-    /// An object by its name.
+    /// Returns an object by its name.
     pub(super) fn find(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<FieldRef<'a>> {
         self.objects(group, kind).into_iter().find(|field| field.doc.namespace == namespace && field.doc.name == name)
     }
 
-    /// Where a service is reached.
+    /// Returns the address of a service, from `--map` or as its name inside the cluster.
     pub(super) fn service_address(&self, namespace: &str, name: &str, port: u16) -> String {
         let mapped = self.options.map.iter().find(|mapping| {
             mapping.namespace == namespace && mapping.service == name && mapping.port.is_none_or(|only| only == port)
@@ -129,17 +131,18 @@ impl<'a> ImportContext<'a> {
         }
     }
 
-    /// How the address of a service was found, for the report.
+    /// Records the source of a service's address in the report.
     pub(super) fn report_service(&self, field: FieldRef<'_>, namespace: &str, name: &str, host: &str) {
         match self.options.map.iter().any(|m| m.namespace == namespace && m.service == name) {
             true => field.exact(format!("host {host}")),
             false => field.approximate(format!(
-                "host {host}, which resolves only inside the cluster; `--map {namespace}/{name}=HOST:PORT` says otherwise"
+                "host {host}, which resolves only inside the cluster; override it with `--map {namespace}/{name}=HOST:PORT`"
             )),
         }
     }
 
-    /// Whether `from` may refer to `to`: inside its namespace, or by a `ReferenceGrant`. agentgateway's policies need none.
+    /// Reports whether `from` may refer to `to`: in the same namespace, or by a `ReferenceGrant`. Policies of
+    /// agentgateway need no grant.
     pub(super) fn is_reference_allowed(&self, from: &Document, to: &ObjectRef) -> bool {
         from.namespace == to.namespace
             || from.group == AGENTGATEWAY
@@ -161,7 +164,7 @@ impl<'a> ImportContext<'a> {
             })
     }
 
-    /// The value of a key of a ConfigMap or Secret; without a key, the only or first one.
+    /// Returns the value of a key in a ConfigMap or Secret. Without a key, returns the first value.
     pub(super) fn data_value(&self, kind: &str, namespace: &str, name: &str, key: Option<&str>) -> Option<Vec<u8>> {
         let object = self.find("", kind, namespace, name)?;
         let value = |section: &str| {
@@ -183,7 +186,8 @@ impl<'a> ImportContext<'a> {
         }
     }
 
-    /// The path of a file with the value of a key, for the config. The file is written if the files hold the value.
+    /// Returns the path of a file that holds the value of a key, for use in the config. The file becomes part of the
+    /// result if the manifests contain the value.
     pub(super) fn referenced_file(
         &self,
         field: FieldRef<'_>,
@@ -192,10 +196,10 @@ impl<'a> ImportContext<'a> {
         name: &str,
         key: &str,
     ) -> Option<String> {
-        // the names become a path: a manifest is no reason to write anywhere else
+        // the names become a path, and a manifest must not choose another directory
         let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         if !is_plain(namespace) || !is_plain(name) {
-            field.rejected("this is no name of a Kubernetes object");
+            field.rejected("not a valid name of a Kubernetes object");
             return None;
         }
         let extension = key.rsplit_once('.').map_or("pem", |(_, extension)| extension);
@@ -212,19 +216,18 @@ impl<'a> ImportContext<'a> {
                 }
             }
             (Some(_), None) => {
-                field
-                    .rejected(format!("`{key}` has to become a file; say where files may be written: `--out-dir DIR`"));
+                field.rejected(format!("`{key}` must be written to a file; name a directory with `--out-dir DIR`"));
                 return None;
             }
             (None, _) => field.needs_input(format!(
-                "the {kind} {namespace}/{name} is not among the files: put its `{key}` at {path}"
+                "the {kind} {namespace}/{name} is not in the manifests; put its `{key}` at {path}"
             )),
         }
         Some(path)
     }
 
-    /// The TLS settings towards a backend, as `BackendTLSPolicy` has them: `root` and `hostname`, if there is a policy.
-    /// `user` is the reference that leads there; it is refused when the policy is not understood.
+    /// Returns the TLS settings for a backend from its `BackendTLSPolicy`, if there is one: `root` and `hostname`.
+    /// `reference` is the field that points to the backend. It is rejected if the policy cannot be translated.
     pub(super) fn backend_tls(&self, reference: FieldRef<'_>, to: &ObjectRef, port: u16) -> Option<Map> {
         let policy = self.objects(GATEWAY_API, "BackendTLSPolicy").into_iter().find(|policy| {
             let port_name = || {
@@ -244,7 +247,7 @@ impl<'a> ImportContext<'a> {
         })?;
         let spec = policy.get("spec")?;
         if let Some(targets) = spec.get("targetRefs") {
-            targets.exact("the TLS settings of what they name");
+            targets.exact("the TLS settings for these targets");
         }
         let mut tls = Map::default();
         if let Some(validation) = spec.get("validation") {
@@ -252,7 +255,7 @@ impl<'a> ImportContext<'a> {
         }
         spec.reject_unhandled();
         if policy.has_rejected() {
-            reference.rejected(format!("a part of {} is refused", policy.doc.label));
+            reference.rejected(format!("a part of {} was rejected", policy.doc.label));
         }
         Some(tls)
     }
@@ -272,15 +275,15 @@ impl<'a> ImportContext<'a> {
                             tls.insert("root", path);
                         }
                     }
-                    _ => reference.rejected("only a ConfigMap or Secret with `ca.crt` is understood here"),
+                    _ => reference.rejected("only a ConfigMap or Secret with `ca.crt` is supported"),
                 }
             }
-            [_, second, ..] => second.rejected("only one reference is understood; put all certificates into one"),
+            [_, second, ..] => second.rejected("only one reference is supported; put all certificates into one object"),
         }
         if let Some(well_known) = validation.get("wellKnownCACertificates") {
             match well_known.text() {
-                Some("System") => well_known.exact("no `root`: the well-known authorities"),
-                _ => well_known.rejected("only `System` is known"),
+                Some("System") => well_known.exact("no `root`: the well-known certificate authorities"),
+                _ => well_known.rejected("only `System` is supported"),
             }
         }
         if let Some((field, name)) = hostname.and_then(|field| Some((field, field.text()?))) {
@@ -290,7 +293,7 @@ impl<'a> ImportContext<'a> {
         for name in validation.list("subjectAltNames") {
             match name.get_text("hostname") {
                 Some(text) if Some(text) == hostname.and_then(FieldRef::text) => name.exact("tls hostname"),
-                _ => name.rejected("the certificate's name can't differ from `hostname` here"),
+                _ => name.rejected("the name in the certificate must be the `hostname`"),
             }
         }
     }

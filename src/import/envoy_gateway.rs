@@ -1,5 +1,5 @@
-//! Envoy Gateway: the most specific `SecurityPolicy` replaces broader ones whole, so every route gets the one that
-//! holds for it.
+//! Envoy Gateway: the most specific `SecurityPolicy` replaces broader policies completely, so each route gets exactly
+//! one.
 
 mod authorization;
 mod cel;
@@ -16,7 +16,7 @@ use super::model::{Model, Route};
 use super::targets::{Level, TargetRef, target_refs};
 use super::yaml_writer::{Commented, Map};
 
-/// A policy, translated.
+/// A translated `SecurityPolicy`.
 #[derive(Clone)]
 struct SecurityPolicy<'a> {
     object: FieldRef<'a>,
@@ -25,17 +25,17 @@ struct SecurityPolicy<'a> {
     authorization: Option<Commented>,
     cors: Map,
     closed: bool,
-    /// What it is for is not understood, so it could be for anything.
+    /// One of the targets is not supported, so the policy could apply to anything.
     has_unknown_target: bool,
-    /// It is laid over the policy of a broader level.
+    /// The policy is merged over the policy of a broader level.
     merges_with_parent: bool,
 }
 
-/// Puts the policies of the files where they hold.
+/// Applies the policies of the manifests to the listeners and routes of the model.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let mut policies: Vec<SecurityPolicy<'_>> =
         ctx.objects(ENVOY_GATEWAY, "SecurityPolicy").into_iter().map(|object| translate_policy(ctx, object)).collect();
-    // of two policies for one target the older one holds
+    // the older of two policies with the same target takes precedence
     policies.sort_by_key(|policy| {
         let age = policy.object.get_path(&["metadata", "creationTimestamp"]).and_then(FieldRef::text).unwrap_or("~");
         (age, &*policy.object.doc.namespace, &*policy.object.doc.name)
@@ -46,7 +46,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
             let level = |policy: &SecurityPolicy<'_>| {
                 policy.target_refs.iter().filter_map(|target| target.match_level(listener, Some(&route.id))).max()
             };
-            // the most specific level first; on one level the order above
+            // the most specific level first; within a level the order above
             let mut applicable: Vec<(Level, &SecurityPolicy<'_>)> =
                 policies.iter().filter_map(|policy| Some((level(policy)?, policy))).collect();
             applicable.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
@@ -60,14 +60,14 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
             }
         }
         listener.routes = routes;
-        // a policy whose targets are not understood could be for anything
+        // a policy whose targets are not supported could apply to anything
         if !route_order::apply_route_order(listener) {
             let gateway = ctx.find(GATEWAY_API, "Gateway", &listener.gateway.0, &listener.gateway.1);
             if let Some(gateway) = gateway {
                 gateway.add_finding(
                     super::FieldOutcome::Rejected,
-                    "its routes have regular expressions, which come before prefixes there; beside them query \
-                     parameters, rewrites and redirects can't be imported",
+                    "Envoy Gateway tries the regular expressions of its routes before prefixes; next to them, query \
+                     parameters, rewrites and redirects cannot be imported",
                 );
             }
             listener.closed = true;
@@ -82,7 +82,7 @@ fn apply_policy(policy: &SecurityPolicy<'_>, route: &mut Route) {
     route.jwt = policy.jwt.clone().map(|jwt| (jwt, policy.object.doc.origin()));
     route.authorization = policy.authorization.clone();
     if route.policies.contains_key("cors") && !policy.cors.is_empty() {
-        policy.object.rejected("a route with a CORS filter of its own and a policy with `cors`: which one holds?");
+        policy.object.rejected("the route has a CORS filter and the policy has `cors`; keep one of them");
         route.closed = true;
     } else {
         route.policies.extend(policy.cors.clone());
@@ -95,8 +95,8 @@ fn apply_policy(policy: &SecurityPolicy<'_>, route: &mut Route) {
     };
     if route.matches.iter().any(|route_match| route_match.headers.iter().any(|(name, ..)| is_identity_header(name))) {
         policy.object.rejected(format!(
-            "the route {} is chosen by a header that `claimToHeaders` sets; routes are chosen before tokens are judged \
-             here",
+            "the route {} matches a header that `claimToHeaders` sets, but routes are chosen before tokens are \
+             verified",
             route.name
         ));
         route.closed = true;
@@ -117,11 +117,11 @@ fn translate_policy<'a>(ctx: &ImportContext<'a>, object: FieldRef<'a>) -> Securi
     let Some(spec) = object.get("spec") else { return policy };
     policy.target_refs = target_refs(ctx, spec);
     for (kind, reason) in [
-        ("extAuth", "another service decides there"),
-        ("oidc", "logging in with OpenID Connect is not supported here"),
-        ("basicAuth", "passwords are not imported"),
-        ("apiKeyAuth", "API keys are not imported"),
-        ("csrf", "the check of origins is not supported here"),
+        ("extAuth", "decisions of an external service cannot be imported; write `extAuthz`"),
+        ("oidc", "OpenID Connect login is not supported"),
+        ("basicAuth", "passwords are not imported; write `basicAuth`"),
+        ("apiKeyAuth", "API keys are not imported; write `apiKey`"),
+        ("csrf", "checking origins against CSRF is not supported"),
     ] {
         if let Some(field) = spec.get(kind) {
             field.rejected(reason);

@@ -1,7 +1,7 @@
-//! The Gateway API: `Gateway`, `HTTPRoute` and `GRPCRoute` become listeners and routes.
+//! Gateway API: translates `Gateway`, `HTTPRoute` and `GRPCRoute` into listeners and routes.
 //!
-//! Routes are written in the order in which the Gateway API breaks ties (age, then namespace and name, then the rule's
-//! place), since the order of the file is this gateway's last tie-break too.
+//! Routes are written in the order in which the Gateway API breaks ties (age, then namespace and name, then position of
+//! the rule), because this gateway breaks ties by the order in the file.
 
 mod backend;
 mod filter;
@@ -16,7 +16,7 @@ use super::yaml_writer::Map;
 pub(super) use backend::backend_address;
 pub(super) use filter::cors;
 
-/// Reads all gateways with their routes.
+/// Translates all gateways with their routes.
 pub(super) fn listeners(ctx: &ImportContext<'_>) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for gateway in ctx.objects(GATEWAY_API, "Gateway") {
@@ -26,7 +26,7 @@ pub(super) fn listeners(ctx: &ImportContext<'_>) -> Vec<Listener> {
             }
             for key in ["gatewayClassName", "addresses", "infrastructure"] {
                 if let Some(field) = spec.get(key) {
-                    field.dropped("about the cluster, not about requests");
+                    field.dropped("affects the cluster, not requests");
                 }
             }
             spec.reject_unhandled();
@@ -54,7 +54,7 @@ fn translate_listener(ctx: &ImportContext<'_>, gateway: FieldRef<'_>, field: Fie
         Some("HTTP") => false,
         Some("HTTPS") => true,
         other => {
-            field.narrower(format!("{} is not served here", other.unwrap_or("this protocol")));
+            field.narrower(format!("{} is not supported", other.unwrap_or("this protocol")));
             return None;
         }
     };
@@ -69,15 +69,15 @@ fn translate_listener(ctx: &ImportContext<'_>, gateway: FieldRef<'_>, field: Fie
     });
     let tls = field.get("tls").filter(|_| secure).and_then(|tls| certificate_files(ctx, tls));
     if secure && tls.is_none() {
-        field.rejected("HTTPS needs one certificate: `tls.certificateRefs`");
+        field.rejected("HTTPS requires one certificate in `tls.certificateRefs`");
     }
     if let Some(kinds) = field.get_path(&["allowedRoutes", "kinds"]) {
-        kinds.dropped("which kinds of routes may attach");
+        kinds.dropped("restricts the kinds of routes that may attach");
     }
     if let Some(from) = field.get_path(&["allowedRoutes", "namespaces"]) {
         match from.get_text("from") {
-            None | Some("Same" | "All") => from.exact("which routes are written under this listener"),
-            _ => from.narrower("namespaces by their labels are not known: only routes of the gateway's own attach"),
+            None | Some("Same" | "All") => from.exact("the routes under this listener"),
+            _ => from.narrower("labels of namespaces are unknown, so only routes in the gateway's namespace attach"),
         }
     }
     Some(Listener {
@@ -101,13 +101,13 @@ fn certificate_files(ctx: &ImportContext<'_>, tls: FieldRef<'_>) -> Option<(Stri
     if let Some(mode) = tls.get("mode") {
         match mode.text() {
             Some("Terminate") => mode.exact("tls"),
-            _ => mode.rejected("only `Terminate` is served here"),
+            _ => mode.rejected("only `Terminate` is supported"),
         }
     }
     let references: Vec<_> = tls.list("certificateRefs").collect();
     let [reference] = references.as_slice() else {
         if let Some(second) = references.get(1) {
-            second.rejected("a listener has one certificate here");
+            second.rejected("a listener supports only one certificate");
         }
         return None;
     };
@@ -116,7 +116,7 @@ fn certificate_files(ctx: &ImportContext<'_>, tls: FieldRef<'_>) -> Option<(Stri
     let target =
         ObjectRef { group: String::new(), kind: "Secret".into(), namespace: namespace.into(), name: name.into() };
     if reference.get_text("kind").is_some_and(|kind| kind != "Secret") {
-        reference.rejected("only a Secret holds a certificate");
+        reference.rejected("only a Secret is supported for a certificate");
         return None;
     }
     if !ctx.is_reference_allowed(tls.doc, &target) {
@@ -128,7 +128,7 @@ fn certificate_files(ctx: &ImportContext<'_>, tls: FieldRef<'_>) -> Option<(Stri
     Some((cert, key))
 }
 
-/// Writes a route under every listener that it names.
+/// Attaches a route to every listener that it refers to.
 fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(Listener, FieldRef<'_>)]) {
     let Some(spec) = route.get("spec") else { return };
     let hostnames = spec.get("hostnames");
@@ -144,7 +144,7 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
         let namespace = parent.get_text("namespace").unwrap_or(&route.doc.namespace);
         let name = parent.get_text("name").unwrap_or_default();
         if kind != "Gateway" || parent.get_text("group").is_some_and(|group| group != GATEWAY_API) {
-            parent.narrower(format!("requests that come by a {kind} are not served here"));
+            parent.narrower(format!("requests through a {kind} are not supported"));
             continue;
         }
         let mut found = 0;
@@ -173,16 +173,16 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
     }
     for (parent, found) in attached {
         match found {
-            0 => parent.narrower("no listener in these files takes this route"),
-            _ => parent.exact("the listeners that it stands under"),
+            0 => parent.narrower("no listener in these manifests accepts this route"),
+            _ => parent.exact("the listeners that the route attaches to"),
         }
         parent.reject_unknown_keys(&["group", "kind", "namespace", "name", "sectionName", "port"]);
     }
     spec.reject_unhandled();
-    // what was refused above the rules spoils all of them
+    // a rejection outside of the rules affects all of them
     let rejects_all = spec.entries().any(|(key, field)| key != "rules" && field.has_rejected());
     let rejected: Vec<bool> = spec.list("rules").map(|field| rejects_all || field.has_rejected()).collect();
-    // requests that a refused condition was for would fall to other routes, so nobody gets in at all
+    // without a rejected match its requests would fall through to other routes, so the listener denies all requests
     let lost_match = spec.list("rules").any(|field| field.get("matches").is_some_and(|matches| matches.has_rejected()));
     for listener in listeners.iter_mut().map(|(listener, _)| listener) {
         listener.closed |=
@@ -194,7 +194,7 @@ fn attach_route(ctx: &ImportContext<'_>, route: FieldRef<'_>, listeners: &mut [(
     }
 }
 
-/// The hostnames of a route that a listener can have; `None` when there are none.
+/// Returns the hostnames that a route and a listener have in common; `None` if there are none.
 fn hostname_intersection(listener: Option<&str>, hosts: &[String]) -> Option<Vec<String>> {
     let Some(listener_host) = listener.filter(|_| !hosts.is_empty()) else { return Some(hosts.to_vec()) };
     let covers = |wide: &str, narrow: &str| {

@@ -1,8 +1,8 @@
-//! Istio: policies hold for workloads, that is for the ingress gateway's pods and for the pods behind a service. Both
-//! stand in a request's way, so both are settled here: the gateway's rules on the listener, the service's on the route.
+//! Istio: policies apply to workloads, that is to the pods of the ingress gateway and to the pods of a service. A
+//! request passes both, so the rules of the gateway go to the listener, and the rules of the service go to the route.
 //!
-//! What a workload's labels are is read from `Service` and workload manifests; where these can't tell whether a policy
-//! selects a workload, the import asks.
+//! The labels of a workload are read from `Service` and workload manifests. If these do not show whether a policy
+//! selects a workload, the import rejects the policy and says which manifests are missing.
 
 mod authentication;
 mod authorization;
@@ -22,10 +22,10 @@ use super::yaml_writer::Map;
 use authorization::{AuthorizationRules, WorkloadContext};
 use workload::Workload;
 
-/// Puts the policies of the files where they hold.
+/// Applies the policies of the manifests to the listeners and routes of the model.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     virtual_service::apply(ctx, model);
-    // without a gateway in the files, requests go to the services at once
+    // without a gateway in the manifests, requests go directly to the services
     let direct = model.listeners.is_empty();
     if direct {
         model.listeners.extend(mapped_services_listener(ctx));
@@ -53,12 +53,12 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     }
     for kind in ["RequestAuthentication", "AuthorizationPolicy"] {
         for object in ctx.objects(ISTIO_SECURITY, kind).into_iter().filter(|object| !ctx.report.mentions(object.doc)) {
-            object.dropped("it selects nothing in these files");
+            object.dropped("it selects no workload in these manifests");
         }
     }
 }
 
-/// What one workload checks.
+/// The policies that one workload enforces.
 #[derive(Default)]
 struct WorkloadChecks {
     jwt: Option<(JwtPolicy, String)>,
@@ -88,7 +88,7 @@ fn split_claims(jwt: &Option<(JwtPolicy, String)>) -> Vec<String> {
     jwt.as_ref().map_or_else(Vec::new, |(jwt, _)| jwt.split_claims.clone())
 }
 
-/// Settles what a route's requests meet at the gateway and at the service behind it.
+/// Combines the policies of the gateway and of the service for a route.
 fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &WorkloadChecks) {
     route.jwt = gateway.jwt.clone();
     let rewritten = ["urlRewrite", "requestHeaderModifier"].iter().any(|key| route.policies.contains_key(key));
@@ -116,7 +116,7 @@ fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &Work
     route.closed |= service_checks.iter().any(|(_, checks)| checks.closed);
     if service_checks.iter().any(|(_, other)| other.jwt != first.jwt || other.rules.enforced != first.rules.enforced) {
         let reason =
-            format!("the route {} leads to several services, and this holds for some of them only", route.name);
+            format!("the route {} has several services, and this policy applies to only some of them", route.name);
         reject(&["RequestAuthentication", "AuthorizationPolicy"], &reason);
         route.closed = true;
     }
@@ -125,7 +125,7 @@ fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &Work
     {
         reject(
             &["RequestAuthentication"],
-            "the gateway checks tokens already, and the service would check what it leaves; write one",
+            "the gateway already authenticates tokens and removes them, so the service cannot authenticate again; keep one policy",
         );
         route.closed = true;
     }
@@ -134,9 +134,9 @@ fn apply_route_checks(ctx: &ImportContext<'_>, route: &mut Route, gateway: &Work
     route.shadow = first.rules.shadow.clone();
 }
 
-/// A route behind its copy for preflights, which Istio does not check for tokens. The copy has the route's own
-/// conditions and one in CEL, which does not count in the choice between routes, so that it takes requests from no
-/// other route.
+/// Adds a copy of the route for preflights, which Istio does not authenticate. The copy has the conditions of the route
+/// and another one in CEL. CEL conditions do not count for the precedence of routes, so the copy takes no requests from
+/// other routes.
 fn with_preflight_route(route: Route) -> Vec<Route> {
     let match_any = [Match::default()];
     let matches: &[Match] = if route.matches.is_empty() { &match_any } else { &route.matches };
@@ -156,13 +156,13 @@ fn with_preflight_route(route: Route) -> Vec<Route> {
         name: format!("{}/preflight", route.name),
         matches,
         jwt: None,
-        origin: format!("{}: Istio lets CORS preflights pass without looking at tokens", route.origin),
+        origin: format!("{}: Istio does not authenticate CORS preflights", route.origin),
         ..route.clone()
     };
     vec![copy, route]
 }
 
-/// Without a gateway in the files: one listener for the services that were mapped.
+/// Returns a listener for the mapped services, for manifests without a gateway.
 fn mapped_services_listener(ctx: &ImportContext<'_>) -> Option<Listener> {
     let mappings = &ctx.options.map;
     let single = mappings.len() == 1;
@@ -204,25 +204,26 @@ fn mapped_services_listener(ctx: &ImportContext<'_>) -> Option<Listener> {
         shadow: Vec::new(),
         closed: false,
         routes,
-        origin: "--map: the files hold no gateway".to_owned(),
+        origin: "--map: the manifests contain no gateway".to_owned(),
     })
 }
 
-/// What an object of Istio's means that no translation reads; false when leaving it out could let somebody in.
+/// Records findings for Istio objects that no translation reads. Returns false if leaving the object out could widen
+/// access.
 pub(super) fn report_untranslated(root: FieldRef<'_>) -> bool {
     match (&*root.doc.group, &*root.doc.kind) {
         (ISTIO_SECURITY, "RequestAuthentication" | "AuthorizationPolicy")
         | (ISTIO_NETWORKING, "Gateway" | "VirtualService") => true,
         (ISTIO_SECURITY, "PeerAuthentication") => {
-            super::drop_object(root, "mTLS between pods goes on to hold there; this gateway is no part of the mesh")
+            super::drop_object(root, "still applies between pods; this gateway is not part of the mesh")
         }
         (
             ISTIO_NETWORKING,
             "DestinationRule" | "ServiceEntry" | "Sidecar" | "WorkloadEntry" | "WorkloadGroup" | "ProxyConfig",
         )
-        | ("telemetry.istio.io", _) => super::drop_object(root, "decides about no request of a client"),
+        | ("telemetry.istio.io", _) => super::drop_object(root, "does not affect access of clients"),
         _ => {
-            root.rejected("this kind of object is not understood, and it could refuse requests");
+            root.rejected("this kind of object is not supported, and it could reject requests");
             false
         }
     }

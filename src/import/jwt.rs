@@ -1,5 +1,4 @@
-//! `jwtAuth` as an import writes it: everything that the source and this gateway have different defaults for is
-//! written out.
+//! The `jwtAuth` policy of an imported config. Writes out every setting whose default differs between the gateways.
 
 use super::yaml_writer::{Commented, Map, Value};
 
@@ -8,52 +7,52 @@ use super::yaml_writer::{Commented, Map, Value};
 pub(super) struct JwtPolicy {
     /// `strict`, `optional` or `permissive`.
     pub mode: &'static str,
-    /// Who may have signed a token.
+    /// The token issuers.
     pub providers: Vec<Provider>,
-    /// Whether the verified credential stays on the request.
+    /// Keeps the verified credential on the request.
     pub forward: bool,
-    /// Claims that become headers: the path and the header.
+    /// The claims that are copied to headers: the path of the claim and the name of the header.
     pub claims_to_headers: Vec<(Vec<String>, String)>,
-    /// The header that gets the payload.
+    /// The header that receives the payload.
     pub payload_header: Option<String>,
-    /// Claims that hold words.
+    /// The claims that contain space-separated words.
     pub split_claims: Vec<String>,
-    /// Where tokens stand for every provider, where the source has no list for each.
+    /// The token locations for all providers, if the source does not list them for each provider.
     pub locations: Option<Vec<TokenLocation>>,
 }
 
-/// A provider.
+/// A token issuer of a `jwtAuth` policy.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Provider {
-    /// Its name, unique in the policy.
+    /// The name, unique within the policy.
     pub name: String,
-    /// The issuer, if one is checked.
+    /// The expected issuer; `None` accepts any issuer.
     pub issuer: Option<String>,
-    /// The audiences, in every spelling that is accepted.
+    /// The accepted audiences, in every accepted spelling.
     pub audiences: Vec<String>,
-    /// What stands under `jwks`; none is discovery.
+    /// The value of `jwks`; `None` means discovery at the issuer.
     pub jwks: Option<Map>,
     /// The claims that a token must have.
     pub required_claims: Vec<String>,
-    /// Where its tokens stand.
+    /// The token locations of this provider.
     pub locations: Option<Vec<TokenLocation>>,
-    /// What it was made from.
+    /// The field that the provider was translated from.
     pub origin: String,
 }
 
-/// Where a token may stand.
+/// A place in the request where a token is expected.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TokenLocation {
-    /// In a header behind a prefix.
+    /// A header, with the prefix before the token.
     Header(String, String),
-    /// In a cookie.
+    /// A cookie.
     Cookie(String),
-    /// In a query parameter.
+    /// A query parameter.
     Query(String),
 }
 
 impl TokenLocation {
-    /// Where Envoy looks when nothing else is said.
+    /// Returns the locations that Envoy uses by default.
     pub(super) fn envoy_defaults() -> Vec<Self> {
         vec![Self::Header("authorization".into(), "Bearer ".into()), Self::Query("access_token".into())]
     }
@@ -71,7 +70,7 @@ impl TokenLocation {
     }
 }
 
-/// Every spelling of an audience that Envoy takes for this one: it compares without scheme and closing slash.
+/// Returns every spelling of the audiences that Envoy treats as equal. Envoy ignores the scheme and a trailing slash.
 pub(super) fn envoy_audience_spellings<'a>(audiences: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut spellings = Vec::new();
     for audience in audiences {
@@ -89,12 +88,12 @@ pub(super) fn envoy_audience_spellings<'a>(audiences: impl IntoIterator<Item = &
     spellings
 }
 
-/// A dotted path as its steps; a claim's own name can't hold a dot there.
+/// Splits a dotted path into its steps. The source syntax does not support claim names that contain a dot.
 pub(super) fn split_claim_path(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
 }
 
-/// Names that are unique: a second `a` is `a#2`.
+/// Makes a name unique: a second `a` becomes `a#2`.
 pub(super) fn unique_name(names: &mut Vec<String>, name: &str) -> String {
     let mut candidate = name.to_owned();
     let mut number = 2;
@@ -107,7 +106,7 @@ pub(super) fn unique_name(names: &mut Vec<String>, name: &str) -> String {
 }
 
 impl JwtPolicy {
-    /// Whether the same tokens are good for both, wherever they were written.
+    /// Reports whether both policies accept the same tokens, no matter where they are defined.
     pub(super) fn accepts_same_tokens(&self, other: &Self) -> bool {
         let without_origin = |jwt: &Self| -> Vec<Provider> {
             jwt.providers.iter().map(|provider| Provider { origin: String::new(), ..provider.clone() }).collect()
@@ -115,7 +114,7 @@ impl JwtPolicy {
         without_origin(self) == without_origin(other)
     }
 
-    /// The policy as it stands in the config.
+    /// Converts the policy into its config value.
     pub(super) fn to_value(&self) -> Value {
         let locations_value =
             |all: &[TokenLocation]| Value::from(all.iter().map(TokenLocation::to_value).collect::<Vec<_>>());

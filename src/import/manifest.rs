@@ -9,28 +9,28 @@ use std::sync::Arc;
 use crate::config::yaml::{Node, NodeKind, parse_all};
 use crate::config::{Diagnostic, Source};
 
-/// One object of the files.
+/// An object of the manifests.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// The number of its file.
+    /// The index of the file that contains the object.
     pub file_index: usize,
-    /// The file.
+    /// The file that contains the object.
     pub source: Arc<Source>,
-    /// The API group, empty for the core's.
+    /// The API group, empty for the core group.
     pub group: String,
-    /// Its kind.
+    /// The kind.
     pub kind: String,
-    /// Its namespace; `default` when none is written.
+    /// The namespace; `default` if the manifest has none.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Kind, namespace and name, for people.
+    /// The kind, namespace and name, for messages.
     pub label: String,
-    /// The object's root node.
+    /// The root node of the object.
     pub root: Node,
 }
 
-/// Reads all objects of the files.
+/// Parses all objects of all files.
 pub(super) fn parse_manifests(sources: &[Source]) -> Result<Vec<Document>, Vec<Diagnostic>> {
     let (mut documents, mut errors) = (Vec::new(), Vec::new());
     for (file, source) in sources.iter().enumerate() {
@@ -50,7 +50,7 @@ pub(super) fn parse_manifests(sources: &[Source]) -> Result<Vec<Document>, Vec<D
         let first = *first_by_label.entry((&document.group, &document.label)).or_insert(document);
         if !std::ptr::eq(first, document) {
             let span = first.source.span(first.root.start, first.root.start, "");
-            let message = format!("a second {}; the first is at {span}", document.label);
+            let message = format!("duplicate {}; the first is at {span}", document.label);
             errors.push(Diagnostic::error(document.source.span(document.root.start, document.root.start, ""), message));
         }
     }
@@ -69,14 +69,14 @@ fn collect_objects(
     }
     if let Some(merge_entry) = find_merge_key(&root) {
         let span = source.span(merge_entry.start, merge_entry.end, "");
-        errors.push(Diagnostic::error(span, "merge keys (`<<`) are not read here; write the fields themselves"));
+        errors.push(Diagnostic::error(span, "merge keys (`<<`) are not supported; write out the fields"));
         return;
     }
     let text =
         |path: &[&str]| path.iter().try_fold(&root, |node, key| child(node, key)).and_then(scalar).map(str::to_owned);
     let error = |message: &str| Diagnostic::error(source.span(root.start, root.start, ""), message);
     let Some(kind) = text(&["kind"]) else {
-        errors.push(error("this is no Kubernetes object: it has no `kind`"));
+        errors.push(error("not a Kubernetes object: it has no `kind`"));
         return;
     };
     if kind.ends_with("List") && child(&root, "items").is_some() {
@@ -112,7 +112,7 @@ fn collect_objects(
     });
 }
 
-/// The first merge key in a tree: what it brings would be missed.
+/// Finds the first merge key in a tree. The fields that it would merge would be missed.
 fn find_merge_key(node: &Node) -> Option<&crate::config::yaml::MapEntry> {
     match &node.kind {
         NodeKind::Scalar { .. } => None,
@@ -123,7 +123,7 @@ fn find_merge_key(node: &Node) -> Option<&crate::config::yaml::MapEntry> {
     }
 }
 
-/// Whether nothing is written there.
+/// Reports whether a value is empty or null.
 pub(super) fn is_null(node: &Node) -> bool {
     matches!(&node.kind, NodeKind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
 }
@@ -144,7 +144,7 @@ pub(super) fn scalar(node: &Node) -> Option<&str> {
 }
 
 impl Document {
-    /// Where it stands, for comments: `SecurityPolicy default/jwt (gw.yaml:12)`.
+    /// Formats the object, file and line for comments in the config: `SecurityPolicy default/jwt (gw.yaml:12)`.
     pub(super) fn origin(&self) -> String {
         let span = self.source.span(self.root.start, self.root.start, "");
         format!("{} ({}:{})", self.label, span.file, span.line)

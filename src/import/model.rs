@@ -1,59 +1,60 @@
-//! What will be written: sockets, listeners and routes, with the policies that were found for each.
+//! The intermediate model of an imported config: listeners and routes, with the policies that apply to each.
 //!
-//! [`Plan::config`] lays it out: a policy that all routes of a listener share stands on the listener, once. Rules are
-//! only moved up where that is the same: a level above a route adds its rules to those of the route.
+//! [`Model::to_config`] lays out the config. A policy that all routes of a listener share is written once, on the
+//! listener. Rules are moved up only if that has the same effect, because a route's rules are added to those of the
+//! levels above it.
 
 use super::jwt::JwtPolicy;
 use super::yaml_writer::{Commented, Map, Value};
 
-/// Everything that will be written.
+/// The content of an imported config.
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    /// The listeners, in the order of their ports.
+    /// The listeners, ordered by port.
     pub listeners: Vec<Listener>,
-    /// The peers that are believed about who the client is.
+    /// The peers that are trusted to report the client's address.
     pub trusted_proxies: Vec<String>,
 }
 
 /// A listener.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// The port in the source, which rules are about.
+    /// The port in the source, which rules refer to.
     pub port: u16,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The gateway's namespace and name.
+    /// The namespace and name of the gateway.
     pub gateway: (String, String),
-    /// The hosts it answers for; none is all.
+    /// The hostname; `None` matches all hosts.
     pub hostname: Option<String>,
-    /// Files with the certificate and its key.
+    /// The paths of the certificate and of its key.
     pub tls: Option<(String, String)>,
-    /// The namespace whose routes may stand here, if only one's may.
+    /// The only namespace whose routes may attach; `None` allows all.
     pub routes_from: Option<String>,
-    /// Whether refusals look like Envoy's.
+    /// Uses Envoy's wording in error responses.
     pub envoy_errors: bool,
-    /// Whether `//` in paths becomes `/`.
+    /// Replaces `//` in paths with `/`.
     pub merge_slashes: bool,
-    /// Rules for everything on it, apart from those of the routes.
+    /// The rules for all requests on the listener, in addition to those of the routes.
     pub authorization: Option<Commented>,
-    /// Rules that are only logged and counted, for everything on it.
+    /// Rules in shadow mode for all requests on the listener: only logged and counted.
     pub shadow: Vec<Commented>,
-    /// Nobody gets in: a part of the source was refused.
+    /// Denies all requests, because a part of the source was rejected.
     pub closed: bool,
-    /// Its routes.
+    /// The routes.
     pub routes: Vec<Route>,
-    /// What it was made from.
+    /// The field that the listener was translated from.
     pub origin: String,
 }
 
-/// What a route of the config was in the source.
+/// The source object of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RouteId {
     /// `HTTPRoute`, `GRPCRoute` or `VirtualService`.
     pub kind: String,
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The name of the rule, if it has one.
     pub rule: Option<String>,
@@ -62,55 +63,55 @@ pub(super) struct RouteId {
 /// A route.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it was in the source.
+    /// The source object.
     pub id: RouteId,
-    /// The hosts it takes; none is all.
+    /// The hostnames; an empty list matches all hosts.
     pub hostnames: Vec<String>,
-    /// Its conditions, of which one must hold; none is every path.
+    /// The alternative conditions; an empty list matches all requests.
     pub matches: Vec<Match>,
-    /// Policies that are no checks: edits, rewrites, timeouts.
+    /// Policies other than authentication and authorization: edits, rewrites, timeouts.
     pub policies: Map,
-    /// Its backends.
+    /// The backends.
     pub backends: Vec<Backend>,
-    /// The check of tokens.
+    /// The `jwtAuth` policy and its origin.
     pub jwt: Option<(JwtPolicy, String)>,
-    /// The check of rules.
+    /// The rules.
     pub authorization: Option<Commented>,
-    /// Rules that are only logged and counted.
+    /// Rules in shadow mode: only logged and counted.
     pub shadow: Vec<Commented>,
-    /// Nobody gets in: a part of its source was refused.
+    /// Denies all requests, because a part of the source was rejected.
     pub closed: bool,
-    /// What it was made from.
+    /// The field that the route was translated from.
     pub origin: String,
 }
 
-/// A condition of a route.
+/// A match of a route. All conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Match {
-    /// The kind of condition, `exact`, `pathPrefix` or `regex`, and its value.
+    /// The kind of path match (`exact`, `pathPrefix` or `regex`) and its value.
     pub path: Option<(&'static str, String)>,
     /// The method.
     pub method: Option<String>,
     /// Headers: name, `exact` or `regex`, value.
     pub headers: Vec<(String, &'static str, String)>,
-    /// Query parameters in the same way.
+    /// Query parameters: name, `exact` or `regex`, value.
     pub query: Vec<(String, &'static str, String)>,
-    /// An expression over the request.
+    /// A CEL expression over the request.
     pub cel: Option<String>,
 }
 
 /// A backend of a route.
 #[derive(Debug, Clone)]
 pub(super) struct Backend {
-    /// `host:port`.
+    /// The address as `host:port`.
     pub host: String,
-    /// Its share.
+    /// The weight among the backends of the route.
     pub weight: u32,
-    /// How it is reached.
+    /// The policies for connections to the backend.
     pub policies: Map,
-    /// The service's namespace and name and port, when it is one.
+    /// The namespace, name and port of the service, if the backend is a service.
     pub service: Option<(String, String, u16)>,
 }
 
@@ -136,11 +137,11 @@ impl Match {
     }
 }
 
-/// The rules of a route or listener that nobody may use.
+/// Returns rules that deny all requests to a route or listener.
 fn deny_all() -> Commented {
     let rule = Map::default().with("name", "not-imported").with("deny", "true");
     Commented::new(
-        "a part of the source was refused (see the report): nobody gets in here",
+        "a part of the source was rejected (see the report): all requests are denied",
         Map::default().with("rules", Value::List(vec![Commented::from(Value::from(rule))])),
     )
 }
@@ -155,7 +156,7 @@ impl Route {
         let origin = format!("from {}", self.origin);
         let mut policies = Map::default();
         if self.closed {
-            // nothing of what is half understood
+            // a closed route keeps nothing that was only partly translated
             policies.insert_commented("authorization", deny_all());
             return Commented::new(origin, map.with("policies", policies));
         }
@@ -184,7 +185,7 @@ impl Route {
     }
 }
 
-/// What a listener settles for all of its routes.
+/// The policies that routes inherit from their listener.
 #[derive(Default)]
 struct Inherited<'l> {
     jwt: Option<&'l JwtPolicy>,
@@ -192,7 +193,8 @@ struct Inherited<'l> {
 }
 
 impl Listener {
-    /// What all routes share can stand on the listener. A route without a token check of its own would inherit one.
+    /// Returns the policies that all routes share and that can therefore be written on the listener. A route without
+    /// its own `jwtAuth` would inherit the listener's.
     fn shared_policies(&self) -> Inherited<'_> {
         let first = self.routes.first();
         let jwt = first.and_then(|route| route.jwt.as_ref()).map(|(jwt, _)| jwt);
@@ -243,8 +245,8 @@ impl Listener {
 }
 
 impl Model {
-    /// The rules that are only logged and counted. A level has one set of its own, so these are written as policies that
-    /// target it.
+    /// Returns the rules in shadow mode. A level can define only one set of rules, so these become `gatewayPolicies`
+    /// that target the level.
     fn shadow_policies(&self) -> Vec<Commented> {
         let mut targets: Vec<(Map, &Commented)> = Vec::new();
         for listener in self.listeners.iter().filter(|listener| !listener.closed) {
@@ -258,7 +260,7 @@ impl Model {
         }
         let mut unique: Vec<&(Map, &Commented)> = Vec::new();
         for entry in &targets {
-            // a route of several listeners has one name
+            // a route has the same name under several listeners
             if !unique.contains(&entry) {
                 unique.push(entry);
             }
@@ -271,7 +273,7 @@ impl Model {
         policies.collect()
     }
 
-    /// The whole config.
+    /// Lays out the whole config.
     pub(super) fn to_config(&self) -> Value {
         let mut ports: Vec<u16> = self.listeners.iter().map(|listener| listener.port).collect();
         ports.sort_unstable();

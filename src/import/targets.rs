@@ -1,11 +1,11 @@
-//! What a policy is for: `targetRefs` and `targetSelectors` as Envoy Gateway and agentgateway have them.
+//! Targets of policies: `targetRefs` and `targetSelectors` of Envoy Gateway and agentgateway.
 
 use super::context::ImportContext;
 use super::field::FieldRef;
 use super::groups::GATEWAY_API;
 use super::model::{Listener, RouteId};
 
-/// How specific a target is; the more specific, the greater.
+/// The specificity of a target. A more specific level is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     /// A gateway.
@@ -18,7 +18,7 @@ pub(super) enum Level {
     Rule,
 }
 
-/// What one reference of a policy names.
+/// An object that a policy targets.
 #[derive(Debug, Clone)]
 pub(super) struct TargetRef {
     kind: String,
@@ -28,12 +28,12 @@ pub(super) struct TargetRef {
 }
 
 impl TargetRef {
-    /// Whether it names a gateway or a listener.
+    /// Reports whether the target is a gateway or one of its listeners.
     pub(super) fn is_gateway(&self) -> bool {
         self.kind == "Gateway"
     }
 
-    /// How specifically it names what happens on a listener, or on a route of it.
+    /// Returns the level at which the target matches a listener or one of its routes.
     pub(super) fn match_level(&self, listener: &Listener, route: Option<&RouteId>) -> Option<Level> {
         if self.kind == "Gateway" {
             let named = listener.gateway.0 == self.namespace && listener.gateway.1 == self.name;
@@ -51,7 +51,7 @@ impl TargetRef {
     }
 }
 
-/// What a policy names. What can't be understood is refused; see [`lost`].
+/// Returns the targets of a policy. Rejects targets that are not supported; see [`has_rejected_targets`].
 pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<TargetRef> {
     let mut targets = Vec::new();
     let references = spec.get("targetRef").into_iter().chain(spec.list("targetRefs"));
@@ -60,14 +60,14 @@ pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<Ta
         let (kind, name) = (field.get_text("kind"), field.get_text("name"));
         match (kind, name) {
             _ if field.get_text("namespace").is_some_and(|other| other != field.doc.namespace) => {
-                field.rejected("a policy holds for objects of its own namespace only");
+                field.rejected("a policy can target only objects in its own namespace");
             }
             (Some(kind @ ("Gateway" | "HTTPRoute" | "GRPCRoute")), Some(name)) => {
                 let namespace = &field.doc.namespace;
                 if ctx.find(GATEWAY_API, kind, namespace, name).is_none() {
-                    field.dropped(format!("the {kind} {namespace}/{name} is not among the files"));
+                    field.dropped(format!("the {kind} {namespace}/{name} is not in the manifests"));
                 } else {
-                    field.exact("where the policy stands");
+                    field.exact("the level of the policy");
                 }
                 targets.push(TargetRef {
                     kind: kind.to_owned(),
@@ -77,9 +77,9 @@ pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<Ta
                 });
             }
             (Some(kind @ ("TCPRoute" | "TLSRoute" | "UDPRoute")), Some(_)) => {
-                field.dropped(format!("a {kind} is not served here"));
+                field.dropped(format!("a {kind} is not supported"));
             }
-            _ => field.rejected("a policy for this kind of object is not supported here"),
+            _ => field.rejected("a policy for this kind of object is not supported"),
         }
     }
     for field in spec.list("targetSelectors") {
@@ -88,7 +88,7 @@ pub(super) fn target_refs(ctx: &ImportContext<'_>, spec: FieldRef<'_>) -> Vec<Ta
     targets
 }
 
-/// Whether a part of what a policy is for was refused, or may have been written under a name that is not understood.
+/// Reports whether a target was rejected, or may be hidden under a key that is not supported.
 pub(super) fn has_rejected_targets(spec: FieldRef<'_>) -> bool {
     let mut references =
         ["targetRef", "targetRefs", "targetSelectors"].into_iter().filter_map(|key| spec.get(key)).peekable();
@@ -98,13 +98,13 @@ pub(super) fn has_rejected_targets(spec: FieldRef<'_>) -> bool {
     }
 }
 
-/// The objects that labels select.
+/// Returns the objects that a label selector matches.
 fn select_by_labels(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Vec<TargetRef> {
     field.reject_unknown_keys(&["group", "kind", "matchLabels", "sectionName"]);
     let kind = field.get_text("kind").unwrap_or_default();
     let Some(labels) = field.get("matchLabels").filter(|_| matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute"))
     else {
-        field.rejected("only `matchLabels` of gateways and routes are understood");
+        field.rejected("only `matchLabels` of gateways and routes is supported");
         return Vec::new();
     };
     let has_labels = |object: &FieldRef<'_>| {
@@ -123,8 +123,8 @@ fn select_by_labels(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Vec<TargetR
         })
         .collect();
     match found.len() {
-        0 => field.dropped("no object among the files has these labels"),
-        count => field.exact(format!("where the policy stands: {count} objects of these files")),
+        0 => field.dropped("no object in the manifests has these labels"),
+        count => field.exact(format!("the level of the policy: {count} objects in these manifests")),
     }
     found
 }

@@ -1,4 +1,4 @@
-//! Every import is loaded and compiled, and what it means is asked of the decision itself.
+//! Every import is loaded and compiled, and requests are evaluated against the result.
 
 mod agentgateway;
 mod envoy_gateway;
@@ -6,7 +6,7 @@ mod gateway_api;
 mod istio;
 mod models;
 mod pairs;
-mod refusals;
+mod rejections;
 mod variables;
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::request::{ClientInfo as Peer, RequestHead, Scheme, UnixTime};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
-/// Imports one file; what is no manifest fails the test.
+/// Imports one file. Panics if it is not a valid manifest.
 #[track_caller]
 pub(super) fn import_file(dialect: Dialect, manifests: &str, options: &ImportOptions) -> ImportResult {
     import_manifests(dialect, &[Source::new("in.yaml", manifests.to_owned())], options).unwrap_or_else(|errors| {
@@ -30,18 +30,18 @@ pub(super) fn import_file(dialect: Dialect, manifests: &str, options: &ImportOpt
     })
 }
 
-/// The findings as one text.
+/// Formats the findings as one text.
 pub(super) fn report(imported: &ImportResult) -> String {
     imported.findings.iter().map(|finding| format!("{finding}\n")).collect()
 }
 
-/// `default/web` and `default/api` are mapped; nothing else.
+/// Returns options that map `default/web` and `default/api`.
 pub(super) fn mapped_options() -> ImportOptions {
     let map = ["default/web=127.0.0.1:8001", "default/api=127.0.0.1:8002"];
     ImportOptions { map: map.iter().map(|mapping| mapping.parse().unwrap()).collect(), ..ImportOptions::default() }
 }
 
-/// A gateway that was imported.
+/// The compiled result of an import.
 pub(super) struct ImportedGateway {
     pub(super) yaml: String,
     pub(super) report: String,
@@ -49,7 +49,7 @@ pub(super) struct ImportedGateway {
 }
 
 impl ImportedGateway {
-    /// Imports, loads and compiles; any refusal fails the test.
+    /// Imports, loads and compiles. Panics if anything is rejected.
     #[track_caller]
     pub(super) fn import(dialect: Dialect, manifests: &str, options: &ImportOptions) -> Self {
         let imported = import_file(dialect, manifests, options);
@@ -61,7 +61,7 @@ impl ImportedGateway {
             let render_errors = |errors: Vec<Diagnostic>| -> String {
                 errors.iter().map(|error| error.render(Some(&source))).collect()
             };
-            // each variable stands for itself
+            // each variable expands to itself
             let env = |name: &str| Some(format!("${{{name}}}"));
             let loaded = load(source.clone(), &env).map_err(render_errors).unwrap_or_else(|text| panic!("{text}"));
             let metrics = Arc::new(Metrics::default());
@@ -72,12 +72,12 @@ impl ImportedGateway {
         Self { snapshot: compile_text(config.to_yaml()), yaml: config.to_yaml(), report }
     }
 
-    /// What becomes of a request whose token, if it has one, was accepted: the name of its route, or a status.
+    /// Returns the route name or the status for a request. The token of the request, if any, counts as accepted.
     pub(super) fn decide(&self, request: &Request) -> String {
         self.evaluate(request).outcome
     }
 
-    /// The same, with what else came out on the way.
+    /// Evaluates a request as in `decide`, with the failures and the rules in shadow mode.
     pub(super) fn evaluate(&self, request: &Request) -> Evaluation {
         let rejected = |answer: &str| Evaluation { outcome: answer.to_owned(), failed: 0, shadow: Vec::new() };
         let host = request.authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
@@ -102,7 +102,7 @@ impl ImportedGateway {
         let route = listener.router.find_target(&head, now);
         let policies = route.map_or(&listener.policies, |route| &route.policies);
         let jwt = policies.jwt_auth.as_ref();
-        // a route that looks at no token sees none
+        // without authentication a route has no claims
         let subject = request.claims.as_ref().zip(jwt).map(|(claims, jwt)| VerifiedToken {
             claims,
             provider: &request.provider,
@@ -130,23 +130,23 @@ impl ImportedGateway {
         Evaluation { outcome, failed: decision.failures().len(), shadow }
     }
 
-    /// Whether a request is let through.
+    /// Reports whether a request is allowed.
     pub(super) fn allows(&self, request: &Request) -> bool {
         !matches!(&*self.decide(request), "401" | "403" | "404" | "no bind")
     }
 }
 
-/// What came of a request.
+/// The result of evaluating a request.
 pub(super) struct Evaluation {
-    /// The name of its route, or a status.
+    /// The name of the route, or a status.
     pub(super) outcome: String,
-    /// How many rules failed to evaluate.
+    /// The number of rules that failed to evaluate.
     pub(super) failed: usize,
-    /// The rules in shadow mode that would have refused it; `none` where no allow rule holds.
+    /// The rules in shadow mode that would have rejected it; `none` if no allow rule matches.
     pub(super) shadow: Vec<String>,
 }
 
-/// A request.
+/// A request to evaluate.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     method: Method,
@@ -160,7 +160,7 @@ pub(super) struct Request {
     provider: String,
 }
 
-/// `GET path` for `www.example.com` on port 80, without a token.
+/// Returns `GET path` for `www.example.com` on port 80, without a token.
 pub(super) fn get_request(target: &str) -> Request {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
@@ -211,7 +211,7 @@ impl Request {
         self
     }
 
-    /// A good token with these claims; null is none.
+    /// Sets a valid token with these claims; null removes it.
     pub(super) fn token(mut self, claims: Value) -> Self {
         self.claims = match claims {
             Value::Object(claims) => Some(claims),
@@ -221,12 +221,12 @@ impl Request {
     }
 }
 
-/// A key set with one key that nobody has the private half of.
+/// A key set with one public key.
 pub(super) const KEYS: &str =
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 #[test]
-fn a_mapping_has_two_sides() {
+fn mapping_has_a_service_and_an_address() {
     let mapping: ServiceMapping = "ns/svc=host:1".parse().unwrap();
     assert_eq!((&*mapping.namespace, &*mapping.service, mapping.port), ("ns", "svc", None));
     assert_eq!("ns/svc:80=host:1".parse::<ServiceMapping>().unwrap().port, Some(80));

@@ -1,6 +1,8 @@
-//! `${VAR}` in manifests. Kubernetes reads nothing into it: a manifest that holds one is a template, which a shell or
-//! `envsubst` fills in before it is applied. So it stays a variable, which this gateway fills in when it starts, and
-//! the report says that it must be set. Every other `$` stays what it is.
+//! Environment variables (`${VAR}`) in manifests.
+//!
+//! Kubernetes does not expand them: such a manifest is a template that a shell or `envsubst` expands before it is
+//! applied. The config therefore keeps the variable, the gateway expands it at startup, and the report says that it
+//! must be set. Every other `$` is kept as a literal character.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +14,8 @@ use super::manifest::Document;
 use super::report::{FieldOutcome, Report};
 use super::yaml_writer::Value;
 
-/// The config with its strings as the gateway is to read them: variables of the manifests are kept and reported.
+/// Keeps the variables of the manifests in the strings of the config, escapes every other `$`, and reports the
+/// variables.
 pub(super) fn restore_variables(config: Value, documents: &[Document], report: &Report) -> Value {
     let mut manifest_variables = BTreeSet::new();
     for document in documents {
@@ -28,7 +31,7 @@ pub(super) fn restore_variables(config: Value, documents: &[Document], report: &
     for document in documents.iter().filter(|document| report.mentions(document)) {
         for_each_variable(FieldRef::root(document, report), &mut |field, name| {
             if retained.contains(name) {
-                let message = format!("the environment variable `{name}`, which the gateway fills in when it starts");
+                let message = format!("the environment variable `{name}`, which the gateway expands at startup");
                 field.add_finding(FieldOutcome::NeedsInput, message);
             }
         });
@@ -36,7 +39,7 @@ pub(super) fn restore_variables(config: Value, documents: &[Document], report: &
     config
 }
 
-/// Tells `found` of every variable at or below a field.
+/// Calls `visit` for every variable in a field and in the fields inside it.
 fn for_each_variable(field: FieldRef<'_>, visit: &mut dyn FnMut(FieldRef<'_>, &str)) {
     match &field.node.kind {
         NodeKind::Scalar { text, .. } => variable_names(text).for_each(|name| visit(field, name)),

@@ -1,14 +1,14 @@
-//! The config that an import writes: a tree with comments, as YAML or JSON.
+//! Writes the imported config as YAML with comments, or as JSON.
 //!
-//! Strings are written so that they come back as they are: whatever YAML would read into them is quoted. What a `$` in
-//! them means is settled before: see [`Value::strings`].
+//! Strings are read back unchanged: a string that YAML could interpret is quoted. A `$` is escaped beforehand; see
+//! [`Value::map_strings`].
 
 use std::fmt::Write as _;
 
 /// A value of the config.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
-    /// A number or a truth value.
+    /// A number or boolean.
     Literal(String),
     /// A string.
     Text(String),
@@ -21,13 +21,13 @@ pub(super) enum Value {
 /// A value with the comment above it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Commented {
-    /// Lines without `#`; empty for none.
+    /// The lines of the comment without `#`; empty for no comment.
     pub comment: String,
     /// The value.
     pub value: Value,
 }
 
-/// A map in its order.
+/// A map that keeps the order of its entries.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Map(Vec<(String, Commented)>);
 
@@ -74,21 +74,21 @@ impl From<Value> for Commented {
 }
 
 impl Commented {
-    /// A value under a comment.
+    /// Creates a value with a comment.
     pub(super) fn new(comment: impl Into<String>, value: impl Into<Value>) -> Self {
         Self { comment: comment.into(), value: value.into() }
     }
 }
 
 impl Map {
-    /// The same with one more entry.
+    /// Adds an entry and returns the map.
     #[must_use]
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// The same with one more entry, if there is a value.
+    /// Adds an entry if there is a value, and returns the map.
     #[must_use]
     pub(super) fn with_some(self, key: &str, value: Option<impl Into<Value>>) -> Self {
         match value {
@@ -102,7 +102,7 @@ impl Map {
         self.0.push((key.to_owned(), Commented::from(value.into())));
     }
 
-    /// Adds an entry under a comment.
+    /// Adds an entry with a comment.
     pub(super) fn insert_commented(&mut self, key: &str, entry: Commented) {
         self.0.push((key.to_owned(), entry));
     }
@@ -112,19 +112,19 @@ impl Map {
         self.0.extend(other.0);
     }
 
-    /// Whether there is an entry of that name.
+    /// Reports whether there is an entry with this key.
     pub(super) fn contains_key(&self, key: &str) -> bool {
         self.0.iter().any(|(existing, _)| existing == key)
     }
 
-    /// Whether there is nothing in it.
+    /// Reports whether the map is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl Value {
-    /// The same with other strings; keys stay.
+    /// Replaces every string with the result of `change`. Keys stay unchanged.
     #[must_use]
     pub(super) fn map_strings(self, map: &mut dyn FnMut(String) -> String) -> Self {
         let mut inner = |entry: Commented| Commented { value: entry.value.map_strings(map), ..entry };
@@ -138,14 +138,14 @@ impl Value {
         }
     }
 
-    /// The value as a YAML document.
+    /// Formats the value as a YAML document.
     pub(super) fn to_yaml(&self) -> String {
         let mut out = String::new();
         write_block(self, 0, &mut out);
         out
     }
 
-    /// The value as JSON; comments are lost.
+    /// Formats the value as JSON without comments.
     pub(super) fn to_json(&self) -> String {
         let mut out = String::new();
         write_json(self, 0, &mut out);
@@ -154,7 +154,7 @@ impl Value {
     }
 }
 
-/// Whether a value stands on the line of its key.
+/// Formats a value that fits on the line of its key, or returns `None`.
 fn inline_value(value: &Value) -> Option<String> {
     match value {
         Value::Literal(word) => Some(word.clone()),
@@ -170,7 +170,7 @@ fn inline_value(value: &Value) -> Option<String> {
     }
 }
 
-/// A scalar that can stand inside brackets.
+/// Formats a scalar for use inside brackets, or returns `None` for a collection.
 fn flow_scalar(value: &Value) -> Option<String> {
     match value {
         Value::Literal(word) => Some(word.clone()),
@@ -186,7 +186,7 @@ fn write_comment(text: &str, indent: usize, out: &mut String) {
     }
 }
 
-/// Writes a collection, each line indented.
+/// Writes a collection, one indented line per entry.
 fn write_block(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Map(Map(entries)) if !entries.is_empty() => {
@@ -226,7 +226,7 @@ fn write_block(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-/// Turns the indentation of the first line behind `start` into a list's dash, behind the comments that it has.
+/// Replaces the indentation of the first line after `start` with the dash of a list item. Skips the item's comments.
 fn insert_list_dash(out: &mut String, start: usize, indent: usize) {
     let mut position = start;
     while let Some(rest) = out.get(position..).filter(|rest| rest.trim_start().starts_with('#')) {
@@ -237,7 +237,7 @@ fn insert_list_dash(out: &mut String, start: usize, indent: usize) {
     }
 }
 
-/// A string as a YAML scalar that is read back as the same string.
+/// Formats a string as a YAML scalar that is read back as the same string.
 fn yaml_scalar(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@');
     let is_keyword =
@@ -251,7 +251,7 @@ fn yaml_scalar(text: &str) -> String {
     double_quoted(text)
 }
 
-/// A string in double quotes, with escapes that JSON and YAML share.
+/// Formats a string in double quotes, with escapes that JSON and YAML share.
 fn double_quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_stand_above_what_they_are_about_and_lists_keep_their_dashes() {
+    fn comments_precede_their_value_and_list_dashes_are_kept() {
         let rule = Map::default().with("name", "a").with("hosts", vec!["x", "y:1"]);
         let mut map = Map::default().with("port", 3000);
         map.insert_commented("rules", Commented::new("from here", Value::List(vec![Commented::new("one", rule)])));
@@ -322,7 +322,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_comes_back_from_yaml_and_json(text in "\\PC*|[ -~\\n\\t]*|(true|null|1|~|- a|a: b|\\$\\{A\\}|# c)") {
+        fn any_string_survives_yaml_and_json(text in "\\PC*|[ -~\\n\\t]*|(true|null|1|~|- a|a: b|\\$\\{A\\}|# c)") {
             let value = Value::from(Map::default().with("k", text.as_str()));
             for written in [value.to_yaml(), value.to_json()] {
                 let node = read(written.clone());

@@ -1,4 +1,4 @@
-//! `spec.authorization` of a `SecurityPolicy`: rules in order, the first that matches decides.
+//! `spec.authorization` of a `SecurityPolicy`: the first rule that matches decides.
 
 use super::cel;
 use crate::import::condition::{
@@ -14,7 +14,7 @@ enum Action {
     Deny,
 }
 
-/// The policy's rules as one `authorization`.
+/// Translates the rules of a policy into one `authorization`.
 pub(super) fn translate(field: FieldRef<'_>) -> Commented {
     let default = field.get("defaultAction").map_or(Action::Deny, |action_field| self::parse_action(action_field));
     let allows = |rule: FieldRef<'_>| rule.get_text("action") == Some("Allow");
@@ -27,7 +27,7 @@ pub(super) fn translate(field: FieldRef<'_>) -> Commented {
         rules.push((name, action, rule_condition(rule, action, only_allows), rule.origin()));
     }
     if field.entries().next().is_none() {
-        field.exact("no rules: everything is denied");
+        field.exact("no rules: all requests are denied");
     }
     let rule_value = |kind: &str, (name, _, cond, origin): &(String, Action, Condition, String)| {
         let rule = Map::default().with("name", name.as_str()).with(kind, cond.to_string());
@@ -38,7 +38,7 @@ pub(super) fn translate(field: FieldRef<'_>) -> Commented {
         Action::Deny if rules.is_empty() => vec![single_rule("default", "false")],
         Action::Deny if all_are(Action::Allow) => rules.iter().map(|rule| rule_value("allow", rule)).collect(),
         Action::Allow if all_are(Action::Deny) => rules.iter().map(|rule| rule_value("deny", rule)).collect(),
-        // in order, the first that matches decides
+        // the first rule that matches decides
         _ => {
             let last = if default == Action::Allow { "true" } else { "false" };
             let chain = rules.iter().rev().fold(last.to_owned(), |otherwise, (_, action, cond, _)| {
@@ -62,11 +62,11 @@ fn single_rule(name: &str, condition: &str) -> Commented {
 fn parse_action(field: FieldRef<'_>) -> Action {
     match field.text() {
         Some("Allow") => {
-            field.exact("what the rule does");
+            field.exact("the kind of rule");
             Action::Allow
         }
         Some("Deny") => {
-            field.exact("what the rule does");
+            field.exact("the kind of rule");
             Action::Deny
         }
         _ => {
@@ -93,26 +93,27 @@ fn rule_condition(rule: FieldRef<'_>, action: Action, only_allows: bool) -> Cond
     if let Some(principal) = rule.get("principal") {
         let conditions = self::principal_conditions(principal);
         if conditions.is_empty() {
-            principal.rejected("a `principal` says who: nothing here does");
+            principal.rejected("this `principal` has no condition");
         }
         parts.extend(conditions);
     }
     parts.extend(rule.get("cel").map(|cel| cel_condition(cel, only_allows)));
     if rule.get("principal").is_none() && rule.get("cel").is_none() {
-        rule.rejected("a rule needs a `principal`");
+        rule.rejected("a rule requires a `principal`");
     }
     Condition::all(parts)
 }
 
-/// `cel`. One that fails to evaluate matches nothing there; here that is so in an allow and nowhere else.
+/// Translates `cel`. In Envoy, an expression that fails to evaluate does not match. Here, that is so only in allow
+/// rules.
 fn cel_condition(field: FieldRef<'_>, only_allows: bool) -> Condition {
     let translated = match field.text().filter(|_| only_allows) {
         Some(text) => cel::translate(text),
-        None => Err("Envoy's CEL is taken over where all rules allow and the default is Deny".to_owned()),
+        None => Err("CEL is supported only if all rules allow and the default is Deny".to_owned()),
     };
     match translated {
         Ok(text) => {
-            field.exact("the expression, with this gateway's names");
+            field.exact("the expression, with the names of this gateway");
             Condition::expr(format!("({text})"))
         }
         Err(reason) => {
@@ -122,15 +123,16 @@ fn cel_condition(field: FieldRef<'_>, only_allows: bool) -> Condition {
     }
 }
 
-/// The path. Where versions of Envoy Gateway differ about what follows it, the stricter reading is taken.
+/// Translates a path match. Versions of Envoy Gateway differ about the text after the path; the stricter reading is
+/// used.
 fn path_condition(field: FieldRef<'_>, action: Action) -> Condition {
     field.reject_unknown_keys(&["type", "value", "invert"]);
     let invert = field.get("invert").is_some_and(|flag| flag.boolean() == Some(true));
     let Some(value) = field.get_text("value") else {
-        field.rejected("a path needs a `value`");
+        field.rejected("a path requires a `value`");
         return Condition::Never;
     };
-    // a wider match lets fewer in where it denies
+    // in a deny rule, a wider match is the stricter one
     let needs_wider_match = (action == Action::Deny) != invert;
     let starts_with = |text: String| Condition::expr(format!("request.path.startsWith({})", string_literal(&text)));
     let equals = |text: &str| Condition::expr(format!("request.path == {}", string_literal(text)));
@@ -145,7 +147,7 @@ fn path_condition(field: FieldRef<'_>, action: Action) -> Condition {
             Condition::Always
         }
         "PathPrefix" => {
-            field.exact("request.path below the prefix, by whole segments");
+            field.exact("request.path under the prefix, by whole segments");
             let bare = value.strip_suffix('/').unwrap_or(value);
             Condition::any([equals(bare), starts_with(format!("{bare}/")), starts_with(format!("{bare};"))])
         }
@@ -155,7 +157,7 @@ fn path_condition(field: FieldRef<'_>, action: Action) -> Condition {
             match matchers {
                 Some((without_query, with_query)) => {
                     field.narrower(
-                        "request.path, with its query and without: where they differ, the request is refused",
+                        "request.path with and without the query: if the results differ, the request is rejected",
                     );
                     if needs_wider_match {
                         Condition::any([without_query, with_query])
@@ -164,13 +166,13 @@ fn path_condition(field: FieldRef<'_>, action: Action) -> Condition {
                     }
                 }
                 None => {
-                    field.rejected("this regular expression is not understood here");
+                    field.rejected("this regular expression is not supported");
                     Condition::Never
                 }
             }
         }
         _ => {
-            field.rejected("this kind of path is not understood");
+            field.rejected("this type of path match is not supported");
             Condition::Never
         }
     };
@@ -188,7 +190,7 @@ fn principal_conditions(field: FieldRef<'_>) -> Vec<Condition> {
                     range.exact("source.address");
                     ranges_match.push(cond);
                 }
-                None => range.rejected("not a network range"),
+                None => range.rejected("not an address range"),
             }
         }
         parts.push(Condition::any(ranges_match));
@@ -205,11 +207,11 @@ fn principal_conditions(field: FieldRef<'_>) -> Vec<Condition> {
                 let values: Vec<_> = values.iter().map(|value| Pattern::Exact(value)).collect();
                 parts.push(header_in(name, &values));
             }
-            None => header_field.rejected("a header needs a `name` and `values`"),
+            None => header_field.rejected("a header requires a `name` and `values`"),
         }
     }
     if let Some(geo_locations) = field.get("clientIPGeoLocations") {
-        geo_locations.rejected("where an address is on earth is not known here");
+        geo_locations.rejected("geographic locations of addresses are not supported");
     }
     parts
 }
@@ -226,13 +228,13 @@ fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
         claim_field.reject_unknown_keys(&["name", "valueType", "values"]);
         let values = claim_field.strings("values");
         let Some(name) = claim_field.get_text("name").filter(|_| !values.is_empty()) else {
-            claim_field.rejected("a claim needs a `name` and `values`");
+            claim_field.rejected("a claim requires a `name` and `values`");
             continue;
         };
         let path: Vec<&str> = name.split('.').collect();
         let values: Vec<_> = values.iter().map(|value| Pattern::Exact(value)).collect();
         match claim_field.get_text("valueType").unwrap_or("String") {
-            // these two are split into a list before they are compared
+            // Envoy Gateway splits these two into a list before comparing
             "String" if matches!(path.as_slice(), ["scope" | "scp"]) => parts.push(Condition::Never),
             "StringArray" if matches!(path.as_slice(), ["scope" | "scp"]) => {
                 parts.push(claim_words_contain(&path, &values))
@@ -240,7 +242,7 @@ fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
             "String" => parts.push(claim_string_in(&path, &values)),
             "StringArray" => parts.push(claim_list_contains(&path, &values)),
             _ => {
-                claim_field.rejected("this `valueType` is not understood");
+                claim_field.rejected("this `valueType` is not supported");
                 continue;
             }
         }
@@ -257,7 +259,7 @@ fn jwt_conditions(field: FieldRef<'_>) -> Vec<Condition> {
         }
     }
     if field.get("claims").is_none() && field.get("scopes").is_none() {
-        field.rejected("`claims` or `scopes` are needed");
+        field.rejected("`claims` or `scopes` is required");
     }
     parts
 }

@@ -5,7 +5,7 @@ use crate::import::field::FieldRef;
 use crate::import::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use crate::import::yaml_writer::Map;
 
-/// The policy's check of tokens.
+/// Translates the `jwt` settings of a policy.
 pub(super) fn translate(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPolicy {
     let flag = |key: &str, target: &str| {
         field.get(key).is_some_and(|flag| {
@@ -34,10 +34,9 @@ pub(super) fn translate(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> JwtPoli
         match index {
             0 => policy.claims_to_headers = claims,
             _ if claims == policy.claims_to_headers => {}
-            // a header of one provider would be set from the tokens of another
-            _ => {
-                provider_field.rejected("`claimToHeaders` differs between the providers; here it holds for all of them")
-            }
+            // one provider's header would be set from the tokens of another provider
+            _ => provider_field
+                .rejected("`claimToHeaders` differs between the providers, but applies to all of them in this gateway"),
         }
     }
     policy
@@ -54,20 +53,20 @@ fn provider(ctx: &ImportContext<'_>, field: FieldRef<'_>, names: &mut Vec<String
     }
     let audiences = envoy_audience_spellings(field.strings("audiences"));
     if let Some(list) = field.get("audiences") {
-        list.exact("audiences, in all spellings that Envoy takes for them");
+        list.exact("audiences, in all spellings that Envoy treats as equal");
     }
     let jwks = match (field.get("remoteJWKS"), field.get("localJWKS")) {
         (Some(remote), None) => remote_keys(ctx, remote),
         (None, Some(local)) => local_keys(ctx, local),
         _ => {
-            field.rejected("a provider needs one of `remoteJWKS` and `localJWKS`");
+            field.rejected("a provider requires one of `remoteJWKS` and `localJWKS`");
             None
         }
     };
     if let Some(recompute) = field.get("recomputeRoute") {
         match recompute.text() {
             Some("false") => recompute.exact("routes are chosen once"),
-            _ => recompute.rejected("routes are chosen before tokens are judged here"),
+            _ => recompute.rejected("routes are chosen before tokens are verified"),
         }
     }
     Provider {
@@ -116,17 +115,17 @@ fn claims(field: FieldRef<'_>) -> Vec<(Vec<String>, String)> {
         match mapping.get_text("header") {
             Some(header) if !path.is_empty() => {
                 mapping.approximate(
-                    "claimsToHeaders: the same for strings, numbers and truth values; Envoy sends lists as base64",
+                    "claimsToHeaders: identical for strings, numbers and booleans; Envoy encodes lists as base64",
                 );
                 mappings.push((path, header.to_owned()));
             }
-            _ => mapping.rejected("`header` and a claim are needed"),
+            _ => mapping.rejected("`header` and a claim are required"),
         }
     }
     mappings
 }
 
-/// `localJWKS`: keys in the policy or in a ConfigMap.
+/// Translates `localJWKS`: a key set in the policy or in a ConfigMap.
 fn local_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
     let (source, text) = match field.get_text("type").unwrap_or("Inline") {
         "Inline" => (field.get("inline")?, field.get_text("inline")?.to_owned()),
@@ -142,7 +141,7 @@ fn local_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
                 .flatten()
                 .and_then(|value| String::from_utf8(value).ok());
             let Some(value) = value else {
-                reference.rejected(format!("the {kind} {namespace}/{name} is not among the files"));
+                reference.rejected(format!("the {kind} {namespace}/{name} is not in the manifests"));
                 return None;
             };
             (reference, value)
@@ -163,7 +162,7 @@ fn local_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
     }
 }
 
-/// `remoteJWKS`: keys by URL.
+/// Translates `remoteJWKS`: a key set with a URL.
 fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
     let uri = field.get("uri")?;
     let url = uri.text()?;
@@ -186,7 +185,7 @@ fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
         }
         if let Some(retry) = settings.get("retry") {
             if let Some(number) = retry.get("numRetries") {
-                number.exact("jwks retry.attempts: tries after the first");
+                number.exact("jwks retry.attempts: attempts after the first");
                 attempts = number.number::<u32>();
             }
             if let Some(backoff) = retry.get_path(&["perRetry", "backOff"]) {
@@ -201,14 +200,14 @@ fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
             }
         }
         for (key, setting) in settings.entries().filter(|(key, _)| !matches!(*key, "retry" | "timeout")) {
-            setting.dropped(format!("`{key}` tunes the fetch of keys, and does not decide about requests"));
+            setting.dropped(format!("`{key}` tunes the fetching of keys and does not affect access"));
         }
     }
     let mut keys = Map::default()
         .with("url", url)
         .with("cacheDuration", cache.and_then(FieldRef::text).unwrap_or("300s"))
         .with("timeout", timeout)
-        // Envoy Gateway uses the last good keys without limit
+        // Envoy Gateway uses the last fetched keys without a time limit
         .with("staleFor", "8760h");
     if attempts.is_some() || base_interval.is_some() || !retry_on.is_empty() {
         let backoff = Map::default().with_some("baseInterval", base_interval).with_some("maxInterval", max_interval);
@@ -229,12 +228,12 @@ fn remote_keys(ctx: &ImportContext<'_>, field: FieldRef<'_>) -> Option<Map> {
                 keys.insert("connectTo", host);
             }
         }
-        [_, second, ..] => second.rejected("keys come from one place here; write one reference"),
+        [_, second, ..] => second.rejected("only one reference is supported for keys"),
     }
     Some(keys)
 }
 
-/// What is tried again here, of what Envoy tries again.
+/// Translates a retry trigger of Envoy into the nearest one of this gateway.
 fn retry_trigger(field: FieldRef<'_>) -> Option<&'static str> {
     let (value, exact) = match field.text()? {
         "5xx" => ("5xx", true),
@@ -243,13 +242,13 @@ fn retry_trigger(field: FieldRef<'_>) -> Option<&'static str> {
         "gateway-error" => ("5xx", false),
         "reset-before-request" => ("reset", false),
         other => {
-            field.dropped(format!("{other} is not tried again at once; the next refresh tries again"));
+            field.dropped(format!("{other} is not retried immediately, only with the next refresh"));
             return None;
         }
     };
     match exact {
         true => field.exact(format!("jwks retry.on {value}")),
-        false => field.approximate(format!("jwks retry.on {value}, which is more")),
+        false => field.approximate(format!("jwks retry.on {value}, which includes more failures")),
     }
     Some(value)
 }

@@ -1,13 +1,12 @@
-//! The order of routes where Envoy Gateway has another than the Gateway API asks for: it tries regular expressions
-//! before prefixes.
+//! The order of routes where Envoy Gateway deviates from the Gateway API: it tries regular expressions before prefixes.
 //!
-//! On a listener with a regular expression every condition is written as CEL over the prefix `/`, one route for each,
-//! where the order of the file decides.
+//! On a listener with a regular expression, every match becomes a route with the path prefix `/` and its conditions in
+//! CEL. The order in the file then decides.
 
 use crate::import::condition::{Condition, full_match, string_literal};
 use crate::import::model::{Listener, Match, Route};
 
-/// Puts the routes of a listener into Envoy Gateway's order. False when a condition can't be written as CEL.
+/// Puts the routes of a listener into Envoy Gateway's order. Returns false if a match cannot be written as CEL.
 pub(super) fn apply_route_order(listener: &mut Listener) -> bool {
     let is_regex = |route_match: &Match| matches!(route_match.path, Some(("regex", _)));
     if !listener.routes.iter().any(|route| route.matches.iter().any(is_regex)) {
@@ -35,7 +34,7 @@ pub(super) fn apply_route_order(listener: &mut Listener) -> bool {
     true
 }
 
-/// The kind of the path, its length, and the number of headers, the method being one.
+/// The kind of the path match, its length, and the number of header conditions, including the method.
 type Rank = (u8, usize, usize);
 
 fn route_rank(route_match: &Match) -> Rank {

@@ -1,11 +1,11 @@
-//! The policies of Envoy Gateway that are not about tokens: what they mean for who a client is, and what is left out.
+//! `ClientTrafficPolicy` and `BackendTrafficPolicy`: translates trusted proxies and drops connection tuning.
 
 use crate::import::context::ImportContext;
 use crate::import::field::FieldRef;
 use crate::import::groups::ENVOY_GATEWAY;
 use crate::import::model::Model;
 
-/// Settings that shape connections and decide about no request.
+/// The settings that tune connections and do not affect access.
 const TUNING_KEYS: [&str; 14] = [
     "tcpKeepalive",
     "timeout",
@@ -23,7 +23,7 @@ const TUNING_KEYS: [&str; 14] = [
     "telemetry",
 ];
 
-/// Reads `ClientTrafficPolicy` and `BackendTrafficPolicy`.
+/// Translates the traffic policies.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     for object in ctx
         .objects(ENVOY_GATEWAY, "ClientTrafficPolicy")
@@ -41,7 +41,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
             trusted_proxies(field, model);
         }
         if let Some(field) = spec.get("rateLimit") {
-            field.rejected("limits of rates are not imported; write `localRateLimit`");
+            field.rejected("rate limits are not imported; write `localRateLimit`");
         }
         spec.reject_unhandled();
         if object.has_rejected() {
@@ -59,8 +59,8 @@ fn trusted_proxies(field: FieldRef<'_>, model: &mut Model) {
     }
     if let Some(hops) = field.get("numTrustedHops") {
         match model.trusted_proxies.is_empty() {
-            true => hops.rejected("say which proxies stand in front, by their addresses: `--trusted-proxy CIDR`"),
-            false => hops.approximate("config.trustedProxies, by address and not by number"),
+            true => hops.rejected("name the proxies in front of the gateway by address: `--trusted-proxy CIDR`"),
+            false => hops.approximate("config.trustedProxies, by address instead of number of hops"),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What a route's `backendRefs` lead to.
+//! Resolves the `backendRefs` of a route.
 
 use crate::import::context::{ImportContext, ObjectRef};
 use crate::import::field::FieldRef;
 use crate::import::model::Backend;
 use crate::import::yaml_writer::{Map, Value};
 
-/// A backend of a route; none when the reference is no good, which is 500 on both sides.
+/// Translates a backend of a route. An invalid reference yields none, which is a 500 response in both gateways.
 pub(super) fn route_backend(ctx: &ImportContext<'_>, field: FieldRef<'_>, grpc: bool) -> Option<Backend> {
     let weight = field.get("weight").map_or(Some(1), |weight| {
         weight.exact("backend weight");
@@ -13,7 +13,7 @@ pub(super) fn route_backend(ctx: &ImportContext<'_>, field: FieldRef<'_>, grpc: 
     })?;
     let (host, target, port) = backend_address(ctx, field)?;
     if let Some(filters) = field.get("filters").filter(|filters| filters.items().next().is_some()) {
-        filters.rejected("filters for one backend of several are not supported here");
+        filters.rejected("filters for a single backend are not supported");
     }
     let mut policies = Map::default();
     if let Some(tls) = ctx.backend_tls(field, &target, port) {
@@ -26,7 +26,7 @@ pub(super) fn route_backend(ctx: &ImportContext<'_>, field: FieldRef<'_>, grpc: 
     Some(Backend { host, weight, policies, service })
 }
 
-/// Where a reference to a service or backend leads: the address, the object, and its port.
+/// Resolves a reference to a service or backend: its address, the object and the port.
 pub(in super::super) fn backend_address(
     ctx: &ImportContext<'_>,
     field: FieldRef<'_>,
@@ -46,7 +46,7 @@ pub(in super::super) fn backend_address(
     match (&*target.group, &*target.kind) {
         ("", "Service") => {
             let Some(port) = field.get("port").and_then(FieldRef::number) else {
-                field.rejected("a reference to a Service needs a `port`");
+                field.rejected("a reference to a Service requires a `port`");
                 return None;
             };
             let host = ctx.service_address(&target.namespace, &target.name, port);
@@ -61,7 +61,7 @@ pub(in super::super) fn backend_address(
         ("gateway.envoyproxy.io", "Backend") => {
             let object = ctx.find(&target.group, &target.kind, &target.namespace, &target.name);
             let Some(object) = object else {
-                field.rejected(format!("the Backend {}/{} is not among the files", target.namespace, target.name));
+                field.rejected(format!("the Backend {}/{} is not in the manifests", target.namespace, target.name));
                 return None;
             };
             let (host, port) = envoy_backend(object)?;
@@ -75,7 +75,7 @@ pub(in super::super) fn backend_address(
                 Some((static_field.get_text("host")?, static_field.get("port")?.number::<u16>()?))
             });
             let (Some((host, port)), Some(object)) = (address, object) else {
-                field.rejected("only a backend with `static` host and port is understood");
+                field.rejected("only a backend with `static` host and port is supported");
                 return None;
             };
             if let Some(fixed) = static_backend {
@@ -87,25 +87,25 @@ pub(in super::super) fn backend_address(
             Some((format!("{host}:{port}"), target, port))
         }
         _ => {
-            field.rejected(format!("a backend of the kind {} is not supported here", target.kind));
+            field.rejected(format!("a backend of kind {} is not supported", target.kind));
             None
         }
     }
 }
 
-/// Speaks for a reference and not for what hangs on it.
+/// Records an outcome for the parts of a reference, except its weight and filters.
 fn report_reference(field: FieldRef<'_>, text: &str) {
     for (_, part) in field.entries().filter(|(key, _)| !matches!(*key, "weight" | "filters")) {
         part.exact(text);
     }
 }
 
-/// The one endpoint of an Envoy Gateway `Backend`.
+/// Returns the only endpoint of an Envoy Gateway `Backend`.
 fn envoy_backend(object: FieldRef<'_>) -> Option<(String, u16)> {
     let spec = object.get("spec")?;
     let endpoints: Vec<_> = spec.list("endpoints").collect();
     let [endpoint] = endpoints.as_slice() else {
-        object.rejected("a Backend with one endpoint is understood; write several backends for several endpoints");
+        object.rejected("only a Backend with one endpoint is supported; write one backend for each endpoint");
         return None;
     };
     let endpoint_address = |kind: &str, key: &str| {
@@ -114,7 +114,7 @@ fn envoy_backend(object: FieldRef<'_>) -> Option<(String, u16)> {
     };
     let Some((map, name, port)) = endpoint_address("fqdn", "hostname").or_else(|| endpoint_address("ip", "address"))
     else {
-        endpoint.rejected("only an endpoint with `fqdn` or `ip` is supported here");
+        endpoint.rejected("only an endpoint with `fqdn` or `ip` is supported");
         return None;
     };
     let host = if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
@@ -125,8 +125,8 @@ fn envoy_backend(object: FieldRef<'_>) -> Option<(String, u16)> {
             match field.text().or_else(|| field.items().next().and_then(FieldRef::text)) {
                 Some("Endpoints") => field.exact("endpoints"),
                 Some(word) if word.ends_with("h2c") => field.exact("protocol http2"),
-                Some(word) if word.ends_with("/ws") => field.exact("WebSockets are passed on"),
-                _ => field.rejected("this is not supported here"),
+                Some(word) if word.ends_with("/ws") => field.exact("WebSocket is always supported"),
+                _ => field.rejected("this value is not supported"),
             }
         }
     }
@@ -134,17 +134,17 @@ fn envoy_backend(object: FieldRef<'_>) -> Option<(String, u16)> {
     (!object.has_rejected()).then_some((host, port))
 }
 
-/// Sweeps an object that a reference leads to; what is refused there is refused here.
+/// Rejects the unhandled fields of a referenced object, and the reference if anything in the object was rejected.
 fn reject_unhandled(object: FieldRef<'_>, reference: FieldRef<'_>) {
     if let Some(spec) = object.get("spec") {
         spec.reject_unhandled();
     }
     if object.has_rejected() {
-        reference.rejected(format!("a part of {} is refused", object.doc.label));
+        reference.rejected(format!("a part of {} was rejected", object.doc.label));
     }
 }
 
-/// Whether a service's port, or a backend, says that it speaks HTTP/2 in cleartext.
+/// Reports whether a service port or a backend declares HTTP/2 in cleartext.
 fn speaks_http2(ctx: &ImportContext<'_>, target: &ObjectRef, port: u16) -> bool {
     let Some(object) = ctx.find(&target.group, &target.kind, &target.namespace, &target.name) else { return false };
     let Some(spec) = object.get("spec") else { return false };

@@ -1,14 +1,14 @@
-//! What a route does with its requests besides forwarding them.
+//! Translates the filters, timeouts and retries of a route into policies.
 
 use super::backend::backend_address;
 use crate::import::context::ImportContext;
 use crate::import::field::FieldRef;
 use crate::import::yaml_writer::{Map, Value};
 
-/// A filter of a route.
+/// Translates a filter of a route.
 pub(super) fn apply_filter(ctx: &ImportContext<'_>, filter: FieldRef<'_>, policies: &mut Map) {
     let Some(kind) = filter.get("type") else {
-        filter.rejected("a filter needs a `type`");
+        filter.rejected("a filter requires a `type`");
         return;
     };
     match kind.text().unwrap_or_default() {
@@ -18,9 +18,9 @@ pub(super) fn apply_filter(ctx: &ImportContext<'_>, filter: FieldRef<'_>, polici
         "URLRewrite" => rewrite(filter, policies),
         "RequestMirror" => mirror(ctx, filter, policies),
         "CORS" => cors(filter, policies),
-        other => filter.rejected(format!("the filter {other} is not supported here, and it could refuse requests")),
+        other => filter.rejected(format!("the filter {other} is not supported, and it could reject requests")),
     }
-    kind.exact("the policy of that name");
+    kind.exact("the policy of the same name");
 }
 
 fn header_modifier(filter: FieldRef<'_>, key: &str, policies: &mut Map) {
@@ -110,7 +110,7 @@ fn mirror(ctx: &ImportContext<'_>, filter: FieldRef<'_>, policies: &mut Map) {
     policies.insert("requestMirror", mirror_policy);
 }
 
-/// The `CORS` filter, and Envoy Gateway's policy of the same form.
+/// Translates a `CORS` filter, or the policy of the same form in Envoy Gateway.
 pub(in super::super) fn cors(filter: FieldRef<'_>, policies: &mut Map) {
     let Some(field) = filter.get("cors") else { return };
     let mut cors_policy = Map::default();
@@ -137,7 +137,7 @@ pub(in super::super) fn cors(filter: FieldRef<'_>, policies: &mut Map) {
     policies.insert("cors", cors_policy);
 }
 
-/// `timeouts` and `retry` of a rule.
+/// Translates `timeouts` and `retry` of a rule.
 pub(super) fn timeouts_and_retry(rule: FieldRef<'_>, policies: &mut Map) {
     if let Some(field) = rule.get("timeouts") {
         let mut timeout = Map::default();

@@ -1,9 +1,9 @@
-//! The conditions of a route.
+//! Translates the matches of a route.
 
 use crate::import::field::FieldRef;
 use crate::import::model::Match;
 
-/// A condition of an `HTTPRoute`.
+/// Translates a match of an `HTTPRoute`.
 pub(super) fn http_match(field: FieldRef<'_>) -> Option<Match> {
     let mut route_match = Match::default();
     if let Some(path) = field.get("path") {
@@ -30,7 +30,7 @@ pub(super) fn http_match(field: FieldRef<'_>) -> Option<Match> {
     Some(route_match)
 }
 
-/// A condition of a `GRPCRoute`: a method of a service is a path.
+/// Translates a match of a `GRPCRoute`. A method of a service is a path.
 pub(super) fn grpc_match(field: FieldRef<'_>) -> Option<Match> {
     let mut route_match = Match { headers: named_conditions(field, "headers")?, ..Match::default() };
     if let Some(method) = field.get("method") {
@@ -71,9 +71,9 @@ fn named_conditions(field: FieldRef<'_>, key: &str) -> Option<NamedConditions> {
             _ => return reject(condition),
         };
         condition.reject_unknown_keys(&["type", "name", "value"]);
-        // of several conditions on one name the first counts
+        // only the first condition on a name counts
         match conditions.iter().any(|(existing, ..)| existing.eq_ignore_ascii_case(name)) {
-            true => condition.exact("ignored: the first condition of a name counts"),
+            true => condition.exact("ignored: only the first condition on a name applies"),
             false => {
                 conditions.push((name.to_owned(), kind, value.to_owned()));
                 condition.exact(format!("{key} {kind}"));
@@ -94,6 +94,6 @@ fn regex_kind(field: FieldRef<'_>, text: &str) -> Option<&'static str> {
 }
 
 fn reject<T>(field: FieldRef<'_>) -> Option<T> {
-    field.rejected("this condition is not understood");
+    field.rejected("this condition is not supported");
     None
 }

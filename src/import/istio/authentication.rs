@@ -1,22 +1,22 @@
-//! `RequestAuthentication`: a token may be missing, and must be good when it is there. All that select a workload are
-//! taken together.
+//! `RequestAuthentication`: a token may be absent, but a token that is present must be valid. All objects that select a
+//! workload are combined.
 
 use crate::import::context::ImportContext;
 use crate::import::field::FieldRef;
 use crate::import::jwt::{JwtPolicy, Provider, TokenLocation, envoy_audience_spellings, split_claim_path, unique_name};
 use crate::import::yaml_writer::Map;
 
-/// The check of tokens that these make together; none when there are no rules.
+/// Combines the rules of the objects into one `jwtAuth` with its origin. Returns `None` if there are no rules.
 pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Option<(JwtPolicy, String)> {
     let mut rules: Vec<FieldRef<'_>> = Vec::new();
     for object in objects {
         let Some(spec) = object.get("spec") else { continue };
         rules.extend(spec.list("jwtRules"));
         if let Some(empty) = spec.get("jwtRules").filter(|list| list.items().next().is_none()) {
-            empty.exact("no rules: tokens are not looked at");
+            empty.exact("no rules: tokens are not authenticated");
         }
     }
-    // Istio's order
+    // the order in which Istio applies them
     rules.sort_by_key(|rule| rule.get_text("issuer").unwrap_or_default());
     let mut policy = JwtPolicy {
         mode: "optional",
@@ -68,11 +68,11 @@ pub(super) fn translate(ctx: &ImportContext<'_>, objects: &[FieldRef<'_>]) -> Op
 fn rule_provider(ctx: &ImportContext<'_>, rule: FieldRef<'_>, names: &mut Vec<String>) -> Provider {
     let issuer = rule.get_text("issuer").unwrap_or_default();
     match rule.get("issuer") {
-        Some(field) => field.exact("provider issuer; `exp: 0` and an `iat` in the future are refused here"),
-        None => rule.rejected("a rule needs an `issuer`"),
+        Some(field) => field.exact("provider issuer; this gateway rejects `exp: 0` and an `iat` in the future"),
+        None => rule.rejected("a rule requires an `issuer`"),
     }
     if let Some(audiences) = rule.get("audiences") {
-        audiences.exact("audiences, in all spellings that Envoy takes for them");
+        audiences.exact("audiences, in all spellings that Envoy treats as equal");
     }
     Provider {
         name: unique_name(names, issuer),
@@ -86,7 +86,7 @@ fn rule_provider(ctx: &ImportContext<'_>, rule: FieldRef<'_>, names: &mut Vec<St
 }
 
 fn rule_keys(ctx: &ImportContext<'_>, rule: FieldRef<'_>, issuer: &str) -> Option<Map> {
-    // `jwks_uri` is an old spelling that Istio still reads
+    // `jwks_uri` is an old spelling that Istio still accepts
     let uri = rule.get("jwksUri").or_else(|| rule.get("jwks_uri"));
     let timeout = rule.get("timeout");
     if let Some(timeout) = timeout {
@@ -95,11 +95,11 @@ fn rule_keys(ctx: &ImportContext<'_>, rule: FieldRef<'_>, issuer: &str) -> Optio
     match (uri, rule.get("jwks")) {
         (_, Some(inline)) => {
             let Some(text) = inline.text() else {
-                inline.rejected("expected a key set as text");
+                inline.rejected("expected a key set as a string");
                 return None;
             };
             if let Some(uri) = uri {
-                uri.dropped("`jwks` holds the keys");
+                uri.dropped("`jwks` takes precedence");
             }
             match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
                 Ok(set) => {
@@ -113,7 +113,7 @@ fn rule_keys(ctx: &ImportContext<'_>, rule: FieldRef<'_>, issuer: &str) -> Optio
             }
         }
         (Some(uri), None) => {
-            uri.approximate("jwks url, fetched by this gateway and not by istiod");
+            uri.approximate("jwks url, fetched by this gateway instead of istiod");
             let url = uri.text().unwrap_or_default();
             let mut keys = Map::default()
                 .with("url", url)
@@ -127,14 +127,14 @@ fn rule_keys(ctx: &ImportContext<'_>, rule: FieldRef<'_>, issuer: &str) -> Optio
         }
         (None, None) => {
             if !issuer.starts_with("https://") && !issuer.starts_with("http://") {
-                rule.rejected("there are no keys, and the issuer is no URL to find them at");
+                rule.rejected("there are no keys, and the issuer is not a URL for discovery");
             }
             None
         }
     }
 }
 
-/// The mapped address of a service that a URL names by its name inside the cluster.
+/// Returns the mapped address of a key server whose URL names a service inside the cluster.
 fn mapped_key_server(ctx: &ImportContext<'_>, url: &str) -> Option<String> {
     let url: http::Uri = url.parse().ok()?;
     let mut labels = url.host()?.split('.');
@@ -179,11 +179,11 @@ fn claims_to_headers(rule: FieldRef<'_>) -> Vec<(Vec<String>, String)> {
         match (mapping.get_text("header"), mapping.get_text("claim")) {
             (Some(header), Some(claim)) => {
                 mapping.approximate(
-                    "claimsToHeaders: the same for strings, numbers and truth values; Istio sends lists as base64",
+                    "claimsToHeaders: identical for strings, numbers and booleans; Istio encodes lists as base64",
                 );
                 mappings.push((split_claim_path(claim), header.to_owned()));
             }
-            _ => mapping.rejected("`header` and `claim` are needed"),
+            _ => mapping.rejected("`header` and `claim` are required"),
         }
     }
     mappings

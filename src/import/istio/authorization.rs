@@ -1,6 +1,7 @@
-//! `AuthorizationPolicy`: DENY over ALLOW; without an ALLOW policy everything is allowed that no DENY refuses.
+//! `AuthorizationPolicy`: DENY takes precedence over ALLOW. Without an ALLOW policy, everything is allowed that no DENY
+//! policy denies.
 //!
-//! What can't be expressed falls out of an ALLOW, which lets fewer in, and refuses a DENY.
+//! A condition that cannot be translated is left out of an ALLOW, which narrows access, and rejects a DENY.
 
 use super::service::target_port;
 use super::{paths, principal};
@@ -10,30 +11,30 @@ use crate::import::field::FieldRef;
 use crate::import::report::FieldOutcome;
 use crate::import::yaml_writer::{Commented, Map, Value};
 
-/// What holds where the policies stand.
+/// The facts about a workload that its rules depend on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WorkloadContext {
-    /// Tokens are looked at there.
+    /// The workload authenticates tokens.
     pub tokens: bool,
-    /// The claims that are words there.
+    /// The claims that the workload splits into words.
     pub split_claims: Vec<String>,
-    /// The port that requests come in by, if it is known.
+    /// The port that receives the requests, if known.
     pub port: Option<u16>,
-    /// Behind the gateway, whose address is the direct peer's there.
+    /// The workload is behind the gateway, which is then its direct peer.
     pub behind_gateway: bool,
-    /// The gateway changes requests on their way there.
+    /// The route changes requests before the workload receives them.
     pub rewritten: bool,
-    /// Proxies are believed about who the client is.
+    /// Proxies are trusted to report the client's address.
     pub trusts_proxies: bool,
 }
 
 impl WorkloadContext {
-    /// At the gateway, whose pods have this port where requests come in.
+    /// Describes the gateway, whose pods receive requests on `port`.
     pub(super) fn gateway(port: Option<u16>) -> Self {
         Self { port, ..Self::default() }
     }
 
-    /// At the pods of a service, which see the port behind the service's.
+    /// Describes the pods of a service, which receive requests on the target port of the service.
     pub(super) fn service(ctx: &ImportContext<'_>, namespace: &str, name: &str, port: u16, rewritten: bool) -> Self {
         let service = ctx.find("", "Service", namespace, name);
         let port = service.and_then(|service| target_port(service, port));
@@ -45,17 +46,17 @@ impl WorkloadContext {
 pub(super) enum Action {
     Allow,
     Deny,
-    /// Nothing is decided, whatever comes of it.
+    /// The rule only logs and counts.
     Observe,
 }
 
-/// Whether a policy decides nothing: AUDIT, or on trial.
+/// Reports whether a policy only observes: it is AUDIT or a dry run.
 pub(super) fn is_audit_or_dry_run(object: FieldRef<'_>) -> bool {
     let dry_run = object.get_path(&["metadata", "annotations", "istio.io/dry-run"]).and_then(FieldRef::text);
     dry_run == Some("true") || object.get_path(&["spec", "action"]).and_then(FieldRef::text) == Some("AUDIT")
 }
 
-/// The rules of one block.
+/// The rules that become one `authorization`.
 #[derive(Default)]
 struct RuleBlock {
     denies: Vec<Commented>,
@@ -64,7 +65,7 @@ struct RuleBlock {
 }
 
 impl RuleBlock {
-    /// The block as it stands in the config; none when it refuses nothing.
+    /// Returns the `authorization`, or `None` if there are no rules.
     fn into_policy(mut self, comment_prefix: &str, mode: Option<&str>) -> Option<Commented> {
         self.denies.append(&mut self.allows);
         (!self.denies.is_empty()).then(|| {
@@ -74,16 +75,16 @@ impl RuleBlock {
     }
 }
 
-/// What policies make together.
+/// The combined rules of several policies.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct AuthorizationRules {
-    /// What decides; none when nothing is refused.
+    /// The rules that decide, if there are any.
     pub enforced: Option<Commented>,
-    /// What is only logged and counted.
+    /// Rules in shadow mode: only logged and counted.
     pub shadow: Vec<Commented>,
 }
 
-/// The rules that these make together.
+/// Combines the rules of the policies that select a workload.
 pub(super) fn translate(objects: &[FieldRef<'_>], context: &WorkloadContext) -> AuthorizationRules {
     let (mut enforced, mut dry_run, mut audit) = (RuleBlock::default(), RuleBlock::default(), RuleBlock::default());
     for object in objects {
@@ -97,9 +98,9 @@ pub(super) fn translate(objects: &[FieldRef<'_>], context: &WorkloadContext) -> 
         if let Some(spec) = object.get("spec").filter(|_| observes_only) {
             let message = match action {
                 Action::Observe => {
-                    "AUDIT decides nothing: a rule on trial, `mode: shadow`, that logs and counts who matches"
+                    "AUDIT never denies: rules with `mode: shadow`, which log and count matching requests"
                 }
-                _ => "on trial there and here: `mode: shadow` logs and counts, and refuses nobody",
+                _ => "a dry run in both gateways: `mode: shadow` logs and counts without rejecting requests",
             };
             spec.approximate(message);
         }
@@ -109,12 +110,12 @@ pub(super) fn translate(objects: &[FieldRef<'_>], context: &WorkloadContext) -> 
             spec.reject_unhandled();
         }
     }
-    let dry_run = dry_run.into_policy("on trial, ", Some("shadow"));
-    let audit = audit.into_policy("to be audited, ", Some("shadow"));
+    let dry_run = dry_run.into_policy("dry run, ", Some("shadow"));
+    let audit = audit.into_policy("audit only, ", Some("shadow"));
     AuthorizationRules { enforced: enforced.into_policy("", None), shadow: dry_run.into_iter().chain(audit).collect() }
 }
 
-/// Adds the rules of a policy. What is lost is lost in the sense of `strictness`.
+/// Adds the rules of a policy. `strictness` determines the effect of conditions that cannot be translated.
 fn add_policy(
     object: FieldRef<'_>,
     action: Action,
@@ -165,7 +166,7 @@ fn policy_action(object: FieldRef<'_>) -> Option<Action> {
         }
         Some("AUDIT") => Some(Action::Observe),
         _ => {
-            field.rejected("another service decides there");
+            field.rejected("decisions of an external service cannot be imported; write `extAuthz`");
             if let Some(spec) = object.get("spec") {
                 spec.mark_handled();
             }
@@ -174,7 +175,7 @@ fn policy_action(object: FieldRef<'_>) -> Option<Action> {
     }
 }
 
-/// One rule: from whom, to what, and when.
+/// Translates a rule: its sources, operations and `when` conditions.
 fn rule_condition(rule: FieldRef<'_>, action: Action, context: &WorkloadContext) -> Condition {
     if rule.entries().next().is_none() {
         rule.exact("every request");
@@ -189,7 +190,7 @@ fn rule_condition(rule: FieldRef<'_>, action: Action, context: &WorkloadContext)
     Condition::all([any_or_always(from), any_or_always(to), Condition::all(when)])
 }
 
-/// A condition on an attribute that is named.
+/// Translates a `when` condition on a named attribute.
 fn when_condition(field: FieldRef<'_>, action: Action, context: &WorkloadContext) -> Condition {
     if action != Action::Observe {
         field.reject_unknown_keys(&["key", "values", "notValues"]);
@@ -203,25 +204,25 @@ fn when_condition(field: FieldRef<'_>, action: Action, context: &WorkloadContext
         }
     }
     if parts.is_empty() {
-        return with_sign(drop_condition(field, action, "a condition needs `values` or `notValues`"), false);
+        return with_sign(drop_condition(field, action, "a condition requires `values` or `notValues`"), false);
     }
     if let Some(key) = field.get("key") {
-        key.exact("what the values are compared with");
+        key.exact("the attribute of the condition");
     }
     Condition::all(parts)
 }
 
-/// What becomes of a condition that can't be expressed: it is known not to hold, or nothing is known about it.
+/// The translation of a condition on an attribute.
 enum AttributeCondition {
     Known(Condition),
-    /// The rule can't hold, whichever sign the condition has.
+    /// The condition cannot be translated, so the rule never holds, negated or not.
     Unsupported,
 }
 
-/// A condition that can't be expressed takes its rule with it. Where a rule decides, that is refused.
+/// Drops the whole rule of a condition that cannot be translated. Rejects the condition if the rule would decide.
 fn drop_condition(field: FieldRef<'_>, action: Action, reason: impl Into<String>) -> AttributeCondition {
     match action {
-        Action::Observe => field.dropped(format!("{}: the rule, which decides nothing, is left out", reason.into())),
+        Action::Observe => field.dropped(format!("{}: the rule is left out, since it only logs", reason.into())),
         Action::Allow | Action::Deny => field.rejected(reason),
     }
     AttributeCondition::Unsupported
@@ -235,7 +236,7 @@ fn with_sign(condition: AttributeCondition, negative: bool) -> Condition {
     }
 }
 
-/// The fields of a source or an operation: all must hold.
+/// Translates the fields of a source or an operation, which must all hold.
 fn fields_condition(map: FieldRef<'_>, action: Action, context: &WorkloadContext) -> Condition {
     let mut parts = Vec::new();
     for (key, field) in map.entries() {
@@ -266,7 +267,7 @@ fn fields_condition(map: FieldRef<'_>, action: Action, context: &WorkloadContext
     Condition::all(parts)
 }
 
-/// A condition on an attribute, in its positive sense.
+/// Translates a condition on an attribute, without its negation.
 fn attribute_condition(
     field: FieldRef<'_>,
     key: &str,
@@ -280,11 +281,11 @@ fn attribute_condition(
         true => principal::claim_condition(path, &patterns, &context.split_claims),
     };
     if context.rewritten && (matches!(key, "hosts" | "paths") || key.starts_with("request.headers")) {
-        return drop_condition(field, action, "the route changes requests before the service sees them");
+        return drop_condition(field, action, "the route changes requests before the service receives them");
     }
     AttributeCondition::Known(match key {
         "request.auth.principal" if !context.tokens => {
-            field.exact("no token is looked at there, so there is never a principal");
+            field.exact("this workload authenticates no tokens, so there is never a principal");
             Condition::Never
         }
         "request.auth.principal" => {
@@ -304,14 +305,14 @@ fn attribute_condition(
                 field.exact(format!("the claim {}", path.join(" > ")));
                 claim_condition(&path)
             }
-            None => return drop_condition(field, action, "the path of the claim is not understood"),
+            None => return drop_condition(field, action, "this claim path is not supported"),
         },
         _ if key.starts_with("request.headers[") => match bracketed_names(key, "request.headers").as_deref() {
             Some([name]) => {
                 field.exact("request.headers");
                 header_in(name, &patterns)
             }
-            _ => return drop_condition(field, action, "the name of the header is not understood"),
+            _ => return drop_condition(field, action, "this header name is not supported"),
         },
         "hosts" => {
             field.exact("request.authority");
@@ -332,29 +333,29 @@ fn attribute_condition(
                 return drop_condition(
                     field,
                     action,
-                    "not a template of Envoy's: `{*}` is a segment, `{**}` the last wildcard",
+                    "not a valid path template of Envoy: `{*}` is one segment, and `{**}` must be the last wildcard",
                 );
             }
         },
         "destination.port" => match context.port {
             Some(port) => {
-                field.exact(format!("settled: the port is {port} there"));
+                field.exact(format!("decided by the import: the port of this workload is {port}"));
                 if values.contains(&&*port.to_string()) { Condition::Always } else { Condition::Never }
             }
             None => {
                 return drop_condition(
                     field,
                     action,
-                    "the port of the pods is not known: add their Service to the files",
+                    "the port of the pods is unknown; add their Service to the manifests",
                 );
             }
         },
         "source.ip" if context.behind_gateway => {
-            let reason = "behind the gateway the direct peer is the gateway; write `remoteIpBlocks`";
+            let reason = "the direct peer of a service is the gateway; write `remoteIpBlocks`";
             return drop_condition(field, action, reason);
         }
         "source.ip" if context.trusts_proxies => {
-            let reason = "with `--trusted-proxy` rules see the client, not the direct peer; write `remoteIpBlocks`";
+            let reason = "with `--trusted-proxy`, rules use the address of the client, not of the direct peer; write `remoteIpBlocks`";
             return drop_condition(field, action, reason);
         }
         "source.ip" | "remote.ip" => {
@@ -362,10 +363,10 @@ fn attribute_condition(
                 values.iter().map(|value| address_in("source.address", value)).collect();
             match ranges {
                 Some(ranges) => {
-                    field.approximate("source.address: the direct peer, or through `config.trustedProxies` the client");
+                    field.approximate("source.address: the direct peer, or the client with `config.trustedProxies`");
                     Condition::any(ranges)
                 }
-                None => return drop_condition(field, action, "not a network range"),
+                None => return drop_condition(field, action, "not an address range"),
             }
         }
         "connection.sni" => {
@@ -376,25 +377,31 @@ fn attribute_condition(
         "source.principal" | "source.namespace" | "source.serviceAccount" | "source.trustDomain"
             if action == Action::Allow =>
         {
-            field.narrower("clients from outside have no identity of the mesh: only its negation holds");
+            field.narrower("clients outside of the mesh have no mesh identity, so only the negation can hold");
             Condition::Never
         }
         _ if action == Action::Allow => {
-            field.narrower("this is not known here: the rule allows nobody");
+            field.narrower("this attribute is not supported, so the rule allows no requests");
             return AttributeCondition::Unsupported;
         }
-        _ => return drop_condition(field, action, "this is not known here, and a DENY must not lose a condition"),
+        _ => {
+            return drop_condition(
+                field,
+                action,
+                "this attribute is not supported, and a DENY must not lose a condition",
+            );
+        }
     })
 }
 
-/// The names in brackets behind `prefix`: `prefix[a][b]`.
+/// Returns the names in brackets after `prefix`: `prefix[a][b]`.
 fn bracketed_names<'k>(key: &'k str, prefix: &str) -> Option<Vec<&'k str>> {
     let inner = key.strip_prefix(prefix)?.strip_prefix('[')?.strip_suffix(']')?;
     let names: Vec<&str> = inner.split("][").collect();
     names.iter().all(|name| !name.is_empty() && !name.contains(['[', ']'])).then_some(names)
 }
 
-/// A rule of the config.
+/// Builds a rule of the config with its origin.
 fn commented_rule(name: &str, kind: &str, condition: &str, origin: &str) -> Commented {
     let map = Map::default().with("name", name).with(kind, condition);
     Commented::new(format!("from {origin}"), Value::from(map))

@@ -1,11 +1,11 @@
-//! Istio's conditions on paths: exact, prefix, suffix, or one of Envoy's URI templates.
+//! Path conditions of Istio: exact, prefix, suffix, or a URI template of Envoy.
 
 use crate::import::condition::{Condition, Pattern, full_match, string_in};
 
-/// The characters of a segment that Envoy's wildcards match: RFC 3986's `pchar` without `*` and `=`.
+/// The characters of a path segment that Envoy's wildcards match: RFC 3986's `pchar` without `*` and `=`.
 const SEGMENT: &str = "a-zA-Z0-9._~%!$&'()+,;:@";
 
-/// Whether the path is one of the values; `None` when one of them is a template that Envoy would not take.
+/// Matches if the path is one of the values. Returns `None` if a template is invalid in Envoy.
 pub(super) fn path_condition(values: &[&str]) -> Option<Condition> {
     let (templates, plain): (Vec<&str>, Vec<&str>) =
         values.iter().copied().partition(|value| value.contains("{*}") || value.contains("{**}"));
@@ -17,8 +17,8 @@ pub(super) fn path_condition(values: &[&str]) -> Option<Condition> {
     Some(Condition::any(std::iter::once(string_in("request.path", &plain)).chain(templates)))
 }
 
-/// A template as a regular expression. A wildcard is a whole segment; text may follow it only at the very end, and no
-/// wildcard follows `{**}`.
+/// Converts a template into a regular expression. A wildcard is a whole segment. Text may follow it only at the very
+/// end, and no wildcard may follow `{**}`.
 fn template_regex(template: &str) -> Option<String> {
     let template = template.replace("{**}", "**").replace("{*}", "*");
     let segments: Vec<&str> = template.strip_prefix('/')?.split('/').collect();

@@ -1,8 +1,8 @@
-//! What Istio's rules say about tokens.
+//! Conditions of Istio rules on the principal and the claims of a token.
 
 use crate::import::condition::{Condition, Pattern, claim_list_contains, claim_string_in, claim_words_contain};
 
-/// A claim that is a string, or a list of strings; one that holds words is split first, and then only its words count.
+/// Matches a claim that is a string or a list of strings. A claim in `split` is split into words, and only those count.
 pub(super) fn claim_condition(path: &[&str], patterns: &[Pattern<'_>], split: &[String]) -> Condition {
     match path {
         [claim_name] if split.iter().any(|name| name == claim_name) => claim_words_contain(path, patterns),
@@ -10,7 +10,8 @@ pub(super) fn claim_condition(path: &[&str], patterns: &[Pattern<'_>], split: &[
     }
 }
 
-/// `issuer/subject`, divided at the last slash. A star stands at one end only; at the other it is a star.
+/// Matches a principal, `issuer/subject`, split at the last slash. A star is a wildcard at one end only, and a literal
+/// star at the other.
 pub(super) fn principal_condition(value: &str) -> Condition {
     let (issuer, subject) = match (value.rsplit_once('/'), value) {
         (_, "*") => (Pattern::NonEmpty, Pattern::NonEmpty),

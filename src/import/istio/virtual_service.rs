@@ -1,7 +1,7 @@
-//! Istio's own `Gateway` and `VirtualService`.
+//! Istio's `Gateway` and `VirtualService`.
 //!
-//! A `VirtualService` is a list of which the first match counts, whatever is more specific. So all of its conditions
-//! are written as CEL over the prefix `/`, where the order of the file decides here too.
+//! The first match in a `VirtualService` applies, even if a later one is more specific. All of its conditions therefore
+//! become CEL over the prefix `/`, so that the order in the file decides here too.
 
 use crate::import::condition::{Condition, full_match, string_literal};
 use crate::import::context::ImportContext;
@@ -10,7 +10,7 @@ use crate::import::groups::{ISTIO_NETWORKING, ISTIO_ROOT_NAMESPACE};
 use crate::import::model::{Backend, Listener, Match, Model, Route, RouteId};
 use crate::import::yaml_writer::Map;
 
-/// Adds the listeners and routes of the files.
+/// Adds the listeners and routes of the manifests to the model.
 pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     let first = model.listeners.len();
     for gateway in ctx.objects(ISTIO_NETWORKING, "Gateway") {
@@ -37,7 +37,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
     }
 }
 
-/// The listeners of a server: one for each host.
+/// Translates a server into one listener for each host.
 fn server_listeners(
     ctx: &ImportContext<'_>,
     gateway: FieldRef<'_>,
@@ -47,7 +47,7 @@ fn server_listeners(
     let Some((port, number)) =
         server.get_path(&["port", "number"]).and_then(|port| Some((port, port.number::<u16>()?)))
     else {
-        server.rejected("a server needs a port");
+        server.rejected("a server requires a port");
         return Vec::new();
     };
     port.exact("bind port");
@@ -56,7 +56,7 @@ fn server_listeners(
         Some("HTTP" | "HTTP2" | "GRPC") => false,
         Some("HTTPS") => true,
         _ => {
-            server.narrower("only HTTP and HTTPS are served here");
+            server.narrower("only HTTP and HTTPS are supported");
             return Vec::new();
         }
     };
@@ -71,21 +71,21 @@ fn server_listeners(
         let mode = tls.get("mode")?;
         match mode.text() {
             Some("SIMPLE") => mode.exact("tls"),
-            _ => mode.rejected("only `SIMPLE` is served here"),
+            _ => mode.rejected("only `SIMPLE` is supported"),
         }
         let name = tls.get("credentialName")?;
-        // the Secret stands beside the gateway's pods
+        // the Secret is in the namespace of the gateway's pods
         let cert = ctx.referenced_file(name, "Secret", ISTIO_ROOT_NAMESPACE, name.text()?, "tls.crt")?;
         let key = ctx.referenced_file(name, "Secret", ISTIO_ROOT_NAMESPACE, name.text()?, "tls.key")?;
         Some((cert, key))
     });
     if secure && certificate.is_none() {
-        server.rejected("HTTPS needs a certificate: `tls.credentialName`");
+        server.rejected("HTTPS requires a certificate in `tls.credentialName`");
     }
     let mut listeners = Vec::new();
     for (host_index, host) in server.list("hosts").enumerate() {
         let Some(text) = host.text() else { continue };
-        // a namespace before the host limits whose routes may use it
+        // a namespace before the host limits which routes may use it
         let (namespace, name) = text.split_once('/').unwrap_or(("*", text));
         let routes_from = match namespace {
             "*" => None,
@@ -119,11 +119,11 @@ fn attach_virtual_service(ctx: &ImportContext<'_>, object: FieldRef<'_>, listene
         field.exact("route hostnames");
     }
     if let Some(field) = spec.get("exportTo") {
-        field.dropped("about other namespaces");
+        field.dropped("affects other namespaces");
     }
     for key in ["tcp", "tls"] {
         if let Some(field) = spec.get(key) {
-            field.narrower("only HTTP is served here");
+            field.narrower("only HTTP is supported");
         }
     }
     let mut routes = Vec::new();
@@ -132,7 +132,7 @@ fn attach_virtual_service(ctx: &ImportContext<'_>, object: FieldRef<'_>, listene
     }
     let gateways = spec.strings("gateways");
     if let Some(field) = spec.get("gateways") {
-        field.exact("the listeners that the routes stand under");
+        field.exact("the listeners that the routes attach to");
     }
     spec.reject_unhandled();
     let closed = object.has_rejected();
@@ -146,12 +146,12 @@ fn attach_virtual_service(ctx: &ImportContext<'_>, object: FieldRef<'_>, listene
             continue;
         }
         found = true;
-        // a rule that is lost would send its requests to the next one
+        // without a rejected rule its requests would fall through to the next rule
         listener.closed |= closed;
         listener.routes.extend(routes.iter().map(|route| Route { hostnames: hosts.clone(), ..route.clone() }));
     }
     if !found {
-        object.narrower("no gateway in these files has it; what holds inside the mesh only is not served here");
+        object.narrower("not attached to a gateway in these manifests; routes inside the mesh are not supported");
     }
 }
 
@@ -167,7 +167,7 @@ fn rule_route(ctx: &ImportContext<'_>, object: FieldRef<'_>, rule: FieldRef<'_>,
         policies.insert("timeout", Map::default().with("request", text));
     }
     if let Some(field) = rule.get("retries") {
-        field.approximate("retry.attempts: broken connections are tried again");
+        field.approximate("retry.attempts: failed connections are retried");
         let attempts = field.get("attempts").and_then(FieldRef::number::<u32>).unwrap_or(2);
         policies.insert("retry", Map::default().with("attempts", attempts));
     }
@@ -208,7 +208,7 @@ fn rule_route(ctx: &ImportContext<'_>, object: FieldRef<'_>, rule: FieldRef<'_>,
     }
 }
 
-/// Exact, prefix or whole-match of a string.
+/// Translates an exact, prefix or regular expression match of a string.
 fn string_condition(field: FieldRef<'_>, expression: &str) -> Condition {
     field.reject_unknown_keys(&["exact", "prefix", "regex"]);
     let text = |key| field.get_text(key);
@@ -224,7 +224,7 @@ fn string_condition(field: FieldRef<'_>, expression: &str) -> Condition {
             condition
         }
         None => {
-            field.rejected("this condition is not understood");
+            field.rejected("this condition is not supported");
             Condition::Never
         }
     }
@@ -242,18 +242,18 @@ fn match_condition(field: FieldRef<'_>) -> Condition {
     }
     for (name, header) in field.get("headers").into_iter().flat_map(FieldRef::entries) {
         if name.starts_with('@') {
-            header.rejected("routes are chosen before tokens are judged here");
+            header.rejected("routes are chosen before tokens are verified");
             continue;
         }
         let name = string_literal(&name.to_ascii_lowercase());
         parts.push(Condition::expr(format!("{name} in request.headers")));
         match header.entries().next() {
             Some(_) => parts.push(string_condition(header, &format!("request.headers[{name}]"))),
-            None => header.exact("the header is there"),
+            None => header.exact("the header is present"),
         }
     }
     if let Some(name) = field.get("name") {
-        name.dropped("a name for people");
+        name.dropped("only a label");
     }
     if field.entries().next().is_none() {
         field.exact("every request");
@@ -273,7 +273,7 @@ fn cors_policy(field: FieldRef<'_>, policies: &mut Map) {
                 entry.exact("cors.allowOrigins");
                 origins.push(origin);
             }
-            None => entry.rejected("only exact origins are understood"),
+            None => entry.rejected("only exact origins are supported"),
         }
     }
     cors.insert("allowOrigins", origins);
@@ -332,7 +332,7 @@ fn redirect_and_rewrite(rule: FieldRef<'_>, policies: &mut Map) {
         field.reject_unknown_keys(&["uri", "authority"]);
         let all_exact = rule.list("match").all(|route_match| route_match.get_path(&["uri", "exact"]).is_some());
         if let Some(uri) = field.get("uri").filter(|_| !all_exact || rule.get("match").is_none()) {
-            uri.rejected("only a path that was matched exactly can be rewritten; write `urlRewrite`");
+            uri.rejected("only a path with an exact match can be rewritten; write `urlRewrite`");
         }
         field.exact("urlRewrite");
         let rewrite = Map::default()
@@ -349,12 +349,12 @@ fn redirect_and_rewrite(rule: FieldRef<'_>, policies: &mut Map) {
     }
 }
 
-/// A destination: a service by its short or whole name.
+/// Translates a destination: a service by its short or full name.
 fn destination_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>, field: FieldRef<'_>) -> Option<Backend> {
     let destination = field.get("destination")?;
     destination.reject_unknown_keys(&["host", "port"]);
     if let Some(subset) = destination.get("subset") {
-        subset.rejected("a subset of a service's pods can't be reached from outside the mesh");
+        subset.rejected("subsets of a service's pods are not supported outside of the mesh");
     }
     let host = destination.get("host")?;
     let mut labels = host.text()?.split('.');
@@ -364,7 +364,7 @@ fn destination_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>, field: Fie
         (labels.next(), labels.next(), labels.next()),
         (None, ..) | (Some("svc"), None, _) | (Some("svc"), Some("cluster"), Some("local"))
     ) {
-        host.rejected("only a Kubernetes service is understood here");
+        host.rejected("only a Kubernetes service is supported");
         return None;
     }
     let single_port = || {
@@ -382,7 +382,7 @@ fn destination_backend(ctx: &ImportContext<'_>, object: FieldRef<'_>, field: Fie
         .or_else(single_port)
         .or_else(mapped_port);
     let Some(port) = port else {
-        destination.rejected("the port is not known: add the Service to the files, or say where it is: `--map`");
+        destination.rejected("the port is unknown; add the Service to the manifests, or map it with `--map`");
         return None;
     };
     if let Some(field) = destination.get("port") {

@@ -1,4 +1,4 @@
-//! Which policies hold for a workload.
+//! Determines the policies that apply to a workload.
 
 use super::authorization::is_audit_or_dry_run;
 use super::service::{has_port, target_port};
@@ -6,27 +6,27 @@ use crate::import::context::ImportContext;
 use crate::import::field::FieldRef;
 use crate::import::groups::{GATEWAY_API, ISTIO_NETWORKING, ISTIO_ROOT_NAMESPACE, ISTIO_SECURITY};
 
-/// The label that the pods of a Gateway API gateway have.
+/// The label on the pods of a Gateway API gateway.
 const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// Something that policies select: the pods of a gateway, or those behind a service.
+/// A workload that policies can select: the pods of a gateway or of a service.
 #[derive(Debug)]
 pub(super) struct Workload {
     namespace: String,
-    /// What `targetRefs` would name.
+    /// The kind that `targetRefs` would name.
     target_kind: &'static str,
     name: String,
     labels: Vec<(String, String)>,
-    /// Whether pods may have labels beside these.
+    /// The pods may have labels other than these.
     may_have_more_labels: bool,
-    /// The labels of the gateways of the files: what selects one of them selects no service.
+    /// The labels of all gateways in the manifests. A selector that matches one of them does not select a service.
     gateway_labels: Vec<Vec<(String, String)>>,
-    /// Whether the labels are a guess from the name.
+    /// The labels are guessed from the name of the service.
     labels_are_guessed: bool,
 }
 
 impl Workload {
-    /// The pods of a gateway.
+    /// Returns the pods of a gateway.
     pub(super) fn for_gateway(ctx: &ImportContext<'_>, (namespace, name): &(String, String)) -> Self {
         let workload = |namespace: &str, labels| Self {
             namespace: namespace.to_owned(),
@@ -42,7 +42,7 @@ impl Workload {
             if let Some((_, value)) = labels.iter().find(|(key, _)| key == "istio").cloned() {
                 labels.push(("app".to_owned(), format!("istio-{value}")));
             }
-            // the pods of such a gateway stand in the namespace of the installation, whoever configures them
+            // the pods run in the namespace of the installation, wherever the `Gateway` object is
             return workload(ISTIO_ROOT_NAMESPACE, labels);
         }
         let label = (GATEWAY_NAME_LABEL.to_owned(), name.clone());
@@ -52,7 +52,7 @@ impl Workload {
         workload(namespace, labels)
     }
 
-    /// The pods behind a service.
+    /// Returns the pods of a service.
     pub(super) fn for_service(ctx: &ImportContext<'_>, namespace: &str, name: &str) -> Self {
         let mut workload = Self {
             namespace: namespace.to_owned(),
@@ -79,7 +79,7 @@ impl Workload {
             .map(|object| label_pairs(object.get_path(&["spec", "template", "metadata", "labels"])))
             .filter(|labels| !workload.labels.is_empty() && has_selector_labels(labels))
             .collect();
-        // labels that all of its pods have; with others, a policy may hold for a part of them only
+        // only the labels that all pods have; a policy may select some of the pods by other labels
         if let Some(first) = pods.first() {
             workload.labels =
                 first.iter().filter(|label| pods.iter().all(|pod| pod.contains(label))).cloned().collect();
@@ -88,8 +88,8 @@ impl Workload {
         workload
     }
 
-    /// The port of a gateway's pods where requests for a port of its listeners come in: that of a gateway of the
-    /// Gateway API is the same, one of Istio's own has a Service in front.
+    /// Returns the pod port that receives the requests of a listener port. For a gateway of the Gateway API it is the
+    /// same port. A gateway of Istio has a Service with a target port.
     pub(super) fn pod_port(&self, ctx: &ImportContext<'_>, port: u16) -> Option<u16> {
         if self.labels.iter().any(|(key, _)| key == GATEWAY_NAME_LABEL) {
             return Some(port);
@@ -100,14 +100,14 @@ impl Workload {
                 && !selector.is_empty()
                 && selector.iter().all(|label| self.labels.contains(label))
         });
-        // several that have the port must agree on the pods' port; one that names it by a word tells nothing
+        // several Services with this port must agree; a named target port is unknown
         let mut target_ports =
             services.filter(|service| has_port(*service, port)).map(|service| target_port(service, port));
         let first = target_ports.next()??;
         target_ports.all(|target| target == Some(first)).then_some(first)
     }
 
-    /// The policies of a kind that hold for it, in Istio's order, and whether that is unclear for one of them.
+    /// Returns the policies of a kind that select the workload, in Istio's order, and whether the selection is unclear.
     pub(super) fn selecting_policies<'a>(&self, ctx: &ImportContext<'a>, kind: &str) -> (Vec<FieldRef<'a>>, bool) {
         let (mut selecting, mut unclear) = (Vec::new(), false);
         for object in ctx.objects(ISTIO_SECURITY, kind) {
@@ -117,12 +117,13 @@ impl Workload {
                 None => unclear = true,
             }
         }
-        // the root namespace first; in a namespace in the order of the files
+        // the root namespace first; within a namespace the order of the files
         selecting.sort_by_key(|object| object.doc.namespace != ISTIO_ROOT_NAMESPACE);
         (selecting, unclear)
     }
 
-    /// Whether a policy selects it; `None`, and a refusal, when the files do not tell.
+    /// Reports whether a policy selects the workload. Returns `None` and rejects the policy if the manifests do not
+    /// show it.
     fn is_selected(&self, object: FieldRef<'_>) -> Option<bool> {
         let Some(spec) = object.get("spec") else { return Some(self.is_in_scope(object)) };
         let targets: Vec<_> = spec.get("targetRef").into_iter().chain(spec.list("targetRefs")).collect();
@@ -137,11 +138,11 @@ impl Workload {
                             && object.doc.namespace == self.namespace;
                         selected |= is_named;
                         if is_named {
-                            target.exact("where the policy stands");
+                            target.exact("the level of the policy");
                         }
                     }
                     _ => {
-                        target.rejected("only a Gateway or a Service is understood as a target");
+                        target.rejected("only a Gateway or a Service is supported as a target");
                         return None;
                     }
                 }
@@ -161,7 +162,7 @@ impl Workload {
             selector.reject_unknown_keys(&["matchLabels"]);
             match self.labels_are_guessed {
                 true => selector.approximate(format!(
-                    "taken for the pods of {}/{}: the Service is not among the files",
+                    "assumed to select the pods of {}/{}: the Service is not in the manifests",
                     self.namespace, self.name
                 )),
                 false => {
@@ -176,11 +177,11 @@ impl Workload {
             return Some(false);
         }
         if is_audit_or_dry_run(object) {
-            selector.dropped("which pods this selects is not known, and the policy decides nothing");
+            selector.dropped("the selected pods are unknown, and the policy only logs");
             return Some(false);
         }
         selector.rejected(format!(
-            "whether this selects the pods of the service {}/{} is not known: add its Service and Deployment to the files",
+            "cannot tell whether this selects the pods of the service {}/{}; add its Service and Deployment to the manifests",
             self.namespace, self.name
         ));
         None
@@ -191,7 +192,7 @@ impl Workload {
     }
 }
 
-/// The labels of all gateways' pods.
+/// Returns the labels of all gateways' pods.
 fn all_gateway_labels(ctx: &ImportContext<'_>) -> Vec<Vec<(String, String)>> {
     let groups = [ISTIO_NETWORKING, GATEWAY_API];
     let all = groups.into_iter().flat_map(|group| ctx.objects(group, "Gateway"));

@@ -1,4 +1,4 @@
-//! agentgateway on Kubernetes: levels, and rules that count together.
+//! agentgateway on Kubernetes: levels of policies, and rules that add up.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn import_policies(policies: &str) -> ImportedGateway {
 }
 
 #[test]
-fn the_mode_is_strict_unless_written() {
+fn mode_defaults_to_strict() {
     for (written, mode) in [
         ("", "strict"),
         ("mode: Strict,", "strict"),
@@ -37,7 +37,7 @@ fn the_mode_is_strict_unless_written() {
 }
 
 #[test]
-fn a_routes_token_check_replaces_the_gateways() {
+fn jwt_policy_of_a_route_replaces_that_of_the_gateway() {
     let gateway = import_policies(&format!(
         "{}{}",
         policy("p", "kind: Gateway, name: eg", &jwt("")),
@@ -50,18 +50,22 @@ fn a_routes_token_check_replaces_the_gateways() {
 }
 
 #[test]
-fn two_token_checks_on_one_level_are_refused() {
+fn two_jwt_policies_on_one_level_are_rejected() {
     let gateway = |name: &str, mode: &str| policy(name, "kind: Gateway, name: eg", &jwt(mode));
     let two = format!("{ROUTES}{}{}", gateway("p", ""), gateway("q", "mode: Permissive,"));
     let imported = import_file(Dialect::Agentgateway, &two, &mapped_options());
-    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+    assert!(
+        imported.config.is_none() && report(&imported).contains("the precedence of the two"),
+        "{}",
+        report(&imported)
+    );
     let partial = ImportedGateway::import(
         Dialect::Agentgateway,
         &two,
         &ImportOptions { allow_partial: true, ..mapped_options() },
     );
     assert_eq!(partial.decide(&get_request("/foo")), "403");
-    // the same twice is no question, nor is a broader level
+    // identical policies do not conflict, nor do policies on a broader level
     assert_eq!(
         import_policies(&format!("{}{}", gateway("p", ""), gateway("q", ""))).decide(&get_request("/foo")),
         "401"
@@ -80,7 +84,7 @@ fn two_token_checks_on_one_level_are_refused() {
 }
 
 #[test]
-fn a_check_before_the_choice_of_the_route_is_the_gateways() {
+fn pre_routing_policy_applies_to_the_gateway() {
     let before = |more: &str| policy("p", "kind: Gateway, name: eg", &format!("phase: PreRouting, {more}"));
     let gateway = import_policies(&before(&jwt("")));
     assert_eq!(
@@ -89,14 +93,18 @@ fn a_check_before_the_choice_of_the_route_is_the_gateways() {
         "{}",
         gateway.yaml
     );
-    // the second would never find the token that the first took away
+    // the first policy removes the token that the second one needs
     let manifests = format!("{ROUTES}{}{}", before(&jwt("")), policy("q", "kind: HTTPRoute, name: foo", &jwt("")));
     let imported = import_file(Dialect::Agentgateway, &manifests, &mapped_options());
-    assert!(imported.config.is_none() && report(&imported).contains("which of the two holds"), "{}", report(&imported));
+    assert!(
+        imported.config.is_none() && report(&imported).contains("the precedence of the two"),
+        "{}",
+        report(&imported)
+    );
 }
 
 #[test]
-fn the_host_is_the_authority_with_its_port() {
+fn host_is_the_authority_with_its_port() {
     for (expression, asked, written) in [
         ("request . host == 'a.example:8080'", "a.example:8080", "request.authority == "),
         ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
@@ -110,7 +118,7 @@ fn the_host_is_the_authority_with_its_port() {
 }
 
 #[test]
-fn rules_of_all_levels_count_together() {
+fn rules_of_all_levels_add_up() {
     let rules = |action: &str, expressions: &str| {
         format!("authorization: {{action: {action}, policy: {{matchExpressions: [{expressions}]}}}}")
     };
@@ -142,7 +150,7 @@ fn rules_of_all_levels_count_together() {
 }
 
 #[test]
-fn keys_come_from_a_service_or_a_url() {
+fn keys_are_fetched_from_a_service_or_a_url() {
     let remote = |remote: &str| {
         let traffic = format!("jwtAuthentication: {{providers: [{{issuer: i, jwks: {{remote: {{{remote}}}}}}}]}}");
         import_policies(&policy("p", "kind: Gateway, name: eg", &traffic)).yaml
@@ -150,7 +158,7 @@ fn keys_come_from_a_service_or_a_url() {
     let yaml = remote("jwksPath: keys, cacheDuration: 10m, backendRef: {kind: Service, name: web, port: 8080}");
     assert!(yaml.contains("url: 'http://web.default.svc.cluster.local:8080/keys'"), "{yaml}");
     assert!(yaml.contains("connectTo: '127.0.0.1:8001'") && yaml.contains("cacheDuration: '10m'"), "{yaml}");
-    // TLS as its policy says
+    // TLS settings from the BackendTLSPolicy
     let tls = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: t}\nspec: {targetRefs: [{group: \
                '', kind: Service, name: web}], validation: {hostname: idp.example, wellKnownCACertificates: System}}\n---\n";
     let traffic = "jwtAuthentication: {providers: [{issuer: i, jwks: {remote: {jwksPath: /k, backendRef: {name: web, port: 8443}}}}]}";
@@ -162,7 +170,7 @@ fn keys_come_from_a_service_or_a_url() {
 }
 
 #[test]
-fn tokens_stand_where_the_policy_says() {
+fn token_locations_are_translated() {
     for (location, written) in [
         ("header: {name: X-Token}", "name: x-token\n"),
         ("cookie: {name: c}", "cookie:\n"),

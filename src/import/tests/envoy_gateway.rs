@@ -1,4 +1,4 @@
-//! Envoy Gateway: ordered rules, and which policy holds for a route.
+//! Envoy Gateway: ordered rules, and the policy that applies to a route.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ spec:
 ---
 "#;
 
-/// A policy with a body for a target.
+/// Returns a policy with this target and spec.
 pub(super) fn policy(name: &str, target: &str, spec: &str) -> String {
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -47,7 +47,7 @@ pub(super) fn policy(name: &str, target: &str, spec: &str) -> String {
     )
 }
 
-/// Two providers.
+/// A `jwt` section with two providers.
 const JWT: &str = concat!(
     "jwt:\n  providers:\n  - {name: p1, issuer: i, localJWKS: {inline: '",
     r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
@@ -79,7 +79,7 @@ fn token(claims: Value) -> Request {
 }
 
 #[test]
-fn the_mode_follows_optional_and_fail_open() {
+fn mode_is_derived_from_optional_and_fail_open() {
     for (flags, mode) in [
         ("", "strict"),
         ("optional: true", "optional"),
@@ -96,7 +96,7 @@ fn the_mode_follows_optional_and_fail_open() {
 }
 
 #[test]
-fn the_most_specific_policy_replaces_the_others_whole() {
+fn most_specific_policy_replaces_the_others_completely() {
     let deny = "authorization: {}";
     let everything = policy("all", "kind: Gateway, name: eg", deny);
     let gateway = import_policies(&everything);
@@ -120,13 +120,13 @@ fn the_most_specific_policy_replaces_the_others_whole() {
         [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/foo/other"))],
         ["default/foo/main", "403"]
     );
-    // a gateway's token check does not hold where a route has a policy without one
+    // the gateway's `jwt` does not apply to a route whose own policy has none
     let gateway = import_policies(&format!("{}{route}", policy("all", "kind: Gateway, name: eg", JWT)));
     assert_eq!(
         [gateway.decide(&get_request("/foo")), gateway.decide(&get_request("/bar"))],
         ["default/foo/main", "401"]
     );
-    // of two for one target the older holds
+    // the older of two policies for one target applies
     let older = route.replace("{name: route}", "{name: z, creationTimestamp: '2020-01-01T00:00:00Z'}");
     let younger = policy("a", "kind: HTTPRoute, name: foo", deny)
         .replace("{name: a}", "{name: a, creationTimestamp: '2021-01-01T00:00:00Z'}");
@@ -134,7 +134,7 @@ fn the_most_specific_policy_replaces_the_others_whole() {
 }
 
 #[test]
-fn selectors_find_routes_by_their_labels() {
+fn selectors_match_routes_by_label() {
     let selected = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: p}\nspec: \
                     {targetSelectors: [{kind: HTTPRoute, matchLabels: {tier: closed}}], authorization: {}}\n";
     let labelled = ROUTES.replace("{name: bar}", "{name: bar, labels: {tier: closed}}");
@@ -160,7 +160,7 @@ fn rules_are_tried_in_order_and_the_default_is_deny() {
     };
     let with = |sub: &str, g: &str| token(json!({"sub": sub, "g": g}));
     let list = |default: &str, rules: &[String]| format!("defaultAction: {default}\nrules:\n{}", rules.concat());
-    // only allows, only denies, and both orders of a mix
+    // only allows, only denies, and a mix in both orders
     assert_decisions(
         &list("Deny", &[sub("Allow", "a"), group("Allow")]),
         &[(with("a", "y"), true), (with("b", "x"), true), (with("b", "y"), false)],
@@ -215,7 +215,7 @@ fn claims_have_types_and_dotted_paths() {
 }
 
 #[test]
-fn scopes_are_words_of_scope_or_scp_and_all_are_needed() {
+fn scopes_are_words_of_scope_or_scp_and_all_are_required() {
     assert_decisions(
         "rules:\n- {action: Allow, principal: {jwt: {provider: p1, scopes: [read, write]}}}",
         &[
@@ -230,7 +230,7 @@ fn scopes_are_words_of_scope_or_scp_and_all_are_needed() {
 }
 
 #[test]
-fn scope_and_scp_are_lists_of_words_for_claims_too() {
+fn scope_and_scp_are_word_lists_in_claim_conditions_too() {
     let claim = |name: &str, kind: &str| {
         format!(
             "rules:\n- {{action: Allow, principal: {{jwt: {{provider: p1, claims: [{{name: {name}, valueType: {kind}, values: [read]}}]}}}}}}"
@@ -250,18 +250,18 @@ fn scope_and_scp_are_lists_of_words_for_claims_too() {
 }
 
 #[test]
-fn a_policy_that_merges_is_laid_over_the_gateways() {
+fn merged_policy_overrides_that_of_the_gateway() {
     let merged = |spec: &str| format!("mergeType: StrategicMerge\n{spec}");
     let on_gateway = |spec: &str| policy("above", "kind: Gateway, name: eg", spec);
     let on_route = |spec: &str| policy("own", "kind: HTTPRoute, name: foo", spec);
     let deny = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [above]}]}}]}";
     let route_rules = "authorization: {defaultAction: Allow, rules: [{action: Deny, principal: {headers: [{name: x, values: [own]}]}}]}";
-    // what the route's policy lacks is the gateway's
+    // a kind that the route's policy lacks comes from the gateway's policy
     let gateway = import_policies(&format!("{}{}", on_gateway(JWT), on_route(&merged(route_rules))));
     assert_eq!(gateway.decide(&get_request("/foo")), "401", "{}", gateway.yaml);
     assert_eq!(gateway.decide(&token(json!({})).header("x", "own")), "403");
     assert_eq!(gateway.decide(&token(json!({})).header("x", "above")), "default/foo/main");
-    // without `mergeType` it replaces; what both have is the route's
+    // without `mergeType` the policy replaces the gateway's; with it, the route's kinds take precedence
     let gateway = import_policies(&format!("{}{}", on_gateway(JWT), on_route(route_rules)));
     assert_eq!(gateway.decide(&get_request("/foo")), "default/foo/main");
     let gateway =
@@ -274,7 +274,7 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
     let gateway = import_policies(&format!("{}{}", on_gateway(&optional), on_route(&merged(&other))));
     assert_eq!(gateway.decide(&get_request("/foo")), "default/foo/main");
     assert!(gateway.yaml.contains("name: q1") && gateway.yaml.contains("mode: optional"), "{}", gateway.yaml);
-    // the gateway's rules and no others where there is nothing to merge with
+    // merges that would mix fields are rejected
     assert_eq!(import_policies(&on_route(&merged("authorization: {}"))).decide(&get_request("/foo")), "403");
     for (gateway_spec, route_spec, words) in [
         (deny, "authorization: {defaultAction: Allow}", "without rules"),
@@ -296,7 +296,7 @@ fn a_policy_that_merges_is_laid_over_the_gateways() {
         );
         assert_eq!(partial.decide(&token(json!({}))), "403");
     }
-    // a refused part of the gateway's closes the route too
+    // a rejected part of the gateway's policy closes the route too
     let manifests = format!("{ROUTES}{}{}", on_gateway("basicAuth: {}"), on_route(&merged(route_rules)));
     let partial = ImportedGateway::import(
         Dialect::EnvoyGateway,
@@ -331,10 +331,10 @@ fn operations_addresses_and_headers_are_compared() {
     assert_decisions(&allow(&path("Exact", "/foo/a")), &[(at("/foo/a?x=1"), true), (at("/foo/a/"), false)]);
     let digits = path("RegularExpression", "'/foo/[0-9]+'");
     assert_decisions(&allow(&digits), &[(at("/foo/12"), true), (at("/foo/12/x"), false), (at("/foo/12?x=1"), false)]);
-    // with the query or without, what could be meant is denied
+    // both readings, with and without the query, are denied
     let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {digits}}}");
     assert_decisions(&deny, &[(at("/foo/12"), false), (at("/foo/12?x=1"), false), (at("/foo/12/x"), true)]);
-    // the method's case does not count
+    // methods are compared without case
     let delete = "principal: {clientCIDRs: [0.0.0.0/0]}, operation: {methods: [DELETE]}";
     let deny = format!("defaultAction: Allow\nrules:\n- {{action: Deny, {delete}}}");
     assert_decisions(&deny, &[(at("/foo").method("delete"), false), (at("/foo").method("PUT"), true)]);
@@ -356,7 +356,7 @@ fn operations_addresses_and_headers_are_compared() {
 }
 
 #[test]
-fn audiences_have_envoys_six_spellings_and_no_claim_is_required() {
+fn audiences_have_six_spellings_and_no_claim_is_required() {
     let jwt = JWT.replace("issuer: i,", "issuer: i, audiences: ['https://api.example/'],");
     let gateway = import_policies(&policy("p", "kind: HTTPRoute, name: foo", &jwt));
     for spelling in ["api.example", "api.example/", "'http://api.example'", "'https://api.example/'"] {
@@ -366,7 +366,7 @@ fn audiences_have_envoys_six_spellings_and_no_claim_is_required() {
 }
 
 #[test]
-fn remote_keys_bring_their_settings() {
+fn settings_of_remote_keys_are_translated() {
     let jwt = "jwt:\n  providers:\n  - name: p\n    remoteJWKS:\n      uri: https://idp.example/keys\n      cacheDuration: \
                120s\n      failedRefetchDuration: 2s\n      backendSettings:\n        connection: {bufferLimit: 1}\n        \
                timeout: {http: {requestTimeout: 3s}}\n        retry: {numRetries: 4, perRetry: {backOff: {baseInterval: \
@@ -395,7 +395,7 @@ fn remote_keys_bring_their_settings() {
 }
 
 #[test]
-fn keys_come_from_the_policy_or_a_config_map() {
+fn local_keys_are_inline_or_in_a_config_map() {
     let inline = format!("jwt: {{providers: [{{name: p, localJWKS: {{inline: '{KEYS}'}}}}]}}");
     assert_eq!(
         import_policies(&policy("p", "kind: HTTPRoute, name: foo", &inline)).decide(&get_request("/foo")),
@@ -411,7 +411,7 @@ fn keys_come_from_the_policy_or_a_config_map() {
 }
 
 #[test]
-fn tokens_stand_where_the_policy_says() {
+fn token_locations_are_translated() {
     let jwt = JWT.replace(
         "issuer: i,",
         "issuer: i, extractFrom: {headers: [{name: X-Token, valuePrefix: 'JWT '}], cookies: [session], params: [t]},",
@@ -422,7 +422,7 @@ fn tokens_stand_where_the_policy_says() {
     let want: String = locations.lines().map(|line| format!("{}\n", line.trim())).collect();
     assert!(flat.contains(&want), "{}", gateway.yaml);
     assert!(flat.contains("name: session") && flat.contains("queryParameter:\nname: t\n"), "{}", gateway.yaml);
-    // where nothing is said, the header and the query
+    // by default the header and the query parameter
     assert!(flat.contains("name: authorization") && flat.contains("name: access_token"), "{}", gateway.yaml);
 }
 
@@ -437,14 +437,14 @@ fn claims_become_headers() {
 }
 
 #[test]
-fn regular_expressions_come_before_prefixes_as_in_envoy_gateway() {
+fn regular_expressions_precede_prefixes_as_in_envoy_gateway() {
     let manifests = ROUTES
         .replace("{type: PathPrefix, value: /foo}}", "{type: RegularExpression, value: '/[a-z]+/[0-9]+'}}, {method: PUT, path: {value: /put}}")
         .replace("{path: {type: PathPrefix, value: /bar}}", "{path: {value: /bar}}, {path: {value: /bar/1}, headers: [{name: x, value: y}]}, {path: {type: Exact, value: /bar/2}}");
     let strict = policy("p", "kind: HTTPRoute, name: foo", "authorization: {}");
     let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{manifests}{strict}"), &mapped_options());
     for (request, decision) in [
-        // a prefix that is longer than the expression does not come before it
+        // a prefix does not precede a regular expression, even if it is longer
         (get_request("/bar/1"), "403"),
         (get_request("/bar/1").header("x", "y"), "403"),
         (get_request("/bar/2"), "default/bar/0#2"),
@@ -462,7 +462,7 @@ fn regular_expressions_come_before_prefixes_as_in_envoy_gateway() {
 }
 
 #[test]
-fn trusted_proxies_come_from_the_client_traffic_policy() {
+fn trusted_proxies_are_read_from_the_client_traffic_policy() {
     let policy = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: ClientTrafficPolicy\nmetadata: {name: c}\nspec: \
                   {targetRefs: [{kind: Gateway, name: eg}], clientIPDetection: {xForwardedFor: {trustedCIDRs: \
                   [10.0.0.0/8]}}, http2: {maxConcurrentStreams: 5}}\n";
@@ -471,7 +471,7 @@ fn trusted_proxies_come_from_the_client_traffic_policy() {
 }
 
 #[test]
-fn cel_keeps_its_meaning_where_all_rules_allow() {
+fn cel_is_translated_if_all_rules_allow() {
     let rule = |cel: &str| format!("rules: [{{action: Allow, cel: {}}}]", json!(cel));
     let at = |target: &str| get_request(target).token(json!({}));
     for (cel, requests) in [
@@ -483,7 +483,7 @@ fn cel_keeps_its_meaning_where_all_rules_allow() {
         ),
         ("request.host == 'a.example:80'", vec![(at("/foo").host("a.example:80"), true), (at("/foo"), false)]),
         ("request.method in ['PUT', \"POST\"]", vec![(at("/foo").method("PUT"), true), (at("/foo"), false)]),
-        // what fails there matches nothing, and so it is here
+        // an expression that fails does not match, in both gateways
         ("request.headers['x'].startsWith('a')", vec![(at("/foo").header("x", "ab"), true), (at("/foo"), false)]),
         (
             "request.headers['x'] == 'a' || request.method == 'GET'",
@@ -496,12 +496,12 @@ fn cel_keeps_its_meaning_where_all_rules_allow() {
     let with = |method: &str| at("/foo").header("x", "a").method(method);
     assert_decisions(both, &[(with("GET"), true), (at("/foo"), false), (with("PUT"), false)]);
     for (cel, words) in [
-        ("jwt == null", "`jwt` is not known"),
-        ("source.address == 'a'", "`source` is not known"),
-        ("metadata.filter_metadata['a'] == 'b'", "`metadata` is not known"),
-        ("request.headers.x == 'a'", "`x` is not known"),
-        ("request.time == 'a'", "only method, headers"),
-        ("request == 'a'", "only method, headers"),
+        ("jwt == null", "`jwt` is not supported"),
+        ("source.address == 'a'", "`source` is not supported"),
+        ("metadata.filter_metadata['a'] == 'b'", "`metadata` is not supported"),
+        ("request.headers.x == 'a'", "`x` is not supported"),
+        ("request.time == 'a'", "only the fields method, headers"),
+        ("request == 'a'", "only the fields method, headers"),
         ("request.method.matches('(')", ""),
         ("request.method ==", ""),
     ] {
@@ -509,7 +509,7 @@ fn cel_keeps_its_meaning_where_all_rules_allow() {
         let manifests = format!("{ROUTES}{}", policy("p", "kind: HTTPRoute, name: foo", &spec));
         let imported = import_file(Dialect::EnvoyGateway, &manifests, &mapped_options());
         let findings = report(&imported);
-        let said = findings.lines().any(|line| line.contains("cel: refused") && line.contains(words));
-        assert!(imported.config.is_none() && said, "{cel}\n{findings}");
+        let is_reported = findings.lines().any(|line| line.contains("cel: rejected") && line.contains(words));
+        assert!(imported.config.is_none() && is_reported, "{cel}\n{findings}");
     }
 }

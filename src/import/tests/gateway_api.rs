@@ -1,11 +1,11 @@
-//! The Gateway API: listeners, routes and their order, references.
+//! Gateway API: listeners, routes and their order, references.
 
 use super::*;
 
 const GATEWAY: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n  \
                        gatewayClassName: x\n  listeners:\n  - {name: http, protocol: HTTP, port: 80}\n---\n";
 
-/// A route with these rules.
+/// Returns a route with these rules.
 fn route(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  parentRefs: \
@@ -35,7 +35,7 @@ fn matches_become_conditions() {
         (get_request("/a/"), "all"),
         (get_request("/b/x"), "prefix"),
         (get_request("/bx"), "all"),
-        // prefixes come before regular expressions, and every path has the prefix `/`
+        // prefixes precede regular expressions, and every path has the prefix `/`
         (get_request("/c/12"), "all"),
         (get_request("/x").method("PUT"), "method"),
         (get_request("/x").header("x", "y"), "header"),
@@ -49,7 +49,7 @@ fn matches_become_conditions() {
 }
 
 #[test]
-fn ties_go_to_the_older_route_and_then_by_name() {
+fn ties_are_broken_by_age_and_then_by_name() {
     let rule = "rules: [{backendRefs: [{name: web, port: 80}]}]";
     let age = |name: &str, time: &str| {
         route(name, rule)
@@ -88,7 +88,7 @@ fn hostnames_of_listener_and_route_intersect() {
 }
 
 #[test]
-fn routes_of_other_namespaces_need_the_listeners_leave() {
+fn routes_of_other_namespaces_need_permission_of_the_listener() {
     let to = "rules: [{backendRefs: [{name: web, namespace: default, port: 80}]}]";
     let elsewhere = route("r", to)
         .replace("{name: r}", "{name: r, namespace: other}")
@@ -101,13 +101,13 @@ fn routes_of_other_namespaces_need_the_listeners_leave() {
     let open_with = gateway(&format!("{open}{elsewhere}{grant}"));
     assert_eq!(open_with.decide(&get_request("/")), "other/r/0");
     assert!(open_with.yaml.contains("127.0.0.1:8001"), "{}", open_with.yaml);
-    // without the grant the route has no backend, which is 500 there and here
+    // without the grant the route has no backend, which is a 500 response in both gateways
     let without = gateway(&format!("{open}{elsewhere}"));
     assert!(!without.yaml.contains("backends:"), "{}", without.yaml);
 }
 
 #[test]
-fn a_route_may_name_one_listener() {
+fn route_can_attach_to_one_listener() {
     let two = GATEWAY.replace(
         "- {name: http, protocol: HTTP, port: 80}",
         "- {name: one, protocol: HTTP, port: 80}\n  - {name: two, protocol: HTTP, port: 81}",
@@ -143,7 +143,7 @@ fn grpc_methods_are_paths() {
     assert!(gateway.yaml.contains("protocol: http2"), "{}", gateway.yaml);
 }
 
-/// What the policies of a route become. Whether they run is theirs to test; here they load.
+/// Tests only that the translated policies load; their own tests cover their behavior.
 #[test]
 fn filters_timeouts_and_retries_become_policies() {
     let rules = "rules:\n- name: a\n  timeouts: {request: 5s, backendRequest: 2s}\n  retry: {attempts: 2, backoff: 100ms, \
@@ -182,7 +182,7 @@ fn filters_timeouts_and_retries_become_policies() {
 }
 
 #[test]
-fn certificates_become_files_that_only_a_folder_may_hold() {
+fn certificates_become_files_in_the_output_directory() {
     let secure = GATEWAY.replace(
         "{name: http, protocol: HTTP, port: 80}",
         "{name: https, protocol: HTTPS, port: 443, tls: {mode: Terminate, certificateRefs: [{name: cert}]}}",
@@ -203,16 +203,16 @@ fn certificates_become_files_that_only_a_folder_may_hold() {
         ]
     );
     assert!(config.to_yaml().contains("cert: certs/default.cert.crt"), "{}", config.to_yaml());
-    // a certificate that the files do not hold is asked for
+    // the report asks for a certificate that is not in the manifests
     let without = import_file(Dialect::Agentgateway, &format!("{secure}{to}"), &mapped_options());
     assert!(without.config.is_some() && report(&without).contains("needs input"), "{}", report(&without));
-    // and no name leads out of the folder
+    // names cannot lead out of the directory
     let escaping = both.replace("[{name: cert}]", "[{name: ../../cert}]").replace("{name: cert}", "{name: ../../cert}");
     assert!(import_file(Dialect::Agentgateway, &escaping, &options).config.is_none());
 }
 
 #[test]
-fn a_backend_tls_policy_becomes_backend_tls() {
+fn backend_tls_policy_becomes_backend_tls() {
     let policy = "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: t}\nspec: {targetRefs: \
                   [{group: '', kind: Service, name: web}], validation: {hostname: web.example, caCertificateRefs: [{group: \
                   '', kind: ConfigMap, name: ca}]}}\n---\n";

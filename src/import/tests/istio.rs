@@ -1,10 +1,10 @@
-//! Istio: who gets in, case by case.
+//! Istio: access decisions, case by case.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// A gateway on port 80 with everything going to `default/web`.
+/// A gateway on port 80 that routes everything to `default/web`.
 const GATEWAY: &str = r#"
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -34,7 +34,7 @@ spec:
 ---
 "#;
 
-/// Tokens are looked at in front of `default/web`.
+/// Authentication for `default/web`.
 const AUTHENTICATION: &str = r#"
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
@@ -52,7 +52,7 @@ fn policies(policies: &str) -> ImportedGateway {
     ImportedGateway::import(Dialect::Istio, &format!("{GATEWAY}{AUTHENTICATION}{policies}"), &mapped_options())
 }
 
-/// A policy for `default/web`.
+/// Returns a policy for `default/web`.
 fn policy(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec:\n  selector: \
@@ -61,7 +61,7 @@ fn policy(name: &str, spec: &str) -> String {
     )
 }
 
-/// A policy with one rule.
+/// Imports a policy with one rule.
 fn one(action: &str, rule: &str) -> ImportedGateway {
     policies(&policy("p", &format!("action: {action}\nrules:\n- {rule}")))
 }
@@ -112,10 +112,10 @@ fn principals_are_issuer_and_subject() {
         ("*suffix", "x", "other", false),
         ("*suffix", "", "my-suffix", false),
         ("issuer*", "issuer-1", "", false),
-        // without a slash it is the issuer, and no subject
+        // without a slash, the value is the issuer with an empty subject
         ("noslash", "noslash", "", true),
         ("noslash", "noslash", "x", false),
-        // a star counts at one end: at the other it is a star
+        // a star is a wildcard at one end only
         ("*/al*", "i", "al*", true),
         ("*/al*", "i", "alice", false),
         ("*", "", "", false),
@@ -128,7 +128,7 @@ fn principals_are_issuer_and_subject() {
         let rule = format!("when: [{{key: request.auth.principal, values: ['{value}']}}]");
         table(&rule, &[(subject(iss, sub), matches), (get_request("/"), false)]);
     }
-    // odd tokens neither match nor make a rule fail
+    // unusual claims neither match nor make a rule fail
     let rule = "from: [{source: {requestPrincipals: ['*']}}]";
     for claims in [json!({}), json!({"iss": 1, "sub": 2}), json!({"iss": "a"}), json!({"iss": ["a"], "sub": null})] {
         table(rule, &[(token(claims), false)]);
@@ -198,7 +198,7 @@ fn claims_are_strings_or_lists_of_strings() {
 }
 
 #[test]
-fn claims_of_words_are_split_first() {
+fn claims_with_words_are_split() {
     for claim in ["scope", "permission", "words"] {
         let rule = format!("when: [{{key: 'request.auth.claims[{claim}]', values: ['write']}}]");
         let with = |value: Value| token(json!({claim: value}));
@@ -276,7 +276,7 @@ fn methods_hosts_and_headers_are_compared() {
         &[
             (get_request("/"), true),
             (get_request("/").host("www.EXAMPLE.com"), true),
-            // as sent, with its port
+            // the authority as sent, with its port
             (get_request("/").host("www.example.com:8080"), false),
             (get_request("/").host("a.test"), true),
             (get_request("/").host("other"), false),
@@ -306,7 +306,7 @@ fn methods_hosts_and_headers_are_compared() {
 }
 
 #[test]
-fn parts_of_a_rule_all_hold_and_their_entries_any() {
+fn parts_of_a_rule_are_combined_with_and_their_entries_with_or() {
     let rule = "{from: [{source: {requestPrincipals: ['i/a']}}, {source: {requestPrincipals: ['i/b']}}], to: \
                 [{operation: {methods: [GET], paths: ['/x']}}, {operation: {paths: ['/y']}}], when: [{key: \
                 'request.auth.claims[g]', values: [g]}]}";
@@ -327,7 +327,7 @@ fn parts_of_a_rule_all_hold_and_their_entries_any() {
 }
 
 #[test]
-fn deny_is_over_allow_and_several_allow_policies_are_one() {
+fn deny_takes_precedence_and_allow_policies_add_up() {
     let allow = |name: &str, path: &str| {
         policy(name, &format!("action: ALLOW\nrules:\n- to: [{{operation: {{paths: ['{path}']}}}}]"))
     };
@@ -354,7 +354,7 @@ fn policies_without_rules_allow_nothing_or_deny_nothing() {
 }
 
 #[test]
-fn audit_and_trial_policies_decide_nothing_and_are_told() {
+fn audit_and_dry_run_policies_only_log() {
     let trial = |name: &str, spec: &str| {
         policy(name, spec).replace(
             &format!("{{name: {name}}}"),
@@ -380,19 +380,19 @@ fn audit_and_trial_policies_decide_nothing_and_are_told() {
         let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
         assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{target}");
     }
-    assert!(gateway.report.contains("on trial there and here"), "{}", gateway.report);
-    // what they can't say is lost, and refuses nothing
+    assert!(gateway.report.contains("a dry run in both gateways"), "{}", gateway.report);
+    // a condition that cannot be translated is dropped from rules that only log
     let lost =
         trial("d", "action: DENY\nrules:\n- from: [{source: {principals: [x], newField: [y]}}]\n  newField: 1\n- {}");
     let gateway = policies(&format!("{lost}{}", audit.replace("action: AUDIT\n", "action: AUDIT\n  newField: 1\n")));
     assert_eq!(gateway.evaluate(&get_request("/")).shadow, ["default/d[1]"], "{}", gateway.yaml);
-    // a dry-run that is off is none
+    // a dry run that is turned off is enforced
     let off = trial("d", "action: DENY\nrules:\n- {}").replace("'true'", "'false'");
     assert!(!policies(&off).allows(&get_request("/")));
 }
 
 #[test]
-fn identities_of_the_mesh_never_hold_in_an_allow() {
+fn mesh_identities_never_match_in_an_allow() {
     for field in ["principals", "namespaces", "serviceAccounts", "trustDomains"] {
         let gateway = one("ALLOW", &format!("from: [{{source: {{{field}: [x]}}}}]"));
         assert!(!gateway.allows(&get_request("/")), "{field}");
@@ -407,7 +407,7 @@ fn identities_of_the_mesh_never_hold_in_an_allow() {
 }
 
 #[test]
-fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
+fn addresses_are_those_of_the_peer_and_ports_are_decided_by_the_import() {
     let at_gateway = |rule: &str| {
         let policy = policy("p", &format!("rules:\n- {rule}"))
             .replace("{name: p}", "{name: p, namespace: istio-system}")
@@ -420,7 +420,7 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
         assert!(gateway.allows(&get_request("/").peer("2001:db8::5")));
         assert!(!gateway.allows(&get_request("/").peer("192.0.2.2")));
     }
-    // at the gateway too the pods' port counts, which its Service tells
+    // ports are those of the pods, for the gateway as well; its Service defines them
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ingress, namespace: istio-system}\nspec: {selector: {istio: \
                    ingressgateway}, ports: [{port: 443, targetPort: 8443}, {port: 80, targetPort: 8080}]}\n---\n";
     let at_gateway = |operation: &str| {
@@ -430,7 +430,7 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
         policies(&format!("{service}{policy}"))
     };
     assert!(at_gateway("ports: ['8080']").allows(&get_request("/")));
-    // a Service of another namespace has no say, whatever it selects
+    // a Service in another namespace is ignored, whatever it selects
     let stranger = service.replace("namespace: istio-system", "namespace: other").replace("8080", "9999");
     let deny = policy("p", "action: DENY\nrules:\n- to: [{operation: {ports: ['8080']}}]")
         .replace("{name: p}", "{name: p, namespace: istio-system}")
@@ -438,13 +438,13 @@ fn addresses_at_the_gateway_are_the_peers_and_ports_are_settled() {
     assert!(!policies(&format!("{stranger}{service}{deny}")).allows(&get_request("/")));
     assert!(!at_gateway("ports: ['80']").allows(&get_request("/")));
     assert!(!at_gateway("notPorts: ['8080']").allows(&get_request("/")));
-    // the pods listen at the service's target port
+    // the pods listen on the target port of the service
     assert!(one("ALLOW", "to: [{operation: {ports: ['8080']}}]").allows(&get_request("/")));
     assert!(!one("ALLOW", "to: [{operation: {ports: ['80']}}]").allows(&get_request("/")));
 }
 
 #[test]
-fn the_gateway_looks_at_no_token_that_only_the_service_looks_at() {
+fn gateway_ignores_tokens_that_only_the_service_authenticates() {
     let policy = policy("p", "rules:\n- from: [{source: {requestPrincipals: ['*']}}]")
         .replace("{name: p}", "{name: p, namespace: istio-system}")
         .replace("app: web", "istio: ingressgateway");
@@ -453,32 +453,32 @@ fn the_gateway_looks_at_no_token_that_only_the_service_looks_at() {
 }
 
 #[test]
-fn policies_of_other_namespaces_and_workloads_do_not_hold() {
+fn policies_of_other_namespaces_and_workloads_do_not_apply() {
     let elsewhere = policy("p", "rules: []").replace("{name: p}", "{name: p, namespace: other}");
     let gateway = policies(&elsewhere);
     assert!(gateway.allows(&get_request("/")));
-    assert!(gateway.report.contains("it selects nothing in these files"), "{}", gateway.report);
+    assert!(gateway.report.contains("it selects no workload in these manifests"), "{}", gateway.report);
     assert!(policies(&policy("p", "rules: []").replace("app: web", "app: api")).allows(&get_request("/")));
     let mesh = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: istio-system}\nspec: {}";
     assert!(!policies(mesh).allows(&get_request("/")));
 }
 
 #[test]
-fn preflights_pass_the_check_of_tokens_and_not_the_rules() {
+fn preflights_skip_authentication_but_not_the_rules() {
     let preflight =
         get_request("/").method("OPTIONS").header("origin", "https://x").header("access-control-request-method", "PUT");
     let gateway = policies("");
     assert_eq!(gateway.decide(&preflight), "default/web/0/preflight");
     assert_eq!(gateway.decide(&get_request("/").method("OPTIONS")), "default/web/0");
     let gateway = one("ALLOW", "from: [{source: {requestPrincipals: ['*']}}]");
-    // no token is looked at, so there is no principal
+    // without authentication there is no principal
     assert!(!gateway.allows(&preflight.clone().token(json!({"iss": "i", "sub": "s"}))));
     assert!(one("ALLOW", "to: [{operation: {methods: [OPTIONS]}}]").allows(&preflight));
 }
 
 #[test]
-fn a_preflight_takes_the_route_of_its_request() {
-    // the first route leads to a service that looks at no tokens
+fn preflight_takes_the_route_of_its_request() {
+    // the service of the first route authenticates no tokens
     let manifests = GATEWAY.replace(
         "  http:\n  - route:",
         "  http:\n  - name: open\n    match: [{uri: {prefix: /open}}]\n    route: [{destination: {host: api, port: {number: 80}}}]\n  - name: rest\n    route:",
@@ -497,7 +497,7 @@ fn a_preflight_takes_the_route_of_its_request() {
     ] {
         assert_eq!(gateway.decide(&request), route, "{request:?}\n{}", gateway.yaml);
     }
-    // of the Gateway API's routes the more specific one wins, for a preflight too
+    // Gateway API: the more specific route takes precedence, for preflights too
     let routes = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
                   istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
                   gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
@@ -510,7 +510,7 @@ fn a_preflight_takes_the_route_of_its_request() {
 }
 
 #[test]
-fn a_request_that_goes_to_a_service_at_once_meets_no_gateway() {
+fn requests_directly_to_a_service_pass_no_gateway() {
     let everywhere = AUTHENTICATION.replace("  selector: {matchLabels: {app: web}}\n", "");
     let options = ImportOptions { map: vec!["default/web=127.0.0.1:1".parse().unwrap()], ..ImportOptions::default() };
     let gateway = ImportedGateway::import(Dialect::Istio, &everywhere, &options);
@@ -518,14 +518,14 @@ fn a_request_that_goes_to_a_service_at_once_meets_no_gateway() {
 }
 
 #[test]
-fn with_trusted_proxies_the_direct_peer_is_not_known() {
+fn direct_peer_is_unknown_with_trusted_proxies() {
     let manifest = policy("p", "rules:\n- from: [{source: {ipBlocks: [10.0.0.0/8]}}]")
         .replace("{name: p}", "{name: p, namespace: istio-system}")
         .replace("app: web", "istio: ingressgateway");
     let options = ImportOptions { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..mapped_options() };
     let manifests = format!("{GATEWAY}{AUTHENTICATION}{manifest}");
     let imported = import_file(Dialect::Istio, &manifests, &options);
-    assert!(imported.config.is_none() && report(&imported).contains("not the direct peer"), "{}", report(&imported));
+    assert!(imported.config.is_none() && report(&imported).contains("not of the direct peer"), "{}", report(&imported));
     let client = ImportedGateway::import(Dialect::Istio, &manifests.replace("ipBlocks", "remoteIpBlocks"), &options);
     assert!(client.allows(&get_request("/").peer("10.0.0.1")) && !client.allows(&get_request("/")));
 }
@@ -541,7 +541,7 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
     let imported = import_file(Dialect::Istio, &manifests, &mapped_options());
     let report = report(&imported);
     let yaml = imported.config.unwrap_or_else(|| panic!("{report}")).to_yaml();
-    // a redirect is written; everything else is asked below
+    // only the redirect is checked in the text; requests below check the rest
     assert!(yaml.contains("requestRedirect:"), "{yaml}");
     let gateway = ImportedGateway::import(
         Dialect::Istio,
@@ -561,7 +561,7 @@ fn routes_of_a_virtual_service_are_tried_in_order() {
 }
 
 #[test]
-fn hosts_of_a_gateway_may_be_for_one_namespace() {
+fn hosts_of_a_gateway_can_be_limited_to_one_namespace() {
     for (host, open) in [("*", true), ("*/*", true), ("default/*", true), ("./*", false), ("other/*", false)] {
         let manifests = GATEWAY.replace("hosts: [\"*\"]\n---", &format!("hosts: ['{host}']\n---"));
         assert_eq!(
@@ -579,14 +579,14 @@ fn services_of_one_route_must_agree() {
         "    - destination: {host: web, port: {number: 80}}\n      weight: 1\n    - destination: {host: api, port: {number: 80}}\n      weight: 1",
     );
     let imported = import_file(Dialect::Istio, &manifests, &mapped_options());
-    assert!(imported.config.is_none() && report(&imported).contains("some of them only"), "{}", report(&imported));
+    assert!(imported.config.is_none() && report(&imported).contains("only some of them"), "{}", report(&imported));
     let partial =
         ImportedGateway::import(Dialect::Istio, &manifests, &ImportOptions { allow_partial: true, ..mapped_options() });
     assert!(!partial.allows(&get_request("/")));
 }
 
 #[test]
-fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
+fn gateway_of_the_gateway_api_is_selected_by_name_or_label() {
     let manifests = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {gatewayClassName: \
                      istio, listeners: [{name: http, protocol: HTTP, port: 80}]}\n---\napiVersion: \
                      gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: gw}], rules: \
@@ -608,7 +608,7 @@ fn a_gateway_of_the_gateway_api_is_named_or_labelled() {
 }
 
 #[test]
-fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
+fn token_removed_by_the_gateway_is_not_authenticated_twice() {
     let both = |forward: &str| {
         let rule = format!("jwtRules: [{{issuer: https://a.example, jwks: '{KEYS}'{forward}}}]");
         let object = |name: &str, namespace: &str, labels: &str| {
@@ -628,11 +628,11 @@ fn a_token_that_the_gateway_takes_away_is_not_checked_twice() {
             .allows(&get_request("/"))
     );
     let imported = import_file(Dialect::Istio, &both(""), &mapped_options());
-    assert!(imported.config.is_none() && report(&imported).contains("write one"), "{}", report(&imported));
+    assert!(imported.config.is_none() && report(&imported).contains("keep one policy"), "{}", report(&imported));
 }
 
 #[test]
-fn what_request_authentication_says_becomes_jwt_auth() {
+fn request_authentication_becomes_jwt_auth() {
     let with = |rules: &str| {
         let manifest = format!(
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: web}}\nspec: {{selector: \
@@ -667,14 +667,14 @@ fn what_request_authentication_says_becomes_jwt_auth() {
     ] {
         assert!(yaml.contains(part), "{part}\n{yaml}");
     }
-    // keys are found at the issuer where none are named; the same issuer may stand there twice
+    // without keys, discovery at the issuer is used; the same issuer can appear twice
     assert!(!with("{issuer: 'https://a.example'}").contains("jwks:"));
     let twice = with(&format!("{{issuer: i, jwks: '{KEYS}'}}, {{issuer: i, jwks: '{KEYS}'}}"));
     assert!(twice.contains("'i#2'") && twice.contains("name: access_token"), "{twice}");
 }
 
 #[test]
-fn what_a_virtual_service_does_besides_choosing_becomes_policies() {
+fn actions_of_a_virtual_service_become_policies() {
     let to =
         |name: &str, weight: u8| format!("{{destination: {{host: {name}, port: {{number: 80}}}}, weight: {weight}}}");
     let rules = format!(

@@ -1,6 +1,6 @@
-//! Slow models of Istio's and Envoy Gateway's rules, written from what these say and not from the import, against what the
-//! import decides: for random policies and requests they agree, and no rule fails to evaluate. The words of the policies
-//! hold what CEL and YAML could trip over.
+//! Compares the import with slow models of the rules of Istio and Envoy Gateway. The models follow the documentation of
+//! the gateways and not the import. For random policies and requests the decisions agree, and no rule fails to
+//! evaluate. The values contain characters that are special in CEL and YAML.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// Words that meet each other often, and any text.
+/// Generates words that often match each other, and arbitrary text.
 fn word() -> impl Strategy<Value = String> {
     let odd = [
         "\"",
@@ -42,7 +42,7 @@ fn word() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned)
 }
 
-/// A word with a star before or behind it, or a star alone.
+/// Generates words with a leading or trailing star, and single stars.
 fn pattern() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => word(),
@@ -76,7 +76,7 @@ fn claim() -> impl Strategy<Value = Value> {
 fn token() -> impl Strategy<Value = Option<Value>> {
     let names = vec!["aud", "azp", "scope", "scp", "groups", "a.b", "a"];
     let claims = prop::collection::vec((select(names), claim()), 0..5);
-    // these two matter most together
+    // these two claims matter mostly in combination
     let who = || prop_oneof![3 => word().prop_map(Value::from), 1 => Just(json!("")), 1 => claim()];
     let who = (prop::option::weighted(0.8, who()), prop::option::weighted(0.8, who()));
     let token = (claims, who).prop_map(|(claims, (iss, sub))| {
@@ -86,7 +86,7 @@ fn token() -> impl Strategy<Value = Option<Value>> {
     prop::option::weighted(0.85, token)
 }
 
-/// A header's value: what HTTP lets stand there.
+/// Removes the characters that HTTP does not allow in a header value.
 fn header_value(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
 }
@@ -151,7 +151,7 @@ impl ModelRequest {
         request.token(self.token.clone().unwrap_or(Value::Null))
     }
 
-    /// The value of a header with several lines.
+    /// Returns the combined value of a repeated header.
     fn env(&self) -> Option<String> {
         (!self.env.is_empty()).then(|| self.env.join(","))
     }
@@ -161,7 +161,7 @@ impl ModelRequest {
     }
 }
 
-/// JSON, which is YAML, with nothing in it that a reader of YAML would take for the end of a line.
+/// Formats JSON, which is YAML, and escapes the characters that YAML treats as line breaks.
 fn yaml(value: &Value) -> String {
     value.to_string().replace('\u{7f}', "\\u007f").replace('\u{2028}', "\\u2028")
 }
@@ -171,7 +171,7 @@ mod istio {
 
     const KINDS: [&str; 4] = ["ALLOW", "DENY", "AUDIT", "ALLOW"];
 
-    /// A field of a source or an operation, or a condition: its name, its values, and whether it is negated.
+    /// A field of a source, an operation or a condition: its name, its values, and a flag for negation.
     type Field = (&'static str, Vec<String>, bool);
 
     fn paths() -> impl Strategy<Value = String> {
@@ -221,7 +221,7 @@ mod istio {
         (select(keys), one_or_two(pattern()), any::<bool>())
     }
 
-    /// Each field once.
+    /// Generates fields without duplicates.
     fn distinct_fields(field: impl Strategy<Value = (&'static str, Vec<String>)>) -> impl Strategy<Value = Vec<Field>> {
         prop::collection::vec((field, any::<bool>()), 1..3).prop_map(|all| {
             let mut fields: Vec<Field> = Vec::new();
@@ -252,7 +252,7 @@ mod istio {
         let few = |item| prop::collection::vec(item, 0..2);
         let rule = (few(source().boxed()), few(operation().boxed()), prop::collection::vec(when(), 0..2))
             .prop_map(|(from, to, when)| Rule { from, to, when });
-        // with one condition it alone decides
+        // a single condition decides alone
         let simple = prop_oneof![
             source().prop_map(|mut source_fields| Rule {
                 from: vec![source_fields.split_off(source_fields.len() - 1)],
@@ -274,7 +274,7 @@ mod istio {
     }
 
     impl Policy {
-        /// Whether a mesh identity is asked for where a DENY would lose it, which is refused.
+        /// Reports whether a DENY has a condition on the mesh identity, which is rejected.
         pub(super) fn is_refused(&self) -> bool {
             let names_principals = |rule: &Rule| rule.from.iter().flatten().any(|(name, ..)| *name == "principals");
             self.action == "DENY" && !self.trial && self.rules.iter().any(names_principals)
@@ -361,7 +361,7 @@ mod istio {
         }
     }
 
-    /// A string or a list of strings; a claim of words is a list of them.
+    /// Matches a string or a list of strings. A claim with words is a list of words.
     fn claim(values: &[String], path: &[&str], request: &ModelRequest) -> bool {
         let mut found = request.token.as_ref();
         for name in path {
@@ -376,7 +376,7 @@ mod istio {
         strings.iter().any(|claim_value| values.iter().any(|value| text(value, claim_value)))
     }
 
-    /// Templates by trying every way, segment by segment and letter by letter.
+    /// Matches templates by trying every possibility, segment by segment and character by character.
     fn path(value: &str, path: &str) -> bool {
         fn template(template: &str, path: &str) -> bool {
             let may = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&'()+,;:@".contains(c);
@@ -412,7 +412,7 @@ mod istio {
     }
 
     fn path_template(rest: &str, path: &str) -> bool {
-        // a rest without a wildcard is compared as it is
+        // a remainder without a wildcard is compared literally
         match rest.contains("{*}") || rest.contains("{**}") {
             true => self::path(rest, path),
             false => rest == path,
@@ -515,7 +515,7 @@ mod envoy_gateway {
         });
         let rule = (any::<bool>(), few(vec!["GET", "PUT", "OPTIONS"]), path.clone(), principal)
             .prop_map(|(allow, methods, path, (ranges, env, jwt))| Rule { allow, methods, path, ranges, env, jwt });
-        // with one condition it alone decides
+        // a single condition decides alone
         let anyone =
             Rule { allow: true, methods: vec![], path: None, ranges: EVERYONE.to_vec(), env: vec![], jwt: None };
         let (with_path, with_jwt) = (anyone.clone(), Rule { ranges: vec![], ..anyone });
@@ -585,7 +585,7 @@ mod envoy_gateway {
         json_rule.into()
     }
 
-    /// A claim as Envoy Gateway has Envoy keep it: `scope` and `scp` as lists of words.
+    /// Returns a claim as Envoy stores it for Envoy Gateway: `scope` and `scp` as lists of words.
     fn claim_value(name: &str, asked: &ModelRequest) -> Option<Value> {
         let mut found = asked.token.clone()?;
         for step in name.split('.') {
@@ -653,7 +653,8 @@ mod envoy_gateway {
         decided.or(policy.default).unwrap_or(false)
     }
 
-    /// Whether a path is compared by a regular expression or exactly: there the import takes the stricter reading.
+    /// Reports whether a path is matched exactly or by a regular expression, where the import uses the stricter
+    /// reading.
     pub(super) fn may_be_stricter(policy: &Policy) -> bool {
         policy.rules.iter().any(|rule| matches!(rule.path, Some(("RegularExpression" | "Exact", ..))))
     }
@@ -687,13 +688,13 @@ spec:
 
 proptest! {
     #[test]
-    fn istio_agrees(policies in istio::policies(), all in prop::collection::vec(model_request(), 40)) {
+    fn istio_import_matches_the_model(policies in istio::policies(), all in prop::collection::vec(model_request(), 40)) {
         prop_assume!(!policies.iter().any(istio::Policy::is_refused));
         let manifests: String =
             policies.iter().enumerate().map(|(index, policy)| format!("---\n{}\n", policy.manifest(index))).collect();
         let gateway = ImportedGateway::import(Dialect::Istio, &format!("{ISTIO}{manifests}"), &mapped_options());
         for asked in &all {
-            // a preflight meets no token
+            // preflights are not authenticated
             let judged = gateway.evaluate(&asked.request(""));
             prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
             let allowed = !matches!(&*judged.outcome, "401" | "403" | "404");
@@ -702,7 +703,7 @@ proptest! {
     }
 
     #[test]
-    fn envoy_gateway_agrees(policy in envoy_gateway::policy(), all in prop::collection::vec(model_request(), 40)) {
+    fn envoy_gateway_import_matches_the_model(policy in envoy_gateway::policy(), all in prop::collection::vec(model_request(), 40)) {
         let provider = |name: &str| json!({"name": name, "localJWKS": {"inline": KEYS}});
         let spec = json!({
             "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "foo"}],

@@ -1,6 +1,6 @@
-//! The pairs of policy and filter that Istio's own tests publish (`authz/builder/testdata/http`), one by one: what the
-//! filter of each pair means for requests is what the import decides. The policies are written in this project's words,
-//! with the fields and forms of the pair.
+//! The pairs of policy and Envoy filter in Istio's tests (`authz/builder/testdata/http`). The decisions of the import
+//! match the meaning of the filter of each pair. The policies are rewritten for this project, with the same fields and
+//! forms.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ spec: {selector: {matchLabels: {app: httpbin}}, jwtRules: [{issuer: i, jwks: '{"
 ---
 "#;
 
-/// A policy for the workload that all pairs are for.
+/// Returns a policy for the workload of the pairs.
 fn policy(name: &str, rest: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec: {{selector: \
@@ -61,7 +61,7 @@ fn token(claims: Value) -> Request {
     get_request("/").token(claims)
 }
 
-/// Each field of the pair `allow-full-rule` with its four forms, and the same of its negation.
+/// Tests each field of the pair `allow-full-rule` in its four forms, and the negated field.
 #[test]
 fn allow_full_rule_field_by_field() {
     let source = |field: &str| format!("{{from: [{{source: {{{field}}}}}]}}");
@@ -113,7 +113,7 @@ fn allow_full_rule_field_by_field() {
                 (get_request("/").peer("9.1.0.1"), true),
             ],
         ),
-        // no client has an identity of the mesh
+        // no client has a mesh identity
         (source("principals: [p, 'p-*', '*-p', '*']"), vec![(get_request("/"), false)]),
         (source("notPrincipals: [p, '*']"), vec![(get_request("/"), true)]),
         (source("namespaces: [ns, '*']"), vec![(get_request("/"), false)]),
@@ -242,10 +242,10 @@ fn allow_full_rule_field_by_field() {
             when("request.auth.claims[nested1][nested2]", "notValues: ['*']"),
             vec![(nested(json!("n")), false), (nested(json!("")), true), (get_request("/"), true)],
         ),
-        // over cleartext no name was asked for
+        // there is no server name over cleartext
         (when("connection.sni", "values: [exact.com, '*.suffix.com', '*']"), vec![(get_request("/"), false)]),
         (when("connection.sni", "notValues: [exact.com]"), vec![(get_request("/"), true)]),
-        // an ALLOW that asks for what is not known here allows nobody
+        // an ALLOW with an unsupported condition allows nothing
         (when("destination.ip", "values: [10.10.10.10]"), vec![(get_request("/"), false)]),
         (when("destination.port", "values: ['80']"), vec![(get_request("/"), true)]),
         (when("destination.port", "notValues: ['80']"), vec![(get_request("/"), false)]),
@@ -259,7 +259,7 @@ fn allow_full_rule_field_by_field() {
             assert_eq!(judged.failed, 0, "{rule}\n{request:?}");
         }
     }
-    // a direct peer is no client behind a gateway
+    // behind a gateway, the direct peer is not the client
     let behind = import_file(
         Dialect::Istio,
         &format!("{WORKLOAD}{}", policy("p", ", rules: [{from: [{source: {ipBlocks: [1.2.3.4]}}]}]")),
@@ -269,7 +269,7 @@ fn allow_full_rule_field_by_field() {
 }
 
 #[test]
-fn the_other_pairs() {
+fn remaining_pairs() {
     let rules = |name: &str, rest: &str| policy(name, &format!(", rules: [{rest}]"));
     let deny = |name: &str, rest: &str| policy(name, &format!(", action: DENY, rules: [{rest}]"));
     let templates = paths("/exact, '/prefix/*', '*/suffix', '/path/template/{*}', '/{**}/path/template'");
@@ -366,15 +366,15 @@ fn the_other_pairs() {
             assert_eq!(gateway.allows(&get_request(path)), allowed, "{pair}: {path}\n{}", gateway.yaml);
         }
     }
-    // what they would refuse is told
+    // the rules in shadow mode are reported
     let mix = gateway(&dry_run(policy("t", &format!(", rules: [{}]", paths("/allow"))), "t", "true"));
     assert_eq!(mix.evaluate(&get_request("/x")).shadow, ["none"]);
     assert!(mix.evaluate(&get_request("/allow")).shadow.is_empty());
-    // `custom-*`: another service decides there
+    // `custom-*`: an external service decides
     let custom = policy("c", ", action: CUSTOM, provider: {name: default}, rules: [{}]");
     let imported = import_file(Dialect::Istio, &format!("{WORKLOAD}{custom}"), &mapped_options());
     assert!(
-        imported.config.is_none() && report(&imported).contains("another service decides"),
+        imported.config.is_none() && report(&imported).contains("decisions of an external service"),
         "{}",
         report(&imported)
     );

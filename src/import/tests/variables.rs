@@ -1,4 +1,4 @@
-//! `$` in manifests: what is a variable stays one, and everything else stays what it is.
+//! `$` in manifests: variables are kept, and every other `$` is literal.
 
 use super::envoy_gateway::ROUTES;
 use super::*;
@@ -25,7 +25,7 @@ spec: {template: {spec: {containers: [{name: c, args: ['${KEYCLOAK_ISSUER}', '${
 "#;
 
 #[test]
-fn a_variable_is_kept_and_must_be_set() {
+fn variables_are_kept_and_reported() {
     let imported = import_file(Dialect::Agentgateway, &format!("{ROUTES}{FILES}"), &mapped_options());
     let findings = report(&imported);
     let config = imported.config.unwrap();
@@ -53,7 +53,7 @@ fn a_variable_is_kept_and_must_be_set() {
 }
 
 #[test]
-fn every_other_dollar_is_the_same_character_here() {
+fn other_dollar_signs_are_literal() {
     let files = format!("{ROUTES}{FILES}").replace("${KEYCLOAK_ISSUER}/", "https://idp.example/");
     let gateway = ImportedGateway::import(Dialect::Agentgateway, &files, &mapped_options());
     let loaded = load(Source::new("out.yaml", gateway.yaml.clone()), &|_| Some(String::from("x"))).unwrap();

@@ -1,16 +1,16 @@
-//! What refuses an import, and what `--allow-partial` makes of it: closed, never open.
+//! Rejected imports, and the result with `--allow-partial`: closed, never open.
 
 use super::envoy_gateway::{ROUTES, policy};
 use super::*;
 
-/// Asserts that the import is refused with these words at this field, and that nobody gets in at `closed` when it goes
-/// on nevertheless, while `open` stays as it is.
+/// Asserts that the import is rejected with a message that contains `words`, and that with `--allow-partial` the paths
+/// in `closed` are denied while those in `open` stay open.
 #[track_caller]
 fn assert_rejected(dialect: Dialect, manifests: &str, words: &str, closed: &[&str], open: &[&str]) {
     let imported = import_file(dialect, manifests, &mapped_options());
     let text = report(&imported);
     assert!(imported.config.is_none(), "not refused: {words}\n{text}");
-    let reported = text.lines().any(|line| line.contains(": refused: ") && line.contains(words));
+    let reported = text.lines().any(|line| line.contains(": rejected: ") && line.contains(words));
     assert!(reported, "{words} is not among:\n{text}");
     let options = ImportOptions { allow_partial: true, ..mapped_options() };
     let gateway = ImportedGateway::import(dialect, manifests, &options);
@@ -25,24 +25,24 @@ fn assert_rejected(dialect: Dialect, manifests: &str, words: &str, closed: &[&st
 }
 
 #[test]
-fn policies_of_envoy_gateway() {
+fn envoy_gateway_policies_are_rejected() {
     let foo = "kind: HTTPRoute, name: foo";
     let jwt = |provider: &str| format!("jwt: {{providers: [{{name: p, {provider}}}]}}");
     let keys = "remoteJWKS: {uri: 'https://a.example/k'}";
     let rule = |rule: &str| format!("authorization: {{defaultAction: Allow, rules: [{rule}]}}");
     for (spec, words) in [
-        ("extAuth: {http: {}}".to_owned(), "another service decides"),
+        ("extAuth: {http: {}}".to_owned(), "decisions of an external service"),
         ("oidc: {provider: {}}".to_owned(), "OpenID Connect"),
         ("basicAuth: {users: {}}".to_owned(), "passwords"),
         ("apiKeyAuth: {extractFrom: []}".to_owned(), "API keys"),
         ("csrf: {}".to_owned(), "origins"),
-        ("mergeType: Odd".to_owned(), "kind of merge"),
-        ("somethingNew: {a: 1}".to_owned(), "not understood"),
+        ("mergeType: Odd".to_owned(), "merge type"),
+        ("somethingNew: {a: 1}".to_owned(), "not supported"),
         (jwt("issuer: i"), "`remoteJWKS` and `localJWKS`"),
-        (jwt(&format!("{keys}, newField: 1")), "not understood"),
-        (jwt(&format!("{keys}, recomputeRoute: true")), "before tokens are judged"),
+        (jwt(&format!("{keys}, newField: 1")), "not supported"),
+        (jwt(&format!("{keys}, recomputeRoute: true")), "before tokens are verified"),
         (jwt("localJWKS: {inline: 'nonsense'}"), "not a key set"),
-        (jwt("localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: gone}}"), "not among the files"),
+        (jwt("localJWKS: {type: ValueRef, valueRef: {kind: ConfigMap, name: gone}}"), "not in the manifests"),
         (
             jwt(
                 "remoteJWKS: {uri: 'https://a.example/k', backendRefs: [{kind: ServiceImport, group: x, name: y, port: 1}]}",
@@ -56,19 +56,19 @@ fn policies_of_envoy_gateway() {
             ),
             "differs between the providers",
         ),
-        (rule("{action: Deny, principal: {clientIPGeoLocations: [{country: XX}]}}"), "on earth"),
-        (rule("{action: Deny, principal: {clientCIDRs: [nonsense]}}"), "not a network range"),
-        (rule("{action: Deny, principal: {jwt: {provider: p, scopes: [a], newThing: 1}}}"), "not understood"),
-        (rule("{action: Deny, cel: 'request.path == \"/\"'}"), "Envoy's CEL"),
+        (rule("{action: Deny, principal: {clientIPGeoLocations: [{country: XX}]}}"), "geographic locations"),
+        (rule("{action: Deny, principal: {clientCIDRs: [nonsense]}}"), "not an address range"),
+        (rule("{action: Deny, principal: {jwt: {provider: p, scopes: [a], newThing: 1}}}"), "not supported"),
+        (rule("{action: Deny, cel: 'request.path == \"/\"'}"), "CEL is supported only"),
         (rule("{action: Maybe, principal: {clientCIDRs: [0.0.0.0/0]}}"), "Allow or Deny"),
-        (rule("{action: Deny}"), "needs a `principal`"),
-        (rule("{action: Deny, principal: {}}"), "says who"),
-        (rule("{action: Deny, principal: {clientCIDRs: []}}"), "says who"),
+        (rule("{action: Deny}"), "requires a `principal`"),
+        (rule("{action: Deny, principal: {}}"), "has no condition"),
+        (rule("{action: Deny, principal: {clientCIDRs: []}}"), "has no condition"),
         (rule("{action: Deny, principal: {jwt: {provider: p}}}"), "`claims` or `scopes`"),
         (rule("{action: Deny, principal: {jwt: {provider: p, claims: [{name: a}]}}}"), "`name` and `values`"),
         (rule("{action: Deny, principal: {headers: [{name: a}]}}"), "`name` and `values`"),
         (rule("{action: Deny, principal: {headers: [{name: a, values: [{b: c}]}]}}"), "expected a string"),
-        (rule("{action: Deny, principal: {clientCIDRs: [0.0.0.0/0], clientCert: {}}}"), "not understood"),
+        (rule("{action: Deny, principal: {clientCIDRs: [0.0.0.0/0], clientCert: {}}}"), "not supported"),
         (
             rule(
                 "{action: Deny, operation: {path: {type: RegularExpression, value: '('}}, principal: {clientCIDRs: [0.0.0.0/0]}}",
@@ -87,17 +87,17 @@ fn policies_of_envoy_gateway() {
 }
 
 #[test]
-fn what_could_be_for_anything_closes_everything() {
+fn policy_of_unknown_scope_closes_everything() {
     let object = |version: &str, kind: &str, spec: &str| {
         format!("{ROUTES}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n")
     };
     let envoy = "gateway.envoyproxy.io/v1alpha1";
     for (manifest, words) in [
-        (object(envoy, "EnvoyPatchPolicy", "{}"), "not understood"),
-        (object(envoy, "EnvoyExtensionPolicy", "{}"), "not understood"),
-        (object("example.com/v1", "Firewall", "{}"), "not understood"),
-        (object("security.istio.io/v1", "AuthorizationPolicy", "{}"), "not understood"),
-        (object(envoy, "ClientTrafficPolicy", "{tls: {clientValidation: {}}}"), "not understood"),
+        (object(envoy, "EnvoyPatchPolicy", "{}"), "not supported"),
+        (object(envoy, "EnvoyExtensionPolicy", "{}"), "not supported"),
+        (object("example.com/v1", "Firewall", "{}"), "not supported"),
+        (object("security.istio.io/v1", "AuthorizationPolicy", "{}"), "not supported"),
+        (object(envoy, "ClientTrafficPolicy", "{tls: {clientValidation: {}}}"), "not supported"),
         (
             object(envoy, "ClientTrafficPolicy", "{clientIPDetection: {xForwardedFor: {numTrustedHops: 1}}}"),
             "--trusted-proxy",
@@ -113,7 +113,7 @@ fn what_could_be_for_anything_closes_everything() {
 }
 
 #[test]
-fn routes() {
+fn routes_are_rejected() {
     let rule = |rule: &str| ROUTES.replace("- name: main\n", &format!("- name: main\n    {rule}\n"));
     for (manifests, words, closed, open) in [
         (
@@ -122,8 +122,8 @@ fn routes() {
             "/foo",
             &["/bar", "/foo/other"][..],
         ),
-        (rule("sessionPersistence: {sessionName: x}"), "not understood", "/foo", &["/bar", "/foo/other"]),
-        // what a lost condition was for could fall to other routes
+        (rule("sessionPersistence: {sessionName: x}"), "not supported", "/foo", &["/bar", "/foo/other"]),
+        // requests of a rejected condition could fall through to other routes
         (ROUTES.replace("type: PathPrefix, value: /foo}", "type: Strange, value: /foo}"), "condition", "/foo", &[]),
         (
             ROUTES.replace("{type: PathPrefix, value: /bar}", "{type: RegularExpression, value: '('}"),
@@ -133,7 +133,7 @@ fn routes() {
         ),
         (
             ROUTES.replace("{name: api, port: 80}", "{name: api, port: 80, filters: [{type: CORS}]}"),
-            "filters for one backend",
+            "filters for a single backend",
             "/bar",
             &["/foo"],
         ),
@@ -143,14 +143,14 @@ fn routes() {
 }
 
 #[test]
-fn claims_that_choose_routes() {
+fn routes_that_match_claim_headers_are_rejected() {
     let manifests = ROUTES.replace(
         "{path: {type: PathPrefix, value: /foo}}",
         "{path: {value: /foo}, headers: [{name: X-Sub, value: a}]}",
     );
     let spec = "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example/k'}, claimToHeaders: [{header: x-sub, claim: sub}]}]}";
     let manifests = format!("{manifests}{}", policy("p", "kind: HTTPRoute, name: foo", spec));
-    assert_rejected(Dialect::EnvoyGateway, &manifests, "chosen by a header", &["/foo"], &["/bar"]);
+    assert_rejected(Dialect::EnvoyGateway, &manifests, "matches a header", &["/foo"], &["/bar"]);
 }
 
 const ISTIO: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec: {selector: {istio: \
@@ -159,7 +159,7 @@ const ISTIO: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata
                      gateways: [gw], http: [{route: [{destination: {host: web, port: {number: 80}}}]}]}\n---\n";
 
 #[test]
-fn policies_of_istio() {
+fn istio_policies_are_rejected() {
     let policy = |kind: &str, spec: &str| {
         format!("{ISTIO}apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec: {spec}\n")
     };
@@ -168,34 +168,34 @@ fn policies_of_istio() {
     for (manifests, words) in [
         (
             policy("AuthorizationPolicy", "{action: CUSTOM, provider: {name: x}, rules: [{}]}"),
-            "another service decides",
+            "decisions of an external service",
         ),
-        (policy("AuthorizationPolicy", "{newField: 1}"), "not understood"),
+        (policy("AuthorizationPolicy", "{newField: 1}"), "not supported"),
         (deny("{from: [{source: {principals: [x]}}]}"), "a DENY must not lose"),
         (deny("{from: [{source: {notNamespaces: [x]}}]}"), "a DENY must not lose"),
         (deny("{when: [{key: 'experimental.envoy.filters.a[b]', values: [x]}]}"), "a DENY must not lose"),
         (deny("{to: [{operation: {newField: [x]}}]}"), "a DENY must not lose"),
-        (deny("{newField: [x]}"), "not understood"),
+        (deny("{newField: [x]}"), "not supported"),
         (deny("{when: [{key: 'request.headers[x]'}]}"), "`values` or `notValues`"),
-        (deny("{to: [{operation: {paths: ['{**}/a']}}]}"), "not a template"),
-        (deny("{to: [{operation: {paths: ['/{**}/{*}']}}]}"), "not a template"),
-        (deny("{to: [{operation: {paths: ['/a{*}']}}]}"), "not a template"),
-        (deny("{to: [{operation: {methods: GET}}]}"), "not understood"),
+        (deny("{to: [{operation: {paths: ['{**}/a']}}]}"), "not a valid path template"),
+        (deny("{to: [{operation: {paths: ['/{**}/{*}']}}]}"), "not a valid path template"),
+        (deny("{to: [{operation: {paths: ['/a{*}']}}]}"), "not a valid path template"),
+        (deny("{to: [{operation: {methods: GET}}]}"), "not supported"),
         (deny("{to: [{operation: {methods: [GET, {a: b}]}}]}"), "expected a string"),
         (policy("AuthorizationPolicy", "{action: DENY, rules: {a: b}}"), "expected a list"),
         (policy("AuthorizationPolicy", "{action: DENY, rules: text}"), "expected a list"),
-        (policy("AuthorizationPolicy", "{}\nSpec: {action: DENY, rules: [{}]}"), "`Spec` is not understood"),
-        (deny("{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}"), "the direct peer is the gateway"),
-        (deny("{from: [{source: {remoteIpBlocks: [nonsense]}}]}"), "not a network range"),
-        (deny("{to: [{operation: {ports: ['80']}}]}"), "the port of the pods is not known"),
-        (policy("AuthorizationPolicy", "{selector: {matchLabels: {version: v1}}, rules: []}"), "is not known"),
+        (policy("AuthorizationPolicy", "{}\nSpec: {action: DENY, rules: [{}]}"), "`Spec` is not supported"),
+        (deny("{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}"), "the direct peer of a service is the gateway"),
+        (deny("{from: [{source: {remoteIpBlocks: [nonsense]}}]}"), "not an address range"),
+        (deny("{to: [{operation: {ports: ['80']}}]}"), "the port of the pods is unknown"),
+        (policy("AuthorizationPolicy", "{selector: {matchLabels: {version: v1}}, rules: []}"), "cannot tell whether"),
         (
             policy("AuthorizationPolicy", "{targetRefs: [{kind: ServiceEntry, name: x}], rules: []}"),
             "Gateway or a Service",
         ),
-        (jwt("{issuer: testing@example}"), "no URL to find them"),
-        (jwt("{issuer: 'https://i', newField: 1}"), "not understood"),
-        (jwt("{jwks: '{}'}"), "needs an `issuer`"),
+        (jwt("{issuer: testing@example}"), "not a URL for discovery"),
+        (jwt("{issuer: 'https://i', newField: 1}"), "not supported"),
+        (jwt("{jwks: '{}'}"), "requires an `issuer`"),
         (jwt("{issuer: i, jwks: nonsense}"), "not a key set"),
         (jwt("{issuer: 'https://i', forwardOriginalToken: true}, {issuer: 'https://j'}"), "differ between the rules"),
     ] {
@@ -207,26 +207,26 @@ fn policies_of_istio() {
         ("security.istio.io/v1", "Unheard"),
     ] {
         let manifests = format!("{ISTIO}apiVersion: {version}\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{}}\n");
-        assert_rejected(Dialect::Istio, &manifests, "not understood", &["/"], &[]);
+        assert_rejected(Dialect::Istio, &manifests, "not supported", &["/"], &[]);
     }
 }
 
 #[test]
-fn routes_of_istio() {
+fn istio_routes_are_rejected() {
     for (from, to, words) in [
-        ("{route:", "{fault: {abort: {httpStatus: 500}}, route:", "not understood"),
+        ("{route:", "{fault: {abort: {httpStatus: 500}}, route:", "not supported"),
         (
             "{route:",
             "{match: [{headers: {'@request.auth.claims.sub': {exact: a}}}], route:",
-            "before tokens are judged",
+            "before tokens are verified",
         ),
-        ("{route:", "{match: [{withoutHeaders: {x: {exact: a}}}], route:", "not understood"),
-        ("{route:", "{match: [{ignoreUriCase: true, uri: {exact: /a}}], route:", "not understood"),
-        ("{route:", "{match: [{uri: {prefix: /a}}], rewrite: {uri: /}, route:", "matched exactly"),
-        ("{route:", "{match: [{queryParams: {a: {exact: b}}}], route:", "not understood"),
-        ("{route:", "{match: [{sourceLabels: {a: b}}], route:", "not understood"),
-        ("{route:", "{mirror: {host: api}, route:", "not understood"),
-        ("{route:", "{rewrite: {uriRegexRewrite: {match: a, rewrite: b}}, route:", "not understood"),
+        ("{route:", "{match: [{withoutHeaders: {x: {exact: a}}}], route:", "not supported"),
+        ("{route:", "{match: [{ignoreUriCase: true, uri: {exact: /a}}], route:", "not supported"),
+        ("{route:", "{match: [{uri: {prefix: /a}}], rewrite: {uri: /}, route:", "with an exact match"),
+        ("{route:", "{match: [{queryParams: {a: {exact: b}}}], route:", "not supported"),
+        ("{route:", "{match: [{sourceLabels: {a: b}}], route:", "not supported"),
+        ("{route:", "{mirror: {host: api}, route:", "not supported"),
+        ("{route:", "{rewrite: {uriRegexRewrite: {match: a, rewrite: b}}, route:", "not supported"),
         ("{route:", "{corsPolicy: {allowOrigins: [{regex: 'a.*'}]}, route:", "only exact origins"),
         ("{host: web,", "{host: web, subset: v1,", "subset"),
         ("{host: web,", "{host: web.example.com,", "only a Kubernetes service"),
@@ -238,7 +238,7 @@ fn routes_of_istio() {
 }
 
 #[test]
-fn policies_of_agentgateway() {
+fn agentgateway_policies_are_rejected() {
     let policy = |traffic: &str| {
         format!(
             "{ROUTES}apiVersion: agentgateway.dev/v1alpha1\nkind: AgentgatewayPolicy\nmetadata: {{name: p}}\nspec: \
@@ -247,20 +247,23 @@ fn policies_of_agentgateway() {
     };
     let keys = format!("jwks: {{inline: '{KEYS}'}}");
     for (traffic, words) in [
-        ("extAuth: {}".to_owned(), "not understood"),
-        ("rateLimit: {}".to_owned(), "not understood"),
+        ("extAuth: {}".to_owned(), "not supported"),
+        ("rateLimit: {}".to_owned(), "not supported"),
         (format!("jwtAuthentication: {{mode: Odd, providers: [{{issuer: i, {keys}}}]}}"), "`mode`"),
-        (format!("jwtAuthentication: {{mcp: {{}}, providers: [{{issuer: i, {keys}}}]}}"), "not understood"),
+        (format!("jwtAuthentication: {{mcp: {{}}, providers: [{{issuer: i, {keys}}}]}}"), "not supported"),
         (
             format!("jwtAuthentication: {{location: {{expression: 'x'}}, providers: [{{issuer: i, {keys}}}]}}"),
             "expression",
         ),
-        (format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"), "before the choice"),
+        (
+            format!("phase: PreRouting, jwtAuthentication: {{providers: [{{issuer: i, {keys}}}]}}"),
+            "before the route is chosen",
+        ),
         (
             "jwtAuthentication: {providers: [{issuer: 'https://i', jwks: {remote: {jwksPath: /k, backendRef: {kind: \
              AgentgatewayBackend, group: agentgateway.dev, name: gone}}}}]}"
                 .to_owned(),
-            "not known where the keys are",
+            "the location of the keys is unknown",
         ),
         ("jwtAuthentication: {providers: [{issuer: i}]}".to_owned(), "`jwks.inline` and `jwks.remote`"),
         ("jwtAuthentication: {providers: [{issuer: i, jwks: {inline: x}}]}".to_owned(), "not a key set"),
@@ -269,25 +272,28 @@ fn policies_of_agentgateway() {
         ("authorization: {action: Deny, policy: {matchExpressions: ['(']}}".to_owned(), ""),
         (
             "authorization: {action: Deny, policy: {matchExpressions: ['request[\"host\"] == \"a\"']}}".to_owned(),
-            "name the fields",
+            "use `request` only",
         ),
     ] {
         assert_rejected(Dialect::Agentgateway, &policy(&traffic), words, &["/foo"], &["/bar"]);
     }
     let object =
         format!("{ROUTES}apiVersion: agentgateway.dev/v1alpha1\nkind: Unheard\nmetadata: {{name: x}}\nspec: {{}}\n");
-    assert_rejected(Dialect::Agentgateway, &object, "not understood", &["/foo", "/bar"], &[]);
+    assert_rejected(Dialect::Agentgateway, &object, "not supported", &["/foo", "/bar"], &[]);
 }
 
 #[test]
-fn what_is_no_manifest() {
+fn invalid_manifests_are_errors() {
     for (text, words) in [
         ("a: [", "not YAML"),
         ("a: 1", "no `kind`"),
         ("kind: Gateway", "no `metadata.name`"),
         ("kind: A\nmetadata: {name: x}\nkind: B", "written twice"),
-        ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "a second A default/x"),
-        ("kind: List\nitems: [{kind: A, metadata: {name: x}}, {kind: A, metadata: {name: x}}]", "a second A default/x"),
+        ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "duplicate A default/x"),
+        (
+            "kind: List\nitems: [{kind: A, metadata: {name: x}}, {kind: A, metadata: {name: x}}]",
+            "duplicate A default/x",
+        ),
         ("kind: List\nitems: {a: b}", "`items` must be a list"),
         ("kind: List\nitems: [text]", "no `kind`"),
         ("kind: A\nmetadata: {name: [x]}", "no `metadata.name`"),
@@ -309,7 +315,7 @@ fn what_is_no_manifest() {
 }
 
 #[test]
-fn two_gateways_on_one_port() {
+fn two_gateways_on_one_port_are_rejected() {
     let twice = format!(
         "{ROUTES}{}",
         ROUTES
@@ -318,16 +324,20 @@ fn two_gateways_on_one_port() {
             .replace("{name: bar}", "{name: bar2}")
     );
     let imported = import_file(Dialect::EnvoyGateway, &twice, &mapped_options());
-    assert!(imported.config.is_none() && report(&imported).contains("import one at a time"), "{}", report(&imported));
+    assert!(
+        imported.config.is_none() && report(&imported).contains("import them one at a time"),
+        "{}",
+        report(&imported)
+    );
 }
 
 #[test]
-fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
+fn policy_with_a_misspelled_target_closes_everything() {
     let manifests = format!(
         "{ROUTES}{}",
         policy("p", "kind: HTTPRoute, name: foo", "authorization: {}").replace("targetRefs", "targetrefs")
     );
-    assert_rejected(Dialect::EnvoyGateway, &manifests, "not understood", &["/foo", "/bar"], &[]);
+    assert_rejected(Dialect::EnvoyGateway, &manifests, "not supported", &["/foo", "/bar"], &[]);
     let elsewhere =
         policy("p", "kind: HTTPRoute, name: foo, namespace: other", "authorization: {defaultAction: Allow}");
     assert_rejected(
@@ -340,7 +350,7 @@ fn a_policy_whose_target_is_misspelt_could_be_for_anything() {
 }
 
 #[test]
-fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
+fn lists_anchors_and_empty_documents_are_supported() {
     let list = |text: &str| -> String {
         let objects = text.split("---\n").filter(|object| !object.trim().is_empty());
         let items =
@@ -358,13 +368,19 @@ fn lists_anchors_and_empty_documents_are_read_as_they_stand() {
             "{manifests}"
         );
     }
-    // an alias stands for what it names, with its own refusals
+    // an alias is rejected for the same reasons as its anchor
     let aliased = deny.replace("authorization: {}", "authorization: {rules: [&r {action: Deny, cel: 'x'}, *r]}");
-    assert_rejected(Dialect::EnvoyGateway, &format!("{ROUTES}{aliased}"), "Envoy's CEL", &["/foo"], &["/bar"]);
+    assert_rejected(
+        Dialect::EnvoyGateway,
+        &format!("{ROUTES}{aliased}"),
+        "CEL is supported only",
+        &["/foo"],
+        &["/bar"],
+    );
 }
 
 #[test]
-fn a_file_with_very_many_objects_is_read_in_time() {
+fn file_with_many_objects_is_parsed_quickly() {
     let start = std::time::Instant::now();
     let many: String = (0..10_000).map(|n| format!("kind: ConfigMap\nmetadata: {{name: c{n}}}\n---\n")).collect();
     let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &format!("{ROUTES}{many}"), &mapped_options());
@@ -373,7 +389,7 @@ fn a_file_with_very_many_objects_is_read_in_time() {
 }
 
 #[test]
-fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
+fn envoy_gateway_backends_need_exactly_one_endpoint() {
     let with = |spec: &str| {
         let routes =
             ROUTES.replacen("{name: web, port: 80}", "{group: gateway.envoyproxy.io, kind: Backend, name: b}", 1);
@@ -395,8 +411,8 @@ fn backends_of_envoy_gateway_are_one_endpoint_or_refused() {
         ("endpoints: [{unix: {path: /s}}]", "`fqdn` or `ip`"),
         ("type: DynamicResolver", "one endpoint"),
         ("endpoints: [{fqdn: {hostname: a, port: 1}}, {fqdn: {hostname: b, port: 1}}]", "one endpoint"),
-        ("endpoints: [{fqdn: {hostname: a, port: 1}}], tls: {insecureSkipVerify: true}", "not understood"),
-        ("endpoints: [{fqdn: {hostname: a, port: 1}}], fallback: true", "not understood"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], tls: {insecureSkipVerify: true}", "not supported"),
+        ("endpoints: [{fqdn: {hostname: a, port: 1}}], fallback: true", "not supported"),
     ] {
         let imported = with(spec);
         assert!(imported.config.is_none() && report(&imported).contains(words), "{spec}\n{}", report(&imported));
