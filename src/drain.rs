@@ -1,10 +1,10 @@
-//! The end of service, in two steps: everyone is told to finish, and whoever has not when time is up is cut off.
+//! Draining in two steps: signal shutdown and wait for in-flight work, then abort what remains.
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-/// How far the end has come.
+/// The progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
@@ -12,64 +12,61 @@ enum Phase {
     Aborting,
 }
 
-/// Tells everyone to finish, and knows when they have.
+/// Starts a drain, and waits until all watchers are dropped.
 #[derive(Debug)]
 pub struct DrainTrigger {
     phase: watch::Sender<Phase>,
-    finished: mpsc::Receiver<()>,
+    all_dropped: mpsc::Receiver<()>,
     watcher: DrainWatcher,
 }
 
-/// Held by whatever must finish before the service ends.
+/// A handle of in-flight work. A drain waits until all of them are dropped.
 #[derive(Debug, Clone)]
 pub struct DrainWatcher {
     phase: watch::Receiver<Phase>,
     _in_flight: mpsc::Sender<()>,
 }
 
-/// A trigger that has not been pulled.
+/// Creates a trigger that has not started a drain.
 pub fn new() -> DrainTrigger {
-    let (phase, seen) = watch::channel(Phase::Serving);
-    let (unfinished, finished) = mpsc::channel(1);
-    DrainTrigger { phase, finished, watcher: DrainWatcher { phase: seen, _in_flight: unfinished } }
+    let (phase, phase_receiver) = watch::channel(Phase::Serving);
+    let (in_flight, all_dropped) = mpsc::channel(1);
+    DrainTrigger { phase, all_dropped, watcher: DrainWatcher { phase: phase_receiver, _in_flight: in_flight } }
 }
 
 impl DrainTrigger {
-    /// For someone who must finish.
+    /// Returns a watcher for work that must finish before the drain completes.
     pub fn watcher(&self) -> DrainWatcher {
         self.watcher.clone()
     }
 
-    /// Tells everyone to finish, without waiting.
+    /// Signals all watchers to finish, without waiting.
     pub fn start(&self) {
         let _ = self.phase.send(Phase::Draining);
     }
 
-    /// Tells everyone to finish, waits until they have or for `timeout`, and cuts off the rest. Whether all finished.
+    /// Signals all watchers to finish, waits for them up to `timeout`, and aborts the rest. Returns whether all finished
+    /// in time.
     pub async fn drain(mut self, timeout: Duration) -> bool {
         self.start();
         drop(self.watcher);
-        let all = tokio::time::timeout(timeout, async { while self.finished.recv().await.is_some() {} }).await.is_ok();
+        let all_dropped = async { while self.all_dropped.recv().await.is_some() {} };
+        let finished = tokio::time::timeout(timeout, all_dropped).await.is_ok();
         let _ = self.phase.send(Phase::Aborting);
-        all
+        finished
     }
 }
 
 impl DrainWatcher {
-    /// Waits until it is time to finish.
+    /// Waits until a drain starts.
     pub async fn wait_for_drain(&mut self) {
-        // a trigger that is gone means the same as one that was pulled
+        // a dropped trigger means the same as a started drain
         let _ = self.phase.wait_for(|phase| *phase >= Phase::Draining).await;
     }
 
-    /// Waits until the time to finish is up.
+    /// Waits until the drain timeout has elapsed.
     pub async fn wait_for_abort(&mut self) {
         let _ = self.phase.wait_for(|phase| *phase == Phase::Aborting).await;
-    }
-
-    /// Whether it is time to finish.
-    pub fn is_draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
     }
 }
 
@@ -78,21 +75,21 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn pulling_waits_for_everyone_but_not_for_ever() {
+    async fn a_drain_waits_for_all_watchers_up_to_the_timeout() {
         let trigger = new();
         let mut quick = trigger.watcher();
         tokio::spawn(async move { quick.wait_for_drain().await });
         assert!(trigger.drain(Duration::from_secs(5)).await);
 
         let trigger = new();
-        let mut never = trigger.watcher();
-        let cut = tokio::spawn(async move {
-            never.wait_for_drain().await;
-            tokio::time::timeout(Duration::from_secs(60), never.wait_for_abort()).await.is_ok()
+        let mut endless = trigger.watcher();
+        let aborted = tokio::spawn(async move {
+            endless.wait_for_drain().await;
+            tokio::time::timeout(Duration::from_secs(60), endless.wait_for_abort()).await.is_ok()
         });
-        let before = tokio::time::Instant::now();
+        let start = tokio::time::Instant::now();
         assert!(!trigger.drain(Duration::from_secs(5)).await);
-        assert!(cut.await.unwrap(), "whoever does not finish is cut off");
-        assert_eq!(before.elapsed(), Duration::from_secs(5));
+        assert!(aborted.await.unwrap(), "work that does not finish is aborted");
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
     }
 }

@@ -30,7 +30,7 @@ use crate::telemetry::metrics::Metrics;
 use config_watcher::ConfigWatcher;
 use reload::DataPlane;
 pub use signals::{Signal, subscribe_signals};
-use trace_export::Export;
+use trace_export::TraceExport;
 use workers::{ControlThread, WorkerThread};
 
 /// What is not in the config file.
@@ -54,7 +54,7 @@ pub struct Gateway {
     workers: Vec<WorkerThread>,
     config_watcher: Mutex<Option<ConfigWatcher>>,
     access_log: LogThread,
-    trace_export: Option<Export>,
+    trace_export: Option<TraceExport>,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -91,7 +91,7 @@ impl Gateway {
             workers.push(WorkerThread::start(index, worker).map_err(|e| failed("a worker", e))?);
         }
         reload::log_warnings(&loaded, &snapshot);
-        let tally = export.as_ref().map(|export| Arc::clone(export.spans().tally()));
+        let tally = export.as_ref().map(|export| Arc::clone(export.spans().counts()));
         let state = GatewayState::new(ActiveConfig { loaded, snapshot }, metrics, tokens, log.writer(), tally);
         let endpoints = crate::admin::serve(admin_sockets, &state, control.handle());
         let drain_timeout = process.drain_timeout.get();

@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_rejections::RejectionHistory;
-use crate::telemetry::spans::Tally;
+use crate::telemetry::spans::ExportCounts;
 
 /// A config, as it was written and as it runs.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct GatewayState {
     /// How often requests were refused.
     pub rejections: RejectionHistory,
     /// What became of spans, when they are exported.
-    pub span_counts: Option<Arc<Tally>>,
+    pub span_counts: Option<Arc<ExportCounts>>,
     /// When the process began to serve.
     pub started: Instant,
 }
@@ -63,7 +63,7 @@ impl GatewayState {
         metrics: Arc<Metrics>,
         tokens: TokenCache,
         access_log: LogWriter,
-        spans: Option<Arc<Tally>>,
+        spans: Option<Arc<ExportCounts>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&first.snapshot))),

@@ -1,5 +1,7 @@
-//! What one worker thread has of its own: connections to backends, log lines, numbers. Workers share nothing that is
-//! written on a request's way, but for the memory of verified tokens, where each token is written once.
+//! Per-worker state: the upstream pool, telemetry, and the id generator.
+//!
+//! Workers do not share anything that requests write to, except the cache of verified tokens, to which each token is
+//! written once.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use crate::hex;
 use crate::telemetry::request_telemetry::RequestTelemetry;
 use crate::upstream::pool::Pool;
 
-/// One worker's own things.
+/// The state of one worker thread.
 #[derive(Debug)]
 pub struct Worker {
     /// Connections to backends.
@@ -25,7 +27,7 @@ pub struct Worker {
     ids: IdGenerator,
 }
 
-/// A connection's place under its bind's limit, until it is dropped.
+/// An open client connection in the count of its bind and in the metrics, until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     worker: Arc<Worker>,
@@ -33,11 +35,11 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// One more of the bind's connections, counted in `taken` by all workers together.
-    pub fn new(worker: &Arc<Worker>, taken: &Arc<AtomicUsize>) -> Self {
-        taken.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection. `count` is the number of the bind's connections on all workers.
+    pub fn new(worker: &Arc<Worker>, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
         worker.telemetry.metrics.adjust_connections(1);
-        Self { worker: Arc::clone(worker), count: Arc::clone(taken) }
+        Self { worker: Arc::clone(worker), count: Arc::clone(count) }
     }
 }
 
@@ -48,7 +50,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Request ids: unlikely to meet again anywhere, and cheap. They are no secret.
+/// A fast generator of ids that are unlikely to collide across processes. The ids are not secret.
 #[derive(Debug)]
 struct IdGenerator {
     prefix: u64,
@@ -56,7 +58,7 @@ struct IdGenerator {
 }
 
 impl Worker {
-    /// A worker with empty pools and caches.
+    /// Creates a worker with an empty pool.
     pub fn new(tokens: TokenCache, telemetry: RequestTelemetry) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let random = || std::hash::RandomState::new().build_hasher().finish();
@@ -68,21 +70,22 @@ impl Worker {
         }
     }
 
-    /// An id for a new request: 32 hexadecimal digits.
+    /// Returns an id for a new request: 32 hexadecimal digits.
     pub fn new_request_id(&self) -> HeaderValue {
         HeaderValue::from_bytes(&hex::encode_u128(self.next_id())).unwrap_or(HeaderValue::from_static("0"))
     }
 
-    /// A number for a new request or span.
+    /// Returns an id for a new request or span.
     pub fn next_id(&self) -> u128 {
         let low = self.ids.next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         u128::from(self.ids.prefix) << 64 | u128::from(low ^ (low >> 29))
     }
 }
 
-/// Goes behind all that is ready on this worker, after something that took long. Who needs less is not held up any
-/// longer, and what was waiting for the worker then goes on together: backends and clients that get their bytes one by
-/// one, with pauses, have to be woken for each, which costs as much as a signature.
+/// Yields to all ready tasks of this worker, after expensive work.
+///
+/// Cheap requests are then not delayed, and tasks that became ready during the work run together. Peers that receive
+/// their bytes one by one, with pauses, have to be woken for each, which costs as much as a signature verification.
 pub async fn yield_to_ready_tasks() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -101,17 +104,17 @@ mod tests {
     use std::sync::Mutex;
 
     #[tokio::test]
-    async fn what_is_ready_runs_before_who_lets_it_go_first() {
+    async fn ready_tasks_run_before_a_task_that_yields() {
         let order = Arc::<Mutex<Vec<&str>>>::default();
-        let note = |order: &Arc<Mutex<Vec<&'static str>>>, what| order.lock().unwrap().push(what);
+        let push = |order: &Arc<Mutex<Vec<&'static str>>>, event| order.lock().unwrap().push(event);
         let (first, second) = (Arc::clone(&order), Arc::clone(&order));
         let long = tokio::spawn(async move {
-            note(&first, "long");
+            push(&first, "long");
             yield_to_ready_tasks().await;
-            note(&first, "goes on");
+            push(&first, "long continues");
         });
-        let short = tokio::spawn(async move { note(&second, "short") });
+        let short = tokio::spawn(async move { push(&second, "short") });
         let _ = tokio::join!(long, short);
-        assert_eq!(*order.lock().unwrap(), ["long", "short", "goes on"]);
+        assert_eq!(*order.lock().unwrap(), ["long", "short", "long continues"]);
     }
 }

@@ -1,8 +1,8 @@
-//! Text in HTML.
+//! Escaping and formatting for HTML.
 
 use std::fmt::{self, Display, Write};
 
-/// Text that stands in HTML, between tags or in quotes, as nothing but text.
+/// Escapes text for HTML, between tags or inside quoted attributes.
 pub(super) struct Escaped<T>(pub(super) T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -23,9 +23,9 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
-/// A time that has passed, as people say it.
-pub(super) fn humanize_duration(passed: std::time::Duration) -> String {
-    let seconds = passed.as_secs();
+/// Formats a duration in its largest sensible unit.
+pub(super) fn humanize_duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -40,15 +40,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn nothing_breaks_out_of_the_page() {
-        let hostile = "<script>alert('1')</script>\" onload=x & \u{1b}[31m";
-        let shown = Escaped(hostile).to_string();
-        assert!(!shown.contains(['<', '>', '"', '\'', '\u{1b}']), "{shown}");
+    fn text_cannot_break_out_of_the_page() {
+        let malicious = "<script>alert('1')</script>\" onload=x & \u{1b}[31m";
+        let escaped = Escaped(malicious).to_string();
+        assert!(!escaped.contains(['<', '>', '"', '\'', '\u{1b}']), "{escaped}");
         assert_eq!(Escaped("a\nb").to_string(), "a\nb");
     }
 
     #[test]
-    fn times_are_short() {
+    fn durations_have_one_unit() {
         for (seconds, text) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")] {
             assert_eq!(humanize_duration(Duration::from_secs(seconds)), text);
         }

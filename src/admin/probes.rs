@@ -1,50 +1,50 @@
-//! Probes: `/healthz/ready` says whether new traffic should come, `/healthz/live` that the process answers at all.
+//! Probes: `/healthz/ready` reports whether the gateway is ready for new traffic, `/healthz/live` whether the process
+//! responds at all.
 
 use std::fmt::Write;
 
 use http::StatusCode;
 
 use super::{AdminRequest, AdminResponse, response};
-use crate::state;
-use crate::state::GatewayState;
+use crate::state::{self, GatewayState};
 
-pub(super) fn respond(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
+pub(super) fn respond(state: &GatewayState, request: &AdminRequest) -> AdminResponse {
     match request.path.as_str() {
         "/healthz/ready" | "/healthz/live" if !request.is_safe_method() => response::method_not_allowed("GET"),
         "/healthz/live" => response::plain(StatusCode::OK, "live\n"),
-        "/healthz/ready" => readiness(control, request.has_query_flag("verbose")),
+        "/healthz/ready" => readiness(state, request.has_query_flag("verbose")),
         _ => response::not_found("/healthz/ready and /healthz/live"),
     }
 }
 
-fn readiness(control: &GatewayState, verbose: bool) -> AdminResponse {
-    let reasons = control.not_ready_reasons();
+fn readiness(state: &GatewayState, verbose: bool) -> AdminResponse {
+    let reasons = state.not_ready_reasons();
     let mut body = match reasons.is_empty() {
         true => "ready\n".to_owned(),
-        false => format!("not ready\n{}", reasons.iter().map(|why| format!("- {why}\n")).collect::<String>()),
+        false => format!("not ready\n{}", reasons.iter().map(|reason| format!("- {reason}\n")).collect::<String>()),
     };
     if verbose {
-        write_details(control, &mut body);
+        write_details(state, &mut body);
     }
     response::plain(if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
 }
 
-fn write_details(control: &GatewayState, out: &mut String) {
-    let (in_force, last) = (control.active_config(), control.last_attempt());
-    let _ =
-        writeln!(out, "config: generation {}, from {}", in_force.snapshot.generation, in_force.loaded.source.name());
-    match last.error {
+fn write_details(state: &GatewayState, out: &mut String) {
+    let (active, last_attempt) = (state.active_config(), state.last_attempt());
+    // writing to a string does not fail
+    let _ = writeln!(out, "config: generation {}, from {}", active.snapshot.generation, active.loaded.source.name());
+    match last_attempt.error {
         None => {
-            let _ = writeln!(out, "last reload: good");
+            let _ = writeln!(out, "last reload: succeeded");
         }
         Some(error) => {
-            let _ = writeln!(out, "last reload: refused, the config before it serves on");
+            let _ = writeln!(out, "last reload: failed, keeping the previous config");
             error.lines().for_each(|line| {
                 let _ = writeln!(out, "  {line}");
             });
         }
     }
-    for provider in state::providers(&in_force.snapshot) {
+    for provider in state::providers(&active.snapshot) {
         let _ = match provider.keys().current().as_ref() {
             Some(keys) => write!(out, "provider {}: {} keys", provider.name(), keys.len()),
             None => write!(out, "provider {}: no keys", provider.name()),

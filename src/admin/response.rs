@@ -1,4 +1,4 @@
-//! Answers of the gateway's own endpoints.
+//! Responses of the admin, metrics and probe servers.
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -7,33 +7,34 @@ use http_body_util::Full;
 
 use super::AdminResponse;
 
-/// An answer with a body of this type.
-pub(super) fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> AdminResponse {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
+/// Builds a response with a content type.
+pub(super) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> AdminResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
-/// Plain text.
+/// Builds a plain-text response.
 pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> AdminResponse {
     response(status, "text/plain; charset=utf-8", body)
 }
 
-/// JSON.
+/// Builds a JSON response.
 pub(super) fn json(status: StatusCode, body: &impl serde::Serialize) -> AdminResponse {
     let text = serde_json::to_string_pretty(body).unwrap_or_default();
     response(status, "application/json", text + "\n")
 }
 
-/// There is nothing at this path.
+/// Builds a 404 response that lists the available paths.
 pub(super) fn not_found(paths: &str) -> AdminResponse {
-    plain(StatusCode::NOT_FOUND, format!("nothing here; there is {paths}\n"))
+    plain(StatusCode::NOT_FOUND, format!("not found; available paths: {paths}\n"))
 }
 
-/// The path takes other methods.
+/// Builds a 405 response.
 pub(super) fn method_not_allowed(allowed: &'static str) -> AdminResponse {
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allowed}\n"));
+    let mut response =
+        plain(StatusCode::METHOD_NOT_ALLOWED, format!("method not allowed; this path supports {allowed}\n"));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -1,11 +1,11 @@
-//! Notices that the config file, or a file that it names, has changed.
+//! Watches the config file and the files that it references, and reloads the config when they change.
 //!
-//! What is watched is the folder that holds a file, since editors and Kubernetes replace files and links instead of
-//! writing into them. Behind the system's events stands a look at the contents every few seconds, for mounts that send
-//! none. Either way the contents decide: when they are what they were at the last attempt, nothing happens.
+//! The directories that contain the files are watched, since editors and Kubernetes replace files and links instead of
+//! writing to them. In addition, the contents are compared every few seconds, for mounts that do not send events. In both
+//! cases the contents decide: when they are the same as at the last attempt, the config is not reloaded.
 //!
-//! A config that came as text, by an argument or through a pipe, is in no file: it stays what it is, and what it names
-//! is watched and read again.
+//! A config that was given as text, in an argument or through a pipe, is not in a file and does not change. The files that
+//! it references are watched and loaded again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,16 +23,16 @@ use super::reload::DataPlane;
 use super::reload_error::ReloadError;
 use crate::config::{self, Config, LoadedConfig, Source};
 
-/// After the last event, how long the writer may still be at it.
+/// The time without events after which a change is assumed to be complete.
 const DEBOUNCE: Duration = Duration::from_millis(250);
-/// In a folder where something changes all the time, how long to wait for it to settle.
+/// The limit on the wait for a directory in which something changes all the time.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
-/// How often the contents are looked at without an event.
+/// The interval at which the contents are compared without an event.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
-/// Bytes of a file that are compared; no key or certificate comes near it.
+/// The limit on the compared bytes of a file, far above the size of a key or certificate.
 const MAX_COMPARED_BYTES: u64 = 16 << 20;
 
-/// The thread that watches.
+/// A handle to the watcher thread.
 #[derive(Debug)]
 pub(crate) struct ConfigWatcher {
     commands: mpsc::Sender<WatcherCommand>,
@@ -41,23 +41,23 @@ pub(crate) struct ConfigWatcher {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WatcherCommand {
-    /// Something happened in a watched folder.
+    /// Reload if the contents changed.
     Check,
-    /// Reload, changed or not.
+    /// Reload, even if nothing changed.
     Reload,
     Stop,
 }
 
 impl ConfigWatcher {
-    /// Watches the config's file, if it is in one, and what it names, and reloads `service`.
-    pub(crate) fn start(service: Arc<DataPlane>, file: Option<&Path>) -> std::io::Result<Self> {
-        let (orders, incoming) = mpsc::channel();
-        let mut watched = WatcherLoop::new(service, file.map(Path::to_owned), orders.clone());
-        let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || watched.run(&incoming))?;
-        Ok(Self { commands: orders, thread })
+    /// Starts to watch the config file, if there is one, and the files that the config references.
+    pub(crate) fn start(data_plane: Arc<DataPlane>, file: Option<&Path>) -> std::io::Result<Self> {
+        let (commands, receiver) = mpsc::channel();
+        let mut watcher = WatcherLoop::new(data_plane, file.map(Path::to_owned), commands.clone());
+        let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || watcher.run(&receiver))?;
+        Ok(Self { commands, thread })
     }
 
-    /// Reloads, changed or not.
+    /// Reloads the config, even if nothing changed.
     pub(crate) fn reload(&self) {
         let _ = self.commands.send(WatcherCommand::Reload);
     }
@@ -68,58 +68,52 @@ impl ConfigWatcher {
     }
 }
 
-/// What the thread works with.
+/// The state of the watcher thread.
 struct WatcherLoop {
     data_plane: Arc<DataPlane>,
-    /// The config's own; none when it was given as text.
+    /// The config file; `None` when the config was given as text.
     config_file: Option<PathBuf>,
-    /// The files that the config in force names, and those that the last attempt named.
+    /// The files that the active config and the last attempted config reference.
     referenced_files: BTreeSet<PathBuf>,
-    /// The contents at the last attempt.
+    /// The digest of the contents at the last attempt.
     last_digest: u64,
     watched_dirs: BTreeSet<PathBuf>,
     notifier: Option<RecommendedWatcher>,
 }
 
 impl WatcherLoop {
-    fn new(service: Arc<DataPlane>, file: Option<PathBuf>, orders: mpsc::Sender<WatcherCommand>) -> Self {
-        let events = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // reading is an event too, and this thread reads
-            let quiet = EventKind::Access(AccessKind::Close(AccessMode::Write));
-            if event.is_ok_and(|event| !event.kind.is_access() || event.kind == quiet) {
-                let _ = orders.send(WatcherCommand::Check);
+    fn new(data_plane: Arc<DataPlane>, config_file: Option<PathBuf>, commands: mpsc::Sender<WatcherCommand>) -> Self {
+        let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // reads cause events too, and this thread reads the files
+            let write_closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+            if event.is_ok_and(|event| !event.kind.is_access() || event.kind == write_closed) {
+                let _ = commands.send(WatcherCommand::Check);
             }
         });
-        let events = events
-            .map_err(|error| tracing::warn!(%error, "no file events from the system; files are compared every 3 s"))
+        let notifier = notifier
+            .map_err(|error| tracing::warn!(%error, "cannot receive file events, comparing files every 3 s"))
             .ok();
-        let named = referenced_paths(&service.state().active_config().loaded.config);
-        let mut watched = Self {
-            data_plane: service,
-            config_file: file,
-            referenced_files: named,
-            last_digest: 0,
-            watched_dirs: BTreeSet::new(),
-            notifier: events,
-        };
-        watched.update_watches();
-        watched.last_digest = watched.content_digest();
-        watched
+        let referenced_files = referenced_paths(&data_plane.state().active_config().loaded.config);
+        let mut watcher =
+            Self { data_plane, config_file, referenced_files, last_digest: 0, watched_dirs: BTreeSet::new(), notifier };
+        watcher.update_watches();
+        watcher.last_digest = watcher.content_digest();
+        watcher
     }
 
-    fn run(&mut self, orders: &mpsc::Receiver<WatcherCommand>) {
-        // between start and now something may have changed already
+    fn run(&mut self, commands: &mpsc::Receiver<WatcherCommand>) {
+        // the file may have changed between the start and now
         if self.file_differs_from_active() {
             self.reload();
         }
         loop {
-            let order = match orders.recv_timeout(POLL_INTERVAL) {
-                Ok(WatcherCommand::Check) => debounce(orders),
-                Ok(order) => order,
+            let command = match commands.recv_timeout(POLL_INTERVAL) {
+                Ok(WatcherCommand::Check) => debounce(commands),
+                Ok(command) => command,
                 Err(RecvTimeoutError::Timeout) => WatcherCommand::Check,
                 Err(RecvTimeoutError::Disconnected) => WatcherCommand::Stop,
             };
-            match order {
+            match command {
                 WatcherCommand::Stop => return,
                 WatcherCommand::Reload => self.reload(),
                 WatcherCommand::Check if self.content_digest() != self.last_digest => self.reload(),
@@ -128,23 +122,23 @@ impl WatcherLoop {
         }
     }
 
-    /// Whether the file holds another text than the one that runs.
+    /// Returns whether the text of the config file differs from that of the active config.
     fn file_differs_from_active(&self) -> bool {
-        let running = self.data_plane.state().active_config();
-        let now = self.config_file.as_ref().and_then(|file| std::fs::read(file).ok());
-        now.is_some_and(|now| now != running.loaded.source.text().as_bytes())
+        let active = self.data_plane.state().active_config();
+        let text = self.config_file.as_ref().and_then(|file| std::fs::read(file).ok());
+        text.is_some_and(|text| text != active.loaded.source.text().as_bytes())
     }
 
     fn reload(&mut self) {
-        // taken before the files are read for the reload: what changes meanwhile is seen as a change the next time
+        // computed before the files are loaded, so that a concurrent change is noticed by the next check
         self.last_digest = self.content_digest();
         let loaded = self.load();
         let attempted = loaded.as_ref().map(|loaded| referenced_paths(&loaded.config)).unwrap_or_default();
         let _ = self.data_plane.reload(loaded);
-        let running = referenced_paths(&self.data_plane.state().active_config().loaded.config);
-        let named: BTreeSet<PathBuf> = running.into_iter().chain(attempted).collect();
-        if named != self.referenced_files {
-            self.referenced_files = named;
+        let active = referenced_paths(&self.data_plane.state().active_config().loaded.config);
+        let referenced: BTreeSet<PathBuf> = active.into_iter().chain(attempted).collect();
+        if referenced != self.referenced_files {
+            self.referenced_files = referenced;
             self.last_digest = self.content_digest();
         }
         self.update_watches();
@@ -159,52 +153,52 @@ impl WatcherLoop {
             .map_err(|errors| ReloadError::new(&errors, Some(&source)))
     }
 
-    /// A mark of all contents, the same as long as they are the same. A file that can't be read is a content too.
+    /// Returns a digest of all contents. For a file that cannot be read, the error is included.
     fn content_digest(&self) -> u64 {
-        let mut mark = DefaultHasher::new();
+        let mut hasher = DefaultHasher::new();
         for path in self.config_file.iter().chain(&self.referenced_files) {
-            path.hash(&mut mark);
+            path.hash(&mut hasher);
             match read_bounded(path) {
-                Ok(bytes) => bytes.hash(&mut mark),
-                Err(error) => error.kind().hash(&mut mark),
+                Ok(bytes) => bytes.hash(&mut hasher),
+                Err(error) => error.kind().hash(&mut hasher),
             }
         }
-        mark.finish()
+        hasher.finish()
     }
 
-    /// Has the system tell about the folders of all files, and of what their links lead to.
+    /// Watches the directories of all files and of the targets of their links.
     fn update_watches(&mut self) {
-        let Some(events) = &mut self.notifier else { return };
-        let mut wanted_dirs = BTreeSet::new();
+        let Some(notifier) = &mut self.notifier else { return };
+        let mut required_dirs = BTreeSet::new();
         for path in self.config_file.iter().chain(&self.referenced_files) {
-            wanted_dirs.extend(parent_dir(path));
-            wanted_dirs.extend(std::fs::canonicalize(path).ok().as_deref().and_then(parent_dir));
+            required_dirs.extend(parent_dir(path));
+            required_dirs.extend(std::fs::canonicalize(path).ok().as_deref().and_then(parent_dir));
         }
-        for gone in self.watched_dirs.difference(&wanted_dirs) {
-            let _ = events.unwatch(gone);
+        for removed in self.watched_dirs.difference(&required_dirs) {
+            let _ = notifier.unwatch(removed);
         }
-        self.watched_dirs.retain(|folder| wanted_dirs.contains(folder));
-        for new in wanted_dirs {
-            if self.watched_dirs.contains(&new) {
+        self.watched_dirs.retain(|dir| required_dirs.contains(dir));
+        for dir in required_dirs {
+            if self.watched_dirs.contains(&dir) {
                 continue;
             }
-            match events.watch(&new, RecursiveMode::NonRecursive) {
+            match notifier.watch(&dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    self.watched_dirs.insert(new);
+                    self.watched_dirs.insert(dir);
                 }
-                Err(error) => tracing::debug!(folder = %new.display(), %error, "no events for a folder"),
+                Err(error) => tracing::debug!(folder = %dir.display(), %error, "cannot watch directory"),
             }
         }
     }
 }
 
-/// Waits until nothing has happened for a moment.
-fn debounce(orders: &mpsc::Receiver<WatcherCommand>) -> WatcherCommand {
+/// Waits until there have been no events for a moment.
+fn debounce(commands: &mpsc::Receiver<WatcherCommand>) -> WatcherCommand {
     let end = Instant::now() + MAX_DEBOUNCE;
     while Instant::now() < end {
-        match orders.recv_timeout(DEBOUNCE) {
+        match commands.recv_timeout(DEBOUNCE) {
             Ok(WatcherCommand::Check) => {}
-            Ok(order) => return order,
+            Ok(command) => return command,
             Err(_) => break,
         }
     }
@@ -216,13 +210,13 @@ fn referenced_paths(config: &Config) -> BTreeSet<PathBuf> {
 }
 
 fn parent_dir(path: &Path) -> Option<PathBuf> {
-    let folder = std::path::absolute(path).ok()?.parent()?.to_owned();
-    Some(folder).filter(|folder| folder.as_os_str() != OsStr::new(""))
+    let dir = std::path::absolute(path).ok()?.parent()?.to_owned();
+    Some(dir).filter(|dir| dir.as_os_str() != OsStr::new(""))
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // a pipe or a device would never end
+    // reading a pipe or a device might not end
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }

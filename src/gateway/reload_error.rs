@@ -1,21 +1,21 @@
-//! Why a config is not put in force: for the log, which shows the lines that are wrong, and for probes and pages, which
-//! anybody may ask and which do not.
+//! The error of a reload, in two renderings: one for the log, which shows the affected lines of the config, and one for
+//! probes and pages, which any client may request and which never show config text.
 //!
-//! The log shows what the start would show. Other than a start's, its reader did not type the command, so a line that
-//! looks like it holds a password or a key is left out there too.
+//! The log shows what a start would show. Unlike the output of a start, its reader did not type the command, so a line
+//! that may contain a password or a key is omitted there too.
 
 use crate::config::{Diagnostic, Source};
 
-/// Why it was refused.
+/// The reason why a config was rejected.
 #[derive(Debug)]
 pub(crate) struct ReloadError {
-    /// Without any text of the config.
+    /// The findings without any text of the config.
     pub(crate) message: String,
-    /// With the lines.
+    /// The findings with the affected lines.
     pub(crate) message_with_source: String,
 }
 
-/// What keys, values and paths hold that are nobody's business.
+/// Text of lines and paths that may contain a secret.
 const SECRET_MARKERS: [&str; 13] = [
     "kty",
     "\"k\"",
@@ -33,12 +33,12 @@ const SECRET_MARKERS: [&str; 13] = [
 ];
 
 impl ReloadError {
-    /// The findings, with their lines when the config's text is there.
+    /// Renders the findings, with their lines when the source is available.
     pub(crate) fn new(findings: &[Diagnostic], source: Option<&Source>) -> Self {
-        let all = |shown: &dyn Fn(&Diagnostic) -> String| findings.iter().map(shown).collect();
+        let render_all = |render: &dyn Fn(&Diagnostic) -> String| findings.iter().map(render).collect();
         Self {
-            message: all(&|finding| finding.render(None)),
-            message_with_source: all(&|finding| {
+            message: render_all(&|finding| finding.render(None)),
+            message_with_source: render_all(&|finding| {
                 finding.render(source.filter(|source| !may_contain_secret(finding, source)))
             }),
         }
@@ -47,9 +47,9 @@ impl ReloadError {
 
 fn may_contain_secret(finding: &Diagnostic, source: &Source) -> bool {
     let line = source.line(finding.span.line).unwrap_or_default().to_lowercase();
-    // a line inside a block of text says nothing of what the text is; its path does
+    // a line inside a block scalar does not show which key it belongs to; its path does
     let path = finding.span.path.to_lowercase();
-    // without a path it is not known what the line belongs to; a URL may hold a password
+    // without a path the key of the line is unknown; a URL may contain a password
     path.is_empty()
         || line.contains("://") && line.contains('@')
         || SECRET_MARKERS.iter().any(|word| line.contains(word) || path.contains(word))
@@ -59,28 +59,28 @@ fn may_contain_secret(finding: &Diagnostic, source: &Source) -> bool {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> ReloadError {
+    fn reload_error(text: &str) -> ReloadError {
         let source = Source::new("gw.yaml", text.to_owned());
         let errors = crate::config::load(source.clone(), &|_| None).unwrap_err();
         ReloadError::new(&errors, Some(&source))
     }
 
     #[test]
-    fn the_log_shows_the_line_and_others_do_not() {
-        let refused = refused("binds:\n- port: 1\n  lissteners: []\n");
-        assert!(refused.message_with_source.contains(" 3 |   lissteners: []\n"), "{}", refused.message_with_source);
-        assert!(refused.message_with_source.contains("did you mean `listeners`?"), "{}", refused.message_with_source);
-        assert!(refused.message.contains("gw.yaml:3:3") && !refused.message.contains(" | "), "{}", refused.message);
+    fn only_the_log_shows_the_line() {
+        let error = reload_error("binds:\n- port: 1\n  lissteners: []\n");
+        assert!(error.message_with_source.contains(" 3 |   lissteners: []\n"), "{}", error.message_with_source);
+        assert!(error.message_with_source.contains("did you mean `listeners`?"), "{}", error.message_with_source);
+        assert!(error.message.contains("gw.yaml:3:3") && !error.message.contains(" | "), "{}", error.message);
     }
 
     #[test]
     fn the_name_of_a_key_file_is_shown() {
-        let refused = refused("binds:\n- port: 1\n  listeners:\n  - policies: {jwtAuth: {jwks: {file: 7}}}\n");
-        assert!(refused.message_with_source.contains("jwks: {file: 7}"), "{}", refused.message_with_source);
+        let error = reload_error("binds:\n- port: 1\n  listeners:\n  - policies: {jwtAuth: {jwks: {file: 7}}}\n");
+        assert!(error.message_with_source.contains("jwks: {file: 7}"), "{}", error.message_with_source);
     }
 
     #[test]
-    fn a_line_with_a_key_or_a_password_is_not_shown() {
+    fn a_line_that_may_contain_a_secret_is_not_shown() {
         let with = |policy: &str| format!("binds:\n- port: 1\n  listeners:\n  - policies: {policy}\n");
         for policy in [
             "{jwtAuth: {issuer: a, jwks: {inline: 's3cret', fil: b}}}",
@@ -93,11 +93,11 @@ mod tests {
             "{jwtAuth: {jwks: {url: 'http://a', headers: {authorization: s3cret}, odd: 1}}}",
             "\n      jwtAuth:\n        jwks: |\n          {\"keys\": [{\"k\": \"s3cret\"}]}\n      odd: {",
         ] {
-            let refused = refused(&with(policy));
+            let error = reload_error(&with(policy));
             assert!(
-                !refused.message_with_source.is_empty() && !refused.message_with_source.contains("s3cret"),
+                !error.message_with_source.is_empty() && !error.message_with_source.contains("s3cret"),
                 "{policy}: {}",
-                refused.message_with_source
+                error.message_with_source
             );
         }
     }

@@ -1,27 +1,27 @@
-//! Signals. As PID 1 a process ignores those that it has no handler for, so each has one.
+//! Signal handling. As PID 1 a process ignores signals without a handler, so every signal in use has one.
 
 use std::sync::mpsc;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: read the config again.
+    /// SIGHUP: reload the config.
     Reload,
-    /// SIGTERM or SIGINT: finish and end; the second time, end at once.
+    /// SIGTERM or SIGINT: drain and exit. The second one exits at once.
     Shutdown,
 }
 
-/// The signals that the process gets from now on. Asked for before anything is served, no signal comes too early.
+/// Subscribes to the signals of the process. Subscribe before anything is served, so that no signal is missed.
 ///
 /// # Errors
-/// When the system gives no thread or no handler.
+/// Returns an error when the thread or a signal handler cannot be created.
 pub fn subscribe_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sender, signals) = mpsc::channel();
-    let mut listening = Vec::new();
+    let mut tasks = Vec::new();
     {
         let _on_runtime = runtime.enter();
         for (kind, meaning) in [
@@ -29,16 +29,16 @@ pub fn subscribe_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
             (SignalKind::interrupt(), Signal::Shutdown),
             (SignalKind::hangup(), Signal::Reload),
         ] {
-            let (told, mut stream) = (sender.clone(), signal(kind)?);
-            listening.push(
-                runtime.spawn(async move { while stream.recv().await.is_some() && told.send(meaning).is_ok() {} }),
+            let (sender, mut stream) = (sender.clone(), signal(kind)?);
+            tasks.push(
+                runtime.spawn(async move { while stream.recv().await.is_some() && sender.send(meaning).is_ok() {} }),
             );
         }
     }
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            for one in listening {
-                let _ = one.await;
+            for task in tasks {
+                let _ = task.await;
             }
         });
     })?;

@@ -1,19 +1,19 @@
-//! The export of spans, where this binary has it and the config asks for it.
+//! Starts the export of spans, when the config names a collector and this build can export.
 
 use crate::compile::collector_url;
 use crate::config::Diagnostic;
 use crate::config::process::ProcessConfig;
 #[cfg(feature = "otlp")]
-pub(crate) use crate::telemetry::otlp::Export;
+pub(crate) use crate::telemetry::otlp::TraceExport;
 
-/// What a binary without the feature never has.
+/// A running span export. A build without the `otlp` feature never has one.
 #[cfg(not(feature = "otlp"))]
 #[derive(Debug)]
-pub(crate) enum Export {}
+pub(crate) enum TraceExport {}
 
 #[cfg(not(feature = "otlp"))]
-impl Export {
-    pub(crate) fn spans(&self) -> &crate::telemetry::spans::Spans {
+impl TraceExport {
+    pub(crate) fn spans(&self) -> &crate::telemetry::spans::SpanSender {
         match *self {}
     }
 
@@ -22,30 +22,30 @@ impl Export {
     }
 }
 
-/// Starts it, if there is a collector.
+/// Starts the export if the config names a collector.
 ///
 /// # Errors
-/// There can't be one, or the system gives no thread.
+/// Returns a diagnostic when the collector is invalid or the exporter cannot start.
 #[cfg(feature = "otlp")]
-pub(crate) fn start(process: &ProcessConfig) -> Result<Option<Export>, Vec<Diagnostic>> {
+pub(crate) fn start(process: &ProcessConfig) -> Result<Option<TraceExport>, Vec<Diagnostic>> {
     let tracing = &process.tracing;
     let Some((endpoint, written)) = collector_url(tracing).map_err(|fault| vec![fault])?.zip(tracing.endpoint.as_ref())
     else {
         return Ok(None);
     };
-    let settings = crate::telemetry::otlp::Settings {
+    let settings = crate::telemetry::otlp::ExporterSettings {
         endpoint,
         headers: tracing.headers.0.iter().map(|(name, value)| (name.0.clone(), value.0.clone())).collect(),
         timeout: tracing.timeout.get(),
-        share: tracing.sampling_ratio.0,
-        service: tracing.service_name.clone(),
+        sampling_ratio: tracing.sampling_ratio.0,
+        service_name: tracing.service_name.clone(),
     };
-    let failed = |why| vec![Diagnostic::error(written.span.clone(), format!("spans can't be exported: {why}"))];
-    Export::start(settings).map(Some).map_err(failed)
+    let failed = |reason| vec![Diagnostic::error(written.span.clone(), format!("cannot export spans: {reason}"))];
+    TraceExport::start(settings).map(Some).map_err(failed)
 }
 
-/// The same without the feature: the config may not ask for it.
+/// Rejects a config that names a collector: this build cannot export spans.
 #[cfg(not(feature = "otlp"))]
-pub(crate) fn start(process: &ProcessConfig) -> Result<Option<Export>, Vec<Diagnostic>> {
+pub(crate) fn start(process: &ProcessConfig) -> Result<Option<TraceExport>, Vec<Diagnostic>> {
     collector_url(&process.tracing).map(|_| None).map_err(|fault| vec![fault])
 }

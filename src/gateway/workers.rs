@@ -1,4 +1,4 @@
-//! The threads: one for each worker, and one for control.
+//! The threads: one per worker, and the control thread.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,11 +13,11 @@ use crate::listen::Acceptor;
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::metrics::Shard;
 use crate::telemetry::request_telemetry::RequestTelemetry;
-use crate::telemetry::spans::Spans;
+use crate::telemetry::spans::SpanSender;
 use crate::worker::Worker;
 
-/// How often a worker looks after its idle connections.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// The interval at which a worker evicts idle upstream connections.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A thread that serves requests.
 #[derive(Debug)]
@@ -26,10 +26,10 @@ pub(crate) struct WorkerThread {
     thread: JoinHandle<()>,
 }
 
-/// The way to a worker.
+/// A handle to send sockets to a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle {
-    /// What the worker has of its own.
+    /// The state of the worker.
     pub(crate) worker: Arc<Worker>,
     commands: mpsc::UnboundedSender<WorkerCommand>,
 }
@@ -41,7 +41,7 @@ enum WorkerCommand {
 }
 
 impl WorkerHandle {
-    /// Hands the worker a socket.
+    /// Lets the worker accept connections from a socket.
     pub(crate) fn serve(&self, acceptor: Arc<Acceptor>, socket: std::net::TcpListener) {
         let _ = self.commands.send(WorkerCommand::Serve(acceptor, socket));
     }
@@ -49,43 +49,43 @@ impl WorkerHandle {
 
 impl WorkerThread {
     pub(crate) fn start(index: usize, worker: Arc<Worker>) -> std::io::Result<Self> {
-        let (orders, incoming) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let work = run_worker(Arc::clone(&worker), incoming);
+        let main = run_worker(Arc::clone(&worker), receiver);
         let thread =
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
-        Ok(Self { handle: WorkerHandle { worker, commands: orders }, thread })
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(main))?;
+        Ok(Self { handle: WorkerHandle { worker, commands }, thread })
     }
 
-    /// The way to it.
+    /// Returns a handle to the worker.
     pub(crate) fn handle(&self) -> WorkerHandle {
         self.handle.clone()
     }
 
-    /// Ends it, with whatever it still does.
+    /// Stops the worker and drops its tasks.
     pub(crate) fn stop(self) {
         let _ = self.handle.commands.send(WorkerCommand::Stop);
         let _ = self.thread.join();
     }
 }
 
-async fn run_worker(worker: Arc<Worker>, mut orders: mpsc::UnboundedReceiver<WorkerCommand>) {
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+async fn run_worker(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
+    let mut eviction = tokio::time::interval(EVICTION_INTERVAL);
     loop {
         tokio::select! {
-            order = orders.recv() => match order {
+            command = commands.recv() => match command {
                 Some(WorkerCommand::Serve(acceptor, socket)) => match tokio::net::TcpListener::from_std(socket) {
                     Ok(listener) => drop(tokio::spawn(acceptor.run(listener))),
-                    Err(error) => tracing::error!(%error, "a socket could not be taken into service"),
+                    Err(error) => tracing::error!(%error, "cannot accept connections from a socket"),
                 },
                 Some(WorkerCommand::Stop) | None => return,
             },
-            _ = housekeeping.tick() => worker.pool.evict_idle(),
+            _ = eviction.tick() => worker.pool.evict_idle(),
         }
     }
 }
 
-/// The thread for what belongs to nobody's request.
+/// The thread for everything that is not part of a request: admin endpoints, signals, health checks and key fetches.
 #[derive(Debug)]
 pub(crate) struct ControlThread {
     handle: Handle,
@@ -97,36 +97,36 @@ impl ControlThread {
     pub(crate) fn start() -> std::io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let _ = runtime.block_on(ended);
+            let _ = runtime.block_on(stopped);
         })?;
-        Ok(Self { handle, stop: end, thread })
+        Ok(Self { handle, stop, thread })
     }
 
-    /// To spawn tasks on it.
+    /// Returns a handle to spawn tasks on the thread.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Ends it, with all its tasks.
+    /// Stops the thread and drops its tasks.
     pub(crate) fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-/// What a new worker has of its own, and the tokens that all of them share.
+/// Creates the state of a worker. All workers share `tokens`.
 pub(crate) fn new_worker(
     tokens: &TokenCache,
     log: LogWriter,
     metrics: Arc<Shard>,
-    spans: Option<Spans>,
+    spans: Option<SpanSender>,
 ) -> Arc<Worker> {
     Arc::new(Worker::new(tokens.clone(), RequestTelemetry::new(log, metrics, spans)))
 }
 
-/// Threads that serve requests: what the config says, or the CPUs that this process may use.
+/// Returns the number of workers: the configured one, or the number of CPUs available to the process.
 pub(crate) fn count(config: &Config) -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     config.process.worker_threads.map_or(available, usize::from)

@@ -100,7 +100,7 @@ fn prepare<'a>(
                 return Err(Rejection::closing(Reason::BodyTooLarge));
             }
             let progress = Arc::<BodyProgress>::default();
-            record.watch(Arc::clone(&progress));
+            record.set_request_body(Arc::clone(&progress));
             let idle_timeout = if grpc { route.timeouts.stream } else { route.timeouts.stall };
             let identity = Arc::clone(&settings.identity_headers);
             let body = RequestBody::new(body, Arc::clone(&progress), body_limit, idle_timeout, identity);

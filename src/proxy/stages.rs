@@ -158,7 +158,7 @@ async fn buffer_body_prefix(
         timeouts.and_then(|timeouts| timeouts.request).and_then(|whole| ctx.record.started().checked_add(whole));
     let progress = Arc::<BodyProgress>::default();
     let wrap_body = |incoming| {
-        ctx.record.watch(Arc::clone(&progress));
+        ctx.record.set_request_body(Arc::clone(&progress));
         ClientBody::new(incoming, progress, settings.limits.body, idle_timeout, Arc::clone(&settings.identity_headers))
     };
     let buffering = body.buffer_prefix(options.max_bytes, options.allow_partial, wrap_body);

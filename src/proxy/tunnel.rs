@@ -57,7 +57,7 @@ impl TunnelCounters {
 
     /// Ends the record of the request that the tunnel began with.
     pub(super) fn finish_record(self, mut record: AccessRecord) {
-        record.watch(Arc::new(BodyProgress::with_bytes(self.from_client.into_inner())));
+        record.set_request_body(Arc::new(BodyProgress::with_bytes(self.from_client.into_inner())));
         record.add_response_bytes(usize::try_from(self.from_backend.into_inner()).unwrap_or(usize::MAX));
         record.mark_complete();
     }

@@ -1,7 +1,16 @@
-//! The record of a request: filled in on its way, written as one line when it ends, however it ends.
+//! The access log: one line per request, written when the request ends, whether it completes or not.
 //!
-//! The line grows in a buffer as facts become known, so that nothing is kept just for the log. Tokens, cookies and
-//! `Authorization` never come near it; of a query only the names do. Every text value is escaped.
+//! The line is built in a buffer while the request is processed, so that no fact is stored only for the log. Every text
+//! value is escaped.
+//!
+//! Only the fields of [`field`], the claims that `logging.claims` lists and the expressions of `logging.fields` are
+//! written. The following never appear:
+//!
+//! - tokens, passwords, API keys, and the `Authorization`, `Proxy-Authorization` and `Cookie` headers,
+//! - values of query parameters (only their names are logged),
+//! - claims other than `iss`, `sub` and those that a failed check names in `auth.detail`, unless `logging.claims` or
+//!   `logging.fields` selects them,
+//! - request and response bodies.
 
 mod format;
 
@@ -17,7 +26,7 @@ use crate::telemetry::request_telemetry::RequestTelemetry;
 use crate::telemetry::spans::Span;
 pub use format::{LineBuffer, LogFormat};
 
-/// The fields that every line may have.
+/// The fields that a line may have: the complete list of what is logged without configuration.
 pub mod field {
     crate::telemetry::access_log::format::fields! {
         AUTH = "auth"
@@ -53,7 +62,7 @@ pub mod field {
     }
 }
 
-/// One request's record. Dropping it writes the line and counts the request.
+/// The access-log record of a request. Dropping it writes the line, exports the span and counts the request.
 #[derive(Debug)]
 pub struct AccessRecord {
     telemetry: Arc<RequestTelemetry>,
@@ -69,17 +78,17 @@ pub struct AccessRecord {
     trace: Option<Box<RequestTrace>>,
 }
 
-/// A request's part in a trace, where spans are exported.
+/// The trace of a request, when spans are exported.
 #[derive(Debug)]
 pub struct RequestTrace {
-    /// What the backend is told.
+    /// The trace context that is sent to the backend.
     pub trace_parent: TraceParent,
-    /// What the collector is told, if the trace is exported.
+    /// The span for the collector, if the trace is sampled.
     pub span: Option<Box<Span>>,
 }
 
 impl AccessRecord {
-    /// Begins the record of a request that arrived at `now`. `series` counts it until its route is known.
+    /// Starts the record of a request that arrived at `now`. `series` counts the request until its route is matched.
     pub fn start(telemetry: Arc<RequestTelemetry>, format: LogFormat, series: RouteSeries, now: UnixTime) -> Self {
         let line = LineBuffer::start(format, now, &telemetry);
         Self {
@@ -97,75 +106,75 @@ impl AccessRecord {
         }
     }
 
-    /// Its line, to be added to.
+    /// Returns the line, to add fields.
     pub fn line(&mut self) -> &mut LineBuffer {
         &mut self.line
     }
 
-    /// The request's part in a trace.
+    /// Sets the trace of the request, and logs its ids.
     pub fn set_trace(&mut self, trace: Box<RequestTrace>) {
         self.set_trace_ids(&trace.trace_parent);
         self.trace = Some(trace);
     }
 
-    /// Writes down which span it is.
+    /// Logs the ids of the trace and of the span.
     pub fn set_trace_ids(&mut self, trace_parent: &TraceParent) {
         self.line.unescaped(field::TRACE_ID, trace_parent.trace_id());
         self.line.unescaped(field::SPAN_ID, trace_parent.span_id());
     }
 
-    /// What the backend is told of the trace, if that is settled.
+    /// Returns the trace context for the backend, if it is set.
     pub fn trace_parent(&self) -> Option<TraceParent> {
         self.trace.as_ref().map(|trace| trace.trace_parent)
     }
 
-    /// The span to be filled in, when one is exported.
+    /// Returns the span, when the trace is exported.
     pub fn span(&mut self) -> Option<&mut Span> {
         self.trace.as_mut()?.span.as_deref_mut()
     }
 
-    /// The route that was chosen counts the request.
+    /// Sets the series that count the request.
     pub fn set_series(&mut self, series: RouteSeries) {
         self.series = series;
     }
 
-    /// What the client is answered, and why when it is the gateway's own answer.
+    /// Sets the status of the response, and the reason code of a rejection.
     pub fn set_response(&mut self, status: u16, reason: Option<Reason>) {
         self.status = Some(status);
         self.reason = reason;
     }
 
-    /// The answer broke off after its head had been sent.
+    /// Sets the reason for which the response was aborted after its headers had been sent.
     pub fn mark_aborted(&mut self, reason: Reason) {
         self.reason = Some(reason);
     }
 
-    /// The request's body, whose bytes are counted as they arrive.
-    pub fn watch(&mut self, body: Arc<BodyProgress>) {
+    /// Sets the request body, whose bytes are counted as they arrive.
+    pub fn set_request_body(&mut self, body: Arc<BodyProgress>) {
         self.request_body = Some(body);
     }
 
-    /// The request's body, if it has one that was looked at.
+    /// Returns the request body, if the gateway reads it.
     pub fn request_body(&self) -> Option<&BodyProgress> {
         self.request_body.as_deref()
     }
 
-    /// How long the backend took to begin its answer.
+    /// Sets the time from sending the request to the backend to receiving its response headers.
     pub fn set_upstream_duration(&mut self, duration: Duration) {
         self.upstream_duration = Some(duration);
     }
 
-    /// Bytes of the answer's body that were handed to the connection.
+    /// Adds bytes of the response body that were passed to the connection.
     pub fn add_response_bytes(&mut self, bytes: usize) {
         self.response_bytes += bytes as u64;
     }
 
-    /// The answer's last byte was handed to the connection.
+    /// Records that the last byte of the response was passed to the connection.
     pub fn mark_complete(&mut self) {
         self.complete = true;
     }
 
-    /// When the request's head was there.
+    /// Returns the time at which the request headers had been received.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -174,7 +183,7 @@ impl AccessRecord {
 impl Drop for AccessRecord {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        // as nginx has it: the client was gone before there was anything to tell it
+        // 499 as in nginx: the client closed the connection before a response was ready
         let status = self.status.unwrap_or(499);
         self.line.number(field::STATUS, status.into());
         if let Some(reason) = self.reason {
@@ -200,7 +209,7 @@ impl Drop for AccessRecord {
 }
 
 impl AccessRecord {
-    /// Finishes the span, and hands it over.
+    /// Finishes the span and queues it for export.
     fn export(&self, mut span: Box<Span>, status: u16, duration: Duration) {
         let Some(spans) = &self.telemetry.spans else { return };
         let aborted = (self.status.is_none() || !self.complete).then_some("aborted");
@@ -213,7 +222,7 @@ impl AccessRecord {
             _ => None,
         });
         let failed = status >= 500 || aborted.is_some();
-        (span.status, span.took, span.error, span.failed) = (status, duration, error, failed);
-        spans.push(span);
+        (span.status, span.duration, span.error, span.failed) = (status, duration, error, failed);
+        spans.send(span);
     }
 }

@@ -1,17 +1,17 @@
-//! Log lines about what any client can cause as often as it likes: at most one a second, which says how many were left
-//! out since the one before.
+//! Throttling of log lines that any client can trigger at will: at most one per second, with the number of lines that
+//! were suppressed since the previous one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much time lies between two lines.
+/// The minimum interval between two lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When the next line is due. Workers share it.
+/// A throttle for one kind of log line. Workers share it.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     start: Instant,
-    /// Milliseconds since `begun`.
+    /// The time of the next line, in milliseconds since `start`.
     next_due: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -21,7 +21,7 @@ impl LogThrottle {
         Self { start: Instant::now(), next_due: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Whether to write a line now; then, how many were left out since the last.
+    /// Returns the number of suppressed lines if a line may be written now.
     pub(crate) fn check(&self) -> Option<u64> {
         self.check_at(Instant::now())
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second_tells_how_many_were_left_out() {
+    fn one_line_per_second_reports_the_number_of_suppressed_lines() {
         let throttle = LogThrottle::new();
         let check_after = |millis| throttle.check_at(throttle.start + Duration::from_millis(millis));
         let results: Vec<_> = [0, 0, 1, 999, 1000, 1001, 5000, 5999, 6000].into_iter().map(check_after).collect();

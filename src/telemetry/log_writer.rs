@@ -1,5 +1,7 @@
-//! Log lines leave through a thread of their own. Each writer (a worker, the application log) has its own buffer,
-//! bounded; when the sink stalls, lines are dropped and counted, and the request goes on.
+//! Writing of log lines by a dedicated thread.
+//!
+//! Each writer (a worker, or the application log) has its own bounded buffer. When the sink stalls, lines are dropped and
+//! counted, and requests are not delayed.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,14 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Bytes that one writer may have waiting.
+use crate::sync::lock;
+
+/// The limit on the buffered bytes of one writer.
 const MAX_BUFFERED_BYTES: usize = 4 << 20;
-/// How long lines are gathered before they are written in one go.
+/// The time for which lines are collected before they are written together.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
-/// How long the end of the process waits for a sink that does not take its last lines.
+/// The limit on the time that shutdown waits for a stalled sink.
 const SHUTDOWN_FLUSH: Duration = Duration::from_secs(1);
 
-/// Where lines are gathered for one sink.
+/// The thread that writes log lines to one sink.
 #[derive(Debug)]
 pub struct LogThread {
     shared: Arc<Shared>,
@@ -34,7 +38,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Buffer(Mutex<Vec<u8>>);
 
-/// One thread's way into a [`Log`].
+/// A buffered writer to a [`LogThread`]. Clones share the buffer.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     buffer: Arc<Buffer>,
@@ -45,7 +49,7 @@ impl LogThread {
     /// Starts the thread that writes to `sink`.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// Returns an error when the thread cannot be created.
     pub fn start(name: &str, mut sink: Box<dyn Write + Send>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             buffers: Mutex::default(),
@@ -63,19 +67,19 @@ impl LogThread {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// A buffer of its own for one thread.
+    /// Creates a writer with a new buffer.
     pub fn writer(&self) -> LogWriter {
         let buffer = Arc::new(Buffer::default());
         lock(&self.shared.buffers).push(Arc::clone(&buffer));
         LogWriter { buffer, shared: Arc::clone(&self.shared) }
     }
 
-    /// Lines that were lost since the sink did not take them.
+    /// Returns the number of lines that were dropped because the sink stalled.
     pub fn dropped_lines(&self) -> u64 {
         self.shared.dropped_lines.load(Ordering::Relaxed)
     }
 
-    /// Writes what is waiting and ends the thread. A sink that has stalled is left behind after a second.
+    /// Writes the buffered lines and stops the thread. Does not wait longer than a second for a stalled sink.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.notify();
@@ -91,12 +95,12 @@ impl LogThread {
 }
 
 impl LogWriter {
-    /// Lines of all writers that were lost since the sink did not take them.
+    /// Returns the number of lines, of all writers, that were dropped because the sink stalled.
     pub fn dropped_lines(&self) -> u64 {
         self.shared.dropped_lines.load(Ordering::Relaxed)
     }
 
-    /// Appends whole lines, line ends included. Never waits for the sink.
+    /// Appends complete lines, including their line breaks. Never waits for the sink.
     pub fn write(&self, lines: &[u8]) {
         let mut buffer = lock(&self.buffer.0);
         if buffer.len() + lines.len() > MAX_BUFFERED_BYTES {
@@ -118,7 +122,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// The thread: sleeps until something is there, gathers for a moment, writes.
+    /// Runs the thread: waits for lines, collects more for a moment, and writes them.
     fn run(&self, sink: &mut dyn Write) {
         let mut spare = Vec::new();
         loop {
@@ -143,7 +147,7 @@ impl Shared {
                 }
             }
             let _ = sink.flush();
-            // a buffer that only this list still holds, and that is empty, belongs to nobody any more
+            // an empty buffer that only this list refers to has no writer anymore
             drop(buffers);
             lock(&self.buffers).retain(|buffer| Arc::strong_count(buffer) > 1 || !lock(&buffer.0).is_empty());
             if closing {
@@ -153,7 +157,7 @@ impl Shared {
     }
 }
 
-/// The application log writes whole lines through the same kind of buffer.
+/// The application log writes complete lines to the same kind of buffer.
 impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for LogWriter {
     type Writer = EventWriter<'a>;
 
@@ -162,7 +166,7 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for LogWriter {
     }
 }
 
-/// Hands each formatted event over as one piece.
+/// Writes each formatted event at once.
 #[derive(Debug)]
 pub struct EventWriter<'a>(&'a LogWriter);
 
@@ -175,11 +179,6 @@ impl Write for EventWriter<'_> {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// Locks in a way that a panic elsewhere can't spread: the data behind these locks is valid at every step.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -201,26 +200,26 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_all_writers_arrive_whole_and_closing_writes_the_last_ones() {
+    fn lines_of_all_writers_arrive_complete_and_closing_flushes_them() {
         let (tx, rx) = mpsc::channel();
         let log = LogThread::start("test-log", Box::new(Sink(tx))).unwrap();
         let writers = [log.writer(), log.writer()];
         for n in 0..100 {
-            for (at, lines) in writers.iter().enumerate() {
-                lines.write(format!("{at} {n}\n").as_bytes());
+            for (index, writer) in writers.iter().enumerate() {
+                writer.write(format!("{index} {n}\n").as_bytes());
             }
         }
         log.close();
         let text = String::from_utf8(rx.try_iter().flatten().collect()).unwrap();
-        for at in 0..2 {
-            let mine: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{at} "))).collect();
-            assert_eq!(mine, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+        for index in 0..2 {
+            let written: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{index} "))).collect();
+            assert_eq!(written, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
         }
         assert_eq!(log.dropped_lines(), 0);
     }
 
     #[test]
-    fn a_stalled_sink_drops_lines_with_a_count_and_holds_nobody_up() {
+    fn a_stalled_sink_drops_and_counts_lines_without_blocking() {
         struct Stalled(mpsc::Receiver<()>);
         impl Write for Stalled {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -233,10 +232,10 @@ mod tests {
         }
         let (release, blocked) = mpsc::channel();
         let log = LogThread::start("stalled", Box::new(Stalled(blocked))).unwrap();
-        let lines = log.writer();
+        let writer = log.writer();
         let line = vec![b'x'; 1 << 20];
         for _ in 0..20 {
-            lines.write(&line);
+            writer.write(&line);
         }
         assert!(log.dropped_lines() > 0);
         drop(release);

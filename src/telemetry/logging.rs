@@ -1,11 +1,11 @@
-//! The application log, and its levels, which can be changed while the process runs.
+//! The application log and its filter, which can be changed at run time.
 //!
-//! There is one in a process, as the `tracing` library has it, so this is the one place with a global.
+//! The `tracing` library allows one log per process, so this is the only module with global state.
 //!
-//! A level is about the gateway's own events. Libraries warn of what any client can do as often as it likes, so of
-//! theirs only errors are logged, unless the filter names them.
+//! A bare level applies to the gateway's own events. Libraries log warnings that any client can trigger at will, so only
+//! their errors are logged, unless the filter names the library.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
 use super::log_writer::LogWriter;
+use crate::sync::lock;
 
 static ACTIVE_FILTER: OnceLock<ActiveFilter> = OnceLock::new();
 
@@ -21,50 +22,52 @@ struct ActiveFilter {
     replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
-/// Begins to log events to `lines`, those that `filter` lets through: a level, or `warn,portcullis::auth=debug,h2=info`.
+/// Starts logging to `writer` the events that `filter` enables: a level, or `warn,portcullis::auth=debug,h2=info`.
 ///
 /// # Errors
-/// When the filter is none.
-pub fn start(filter: &str, json: bool, lines: LogWriter) -> Result<(), String> {
+/// Returns an error when the filter is invalid.
+pub fn start(filter: &str, json: bool, writer: LogWriter) -> Result<(), String> {
     let (layer, handle) = reload::Layer::new(parse(filter)?);
-    let (registry, lines) = (tracing_subscriber::registry().with(layer), fmt::layer().with_writer(lines));
-    let begun = match json {
+    let (registry, lines) = (tracing_subscriber::registry().with(layer), fmt::layer().with_writer(writer));
+    let result = match json {
         true => registry.with(lines.json()).try_init(),
         false => registry.with(lines.with_ansi(false)).try_init(),
     };
-    if begun.is_ok() {
+    if result.is_ok() {
         let replace = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
         let _ = ACTIVE_FILTER.set(ActiveFilter { directives: Mutex::new(filter.to_owned()), replace });
     }
     Ok(())
 }
 
-/// What is let through now; `None` when nothing is logged.
+/// Returns the current filter; `None` when the process has no application log.
 pub fn current() -> Option<String> {
-    Some(ACTIVE_FILTER.get()?.directives.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Some(lock(&ACTIVE_FILTER.get()?.directives).clone())
 }
 
-/// Lets other events through from now on.
+/// Replaces the filter.
 ///
 /// # Errors
-/// When the filter is none, or nothing is logged.
+/// Returns an error when the filter is invalid or the process has no application log.
 pub fn set(filter: &str) -> Result<(), String> {
     let parsed = parse(filter)?;
-    let levels = ACTIVE_FILTER.get().ok_or("this process has no application log")?;
-    (levels.replace)(parsed)?;
-    filter.clone_into(&mut levels.directives.lock().unwrap_or_else(PoisonError::into_inner));
+    let active = ACTIVE_FILTER.get().ok_or("this process has no application log")?;
+    (active.replace)(parsed)?;
+    filter.clone_into(&mut lock(&active.directives));
     Ok(())
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, String> {
     match EnvFilter::try_new(scope_to_gateway(filter)) {
-        Ok(_) if filter.trim().is_empty() => Err("an empty filter; write a level such as `info`".to_owned()),
+        Ok(_) if filter.trim().is_empty() => Err("the filter is empty; use a level such as `info`".to_owned()),
         Ok(parsed) => Ok(parsed),
-        Err(error) => Err(format!("{error}; write a level, or `warn,portcullis::auth=debug`")),
+        Err(error) => {
+            Err(format!("{error}; use a level such as `info`, or directives such as `warn,portcullis::auth=debug`"))
+        }
     }
 }
 
-/// The filter with its bare level for the gateway alone. What it says of others comes last, and so holds.
+/// Limits the bare level of a filter to the gateway. Directives with a target come last and take precedence.
 fn scope_to_gateway(filter: &str) -> String {
     let (mut levels, mut rest) = (Vec::new(), Vec::new());
     for directive in filter.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
@@ -83,9 +86,9 @@ mod tests {
 
     use super::*;
 
-    /// Which of some events a filter lets through.
+    /// Returns which of some sample events a filter enables.
     fn passing_events(filter: &str) -> Vec<&'static str> {
-        let written: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let output: Arc<Mutex<Vec<u8>>> = Arc::default();
         struct Sink(Arc<Mutex<Vec<u8>>>);
         impl std::io::Write for Sink {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -96,7 +99,7 @@ mod tests {
                 Ok(())
             }
         }
-        let sink = Arc::clone(&written);
+        let sink = Arc::clone(&output);
         let lines = fmt::layer().with_ansi(false).with_writer(move || Sink(Arc::clone(&sink)));
         let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap()).with(lines);
         tracing::subscriber::with_default(subscriber, || {
@@ -106,13 +109,13 @@ mod tests {
             tracing::warn!(target: "h2::proto::ping_pong", "h2-warn");
             tracing::warn!(target: "rustls::msgs", "rustls-warn");
         });
-        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(output.lock().unwrap().clone()).unwrap();
         let all = ["our-info", "our-debug", "h2-error", "h2-warn", "rustls-warn"];
         all.into_iter().filter(|event| text.contains(event)).collect()
     }
 
     #[test]
-    fn a_level_is_about_the_gateways_own_events() {
+    fn a_bare_level_applies_to_the_gateways_own_events() {
         for (filter, expected) in [
             ("info", &["our-info", "h2-error"][..]),
             ("INFO", &["our-info", "h2-error"]),
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn invalid_filters_are_rejected() {
         for bad in ["", " ", "info,=", "info,a=loud"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

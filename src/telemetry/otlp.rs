@@ -1,8 +1,9 @@
-//! Export of spans to a collector, by OTLP over HTTP in protobuf (<https://opentelemetry.io/docs/specs/otlp/>).
+//! Export of spans to a collector by OTLP over HTTP with protobuf (<https://opentelemetry.io/docs/specs/otlp/>).
 //!
-//! A thread of its own gathers spans for a moment and sends them in batches, tries again what the collector says may be
-//! tried again, and otherwise drops and counts. The messages are those of `opentelemetry-proto`. The SDK's own pipeline is
-//! not used: it counts no losses, reads settings from the environment, and makes a span of many small allocations.
+//! A dedicated thread collects spans into batches and sends them. It retries the failures that OTLP declares retryable,
+//! and otherwise drops the batch and counts its spans. The messages are those of `opentelemetry-proto`. The SDK's own
+//! pipeline is not used: it does not count losses, reads settings from the environment, and makes many small allocations
+//! for each span.
 
 mod encode;
 
@@ -14,51 +15,55 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::sync::{oneshot, watch};
 
-use super::spans::{Span, Spans, Waiting, channel};
+use super::spans::{Span, SpanReceiver, SpanSender, channel};
 
-/// Spans of one request to the collector at most.
-const BATCH: usize = 512;
-/// How long spans are gathered before they are sent.
-const GATHER: Duration = Duration::from_millis(200);
-/// Tries of one batch.
-const TRIES: u32 = 5;
-/// The wait before the second try; it doubles from try to try.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest wait before another try, whatever the collector asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How long the end of the process waits for the last spans to be taken.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The limit on spans in one request to the collector.
+const MAX_BATCH_SIZE: usize = 512;
+/// The time for which spans are collected before they are sent.
+const BATCH_DELAY: Duration = Duration::from_millis(200);
+/// The limit on attempts to send one batch.
+const MAX_ATTEMPTS: u32 = 5;
+/// The backoff before the second attempt. It doubles with each further attempt.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
+/// The limit on the backoff, also when the collector requests a longer one.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The limit on the time that shutdown waits for the last spans to be accepted.
+const SHUTDOWN_FLUSH: Duration = Duration::from_secs(2);
+/// The content type of requests and responses.
+const PROTOBUF: &str = "application/x-protobuf";
+/// The limit on the size of a response. A longer one is not read: it only reports the number of rejected spans.
+const MAX_RESPONSE_SIZE: u64 = 64 << 10;
 
-/// Where spans go, and how.
+/// The settings of a span exporter.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ExporterSettings {
     /// The collector's URL.
     pub endpoint: Url,
-    /// Sent with each batch; may hold a key.
+    /// Headers of each request to the collector. They may contain credentials.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How long the collector may take for one batch.
+    /// The limit on the time that the collector takes for one batch.
     pub timeout: Duration,
-    /// The share of new traces that is exported, 0 to 1.
-    pub share: f64,
-    /// What the gateway calls itself.
-    pub service: String,
+    /// The share of new traces to export, from 0 to 1.
+    pub sampling_ratio: f64,
+    /// The service name of the gateway.
+    pub service_name: String,
 }
 
-/// A running export.
+/// A running span export.
 #[derive(Debug)]
-pub struct Export {
-    spans: Spans,
-    closing: oneshot::Sender<()>,
+pub struct TraceExport {
+    spans: SpanSender,
+    close: oneshot::Sender<()>,
     thread: JoinHandle<()>,
     done: watch::Receiver<bool>,
 }
 
-impl Export {
-    /// Starts the thread.
+impl TraceExport {
+    /// Starts the exporter thread.
     ///
     /// # Errors
-    /// The system gives no thread, or no client can be made.
-    pub fn start(settings: Settings) -> Result<Self, String> {
+    /// Returns the reason when the thread or the HTTP client cannot be created.
+    pub fn start(settings: ExporterSettings) -> Result<Self, String> {
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(settings.timeout)
@@ -66,31 +71,31 @@ impl Export {
             .no_proxy()
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
         if settings.endpoint.scheme() == "http" {
-            // nothing to trust: the system's certificates need not be there
+            // no certificate is verified, so the system's root certificates need not exist
             client = client.tls_certs_only([]);
         }
         let client = client.build().map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        let (spans, waiting) = channel(settings.share);
-        let (closing, closed) = oneshot::channel();
-        let (told, done) = watch::channel(false);
-        let carrier = Carrier { settings, client, waiting };
+        let (spans, queue) = channel(settings.sampling_ratio);
+        let (close, closed) = oneshot::channel();
+        let (done_sender, done) = watch::channel(false);
+        let exporter = Exporter { settings, client, queue };
         let thread = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || {
-            runtime.block_on(carrier.carry(closed));
-            let _ = told.send(true);
+            runtime.block_on(exporter.run(closed));
+            let _ = done_sender.send(true);
         });
-        Ok(Self { spans, closing, thread: thread.map_err(|error| error.to_string())?, done })
+        Ok(Self { spans, close, thread: thread.map_err(|error| error.to_string())?, done })
     }
 
-    /// The way in.
-    pub fn spans(&self) -> &Spans {
+    /// Returns the sending half of the span queue.
+    pub fn spans(&self) -> &SpanSender {
         &self.spans
     }
 
-    /// Sends what is waiting and ends the thread. A collector that does not answer is left behind after two seconds.
+    /// Sends the queued spans and stops the thread. Does not wait longer than two seconds for the collector.
     pub fn close(self) {
-        let _ = self.closing.send(());
-        let deadline = Instant::now() + LAST_WORDS + GATHER;
+        let _ = self.close.send(());
+        let deadline = Instant::now() + SHUTDOWN_FLUSH + BATCH_DELAY;
         while !*self.done.borrow() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -100,23 +105,23 @@ impl Export {
     }
 }
 
-/// The thread's own things.
-struct Carrier {
-    settings: Settings,
+/// The state of the exporter thread.
+struct Exporter {
+    settings: ExporterSettings,
     client: Client,
-    waiting: Waiting,
+    queue: SpanReceiver,
 }
 
-impl Carrier {
-    /// Carries until there is no way in any more, or it is told to close.
-    async fn carry(mut self, closed: oneshot::Receiver<()>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        let carrying = async {
-            while self.waiting.spans.recv_many(&mut batch, BATCH).await > 0 {
-                if batch.len() < BATCH {
-                    tokio::time::sleep(GATHER).await;
-                    while batch.len() < BATCH
-                        && let Ok(span) = self.waiting.spans.try_recv()
+impl Exporter {
+    /// Exports spans until all senders are gone or `closed` fires.
+    async fn run(mut self, closed: oneshot::Receiver<()>) {
+        let mut batch = Vec::with_capacity(MAX_BATCH_SIZE);
+        let export = async {
+            while self.queue.spans.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 {
+                if batch.len() < MAX_BATCH_SIZE {
+                    tokio::time::sleep(BATCH_DELAY).await;
+                    while batch.len() < MAX_BATCH_SIZE
+                        && let Ok(span) = self.queue.spans.try_recv()
                     {
                         batch.push(span);
                     }
@@ -126,14 +131,14 @@ impl Carrier {
             }
         };
         tokio::select! {
-            () = carrying => return,
+            () = export => return,
             _ = closed => {}
         }
-        let last_words = async {
-            // what was on its way when the end came is sent again: a span twice is better than none
+        let flush = async {
+            // a batch whose request was interrupted is sent again: a duplicate span is better than a lost one
             loop {
-                while batch.len() < BATCH
-                    && let Ok(span) = self.waiting.spans.try_recv()
+                while batch.len() < MAX_BATCH_SIZE
+                    && let Ok(span) = self.queue.spans.try_recv()
                 {
                     batch.push(span);
                 }
@@ -144,84 +149,81 @@ impl Carrier {
                 batch.clear();
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+        let _ = tokio::time::timeout(SHUTDOWN_FLUSH, flush).await;
     }
 
-    /// Sends a batch, several times if need be.
+    /// Sends a batch, with retries.
     async fn send(&self, batch: &[Box<Span>]) {
-        let body = encode::request(&self.settings.service, batch);
+        let body = encode::request(&self.settings.service_name, batch);
         let count = batch.len() as u64;
-        let mut wait = FIRST_WAIT;
-        for further in (0..TRIES).rev() {
-            let fault = match self.post(body.clone()).await {
+        let mut backoff = INITIAL_BACKOFF;
+        for attempts_left in (0..MAX_ATTEMPTS).rev() {
+            let error = match self.post(body.clone()).await {
                 Ok(rejected) => {
                     let rejected = rejected.min(count);
-                    self.waiting.tally.exported.fetch_add(count - rejected, Ordering::Relaxed);
-                    self.waiting.tally.dropped.fetch_add(rejected, Ordering::Relaxed);
+                    self.queue.counts.exported.fetch_add(count - rejected, Ordering::Relaxed);
+                    self.queue.counts.dropped.fetch_add(rejected, Ordering::Relaxed);
                     return;
                 }
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            if !fault.may_pass || further == 0 {
-                tracing::warn!(spans = count, "the trace collector did not take spans: {}", fault.text);
+            if !error.retryable || attempts_left == 0 {
+                tracing::warn!(spans = count, "the trace collector did not accept spans: {}", error.message);
                 break;
             }
-            tokio::time::sleep(fault.asks_for.unwrap_or(wait).min(LONGEST_WAIT)).await;
-            wait *= 2;
+            tokio::time::sleep(error.retry_after.unwrap_or(backoff).min(MAX_BACKOFF)).await;
+            backoff *= 2;
         }
-        self.waiting.tally.dropped.fetch_add(count, Ordering::Relaxed);
+        self.queue.counts.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// One try: how many spans the collector took and threw away.
-    async fn post(&self, body: Vec<u8>) -> Result<u64, Fault> {
+    /// Sends a batch once. Returns the number of spans that the collector rejected.
+    async fn post(&self, body: Vec<u8>) -> Result<u64, ExportError> {
         let mut request = self.client.post(self.settings.endpoint.clone()).header(CONTENT_TYPE, PROTOBUF).body(body);
         for (name, value) in &self.settings.headers {
             request = request.header(name, value);
         }
-        let response = request.send().await.map_err(|error| Fault::of(&error))?;
+        let response = request.send().await.map_err(|error| ExportError::from_transport(&error))?;
         let status = response.status();
         if !status.is_success() {
-            let asks_for = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            // OTLP names these four
-            let may_pass = matches!(
+            let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            // the retryable codes of OTLP/HTTP
+            let retryable = matches!(
                 status,
                 StatusCode::TOO_MANY_REQUESTS
                     | StatusCode::BAD_GATEWAY
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT
             );
-            return Err(Fault {
-                text: format!("status {status}"),
-                may_pass,
-                asks_for: asks_for.map(Duration::from_secs),
+            return Err(ExportError {
+                message: format!("status {status}"),
+                retryable,
+                retry_after: retry_after.map(Duration::from_secs),
             });
         }
-        let protobuf = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == PROTOBUF);
-        let length = response.content_length().unwrap_or(u64::MAX);
-        match protobuf && length <= LARGEST_ANSWER {
-            true => Ok(encode::rejected(&response.bytes().await.map_err(|error| Fault::of(&error))?)),
-            false => Ok(0),
+        let is_protobuf = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == PROTOBUF);
+        if !is_protobuf || response.content_length().unwrap_or(u64::MAX) > MAX_RESPONSE_SIZE {
+            return Ok(0);
         }
+        let body = response.bytes().await.map_err(|error| ExportError::from_transport(&error))?;
+        Ok(encode::rejected_spans(&body))
     }
 }
 
-/// The content type of both sides.
-const PROTOBUF: &str = "application/x-protobuf";
-/// An answer that is longer is not read: it only says how many spans were thrown away.
-const LARGEST_ANSWER: u64 = 64 << 10;
-
-/// Why a batch was not taken.
-struct Fault {
-    text: String,
-    /// The same batch may be taken later.
-    may_pass: bool,
-    asks_for: Option<Duration>,
+/// The reason why a batch was not accepted.
+struct ExportError {
+    message: String,
+    /// Whether the same batch may be sent again.
+    retryable: bool,
+    /// The delay that the collector requested.
+    retry_after: Option<Duration>,
 }
 
-impl Fault {
-    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+impl ExportError {
+    /// Describes a transport error by its root cause.
+    fn from_transport(error: &(dyn std::error::Error + 'static)) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
-        let text = causes.last().map_or_else(|| "the exchange broke off".to_owned(), ToString::to_string);
-        Self { text, may_pass: true, asks_for: None }
+        let message = causes.last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
+        Self { message, retryable: true, retry_after: None }
     }
 }

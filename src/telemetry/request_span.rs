@@ -1,4 +1,4 @@
-//! The span of a request, where spans are exported.
+//! The start of a request's span, when spans are exported.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::access_log::RequestTrace;
 use super::trace_context::TraceParent;
 use crate::request::known_headers::KnownHeaders;
 use crate::request::{Scheme, UnixTime};
-use crate::telemetry::spans::{Span, Spans};
+use crate::telemetry::spans::{Span, SpanSender};
 
-/// A span of this hop's own, which a request that is refused has, too.
+/// Starts the gateway's span of a request. Every request has one, including those that are rejected.
 pub(crate) fn start(
-    spans: &Spans,
+    spans: &SpanSender,
     id: u128,
     peer: IpAddr,
     scheme: Scheme,
@@ -22,16 +22,17 @@ pub(crate) fn start(
     now: UnixTime,
 ) -> Box<RequestTrace> {
     let (trace_parent, parent) =
-        TraceParent::with_sampling(&parts.headers, known_headers, id, |trace| spans.chooses(trace));
-    let (trace, id) = trace_parent.ids();
-    let (parent, state) = parent.map_or_else(Default::default, |parent| (Some(parent.span), parent.trace_state));
+        TraceParent::with_sampling(&parts.headers, known_headers, id, |trace_id| spans.samples(trace_id));
+    let (trace_id, span_id) = trace_parent.ids();
+    let (parent_id, trace_state) =
+        parent.map_or_else(Default::default, |parent| (Some(parent.span_id), parent.trace_state));
     let span = || Span {
-        trace,
-        id,
-        parent,
-        state,
-        began: now,
-        took: Duration::ZERO,
+        trace_id,
+        span_id,
+        parent_id,
+        trace_state,
+        start_time: now,
+        duration: Duration::ZERO,
         method: parts.method.clone(),
         scheme,
         version: parts.version,

@@ -2,12 +2,13 @@
 //!
 //! Each worker has one, so that requests on different workers do not contend for a lock.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::log_writer::LogWriter;
 use super::metrics::Shard;
-use super::spans::Spans;
+use super::spans::SpanSender;
 use crate::request::UnixTime;
+use crate::sync::lock;
 
 /// The log writer, the metrics shard and the span sender of one worker.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct RequestTelemetry {
     /// Holds the worker's share of every series.
     pub metrics: Arc<Shard>,
     /// Passes finished spans to the exporter; `None` when spans are not exported.
-    pub spans: Option<Spans>,
+    pub spans: Option<SpanSender>,
     timestamps: Mutex<TimestampCache>,
 }
 
@@ -30,7 +31,7 @@ struct TimestampCache {
 
 impl RequestTelemetry {
     /// Creates the destinations of one worker.
-    pub fn new(access_log: LogWriter, metrics: Arc<Shard>, spans: Option<Spans>) -> Self {
+    pub fn new(access_log: LogWriter, metrics: Arc<Shard>, spans: Option<SpanSender>) -> Self {
         Self { access_log, metrics, spans, timestamps: Mutex::default() }
     }
 
@@ -38,7 +39,7 @@ impl RequestTelemetry {
     pub fn write_timestamp(&self, now: UnixTime, out: &mut Vec<u8>) {
         let second = now.0.floor() as i64;
         let millis = ((now.0 - now.0.floor()) * 1000.0) as u32;
-        let mut cache = self.timestamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = lock(&self.timestamps);
         if cache.second != second || cache.text.is_empty() {
             let text = chrono::DateTime::from_timestamp(second, 0).map(|t| t.format("%Y-%m-%dT%H:%M:%S").to_string());
             *cache = TimestampCache { second, text: text.unwrap_or_default() };

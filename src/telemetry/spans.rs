@@ -1,8 +1,8 @@
-//! Spans: what a trace's collector is told of a request. A worker hands each finished one over and goes on; when the
-//! one who carries them away does not keep up, spans are dropped and counted.
+//! Spans of finished requests, and the queue from the workers to the exporter. When the exporter does not keep up, spans
+//! are dropped and counted; a request never waits.
 //!
-//! A span has what the semantic conventions for HTTP servers name, and the reason code. No header of the request but
-//! `traceparent` and `tracestate`, no query, no token and no claim ever comes near it.
+//! A span has the attributes that the semantic conventions for HTTP servers define, and the reason code. It never
+//! contains a request header other than `traceparent` and `tracestate`, a query, a token or a claim.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,66 +14,66 @@ use tokio::sync::mpsc;
 
 use crate::request::{Scheme, UnixTime};
 
-/// Spans that may wait to be carried away.
-const WAITING: usize = 8192;
+/// The limit on queued spans.
+const MAX_QUEUED_SPANS: usize = 8192;
 
-/// A finished request, as a trace has it.
+/// The span of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// The trace.
-    pub trace: u128,
-    /// The span itself.
-    pub id: u64,
-    /// The client's span, when the trace did not begin here.
-    pub parent: Option<u64>,
-    /// What other tracers have noted in `tracestate`.
-    pub state: String,
-    /// When the request's head was there.
-    pub began: UnixTime,
-    /// How long it took, to the answer's last byte.
-    pub took: Duration,
-    /// The method.
+    /// The id of the trace.
+    pub trace_id: u128,
+    /// The id of the span.
+    pub span_id: u64,
+    /// The id of the client's span, when the client started the trace.
+    pub parent_id: Option<u64>,
+    /// The `tracestate` of the request.
+    pub trace_state: String,
+    /// The time at which the request headers had been received.
+    pub start_time: UnixTime,
+    /// The time to the last byte of the response.
+    pub duration: Duration,
+    /// The request method.
     pub method: Method,
-    /// Whether the connection is encrypted.
+    /// The scheme of the client's connection.
     pub scheme: Scheme,
     /// The client's HTTP version.
     pub version: Version,
-    /// The client, as far as trusted proxies told of it.
+    /// The client's address, as reported by trusted proxies.
     pub client: IpAddr,
-    /// The socket's peer.
+    /// The address of the socket's peer.
     pub peer: IpAddr,
-    /// The host and port that were asked for; none before the head was understood.
+    /// The requested host and port; `None` before the request headers are normalized.
     pub server: Option<(String, u16)>,
-    /// The path as it was judged, without the query.
+    /// The normalized path, without the query.
     pub path: String,
     /// The listener's name.
     pub listener: Option<Arc<str>>,
     /// The route's name.
     pub route: Option<Arc<str>>,
-    /// The status that the client was told.
+    /// The status that was sent to the client.
     pub status: u16,
-    /// The reason code of a refusal, `aborted`, or the status of a backend's failure.
+    /// The reason code of a rejection, `aborted`, or a backend's error status.
     pub error: Option<&'static str>,
-    /// Whether the exchange failed on the server's side: a status of 500 and above, or an answer that broke off.
+    /// Whether the exchange failed on the server's side: a status of 500 or above, or an incomplete response.
     pub failed: bool,
 }
 
-/// What became of spans so far.
+/// The numbers of exported and dropped spans.
 #[derive(Debug, Default)]
-pub struct Tally {
-    /// Taken by the collector.
+pub struct ExportCounts {
+    /// Spans that the collector accepted.
     pub exported: AtomicU64,
-    /// Lost: there was no room to wait, or the collector did not take them.
+    /// Spans that were lost because the queue was full or the collector did not accept them.
     pub dropped: AtomicU64,
 }
 
-/// Bytes of a path that a span keeps: thousands of spans may wait for a collector that is down.
-const LONGEST_PATH: usize = 1024;
+/// The limit on the length of a span's path. Thousands of spans may be queued while the collector is down.
+const MAX_PATH_LEN: usize = 1024;
 
 impl Span {
-    /// The path of the request, or the beginning of a very long one.
+    /// Sets the path, truncated to the limit.
     pub fn set_path(&mut self, path: &str) {
-        let mut end = path.len().min(LONGEST_PATH);
+        let mut end = path.len().min(MAX_PATH_LEN);
         while !path.is_char_boundary(end) {
             end -= 1;
         }
@@ -81,48 +81,48 @@ impl Span {
     }
 }
 
-/// A worker's way to the one who carries spans away. Clones share it.
+/// The sending half of the span queue. Clones share the queue.
 #[derive(Debug, Clone)]
-pub struct Spans {
-    waiting: mpsc::Sender<Box<Span>>,
-    tally: Arc<Tally>,
-    /// Of 2^63 new traces, so many are exported.
-    chosen: u64,
+pub struct SpanSender {
+    queue: mpsc::Sender<Box<Span>>,
+    counts: Arc<ExportCounts>,
+    /// The number of sampled traces out of 2^63.
+    sampled: u64,
 }
 
-/// The other end.
+/// The receiving half of the span queue.
 #[derive(Debug)]
-pub struct Waiting {
-    /// Spans in the order in which their requests ended.
+pub struct SpanReceiver {
+    /// Spans in the order in which their requests finished.
     pub spans: mpsc::Receiver<Box<Span>>,
-    /// To be kept up to date.
-    pub tally: Arc<Tally>,
+    /// The numbers that the exporter must update.
+    pub counts: Arc<ExportCounts>,
 }
 
-/// Both ends. `share`, from 0 to 1, of the traces that begin here is exported.
-pub fn channel(share: f64) -> (Spans, Waiting) {
-    let (waiting, spans) = mpsc::channel(WAITING);
-    let tally = Arc::<Tally>::default();
-    let chosen = (share.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
-    (Spans { waiting, tally: Arc::clone(&tally), chosen }, Waiting { spans, tally })
+/// Creates a span queue. `sampling_ratio`, from 0 to 1, is the share of new traces to export.
+pub fn channel(sampling_ratio: f64) -> (SpanSender, SpanReceiver) {
+    let (queue, spans) = mpsc::channel(MAX_QUEUED_SPANS);
+    let counts = Arc::<ExportCounts>::default();
+    let sampled = (sampling_ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
+    (SpanSender { queue, counts: Arc::clone(&counts), sampled }, SpanReceiver { spans, counts })
 }
 
-impl Spans {
-    /// Whether a trace that begins here is exported. All who sample the same share choose the same traces.
-    pub fn chooses(&self, trace: u128) -> bool {
-        (trace as u64 >> 1) < self.chosen
+impl SpanSender {
+    /// Returns whether a new trace is exported. Samplers with the same ratio sample the same traces.
+    pub fn samples(&self, trace_id: u128) -> bool {
+        (trace_id as u64 >> 1) < self.sampled
     }
 
-    /// Hands a span over, or drops it. Never waits.
-    pub fn push(&self, span: Box<Span>) {
-        if self.waiting.try_send(span).is_err() {
-            self.tally.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Queues a span, or drops and counts it. Never waits.
+    pub fn send(&self, span: Box<Span>) {
+        if self.queue.try_send(span).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What became of spans so far.
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    /// Returns the numbers of exported and dropped spans.
+    pub fn counts(&self) -> &Arc<ExportCounts> {
+        &self.counts
     }
 }
 
@@ -130,15 +130,15 @@ impl Spans {
 pub(crate) mod tests {
     use super::*;
 
-    /// The span of a plain request.
+    /// Returns the span of a plain request.
     pub(crate) fn span() -> Span {
         Span {
-            trace: 7,
-            id: 9,
-            parent: None,
-            state: String::new(),
-            began: UnixTime(1_700_000_000.25),
-            took: Duration::from_millis(5),
+            trace_id: 7,
+            span_id: 9,
+            parent_id: None,
+            trace_state: String::new(),
+            start_time: UnixTime(1_700_000_000.25),
+            duration: Duration::from_millis(5),
             method: Method::GET,
             scheme: Scheme::Http,
             version: Version::HTTP_11,
@@ -155,34 +155,35 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_span_keeps_the_beginning_of_a_long_path() {
+    fn a_long_path_is_truncated_at_a_character_boundary() {
         let mut span = span();
-        for (path, kept) in [("/a".to_owned(), 2), (format!("/{}", "x".repeat(60_000)), 1024), ("ü/".repeat(600), 1023)]
+        for (path, length) in
+            [("/a".to_owned(), 2), (format!("/{}", "x".repeat(60_000)), 1024), ("ü/".repeat(600), 1023)]
         {
             span.set_path(&path);
-            assert_eq!(span.path.len(), kept);
+            assert_eq!(span.path.len(), length);
         }
     }
 
     #[test]
-    fn a_share_of_the_new_traces_is_chosen() {
-        for (share, at_least, at_most) in [(0.0, 0, 0), (0.25, 2300, 2700), (1.0, 10_000, 10_000)] {
-            let (spans, _waiting) = channel(share);
+    fn the_ratio_of_new_traces_is_sampled() {
+        for (ratio, min, max) in [(0.0, 0, 0), (0.25, 2300, 2700), (1.0, 10_000, 10_000)] {
+            let (spans, _receiver) = channel(ratio);
             let trace = |n: u128| n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-            let chosen = (0..10_000).filter(|n| spans.chooses(trace(*n))).count();
-            assert!((at_least..=at_most).contains(&chosen), "{share}: {chosen}");
+            let sampled = (0..10_000).filter(|n| spans.samples(trace(*n))).count();
+            assert!((min..=max).contains(&sampled), "{ratio}: {sampled}");
         }
     }
 
     #[test]
-    fn a_collector_that_stalls_costs_spans_and_no_waiting() {
-        let (spans, waiting) = channel(1.0);
-        for _ in 0..WAITING + 10 {
-            spans.push(Box::new(span()));
+    fn a_full_queue_drops_spans_without_waiting() {
+        let (spans, receiver) = channel(1.0);
+        for _ in 0..MAX_QUEUED_SPANS + 10 {
+            spans.send(Box::new(span()));
         }
-        assert_eq!(spans.tally().dropped.load(Ordering::Relaxed), 10);
-        drop(waiting);
-        spans.push(Box::new(span()));
-        assert_eq!(spans.tally().dropped.load(Ordering::Relaxed), 11, "nobody is there any more");
+        assert_eq!(spans.counts().dropped.load(Ordering::Relaxed), 10);
+        drop(receiver);
+        spans.send(Box::new(span()));
+        assert_eq!(spans.counts().dropped.load(Ordering::Relaxed), 11, "the receiver is gone");
     }
 }

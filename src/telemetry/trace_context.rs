@@ -1,8 +1,7 @@
-//! W3C trace context (<https://www.w3.org/TR/trace-context/>): a trace that a client began goes on through the gateway
-//! with a span of its own, and one begins here when there is none, so that logs on both sides can be joined.
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>). The gateway continues a client's trace with its own span,
+//! and starts a trace when the client has none, so that the logs of both sides can be correlated.
 //!
-//! Refused, as if it were not there: a `traceparent` that is doubled or not what the recommendation says; its
-//! `tracestate` goes with it. Nothing of either is believed beyond that.
+//! A `traceparent` that is repeated or malformed is ignored and replaced, and its `tracestate` is removed.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -13,27 +12,26 @@ use crate::request::known_headers::{KnownHeader, KnownHeaders};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Bytes of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
+/// The length of a `traceparent` of version 00: `00-<32 hex>-<16 hex>-<2 hex>`.
 const TRACEPARENT_LEN: usize = 55;
-/// Bytes of a `tracestate` that tracers have to pass on; a longer one is passed on, and not exported.
+/// The length of `tracestate` that tracers must propagate. A longer one is propagated but not exported.
 const MAX_TRACESTATE_LEN: usize = 512;
 const TRACE_ID_RANGE: std::ops::Range<usize> = 3..35;
 const SPAN_ID_RANGE: std::ops::Range<usize> = 36..52;
 const FLAGS_RANGE: std::ops::Range<usize> = 53..55;
 
-/// The gateway's own span in a trace, as the backend is told of it.
+/// The `traceparent` that the gateway sends to the backend. It identifies the gateway's own span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     text: [u8; TRACEPARENT_LEN],
-    /// The client's trace goes on, and its `tracestate` with it.
+    /// Whether the trace is the client's, so that its `tracestate` is propagated.
     continues_trace: bool,
-    /// There is a `tracestate`.
+    /// Whether the request has a `tracestate`.
     has_state: bool,
 }
 
 impl TraceParent {
-    /// The span for a request with these headers, which had `names`. `id` is random enough to name a span, and a trace if
-    /// need be.
+    /// Creates the span of a request. `id` is random and provides the id of the span and of a new trace.
     pub fn new(headers: &HeaderMap, known_headers: KnownHeaders, id: u128) -> Self {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
         let parent = if known_headers.contains(KnownHeader::TraceParent) { parse_traceparent(headers) } else { None };
@@ -42,17 +40,17 @@ impl TraceParent {
                 copy_into(&mut text, TRACE_ID_RANGE, parent.get(TRACE_ID_RANGE));
                 copy_into(&mut text, FLAGS_RANGE, parent.get(FLAGS_RANGE));
             }
-            // sampled: what a backend's own tracing does by default with a request that nobody traces yet
+            // sampled, which is the default of a backend that starts a trace by itself
             None => copy_into(&mut text, TRACE_ID_RANGE, Some(&hex::encode_u128(id.max(1)))),
         }
-        // a span's id differs from the trace's bits by more than its place
+        // mixed, so that the span's id is not a part of the trace's id
         let span = (id >> 64) as u64 ^ (id as u64).rotate_left(32);
         copy_into(&mut text, SPAN_ID_RANGE, Some(&hex::encode_u64(span.max(1))));
         Self { text, continues_trace: parent.is_some(), has_state: known_headers.contains(KnownHeader::TraceState) }
     }
 
-    /// The span of a request whose trace is exported here, or not: as the client says, or else as `chosen` says of a new
-    /// trace. With it, the client's own span and its `tracestate`, if the trace is the client's.
+    /// Creates the span of a request with a sampling decision: the client's, or that of `sample` for a new trace. Returns
+    /// the client's span and `tracestate` as well when the trace is the client's.
     pub fn with_sampling(
         headers: &HeaderMap,
         known_headers: KnownHeaders,
@@ -69,20 +67,20 @@ impl TraceParent {
         let id = parent.get(SPAN_ID_RANGE).map_or(0, parse_hex);
         let states = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok());
         let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
-        (span, Some(ParentSpan { span: id as u64, trace_state: state.unwrap_or_default() }))
+        (span, Some(ParentSpan { span_id: id as u64, trace_state: state.unwrap_or_default() }))
     }
 
-    /// Whether the trace is exported, by whoever exports any.
+    /// Returns whether the trace is sampled, that is, exported by tracers that export.
     pub fn is_sampled(&self) -> bool {
         parse_hex(self.part(FLAGS_RANGE)) & 1 == 1
     }
 
-    /// The trace's and the span's ids as numbers.
+    /// Returns the ids of the trace and of the span as numbers.
     pub fn ids(&self) -> (u128, u64) {
         (parse_hex(self.trace_id()), parse_hex(self.span_id()) as u64)
     }
 
-    /// Tells the backend.
+    /// Writes the headers for the backend.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         if self.has_state && !self.continues_trace {
             headers.remove(TRACESTATE);
@@ -92,12 +90,12 @@ impl TraceParent {
         }
     }
 
-    /// The trace's id: 32 hexadecimal digits.
+    /// Returns the id of the trace: 32 hexadecimal digits.
     pub fn trace_id(&self) -> &[u8] {
         self.part(TRACE_ID_RANGE)
     }
 
-    /// The gateway's span: 16 hexadecimal digits.
+    /// Returns the id of the gateway's span: 16 hexadecimal digits.
     pub fn span_id(&self) -> &[u8] {
         self.part(SPAN_ID_RANGE)
     }
@@ -107,12 +105,12 @@ impl TraceParent {
     }
 }
 
-/// What a client says of its own span.
+/// The client's span, as reported in the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentSpan {
-    /// The span's id.
-    pub span: u64,
-    /// What other tracers have noted.
+    /// The id of the span.
+    pub span_id: u64,
+    /// The `tracestate`, empty if it is absent or too long.
     pub trace_state: String,
 }
 
@@ -120,7 +118,7 @@ fn parse_hex(hex: &[u8]) -> u128 {
     std::str::from_utf8(hex).ok().and_then(|hex| u128::from_str_radix(hex, 16).ok()).unwrap_or_default()
 }
 
-/// The one `traceparent` of a request, if it is one.
+/// Returns the `traceparent` of a request if there is exactly one and it is valid.
 fn parse_traceparent(headers: &HeaderMap) -> Option<&[u8]> {
     let mut all = headers.get_all(TRACEPARENT).iter();
     let (first, None) = (all.next()?.as_bytes(), all.next()) else { return None };
@@ -168,8 +166,8 @@ mod tests {
     const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
     #[test]
-    fn a_trace_goes_on_with_a_span_of_our_own() {
-        for (given, continues) in [
+    fn a_valid_trace_is_continued_with_a_new_span() {
+        for (header, continues) in [
             (format!("00-{TRACE_ID}-b7ad6b7169203331-01"), true),
             (format!("00-{TRACE_ID}-b7ad6b7169203331-00"), true),
             (format!("cc-{TRACE_ID}-b7ad6b7169203331-01"), true),
@@ -185,20 +183,20 @@ mod tests {
             ("00".to_owned(), false),
             (String::new(), false),
         ] {
-            let mut map = headers(&[("traceparent", &given), ("tracestate", "a=b")]);
+            let mut map = headers(&[("traceparent", &header), ("tracestate", "a=b")]);
             let span = trace_parent(&map, 7 << 64 | 9);
             span.write_headers(&mut map);
             let sent = map["traceparent"].to_str().unwrap();
-            assert_eq!(text(span.trace_id()) == TRACE_ID, continues, "{given}");
-            assert_eq!(map.contains_key("tracestate"), continues, "{given}");
+            assert_eq!(text(span.trace_id()) == TRACE_ID, continues, "{header}");
+            assert_eq!(map.contains_key("tracestate"), continues, "{header}");
             assert_eq!(sent, format!("00-{}-{}-{}", text(span.trace_id()), text(span.span_id()), &sent[53..]));
             assert_ne!(text(span.span_id()), "b7ad6b7169203331");
-            assert_eq!(&sent[53..], if continues { &given[53..55] } else { "01" });
+            assert_eq!(&sent[53..], if continues { &header[53..55] } else { "01" });
         }
     }
 
     #[test]
-    fn without_one_or_with_two_a_new_trace_begins() {
+    fn a_missing_or_repeated_traceparent_starts_a_new_trace() {
         let traceparent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
         for lines in [&[][..], &[("traceparent", traceparent.as_str()), ("traceparent", &traceparent)]] {
             let mut map = headers(lines);

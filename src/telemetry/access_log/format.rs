@@ -1,5 +1,7 @@
-//! How an access-log line is written: names, escaped values, numbers. Every request writes one, so it is done by hand,
-//! into one buffer; formatting machinery would be dearer than all the rest.
+//! Formatting of access-log lines: field names, escaped values, numbers.
+//!
+//! Every request writes a line, so it is formatted by hand into one buffer. `std::fmt` would cost more than everything
+//! else in the access log.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use crate::request::UnixTime;
 use crate::telemetry::request_telemetry::RequestTelemetry;
 
-/// How lines look.
+/// The format of access-log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// `key=value` pairs.
@@ -17,20 +19,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// A field's name, or a fixed one as it stands before its value.
+/// The name of a field.
 pub trait FieldName: Copy {
-    /// Writes it as `format` has it.
+    /// Writes the name and the separator before the value.
     fn write(self, format: LogFormat, out: &mut Vec<u8>);
 }
 
-/// A name that is known beforehand, as it stands before a value in either format.
+/// A constant field name, preformatted with its separator for both formats.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
     pub(crate) text: &'static str,
     pub(crate) json: &'static str,
 }
 
-/// Fields by their names.
+/// Declares constants for field names.
 macro_rules! fields {
     ($($field:ident = $name:literal)*) => {
         $(#[doc = concat!("`", $name, "`.")]
@@ -42,7 +44,7 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// One line as it grows.
+/// A log line under construction.
 #[derive(Debug)]
 pub struct LineBuffer {
     format: LogFormat,
@@ -71,7 +73,7 @@ impl FieldName for &str {
 }
 
 impl LineBuffer {
-    /// A line that begins with the time.
+    /// Starts a line with the time.
     pub fn start(format: LogFormat, now: UnixTime, telemetry: &RequestTelemetry) -> Self {
         let mut bytes = Vec::with_capacity(INITIAL_CAPACITY);
         if format == LogFormat::Json {
@@ -84,7 +86,7 @@ impl LineBuffer {
         Self { format, bytes }
     }
 
-    /// Adds a text.
+    /// Adds a text field.
     pub fn text(&mut self, name: impl FieldName, value: &str) {
         name.write(self.format, &mut self.bytes);
         match self.format {
@@ -94,7 +96,7 @@ impl LineBuffer {
         }
     }
 
-    /// Adds a text that is known to need no escaping: digits, addresses, words of our own.
+    /// Adds a text field whose value needs no escaping, such as digits, an address or a constant.
     pub fn unescaped(&mut self, name: impl FieldName, value: &[u8]) {
         name.write(self.format, &mut self.bytes);
         match self.format {
@@ -107,7 +109,7 @@ impl LineBuffer {
         }
     }
 
-    /// Adds anything that JSON can hold.
+    /// Adds a JSON value.
     pub fn json(&mut self, name: impl FieldName, value: &serde_json::Value) {
         match value {
             serde_json::Value::String(text) => self.text(name, text),
@@ -117,7 +119,7 @@ impl LineBuffer {
             other => {
                 name.write(self.format, &mut self.bytes);
                 for character in other.to_string().chars() {
-                    // outside of its strings JSON has only ASCII, so an escape always stands inside one
+                    // outside of strings JSON is ASCII, so such a character is always inside a string
                     match character {
                         c if is_unprintable(c) => drop(write!(self.bytes, "\\u{:04x}", u32::from(c))),
                         c => self.bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -127,13 +129,13 @@ impl LineBuffer {
         }
     }
 
-    /// Adds a number.
+    /// Adds a number field.
     pub fn number(&mut self, name: impl FieldName, value: u64) {
         name.write(self.format, &mut self.bytes);
         write_number(&mut self.bytes, value, 1);
     }
 
-    /// Adds a duration: seconds in JSON, milliseconds for people.
+    /// Adds a duration: in seconds in JSON, in milliseconds in text.
     pub fn duration(&mut self, name: impl FieldName, duration: Duration) {
         name.write(self.format, &mut self.bytes);
         let micros = duration.as_secs().saturating_mul(1_000_000) + u64::from(duration.subsec_micros());
@@ -146,17 +148,17 @@ impl LineBuffer {
         }
     }
 
-    /// Ends it, and gives it out.
+    /// Finishes the line and returns it.
     pub fn finish(&mut self) -> &[u8] {
         self.bytes.extend_from_slice(if self.format == LogFormat::Json { b"}\n" } else { b"\n" });
         &self.bytes
     }
 }
 
-/// Room for a usual line.
+/// The capacity that is enough for a typical line.
 const INITIAL_CAPACITY: usize = 512;
 
-/// A decimal number with at least so many digits. Every request writes several, and formatting machinery is dear.
+/// Writes a decimal number with at least `min_digits` digits. Every request writes several, and `std::fmt` is slow.
 fn write_number(out: &mut Vec<u8>, mut number: u64, min_digits: usize) {
     let mut digits = [b'0'; 20];
     let mut used = 0;
@@ -171,19 +173,19 @@ fn write_number(out: &mut Vec<u8>, mut number: u64, min_digits: usize) {
     out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
 }
 
-/// Whether a value can stand in a text line as it is.
+/// Returns whether a value can be written to a text line without quotes.
 fn is_bare(value: &str) -> bool {
-    // without a way out in the middle, the whole loop is a few wide instructions
+    // without an early exit, the compiler vectorizes the loop
     let needs_quotes = |b: u8| !(0x21..0x7f).contains(&b) | (b == b'"') | (b == b'=') | (b == b'\\');
     !value.is_empty() && !value.bytes().fold(false, |found, b| found | needs_quotes(b))
 }
 
-/// Whether a character could end a line, or change how the rest of it is shown.
+/// Returns whether a character could end a line or change how the rest of the line is displayed.
 fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A JSON string: control characters, quotes and line separators can't break out of it, in either format.
+/// Writes a JSON string. Control characters, quotes and line separators are escaped in both formats.
 fn write_quoted(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
     let needs_escape = |b: u8| !(0x20..0x7f).contains(&b) | (b == b'"') | (b == b'\\');
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_they_are() {
+    fn numbers_are_padded_to_the_minimum_width() {
         for (number, min_digits, text) in
             [(0, 1, "0"), (7, 3, "007"), (1234, 3, "1234"), (u64::MAX, 1, "18446744073709551615")]
         {
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_breaks_out_of_its_field() {
+    fn a_value_cannot_break_out_of_its_field() {
         for value in ["a\nb", "a\" status=200 x=\"", "\u{1b}[31m", "\u{2028}", "\u{202e}abc", "ü", "", "a=b", "\\"] {
             let mut out = Vec::new();
             write_quoted(&mut out, value);

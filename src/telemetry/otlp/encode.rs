@@ -1,4 +1,4 @@
-//! Spans as OTLP's messages, named as the semantic conventions for HTTP have it
+//! Encoding of spans as OTLP messages, with the attribute names of the semantic conventions for HTTP
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>).
 
 use http::{Method, Version};
@@ -12,15 +12,15 @@ use prost::Message as _;
 
 use crate::telemetry::spans::Span;
 
-/// W3C's flag of a trace that is sampled, and OTLP's two: whether it is known that the parent is another process's.
+/// The `sampled` flag of W3C trace context, and the two flags of OTLP that tell whether the parent span is remote.
 const SAMPLED: u32 = 1;
-const REMOTE_KNOWN: u32 = 0x100;
-const REMOTE: u32 = 0x200;
+const HAS_IS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
 
-/// A request with these spans, encoded.
-pub(super) fn request(service: &str, spans: &[Box<Span>]) -> Vec<u8> {
+/// Encodes an export request.
+pub(super) fn request(service_name: &str, spans: &[Box<Span>]) -> Vec<u8> {
     let version = env!("CARGO_PKG_VERSION");
-    let attributes = vec![text("service.name", service), text("service.version", version)];
+    let attributes = vec![text("service.name", service_name), text("service.version", version)];
     let scope = InstrumentationScope {
         name: "portcullis".to_owned(),
         version: version.to_owned(),
@@ -33,15 +33,15 @@ pub(super) fn request(service: &str, spans: &[Box<Span>]) -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
-/// How many spans an answer says were thrown away; none when it can't be read.
-pub(super) fn rejected(answer: &[u8]) -> u64 {
-    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-    answer.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+/// Returns the number of spans that a response reports as rejected; 0 when it cannot be decoded.
+pub(super) fn rejected_spans(response: &[u8]) -> u64 {
+    let response = ExportTraceServiceResponse::decode(response).unwrap_or_default();
+    response.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
 fn message(span: &Span) -> Message {
-    let began = (span.began.0.max(0.0) * 1e9) as u64;
-    let took = u64::try_from(span.took.as_nanos()).unwrap_or(u64::MAX);
+    let start = (span.start_time.0.max(0.0) * 1e9) as u64;
+    let duration = u64::try_from(span.duration.as_nanos()).unwrap_or(u64::MAX);
     let (method, original) = method(&span.method);
     let mut attributes = vec![
         text("http.request.method", method),
@@ -63,24 +63,24 @@ fn message(span: &Span) -> Message {
     attributes.extend(span.listener.as_ref().map(|listener| text("portcullis.listener", &**listener)));
     attributes.extend(span.error.map(|error| text("error.type", error)));
     let code = if span.failed { StatusCode::Error } else { StatusCode::Unset };
-    let shown = if original.is_some() { "HTTP" } else { method };
+    let verb = if original.is_some() { "HTTP" } else { method };
     Message {
-        trace_id: span.trace.to_be_bytes().to_vec(),
-        span_id: span.id.to_be_bytes().to_vec(),
-        parent_span_id: span.parent.map_or_else(Vec::new, |parent| parent.to_be_bytes().to_vec()),
-        trace_state: span.state.clone(),
-        flags: SAMPLED | REMOTE_KNOWN | if span.parent.is_some() { REMOTE } else { 0 },
-        name: span.route.as_ref().map_or_else(|| shown.to_owned(), |route| format!("{shown} {route}")),
+        trace_id: span.trace_id.to_be_bytes().to_vec(),
+        span_id: span.span_id.to_be_bytes().to_vec(),
+        parent_span_id: span.parent_id.map_or_else(Vec::new, |parent| parent.to_be_bytes().to_vec()),
+        trace_state: span.trace_state.clone(),
+        flags: SAMPLED | HAS_IS_REMOTE | if span.parent_id.is_some() { IS_REMOTE } else { 0 },
+        name: span.route.as_ref().map_or_else(|| verb.to_owned(), |route| format!("{verb} {route}")),
         kind: SpanKind::Server.into(),
-        start_time_unix_nano: began,
-        end_time_unix_nano: began.saturating_add(took),
+        start_time_unix_nano: start,
+        end_time_unix_nano: start.saturating_add(duration),
         attributes,
         status: Some(Status { message: String::new(), code: code.into() }),
         ..Message::default()
     }
 }
 
-/// A method of RFC 9110 or RFC 5789, or the word that stands for all others, with the method itself.
+/// Returns a method of RFC 9110 or RFC 5789 as it is. For other methods, returns `_OTHER` and the original method.
 fn method(method: &Method) -> (&str, Option<&str>) {
     const KNOWN: [Method; 9] = [
         Method::GET,
