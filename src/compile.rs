@@ -24,20 +24,20 @@ use std::sync::Arc;
 
 use crate::auth::JwtAuth;
 use crate::authz::{Expression, RuleSet, Scope, with_deep_stack};
-use crate::client::timeouts::ClientTimeouts;
 use crate::config::bind::{ErrorStyle, EscapedSlashes, ListenerConfig, PathNormalization};
 use crate::config::process::{LogFormat as LogFormatConfig, ProcessConfig, UnderscoreHeaders};
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::HostPattern;
 use crate::config::{Diagnostic, DiagnosticCode, Effective, LoadedConfig, Source};
-use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::HeadLimits;
+use crate::request::identity_header_names::IdentityHeaderNames;
 use crate::request::path;
 use crate::request::path::PathRules;
 use crate::router::{Conditions, Hostname, PathMatch, Router};
 use crate::snapshot::{
-    Bind, ClientLimits, GlobalSettings, Listener, Policies, Route, RouteTimeouts, Snapshot, TokenCounters,
+    Bind, ClientLimits, ClientTimeouts, GlobalSettings, Listener, Policies, Route, RouteTimeouts, Snapshot,
+    TokenCounters,
 };
 use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::metrics::{Family, Metrics};
@@ -48,7 +48,11 @@ use crate::upstream::balance::LoadBalancer;
 ///
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
-pub fn compile(loaded: &LoadedConfig, metrics: &Arc<Metrics>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+pub fn compile(
+    loaded: &Arc<LoadedConfig>,
+    metrics: &Arc<Metrics>,
+    generation: u64,
+) -> Result<Snapshot, Vec<Diagnostic>> {
     compile_for_serving(loaded, metrics, &CarryOver::new(None), generation)
 }
 
@@ -57,7 +61,7 @@ pub fn compile(loaded: &LoadedConfig, metrics: &Arc<Metrics>, generation: u64) -
 /// # Errors
 /// Everything that is wrong with it beyond its form, in the order of the file.
 pub fn compile_for_serving(
-    loaded: &LoadedConfig,
+    loaded: &Arc<LoadedConfig>,
     metrics: &Arc<Metrics>,
     carry_over: &CarryOver,
     generation: u64,
@@ -111,7 +115,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn build_snapshot(mut self, loaded: &LoadedConfig, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
+    fn build_snapshot(mut self, loaded: &Arc<LoadedConfig>, generation: u64) -> Result<Snapshot, Vec<Diagnostic>> {
         let mut binds = Vec::new();
         for bind in &loaded.config.binds {
             let address = SocketAddr::new(bind.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |a| a.0), bind.port);
@@ -121,7 +125,7 @@ impl<'a> Compiler<'a> {
         }
         let settings = self.settings();
         if self.errors.is_empty() {
-            return Ok(Snapshot { generation, binds, settings });
+            return Ok(Snapshot { generation, loaded: Arc::clone(loaded), binds, settings });
         }
         self.errors.sort_by_key(|error| error.span.start);
         self.errors.dedup();
@@ -320,7 +324,7 @@ impl<'a> Compiler<'a> {
                 connections: limits.connections,
                 http2_streams: limits.http2_streams,
                 handshake_timeout: limits.handshake_timeout.get(),
-                patience: ClientTimeouts {
+                client_timeouts: ClientTimeouts {
                     head: limits.head_timeout.get(),
                     idle: limits.idle_timeout.get(),
                     stall: limits.stall_timeout.get(),

@@ -55,7 +55,7 @@ pub struct Config {
 }
 
 /// A config that holds together, and where it came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LoadedConfig {
     /// The config.
     pub config: Config,

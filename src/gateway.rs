@@ -65,6 +65,7 @@ impl Gateway {
     /// # Errors
     /// What is wrong with the config, or which address can't be bound.
     pub fn start(loaded: LoadedConfig, options: GatewayOptions) -> Result<Self, Vec<Diagnostic>> {
+        let loaded = Arc::new(loaded);
         let metrics = Arc::new(Metrics::default());
         let process = loaded.config.process.clone();
         let whole = loaded.source.span(0, 0, "");

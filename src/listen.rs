@@ -24,10 +24,10 @@ use http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::ClientConnection;
-use crate::client::timeouts::{ClientActivity, ClientTimeouts};
+use crate::client::timeouts::ClientActivity;
 use crate::drain::DrainWatcher;
 use crate::request::{ClientInfo, ConnectionInfo, Scheme};
-use crate::snapshot::{Bind, Snapshot};
+use crate::snapshot::{Bind, ClientTimeouts, Snapshot};
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::worker::{ConnectionGuard, Worker};
 use client_io::Transport;
@@ -127,7 +127,7 @@ impl Acceptor {
         }
         let _ = stream.set_nodelay(true);
         let this = Arc::clone(self);
-        let timeouts = snapshot.settings.limits.patience;
+        let timeouts = snapshot.settings.limits.client_timeouts;
         let handshake_timeout = snapshot.settings.limits.handshake_timeout;
         drop(snapshot);
         tokio::spawn(async move {

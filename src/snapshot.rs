@@ -10,7 +10,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::{JwtAuth, Mode};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
-use crate::config::{BindConfig, ListenerConfig, RouteConfig};
+use crate::config::{BindConfig, ListenerConfig, LoadedConfig, RouteConfig};
 use crate::policy::cors::Cors;
 use crate::policy::local_response::LocalResponse;
 use crate::policy::mirror::Mirror;
@@ -30,6 +30,8 @@ use crate::upstream::balance::LoadBalancer;
 pub struct Snapshot {
     /// Which config this is: 1 for the first, one more for each reload.
     pub generation: u64,
+    /// The config that it was compiled from.
+    pub loaded: Arc<LoadedConfig>,
     /// The sockets and who is served on them.
     pub binds: Vec<Arc<Bind>>,
     /// What holds for all requests.
@@ -69,7 +71,26 @@ pub struct ClientLimits {
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a head, between requests, and for an answer to be taken.
-    pub patience: crate::client::timeouts::ClientTimeouts,
+    pub client_timeouts: ClientTimeouts,
+}
+
+/// Timeouts for a client.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTimeouts {
+    /// The time for a request's headers, from their first byte; also for the first byte of a new connection.
+    pub head: Duration,
+    /// The time between two requests.
+    pub idle: Duration,
+    /// The time for reading the next chunk of a response.
+    pub stall: Duration,
+}
+
+impl ClientTimeouts {
+    /// Returns the interval between checks: short for short timeouts, long for long ones.
+    pub fn interval(&self) -> Duration {
+        let shortest = self.head.min(self.idle).min(self.stall);
+        (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
 }
 
 /// One socket.

@@ -19,7 +19,7 @@ use crate::telemetry::spans::ExportCounts;
 #[derive(Debug)]
 pub struct ActiveConfig {
     /// What was written.
-    pub loaded: LoadedConfig,
+    pub loaded: Arc<LoadedConfig>,
     /// What runs.
     pub snapshot: Arc<Snapshot>,
 }

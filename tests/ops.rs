@@ -955,7 +955,7 @@ fn the_kubernetes_manifests_fit_the_binary() {
     let loaded = load(&config).unwrap();
     let metrics = Arc::new(portcullis::telemetry::metrics::Metrics::default());
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    portcullis::compile::compile(&loaded, &metrics, 1).expect("it compiles");
+    portcullis::compile::compile(&Arc::new(loaded.clone()), &metrics, 1).expect("it compiles");
     let process = &loaded.config.process;
     let port = |address: &portcullis::config::value::ListenAddress| u64::from(address.sockets()[0].port());
     let (stats, readiness) = (port(&process.stats_addr), port(&process.readiness_addr));

@@ -674,7 +674,7 @@ fn a_refusals_status_is_one() {
              failureMode: {{denyWithStatus: {status}}}}}}}\n      backends: [{{host: 'b:1'}}]\n"
         );
         let loaded = portcullis::config::load(portcullis::config::Source::new("gw.yaml", text), &|_| None).unwrap();
-        portcullis::compile::compile(&loaded, &std::sync::Arc::default(), 1).is_ok()
+        portcullis::compile::compile(&std::sync::Arc::new(loaded), &std::sync::Arc::default(), 1).is_ok()
     };
     assert_eq!([200, 302, 403, 503].map(policy), [false, false, true, true]);
 }

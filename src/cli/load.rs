@@ -78,7 +78,7 @@ pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> 
     load(source.clone(), &env).map_err(|mut findings| {
         // one run tells everything: rules and named files are looked at even if other parts are wrong
         if let Some(rest) = load_partially(source.clone(), &env)
-            && let Err(compile_findings) = compile(&rest, &Arc::new(Metrics::default()), 1)
+            && let Err(compile_findings) = compile(&Arc::new(rest), &Arc::new(Metrics::default()), 1)
         {
             // what only follows from a part that was left out is no news
             let is_consequence = |finding: &Diagnostic| {
@@ -95,22 +95,30 @@ pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> 
 }
 
 /// Reads and compiles it. Nothing is bound, nobody is asked.
-pub(super) fn compile_config(args: &ConfigArgs) -> Result<(LoadedConfig, Snapshot), LoadError> {
+pub(super) fn compile_config(args: &ConfigArgs) -> Result<(Arc<LoadedConfig>, Snapshot), LoadError> {
     compile_config_with(args, &CarryOver::new(None))
 }
 
 /// The same; the keys that have a URL are those of `kept`.
-pub(super) fn compile_config_with(args: &ConfigArgs, kept: &CarryOver) -> Result<(LoadedConfig, Snapshot), LoadError> {
-    let loaded = load_config(args)?;
+pub(super) fn compile_config_with(
+    args: &ConfigArgs,
+    kept: &CarryOver,
+) -> Result<(Arc<LoadedConfig>, Snapshot), LoadError> {
+    let loaded = Arc::new(load_config(args)?);
     match compile_for_serving(&loaded, &Arc::new(Metrics::default()), kept, 1) {
         Ok(snapshot) => Ok((loaded, snapshot)),
-        Err(findings) => Err(LoadError { name: source_name(args).to_owned(), source: Some(loaded.source), findings }),
+        Err(findings) => {
+            Err(LoadError { name: source_name(args).to_owned(), source: Some(loaded.source.clone()), findings })
+        }
     }
 }
 
 /// The same with `online`: every key that has a URL is fetched, once, in the foreground. What can't be fetched is said,
 /// and is no failure: what follows from it shows in the result.
-pub(super) fn compile_config_online(args: &ConfigArgs, online: bool) -> Result<(LoadedConfig, Snapshot), LoadError> {
+pub(super) fn compile_config_online(
+    args: &ConfigArgs,
+    online: bool,
+) -> Result<(Arc<LoadedConfig>, Snapshot), LoadError> {
     let kept = Arc::new(CarryOver::new(None));
     let (loaded, snapshot) = compile_config_with(args, &kept)?;
     if online {

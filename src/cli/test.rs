@@ -98,9 +98,10 @@ fn run_file(path: &str, config: Option<&str>, report: &mut Report) -> Result<(),
     };
     let mut loaded = load::load_config(&ConfigArgs { file: Some(config_path.clone()), config: None })?;
     let test_keys = TestKeys::install(&mut loaded.config).map_err(|why| error_at(&source.span(0, 0, ""), why))?;
+    let loaded = Arc::new(loaded);
     let snapshot = match compile(&loaded, &Arc::new(Metrics::default()), 1) {
         Ok(snapshot) => Arc::new(snapshot),
-        Err(findings) => return Err(load_error(&config_path, Some(loaded.source), findings)),
+        Err(findings) => return Err(load_error(&config_path, Some(loaded.source.clone()), findings)),
     };
     report.coverage.expect(&snapshot);
     let config = ActiveConfig { loaded, snapshot };

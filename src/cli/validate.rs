@@ -125,7 +125,7 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
     ValidationResult {
         name: loaded.source.name().to_string(),
         findings,
-        source: Some(loaded.source),
+        source: Some(loaded.source.clone()),
         summary: Some(Summary::from_snapshot(&snapshot)),
         probes,
     }

@@ -6,30 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::body::BodyProgress;
-
-/// How long a client may take, for what.
-#[derive(Debug, Clone, Copy)]
-pub struct ClientTimeouts {
-    /// For the head of a request, from its first byte; for the first byte of a new connection as well.
-    pub head: Duration,
-    /// Between requests.
-    pub idle: Duration,
-    /// For taking the next piece of an answer.
-    pub stall: Duration,
-}
-
-impl ClientTimeouts {
-    /// How often it is worth looking: often enough for short limits, seldom for long ones.
-    pub fn interval(&self) -> Duration {
-        let shortest = self.head.min(self.idle).min(self.stall);
-        (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
-    }
-}
+use crate::snapshot::ClientTimeouts;
 
 /// Why a connection is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +210,8 @@ fn adjust(counter: &AtomicU32, by: i32) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const TIMEOUTS: ClientTimeouts =

@@ -35,7 +35,7 @@ fn config() -> ActiveConfig {
 }
 
 fn config_from(text: String) -> ActiveConfig {
-    let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
+    let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
     let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
     ActiveConfig { loaded, snapshot }
 }
@@ -160,7 +160,7 @@ fn the_text_never_shows_the_token() {
 #[test]
 fn what_is_answered_in_envoys_words_is_told_in_them() {
     let text = CONFIG.replace("  - name: main\n", "  - name: main\n    errors: envoy\n");
-    let loaded = load(Text::new("gw.yaml", text), &|_| None).unwrap();
+    let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
     let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
     let explanation = explain_url(&ActiveConfig { loaded, snapshot }, "/x", "");
     assert_eq!((explanation.status, explanation.response_body.as_deref()), (Some(401), Some("Jwt is missing")));

@@ -124,7 +124,7 @@ impl DataPlane {
     fn try_reload(&self, loaded: Result<LoadedConfig, ReloadError>) -> Result<Vec<String>, ReloadError> {
         let mut running = self.running_binds.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.state.active_config();
-        let mut loaded = loaded?;
+        let mut loaded = Arc::new(loaded?);
         let mut changes = config_diff::diff_process(&old.loaded.config.process, &loaded.config.process);
         if !changes.is_empty() {
             // the restart that it takes must not be what finds an error
@@ -132,7 +132,7 @@ impl DataPlane {
                 .map_err(|errors| ReloadError::new(&errors, Some(&loaded.source)))?;
         }
         // what needs a restart is not half in force before it
-        loaded.config.process = old.loaded.config.process.clone();
+        Arc::make_mut(&mut loaded).config.process = old.loaded.config.process.clone();
         let failed = |errors: Vec<Diagnostic>| ReloadError::new(&errors, Some(&loaded.source));
         let generation = old.snapshot.generation + 1;
         let snapshot =

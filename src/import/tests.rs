@@ -65,7 +65,7 @@ impl ImportedGateway {
             let env = |name: &str| Some(format!("${{{name}}}"));
             let loaded = load(source.clone(), &env).map_err(render_errors).unwrap_or_else(|text| panic!("{text}"));
             let metrics = Arc::new(Metrics::default());
-            compile(&loaded, &metrics, 1)
+            compile(&Arc::new(loaded), &metrics, 1)
                 .unwrap_or_else(|errors| panic!("{}\n{}", render_errors(errors), source.text()))
         };
         compile_text(config.to_json());

@@ -17,11 +17,12 @@ use super::BindView;
 use super::client_io::{ClientIo, Transport};
 use super::poll_on_wake::PollOnWake;
 use crate::client::ClientConnection;
-use crate::client::timeouts::{ActivityMark, ClientActivity, ClientTimeouts, TimeoutKind};
+use crate::client::timeouts::{ActivityMark, ClientActivity, TimeoutKind};
 use crate::drain::DrainWatcher;
 use crate::proxy::{RequestEnv, serve};
 use crate::reason::Reason;
 use crate::request::UnixTime;
+use crate::snapshot::ClientTimeouts;
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::worker::Worker;
 

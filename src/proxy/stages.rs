@@ -152,7 +152,7 @@ async fn buffer_body_prefix(
     let idle_timeout = match (timeouts, ctx.error_format) {
         (Some(timeouts), error_format::ErrorFormat::Grpc) => timeouts.stream,
         (Some(timeouts), _) => timeouts.stall,
-        (None, _) => settings.limits.patience.stall,
+        (None, _) => settings.limits.client_timeouts.stall,
     };
     let deadline =
         timeouts.and_then(|timeouts| timeouts.request).and_then(|whole| ctx.record.started().checked_add(whole));
