@@ -22,7 +22,7 @@ pub mod schema;
 pub mod serde_shapes;
 pub mod source;
 pub mod span;
-mod suggest;
+pub(crate) mod suggest;
 pub mod value;
 pub(crate) mod yaml;
 

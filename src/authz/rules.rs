@@ -1,27 +1,28 @@
-//! Rules and sets of rules: what was compiled, and how one set decides (SPEC §6).
+//! Compiled rules and rule sets, and the decision of one set.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cel::expression::{EvalError, Expression};
+use super::cel::error::EvalError;
+use super::cel::expression::Expression;
 use super::cel::vars::{Activation, Vars};
 use crate::config::PolicyLevel;
 use crate::request::UnixTime;
 
-/// What a rule does when it is true.
+/// The effect of a rule that is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleAction {
-    /// Lets the request through, unless a deny or a require objects.
+    /// Allows the request, unless a deny rule or a require rule rejects it.
     Allow,
-    /// Refuses the request; also when it fails to evaluate.
+    /// Rejects the request. A deny rule that fails to evaluate rejects it too.
     Deny,
-    /// Refuses the request unless it is true.
+    /// Rejects the request unless the rule is true.
     Require,
 }
 
 impl RuleAction {
-    /// The kind's key in the config.
+    /// Returns the key of the action in the config.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -31,18 +32,18 @@ impl RuleAction {
     }
 }
 
-/// Whether a set's decision counts.
+/// Enforcement of the decision of a rule set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EnforcementMode {
-    /// It does.
+    /// Rejects requests that the set does not allow.
     #[default]
     Enforce,
-    /// It is made, logged and counted, and refuses nothing.
+    /// Logs and counts the decision, and rejects nothing.
     Shadow,
 }
 
 impl EnforcementMode {
-    /// The mode's word in the config.
+    /// Returns the name of the mode in the config.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -51,7 +52,7 @@ impl EnforcementMode {
     }
 }
 
-/// Where something was written: `file:line`.
+/// A position in a config file: `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SourceLocation(pub Arc<str>);
 
@@ -61,23 +62,23 @@ impl fmt::Display for SourceLocation {
     }
 }
 
-/// One rule.
+/// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// What it does when it is true.
+    /// The effect of the rule if it is true.
     pub action: RuleAction,
-    /// Its name in logs and metrics.
+    /// The name of the rule in logs and metrics.
     pub name: Box<str>,
-    /// Its condition, compiled for [`Scope::Rule`](super::Scope::Rule).
+    /// The condition, compiled for [`Scope::Rule`](super::Scope::Rule).
     pub expression: Expression,
-    /// Where it was written.
+    /// The position of the rule in the config.
     pub location: SourceLocation,
-    /// When its failure was last told: seconds since the epoch.
+    /// The time of the last log line about a failure of the rule, in seconds since the epoch.
     last_failure_log: AtomicU64,
 }
 
 impl Rule {
-    /// A rule. One without a name of its own is called by its kind and its place in the list: `allow[0]`.
+    /// Creates a rule. Without a name, a rule is named after its action and its index in the list: `allow[0]`.
     pub fn new(
         action: RuleAction,
         name: Option<&str>,
@@ -89,7 +90,7 @@ impl Rule {
         Self { action, name, expression, location, last_failure_log: AtomicU64::new(0) }
     }
 
-    /// Whether a failure of this rule should be logged now: once a minute at most, whoever asks.
+    /// Reports whether a failure of this rule should be logged now, which is at most once a minute across all threads.
     pub fn should_log_failure(&self, now: UnixTime) -> bool {
         let now = now.0 as u64;
         let last = self.last_failure_log.load(Ordering::Relaxed);
@@ -97,11 +98,12 @@ impl Rule {
             && self.last_failure_log.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// What `validate` should warn of: a deny that refuses every request that lacks a claim or header that it reads.
+    /// Returns the warning of `validate` about a deny rule that also rejects every request without a claim or header that
+    /// the rule reads.
     pub fn unguarded_read_warning(&self) -> Option<String> {
         let path = self.expression.unguarded_reads().first().filter(|_| self.action == RuleAction::Deny)?;
         Some(format!(
-            "this deny also refuses every request without `{path}`, since it then fails to evaluate; to refuse only those \
+            "this deny also rejects every request without `{path}`, since it then fails to evaluate; to reject only those \
              that have it, write: has({path}) && ({})",
             self.expression.source()
         ))
@@ -111,38 +113,38 @@ impl Rule {
 /// The rules of one level.
 #[derive(Debug)]
 pub struct RuleSet {
-    /// Whether its decision counts.
+    /// The enforcement of the decision.
     pub mode: EnforcementMode,
-    /// Where it applies.
+    /// The level at which the set applies.
     pub level: PolicyLevel,
-    /// Where it was written.
+    /// The position of the set in the config.
     pub location: SourceLocation,
-    /// Its rules, in the order of the config. None at all allow.
+    /// The rules, in the order of the config. A set without rules allows every request.
     pub rules: Vec<Rule>,
 }
 
-/// What decided a set: the index is that of the rule in the set.
+/// The decision of a rule set, with the index of the rule in the set that decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecidedBy {
-    /// Allowed, since there is no allow rule and nothing objected.
+    /// Allowed: the set has no allow rule, and no other rule rejected the request.
     NoObjection,
     /// Allowed by this allow rule.
     Allow(usize),
-    /// Refused by this deny rule, which was true or failed.
+    /// Rejected by this deny rule, which was true or failed.
     Deny(usize),
-    /// Refused by this require rule, which was false or failed.
+    /// Rejected by this require rule, which was false or failed.
     Require(usize),
-    /// Refused, since there are allow rules and none was true.
+    /// Rejected: the set has allow rules, and none of them was true.
     NoAllowMatched,
 }
 
 impl DecidedBy {
-    /// Whether the set lets the request through.
+    /// Reports whether the set allows the request.
     pub const fn allows(self) -> bool {
         matches!(self, Self::NoObjection | Self::Allow(_))
     }
 
-    /// The rule that decided, if it was one rule.
+    /// Returns the index of the rule that decided, if a single rule did.
     pub const fn rule_index(self) -> Option<usize> {
         match self {
             Self::Allow(rule) | Self::Deny(rule) | Self::Require(rule) => Some(rule),
@@ -151,76 +153,62 @@ impl DecidedBy {
     }
 }
 
-/// The decision of one set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetDecision {
-    /// What decided.
-    pub decided_by: DecidedBy,
-    /// The rules that failed on the way, by their index.
-    pub failures: Vec<(usize, EvalError)>,
-}
-
 impl RuleSet {
-    /// Decides: denies first, then requires, then allows, each in the order of the config, until one decides.
-    pub fn decide(&self, vars: &Vars<'_>) -> SetDecision {
-        let mut failures = Vec::new();
-        let decided_by = self.evaluate(&Activation::new(vars), |rule, error| failures.push((rule, error)));
-        SetDecision { decided_by, failures }
-    }
-
+    /// Evaluates the rules until one decides: deny rules first, then require rules, then allow rules, each in the order of
+    /// the config.
     pub(super) fn evaluate(
         &self,
         activation: &Activation<'_>,
         mut on_failure: impl FnMut(usize, EvalError),
     ) -> DecidedBy {
-        evaluate_rules(&self.rules, |at, rule| {
-            rule.expression.eval_bool_in(activation).map_err(|error| on_failure(at, error)).ok()
+        evaluate_rules(&self.rules, |index, rule| {
+            rule.expression.eval_bool_in(activation).map_err(|error| on_failure(index, error)).ok()
         })
     }
 
-    /// Every rule's result, none left out, and the same decision.
+    /// Evaluates every rule, including those that the decision does not need.
     pub fn trace(&self, vars: &Vars<'_>) -> RuleSetTrace {
         let activation = Activation::new(vars);
         let results: Vec<Result<bool, EvalError>> =
             self.rules.iter().map(|rule| rule.expression.eval_bool_in(&activation)).collect();
         let decided_by =
-            evaluate_rules(&self.rules, |at, _| results.get(at).and_then(|result| result.as_ref().ok().copied()));
+            evaluate_rules(&self.rules, |index, _| results.get(index).and_then(|result| result.as_ref().ok().copied()));
         RuleSetTrace { decided_by, results }
     }
 
-    /// The rule that decided.
+    /// Returns the rule that decided, if a single rule did.
     pub fn deciding_rule(&self, decided_by: DecidedBy) -> Option<&Rule> {
         self.rules.get(decided_by.rule_index()?)
     }
 }
 
-/// The semantics of SPEC §6. `test` gives a rule's result, or `None` when it fails.
+/// Decides a rule set. `eval` returns the result of a rule, or `None` if the rule fails.
 fn evaluate_rules(rules: &[Rule], mut eval: impl FnMut(usize, &Rule) -> Option<bool>) -> DecidedBy {
     let rules_with = |action| rules.iter().enumerate().filter(move |(_, rule)| rule.action == action);
-    for (at, rule) in rules_with(RuleAction::Deny) {
-        if eval(at, rule) != Some(false) {
-            return DecidedBy::Deny(at);
+    for (index, rule) in rules_with(RuleAction::Deny) {
+        if eval(index, rule) != Some(false) {
+            return DecidedBy::Deny(index);
         }
     }
-    for (at, rule) in rules_with(RuleAction::Require) {
-        if eval(at, rule) != Some(true) {
-            return DecidedBy::Require(at);
+    for (index, rule) in rules_with(RuleAction::Require) {
+        if eval(index, rule) != Some(true) {
+            return DecidedBy::Require(index);
         }
     }
     let mut undecided = DecidedBy::NoObjection;
-    for (at, rule) in rules_with(RuleAction::Allow) {
-        if eval(at, rule) == Some(true) {
-            return DecidedBy::Allow(at);
+    for (index, rule) in rules_with(RuleAction::Allow) {
+        if eval(index, rule) == Some(true) {
+            return DecidedBy::Allow(index);
         }
         undecided = DecidedBy::NoAllowMatched;
     }
     undecided
 }
 
-/// What every rule of a set gives, also those that the decision did not need.
+/// The results of all rules of a set, including those that the decision did not need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSetTrace {
-    /// What decides.
+    /// The decision of the set.
     pub decided_by: DecidedBy,
     /// The result of each rule, in the order of the config.
     pub results: Vec<Result<bool, EvalError>>,

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use serde_json::{Map, Value, json};
 
+use super::cel::vars::Activation;
 use super::*;
 use crate::request::{ClientInfo, RequestHead, Scheme, TlsPeer, UnixTime};
 
@@ -124,6 +125,11 @@ pub(super) fn rule_set(rules: &[&str]) -> RuleSet {
         location: SourceLocation::default(),
         rules: rules.collect(),
     }
+}
+
+/// Returns the decision of one rule set.
+pub(super) fn decide(set: &RuleSet, vars: &Vars<'_>) -> DecidedBy {
+    set.evaluate(&Activation::new(vars), |_, _| {})
 }
 
 pub(super) fn claims() -> Value {

@@ -1,7 +1,7 @@
 //! Did you mean …?
 
 /// The word among `known` that `written` was probably meant to be.
-pub(super) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let lower = word.to_lowercase();
     let allowed = (word.chars().count() / 3).clamp(1, 4);
     candidates

@@ -35,7 +35,9 @@ pub fn record_decision(
         }
     }
     for failure in authorization.failures() {
-        let Some(rule) = sets.get(failure.set).and_then(|set| set.rules.get(failure.rule_index)) else { continue };
+        let Some(rule) = sets.get(failure.set_index).and_then(|set| set.rules.get(failure.rule_index)) else {
+            continue;
+        };
         if rule.should_log_failure(UnixTime::now()) {
             tracing::warn!(rule = %rule.name, origin = %rule.location, why = %failure.error, "a rule failed to evaluate");
         }
@@ -142,7 +144,7 @@ fn record_identity(
 fn is_evaluation_error(decision: &Decision, set: usize, cause: DecidedBy) -> bool {
     let failures = decision.authorization.as_ref().map_or(&[][..], |authorization| authorization.failures());
     !cause.allows()
-        && failures.iter().any(|f| f.set == set && cause.rule_index().is_none_or(|rule| f.rule_index == rule))
+        && failures.iter().any(|f| f.set_index == set && cause.rule_index().is_none_or(|rule| f.rule_index == rule))
 }
 
 fn count_decision(metrics: &Shard, group: CounterVecId, index: usize, set: &RuleSet, cause: DecidedBy, is_error: bool) {

@@ -1,26 +1,23 @@
-//! The bounds on an evaluation: so many steps and so many bytes made, after which it fails.
+//! The budget of an evaluation: limits on its steps and on the bytes that it allocates. Exceeding one of them fails it.
 //!
-//! The CEL engine has none of its own. Whatever runs over a list, a map or a long string pays steps first, and whatever
-//! copies or makes a value pays its bytes; what a rule can do without paying is bounded by its own length. Functions of
-//! the engine get their arguments and nothing else, so the counts stand in the thread: an evaluation never leaves the
-//! thread it began on.
+//! The engine has no limits. Whatever iterates over a list, a map or a long string is charged steps first, and whatever
+//! copies or builds a value is charged its bytes. The uncharged remainder of a rule is bounded by the length of its source.
+//! The engine passes nothing but arguments to functions, so the counters are thread-local: an evaluation never leaves the
+//! thread that started it.
 
 use std::cell::Cell;
 
-use cel::ExecutionError;
-use cel::common::types::{CelBytes, CelList, CelMap, CelOptional, CelString};
-use cel::common::value::Val;
-use cel_interpreter as cel;
+use super::engine::ExecutionError;
+use super::engine::common::types::{CelBytes, CelList, CelMap, CelOptional, CelString};
+use super::engine::common::value::Val;
+use super::error::EvalError;
 
-use super::json;
-use crate::authz::EvalError;
-
-/// What one evaluation may spend. A comprehension pays one step an element, and an element costs up to half a
-/// microsecond, so no rule holds a worker for more than some 5 ms.
+/// The limit on the steps of one evaluation. A comprehension is charged at least one step for each element, and an element
+/// takes up to half a microsecond, so no rule occupies a worker for more than about 5 ms.
 pub(crate) const MAX_STEPS: u32 = 10_000;
-/// What one evaluation may make, all told: also what it drops again on the way.
+/// The limit on the bytes that one evaluation allocates, including those that it frees before it ends.
 const MAX_BYTES: usize = 1 << 20;
-/// What a value takes beside its text.
+/// The bytes that a value takes in addition to its text.
 const VALUE_OVERHEAD: usize = 32;
 
 thread_local! {
@@ -28,13 +25,13 @@ thread_local! {
     static BYTES_LEFT: Cell<Option<usize>> = const { Cell::new(Some(MAX_BYTES)) };
 }
 
-/// Begins an evaluation.
+/// Starts an evaluation with the full budget.
 pub(crate) fn start() {
     STEPS_LEFT.set(Some(MAX_STEPS));
     BYTES_LEFT.set(Some(MAX_BYTES));
 }
 
-/// Why the evaluation is over, if it has tried to spend more than it had.
+/// Returns the limit that the evaluation has exceeded, if any.
 pub(crate) fn exceeded() -> Option<EvalError> {
     match (STEPS_LEFT.get(), BYTES_LEFT.get()) {
         (None, _) => Some(EvalError::Steps),
@@ -43,36 +40,37 @@ pub(crate) fn exceeded() -> Option<EvalError> {
     }
 }
 
-/// Pays `steps`. Once they are used up, everything fails until the next [`start`], so that an `||` can't swallow it.
+/// Charges `steps`. After the limit is exceeded, every charge fails until the next [`start`], so that an `||` cannot absorb
+/// the failure.
 pub(crate) fn charge_steps(steps: usize) -> Result<(), ExecutionError> {
     let left = STEPS_LEFT.get().and_then(|left| left.checked_sub(u32::try_from(steps).unwrap_or(u32::MAX)));
     STEPS_LEFT.set(left);
     left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("steps", "the evaluation takes too many steps"))
 }
 
-/// Looking at an element costs a fraction of what running an expression over it does.
+/// Charges for looking at each element, which takes a fraction of the time of running an expression on it.
 pub(crate) fn charge_scan(elements: usize) -> Result<(), ExecutionError> {
     charge_steps(1 + elements / 8)
 }
 
-/// Pays for going through a text.
+/// Charges for reading a text of `length` bytes from start to end.
 pub(crate) fn charge_read(length: usize) -> Result<(), ExecutionError> {
     charge_steps(length / 1024)
 }
 
-/// Pays for a value of so many bytes, before it is made.
+/// Charges for a value of `bytes`. Must be called before the value is built.
 pub(crate) fn charge_alloc(bytes: usize) -> Result<(), ExecutionError> {
     let left = BYTES_LEFT.get().and_then(|left| left.checked_sub(bytes.saturating_add(VALUE_OVERHEAD)));
     BYTES_LEFT.set(left);
-    left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("size", "the evaluation makes too much"))
+    left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("size", "the evaluation allocates too much"))
 }
 
-/// Pays for a list of so many values whose texts take so many bytes together.
+/// Charges for a list of `items` values whose texts take `bytes` in total.
 pub(crate) fn charge_list(items: usize, bytes: usize) -> Result<(), ExecutionError> {
     charge_alloc(items.saturating_mul(VALUE_OVERHEAD).saturating_add(bytes))
 }
 
-/// Pays for a copy of `val`. Of what the request or the token holds, a copy is a handle.
+/// Charges for a copy of `val`. A copy of a value that belongs to the request or the token copies only a reference.
 pub(crate) fn charge_copy(val: &dyn Val) -> Result<(), ExecutionError> {
     if let Some(text) = val.downcast_ref::<CelString>() {
         return charge_alloc(text.as_borrowed().map_or(text.inner().len(), |_| 0));
@@ -96,10 +94,15 @@ pub(crate) fn charge_copy(val: &dyn Val) -> Result<(), ExecutionError> {
     }
 }
 
-/// Pays for a copy of each element of `val`.
+/// Charges for a copy of each element of `val`.
 pub(crate) fn charge_element_copies(val: &dyn Val) -> Result<(), ExecutionError> {
     match val.downcast_ref::<CelList>() {
         Some(_) => charge_copy(val),
-        None => charge_list(json::size(val), 0),
+        None => charge_list(element_count(val), 0),
     }
+}
+
+/// Returns the number of elements of a list or a map, and 0 for any other value.
+pub(crate) fn element_count(val: &dyn Val) -> usize {
+    val.as_sizer().map_or(0, |sizer| usize::try_from(*sizer.size().inner()).unwrap_or(0))
 }

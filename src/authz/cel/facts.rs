@@ -1,21 +1,21 @@
-//! What an expression tells of itself without a request: which names it reads, whether it is always the same, and
-//! whether it compares with something that never comes.
+//! Static facts about an expression: the variables and claims that it reads, constant results, and comparisons that can
+//! never be true.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use cel::common::ast::operators as op;
-use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
+use super::check::{self, string_literal};
 use super::expression::Expression;
+use super::variables;
 use super::vars::Vars;
-use super::{check, variables};
 use crate::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 
 impl Expression {
-    /// The variables and fields that this reads, by their whole names, such as `request.path` and `jwt.sub`.
+    /// Returns the full names of the variables and fields that the expression reads, such as `request.path` and `jwt.sub`.
     pub fn variables_read(&self) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
         visit_all(&self.ast, &mut |expr| {
@@ -33,26 +33,27 @@ impl Expression {
         found
     }
 
-    /// The claims that this reads or asks for, each by its path. Where a path goes on with what is no name, its beginning.
+    /// Returns the paths of the claims that the expression reads or tests for presence. A path ends before the first step that
+    /// is not a literal name.
     pub fn claims_read(&self) -> BTreeSet<Vec<&str>> {
         let mut found = BTreeSet::new();
         collect_claim_paths(&self.ast, &mut found);
         found
     }
 
-    /// Whether this reads the words of the split claims.
+    /// Reports whether the expression reads the words of the split claims.
     pub fn reads_scopes(&self) -> bool {
         let mut found = false;
         visit_all(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == variables::SCOPES));
         found
     }
 
-    /// Whether this reads the token or what is known of it.
+    /// Reports whether the expression reads the token or facts about it (`jwt`, `jwtAuth`).
     pub fn reads_token(&self) -> bool {
         self.variables_read().iter().any(|name| matches!(name.split('.').next(), Some("jwt" | "jwtAuth")))
     }
 
-    /// What this always is, when it reads nothing; `None` also for what always fails.
+    /// Returns the result of an expression that reads no variables, or `None` for any other and for one that fails.
     pub fn constant_value(&self) -> Option<bool> {
         if !self.variables_read().is_empty() {
             return None;
@@ -75,7 +76,7 @@ impl Expression {
         self.eval_bool(&Vars::for_request(&head, UnixTime(0.0))).ok()
     }
 
-    /// A comparison of a part of the request with a text that this part never is, in words.
+    /// Describes a comparison of a part of the request with a text that this part can never equal, if there is one.
     pub fn never_true(&self) -> Option<String> {
         let mut found = None;
         visit_all(&self.ast, &mut |expr| {
@@ -97,13 +98,6 @@ impl Expression {
     }
 }
 
-fn string_literal(expr: &IdedExpr) -> Option<&str> {
-    match &expr.expr {
-        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
-        _ => None,
-    }
-}
-
 fn ident_name(expr: &IdedExpr) -> Option<&str> {
     match &expr.expr {
         Expr::Ident(name) => Some(name),
@@ -111,7 +105,7 @@ fn ident_name(expr: &IdedExpr) -> Option<&str> {
     }
 }
 
-/// Why a part of the request is never, and never begins with, this text.
+/// Explains why a part of the request can neither equal nor begin with `text`.
 fn impossible_literal(name: &str, text: &str) -> Option<String> {
     let why = match name {
         "request.method" if text != text.to_ascii_uppercase() => "methods are upper case",
@@ -127,12 +121,12 @@ fn impossible_literal(name: &str, text: &str) -> Option<String> {
     Some(format!("`{name}` is never `{text}`: {why}"))
 }
 
-/// A claim's path as an expression has it: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
+/// Renders the path of a claim as in an expression: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
 pub fn claim_path_text(path: &[&str]) -> String {
     path.iter().fold("jwt".to_owned(), |name, field| check::field_path(&name, field, false))
 }
 
-/// The longest paths to claims in an expression.
+/// Collects the longest paths to claims in an expression.
 fn collect_claim_paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
     match claim_path(expr) {
         Some(path) if path.is_empty() => {}
@@ -149,7 +143,7 @@ fn extend_claim_path<'e>(operand: &'e IdedExpr, key: &'e str) -> Option<Vec<&'e 
     Some(path)
 }
 
-/// The path of the claim that an expression is, or asks for; an empty one for the token as a whole.
+/// Returns the path of the claim that an expression reads or tests for presence, and an empty path for the token itself.
 fn claim_path(expr: &IdedExpr) -> Option<Vec<&str>> {
     match &expr.expr {
         Expr::Ident(name) => {
@@ -171,7 +165,7 @@ fn claim_path(expr: &IdedExpr) -> Option<Vec<&str>> {
     }
 }
 
-/// Visits an expression and everything in it.
+/// Visits an expression and all of its subexpressions.
 fn visit_all<'e>(expr: &'e IdedExpr, visit: &mut impl FnMut(&'e IdedExpr)) {
     visit(expr);
     for part in check::children(expr) {
@@ -189,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_knows_what_it_reads() {
+    fn variables_read_are_listed_by_full_name() {
         for (source, names) in [
             ("true", &[][..]),
             ("request.path == '/' && jwt.sub == 'a'", &["jwt.sub", "request.path"]),
@@ -204,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_knows_its_claims() {
+    fn claims_read_are_listed_by_path() {
         for (source, claims) in [
             ("true || jwt == null", &[][..]),
             ("jwt.sub == 'a' && jwt.realm.roles.contains('b')", &["realm/roles", "sub"]),
@@ -225,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_nothing_is_always_the_same() {
+    fn expression_without_variables_has_a_constant_value() {
         for (source, constant) in [
             ("true", Some(true)),
             ("1 == 2", Some(false)),
@@ -239,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_comes_is_told() {
+    fn comparison_that_is_never_true_is_reported() {
         for (source, expected) in [
             ("request.method == 'get'", true),
             ("'get' == request.method", true),

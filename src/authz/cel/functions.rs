@@ -10,20 +10,19 @@ mod search;
 
 use std::sync::{Arc, LazyLock};
 
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use cel::common::functions::Function;
-use cel::common::types::{
+use crate::authz::cel::engine::common::functions::Function;
+use crate::authz::cel::engine::common::types::{
     BYTES_TYPE, CelBool, CelBytes, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, Kind, LIST_TYPE, MAP_TYPE,
     STRING_TYPE,
 };
-use cel::common::value::{CowVal, Val};
-use cel::{DeclarationError, Env, ExecutionError};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::value::{CowVal, Val};
+use crate::authz::cel::engine::{DeclarationError, Env, ExecutionError};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use regex::{Regex, RegexBuilder};
 
-use super::{budget, json};
+use super::{budget, engine, json};
 use opaque_types::{CIDR_TYPE, IP_TYPE, REGEX_TYPE};
 pub(crate) use opaque_types::{CidrValue, IpValue, RegexValue, parse_ip};
 
@@ -44,7 +43,7 @@ pub(crate) fn env() -> Arc<Env> {
 fn build_env() -> Result<Env, DeclarationError> {
     // Without the engine's macros: `macros` expands them.
     let mut env = Env::default().with_stdlib();
-    env.add_extension(cel::extensions::strings)?;
+    env.add_extension(engine::extensions::strings)?;
     env.add_type(REGEX_TYPE.to_owned())?;
     env.add_type(CIDR_TYPE.to_owned())?;
     env.add_type(IP_TYPE.to_owned())?;

@@ -1,29 +1,25 @@
-//! JSON as CEL values, borrowed and lazy: a claim is turned into a CEL value when a rule touches it, and not before.
+//! JSON as CEL values, borrowed and lazy: a claim is converted to a CEL value only when a rule reads it.
 //!
-//! Integers are CEL ints, as rules are written (`jwt.level >= 3`); only what no int can hold is a uint. The engine's own
-//! lists and maps know no other implementation, so equality stands here and covers both.
+//! Integers are CEL ints, as rules expect (`jwt.level >= 3`). Only an integer that does not fit an int is a uint. The lists
+//! and maps of the engine do not compare with other implementations, so the equality of this module covers both.
 
 mod containers;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use cel::ExecutionError;
-use cel::common::traits::Iterator as Items;
-use cel::common::types::{
-    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelType,
-    CelUInt, Kind,
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::traits::Iterator as Items;
+use crate::authz::cel::engine::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt, Kind,
 };
-use cel::common::value::Val;
-use cel_interpreter as cel;
-use serde_json::{Map, Value};
+use crate::authz::cel::engine::common::value::Val;
+use serde_json::Value;
 
-use super::budget;
+use super::budget::{self, element_count};
 use containers::JsonList;
 pub(crate) use containers::{Elements, JsonMap, string_key};
 
 pub(crate) static NULL: CelNull = CelNull;
 
-/// A borrowed JSON value.
+/// Converts a JSON value to a CEL value that borrows it.
 pub(crate) fn from_json<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
     match value {
         Value::String(text) => Box::new(CelString::from(text.as_str())),
@@ -35,7 +31,7 @@ pub(crate) fn from_json<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
     }
 }
 
-/// A JSON value that nobody else holds: what `json()` makes.
+/// Converts a JSON value that has no other owner, such as the result of `json()`.
 pub(crate) fn from_owned_json(value: Value) -> Box<dyn Val> {
     match value {
         Value::String(text) => Box::new(CelString::from(text)),
@@ -63,51 +59,9 @@ fn number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
     }
 }
 
-/// A CEL value as JSON: timestamps in RFC 3339, durations in seconds (`1.5s`), bytes in base64, an absent optional as
-/// null. `None` for what JSON has no form for (NaN, a type, a value of our own).
-pub(crate) fn to_json(val: &dyn Val) -> Option<Value> {
-    let length = val.downcast_ref::<CelString>().map_or(0, |text| text.inner().len());
-    budget::charge_alloc(length).ok()?;
-    Some(match val.get_type().kind() {
-        Kind::NullType => Value::Null,
-        Kind::Boolean => (*val.downcast_ref::<CelBool>()?.inner()).into(),
-        Kind::Int => (*val.downcast_ref::<CelInt>()?.inner()).into(),
-        Kind::UInt => (*val.downcast_ref::<CelUInt>()?.inner()).into(),
-        Kind::Double => Value::Number(serde_json::Number::from_f64(*val.downcast_ref::<CelDouble>()?.inner())?),
-        Kind::String => val.downcast_ref::<CelString>()?.inner().into(),
-        Kind::Bytes => STANDARD.encode(val.downcast_ref::<CelBytes>()?.inner()).into(),
-        Kind::Timestamp | Kind::Duration => crate::authz::cel::functions::convert_to_string(val)?.into(),
-        Kind::Type => val.downcast_ref::<CelType>()?.name().into(),
-        Kind::List => {
-            let mut items = val.as_iterable()?.iter();
-            let mut list = Vec::new();
-            while let Some(item) = items.next() {
-                list.push(to_json(item)?);
-            }
-            Value::Array(list)
-        }
-        Kind::Map => {
-            let indexer = val.as_indexer()?;
-            let mut keys = val.as_iterable()?.iter();
-            let mut map = Map::new();
-            while let Some(key) = keys.next() {
-                let name = match to_json(key)? {
-                    Value::String(text) => text,
-                    scalar => scalar.to_string(),
-                };
-                map.insert(name, to_json(indexer.get(key).ok()?.as_ref())?);
-            }
-            Value::Object(map)
-        }
-        _ => match val.downcast_ref::<CelOptional>()?.option() {
-            Some(inner) => to_json(inner)?,
-            None => Value::Null,
-        },
-    })
-}
-
-/// CEL equality, also between a list or map of the engine and one of ours. Numbers compare across their types, all else
-/// only within one. Fails where an element can't be read: it may be what it is compared with.
+/// Compares two values by the rules of CEL, including a list or map of the engine with one of this module. Numbers compare
+/// across their types, and all other values only within one type. Fails if an element cannot be read, since it could equal
+/// the other.
 pub(crate) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     match (a.get_type().kind(), b.get_type().kind()) {
         (Kind::List, Kind::List) => lists_equal(a, b),
@@ -128,7 +82,7 @@ pub(crate) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     }
 }
 
-/// Whether one of `items` equals `value`. As with `||`, one that does decides over one that fails.
+/// Reports whether one of `items` equals `value`. As in `||`, an item that does takes precedence over one that fails.
 pub(crate) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dyn Val) -> Result<bool, ExecutionError> {
     let mut last_error = None;
     for item in items {
@@ -141,19 +95,14 @@ pub(crate) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dy
     last_error.map_or(Ok(false), Err)
 }
 
-/// How many elements a list or a map has; none for anything else.
-pub(crate) fn size(val: &dyn Val) -> usize {
-    val.as_sizer().map_or(0, |sizer| usize::try_from(*sizer.size().inner()).unwrap_or(0))
-}
-
-/// The elements of a list, or the keys of a map.
+/// Iterates over the elements of a list or the keys of a map.
 pub(crate) fn items<'b, 'v>(val: &'b (dyn Val + 'v)) -> Result<Box<dyn Items<'b, 'v> + 'b>, ExecutionError> {
     Ok(val.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter())
 }
 
 fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
-    let len = size(a);
-    if len != size(b) {
+    let len = element_count(a);
+    if len != element_count(b) {
         return Ok(false);
     }
     budget::charge_scan(len)?;
@@ -166,10 +115,11 @@ fn lists_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     Ok(true)
 }
 
-/// A value that differs decides over one that can't be read, wherever they stand: the engine's maps have no order.
+/// Compares two maps. A value that differs takes precedence over one that cannot be read, at any position, since the maps of
+/// the engine are unordered.
 fn maps_equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
-    let len = size(a);
-    if len != size(b) {
+    let len = element_count(a);
+    if len != element_count(b) {
         return Ok(false);
     }
     budget::charge_scan(len)?;

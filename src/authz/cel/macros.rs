@@ -3,9 +3,10 @@
 //! The expansions have the shapes that the engine looks for: it builds the list of a `map` or `filter` in place, and keeps
 //! an error of `all` and `exists` back as long as another element may still decide.
 
-use cel::common::ast::operators as op;
-use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{
+    CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr,
+};
 
 /// The accumulator, which no source can name.
 pub(crate) const ACCUMULATOR: &str = "@result";

@@ -1,27 +1,16 @@
-//! The names that expressions may use: variables with their fields and types, and who may see them.
+//! The names that expressions may use: variables with their fields, their types and their visibility.
 
+use super::scope::{Scope, Visibility};
 use super::types::CelType;
-use crate::authz::Scope;
 
-/// `scopes(jwt)`, after compiling.
+/// `scopes(jwt)`, as the checker rewrites it.
 pub(crate) const SCOPES: &str = "@scopes";
-/// `request.headers` as lists of lines: what `headers(request, …)` reads.
+/// `request.headers` as lists of field lines, which `headers(request, …)` reads.
 pub(crate) const REQUEST_FIELD_LINES: &str = "@request.lines";
-/// `response.headers` as lists of lines.
+/// `response.headers` as lists of field lines.
 pub(crate) const RESPONSE_FIELD_LINES: &str = "@response.lines";
 
-/// Who may see a variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Visibility {
-    /// Every expression.
-    Always,
-    /// What runs once the token has been judged: not the match of a route.
-    AfterAuth,
-    /// What makes values: transformations, log fields.
-    ValuesOnly,
-}
-
-/// Every variable and field, in the order in which messages list them. A field's name is whole.
+/// Every variable and field, in the order in which messages list them. Fields have their full names.
 const VARIABLES: &[(&str, CelType, Visibility)] = &[
     ("request", CelType::Record, Visibility::Always),
     ("request.method", CelType::String, Visibility::Always),
@@ -65,39 +54,39 @@ const VARIABLES: &[(&str, CelType, Visibility)] = &[
     ("response.headers", CelType::Headers, Visibility::ValuesOnly),
 ];
 
-/// The type of a whole name, and who may see it.
+/// Looks up a variable or a field by its full name.
 pub(crate) fn find(name: &str) -> Option<(&'static str, CelType, Visibility)> {
     VARIABLES.iter().find(|(variable, ..)| *variable == name).copied()
 }
 
-/// Every name, with its type and who may see it.
+/// Returns every variable and field, with its type and visibility.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, CelType, Visibility)> {
     VARIABLES.iter().copied()
 }
 
-/// A name that has fields.
+/// Returns the name if it is that of a variable or field with fields.
 pub(crate) fn find_record(name: &str) -> Option<&'static str> {
     find(name).filter(|(_, ty, _)| matches!(ty, CelType::Record | CelType::Jwt)).map(|(name, ..)| name)
 }
 
-/// Whether a variable's fields are whatever a token or the config brings.
+/// Reports whether the fields of a variable are those of a token or of the config, instead of a declared set.
 pub(crate) fn has_open_fields(name: &str) -> bool {
     matches!(name, "jwt" | "apiKey")
 }
 
-/// Whether `record` has a field of that name. `jwt` has whatever the token brings.
+/// Reports whether `record` declares a field of that name.
 pub(crate) fn has_field(record: &str, field: &str) -> bool {
     fields(record).any(|declared| declared == field)
 }
 
-/// The fields of a record, without its name.
+/// Returns the declared fields of a record, without the name of the record.
 pub(crate) fn fields(record: &str) -> impl Iterator<Item = &'static str> {
     VARIABLES
         .iter()
         .filter_map(move |(name, ..)| name.strip_prefix(record)?.strip_prefix('.').filter(|field| !field.contains('.')))
 }
 
-/// The variables that a scope has, without fields.
+/// Returns the variables that are visible in a scope, without their fields.
 pub(crate) fn variables(scope: Scope<'_>) -> impl Iterator<Item = &'static str> {
     VARIABLES
         .iter()
@@ -105,40 +94,13 @@ pub(crate) fn variables(scope: Scope<'_>) -> impl Iterator<Item = &'static str> 
         .map(|(name, ..)| *name)
 }
 
-/// The nearest of `known`, for a did-you-mean: at most a third of its letters differ.
-pub(crate) fn nearest<'k>(name: &str, candidates: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    candidates
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(name.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, ignoring case; names are short.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (y, above) in b.chars().zip(row.iter().skip(1)) {
-            let cost = (diagonal + usize::from(x != y)).min(left + 1).min(above + 1);
-            diagonal = *above;
-            left = cost;
-            next.push(cost);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::suggest::nearest;
 
     #[test]
-    fn every_field_stands_under_a_record() {
+    fn every_field_belongs_to_a_record() {
         for (name, ..) in VARIABLES {
             if let Some((parent, field)) = name.rsplit_once('.') {
                 assert!(find_record(parent).is_some() && has_field(parent, field), "{name}");
@@ -147,12 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_finds_its_name_and_nonsense_finds_none() {
+    fn typo_suggests_the_field_and_unrelated_word_suggests_none() {
         let near = |name| nearest(name, fields("request"));
         assert_eq!(near("pth"), Some("path"));
         assert_eq!(near("metod"), Some("method"));
         assert_eq!(near("header"), Some("headers"));
         assert_eq!(near("body"), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

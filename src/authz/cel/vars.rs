@@ -8,9 +8,8 @@ mod cel_values;
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use cel::common::types::{CelInt, CelList, CelString};
-use cel::common::value::{CowVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::types::{CelInt, CelList, CelString};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 

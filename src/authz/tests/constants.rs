@@ -7,12 +7,12 @@ const ALWAYS_FAILING: &[(&str, usize, &str)] = &[
     (
         "now > timestamp(\"2027-01-01\")",
         6,
-        "\"2027-01-01\": not a timestamp; write it as RFC 3339 has it, such as \"2027-01-01T00:00:00Z\"",
+        "\"2027-01-01\": not a timestamp; write it as in RFC 3339, such as \"2027-01-01T00:00:00Z\"",
     ),
     (
         "timestamp('2025-13-01T00:00:00Z') < now",
         0,
-        "\"2025-13-01T00:00:00Z\": not a timestamp; write it as RFC 3339 has it, such as \"2027-01-01T00:00:00Z\"",
+        "\"2025-13-01T00:00:00Z\": not a timestamp; write it as in RFC 3339, such as \"2027-01-01T00:00:00Z\"",
     ),
     (
         "now - timestamp(jwt.iat) > duration(\"1d\")",

@@ -316,9 +316,9 @@ fn sets_of_rules_decide_as_the_contract_says() {
     for (rules, with_token, anonymous) in DECISIONS {
         for (claims, (allowed, by)) in [(claims(), with_token), (Value::Null, anonymous)] {
             let set = rule_set(rules);
-            let (verdict, authorization) =
-                test_request(claims).with_vars(|vars| (set.decide(vars), authorize(&[&set], vars)));
-            assert_eq!((verdict.decided_by.allows(), verdict.decided_by.rule_index()), (*allowed, *by), "{rules:?}");
+            let (decided_by, authorization) =
+                test_request(claims).with_vars(|vars| (decide(&set, vars), authorize(&[&set], vars)));
+            assert_eq!((decided_by.allows(), decided_by.rule_index()), (*allowed, *by), "{rules:?}");
             assert_eq!(authorization.allowed(), *allowed, "{rules:?}");
             assert_eq!(authorization.permit().is_some(), *allowed);
             assert_eq!(authorization.rejection().is_none(), *allowed);

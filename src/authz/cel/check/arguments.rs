@@ -1,7 +1,6 @@
 //! What functions want of the arguments that are written out: a wrong one would fail for every request.
 
-use cel::common::ast::{Expr, IdedExpr};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::{Expr, IdedExpr};
 
 use super::ast::{literal_type, string_literal, with_article};
 use super::constants::is_time_zone;

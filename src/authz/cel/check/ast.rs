@@ -1,8 +1,7 @@
 //! Trees of expressions: building them, asking what they are, and the words that messages have for them.
 
-use cel::common::ast::operators as op;
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
 use super::TypedExpr;
 use crate::authz::cel::types::CelType;

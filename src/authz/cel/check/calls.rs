@@ -1,8 +1,7 @@
 //! Calls of functions and methods: which there are, what they take, and what some of them become.
 
-use cel::common::ast::operators as op;
-use cel::common::ast::{CallExpr, Expr, IdedExpr};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
 
 use super::ast::{
     call_expr, charge_copy, is_function_name, macro_usage, optional_chain, rebuild_call, rebuild_method_call,
@@ -12,6 +11,7 @@ use super::{Checker, Constant, TypedExpr};
 use crate::authz::cel::functions;
 use crate::authz::cel::types::{CelType, MACROS, SIGNATURES, Signature};
 use crate::authz::cel::{macros, variables};
+use crate::config::suggest::nearest;
 
 /// First parts of functions' names.
 const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
@@ -112,7 +112,7 @@ impl Checker<'_> {
                 let candidates = SIGNATURES.iter().map(|signature| signature.name).chain(MACROS.iter().copied());
                 let hint = match variables::find(name) {
                     Some(_) => Some(format!("`{name}` is a variable, written without parentheses")),
-                    None => variables::nearest(name, candidates).map(|near| format!("did you mean `{near}`?")),
+                    None => nearest(name, candidates).map(|near| format!("did you mean `{near}`?")),
                 };
                 (format!("unknown function `{name}`"), hint)
             } else if method {
@@ -184,7 +184,7 @@ impl Checker<'_> {
                 let mut exprs: Vec<IdedExpr> = nodes.into_iter().map(|node| node.expr).collect();
                 if let (Some(source), Some(slot)) = (source, exprs.get_mut(1)) {
                     match functions::compile_pattern(&source) {
-                        Ok(pattern) => *slot = self.add_constant(slot.id, Constant::Pattern(pattern)),
+                        Ok(pattern) => *slot = self.add_constant(slot.id, Constant::Regex(pattern)),
                         Err(message) => {
                             let at = slot.clone();
                             self.error_at(&at, format!("not a regex: {message}"), None);

@@ -1,7 +1,6 @@
 //! Comprehensions: what they run over is paid for, their names hide nothing, and few stand inside of one another.
 
-use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue};
 
 use super::ast::{call_expr, charge_copy, weight};
 use super::{Checker, LoopVariable, TypedExpr};

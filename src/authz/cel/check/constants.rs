@@ -1,28 +1,30 @@
-//! What reads nothing is evaluated once, when the config is loaded: a failure is a fault at its place, where it would be a
-//! rule that never matches or always refuses.
+//! Constant folding: evaluates subexpressions that read no variables once, when the config is loaded.
 //!
-//! Also where an `&&` or a `?:` would never get there: nobody means such a part.
+//! If the evaluation fails, the subexpression is rejected with its position. At run time it would be a rule that never
+//! matches or always rejects. This includes branches that short-circuiting would never reach; they are always mistakes.
 
-use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
-use cel::common::types::{CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelString, CelTimestamp, CelUInt, Kind};
-use cel::common::value::Val;
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
+use crate::authz::cel::engine::common::types::{
+    CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelString, CelTimestamp, CelUInt, Kind,
+};
+use crate::authz::cel::engine::common::value::Val;
 
 use super::ast::{call_expr, children, string_literal};
 use super::{Checker, Constant, TypedExpr};
-use crate::authz::cel::expression::{EvalError, eval_constant};
+use crate::authz::cel::error::EvalError;
+use crate::authz::cel::eval::{Resolver, constant_index, eval};
 use crate::authz::cel::functions::{CidrValue, IpValue};
 
-/// What a call makes when it is done at load.
+/// The result of folding a subexpression.
 enum Folded {
     Literal(LiteralValue),
     Constant(Constant),
-    /// It works, and stays a call.
+    /// The value has no constant representation, so the subexpression remains unchanged.
     NotFoldable,
 }
 
 impl Checker<'_> {
-    /// Puts the value in place of a call that reads nothing.
+    /// Replaces an expression that reads no variables by its value.
     pub(crate) fn fold(&mut self, node: TypedExpr) -> TypedExpr {
         if !matches!(node.expr.expr, Expr::Call(_) | Expr::Select(_) | Expr::Map(_) | Expr::Comprehension(_))
             || !self.is_constant(&node.expr, &mut Vec::new())
@@ -31,7 +33,9 @@ impl Checker<'_> {
         }
         let (id, start) = (node.expr.id, self.start_offset(&node.expr));
         self.folded_offsets.insert(id, start);
-        let expr = match eval_constant(&node.expr, &self.constants, |val| Ok(fold_value(val.as_ref()))) {
+        let expr = match eval(&node.expr, &Resolver { activation: None, constants: &self.constants }, |val| {
+            Ok(fold_value(val.as_ref()))
+        }) {
             Ok(Folded::Literal(literal)) => IdedExpr { id, expr: Expr::Literal(literal) },
             Ok(Folded::Constant(constant)) => self.add_constant(id, constant),
             Ok(Folded::NotFoldable) => return node,
@@ -44,13 +48,12 @@ impl Checker<'_> {
         TypedExpr::new(expr, node.ty)
     }
 
-    /// Whether an expression has the same value for every request. `bound` are the names that it binds itself.
+    /// Reports whether an expression has the same value for every request. `bound` contains the names that enclosing
+    /// comprehensions of the same expression bind.
     fn is_constant<'e>(&self, expr: &'e IdedExpr, bound: &mut Vec<&'e str>) -> bool {
         match &expr.expr {
             Expr::Ident(name) => {
-                bound.contains(&name.as_str())
-                    || name.strip_prefix('@').is_some_and(|at| at.parse::<usize>().is_ok())
-                    || self.is_type_name(name)
+                bound.contains(&name.as_str()) || constant_index(name).is_some() || self.is_type_name(name)
             }
             Expr::Comprehension(comprehension) => {
                 if !self.is_constant(&comprehension.iter_range, bound)
@@ -71,13 +74,14 @@ impl Checker<'_> {
     }
 }
 
-/// Whether the engine knows a time zone of that name.
+/// Reports whether the engine supports a time zone of that name.
 pub(crate) fn is_time_zone(name: &str) -> bool {
     let literal = |literal| IdedExpr { id: 0, expr: Expr::Literal(literal) };
     let epoch = call_expr(0, "timestamp", vec![literal(LiteralValue::Int(0.into()))]);
     let args = vec![literal(LiteralValue::String(name.to_owned().into()))];
     let hours = CallExpr { func_name: "getHours".to_owned(), target: Some(Box::new(epoch)), args };
-    eval_constant(&IdedExpr { id: 0, expr: Expr::Call(hours) }, &[], |_| Ok(())).is_ok()
+    let resolver = Resolver { activation: None, constants: &[] };
+    eval(&IdedExpr { id: 0, expr: Expr::Call(hours) }, &resolver, |_| Ok(())).is_ok()
 }
 
 fn fold_value(val: &dyn Val) -> Folded {
@@ -101,12 +105,12 @@ fn fold_value(val: &dyn Val) -> Folded {
     constant.map_or(Folded::NotFoldable, Folded::Constant)
 }
 
-/// What is wrong with a call that always fails, and what it wants instead.
+/// Describes the error of a call that always fails, with a hint about its expected argument.
 fn constant_error(expr: &IdedExpr, error: &EvalError) -> (String, Option<String>) {
     let always = (format!("this always fails: {error}"), None);
     let Some((name, text)) = string_argument(expr) else { return always };
     let expectation = match name {
-        "timestamp" => "not a timestamp; write it as RFC 3339 has it, such as \"2027-01-01T00:00:00Z\"",
+        "timestamp" => "not a timestamp; write it as in RFC 3339, such as \"2027-01-01T00:00:00Z\"",
         "duration" => {
             "not a duration; write it as \"24h\" or \"1h30m\": the units are h, m, s, ms, us and ns, and CEL has none for days"
         }
@@ -125,12 +129,12 @@ fn constant_error(expr: &IdedExpr, error: &EvalError) -> (String, Option<String>
     (format!("{text:?}: {problem}"), Some(hint.to_owned()))
 }
 
-/// The function of a call and the text that it was given.
+/// Returns the function of a call and its last string argument.
 fn string_argument(expr: &IdedExpr) -> Option<(&str, &str)> {
     let Expr::Call(call) = &expr.expr else { return None };
     match call.args.iter().rev().find_map(string_literal) {
         Some(text) => Some((&call.func_name, text)),
-        // What pays for a call stands around it.
+        // A charge wraps the call.
         None => call.args.first().filter(|_| call.func_name.starts_with('@')).and_then(string_argument),
     }
 }

@@ -1,10 +1,9 @@
 //! Operators: their types, and where the engine's own would be wrong about our lists and maps.
 
-use cel::common::ast::operators as op;
-use cel::common::ast::{Expr, IdedExpr, LiteralValue};
-use cel::common::types::CelList;
-use cel::common::value::Val;
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{Expr, IdedExpr, LiteralValue};
+use crate::authz::cel::engine::common::types::CelList;
+use crate::authz::cel::engine::common::value::Val;
 
 use super::ast::{
     call_expr, conversion_hint, is_literal_list, rebuild_call, string_literal, with_article, wrap_in_call,

@@ -1,13 +1,13 @@
 //! What could make much out of little: each pays for its result before there is one, or right after where that is at most
 //! a few times as large as what was paid for already.
 
-use cel::ExecutionError;
-use cel::common::types::{CelBytes, CelDouble, CelInt, CelList, CelString, Kind};
-use cel::common::value::{CowVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::types::{CelBytes, CelDouble, CelInt, CelList, CelString, Kind};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 
 use super::{Args, CelResult, arg, budget, function_error, str_arg, string_value};
-use crate::authz::cel::json::{items, size};
+use crate::authz::cel::budget::element_count;
+use crate::authz::cel::json::items;
 
 /// The most digits that a number is written with: the largest double's, and as many behind the point as may be asked for.
 const MAX_DIGITS: usize = 512;
@@ -44,7 +44,7 @@ pub(crate) fn charge_read<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
 /// The arguments of `format`, paid for as they will be written out.
 pub(crate) fn charge_format_args<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let list = arg(&args, 0)?;
-    budget::charge_alloc(size(list).saturating_mul(MAX_DIGITS))?;
+    budget::charge_alloc(element_count(list).saturating_mul(MAX_DIGITS))?;
     charge_formatted(list)?;
     into_first(args)
 }
@@ -59,7 +59,7 @@ pub(crate) fn charge_comprehension<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 
         );
     }
     let weight = int_arg(&args, 1).and_then(|weight| usize::try_from(weight).ok()).unwrap_or(1);
-    budget::charge_steps(1 + size(range).saturating_mul(weight))?;
+    budget::charge_steps(1 + element_count(range).saturating_mul(weight))?;
     budget::charge_element_copies(range)?;
     into_first(args)
 }
@@ -71,7 +71,7 @@ pub(crate) fn add<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     match (a.get_type().kind(), b.get_type().kind()) {
         (Kind::String, Kind::String) | (Kind::Bytes, Kind::Bytes) => budget::charge_alloc(byte_len(a) + byte_len(b))?,
         (Kind::List, Kind::List) => {
-            budget::charge_scan(size(a) + size(b))?;
+            budget::charge_scan(element_count(a) + element_count(b))?;
             budget::charge_element_copies(a)?;
             budget::charge_element_copies(b)?;
         }
@@ -102,7 +102,7 @@ pub(crate) fn join<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let separator = if args.len() > 1 { str_arg(&args, 1)? } else { "" };
     let list = arg(&args, 0)?;
     let mut items = items(list)?;
-    budget::charge_scan(size(list))?;
+    budget::charge_scan(element_count(list))?;
     let mut joined = String::new();
     let mut first = true;
     while let Some(item) = items.next() {
@@ -160,7 +160,7 @@ fn charge_formatted(val: &dyn Val) -> Result<(), ExecutionError> {
     let digits = val.downcast_ref::<CelDouble>().map_or(0, |_| MAX_DIGITS);
     budget::charge_alloc(byte_len(val).saturating_mul(2).saturating_add(digits))?;
     let Some(iterable) = val.as_iterable() else { return Ok(()) };
-    budget::charge_scan(size(val))?;
+    budget::charge_scan(element_count(val))?;
     let (mut items, values) = (iterable.iter(), val.as_indexer().filter(|_| val.get_type().kind() == Kind::Map));
     while let Some(item) = items.next() {
         charge_formatted(item)?;

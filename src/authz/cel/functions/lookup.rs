@@ -3,10 +3,9 @@
 //! Its optional lookups, and its lookups in what an optional holds, answer a header that is not UTF-8 or a field of a
 //! string as if nothing were there, and a deny with `default()` would not see it. Here only what is not there is absent.
 
-use cel::ExecutionError;
-use cel::common::types::{CelOptional, Kind};
-use cel::common::value::{CowVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::types::{CelOptional, Kind};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 
 use super::{Args, CelResult, allocating, arg, bool_value, budget, function_error, json};
 

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use cel::common::types::Type;
-use cel::common::value::{StaticVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::common::types::Type;
+use crate::authz::cel::engine::common::value::{StaticVal, Val};
 use regex::Regex;
 
 pub(crate) static REGEX_TYPE: Type = Type::new_unspecified_type("regex");

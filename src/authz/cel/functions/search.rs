@@ -1,9 +1,8 @@
 //! `indexOf` and `lastIndexOf`: the engine's own take the product of both lengths.
 
-use cel::ExecutionError;
-use cel::common::types::CelInt;
-use cel::common::value::CowVal;
-use cel_interpreter as cel;
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::types::CelInt;
+use crate::authz::cel::engine::common::value::CowVal;
 
 use super::{Args, CelResult, budget, str_arg};
 

@@ -2,15 +2,16 @@
 
 use std::sync::OnceLock;
 
-use cel::ExecutionError;
-use cel::common::traits::{Adder, Container, Indexer, Iterable, Iterator as Items, Sizer, Zeroer};
-use cel::common::types::{CelDouble, CelInt, CelList, CelMap, CelString, CelUInt, Kind, Type};
-use cel::common::value::{CowVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::traits::{
+    Adder, Container, Indexer, Iterable, Iterator as Items, Sizer, Zeroer,
+};
+use crate::authz::cel::engine::common::types::{CelDouble, CelInt, CelList, CelMap, CelString, CelUInt, Kind, Type};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 use serde_json::{Map, Value};
 
 use super::{equal, from_json};
-use crate::authz::cel::budget;
+use crate::authz::cel::{budget, engine};
 
 /// A JSON array.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Indexer for JsonList<'_> {
     {
         match list_index(idx)?.and_then(|at| self.items.get(at)) {
             Some(value) => Ok(CowVal::Owned(from_json(value))),
-            None => Err(ExecutionError::IndexOutOfBounds(cel::Value::Null)),
+            None => Err(ExecutionError::IndexOutOfBounds(engine::Value::Null)),
         }
     }
 

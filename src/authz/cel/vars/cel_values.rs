@@ -2,11 +2,10 @@
 
 use std::sync::OnceLock;
 
-use cel::ExecutionError;
-use cel::common::traits::{Container, Indexer, Iterable, Iterator as Items, Sizer};
-use cel::common::types::{CelInt, CelList, CelMap, CelNull, CelString, Type};
-use cel::common::value::{CowVal, Val};
-use cel_interpreter as cel;
+use crate::authz::cel::engine::ExecutionError;
+use crate::authz::cel::engine::common::traits::{Container, Indexer, Iterable, Iterator as Items, Sizer};
+use crate::authz::cel::engine::common::types::{CelInt, CelList, CelMap, CelNull, CelString, Type};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 use http::{HeaderMap, HeaderValue};
 
 use super::Activation;
