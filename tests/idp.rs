@@ -7,7 +7,6 @@
 //!
 //! These tests are ignored by default. `.ci/run` installs the packages and runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::print_stderr, reason = "what is skipped should be seen")]
 
 mod support;
 
@@ -26,13 +25,12 @@ use support::{Backend, InProcessGateway, RawClient, TempDir, eventually};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const ALGORITHMS: [&str; 4] = ["RS256", "ES256", "PS256", "EdDSA"];
 
-/// The folder with the packages, or a word on why there is none.
-fn npm_packages() -> Option<PathBuf> {
-    let folder = std::env::var_os("PORTCULLIS_IDP").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("skipped: PORTCULLIS_IDP names no folder with npm's oidc-provider and oauth2-mock-server");
-    }
-    folder
+/// Returns the directory with the npm packages.
+#[track_caller]
+fn npm_packages() -> PathBuf {
+    std::env::var_os("PORTCULLIS_IDP")
+        .map(PathBuf::from)
+        .expect("PORTCULLIS_IDP names a directory with the npm packages oidc-provider and oauth2-mock-server")
 }
 
 /// Returns a port that was free a moment ago.
@@ -50,8 +48,8 @@ struct Idp {
 
 impl Idp {
     #[track_caller]
-    fn start(script: &str, port: u16, arguments: &[&str]) -> Option<Self> {
-        let packages = npm_packages()?;
+    fn start(script: &str, port: u16, arguments: &[&str]) -> Self {
+        let packages = npm_packages();
         let script = format!("{}/tests/support/idp/{script}", support::ROOT);
         let mut command = Command::new("node");
         command.arg(script).arg(packages).arg(port.to_string()).args(arguments);
@@ -66,7 +64,7 @@ impl Idp {
                 break issuer.to_owned();
             }
         };
-        Some(idp)
+        idp
     }
 
     #[track_caller]
@@ -158,11 +156,10 @@ fn provider_by_jwks_url(idp_port: u16, issuer: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs PORTCULLIS_IDP"]
 fn certified_provider_works_by_discovery_and_by_jwks_url() {
     let folder = TempDir::new();
-    let Some(idp) = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]) else {
-        return;
-    };
+    let idp = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]);
     let (backend, issuer) = (Backend::ok(), idp.issuer.as_str());
     let by_discovery = gateway(&backend, &format!("issuer: '{issuer}'"));
     let by_url = gateway(&backend, &provider_by_jwks_url(idp.port, issuer));
@@ -183,11 +180,12 @@ fn certified_provider_works_by_discovery_and_by_jwks_url() {
 }
 
 #[test]
+#[ignore = "needs PORTCULLIS_IDP"]
 fn late_start_and_key_change_of_the_provider_need_no_restart() {
     let (folder, port) = (TempDir::new(), free_port());
     let keys = folder.path().to_str().unwrap();
     let start = |generations: &[&str]| Idp::start("oidc-provider.mjs", port, &[&[keys], generations].concat());
-    let Some(idp) = start(&["1"]) else { return };
+    let idp = start(&["1"]);
     let old = idp.token("RS256");
     let issuer = idp.issuer.clone();
     idp.stop();
@@ -197,14 +195,14 @@ fn late_start_and_key_change_of_the_provider_need_no_restart() {
     assert_eq!(status_and_reason(&gateway, "/", &old), rejected(503, "keys_unavailable"));
     assert_eq!(status_and_reason(&gateway, "/open", &old), accepted(), "a route without authentication is served");
 
-    let idp = start(&["1"]).unwrap();
+    let idp = start(&["1"]);
     eventually(START_TIMEOUT, "the keys are fetched", || {
         (status_and_reason(&gateway, "/", &old) == accepted()).then_some(())
     });
     idp.stop();
     assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "cached keys survive an outage of the provider");
 
-    let idp = start(&["2", "1"]).unwrap();
+    let idp = start(&["2", "1"]);
     let new = idp.token("RS256");
     eventually(START_TIMEOUT, "the new key is accepted", || {
         assert_eq!(status_and_reason(&gateway, "/", &old), accepted(), "the old key is still published");
@@ -212,7 +210,7 @@ fn late_start_and_key_change_of_the_provider_need_no_restart() {
     });
     idp.stop();
 
-    let _idp = start(&["2"]).unwrap();
+    let _idp = start(&["2"]);
     eventually(START_TIMEOUT, "the old key is rejected", || {
         assert_eq!(status_and_reason(&gateway, "/", &new), accepted());
         (status_and_reason(&gateway, "/", &old) == rejected(401, "unknown_key")).then_some(())
@@ -220,8 +218,9 @@ fn late_start_and_key_change_of_the_provider_need_no_restart() {
 }
 
 #[test]
+#[ignore = "needs PORTCULLIS_IDP"]
 fn key_rotation_of_a_running_provider_is_followed() {
-    let Some(mut idp) = Idp::start("mock-server.mjs", free_port(), &[]) else { return };
+    let mut idp = Idp::start("mock-server.mjs", free_port(), &[]);
     let (backend, issuer) = (Backend::ok(), idp.issuer.clone());
     let gateway = gateway(&backend, &provider_by_jwks_url(idp.port, &issuer));
     let mut tokens = vec![idp.send_command("token")];
@@ -282,11 +281,10 @@ spec:
 
 /// Follows the tutorial: a 401 with the 45-byte body, then a 200; several providers; inline keys; the permissive modes.
 #[test]
+#[ignore = "needs PORTCULLIS_IDP"]
 fn agentgateway_tutorial_works_with_a_certified_provider_instead_of_keycloak() {
     let folder = TempDir::new();
-    let Some(idp) = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]) else {
-        return;
-    };
+    let idp = Idp::start("oidc-provider.mjs", free_port(), &[folder.path().to_str().unwrap(), "1"]);
     let (backend, issuer, token) = (Backend::ok(), idp.issuer.as_str(), idp.token("RS256"));
     let keycloak = [("keycloak/keycloak", idp.port)];
     let remote = "jwks: {remote: {jwksPath: /jwks, cacheDuration: 5m, backendRef: {group: '', kind: Service, name: keycloak, \
@@ -316,7 +314,7 @@ fn agentgateway_tutorial_works_with_a_certified_provider_instead_of_keycloak() {
         assert_eq!(request_with(&gateway, Some(&forged)).0, status_with_forged, "{mode}");
     }
     // two different providers, each with its own audience
-    let mut mock = Idp::start("mock-server.mjs", free_port(), &[]).unwrap();
+    let mut mock = Idp::start("mock-server.mjs", free_port(), &[]);
     let mock_provider = format!(
         "{{issuer: '{}', audiences: [api], jwks: {{remote: {{jwksPath: jwks, backendRef: {{kind: Service, name: auth0-proxy, \
          namespace: auth-system, port: 443}}}}}}}}",
