@@ -8,12 +8,18 @@ pub mod balance;
 pub mod connect;
 pub mod dns;
 pub mod framing;
-pub mod h1;
+mod h1;
+mod h2;
 pub mod outlier;
 pub mod pool;
 pub mod replay;
+mod request_form;
+mod response_body;
 pub mod stream;
 pub mod tls;
+mod wake_gate;
+
+pub use response_body::UpstreamBody;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use crate::body::{BodyPrefix, RequestBody};
 use crate::policy::ext_authz::{AllowedEdits, ExtAuthz, OnFailure, Protocol};
 use crate::reason::{Reason, Rejection};
 use crate::request::hop_by_hop;
-use crate::upstream::h1::UpstreamBody;
+use crate::upstream::UpstreamBody;
 use crate::upstream::pool::Pool;
 use crate::upstream::replay::clone_without_body;
 use crate::upstream::{self, Endpoint};

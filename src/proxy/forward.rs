@@ -19,7 +19,7 @@ use crate::reason::{Reason, Rejection};
 use crate::request::hop_by_hop;
 use crate::snapshot::{GlobalSettings, Route, RouteTimeouts};
 use crate::telemetry::access_log::{AccessRecord, field};
-use crate::upstream::h1::UpstreamBody;
+use crate::upstream::UpstreamBody;
 use crate::upstream::pool::{ExchangeError, Pool};
 use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
 use crate::worker::Worker;

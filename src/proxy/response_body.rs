@@ -15,7 +15,7 @@ use crate::body::{BodyError, IdleTimer};
 use crate::client::timeouts::ClientActivity;
 use crate::reason::Reason;
 use crate::telemetry::access_log::AccessRecord;
-use crate::upstream::h1::UpstreamBody;
+use crate::upstream::UpstreamBody;
 
 /// Where an answer's body comes from.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::body::RequestBody;
 use crate::policy::retry::RetryPolicy;
 use crate::snapshot::Route;
 use crate::telemetry::access_log::{AccessRecord, field};
-use crate::upstream::h1::UpstreamBody;
+use crate::upstream::UpstreamBody;
 use crate::upstream::replay::{clone_without_body, is_idempotent};
 use crate::upstream::{Endpoint, UpstreamError};
 use crate::worker::Worker;
