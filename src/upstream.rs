@@ -28,7 +28,7 @@ use crate::reason::Reason;
 
 /// How to speak to a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Protocol {
+pub enum UpstreamProtocol {
     /// ALPN decides over TLS; in cleartext HTTP/1.1, but HTTP/2 for gRPC.
     #[default]
     Auto,
@@ -40,7 +40,7 @@ pub enum Protocol {
 
 /// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
+pub enum EndpointAddress {
     /// A name or an address literal (without brackets).
     Tcp {
         /// The name or address.
@@ -60,24 +60,29 @@ pub struct Endpoint {
     /// What the log calls it: `host:port` or the socket's path.
     pub label: Arc<str>,
     /// Where it is.
-    pub address: Address,
+    pub address: EndpointAddress,
     /// The addresses of its name.
     pub dns: dns::DnsCache,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub protocol: UpstreamProtocol,
     /// TLS towards it, if any.
     pub tls: Option<tls::ClientTls>,
     /// `Authorization` that it gets in place of the client's.
     pub authorization: Option<http::HeaderValue>,
     /// How busy and well it is, where that matters.
-    pub load: Option<Arc<outlier::EndpointHealth>>,
+    pub health: Option<Arc<outlier::EndpointHealth>>,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,
 }
 
 impl Endpoint {
     /// An endpoint in cleartext that nobody keeps an eye on.
-    pub fn new(label: &str, address: Address, protocol: Protocol, connect_timeout: std::time::Duration) -> Self {
+    pub fn new(
+        label: &str,
+        address: EndpointAddress,
+        protocol: UpstreamProtocol,
+        connect_timeout: std::time::Duration,
+    ) -> Self {
         let mut hasher = std::hash::DefaultHasher::new();
         (&address, protocol).hash(&mut hasher);
         Self {
@@ -88,14 +93,14 @@ impl Endpoint {
             protocol,
             tls: None,
             authorization: None,
-            load: None,
+            health: None,
             connect_timeout,
         }
     }
 
     /// Whether requests go to it as they are, and nothing is counted.
     pub fn is_untracked(&self) -> bool {
-        self.load.is_none() && self.authorization.is_none()
+        self.health.is_none() && self.authorization.is_none()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::policy::JwtAuthConfig;
 use crate::config::{Diagnostic, DiagnosticCode, Effective, RouteConfig, SourceSpan};
 use crate::snapshot::{Policies, Route, Snapshot};
 use crate::upstream::connect::dial;
-use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
+use crate::upstream::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 
 /// How many are asked at a time.
 const MAX_CONCURRENT: usize = 32;
@@ -202,7 +202,7 @@ fn describe_key_set(key_set: &Answer) -> String {
 /// Connects as the gateway does, and hangs up.
 async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> {
     let mut details = Vec::new();
-    if let Address::Tcp { host, .. } = &endpoint.address
+    if let EndpointAddress::Tcp { host, .. } = &endpoint.address
         && host.parse::<std::net::IpAddr>().is_err()
     {
         let timeout = endpoint.connect_timeout;
@@ -221,7 +221,7 @@ async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<S
     match dial(endpoint, endpoint.protocol).await {
         Ok(connection) => {
             if endpoint.tls.is_some() {
-                let http2 = connection.http2 || endpoint.protocol == Protocol::Http2;
+                let http2 = connection.http2 || endpoint.protocol == UpstreamProtocol::Http2;
                 details.push(if http2 { "TLS, HTTP/2" } else { "TLS" }.to_owned());
             }
             Ok(if details.is_empty() { "reached".to_owned() } else { details.join(", ") })

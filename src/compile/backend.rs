@@ -14,7 +14,7 @@ use crate::config::unreadable_file;
 use crate::config::value::{BackendAddress, BackendHost};
 use crate::upstream::balance::{BalanceAlgorithm, EndpointGroup};
 use crate::upstream::tls::ClientTls;
-use crate::upstream::{Address, Endpoint, Protocol};
+use crate::upstream::{Endpoint, EndpointAddress, UpstreamProtocol};
 
 impl Compiler<'_> {
     /// A backend as a group of endpoints, with its weight.
@@ -78,16 +78,16 @@ impl Compiler<'_> {
     ) -> Option<Endpoint> {
         let policies = &backend.policies;
         let protocol = match policies.protocol {
-            None | Some(BackendProtocol::Auto) => Protocol::Auto,
-            Some(BackendProtocol::Http1) => Protocol::Http1,
-            Some(BackendProtocol::Http2) => Protocol::Http2,
+            None | Some(BackendProtocol::Auto) => UpstreamProtocol::Auto,
+            Some(BackendProtocol::Http1) => UpstreamProtocol::Http1,
+            Some(BackendProtocol::Http2) => UpstreamProtocol::Http2,
         };
         let address = match &host.endpoint {
-            BackendAddress::Name(name, port) => Address::Tcp { host: name.as_str().into(), port: *port },
+            BackendAddress::Name(name, port) => EndpointAddress::Tcp { host: name.as_str().into(), port: *port },
             BackendAddress::Socket(socket) => {
-                Address::Tcp { host: socket.ip().to_string().into(), port: socket.port() }
+                EndpointAddress::Tcp { host: socket.ip().to_string().into(), port: socket.port() }
             }
-            BackendAddress::Unix(path) => Address::Unix(path.as_path().into()),
+            BackendAddress::Unix(path) => EndpointAddress::Unix(path.as_path().into()),
         };
         let mut key = DefaultHasher::new();
         (&address, protocol).hash(&mut key);
@@ -107,7 +107,7 @@ impl Compiler<'_> {
         let timeout = self.process.limits.connect_timeout.get();
         let base = Endpoint::new(&host.endpoint.to_string(), address, protocol, timeout);
         let mut endpoint = Endpoint { key: key.finish(), tls, authorization, ..base };
-        endpoint.load = self.track_endpoint(backend, host, &endpoint).ok()?;
+        endpoint.health = self.track_endpoint(backend, host, &endpoint).ok()?;
         Some(endpoint)
     }
 

@@ -94,11 +94,11 @@ impl Drop for MirrorPermit {
 mod tests {
     use super::*;
     use crate::telemetry::metrics::{Family, Metrics};
-    use crate::upstream::{Address, Protocol};
+    use crate::upstream::{EndpointAddress, UpstreamProtocol};
 
     fn mirror(ratio: f64) -> Arc<Mirror> {
-        let address = Address::Tcp { host: "m".into(), port: 1 };
-        let endpoint = Arc::new(Endpoint::new("m", address, Protocol::Auto, std::time::Duration::from_secs(1)));
+        let address = EndpointAddress::Tcp { host: "m".into(), port: 1 };
+        let endpoint = Arc::new(Endpoint::new("m", address, UpstreamProtocol::Auto, std::time::Duration::from_secs(1)));
         Arc::new(Mirror::new(endpoint, ratio, Metrics::default().counter_vec(Family::MirroredRequests, &[])))
     }
 

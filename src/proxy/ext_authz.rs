@@ -100,7 +100,7 @@ async fn with_timeout<T>(policy: &ExtAuthz, future: impl Future<Output = T>) -> 
 async fn exchange(
     pool: &Arc<Pool>,
     endpoint: &Endpoint,
-    protocol: upstream::Protocol,
+    protocol: upstream::UpstreamProtocol,
     request: ::http::Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, String> {
     let retry = clone_request(&request);

@@ -21,14 +21,14 @@ use crate::snapshot::{GlobalSettings, Route, RouteTimeouts};
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::upstream::UpstreamBody;
 use crate::upstream::pool::{ExchangeError, Pool};
-use crate::upstream::{Address, Endpoint, Protocol, UpstreamError};
+use crate::upstream::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 use crate::worker::Worker;
 
 /// A permitted request on its way: whom it goes to, and how.
 #[derive(Debug)]
 pub struct UpstreamRequest<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
-    protocol: Protocol,
+    protocol: UpstreamProtocol,
     pub(super) route: &'a Route,
     grpc: bool,
     /// The request, until it is sent; also afterwards, when not a byte of it was.
@@ -194,7 +194,7 @@ impl<'a> UpstreamRequest<'a> {
         if let Some(reason) = self.progress.as_ref().and_then(|progress| progress.failure()) {
             return UpstreamError::RequestBody(reason);
         }
-        if let Some(load) = self.endpoint.load.as_ref().filter(|_| !self.client_deadline_first) {
+        if let Some(load) = self.endpoint.health.as_ref().filter(|_| !self.client_deadline_first) {
             load.record_result(false);
         }
         UpstreamError::Timeout
@@ -242,17 +242,17 @@ async fn with_response_timeout<T>(
     }
 }
 
-pub(super) fn upstream_protocol(endpoint: &Endpoint, grpc: bool) -> Protocol {
+pub(super) fn upstream_protocol(endpoint: &Endpoint, grpc: bool) -> UpstreamProtocol {
     match endpoint.protocol {
-        Protocol::Auto if endpoint.tls.is_none() && grpc => Protocol::Http2,
-        Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
+        UpstreamProtocol::Auto if endpoint.tls.is_none() && grpc => UpstreamProtocol::Http2,
+        UpstreamProtocol::Auto if endpoint.tls.is_none() => UpstreamProtocol::Http1,
         protocol => protocol,
     }
 }
 
 /// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
 pub(super) fn set_backend_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
-    let Address::Tcp { host, port } = &endpoint.address else { return };
+    let EndpointAddress::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
     let authority = if *port == default { host } else { format!("{host}:{port}") };
@@ -262,8 +262,8 @@ pub(super) fn set_backend_authority(headers: &mut http::HeaderMap, endpoint: &En
 }
 
 /// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
-pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protocol: Protocol) {
-    let http2 = protocol == Protocol::Http2 || (protocol == Protocol::Auto && endpoint.tls.is_some());
+pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protocol: UpstreamProtocol) {
+    let http2 = protocol == UpstreamProtocol::Http2 || (protocol == UpstreamProtocol::Auto && endpoint.tls.is_some());
     parts.version = Version::HTTP_11;
     if !http2 {
         return;
@@ -277,7 +277,7 @@ pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protoco
             parts.uri = uri;
         }
     }
-    if protocol == Protocol::Http2 {
+    if protocol == UpstreamProtocol::Http2 {
         parts.version = Version::HTTP_2;
         parts.headers.remove(header::HOST);
     }

@@ -29,7 +29,7 @@ use crate::upstream::UpstreamBody;
 use crate::upstream::connect::dial;
 use crate::upstream::outlier::InFlightGuard;
 use crate::upstream::replay::clone_without_body;
-use crate::upstream::{Endpoint, Protocol, UpstreamError, framing};
+use crate::upstream::{Endpoint, UpstreamError, UpstreamProtocol, framing};
 use crate::worker::Worker;
 
 /// Asks a backend for a WebSocket and ties the two connections together when it agrees; when it does not, its answer is
@@ -158,10 +158,10 @@ async fn handshake(
     if let Some(credential) = &endpoint.authorization {
         request.headers_mut().insert(header::AUTHORIZATION, credential.clone());
     }
-    let guard = endpoint.load.as_ref().map(|load| load.start_request());
+    let guard = endpoint.health.as_ref().map(|load| load.start_request());
     let mut driver = JoinSet::new();
     let exchange = async {
-        let connected = dial(endpoint, Protocol::Http1).await?;
+        let connected = dial(endpoint, UpstreamProtocol::Http1).await?;
         let io = TokioIo::new(connected.stream);
         let (mut sender, connection) = http1::handshake(io).await.map_err(UpstreamError::Reset)?;
         driver.spawn(async move {
@@ -175,7 +175,7 @@ async fn handshake(
     };
     let limit = deadline.map_or(limit, |deadline| deadline.saturating_duration_since(Instant::now()).min(limit));
     let result = tokio::time::timeout(limit, exchange).await.unwrap_or(Err(UpstreamError::Timeout));
-    if let Some(health) = &endpoint.load {
+    if let Some(health) = &endpoint.health {
         health.record_result(result.as_ref().is_ok_and(|response| !matches!(response.status().as_u16(), 502..=504)));
     }
     result.map(|response| Handshake { response, driver, guard })

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::connect::dial;
 use super::outlier::EndpointHealth;
-use super::{Endpoint, Protocol};
+use super::{Endpoint, UpstreamProtocol};
 
 /// What is asked for, how often, and what counts as well.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub async fn watch(health: Weak<EndpointHealth>, endpoint: Endpoint, check: Chec
 /// One check; `None` when there was no answer.
 async fn probe(endpoint: &Endpoint, check: &Check) -> Option<bool> {
     let connected = dial(endpoint, endpoint.protocol).await.ok()?;
-    let http2 = connected.http2 || endpoint.protocol == Protocol::Http2;
+    let http2 = connected.http2 || endpoint.protocol == UpstreamProtocol::Http2;
     let io = TokioIo::new(connected.stream);
     let mut request = Request::new(Empty::<Bytes>::new());
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("portcullis-health"));
@@ -94,7 +94,7 @@ impl Drop for Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::Address;
+    use crate::upstream::EndpointAddress;
     use crate::upstream::outlier::EndpointLimits;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
@@ -126,8 +126,8 @@ mod tests {
                 let _ = stream.write_all(text.as_bytes()).await;
             }
         });
-        let address = Address::Tcp { host: "127.0.0.1".into(), port: address.port() };
-        let endpoint = Endpoint::new("x", address, Protocol::Auto, Duration::from_secs(1));
+        let address = EndpointAddress::Tcp { host: "127.0.0.1".into(), port: address.port() };
+        let endpoint = Endpoint::new("x", address, UpstreamProtocol::Auto, Duration::from_secs(1));
         let check = Check {
             path: PathAndQuery::from_static("/up?x"),
             host: Authority::from_static("api.example"),
@@ -140,7 +140,7 @@ mod tests {
         let load = load();
         let watching = tokio::spawn(watch(Arc::downgrade(&load), endpoint, check));
         let until = async |well: bool| {
-            while load.is_well() != well {
+            while load.is_healthy() != well {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };

@@ -90,7 +90,7 @@ impl EndpointGroup {
             (_, BalanceAlgorithm::LeastRequest) => {
                 let first = random_below(count);
                 let other = (first + 1 + random_below(count - 1)) % count;
-                let in_flight = |endpoint: &&Arc<Endpoint>| endpoint.load.as_ref().map_or(0, |load| load.in_flight());
+                let in_flight = |endpoint: &&Arc<Endpoint>| endpoint.health.as_ref().map_or(0, |load| load.in_flight());
                 let candidates = [first, other].into_iter().filter_map(|at| self.endpoints.get(at));
                 candidates
                     .filter(|endpoint| is_healthy(endpoint))
@@ -115,7 +115,7 @@ impl EndpointGroup {
 }
 
 fn is_healthy(endpoint: &Endpoint) -> bool {
-    endpoint.load.as_ref().is_none_or(|load| load.is_well())
+    endpoint.health.as_ref().is_none_or(|load| load.is_healthy())
 }
 
 /// A number below `length`, which must not be zero, for taking turns.
@@ -142,16 +142,16 @@ pub(crate) fn random() -> u64 {
 mod tests {
     use super::*;
     use crate::upstream::outlier::{EndpointHealth, EndpointLimits};
-    use crate::upstream::{Address, Protocol};
+    use crate::upstream::{EndpointAddress, UpstreamProtocol};
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     fn endpoint(name: &str) -> Arc<Endpoint> {
         let limits =
             EndpointLimits { max_connections: None, consecutive_failures: 1, ejection_time: Duration::from_secs(3600) };
-        let address = Address::Tcp { host: name.into(), port: 80 };
+        let address = EndpointAddress::Tcp { host: name.into(), port: 80 };
         let load = Some(EndpointHealth::new(limits));
-        Arc::new(Endpoint { load, ..Endpoint::new(name, address, Protocol::Auto, Duration::from_secs(1)) })
+        Arc::new(Endpoint { load, ..Endpoint::new(name, address, UpstreamProtocol::Auto, Duration::from_secs(1)) })
     }
 
     fn group(names: &[&str], algorithm: BalanceAlgorithm) -> EndpointGroup {
@@ -189,7 +189,7 @@ mod tests {
         let round_robin = LoadBalancer::new([(1, group(&names, BalanceAlgorithm::RoundRobin))]);
         assert_eq!(pick_counts(&round_robin, 300).into_values().collect::<Vec<_>>(), [100, 100, 100]);
         let least_request = LoadBalancer::new([(1, group(&names, BalanceAlgorithm::LeastRequest))]);
-        let busy = least_request.endpoints().next().unwrap().load.as_ref().unwrap().start_request();
+        let busy = least_request.endpoints().next().unwrap().health.as_ref().unwrap().start_request();
         let counts = pick_counts(&least_request, 300);
         drop(busy);
         assert!(!counts.contains_key("a") && counts.len() == 2, "two of three are always less busy: {counts:?}");
@@ -201,7 +201,7 @@ mod tests {
             let balance = LoadBalancer::new([(1, group(&["a", "b"], algorithm)), (1, group(&["c"], algorithm))]);
             let fail = |label: &str| {
                 let found = balance.endpoints().find(|endpoint| &*endpoint.label == label).unwrap();
-                found.load.as_ref().unwrap().record_result(false);
+                found.health.as_ref().unwrap().record_result(false);
             };
             fail("a");
             assert!(!pick_counts(&balance, 100).contains_key("a"), "{algorithm:?}");

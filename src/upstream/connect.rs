@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::Stream;
-use super::{Address, Endpoint, Protocol, UpstreamError};
+use super::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 
 /// A new connection, and whether HTTP/2 was agreed on in the TLS handshake.
 #[derive(Debug)]
@@ -22,20 +22,20 @@ pub struct Connected {
 ///
 /// # Errors
 /// [`Error::Connect`] or [`Error::ConnectTimeout`].
-pub async fn dial(endpoint: &Endpoint, protocol: Protocol) -> Result<Connected, UpstreamError> {
+pub async fn dial(endpoint: &Endpoint, protocol: UpstreamProtocol) -> Result<Connected, UpstreamError> {
     match tokio::time::timeout(endpoint.connect_timeout, connect(endpoint, protocol)).await {
         Ok(connected) => connected.map_err(UpstreamError::Connect),
         Err(_) => Err(UpstreamError::ConnectTimeout),
     }
 }
 
-async fn connect(endpoint: &Endpoint, protocol: Protocol) -> io::Result<Connected> {
+async fn connect(endpoint: &Endpoint, protocol: UpstreamProtocol) -> io::Result<Connected> {
     let (host, port) = match &endpoint.address {
-        Address::Unix(path) => {
+        EndpointAddress::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
             return Ok(Connected { stream: Stream::Unix(stream), http2: false });
         }
-        Address::Tcp { host, port } => (host, *port),
+        EndpointAddress::Tcp { host, port } => (host, *port),
     };
     let tcp = match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await?,

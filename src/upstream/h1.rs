@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::connect::dial;
 use super::stream::Stream;
 use super::wake_gate::WakeGate;
-use super::{Endpoint, Protocol, UpstreamError};
+use super::{Endpoint, UpstreamError, UpstreamProtocol};
 use crate::body::RequestBody;
 
 /// The limit on the response head.
@@ -38,7 +38,7 @@ pub(super) struct Http1Connection {
 
 impl Http1Connection {
     pub(super) async fn dial(endpoint: &Endpoint) -> Result<Box<Self>, UpstreamError> {
-        Self::handshake(dial(endpoint, Protocol::Http1).await?.stream).await
+        Self::handshake(dial(endpoint, UpstreamProtocol::Http1).await?.stream).await
     }
 
     pub(super) async fn handshake(stream: Stream) -> Result<Box<Self>, UpstreamError> {

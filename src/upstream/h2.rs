@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::connect::dial;
 use super::stream::Stream;
-use super::{Endpoint, Protocol, UpstreamError};
+use super::{Endpoint, UpstreamError, UpstreamProtocol};
 use crate::body::RequestBody;
 
 /// The limit on the response head.
@@ -64,7 +64,7 @@ impl Http2Connections {
         let _guard = dial_lock.lock().await;
         match self.get(endpoint.key) {
             Some(sender) => Ok(sender),
-            None => self.start(endpoint.key, dial(endpoint, Protocol::Http2).await?.stream).await,
+            None => self.start(endpoint.key, dial(endpoint, UpstreamProtocol::Http2).await?.stream).await,
         }
     }
 

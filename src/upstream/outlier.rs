@@ -64,7 +64,7 @@ impl EndpointHealth {
     }
 
     /// Whether it should get requests.
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         let until = self.ejected_until.load(Relaxed);
         !self.checks_failing.load(Relaxed) && (until == 0 || self.elapsed_millis() >= until)
     }
@@ -117,23 +117,23 @@ mod tests {
         let tolerant = new_health(3, hour);
         for success in [false, false, true, false, false] {
             tolerant.record_result(success);
-            assert!(tolerant.is_well());
+            assert!(tolerant.is_healthy());
         }
         tolerant.record_result(false);
-        assert!(!tolerant.is_well());
+        assert!(!tolerant.is_healthy());
         tolerant.record_result(true); // an answer that was on its way
-        assert!(tolerant.is_well());
+        assert!(tolerant.is_healthy());
         let brief = new_health(1, Duration::ZERO);
         brief.record_result(false);
         std::thread::sleep(Duration::from_millis(2));
-        assert!(brief.is_well(), "the rest is over");
+        assert!(brief.is_healthy(), "the rest is over");
         let disabled = new_health(0, hour);
         (0..100).for_each(|_| disabled.record_result(false));
-        assert!(disabled.is_well());
+        assert!(disabled.is_healthy());
         disabled.record_probe(false);
-        assert!(!disabled.is_well(), "active checks count of their own");
+        assert!(!disabled.is_healthy(), "active checks count of their own");
         disabled.record_probe(true);
-        assert!(disabled.is_well());
+        assert!(disabled.is_healthy());
     }
 
     #[test]

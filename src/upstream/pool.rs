@@ -30,7 +30,7 @@ use super::h1::Http1Connection;
 use super::h2::{Http2Connections, Http2Sender};
 use super::replay::{clone_without_body, is_safe};
 use super::response_body::{Lease, UpstreamBody};
-use super::{Endpoint, Protocol, UpstreamError, framing, request_form};
+use super::{Endpoint, UpstreamError, UpstreamProtocol, framing, request_form};
 use crate::body::{BodyError, RequestBody};
 
 /// The limit on idle connections to one endpoint.
@@ -109,12 +109,12 @@ impl Pool {
     pub async fn exchange(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        protocol: Protocol,
+        protocol: UpstreamProtocol,
         request: &mut Option<Request<RequestBody>>,
         now: Instant,
     ) -> Result<Response<UpstreamBody>, ExchangeError> {
         // the common case, with as few nested futures as possible; the others are boxed
-        if endpoint.is_untracked() && protocol == Protocol::Http1 {
+        if endpoint.is_untracked() && protocol == UpstreamProtocol::Http1 {
             let connection = match self.checkout(endpoint.key, now) {
                 Some(connection) => connection,
                 None => CheckedOut::new(Box::pin(Http1Connection::dial(endpoint)).await?),
@@ -128,7 +128,7 @@ impl Pool {
     async fn exchange_tracked(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        protocol: Protocol,
+        protocol: UpstreamProtocol,
         request: &mut Option<Request<RequestBody>>,
         now: Instant,
     ) -> Result<Response<UpstreamBody>, ExchangeError> {
@@ -138,9 +138,9 @@ impl Pool {
             }
             _ => None,
         };
-        let in_flight = endpoint.load.as_ref().map(|health| health.start_request());
+        let in_flight = endpoint.health.as_ref().map(|health| health.start_request());
         let mut result = self.exchange_with_protocol(endpoint, protocol, request, now).await;
-        if let Some(health) = &endpoint.load {
+        if let Some(health) = &endpoint.health {
             health.record_result(match &result {
                 Ok(response) => !matches!(response.status().as_u16(), 502..=504),
                 Err(error) => error.spares_endpoint(),
@@ -163,14 +163,14 @@ impl Pool {
     async fn exchange_with_protocol(
         self: &Arc<Self>,
         endpoint: &Endpoint,
-        protocol: Protocol,
+        protocol: UpstreamProtocol,
         request: &mut Option<Request<RequestBody>>,
         now: Instant,
     ) -> Result<Response<UpstreamBody>, ExchangeError> {
         match protocol {
-            Protocol::Http2 => exchange_http2(self.http2.get_or_dial(endpoint).await?, request).await,
-            Protocol::Auto if endpoint.tls.is_some() => self.exchange_with_alpn(endpoint, request, now).await,
-            Protocol::Auto | Protocol::Http1 => {
+            UpstreamProtocol::Http2 => exchange_http2(self.http2.get_or_dial(endpoint).await?, request).await,
+            UpstreamProtocol::Auto if endpoint.tls.is_some() => self.exchange_with_alpn(endpoint, request, now).await,
+            UpstreamProtocol::Auto | UpstreamProtocol::Http1 => {
                 let permit = self.acquire_permit(endpoint).await?;
                 let connection = match self.checkout(endpoint.key, now) {
                     Some(connection) => connection,
@@ -197,7 +197,7 @@ impl Pool {
             prepare(request, request_form::to_http1);
             return self.exchange_http1(endpoint, connection, permit, request).await;
         }
-        let connected = dial(endpoint, Protocol::Auto).await?;
+        let connected = dial(endpoint, UpstreamProtocol::Auto).await?;
         if connected.http2 {
             let sender = self.http2.start(endpoint.key, connected.stream).await?;
             prepare(request, request_form::to_http2);
@@ -239,7 +239,7 @@ impl Pool {
 
     /// Acquires the right to use an HTTP/1 connection. Waits for at most the connect timeout.
     async fn acquire_permit(&self, endpoint: &Endpoint) -> Result<Option<OwnedSemaphorePermit>, UpstreamError> {
-        let Some(max) = endpoint.load.as_ref().and_then(|health| health.max_connections()) else { return Ok(None) };
+        let Some(max) = endpoint.health.as_ref().and_then(|health| health.max_connections()) else { return Ok(None) };
         let semaphore = Arc::clone(
             lock(&self.permits).entry(endpoint.key).or_insert_with(|| Arc::new(Semaphore::new(max as usize))),
         );

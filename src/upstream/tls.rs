@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Protocol;
+use super::UpstreamProtocol;
 
 /// How to encrypt towards one endpoint.
 #[derive(Clone)]
@@ -48,11 +48,11 @@ impl ClientTls {
     ///
     /// # Errors
     /// When the certificate is not trusted or the handshake fails.
-    pub async fn handshake(&self, tcp: TcpStream, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn handshake(&self, tcp: TcpStream, protocol: UpstreamProtocol) -> io::Result<TlsStream<TcpStream>> {
         let connector = match protocol {
-            Protocol::Auto => &self.auto,
-            Protocol::Http1 => &self.http1,
-            Protocol::Http2 => &self.http2,
+            UpstreamProtocol::Auto => &self.auto,
+            UpstreamProtocol::Http1 => &self.http1,
+            UpstreamProtocol::Http2 => &self.http2,
         };
         connector.connect(self.server_name.clone(), tcp).await
     }

@@ -124,7 +124,7 @@ impl Compiler<'_> {
         };
         let endpoint = self.single_endpoint(&config.host)?;
         let grpc = matches!(protocol, Protocol::Grpc { .. });
-        if grpc && endpoint.protocol == upstream::Protocol::Http1 {
+        if grpc && endpoint.protocol == upstream::UpstreamProtocol::Http1 {
             self.error(&config.host.span, "gRPC needs HTTP/2, and this service is spoken to in HTTP/1.1");
         }
         let included_headers = config.include_request_headers.as_ref();

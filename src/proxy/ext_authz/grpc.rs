@@ -21,7 +21,7 @@ use crate::policy::ext_authz::proto::{
 use crate::policy::ext_authz::{AllowedEdits, ExtAuthz, HeaderMutation};
 use crate::reason::Reason;
 use crate::request::{RequestHead, UnixTime};
-use crate::upstream::Protocol;
+use crate::upstream::UpstreamProtocol;
 use crate::upstream::pool::Pool;
 
 const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -43,7 +43,7 @@ pub(super) async fn check(
 ) -> Result<Option<CheckResult>, String> {
     let request = CheckRequest { attributes: Some(attributes(policy, spec, input)) };
     let (parts, body) =
-        exchange(pool, &policy.endpoint, Protocol::Http2, build_call(policy, &request)).await?.into_parts();
+        exchange(pool, &policy.endpoint, UpstreamProtocol::Http2, build_call(policy, &request)).await?.into_parts();
     let body = collect(body).await?;
     if parts.status != StatusCode::OK {
         return Err(format!("it answered {}", parts.status));
@@ -78,7 +78,7 @@ fn build_call(policy: &ExtAuthz, request: &CheckRequest) -> http::Request<Reques
     if let Ok(patience) = HeaderValue::try_from(format!("{patience}m")) {
         headers.insert("grpc-timeout", patience);
     }
-    set_request_target(&mut parts, &policy.endpoint, Protocol::Http2);
+    set_request_target(&mut parts, &policy.endpoint, UpstreamProtocol::Http2);
     http::Request::from_parts(parts, RequestBody::Full(body.freeze()))
 }
 

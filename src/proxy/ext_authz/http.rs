@@ -15,7 +15,7 @@ use crate::authz::{self, Expression, Vars};
 use crate::body::RequestBody;
 use crate::policy::ext_authz::{AllowedEdits, CheckTarget, ExtAuthz, HttpCheck};
 use crate::reason::Reason;
-use crate::upstream::Protocol;
+use crate::upstream::UpstreamProtocol;
 use crate::upstream::pool::Pool;
 
 /// Tells a service that sees the beginning of a body whether that is all of it.
@@ -29,7 +29,7 @@ pub(super) async fn check(
 ) -> Result<Option<CheckResult>, String> {
     let endpoint = &policy.endpoint;
     let protocol = match endpoint.protocol {
-        Protocol::Auto if endpoint.tls.is_none() => Protocol::Http1,
+        UpstreamProtocol::Auto if endpoint.tls.is_none() => UpstreamProtocol::Http1,
         protocol => protocol,
     };
     let vars = input.vars;
@@ -64,7 +64,7 @@ pub(super) async fn check(
 fn build_request(
     policy: &ExtAuthz,
     http: &HttpCheck,
-    protocol: Protocol,
+    protocol: UpstreamProtocol,
     input: CheckInput<'_>,
 ) -> Result<http::Request<RequestBody>, String> {
     let CheckInput { vars, body, .. } = input;

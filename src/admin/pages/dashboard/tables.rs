@@ -91,7 +91,7 @@ fn route_row(out: &mut String, listener: &ListenerConfig, compiled: &snapshot::R
     }
     out.write_str("<td>")?;
     for endpoint in compiled.backends.endpoints() {
-        let rests = endpoint.load.as_ref().is_some_and(|load| !load.is_well());
+        let rests = endpoint.health.as_ref().is_some_and(|load| !load.is_healthy());
         let rests = if rests { " <span class=\"mark bad\">not well</span>" } else { "" };
         write!(out, "{}{rests}<br>", Escaped(&endpoint.label))?;
     }
