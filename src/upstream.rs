@@ -1,7 +1,9 @@
-//! Backends: where a permitted request goes, and how it gets there.
+//! Connections to backends: load balancing, health, DNS, TLS, pooling, and framing of responses.
 //!
-//! [`Endpoint`] is one address with its protocol and TLS settings, resolved when the config is compiled. Connections
-//! are pooled per worker (`pool`), so workers never meet.
+//! An [`Endpoint`] is one address with its protocol and TLS settings, compiled from the config. Each worker has its own
+//! [`pool`], so workers do not contend for connections.
+//!
+//! Rejects responses with ambiguous framing, and requests beyond `maxConnections`.
 
 pub mod active_health;
 pub mod balance;
@@ -26,10 +28,10 @@ use std::sync::Arc;
 
 use crate::reason::Reason;
 
-/// How to speak to a backend.
+/// The HTTP version for requests to a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum UpstreamProtocol {
-    /// ALPN decides over TLS; in cleartext HTTP/1.1, but HTTP/2 for gRPC.
+    /// Selected by ALPN over TLS. In cleartext HTTP/1.1, except HTTP/2 for gRPC.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -38,45 +40,46 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-/// Where a connection goes.
+/// The address of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EndpointAddress {
-    /// A name or an address literal (without brackets).
+    /// A host and port.
     Tcp {
-        /// The name or address.
+        /// The name or IP address, without brackets.
         host: Box<str>,
         /// The port.
         port: u16,
     },
-    /// A Unix socket's path.
+    /// The path of a Unix socket.
     Unix(Box<std::path::Path>),
 }
 
 /// One address that requests can be sent to.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Tells pools apart: endpoints with equal settings have equal keys, also after a reload.
+    /// Identifies the connections of the endpoint in a pool. Endpoints with equal settings have equal keys, also across
+    /// reloads.
     pub key: u64,
-    /// What the log calls it: `host:port` or the socket's path.
+    /// The name in logs: `host:port` or the path of the socket.
     pub label: Arc<str>,
-    /// Where it is.
+    /// The address.
     pub address: EndpointAddress,
-    /// The addresses of its name.
+    /// The resolved addresses of the host.
     pub dns: dns::DnsCache,
-    /// What it speaks.
+    /// The HTTP version.
     pub protocol: UpstreamProtocol,
-    /// TLS towards it, if any.
+    /// The TLS settings; cleartext if `None`.
     pub tls: Option<tls::ClientTls>,
-    /// `Authorization` that it gets in place of the client's.
+    /// The `Authorization` header that replaces the client's.
     pub authorization: Option<http::HeaderValue>,
-    /// How busy and well it is, where that matters.
+    /// The health and load, for endpoints that are tracked.
     pub health: Option<Arc<outlier::EndpointHealth>>,
-    /// How long a connection may take to be made.
+    /// The limit on the time to connect.
     pub connect_timeout: std::time::Duration,
 }
 
 impl Endpoint {
-    /// An endpoint in cleartext that nobody keeps an eye on.
+    /// Creates a cleartext endpoint without health tracking.
     pub fn new(
         label: &str,
         address: EndpointAddress,
@@ -98,40 +101,40 @@ impl Endpoint {
         }
     }
 
-    /// Whether requests go to it as they are, and nothing is counted.
+    /// Returns whether requests need no credential of the endpoint and no health tracking.
     pub fn is_untracked(&self) -> bool {
         self.health.is_none() && self.authorization.is_none()
     }
 }
 
-/// Why a backend gave no answer.
+/// The failure of an exchange with a backend.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// No connection: refused, unreachable, name not found, TLS refused.
-    #[error("no connection to the backend: {0}")]
+    /// No connection: refused, unreachable, name not found, or a failed TLS handshake.
+    #[error("cannot connect to the backend: {0}")]
     Connect(std::io::Error),
-    /// No connection in time.
-    #[error("no connection to the backend in time")]
+    /// No connection within the connect timeout.
+    #[error("connection to the backend timed out")]
     ConnectTimeout,
-    /// The backend broke the exchange off, or its answer is not HTTP.
+    /// The backend closed the connection during the exchange, or its response is not HTTP.
     #[error("the backend broke off the exchange: {0}")]
     Reset(hyper::Error),
-    /// The backend's answer does not say in one way how long it is.
-    #[error("the length of the backend's answer can be read in two ways")]
+    /// The length of the response is ambiguous.
+    #[error("ambiguous response framing")]
     AmbiguousFraming,
-    /// The backend did not begin its answer in time.
-    #[error("the backend did not begin its answer in time")]
+    /// The backend did not start its response in time.
+    #[error("the backend did not respond in time")]
     Timeout,
-    /// All the connections that the endpoint may have are in use.
-    #[error("the backend has no connection left")]
+    /// All connections that the endpoint may have are in use.
+    #[error("all connections to the backend are in use")]
     Busy,
-    /// The client's request body failed; the backend is not to blame.
-    #[error("the request's body failed: {0}")]
+    /// The client's request body failed. The backend is not at fault.
+    #[error("request body failed: {0}")]
     RequestBody(Reason),
 }
 
 impl UpstreamError {
-    /// The reason code that the client and the log are given.
+    /// Returns the reason code for the client and the log.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => Reason::UpstreamConnect,

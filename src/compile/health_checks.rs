@@ -12,7 +12,7 @@ use crate::config::span::{SourceSpan, Spanned};
 use crate::config::value::{BackendAddress, BackendHost};
 use crate::upstream::Endpoint;
 use crate::upstream::active_health;
-use crate::upstream::active_health::Check;
+use crate::upstream::active_health::HealthCheck;
 use crate::upstream::outlier::{EndpointHealth, EndpointLimits};
 
 /// Checks are never made more often than this.
@@ -47,7 +47,7 @@ impl Compiler<'_> {
             let (address, timeout) = (endpoint.address.clone(), endpoint.connect_timeout);
             let probe = Endpoint::new(&endpoint.label, address, endpoint.protocol, timeout);
             let probe = Endpoint { tls: endpoint.tls.clone(), ..probe };
-            runtime.spawn(active_health::watch(Arc::downgrade(&load), probe, check));
+            runtime.spawn(active_health::run_checks(Arc::downgrade(&load), probe, check));
         }
         Ok(Some(load))
     }
@@ -58,7 +58,7 @@ impl Compiler<'_> {
         health: &HealthConfig,
         span: &SourceSpan,
         host: &Spanned<BackendHost>,
-    ) -> Result<Check, ()> {
+    ) -> Result<HealthCheck, ()> {
         let Some(path) = PathAndQuery::try_from(path).ok().filter(|_| path.starts_with('/')) else {
             self.error(span, format!("not a path: `{path}`; a path begins with `/`"));
             return Err(());
@@ -68,7 +68,7 @@ impl Compiler<'_> {
             BackendAddress::Unix(_) => "localhost".to_owned(),
             address => address.to_string(),
         };
-        Ok(Check {
+        Ok(HealthCheck {
             path,
             host: Authority::try_from(name).unwrap_or(Authority::from_static("localhost")),
             interval: health.interval.get().max(MIN_INTERVAL),

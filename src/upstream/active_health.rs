@@ -1,6 +1,6 @@
-//! Active checks: an endpoint is asked for a path regularly, and gets no requests while it does not answer well.
+//! Active health checks: a request to each endpoint at an interval. Endpoints that fail do not get requests.
 //!
-//! One task an endpoint, beside the workers. It ends by itself when no config uses the endpoint any more.
+//! Each endpoint has one task, outside of the workers, which ends when no config uses the endpoint any more.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -17,44 +17,45 @@ use super::connect::dial;
 use super::outlier::EndpointHealth;
 use super::{Endpoint, UpstreamProtocol};
 
-/// What is asked for, how often, and what counts as well.
+/// The settings of a health check.
 #[derive(Debug, Clone)]
-pub struct Check {
-    /// The path, with a query if there is one.
+pub struct HealthCheck {
+    /// The path and query.
     pub path: PathAndQuery,
-    /// What `Host` says.
+    /// The value of `Host`.
     pub host: Authority,
     /// The time between two checks.
     pub interval: Duration,
-    /// How long the head of the answer may take, connection included.
+    /// The limit on the time to connect and to receive the response head.
     pub timeout: Duration,
-    /// The status of an endpoint that is well; `None` is any 2xx.
+    /// The status of a healthy endpoint; any 2xx if `None`.
     pub expected: Option<StatusCode>,
-    /// Good checks in a row after which it is well again.
+    /// The number of successful checks in a row after which an endpoint is healthy again.
     pub healthy_threshold: u32,
-    /// Failed checks in a row after which it is not well.
+    /// The number of failed checks in a row after which an endpoint is unhealthy.
     pub unhealthy_threshold: u32,
 }
 
-/// Checks until nobody holds `load` any more. `endpoint` says how to get there; its own load is not touched.
-pub async fn watch(health: Weak<EndpointHealth>, endpoint: Endpoint, check: Check) {
-    let (mut well, mut consecutive) = (true, 0);
+/// Checks `endpoint` and records the results in `health`, until `health` is dropped. The health of `endpoint` itself is
+/// not used.
+pub async fn run_checks(health: Weak<EndpointHealth>, endpoint: Endpoint, check: HealthCheck) {
+    let (mut is_healthy, mut consecutive) = (true, 0);
     while health.strong_count() > 0 {
-        let healthy = matches!(tokio::time::timeout(check.timeout, probe(&endpoint, &check)).await, Ok(Some(true)));
-        consecutive = if healthy == well { 0 } else { consecutive + 1 };
-        if consecutive >= if healthy { check.healthy_threshold } else { check.unhealthy_threshold } {
-            (well, consecutive) = (healthy, 0);
+        let passed = matches!(tokio::time::timeout(check.timeout, probe(&endpoint, &check)).await, Ok(Some(true)));
+        consecutive = if passed == is_healthy { 0 } else { consecutive + 1 };
+        if consecutive >= if passed { check.healthy_threshold } else { check.unhealthy_threshold } {
+            (is_healthy, consecutive) = (passed, 0);
             if let Some(health) = health.upgrade() {
-                health.record_probe(well);
-                tracing::info!(backend = %endpoint.label, well, "the checks of a backend's endpoint changed their mind");
+                health.record_probe(is_healthy);
+                tracing::info!(backend = %endpoint.label, well = is_healthy, "endpoint health changed");
             }
         }
         tokio::time::sleep(check.interval).await;
     }
 }
 
-/// One check; `None` when there was no answer.
-async fn probe(endpoint: &Endpoint, check: &Check) -> Option<bool> {
+/// Performs one check. Returns `None` if there was no response.
+async fn probe(endpoint: &Endpoint, check: &HealthCheck) -> Option<bool> {
     let connected = dial(endpoint, endpoint.protocol).await.ok()?;
     let http2 = connected.http2 || endpoint.protocol == UpstreamProtocol::Http2;
     let io = TokioIo::new(connected.stream);
@@ -82,7 +83,7 @@ async fn probe(endpoint: &Endpoint, check: &Check) -> Option<bool> {
     Some(check.expected.map_or(status.is_success(), |expected| status == expected))
 }
 
-/// A connection's task, which ends with the check.
+/// The task of a connection, which ends with the check.
 struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
@@ -100,7 +101,7 @@ mod tests {
     use std::sync::atomic::{AtomicU16, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn load() -> Arc<EndpointHealth> {
+    fn new_health() -> Arc<EndpointHealth> {
         EndpointHealth::new(EndpointLimits {
             max_connections: None,
             consecutive_failures: 0,
@@ -109,11 +110,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_is_well_while_its_checks_say_so() {
+    async fn checks_decide_whether_an_endpoint_is_healthy() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let status = Arc::new(AtomicU16::new(503));
-        let answer = Arc::clone(&status);
+        let response_status = Arc::clone(&status);
         let backend = tokio::spawn(async move {
             let mut heads = Vec::new();
             loop {
@@ -122,13 +123,14 @@ mod tests {
                 let read = stream.read(&mut head).await.unwrap();
                 heads.push(String::from_utf8_lossy(&head[..read]).into_owned());
                 assert!(heads[0].starts_with("GET /up?x HTTP/1.1\r\n") && heads[0].contains("host: api.example\r\n"));
-                let text = format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n\r\n", answer.load(Ordering::Relaxed));
+                let text =
+                    format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n\r\n", response_status.load(Ordering::Relaxed));
                 let _ = stream.write_all(text.as_bytes()).await;
             }
         });
         let address = EndpointAddress::Tcp { host: "127.0.0.1".into(), port: address.port() };
         let endpoint = Endpoint::new("x", address, UpstreamProtocol::Auto, Duration::from_secs(1));
-        let check = Check {
+        let check = HealthCheck {
             path: PathAndQuery::from_static("/up?x"),
             host: Authority::from_static("api.example"),
             interval: Duration::from_millis(5),
@@ -137,21 +139,21 @@ mod tests {
             healthy_threshold: 2,
             unhealthy_threshold: 3,
         };
-        let load = load();
-        let watching = tokio::spawn(watch(Arc::downgrade(&load), endpoint, check));
-        let until = async |well: bool| {
-            while load.is_healthy() != well {
+        let health = new_health();
+        let checks = tokio::spawn(run_checks(Arc::downgrade(&health), endpoint, check));
+        let wait_until = async |healthy: bool| {
+            while health.is_healthy() != healthy {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let patience = Duration::from_secs(10);
-        tokio::time::timeout(patience, until(false)).await.expect("it is found ill");
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, wait_until(false)).await.expect("unhealthy after failed checks");
         status.store(204, Ordering::Relaxed);
-        tokio::time::timeout(patience, until(true)).await.expect("it is found well again");
+        tokio::time::timeout(limit, wait_until(true)).await.expect("healthy again");
         backend.abort();
         let _ = backend.await;
-        tokio::time::timeout(patience, until(false)).await.expect("nobody listens");
-        drop(load);
-        tokio::time::timeout(patience, watching).await.expect("nobody is interested any more").unwrap();
+        tokio::time::timeout(limit, wait_until(false)).await.expect("unhealthy without a listener");
+        drop(health);
+        tokio::time::timeout(limit, checks).await.expect("the task ends with the health record").unwrap();
     }
 }

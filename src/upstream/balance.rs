@@ -1,5 +1,5 @@
-//! Which endpoint gets the next request: a weighted choice among a route's backends, then the less busy of two or the
-//! next in turn among a backend's endpoints. Those that are not well are passed over, as long as any other is.
+//! Load balancing: a weighted choice among the backends of a route, then least request or round robin among the endpoints
+//! of the backend. Unhealthy endpoints are skipped while any other endpoint is healthy.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::Endpoint;
 
-/// A route's backends with their weights.
+/// The backends of a route with their weights.
 #[derive(Debug, Default)]
 pub struct LoadBalancer {
-    /// Backends with the running sum of weights up to and including each.
+    /// Each backend with the sum of the weights up to and including its own.
     weighted_groups: Vec<(u64, EndpointGroup)>,
 }
 
-/// A backend: endpoints that are as good as each other.
+/// A backend: a group of equivalent endpoints.
 #[derive(Debug)]
 pub struct EndpointGroup {
     endpoints: Box<[Arc<Endpoint>]>,
@@ -22,17 +22,17 @@ pub struct EndpointGroup {
     next: AtomicUsize,
 }
 
-/// How an endpoint is chosen among several.
+/// The algorithm that chooses among several endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BalanceAlgorithm {
-    /// The less busy of two drawn at random.
+    /// Picks two endpoints at random and takes the one with fewer requests in flight.
     LeastRequest,
-    /// One after the other.
+    /// Takes the endpoints in turn.
     RoundRobin,
 }
 
 impl LoadBalancer {
-    /// Backends with their weights. A weight of zero gets nothing.
+    /// Creates a load balancer of backends with their weights. A backend with weight zero gets no requests.
     pub fn new(backends: impl IntoIterator<Item = (u32, EndpointGroup)>) -> Self {
         let mut sum = 0;
         let weighted_groups = backends
@@ -46,15 +46,15 @@ impl LoadBalancer {
         Self { weighted_groups }
     }
 
-    /// The next request's endpoint; `None` when there is no backend, or all weights are zero. When none is well, one
-    /// of those that are not must do.
+    /// Picks the endpoint of the next request. If no endpoint is healthy, picks an unhealthy one. `None` if there is no
+    /// backend with a weight above zero.
     pub fn pick(&self) -> Option<&Arc<Endpoint>> {
         match self.weighted_groups.as_slice() {
             [] => None,
             [(_, only)] => only.pick_healthy().or_else(|| only.pick_any()),
             [.., (sum, _)] => {
                 let point = random() % sum;
-                let index = self.weighted_groups.iter().position(|(up_to, _)| point < *up_to)?;
+                let index = self.weighted_groups.iter().position(|(cumulative, _)| point < *cumulative)?;
                 let (wrapped, rest) = self.weighted_groups.split_at_checked(index)?;
                 let (_, chosen) = rest.first()?;
                 rest.iter().chain(wrapped).find_map(|(_, group)| group.pick_healthy()).or_else(|| chosen.pick_any())
@@ -62,21 +62,21 @@ impl LoadBalancer {
         }
     }
 
-    /// All endpoints.
+    /// Returns the endpoints of all backends.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.weighted_groups.iter().flat_map(|(_, group)| &group.endpoints)
     }
 }
 
 impl EndpointGroup {
-    /// All of them.
+    /// Returns the endpoints.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
     }
 
-    /// A backend's endpoints.
+    /// Creates a group of endpoints.
     pub fn new(endpoints: Vec<Arc<Endpoint>>, algorithm: BalanceAlgorithm) -> Self {
-        // each begins elsewhere, so that many gateways that start together do not all ask the first
+        // a random start, so that gateways that start together do not all begin with the same endpoint
         let next = AtomicUsize::new(endpoints.len().checked_sub(1).map_or(0, |last| random_below(last + 1)));
         Self { endpoints: endpoints.into(), algorithm, next }
     }
@@ -90,8 +90,9 @@ impl EndpointGroup {
             (_, BalanceAlgorithm::LeastRequest) => {
                 let first = random_below(count);
                 let other = (first + 1 + random_below(count - 1)) % count;
-                let in_flight = |endpoint: &&Arc<Endpoint>| endpoint.health.as_ref().map_or(0, |load| load.in_flight());
-                let candidates = [first, other].into_iter().filter_map(|at| self.endpoints.get(at));
+                let in_flight =
+                    |endpoint: &&Arc<Endpoint>| endpoint.health.as_ref().map_or(0, |health| health.in_flight());
+                let candidates = [first, other].into_iter().filter_map(|index| self.endpoints.get(index));
                 candidates
                     .filter(|endpoint| is_healthy(endpoint))
                     .min_by_key(in_flight)
@@ -115,15 +116,15 @@ impl EndpointGroup {
 }
 
 fn is_healthy(endpoint: &Endpoint) -> bool {
-    endpoint.health.as_ref().is_none_or(|load| load.is_healthy())
+    endpoint.health.as_ref().is_none_or(|health| health.is_healthy())
 }
 
-/// A number below `length`, which must not be zero, for taking turns.
-pub(super) fn random_below(length: usize) -> usize {
-    usize::try_from(random() % (length as u64)).unwrap_or(0)
+/// Returns a random number below `limit`, which must not be zero.
+pub(super) fn random_below(limit: usize) -> usize {
+    usize::try_from(random() % (limit as u64)).unwrap_or(0)
 }
 
-/// A thread's own sequence of numbers (SplitMix64). Good enough to spread load; never for secrets.
+/// Returns the next number of a per-thread sequence (SplitMix64). Good enough to spread load; never to be used for secrets.
 pub(crate) fn random() -> u64 {
     thread_local!(static STATE: Cell<u64> = Cell::new({
         use std::hash::{BuildHasher, Hasher};
@@ -150,8 +151,8 @@ mod tests {
         let limits =
             EndpointLimits { max_connections: None, consecutive_failures: 1, ejection_time: Duration::from_secs(3600) };
         let address = EndpointAddress::Tcp { host: name.into(), port: 80 };
-        let load = Some(EndpointHealth::new(limits));
-        Arc::new(Endpoint { load, ..Endpoint::new(name, address, UpstreamProtocol::Auto, Duration::from_secs(1)) })
+        let health = Some(EndpointHealth::new(limits));
+        Arc::new(Endpoint { health, ..Endpoint::new(name, address, UpstreamProtocol::Auto, Duration::from_secs(1)) })
     }
 
     fn group(names: &[&str], algorithm: BalanceAlgorithm) -> EndpointGroup {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_kept_and_zero_gets_nothing() {
+    fn requests_are_spread_by_weight_and_weight_zero_gets_none() {
         let single = |name| group(&[name], BalanceAlgorithm::LeastRequest);
         let balance = LoadBalancer::new([
             (3, group(&["a", "A"], BalanceAlgorithm::LeastRequest)),
@@ -178,13 +179,13 @@ mod tests {
         assert!(!counts.contains_key("b"));
         assert!(
             (2700..3300).contains(&(counts["a"] + counts["A"])),
-            "a backend's weight is not multiplied: {counts:?}"
+            "the weight counts per backend, not per endpoint: {counts:?}"
         );
         assert!(LoadBalancer::new([(0, single("b"))]).pick().is_none());
     }
 
     #[test]
-    fn taking_turns_is_exact_and_the_less_busy_of_two_gets_more() {
+    fn round_robin_is_exact_and_least_request_avoids_busy_endpoints() {
         let names = ["a", "b", "c"];
         let round_robin = LoadBalancer::new([(1, group(&names, BalanceAlgorithm::RoundRobin))]);
         assert_eq!(pick_counts(&round_robin, 300).into_values().collect::<Vec<_>>(), [100, 100, 100]);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_well_is_passed_over_as_long_as_somebody_else_is() {
+    fn unhealthy_endpoints_are_skipped_while_others_are_healthy() {
         for algorithm in [BalanceAlgorithm::LeastRequest, BalanceAlgorithm::RoundRobin] {
             let balance = LoadBalancer::new([(1, group(&["a", "b"], algorithm)), (1, group(&["c"], algorithm))]);
             let fail = |label: &str| {
@@ -206,9 +207,9 @@ mod tests {
             fail("a");
             assert!(!pick_counts(&balance, 100).contains_key("a"), "{algorithm:?}");
             fail("b");
-            assert_eq!(pick_counts(&balance, 100).into_keys().collect::<Vec<_>>(), ["c"], "another backend steps in");
+            assert_eq!(pick_counts(&balance, 100).into_keys().collect::<Vec<_>>(), ["c"], "another backend takes over");
             fail("c");
-            assert_eq!(pick_counts(&balance, 300).len(), 3, "when nobody is well, all are tried");
+            assert_eq!(pick_counts(&balance, 300).len(), 3, "all are used when none is healthy");
         }
     }
 }

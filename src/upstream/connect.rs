@@ -1,4 +1,4 @@
-//! Dialling an endpoint: name, address, TCP, TLS, all within the endpoint's connect timeout.
+//! Connecting to an endpoint: DNS, TCP and TLS, all within the connect timeout.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::stream::Stream;
+use super::stream::BackendStream;
 use super::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 
-/// A new connection, and whether HTTP/2 was agreed on in the TLS handshake.
+/// A new connection and the protocol that ALPN selected.
 #[derive(Debug)]
 pub struct Connected {
     /// The connection.
-    pub stream: Stream,
-    /// ALPN chose `h2`.
+    pub stream: BackendStream,
+    /// Set if ALPN selected `h2`.
     pub http2: bool,
 }
 
-/// Connects to `endpoint`. `protocol` says what is to be spoken, so that ALPN offers no more than that.
+/// Connects to `endpoint`. ALPN offers only what `protocol` allows.
 ///
 /// # Errors
 /// [`Error::Connect`] or [`Error::ConnectTimeout`].
@@ -33,7 +33,7 @@ async fn connect(endpoint: &Endpoint, protocol: UpstreamProtocol) -> io::Result<
     let (host, port) = match &endpoint.address {
         EndpointAddress::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            return Ok(Connected { stream: Stream::Unix(stream), http2: false });
+            return Ok(Connected { stream: BackendStream::Unix(stream), http2: false });
         }
         EndpointAddress::Tcp { host, port } => (host, *port),
     };
@@ -42,18 +42,18 @@ async fn connect(endpoint: &Endpoint, protocol: UpstreamProtocol) -> io::Result<
         Err(_) => connect_first(&endpoint.dns.resolve(host).await?, port, endpoint.connect_timeout).await?,
     };
     tcp.set_nodelay(true)?;
-    let Some(tls) = &endpoint.tls else { return Ok(Connected { stream: Stream::Tcp(tcp), http2: false }) };
+    let Some(tls) = &endpoint.tls else { return Ok(Connected { stream: BackendStream::Tcp(tcp), http2: false }) };
     let stream = tls.handshake(tcp, protocol).await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Connected { stream: Stream::Tls(Box::new(stream)), http2 })
+    Ok(Connected { stream: BackendStream::Tls(Box::new(stream)), http2 })
 }
 
-/// Tries every address of a name in turn, beginning anywhere, so that all of them get their share. One that does not
-/// answer leaves the others time.
+/// Tries the addresses of a name in turn, from a random start, so that all of them get connections. Each has an equal share of
+/// the time limit, so that an unresponsive one leaves time for the others.
 async fn connect_first(addresses: &[IpAddr], port: u16, limit: Duration) -> io::Result<TcpStream> {
     let count = addresses.len().max(1);
     let per_address = limit / u32::try_from(count).unwrap_or(u32::MAX);
-    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "name has no address");
     let (before, from) = addresses.split_at_checked(super::balance::random_below(count)).unwrap_or((addresses, &[]));
     for address in from.iter().chain(before) {
         match tokio::time::timeout(per_address, TcpStream::connect(SocketAddr::new(*address, port))).await {
@@ -71,7 +71,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[tokio::test]
-    async fn every_address_of_a_name_is_tried_and_each_gets_its_share() {
+    async fn every_address_of_a_name_is_tried_and_used() {
         let listen = |address: &'static str, port: u16| tokio::net::TcpListener::bind((address, port));
         let first = listen("127.0.0.1", 0).await.unwrap();
         let port = first.local_addr().unwrap().port();
@@ -80,7 +80,9 @@ mod tests {
             ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
         let mut reached = BTreeSet::new();
         for _ in 0..64 {
-            let stream = connect_first(&addresses, port, Duration::from_secs(30)).await.expect("two of three answer");
+            let stream = connect_first(&addresses, port, Duration::from_secs(30))
+                .await
+                .expect("two of three addresses accept connections");
             reached.insert(stream.peer_addr().unwrap().ip());
         }
         assert_eq!(reached.into_iter().collect::<Vec<_>>(), addresses[..2]);

@@ -1,7 +1,7 @@
-//! A backend's name becomes addresses: looked up when a connection is made, at most every few seconds, and by one
-//! connection for all that wait.
+//! DNS cache: resolves the name of a backend when a connection is opened, at most every few seconds, with one lookup for all
+//! connections that wait.
 //!
-//! The system's resolver tells no lifetimes, so names are held for five seconds, as short as lifetimes get in practice.
+//! The system resolver does not report TTLs, so results are cached for five seconds, as short as TTLs get in practice.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-/// How long addresses count.
+/// The time that addresses are cached.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-/// How long they are used when the name can't be looked up any more: long enough for a resolver's restart, too short
-/// for an address to get a new owner.
+/// The time that addresses are used while lookups fail: long enough for a restart of the resolver, too short for an address
+/// to get a new owner.
 const MAX_STALE: Duration = Duration::from_secs(60);
-/// How long a failure counts, so that a missing name costs no lookup a request.
+/// The time that a failure is cached, so that a missing name does not cost a lookup per request.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
-/// How long a lookup may take while there are addresses to fall back to.
+/// The limit on a lookup while older addresses are available.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is known of one name.
+/// The cached addresses of one name.
 #[derive(Debug, Default)]
 pub struct DnsCache(Mutex<CachedAddresses>);
 
@@ -32,10 +32,10 @@ struct CachedAddresses {
 }
 
 impl DnsCache {
-    /// The addresses of `host`.
+    /// Returns the addresses of `host`.
     ///
     /// # Errors
-    /// When the name has no address, or the resolver does not answer.
+    /// If the name has no address or the resolver fails.
     pub async fn resolve(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
         self.resolve_with(|| async {
             let resolved = tokio::net::lookup_host((host, 0)).await?;
@@ -46,7 +46,7 @@ impl DnsCache {
                 }
             }
             match addresses.is_empty() {
-                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                true => Err(io::Error::new(io::ErrorKind::NotFound, "name has no address")),
                 false => Ok(addresses),
             }
         })
@@ -59,10 +59,10 @@ impl DnsCache {
     ) -> io::Result<Arc<[IpAddr]>> {
         let mut cached = self.0.lock().await;
         let age = |since: Instant| Instant::now().saturating_duration_since(since);
-        if cached.resolved_at.is_some_and(|found| age(found) < CACHE_TTL) {
+        if cached.resolved_at.is_some_and(|at| age(at) < CACHE_TTL) {
             return Ok(Arc::clone(&cached.addresses));
         }
-        let usable = cached.resolved_at.is_some_and(|found| age(found) < MAX_STALE);
+        let usable = cached.resolved_at.is_some_and(|at| age(at) < MAX_STALE);
         if let Some((_, kind, text)) = cached.failure.as_ref().filter(|(at, ..)| age(*at) < NEGATIVE_TTL) {
             return if usable {
                 Ok(Arc::clone(&cached.addresses))
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_looked_up_once_for_all_that_wait_and_again_when_it_is_old() {
+    async fn concurrent_lookups_are_shared_and_old_results_are_looked_up_again() {
         let (cache, lookups) = (DnsCache::default(), AtomicUsize::new(0));
         let resolve = || {
             cache.resolve_with(|| async {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_remembered_for_a_moment_and_old_addresses_serve_for_a_while() {
+    async fn failures_are_cached_briefly_and_old_addresses_are_used_for_a_while() {
         let cache = DnsCache::default();
         let fail = || cache.resolve_with(|| async { Err(io::ErrorKind::NotFound.into()) });
         assert_eq!(fail().await.unwrap_err().kind(), io::ErrorKind::NotFound);

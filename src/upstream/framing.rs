@@ -1,19 +1,19 @@
-//! How long a backend's answer is, said in one way or refused (RFC 9112 §6.3).
+//! Response framing: rejects responses whose length is ambiguous (RFC 9112 §6.3).
 //!
-//! hyper reads any transfer coding but `chunked` to the connection's end, and looks at no length where there is no
-//! body. What it takes one way a cache behind the client may take another, and the connection to the backend may hold
-//! half an answer: so whatever could be read in two ways is an error, and its connection is closed.
+//! hyper reads a response with any transfer coding except `chunked` to the end of the connection, and ignores the length
+//! where there is no body. A cache in front of the client may read it differently, and the connection to the backend may
+//! hold half a response. Ambiguous framing is therefore an error, and the connection is closed.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, Version};
 
 use super::UpstreamError;
 
-/// Leaves one length in the head of an answer: none beside `chunked`, and one where equal ones came.
+/// Removes `Content-Length` next to `chunked`, and merges equal lengths into one.
 ///
 /// # Errors
-/// [`Error::Ambiguous`] for a transfer coding other than one `chunked`, any in HTTP/1.0, and lengths that differ or
-/// are no numbers.
+/// [`UpstreamError::AmbiguousFraming`] for a transfer coding other than a single `chunked`, for any transfer coding in
+/// HTTP/1.0, and for lengths that differ or are not numbers.
 pub fn validate_response_length<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
     let version = response.version();
     let headers = response.headers_mut();
@@ -36,7 +36,7 @@ pub fn validate_response_length<B>(response: &mut Response<B>) -> Result<(), Ups
     Ok(())
 }
 
-/// The length that all lines and their lists agree on.
+/// Returns the length if all header lines, and the lists in them, agree.
 fn agreed_length(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
     let first = HeaderValue::from_bytes(values.next()?.trim_ascii()).ok()?;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_has_one_length_or_is_refused() {
+    fn response_has_one_length_or_is_rejected() {
         let (http10, http11) = (Version::HTTP_10, Version::HTTP_11);
         for (version, codings, lengths, expected) in [
             (http11, &[][..], &[][..], Some(None)),

@@ -14,7 +14,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 
 use super::connect::dial;
-use super::stream::Stream;
+use super::stream::BackendStream;
 use super::wake_gate::WakeGate;
 use super::{Endpoint, UpstreamError, UpstreamProtocol};
 use crate::body::RequestBody;
@@ -29,7 +29,7 @@ const MAX_READ: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Http1Connection {
     sender: http1::SendRequest<RequestBody>,
-    connection: http1::Connection<TokioIo<Stream>, RequestBody>,
+    connection: http1::Connection<TokioIo<BackendStream>, RequestBody>,
     wake_gate: Arc<WakeGate>,
     /// The waker of `wake_gate`.
     waker: Waker,
@@ -41,7 +41,7 @@ impl Http1Connection {
         Self::handshake(dial(endpoint, UpstreamProtocol::Http1).await?.stream).await
     }
 
-    pub(super) async fn handshake(stream: Stream) -> Result<Box<Self>, UpstreamError> {
+    pub(super) async fn handshake(stream: BackendStream) -> Result<Box<Self>, UpstreamError> {
         // one flat write is cheaper for the system than a gathered one, although large bodies have to be copied for it
         let (sender, connection) = http1::Builder::new()
             .writev(false)

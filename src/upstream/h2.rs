@@ -11,7 +11,7 @@ use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::connect::dial;
-use super::stream::Stream;
+use super::stream::BackendStream;
 use super::{Endpoint, UpstreamError, UpstreamProtocol};
 use crate::body::RequestBody;
 
@@ -69,7 +69,7 @@ impl Http2Connections {
     }
 
     /// Starts HTTP/2 on a new connection and adds it.
-    pub(super) async fn start(&self, key: u64, stream: Stream) -> Result<Http2Sender, UpstreamError> {
+    pub(super) async fn start(&self, key: u64, stream: BackendStream) -> Result<Http2Sender, UpstreamError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

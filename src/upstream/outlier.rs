@@ -1,41 +1,41 @@
-//! How busy and how well an endpoint is: requests in flight, failures in a row, and whether it is resting.
+//! The state of an endpoint for load balancing: requests in flight, failures in a row, and ejection (outlier detection).
 //!
-//! Kept only where it is asked for (several endpoints, `health`, `maxConnections`) and shared by all workers.
+//! Tracked only for backends with several endpoints, `health` or `maxConnections`, and shared by all workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What an endpoint may be burdened with.
+/// The limits of an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct EndpointLimits {
-    /// HTTP/1 connections in use at a time, of each worker.
+    /// The limit on HTTP/1 connections in use at a time, per worker.
     pub max_connections: Option<u32>,
-    /// Failed requests in a row after which it rests; 0 is never.
+    /// The number of failed requests in a row after which the endpoint is ejected; 0 is never.
     pub consecutive_failures: u32,
-    /// How long it rests.
+    /// The duration of an ejection.
     pub ejection_time: Duration,
 }
 
-/// How busy and how well an endpoint is.
+/// The number of requests in flight to an endpoint, and its health.
 #[derive(Debug)]
 pub struct EndpointHealth {
     limits: EndpointLimits,
     created: Instant,
     in_flight: AtomicU32,
     failures: AtomicU32,
-    /// Milliseconds after `born`; 0 when it has nothing to recover from.
+    /// The end of the ejection in milliseconds after `created`; 0 if the endpoint is not ejected.
     ejected_until: AtomicU64,
-    /// Active checks fail.
+    /// Set while the active checks fail.
     checks_failing: AtomicBool,
 }
 
-/// A request in flight; dropped when its answer has been read or given up.
+/// A request in flight. Dropped when its response has been read or abandoned.
 #[derive(Debug)]
 pub struct InFlightGuard(Arc<EndpointHealth>);
 
 impl EndpointHealth {
-    /// An endpoint that is idle and well.
+    /// Creates the state of an idle and healthy endpoint.
     pub fn new(limits: EndpointLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -47,29 +47,29 @@ impl EndpointHealth {
         })
     }
 
-    /// Counts a request until the ticket is dropped.
+    /// Counts a request as in flight until the guard is dropped.
     pub fn start_request(self: &Arc<Self>) -> InFlightGuard {
         self.in_flight.fetch_add(1, Relaxed);
         InFlightGuard(Arc::clone(self))
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
-    /// HTTP/1 connections that each worker may have in use at a time.
+    /// Returns the limit on HTTP/1 connections in use at a time, per worker.
     pub fn max_connections(&self) -> Option<u32> {
         self.limits.max_connections
     }
 
-    /// Whether it should get requests.
+    /// Returns whether the endpoint should get requests: it is not ejected and its active checks do not fail.
     pub fn is_healthy(&self) -> bool {
         let until = self.ejected_until.load(Relaxed);
         !self.checks_failing.load(Relaxed) && (until == 0 || self.elapsed_millis() >= until)
     }
 
-    /// A request came to an end: well, or with no connection, a broken exchange, no answer in time, or 502 to 504.
+    /// Records the result of a request. Failures are: no connection, a broken exchange, a timeout, and status 502 to 504.
     pub fn record_result(&self, success: bool) {
         if success {
             if self.failures.load(Relaxed) != 0 {
@@ -80,14 +80,14 @@ impl EndpointHealth {
         }
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         let threshold = self.limits.consecutive_failures;
-        // one that comes back and fails again rests again at once: its failures are still in a row
+        // the count is kept through an ejection, so an endpoint whose next request fails is ejected again at once
         if threshold > 0 && failures >= threshold {
             let ejection = u64::try_from(self.limits.ejection_time.as_millis()).unwrap_or(u64::MAX / 2);
             self.ejected_until.store(self.elapsed_millis().saturating_add(ejection).max(1), Relaxed);
         }
     }
 
-    /// What active checks found.
+    /// Records the result of the active checks.
     pub fn record_probe(&self, healthy: bool) {
         self.checks_failing.store(!healthy, Relaxed);
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_make_it_rest_and_a_success_forgives() {
+    fn failures_in_a_row_eject_an_endpoint_and_a_success_restores_it() {
         let hour = Duration::from_secs(3600);
         let tolerant = new_health(3, hour);
         for success in [false, false, true, false, false] {
@@ -121,23 +121,23 @@ mod tests {
         }
         tolerant.record_result(false);
         assert!(!tolerant.is_healthy());
-        tolerant.record_result(true); // an answer that was on its way
+        tolerant.record_result(true); // a response that was already on its way
         assert!(tolerant.is_healthy());
-        let brief = new_health(1, Duration::ZERO);
-        brief.record_result(false);
+        let briefly = new_health(1, Duration::ZERO);
+        briefly.record_result(false);
         std::thread::sleep(Duration::from_millis(2));
-        assert!(brief.is_healthy(), "the rest is over");
+        assert!(briefly.is_healthy(), "the ejection is over");
         let disabled = new_health(0, hour);
         (0..100).for_each(|_| disabled.record_result(false));
         assert!(disabled.is_healthy());
         disabled.record_probe(false);
-        assert!(!disabled.is_healthy(), "active checks count of their own");
+        assert!(!disabled.is_healthy(), "active checks count separately");
         disabled.record_probe(true);
         assert!(disabled.is_healthy());
     }
 
     #[test]
-    fn a_ticket_counts_as_long_as_it_lives() {
+    fn request_is_in_flight_until_its_guard_is_dropped() {
         let health = new_health(0, Duration::ZERO);
         let guards = [health.start_request(), health.start_request()];
         assert_eq!(health.in_flight(), 2);

@@ -1,4 +1,4 @@
-//! TLS towards a backend: settled when the config is compiled, one client configuration for each set of protocols.
+//! TLS to backends. The client configurations, one per set of ALPN protocols, are built when the config is compiled.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::UpstreamProtocol;
 
-/// How to encrypt towards one endpoint.
+/// The TLS settings of one endpoint.
 #[derive(Clone)]
 pub struct ClientTls {
     server_name: ServerName<'static>,
@@ -29,7 +29,7 @@ impl std::fmt::Debug for ClientTls {
 }
 
 impl ClientTls {
-    /// `config` without ALPN, and the name that the backend's certificate must bear.
+    /// Creates the settings from `config` without ALPN and the name that the certificate of the backend must have.
     pub fn new(config: &ClientConfig, server_name: ServerName<'static>) -> Self {
         let connector_for = |protocols: &[&[u8]]| {
             let mut config = config.clone();
@@ -44,10 +44,10 @@ impl ClientTls {
         }
     }
 
-    /// Encrypts `tcp`, offering only what `protocol` allows.
+    /// Performs the handshake on `tcp`. ALPN offers only what `protocol` allows.
     ///
     /// # Errors
-    /// When the certificate is not trusted or the handshake fails.
+    /// If the certificate is not trusted or the handshake fails.
     pub async fn handshake(&self, tcp: TcpStream, protocol: UpstreamProtocol) -> io::Result<TlsStream<TcpStream>> {
         let connector = match protocol {
             UpstreamProtocol::Auto => &self.auto,
@@ -58,12 +58,12 @@ impl ClientTls {
     }
 }
 
-/// Accepts any certificate, but only from someone who has its key. What `insecure: true` asks for.
+/// Accepts any certificate, but only from a peer that has its key. Used for `insecure: true`.
 #[derive(Debug)]
 pub struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
 impl AcceptAnyCertificate {
-    /// With the provider's signature algorithms.
+    /// Creates a verifier with the signature algorithms of the provider.
     pub fn new(provider: &CryptoProvider) -> Self {
         Self(provider.signature_verification_algorithms)
     }
