@@ -444,11 +444,10 @@ fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect
 }
 
 #[test]
+#[ignore = "needs PORTCULLIS_PYTHON"]
 fn a_grpc_service_of_another_make_is_understood() {
-    let Some(python) = std::env::var_os("PORTCULLIS_PYTHON") else {
-        eprintln!("skipped: PORTCULLIS_PYTHON names no Python with grpcio and xds-protos");
-        return;
-    };
+    let python =
+        std::env::var_os("PORTCULLIS_PYTHON").expect("PORTCULLIS_PYTHON names a Python with grpcio and xds-protos");
     let script = format!("{ROOT}/tests/support/authz/service.py");
     let mut service =
         Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the service");
@@ -474,7 +473,7 @@ fn a_grpc_service_of_another_make_is_understood() {
     let seen = &backend.wait_for(1)[0];
     assert_eq!((seen.target(), seen.text(), seen.header("x-admin")), ("/a?q=1&tenant=a%20b", "hello", None));
     assert_eq!(seen.header("x-plan"), Some("gold3"));
-    let told: Value = serde_json::from_str(seen.header("x-told").unwrap()).unwrap();
+    let told: Value = serde_json::from_str(seen.header("x-received").unwrap()).unwrap();
     let attributes = &told["attributes"];
     let http = &attributes["request"]["http"];
     assert_eq!((&http["body"], &http["size"], &http["path"]), (&json!("hello"), &json!("5"), &json!("/a?q=1")));

@@ -28,10 +28,19 @@ pub use process::{ChildProcess, PORTCULLIS, ROOT, free_address};
 pub use temp::TempDir;
 pub use wire::{Fields, Message};
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The limit on every wait in a test.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns the directory of the published test vectors.
+#[track_caller]
+pub fn vectors() -> PathBuf {
+    std::env::var_os("PORTCULLIS_VECTORS")
+        .map(PathBuf::from)
+        .expect("PORTCULLIS_VECTORS names the directory of the vectors")
+}
 
 /// Reserves a port without listening on it: connections are refused, and no other test gets the port.
 pub fn closed_port() -> std::net::SocketAddr {

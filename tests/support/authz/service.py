@@ -25,7 +25,7 @@ class Service(external_auth_pb2_grpc.AuthorizationServicer):
         response = auth.CheckResponse()
         if authorization == "good":
             received = json_format.MessageToDict(request)
-            response.ok_response.headers.append(option("x-told", json.dumps(received)))
+            response.ok_response.headers.append(option("x-received", json.dumps(received)))
             response.ok_response.headers_to_remove.append("x-admin")
             response.ok_response.response_headers_to_add.append(option("x-checked", "yes"))
             response.ok_response.query_parameters_to_set.append(base_pb2.QueryParameter(key="tenant", value="a b"))
