@@ -1,15 +1,11 @@
-//! The CEL project's own conformance cases, against the engine and what stands around it.
+//! The conformance cases of the CEL project, against the engine and the checker.
 //!
-//! `PORTCULLIS_VECTORS` names the folder that has `cel-spec/*.textproto`; without it there is nothing to run, and the test
-//! says so. Every case holds, is skipped by a listed rule, or stands in [`KNOWN`] with the reason. A case that begins or
-//! ceases to hold fails the test, so that the list stays true.
+//! `PORTCULLIS_VECTORS` is the directory that contains `cel-spec/*.textproto`. The test is ignored by default, since it needs that
+//! directory.
+//! Every case passes, is skipped by a listed criterion, or is listed in [`KNOWN_FAILURES`] with the reason. The test fails if
+//! an unlisted case fails or a listed case passes, so the list stays accurate.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test, also outside of its functions"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +15,7 @@ use portcullis::authz::{Expression, Scope, Vars, with_deep_stack};
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Map, Value};
 
-/// Cases that do not hold, as `file/section/name`; a `*` ends a prefix. The reason is for whoever looks.
+/// Cases that fail, as `file/section/name` with the reason. A `*` matches any suffix.
 const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("basic/functions/unbound_is_runtime_error", UNKNOWN_NAME),
     ("basic/variables/unbound_is_runtime_error", UNKNOWN_NAME),
@@ -49,22 +45,23 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[
     ("string_ext/format/substitution inside escaped percent signs in a string variable", DYNAMIC_FORMAT),
 ];
 
-const UNKNOWN_NAME: &str =
-    "an unknown name is refused when the config is loaded, and never a rule that fails when it runs";
-const NOT_A_BOOL: &str = "an operand that is certainly no bool is refused at load, also where another would absorb it";
+const UNKNOWN_NAME: &str = "an unknown name is rejected when the config is loaded, so it never fails an evaluation";
+const NOT_A_BOOL: &str =
+    "an operand that is certainly not a bool is rejected at load, even if another operand would absorb the failure";
 const CONSTANT_FAILURE: &str =
-    "a part that reads nothing and always fails is refused at load, also where another would absorb it";
-const DYNAMIC_FORMAT: &str = "a format whose pattern comes from a variable is refused: it could ask for any width";
+    "a constant part that always fails is rejected at load, even if another operand would absorb the failure";
+const DYNAMIC_FORMAT: &str =
+    "a format whose pattern comes from a variable is rejected, since it could request any width";
 
 #[test]
 #[ignore = "needs PORTCULLIS_VECTORS"]
 fn cel_conformance_vectors_pass_or_are_listed() {
     let root = std::env::var_os("PORTCULLIS_VECTORS").expect("PORTCULLIS_VECTORS names the directory of the vectors");
-    let folder = Path::new(&root).join("cel-spec");
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let directory = Path::new(&root).join("cel-spec");
+    let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "textproto"));
     files.sort();
-    assert!(!files.is_empty(), "no cases in {}", folder.display());
+    assert!(!files.is_empty(), "no cases in {}", directory.display());
     let report = with_deep_stack(|| run(&files)).unwrap();
     for (file, counts) in &report.counts {
         println!("{file:16} {counts:?}");
@@ -76,15 +73,15 @@ fn cel_conformance_vectors_pass_or_are_listed() {
     };
     for (case, reason) in &report.failed {
         if !is_known(case) {
-            println!("does not hold: {case}: {reason}");
+            println!("failed: {case}: {reason}");
         }
     }
     let failed: BTreeSet<&str> = report.failed.keys().map(String::as_str).collect();
     let unexpected: Vec<_> = failed.iter().filter(|case| !is_known(case)).collect();
-    assert!(unexpected.is_empty(), "{} cases do not hold and are not listed", unexpected.len());
+    assert!(unexpected.is_empty(), "{} cases fail and are not listed", unexpected.len());
     for (listed, _) in KNOWN_FAILURES {
         let start = listed.trim_end_matches('*');
-        assert!(failed.iter().any(|case| case.starts_with(start)), "{listed} holds now: take it off the list");
+        assert!(failed.iter().any(|case| case.starts_with(start)), "{listed} passes: remove it from the list");
     }
 }
 
@@ -130,7 +127,7 @@ enum CaseError {
     Fail(String),
 }
 
-/// Asks CEL itself whether a case's expression has the case's value and its type.
+/// Evaluates an expression that is true if the expression of a case has the expected value and type.
 fn run_case(case: &Message) -> Result<(), CaseError> {
     let source = case.text("expr");
     if ["TestAllTypes", "proto2.", "proto3.", "GlobalEnum", "NestedEnum"].iter().any(|word| source.contains(word)) {
@@ -155,7 +152,7 @@ fn run_case(case: &Message) -> Result<(), CaseError> {
         let value = binding.get("value").and_then(|value| value.message().get("value"));
         let value = value
             .and_then(|value| binding_json(value.message()))
-            .ok_or(CaseError::Skip("bindings that no JSON can hold"))?;
+            .ok_or(CaseError::Skip("bindings that JSON cannot represent"))?;
         extra.push((name, value));
     }
     let fails = case.has("eval_error");
@@ -167,7 +164,7 @@ fn run_case(case: &Message) -> Result<(), CaseError> {
     let names: Vec<&str> = extra.iter().map(|(name, _)| name.as_str()).collect();
     let extra: Vec<(&str, Value)> = extra.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let found = Expression::compile(&condition, Scope::Value { extra: &names })
-        .map_err(|faults| format!("refused at load: {}", faults[0]))
+        .map_err(|errors| format!("rejected at load: {}", errors[0]))
         .and_then(|expression| evaluate(&expression, &extra));
     match (fails, found) {
         (true, Err(_)) | (false, Ok(Value::Bool(true))) => Ok(()),
@@ -196,7 +193,7 @@ fn evaluate(expression: &Expression, extra: &[(&str, Value)]) -> Result<Value, S
         .map_err(|error| format!("fails: {error}"))
 }
 
-/// An expression that is true when `source` gives `expected`, in its type.
+/// Builds an expression that is true if `source` evaluates to `expected` with the same type.
 fn equality_check(source: &str, expected: &Message) -> Option<String> {
     let (kind, value) = expected.0.first()?;
     let ty = match kind.as_str() {
@@ -215,7 +212,7 @@ fn equality_check(source: &str, expected: &Message) -> Option<String> {
     Some(format!("type({source}\n) == {ty} && dyn({source}\n) == {}", cel_literal(expected)?))
 }
 
-/// A value of the cases as CEL.
+/// Renders a value of a case as a CEL literal.
 fn cel_literal(value: &Message) -> Option<String> {
     let (kind, value) = value.0.first()?;
     Some(match kind.as_str() {
@@ -268,7 +265,7 @@ fn cel_literal(value: &Message) -> Option<String> {
     })
 }
 
-/// A binding's value, if JSON can hold it.
+/// Converts the value of a binding to JSON, if JSON can represent it.
 fn binding_json(value: &Message) -> Option<Value> {
     let (kind, value) = value.0.first()?;
     Some(match kind.as_str() {
@@ -292,7 +289,7 @@ fn binding_json(value: &Message) -> Option<Value> {
     })
 }
 
-/// A message of protobuf's text format: its fields in order.
+/// A message in the text format of protobuf: its fields in order.
 #[derive(Debug, Default)]
 struct Message(Vec<(String, FieldValue)>);
 
@@ -307,21 +304,21 @@ impl FieldValue {
     fn message(&self) -> &Message {
         match self {
             Self::Message(message) => message,
-            other => panic!("{other:?} is no message"),
+            other => panic!("{other:?} is not a message"),
         }
     }
 
     fn scalar(&self) -> String {
         match self {
             Self::Scalar(text) => text.clone(),
-            other => panic!("{other:?} is no scalar"),
+            other => panic!("{other:?} is not a scalar"),
         }
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes,
-            other => panic!("{other:?} is no text"),
+            other => panic!("{other:?} is not a string"),
         }
     }
 
@@ -335,7 +332,7 @@ impl Message {
         let tokens = tokens(text);
         let mut at = 0;
         let message = Self::fields(&tokens, &mut at);
-        assert_eq!(at, tokens.len(), "all of the file is read");
+        assert_eq!(at, tokens.len(), "the whole file is parsed");
         message
     }
 
@@ -427,7 +424,7 @@ impl Token {
         match self {
             Self::Word(word) => word.clone(),
             Self::Punctuation(mark) => mark.to_string(),
-            Self::Quoted(_) => panic!("text where a word is needed"),
+            Self::Quoted(_) => panic!("expected a word, found a string"),
         }
     }
 }

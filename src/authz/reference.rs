@@ -1,23 +1,23 @@
-//! What expressions may use, as lists for the documentation.
+//! Lists of variables and functions, for the reference documentation.
 
 use super::Scope;
-use super::cel::types::{MACROS, SIGNATURES, Signature};
+use super::cel::functions::table::{FUNCTIONS, Function, MACROS};
 use super::cel::variables;
 
-/// A variable or a field.
+/// A variable or a field, for the reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Its whole name.
+    /// The full name.
     pub name: &'static str,
-    /// Its type.
+    /// The name of the type.
     pub ty: &'static str,
-    /// Whether the match of a route sees it.
+    /// True if the match of a route may read it.
     pub in_route_matches: bool,
-    /// Whether rules see it.
+    /// True if rules may read it.
     pub in_rules: bool,
 }
 
-/// Every variable and field, in the order of the documentation.
+/// Returns every variable and field, in the order of the reference.
 pub fn variables() -> impl Iterator<Item = Variable> {
     variables::all().map(|(name, ty, visibility)| Variable {
         name,
@@ -27,17 +27,17 @@ pub fn variables() -> impl Iterator<Item = Variable> {
     })
 }
 
-/// Every function and macro with its types, such as `string.split(string) -> list`.
+/// Returns every function and macro with its types, such as `string.split(string) -> list`.
 pub fn functions() -> Vec<String> {
-    let mut entries: Vec<String> = SIGNATURES.iter().map(render_signature).collect();
+    let mut entries: Vec<String> = FUNCTIONS.iter().map(render_signature).collect();
     entries.extend(MACROS.iter().map(|name| format!("{name}(…), a macro")));
     entries
 }
 
-fn render_signature(signature: &Signature) -> String {
-    let Signature { name, method, params, result } = signature;
+fn render_signature(function: &Function) -> String {
+    let Function { name, method, params, result, .. } = function;
     let mut types = params.iter().map(|ty| ty.name());
-    let target = if *method { types.next().map(|ty| format!("({ty}).")) } else { None };
+    let receiver = if *method { types.next().map(|ty| format!("({ty}).")) } else { None };
     let types: Vec<_> = types.collect();
-    format!("{}{name}({}) -> {}", target.unwrap_or_default(), types.join(", "), result.name())
+    format!("{}{name}({}) -> {}", receiver.unwrap_or_default(), types.join(", "), result.name())
 }

@@ -1,8 +1,9 @@
-//! Tables of rules, requests and claims, and the properties that hold for all of them.
+//! Tables of rules, requests and claims, and properties of all of them.
 
 mod absence;
 mod bounds;
 mod constants;
+mod functions;
 mod load;
 mod properties;
 mod table;
@@ -16,7 +17,7 @@ use super::cel::vars::Activation;
 use super::*;
 use crate::request::{ClientInfo, RequestHead, Scheme, TlsPeer, UnixTime};
 
-/// A request that owns its parts.
+/// An owned request.
 pub(super) struct TestRequest {
     method: Method,
     path: String,
@@ -28,7 +29,7 @@ pub(super) struct TestRequest {
     issued_at: f64,
 }
 
-/// `GET /admin?debug=1`, with this token, or none for null.
+/// Builds `GET /admin?debug=1` with a token of these claims, or without a token for null.
 pub(super) fn test_request(claims: Value) -> TestRequest {
     let mut headers = HeaderMap::new();
     for (name, value) in [("x-env", "prod"), ("x-two", "a"), ("x-two", "b"), ("accept", "text/html")] {
@@ -102,14 +103,14 @@ impl TestRequest {
 
 pub(super) fn compile(source: &str) -> Expression {
     Expression::compile(source, Scope::Rule)
-        .unwrap_or_else(|faults| panic!("{source}: {}", faults.first().map(ToString::to_string).unwrap_or_default()))
+        .unwrap_or_else(|errors| panic!("{source}: {}", errors.first().map(ToString::to_string).unwrap_or_default()))
 }
 
 pub(super) fn rule(kind: RuleAction, source: &str) -> Rule {
     Rule::new(kind, None, 0, compile(source), SourceLocation::default())
 }
 
-/// Rules as they are told in tables: `deny: …`, `require: …`, and an allow without a word.
+/// Compiles the rules of a table: `deny: …`, `require: …`, and an allow rule without a prefix.
 pub(super) fn rule_set(rules: &[&str]) -> RuleSet {
     let rules = rules.iter().enumerate().map(|(index, text)| {
         let (kind, source) = match text.split_once(": ") {

@@ -15,6 +15,7 @@ mod comprehension;
 mod constants;
 mod fields;
 mod operators;
+mod overloads;
 
 use std::collections::BTreeMap;
 

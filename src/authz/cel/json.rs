@@ -27,7 +27,7 @@ pub(crate) fn from_json<'a>(value: &'a Value) -> Box<dyn Val + 'a> {
         Value::Object(map) => Box::new(JsonMap::new(map)),
         Value::Null => Box::new(CelNull),
         Value::Bool(bool) => Box::new(CelBool::from(*bool)),
-        Value::Number(number) => crate::authz::cel::json::number(number),
+        Value::Number(number) => from_number(number),
     }
 }
 
@@ -45,11 +45,11 @@ pub(crate) fn from_owned_json(value: Value) -> Box<dyn Val> {
         )),
         Value::Null => Box::new(CelNull),
         Value::Bool(bool) => Box::new(CelBool::from(bool)),
-        Value::Number(number) => crate::authz::cel::json::number(&number),
+        Value::Number(number) => from_number(&number),
     }
 }
 
-fn number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
+fn from_number<'a>(number: &serde_json::Number) -> Box<dyn Val + 'a> {
     if let Some(int) = number.as_i64() {
         Box::new(CelInt::from(int))
     } else if let Some(uint) = number.as_u64() {

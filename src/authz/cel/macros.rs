@@ -1,17 +1,18 @@
-//! The macros of CEL, expanded here: the engine's own `has` takes no `a["b"]`, and header names are no identifiers.
+//! Expands the macros of CEL. The `has` of the engine does not accept `a["b"]`, which header names need since they are not
+//! identifiers.
 //!
-//! The expansions have the shapes that the engine looks for: it builds the list of a `map` or `filter` in place, and keeps
-//! an error of `all` and `exists` back as long as another element may still decide.
+//! The expansions have the shapes that the engine recognizes: it builds the list of a `map` or `filter` in place, and defers
+//! an error of `all` and `exists` while another element may still decide.
 
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr,
 };
 
-/// The accumulator, which no source can name.
+/// The name of the accumulator. No source can contain it.
 pub(crate) const ACCUMULATOR: &str = "@result";
 
-/// A call that is a macro's, expanded; the same call back if it is none.
+/// Expands a call of a macro, and returns any other call unchanged as the error.
 pub(crate) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {
     let builder = MacroBuilder { id };
     match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
@@ -49,7 +50,7 @@ pub(crate) fn expand(id: u64, call: CallExpr) -> Result<Expr, CallExpr> {
     }
 }
 
-/// Makes nodes that stand where the macro's call stood.
+/// Builds nodes with the id of the macro call, and so with its position.
 struct MacroBuilder {
     id: u64,
 }

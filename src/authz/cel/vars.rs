@@ -1,7 +1,8 @@
-//! What rules may see of a request, as CEL values that borrow it: nothing is copied until a rule touches it.
+//! The variables of a request, as CEL values that borrow from it: nothing is copied until a rule reads it.
 //!
-//! An expression is compiled into one whose names are whole (`request.path` is one name, not a field of a value), so the
-//! usual variable costs one lookup and no allocation. Names that are not in [`names`](crate::authz::cel::variables) never get here.
+//! The checker rewrites an expression to full names (`request.path` is one name, not a field of a value), so a typical
+//! variable takes one lookup and no allocation. The checker rejects names that are not in
+//! [`variables`](super::variables).
 
 mod cel_values;
 
@@ -19,44 +20,44 @@ use super::{budget, functions, variables};
 use crate::request::{RequestHead, UnixTime};
 use cel_values::{AbsentCredential, HeadersValue, RecordValue};
 
-/// The accepted token, as rules see it.
+/// The verified token of a request, for expressions.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifiedToken<'a> {
-    /// All claims: `jwt`.
+    /// The claims: `jwt`.
     pub claims: &'a Map<String, Value>,
     /// The name of the provider that accepted the token: `jwtAuth.provider`.
     pub provider: &'a str,
     /// The `kid` of the token's header: `jwtAuth.kid`.
     pub kid: Option<&'a str>,
-    /// The algorithm that the signature was checked with: `jwtAuth.alg`.
+    /// The algorithm by which the signature was verified: `jwtAuth.alg`.
     pub alg: &'a str,
     /// The claim `iat`, in seconds since the epoch: `jwtAuth.token.issuedAt`.
     pub issued_at: Option<f64>,
     /// The claim `exp`, in seconds since the epoch: `jwtAuth.token.expiresAt`.
     pub expires_at: Option<f64>,
-    /// The claims whose words `scopes(jwt)` gives: the policy's `splitClaims`.
+    /// The claims whose words `scopes(jwt)` returns: the `splitClaims` of the policy.
     pub split_claims: &'a [String],
 }
 
-/// The backend's answer, for expressions that run after it came.
+/// The status and headers of the response, for expressions that run after the backend has responded.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseHead<'a> {
-    /// The status code: `response.status`, and `response.code` as agentgateway spells it.
+    /// The status code: `response.status`, and `response.code` as in agentgateway.
     pub status: u16,
     /// The header fields: `response.headers`.
     pub headers: &'a HeaderMap,
 }
 
-/// Everything that an expression may see.
+/// The variables of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Vars<'a> {
     /// The request: `request`, `source`.
     pub head: &'a RequestHead<'a>,
-    /// The accepted token, or `None` for an anonymous request: `jwt`, `jwtAuth`.
+    /// The verified token, or `None` for a request without one: `jwt`, `jwtAuth`.
     pub token: Option<VerifiedToken<'a>>,
-    /// The name that came with the right password: `basicAuth.username`.
+    /// The user name that basic authentication verified: `basicAuth.username`.
     pub user: Option<&'a str>,
-    /// What the config says of the API key that was shown: `apiKey`.
+    /// The metadata in the config of the API key of the request: `apiKey`.
     pub api_key: Option<&'a Map<String, Value>>,
     /// The name of the route: `route.name`.
     pub route: &'a str,
@@ -64,20 +65,20 @@ pub struct Vars<'a> {
     pub listener: &'a str,
     /// The time of the decision: `now`, in whole seconds.
     pub now: UnixTime,
-    /// The answer, once there is one: `response`. Only expressions of [`Scope::Value`](crate::authz::Scope::Value) may name it.
+    /// The response, after the backend has responded: `response`. Only expressions of [`Scope::Value`](crate::authz::Scope::Value) may read it.
     pub response: Option<ResponseHead<'a>>,
-    /// Further variables, by the names that the expression's scope declared.
+    /// Additional variables, by the names that the scope of the expression declares.
     pub extra: &'a [(&'a str, Value)],
 }
 
 impl<'a> Vars<'a> {
-    /// The request alone: what a route's match sees, and the start of everything else.
+    /// Creates the variables of a request before authentication, which is all that the match of a route may read.
     pub fn for_request(head: &'a RequestHead<'a>, now: UnixTime) -> Self {
         Self { head, token: None, user: None, api_key: None, route: "", listener: "", now, response: None, extra: &[] }
     }
 }
 
-/// [`Vars`] with the CEL values of its commonest names, made once for all rules of a request.
+/// [`Vars`] with the CEL values of the most frequent names, which all rules of a request share.
 #[derive(Debug)]
 pub(crate) struct Activation<'a> {
     pub(crate) vars: &'a Vars<'a>,
@@ -94,7 +95,7 @@ impl<'a> Activation<'a> {
         Self { vars, path, method, host, scopes: OnceLock::new() }
     }
 
-    /// Made once for all rules: a long claim has thousands of words.
+    /// Returns the words of the split claims. They are collected once for all rules, since a long claim has thousands of words.
     fn scopes(&self) -> Option<&CelList<'a>> {
         let collect = || match &self.vars.token {
             Some(subject) if subject.split_claims.is_empty() => None,
@@ -104,7 +105,7 @@ impl<'a> Activation<'a> {
         self.scopes.get_or_init(collect).as_ref()
     }
 
-    /// The value of a whole name, or `None` when there is none for this request.
+    /// Returns the value of a full name, or `None` if the request has none.
     pub(crate) fn get<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         if let Some(path) = name.strip_prefix("jwt.") {
             return claim_at_path(self.vars.token?.claims, path).map(|value| CowVal::Owned(json::from_json(value)));
@@ -171,10 +172,10 @@ impl<'a> Activation<'a> {
         })
     }
 
-    /// Why [`View::get`] has nothing under a name that is there: such a name is not absent.
+    /// Explains why [`Activation::get`] cannot read a name that is present. Such a name does not count as absent.
     pub(crate) fn unreadable_reason(&self, name: &str) -> Option<&'static str> {
         let subject = self.vars.token.as_ref()?;
-        let year = "no time between the years 1 and 9999";
+        let year = "not a time between the years 1 and 9999";
         match name {
             "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
             "jwtAuth.token.expiresAt" => subject.expires_at.map(|_| year),
@@ -184,17 +185,17 @@ impl<'a> Activation<'a> {
         }
     }
 
-    /// Why [`View::get`] has nothing under a name, in words for the rule's author.
+    /// Explains to the author of a rule why [`Activation::get`] has no value of a name.
     pub(crate) fn missing_reason(&self, name: &str) -> String {
         if let Some(reason) = self.unreadable_reason(name) {
             return format!("`{}`: {reason}", if name == variables::SCOPES { "scopes(jwt)" } else { name });
         }
         if name.starts_with("apiKey.") && self.vars.api_key.is_none() {
-            return format!("`{name}` needs an API key, and this request came without an accepted one");
+            return format!("`{name}` needs an API key, and this request has no valid one");
         }
         let Some(path) = name.strip_prefix("jwt.") else { return format!("this request has no `{name}`") };
         let Some(subject) = &self.vars.token else {
-            return format!("`{name}` needs a token, and this request came without an accepted one");
+            return format!("`{name}` needs a token, and this request has no verified one");
         };
         let mut full_path = String::from("jwt");
         let mut map = Some(subject.claims);
@@ -205,19 +206,19 @@ impl<'a> Activation<'a> {
         }
         match map {
             Some(_) => format!("the token has no claim `{name}`"),
-            None => format!("`{name}` is missing, since `{full_path}` is no object"),
+            None => format!("`{name}` is missing, since `{full_path}` is not an object"),
         }
     }
 }
 
-/// Walks to a claim by a path of plain names. A name with a dot in it can't be written that way: `jwt["a.b"]`.
+/// Finds a claim by a path of plain names. A name that contains a dot is not a plain name: `jwt["a.b"]`.
 fn claim_at_path<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let Some((first, rest)) = path.split_once('.') else { return claims.get(path) };
     rest.split('.').try_fold(claims.get(first)?, |value, step| value.as_object()?.get(step))
 }
 
-/// The words of the split claims, in order and without repeats. A claim that is a list already gives its strings. `None`
-/// for a claim that holds no words: it may hold what a deny looks for.
+/// Returns the words of the split claims, in order and without duplicates. A claim that is a list contributes its strings.
+/// Returns `None` for a claim of any other type, since it may contain what a deny rule tests for.
 fn scope_words<'a>(subject: &VerifiedToken<'a>) -> Option<Vec<&'a str>> {
     let mut seen = HashSet::new();
     let mut words: Vec<&'a str> = Vec::new();
@@ -245,7 +246,7 @@ fn full_uri(head: &RequestHead<'_>) -> String {
     uri
 }
 
-/// The protocol's name as it is written on an HTTP/1 status line; `HTTP/2` has no minor number (RFC 9113 §3).
+/// Returns the name of the protocol as in an HTTP/1 status line. `HTTP/2` has no minor version (RFC 9113 section 3).
 fn version_name(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_09 => "HTTP/0.9",

@@ -1,9 +1,9 @@
-//! Only absence is answered by `default()`, `has()` and optionals: whatever fails otherwise stays a failure, or a deny
-//! could be got round by making it fail.
+//! `default()`, `has()` and optionals handle only absence. Any other failure remains a failure, since a client could
+//! otherwise bypass a deny rule by making it fail.
 
 use super::*;
 
-/// What is there and can't be read, or can't hold what is asked of it: each of these fails.
+/// Expressions that read a value that is present but unreadable, or a field of a value without fields. Each of them fails.
 const FAILING: &[&str] = &[
     // A header that is not UTF-8.
     "default(request.headers['x-odd'], '') == 'admin'",
@@ -40,7 +40,7 @@ const FAILING: &[&str] = &[
     "[request.headers] == [{'x-env': 'prod', 'x-two': 'a,b', 'accept': 'text/html', 'x-odd': 'admin'}]",
     "{'x-env': 'prod', 'x-two': 'a,b', 'accept': 'text/html', 'x-odd': 'admin'} in [request.headers]",
     "[{'x-env': 'prod', 'x-two': 'a,b', 'accept': 'text/html', 'x-odd': 'admin'}].contains(request.headers)",
-    // A field of what has none.
+    // A field of a value without fields.
     "default(jwt.sub.x, 'd') == 'd'",
     "default(jwt.sub['x'], 'd') == 'd'",
     "default(jwt.sub.x.y, 'd') == 'd'",
@@ -83,18 +83,18 @@ const FAILING: &[&str] = &[
     "claim(jwt, ['amr', jwt.level]) == null",
     "'x' in jwt.sub",
     "null in jwt",
-    // A claim that says when, and not in any year that there is.
+    // A time claim outside of the supported years.
     "has(jwtAuth.token.issuedAt) && jwtAuth.token.issuedAt > now",
     "default(jwtAuth.token.issuedAt, now) > now",
     "jwtAuth.token.?issuedAt.hasValue()",
     "jwtAuth.?token.?issuedAt.hasValue()",
-    // A claim of scopes that holds none.
+    // A scope claim of an invalid type.
     "scopes(jwt).contains('write')",
     "size(scopes(jwt)) > 0",
     "'write' in scopes(jwt)",
 ];
 
-/// What is not there, and what is.
+/// Expressions that handle absent and present values, with their results.
 const ABSENT_OR_PRESENT: &[(&str, bool)] = &[
     ("default(request.headers['x-none'], 'd') == 'd'", true),
     ("request.headers[?'x-none'].hasValue()", false),
@@ -137,16 +137,16 @@ const ABSENT_OR_PRESENT: &[(&str, bool)] = &[
     ("jwt.?nested.optMap(n, n.?none.orValue(7)).orValue(0) == 7", true),
     ("claim(jwt, ['none', 'x']) == null && claim(jwt, ['realm_access', 'none']) == null", true),
     ("claim(jwt, []) == jwt", true),
-    // The path of a claim leads through objects alone: behind anything else the token has none.
+    // The path of a claim leads through objects only, so a step into any other value is absent.
     ("claim(jwt, ['sub', 'x']) == null && claim(jwt, ['amr', 'x']) == null", true),
     ("claim(jwt, ['nothing', 'x']) == null && claim(jwt, ['nothing']) == null", true),
-    // As the standard says, an element that decides absorbs the failure of another.
+    // As in the CEL specification, an element that decides absorbs the failure of another.
     ("request.headers.exists(name, request.headers[name] == 'prod')", true),
     ("request.headers.all(name, request.headers[name] != 'prod')", false),
     ("default(request.headers['x-odd'], '') == 'admin' || request.path == '/admin'", true),
 ];
 
-/// A token that is signed, and odd.
+/// A request whose token is validly signed, and has unusual claims.
 fn unusual_token() -> TestRequest {
     let mut claims = claims();
     claims["scope"] = json!({"write": true});
@@ -156,7 +156,7 @@ fn unusual_token() -> TestRequest {
 }
 
 #[test]
-fn what_fails_is_never_taken_for_absent() {
+fn failure_is_never_treated_as_absence() {
     let sample = unusual_token();
     for source in FAILING {
         let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
@@ -168,7 +168,7 @@ fn what_fails_is_never_taken_for_absent() {
 }
 
 #[test]
-fn absence_is_answered() {
+fn absent_value_is_replaced_or_reported_absent() {
     let sample = test_request(claims());
     for (source, expected) in ABSENT_OR_PRESENT {
         assert_eq!(sample.with_vars(|vars| compile(source).eval_bool(vars)), Ok(*expected), "{source}");
@@ -176,7 +176,7 @@ fn absence_is_answered() {
 }
 
 #[test]
-fn a_second_line_does_not_hide_the_first_from_a_deny() {
+fn deny_sees_the_first_of_several_header_lines() {
     for lines in [&[b"admin".as_slice(), b"\xff"][..], &[b"\xff", b"admin"], &[b"admin\xff"]] {
         let mut sample = test_request(Value::Null);
         for line in lines {
@@ -195,7 +195,7 @@ fn a_second_line_does_not_hide_the_first_from_a_deny() {
 }
 
 #[test]
-fn scopes_are_words_of_texts_and_lists_of_texts() {
+fn scopes_are_words_of_strings_and_lists_of_strings() {
     for (scope, expected) in [
         (json!("read write"), Some(true)),
         (json!(["read", "write"]), Some(true)),

@@ -1,11 +1,11 @@
-//! No rule and no token make an evaluation long or large.
+//! The limits of an evaluation hold for every rule and every token.
 
 use std::time::Instant;
 
 use super::*;
 
 #[test]
-fn what_costs_too_much_fails() {
+fn evaluation_over_the_limits_fails() {
     let long: Vec<usize> = (0..6_000).collect();
     let sample = test_request(json!({"a": long, "s": "x,".repeat(3_000)}));
     for (source, expected) in [
@@ -16,7 +16,7 @@ fn what_costs_too_much_fails() {
         ("jwt.a.all(x, jwt.a.map(y, y) == jwt.a)", Err(EvalError::Steps)),
         ("jwt.s.split(',').all(x, jwt.s.split(',').all(y, y != 'q'))", Err(EvalError::Steps)),
         ("jwt.a.map(x, jwt.a).size() > jwt.a.map(x, jwt.a).size()", Err(EvalError::Steps)),
-        // No way around it: neither absorbed by a logical operator nor by an optional.
+        // Neither a logical operator nor an optional absorbs the failure.
         ("jwt.a.all(x, jwt.a.exists(y, x == y)) || true", Err(EvalError::Steps)),
         ("true || jwt.a.all(x, jwt.a.exists(y, x == y))", Ok(true)),
     ] {
@@ -28,7 +28,7 @@ fn what_costs_too_much_fails() {
     }
 }
 
-/// A step that at least doubles what it is given, where it can, and what it begins with.
+/// Initial values, each with a step that at least doubles it.
 const GROWING: &[(&str, &str)] = &[
     ("[jwt.s]", ".map(x, x + x)"),
     ("[bytes(jwt.s)]", ".map(x, x + x)"),
@@ -57,7 +57,7 @@ const GROWING: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_doubles_at_every_step_is_ended_early() {
+fn repeated_doubling_fails_early() {
     let sample = test_request(json!({"s": "a".repeat(5_000), "q": "\"".repeat(5_000), "a": vec![1; 5_000]}));
     for (start, step) in GROWING {
         for times in [30, 60] {
@@ -77,7 +77,7 @@ fn what_doubles_at_every_step_is_ended_early() {
 }
 
 #[test]
-fn what_is_made_again_and_again_is_counted_together() {
+fn repeated_allocations_are_charged_together() {
     let numbers: Vec<usize> = (0..500).collect();
     let sample = test_request(json!({"s": "a".repeat(5_000), "n": numbers, "j": format!("[{}1]", "1,".repeat(2_000))}));
     for source in [
@@ -103,7 +103,7 @@ fn what_is_made_again_and_again_is_counted_together() {
 }
 
 #[test]
-fn long_texts_that_are_gone_through_again_and_again_cost_steps() {
+fn repeated_reads_of_long_texts_are_charged_steps() {
     let numbers: Vec<usize> = (0..1_000).collect();
     let sample = test_request(json!({"s": "a".repeat(100_000), "t": "a".repeat(100_000), "n": numbers}));
     for condition in [
@@ -123,9 +123,9 @@ fn long_texts_that_are_gone_through_again_and_again_cost_steps() {
     }
 }
 
-/// Rules that read a big token as rules do.
+/// Typical rules that read a big token.
 #[test]
-fn what_rules_usually_do_with_a_big_token_is_far_from_the_bounds() {
+fn typical_rules_on_a_big_token_stay_within_the_limits() {
     let groups: Vec<String> = (0..400).map(|at| format!("CN=group-{at},OU=teams,DC=example,DC=com")).collect();
     let sample = test_request(json!({"groups": groups, "scope": groups.join(" "), "roles": groups[..20]}));
     for source in [
@@ -147,7 +147,7 @@ fn what_rules_usually_do_with_a_big_token_is_far_from_the_bounds() {
 }
 
 #[test]
-fn searches_count_characters_as_the_engine_does() {
+fn searches_count_characters_like_the_engine() {
     let sample = test_request(json!({"m": "hello mellow", "u": "ta©o©αT", "e": "", "n": "bananananana"}));
     for (source, expected) in [
         ("jwt.m.indexOf('')", Some(0)),
@@ -180,7 +180,7 @@ fn searches_count_characters_as_the_engine_does() {
 }
 
 #[test]
-fn splitting_counts_parts_as_the_engine_does() {
+fn split_counts_parts_like_the_engine() {
     let sample = test_request(json!({"c": "a,b,c", "u": "©ab", "e": ""}));
     for (source, expected) in [
         ("jwt.c.split(',')", json!(["a", "b", "c"])),

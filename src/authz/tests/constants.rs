@@ -1,8 +1,8 @@
-//! What reads nothing is evaluated when the config is loaded.
+//! Constant subexpressions are evaluated when the config is loaded.
 
 use super::*;
 
-/// A source, the offset of its fault, and how that reads: what always fails.
+/// Sources that always fail, with the offset and the text of the error.
 const ALWAYS_FAILING: &[(&str, usize, &str)] = &[
     (
         "now > timestamp(\"2027-01-01\")",
@@ -59,16 +59,16 @@ const ALWAYS_FAILING: &[(&str, usize, &str)] = &[
 ];
 
 #[test]
-fn what_always_fails_is_refused_at_its_place() {
+fn constant_that_always_fails_is_rejected_with_its_position() {
     for (source, offset, message) in ALWAYS_FAILING {
-        let faults = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
-        let found: Vec<(usize, String)> = faults.iter().map(|fault| (fault.offset, fault.to_string())).collect();
+        let errors = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
+        let found: Vec<(usize, String)> = errors.iter().map(|error| (error.offset, error.to_string())).collect();
         assert_eq!(found, [(*offset, (*message).to_owned())], "{source}");
     }
 }
 
 #[test]
-fn what_reads_nothing_has_the_value_that_it_had() {
+fn folded_constant_has_the_value_of_its_expression() {
     let sample = test_request(claims());
     for (source, expected) in [
         (

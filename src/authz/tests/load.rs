@@ -1,10 +1,10 @@
-//! What is refused when the config is loaded, and where.
+//! Expressions that are rejected when the config is loaded, with the positions of their errors.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A source, the offset of its first fault, and how that reads.
+/// Invalid sources, with the offset and the text of the first error.
 const REJECTED: &[(&str, usize, &str)] = &[
     ("", 0, "the expression is empty"),
     ("   ", 0, "the expression is empty"),
@@ -59,11 +59,11 @@ const REJECTED: &[(&str, usize, &str)] = &[
     ("jwt.sub.startWith('a')", 0, "unknown function `startWith`; did you mean `startsWith`?"),
     ("startsWith(jwt.sub, 'a')", 0, "`startsWith` is a method; write `x.startsWith(…)`"),
     ("jwt.sub.size(1) == 1", 0, "`size` takes 0 arguments, and 1 are given"),
-    ("now() == now", 0, "unknown function `now`; `now` is a variable, written without parentheses"),
+    ("now() == now", 0, "unknown function `now`; `now` is a variable; remove the parentheses"),
     ("jwt.groups.exist(g, g == 'a')", 0, "unknown function `exist`; did you mean `exists`?"),
-    ("jwt.groups.exists(g == 'a')", 0, "`exists` can't be used so; write list.exists(x, condition)"),
-    ("has(jwt)", 0, "`has` can't be used so; write has(a.b) or has(a[\"b\"])"),
-    ("has(jwt[request.path])", 0, "`has` can't be used so; write has(a.b) or has(a[\"b\"])"),
+    ("jwt.groups.exists(g == 'a')", 0, "`exists` can't be used like this; write list.exists(x, condition)"),
+    ("has(jwt)", 0, "`has` can't be used like this; write has(a.b) or has(a[\"b\"])"),
+    ("has(jwt[request.path])", 0, "`has` can't be used like this; write has(a.b) or has(a[\"b\"])"),
     ("request.path.matches('(')", 21, "not a regex: unclosed group"),
     ("request.path.matches('a{999}{999}{999}')", 21, "not a regex: the regex is too big once compiled"),
     ("cidr('10.0.0.0/33').containsIP(source.address)", 0, "\"10.0.0.0/33\": the prefix is longer than an address"),
@@ -95,18 +95,18 @@ const REJECTED: &[(&str, usize, &str)] = &[
     (
         "'a' in request.path",
         0,
-        "`in` looks into a list or a map, not into a string; for a substring write text.contains(part)",
+        "`in` needs a list or a map on its right, not a string; for a substring write text.contains(part)",
     ),
     ("request.path['a'] == ''", 0, "a string has no elements"),
     ("request.path.a == ''", 0, "a string has no fields"),
     ("source.tls.sans['a'] == ''", 16, "a list is indexed by an int, not by a string"),
     ("source.tls.sans.a == ''", 0, "a list has no fields"),
-    ("request.path.exists(x, true)", 0, "a string has no elements to run over"),
-    ("[1].exists(jwt, true)", 0, "`jwt` is a variable already; choose another name for the element"),
+    ("request.path.exists(x, true)", 0, "a string cannot be iterated over"),
+    ("[1].exists(jwt, true)", 0, "`jwt` is already a variable; choose another name for the element"),
     (
         "[1].all(a, [1].all(b, [1].all(c, true)))",
         22,
-        "more than 2 comprehensions inside of one another; their cost multiplies; split the rule",
+        "more than 2 nested comprehensions; their costs multiply; split the rule",
     ),
     ("{[1]: 2} == {}", 1, "a list can't be a map's key"),
     ("scopes(request).contains('a')", 0, "`scopes` reads the token; write `scopes(jwt…)`"),
@@ -114,7 +114,7 @@ const REJECTED: &[(&str, usize, &str)] = &[
     ("claim(jwt, ['a', 1]) == 1", 17, "a step of the path is an int, not a string"),
     ("claim(jwt, 'a') == 1", 0, "`claim` can't be called with (a map, a string)"),
     ("headers(source, 'a') == []", 0, "`headers` reads a request; write `headers(request, \"x\")`"),
-    ("jwt.sub.format([1]) == ''", 0, "`format` needs its pattern written out"),
+    ("jwt.sub.format([1]) == ''", 0, "the pattern of `format` must be a string literal"),
     (
         "google.protobuf.Int64Value{value: 1} == 1",
         26,
@@ -130,37 +130,37 @@ const REJECTED: &[(&str, usize, &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_is_refused_at_its_place() {
+fn invalid_expression_is_rejected_with_the_position_of_the_error() {
     for (source, offset, message) in REJECTED {
-        let faults = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
-        let found = faults.first().map(|fault| (fault.offset, fault.to_string()));
+        let errors = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
+        let found = errors.first().map(|error| (error.offset, error.to_string()));
         assert_eq!(found, Some((*offset, (*message).to_owned())), "{source}");
     }
 }
 
 #[test]
-fn all_faults_of_an_expression_are_told_together() {
-    let faults = Expression::compile("request.pth == '/' && jwt.a.startWith('b') && nope", Scope::Rule).unwrap_err();
-    assert_eq!(faults.iter().map(|fault| fault.offset).collect::<Vec<_>>(), [0, 22, 46]);
+fn all_errors_of_an_expression_are_reported_together() {
+    let errors = Expression::compile("request.pth == '/' && jwt.a.startWith('b') && nope", Scope::Rule).unwrap_err();
+    assert_eq!(errors.iter().map(|error| error.offset).collect::<Vec<_>>(), [0, 22, 46]);
 }
 
 #[test]
-fn scopes_see_what_is_known_by_then() {
+fn scope_limits_the_visible_variables() {
     let early = Expression::compile("request.path == '/' && source.port > 0", Scope::RouteMatch);
     assert!(early.is_ok());
     for source in ["jwt.sub == 'a'", "jwtAuth.kid == 'a'", "route.name == 'a'", "now == now", "response.status == 200"]
     {
-        let faults = Expression::compile(source, Scope::RouteMatch).unwrap_err();
-        assert!(faults.iter().all(|fault| fault.message.contains("can't be used here")), "{source}: {faults:?}");
+        let errors = Expression::compile(source, Scope::RouteMatch).unwrap_err();
+        assert!(errors.iter().all(|error| error.message.contains("can't be used here")), "{source}: {errors:?}");
     }
     let value = |source| Expression::compile(source, Scope::Value { extra: &["backend"] });
     assert!(value("jwt.sub + backend").is_ok());
     assert!(value("response.status").is_ok());
-    assert!(value("backnd").unwrap_err().iter().any(|fault| fault.to_string().contains("did you mean `backend`?")));
+    assert!(value("backnd").unwrap_err().iter().any(|error| error.to_string().contains("did you mean `backend`?")));
 }
 
 #[test]
-fn values_of_every_type_become_json() {
+fn values_of_every_type_convert_to_json() {
     let sample = test_request(claims());
     let extra = [("backend", json!("a:80")), ("list", json!([1]))];
     for (source, expected) in [
@@ -194,7 +194,7 @@ fn values_of_every_type_become_json() {
 }
 
 #[test]
-fn neither_length_nor_depth_can_hurt() {
+fn long_and_deep_expressions_are_rejected() {
     let rejected = |source: &str| Expression::compile(source, Scope::Rule).is_err();
     assert!(rejected(&format!("true{}", " ".repeat(MAX_SOURCE_LEN))), "too long");
     assert!(rejected(&format!("0{} == 0", "+1".repeat(5_000))), "too long");
@@ -208,9 +208,9 @@ fn neither_length_nor_depth_can_hurt() {
     assert!(rejected(&"a?".repeat(2_000)));
 }
 
-/// A tokio worker has 2 MiB, and half of that is left for whoever calls.
+/// A tokio worker has 2 MiB of stack. Half of it is reserved for the caller.
 #[test]
-fn the_deepest_expression_that_loads_can_run() {
+fn deepest_accepted_expression_does_not_overflow_the_stack() {
     let repeated = |part: &str, times: usize| part.repeat(times);
     let sources = [
         format!("0{} == 250", repeated("+1", 250)),
@@ -243,7 +243,7 @@ fn many_expressions_compile_on_one_thread() {
 }
 
 #[test]
-fn a_deny_that_refuses_for_want_of_a_claim_is_warned_of() {
+fn deny_with_an_unguarded_read_has_a_warning() {
     let warning = |source| rule(RuleAction::Deny, source).unguarded_read_warning();
     assert_eq!(
         warning("jwt.banned == true").unwrap(),
@@ -277,23 +277,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_compiles_or_is_refused_within_itself(source in "\\PC{0,60}") {
-        if let Err(faults) = Expression::compile(&source, Scope::Rule) {
-            prop_assert!(!faults.is_empty());
-            for fault in faults {
-                prop_assert!(fault.offset <= source.len());
+    fn any_text_compiles_or_is_rejected_with_a_position_in_it(source in "\\PC{0,60}") {
+        if let Err(errors) = Expression::compile(&source, Scope::Rule) {
+            prop_assert!(!errors.is_empty());
+            for error in errors {
+                prop_assert!(error.offset <= source.len());
             }
         }
     }
 
     #[test]
-    fn any_row_of_tokens_compiles_or_is_refused_within_itself(tokens in prop::collection::vec(prop::sample::select(vec![
+    fn any_tokens_compile_or_are_rejected_with_a_position_in_them(tokens in prop::collection::vec(prop::sample::select(vec![
         "jwt", "request", ".", "path", "sub", "groups", "[", "]", "(", ")", "{", "}", "'a'", "\"", "1", "1u", "2.5", "&&", "||", "!", "-", "+",
         "==", "in", "?", ":", ",", "has", "exists", "all", "map", "contains", "matches", "x", ".?", "[?", "null", "true", "é", "\n", "//",
     ]), 0..25)) {
         let source = tokens.concat();
-        if let Err(faults) = Expression::compile(&source, Scope::Rule) {
-            prop_assert!(!faults.is_empty() && faults.iter().all(|fault| fault.offset <= source.len()), "{source}");
+        if let Err(errors) = Expression::compile(&source, Scope::Rule) {
+            prop_assert!(!errors.is_empty() && errors.iter().all(|error| error.offset <= source.len()), "{source}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What holds for all rules and all tokens.
+//! Properties of all rules and all tokens.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Conditions that read claims in every way: some are true, some false, some fail, each as the token goes.
+/// Conditions that read claims in various ways. Depending on the token, each is true, false or fails.
 const CONDITIONS: &[&str] = &[
     "true",
     "false",
@@ -47,7 +47,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A token's claims, or none.
+/// The claims of a token, or null for none.
 fn token() -> impl Strategy<Value = Value> {
     prop_oneof![
         1 => Just(Value::Null),
@@ -83,7 +83,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_decision_is_what_the_contract_says_in_other_words(rules in rules(), token in token()) {
+    fn decision_equals_that_of_a_simple_model(rules in rules(), token in token()) {
         let set = build_set(&rules, EnforcementMode::Enforce);
         let (trace, allowed) = test_request(token).with_vars(|vars| (set.trace(vars), decide(&set, vars).allows()));
         let results_of = |kind| set.rules.iter().zip(&trace.results).filter(move |(rule, _)| rule.action == kind).map(|(_, result)| result);
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trace_agrees_with_the_decision_and_the_outcomes_with_the_trace(rules in rules(), token in token()) {
+    fn trace_agrees_with_the_decision(rules in rules(), token in token()) {
         let sets = [build_set(&rules, EnforcementMode::Enforce)];
         test_request(token).with_vars(|vars| {
             let (trace, decided_by, authorization) = (sets[0].trace(vars), decide(&sets[0], vars), authorize(&sets, vars));
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn another_deny_or_require_never_lets_more_in(
+    fn additional_deny_or_require_never_allows_more(
         rules in rules(), token in token(), objection in prop::sample::select(vec![RuleAction::Deny, RuleAction::Require]),
         condition in 0..CONDITIONS.len(), at in 0..6_usize,
     ) {
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn another_allow_beside_an_allow_never_keeps_more_out(rules in rules(), token in token(), condition in 0..CONDITIONS.len()) {
+    fn additional_allow_never_rejects_more(rules in rules(), token in token(), condition in 0..CONDITIONS.len()) {
         prop_assume!(rules.iter().any(|(kind, _)| *kind == RuleAction::Allow));
         let mut more = rules.clone();
         more.push((RuleAction::Allow, condition));
@@ -123,15 +123,15 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_rules_never_changes_whether_a_request_passes(rules in rules(), token in token()) {
+    fn order_of_rules_does_not_affect_the_decision(rules in rules(), token in token()) {
         let mut reversed = rules.clone();
         reversed.reverse();
         prop_assert_eq!(allows(&rules, &token), allows(&reversed, &token));
     }
 
-    /// SPEC §6: whoever lacks a claim that a deny reads without has() is refused.
+    /// A deny rule that reads a claim without `has()` rejects every request without that claim.
     #[test]
-    fn removing_a_claim_that_a_deny_reads_never_lets_anyone_in(value in json_value()) {
+    fn removing_a_claim_that_a_deny_reads_never_allows_the_request(value in json_value()) {
         let set = rule_set(&["deny: jwt.a == true"]);
         let with = json!({"a": value, "b": 1});
         let rejected = !test_request(with).with_vars(|vars| decide(&set, vars)).allows();
@@ -142,15 +142,15 @@ proptest! {
         }
     }
 
-    /// A rule that only asks for claims' presence and equality gives an anonymous request nothing.
+    /// A rule that tests only the presence and equality of claims does not allow a request without a token.
     #[test]
-    fn losing_the_token_never_opens_an_allow_that_reads_a_claim(token in token(), condition in 2..12_usize) {
+    fn request_without_a_token_never_matches_an_allow_that_reads_a_claim(token in token(), condition in 2..12_usize) {
         prop_assume!(!CONDITIONS[condition].contains("null"));
         prop_assert!(!allows(&[(RuleAction::Allow, condition)], &Value::Null), "{token}");
     }
 
     #[test]
-    fn every_enforced_set_must_allow_and_no_shadow_set_matters(
+    fn every_enforced_set_must_allow_and_shadow_sets_do_not_count(
         a in rules(), b in rules(), shadow in rules(), token in token(), at in 0..3_usize,
     ) {
         let mut sets = vec![build_set(&a, EnforcementMode::Enforce), build_set(&b, EnforcementMode::Enforce)];
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn equality_is_the_same_from_both_sides(a in json_value(), b in json_value()) {
+    fn equality_is_symmetric(a in json_value(), b in json_value()) {
         let (forward, backward) = (compile("jwt.a == jwt.b"), compile("jwt.b == jwt.a"));
         let (unequal, same) = (compile("jwt.a != jwt.b"), compile("jwt.a == jwt.a"));
         let in_list = compile("[jwt.a] == [jwt.a] && jwt.a in [jwt.a]");
@@ -179,7 +179,7 @@ proptest! {
 }
 
 #[test]
-fn the_deciding_rule_and_every_outcome_can_be_named() {
+fn deciding_rule_has_a_name() {
     let mut sets =
         vec![rule_set(&["request.path == '/admin'"]), rule_set(&["deny: jwt.none", "true"]), rule_set(&["true"])];
     sets[0].rules[0].name = "admins".into();
@@ -197,7 +197,7 @@ fn the_deciding_rule_and_every_outcome_can_be_named() {
 }
 
 #[test]
-fn more_sets_than_are_kept_inline_decide_alike() {
+fn more_sets_than_are_stored_inline_decide_the_same() {
     let mut sets: Vec<RuleSet> = (0..6).map(|_| rule_set(&["true"])).collect();
     let vars = test_request(claims());
     assert_eq!(vars.with_vars(|vars| authorize(&sets, vars)).set_decisions().count(), 6);
@@ -208,7 +208,7 @@ fn more_sets_than_are_kept_inline_decide_alike() {
 }
 
 #[test]
-fn a_failing_rule_is_told_once_a_minute() {
+fn failing_rule_is_logged_once_a_minute() {
     let rule = rule(RuleAction::Allow, "true");
     let logged: Vec<bool> =
         [100.0, 100.5, 159.0, 160.0, 161.0, 400.0].map(|at| rule.should_log_failure(UnixTime(at))).to_vec();

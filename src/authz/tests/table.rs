@@ -1,10 +1,10 @@
-//! What a rule gives for a request.
+//! The results of rules, and the decisions of rule sets, for one request.
 
 use serde_json::json;
 
 use super::*;
 
-/// `Some` is the result, and `None` a failure.
+/// Conditions with their results, where `None` is a failure.
 const CASES: &[(&str, Option<bool>)] = &[
     // Variables.
     ("request.path == '/admin'", Some(true)),
@@ -147,7 +147,7 @@ const CASES: &[(&str, Option<bool>)] = &[
     ("['alice'].contains(jwt.sub)", Some(true)),
     ("{'alice': 1}.contains(jwt.sub)", Some(true)),
     ("jwt.groups.exists(g, g.contains('adm'))", Some(true)),
-    // Lists and maps of ours beside those of the engine.
+    // Lists and maps of the request together with those of the engine.
     ("['admins', 'staff'] == jwt.groups", Some(true)),
     ("['admins', 'staff'] != jwt.groups", Some(false)),
     ("jwt.groups == jwt.groups", Some(true)),
@@ -205,7 +205,7 @@ const CASES: &[(&str, Option<bool>)] = &[
     ("jwt.?none.orValue('x') == 'x' && jwt.?sub.hasValue()", Some(true)),
     ("optional.of(jwt.sub).optMap(s, s + '!').value() == 'alice!'", Some(true)),
     ("'%s is %d'.format([jwt.sub, jwt.level]) == 'alice is 3'", Some(true)),
-    // Logic absorbs failures as the standard says.
+    // Logical operators absorb failures as in the CEL specification.
     ("jwt.none == 1 || true", Some(true)),
     ("true || jwt.none == 1", Some(true)),
     ("jwt.none == 1 && false", Some(false)),
@@ -218,7 +218,7 @@ const CASES: &[(&str, Option<bool>)] = &[
 ];
 
 #[test]
-fn rules_give_what_the_table_says() {
+fn rules_evaluate_as_in_the_table() {
     let sample = test_request(claims());
     for (source, expected) in CASES {
         let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
@@ -227,7 +227,7 @@ fn rules_give_what_the_table_says() {
 }
 
 #[test]
-fn without_a_token_jwt_is_null_and_has_nothing() {
+fn jwt_is_null_and_empty_without_a_token() {
     let sample = test_request(Value::Null);
     for (source, expected) in [
         ("jwt == null", Some(true)),
@@ -260,7 +260,7 @@ fn without_a_token_jwt_is_null_and_has_nothing() {
 }
 
 #[test]
-fn a_client_certificate_can_be_judged() {
+fn rules_can_read_the_client_certificate() {
     let sample = test_request(Value::Null).with_tls();
     for (source, expected) in [
         ("source.tls.sni == 'www.example.com'", Some(true)),
@@ -274,10 +274,10 @@ fn a_client_certificate_can_be_judged() {
     }
 }
 
-/// Whether the request is allowed, and by which rule that was decided.
+/// The decision, true for allowed, and the index of the rule that decided.
 type ExpectedDecision = (bool, Option<usize>);
 
-/// Rules, and for the token of [`claims`] and for no token: allowed, and by which rule.
+/// Rules, with the decisions for the token of [`claims`] and without a token.
 const DECISIONS: &[(&[&str], ExpectedDecision, ExpectedDecision)] = &[
     (&[], (true, None), (true, None)),
     (&["true"], (true, Some(0)), (true, Some(0))),
@@ -312,7 +312,7 @@ const DECISIONS: &[(&[&str], ExpectedDecision, ExpectedDecision)] = &[
 ];
 
 #[test]
-fn sets_of_rules_decide_as_the_contract_says() {
+fn rule_sets_decide_as_in_the_table() {
     for (rules, with_token, anonymous) in DECISIONS {
         for (claims, (allowed, by)) in [(claims(), with_token), (Value::Null, anonymous)] {
             let set = rule_set(rules);
@@ -327,16 +327,16 @@ fn sets_of_rules_decide_as_the_contract_says() {
 }
 
 #[test]
-fn the_tables_are_as_long_as_the_issue_wants() {
+fn tables_have_at_least_150_cases() {
     assert!(CASES.len() + 2 * DECISIONS.len() >= 150);
 }
 
 #[test]
-fn failures_say_what_an_author_can_act_on_and_no_value() {
+fn error_messages_are_actionable_and_contain_no_value() {
     let sample = test_request(claims());
     for (source, message) in [
         ("jwt.none == 1", "the token has no claim `jwt.none`"),
-        ("jwt.sub.x == 1", "`jwt.sub.x` is missing, since `jwt.sub` is no object"),
+        ("jwt.sub.x == 1", "`jwt.sub.x` is missing, since `jwt.sub` is not an object"),
         ("jwt['none'] == 1", "there is no `none`"),
         ("source.tls.sni == ''", "this request has no `source.tls.sni`"),
         ("request.headers['x-none'] == ''", "there is no `x-none`"),
@@ -356,5 +356,5 @@ fn failures_say_what_an_author_can_act_on_and_no_value() {
     }
     let error =
         super::test_request(json!(null)).with_vars(|vars| compile("jwt.sub == 'a'").eval_bool(vars)).unwrap_err();
-    assert_eq!(error.to_string(), "`jwt.sub` needs a token, and this request came without an accepted one");
+    assert_eq!(error.to_string(), "`jwt.sub` needs a token, and this request has no verified one");
 }

@@ -1,4 +1,4 @@
-//! What functions want of the arguments that are written out: a wrong one would fail for every request.
+//! Checks of literal arguments, since an invalid one would fail for every request.
 
 use crate::authz::cel::engine::common::ast::{Expr, IdedExpr};
 
@@ -8,7 +8,7 @@ use super::{Checker, TypedExpr};
 use crate::authz::cel::functions;
 
 impl Checker<'_> {
-    /// What a method wants of a text that is written out, whatever it is called on.
+    /// Checks a string literal in a call of a method, independently of the receiver.
     pub(crate) fn check_string_argument(&mut self, name: &str, text: &str, at: &IdedExpr) {
         let message = match name {
             "containsIP" => functions::parse_ip(text).err(),
@@ -22,7 +22,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The steps of a claim's path are names.
+    /// Checks that the steps of the path of a claim are strings.
     pub(crate) fn check_claim_path(&mut self, nodes: &[TypedExpr]) {
         let Some(Expr::List(path)) = nodes.get(1).map(|path| &path.expr.expr) else { return };
         for step in &path.elements {

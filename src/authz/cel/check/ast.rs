@@ -1,4 +1,4 @@
-//! Trees of expressions: building them, asking what they are, and the words that messages have for them.
+//! Helpers for syntax trees: builders, predicates, and the names of types and paths in messages.
 
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
@@ -6,7 +6,7 @@ use crate::authz::cel::engine::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr
 use super::TypedExpr;
 use crate::authz::cel::types::CelType;
 
-/// What an expression consists of.
+/// Returns the direct subexpressions of an expression.
 pub(crate) fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
@@ -24,12 +24,12 @@ pub(crate) fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     }
 }
 
-/// The levels of an expression, as the engine descends into it.
+/// Returns the depth of an expression, which is the recursion depth of the engine.
 pub(crate) fn depth(expr: &IdedExpr) -> usize {
     1 + children(expr).into_iter().map(depth).max().unwrap_or(0)
 }
 
-/// How many nodes an expression has; a long text counts as many.
+/// Returns the number of nodes of an expression, where a long text counts as several.
 pub(crate) fn weight(expr: &IdedExpr) -> usize {
     let text = match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
@@ -39,12 +39,12 @@ pub(crate) fn weight(expr: &IdedExpr) -> usize {
     1 + text / 32 + children(expr).into_iter().map(weight).sum::<usize>()
 }
 
-/// Whether a field can be written without quotes.
+/// Reports whether a field can be written without quotes.
 pub(crate) fn is_plain_name(field: &str) -> bool {
     field.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
-/// A claim's or a header's path, in the one way that messages and comparisons have it.
+/// Returns the path of a claim or a header in its canonical form, for messages and comparisons.
 pub(crate) fn field_path(name: &str, field: &str, header: bool) -> String {
     match is_plain_name(field) && !header {
         true => format!("{name}.{field}"),
@@ -52,7 +52,7 @@ pub(crate) fn field_path(name: &str, field: &str, header: bool) -> String {
     }
 }
 
-/// Whether a function's name is a word, and not an operator's.
+/// Reports whether the name of a function is a word, and not an operator.
 pub(crate) fn is_function_name(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.')) && !name.starts_with('_')
 }
@@ -61,7 +61,8 @@ pub(crate) fn call_expr(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
 }
 
-/// What is copied where it stands, so that the copy is paid for. A literal is as long as it is written.
+/// Wraps an expression whose value the engine copies, so that the copy is charged. A literal is not charged: the length of
+/// the source bounds it.
 pub(crate) fn charge_copy(node: TypedExpr) -> IdedExpr {
     let mut expr = node.expr;
     if !matches!(expr.expr, Expr::Literal(_)) && !node.ty.is_small() {
@@ -70,13 +71,13 @@ pub(crate) fn charge_copy(node: TypedExpr) -> IdedExpr {
     expr
 }
 
-/// Puts a call around an expression.
+/// Wraps an expression in a call.
 pub(crate) fn wrap_in_call(expr: &mut IdedExpr, name: &str) {
     let inner = std::mem::take(expr);
     *expr = call_expr(inner.id, name, vec![inner]);
 }
 
-/// A call that looks up a field.
+/// Builds a call that looks up a field.
 pub(crate) fn lookup_call(id: u64, name: &str, operand: IdedExpr, field: String) -> IdedExpr {
     call_expr(id, name, vec![operand, IdedExpr { id, expr: Expr::Literal(LiteralValue::String(field.into())) }])
 }
@@ -91,7 +92,7 @@ pub(crate) fn rebuild_method_call(id: u64, name: &str, nodes: Vec<TypedExpr>) ->
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target, args: exprs.collect() }) }
 }
 
-/// The text of a string literal.
+/// Returns the text of a string literal.
 pub(crate) fn string_literal(expr: &IdedExpr) -> Option<&str> {
     match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
@@ -99,12 +100,12 @@ pub(crate) fn string_literal(expr: &IdedExpr) -> Option<&str> {
     }
 }
 
-/// A list that holds nothing but literals.
+/// Reports whether an expression is a list of literals.
 pub(crate) fn is_literal_list(expr: &IdedExpr) -> bool {
     matches!(&expr.expr, Expr::List(list) if list.elements.iter().all(|e| matches!(e.expr, Expr::Literal(_))))
 }
 
-/// A chain of names as it was written: `google.protobuf.Timestamp`.
+/// Returns a chain of names as one name: `google.protobuf.Timestamp`.
 pub(crate) fn dotted_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Ident(name) => Some(name.strip_prefix('.').unwrap_or(name).to_owned()),
@@ -115,7 +116,7 @@ pub(crate) fn dotted_name(expr: &Expr) -> Option<String> {
     }
 }
 
-/// `a.b["c"]` as `a.?b[?"c"]`.
+/// Rewrites `a.b["c"]` to `a.?b[?"c"]`.
 pub(crate) fn optional_chain(expr: IdedExpr) -> IdedExpr {
     let id = expr.id;
     match expr.expr {
@@ -164,19 +165,7 @@ pub(crate) fn conversion_hint(a: CelType, b: CelType) -> Option<String> {
     }
 }
 
-pub(crate) fn macro_usage(name: &str) -> &'static str {
-    match name {
-        "has" => "has(a.b) or has(a[\"b\"])",
-        "map" => "list.map(x, expression)",
-        "optMap" | "optFlatMap" => "optional.optMap(x, expression)",
-        "all" => "list.all(x, condition)",
-        "exists" => "list.exists(x, condition)",
-        "exists_one" => "list.exists_one(x, condition)",
-        _ => "list.filter(x, condition)",
-    }
-}
-
-/// Names in a sentence.
+/// Joins names for a message.
 pub(crate) fn backticked_list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

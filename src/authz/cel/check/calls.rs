@@ -1,26 +1,20 @@
-//! Calls of functions and methods: which there are, what they take, and what some of them become.
-
-use crate::authz::cel::engine::common::ast::operators as op;
-use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
+//! Calls of functions and methods: checks their arguments, and rewrites those that the engine does not evaluate as written.
 
 use super::ast::{
-    call_expr, charge_copy, is_function_name, macro_usage, optional_chain, rebuild_call, rebuild_method_call,
-    string_literal, with_article, wrap_in_call,
+    call_expr, charge_copy, is_function_name, optional_chain, rebuild_call, rebuild_method_call, string_literal,
+    with_article, wrap_in_call,
 };
 use super::{Checker, Constant, TypedExpr};
-use crate::authz::cel::functions;
-use crate::authz::cel::types::{CelType, MACROS, SIGNATURES, Signature};
-use crate::authz::cel::{macros, variables};
-use crate::config::suggest::nearest;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
+use crate::authz::cel::functions::table::{is_charged_for_result, replacement_name};
+use crate::authz::cel::types::CelType;
+use crate::authz::cel::{functions, macros, variables};
 
-/// First parts of functions' names.
+/// The namespaces of functions.
 const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
 
-/// Functions of the engine whose result may be about as large as what they are given.
-const ALLOCATING: &[&str] =
-    &["string", "bytes", "lowerAscii", "upperAscii", "trim", "reverse", "substring", "charAt", "strings.quote"];
-
-/// What a call makes, paid for.
+/// Wraps a call whose result is charged.
 fn charge_result(id: u64, expr: IdedExpr, ty: CelType) -> TypedExpr {
     TypedExpr::new(call_expr(id, "@made", vec![expr]), ty)
 }
@@ -52,7 +46,7 @@ impl Checker<'_> {
         self.check_function(id, func_name, target, args, depth)
     }
 
-    /// `default(a.b, x)` is `a.?b.orValue(x)`: absence is answered, any other failure stays one.
+    /// Rewrites `default(a.b, x)` to `a.?b.orValue(x)`, which replaces an absent value. Any other failure remains a failure.
     pub(crate) fn rewrite_default(&mut self, id: u64, value: IdedExpr, fallback: IdedExpr, depth: usize) -> TypedExpr {
         let chain = optional_chain(value);
         if !matches!(&chain.expr, Expr::Call(call) if matches!(call.func_name.as_str(), op::OPT_SELECT | op::OPT_INDEX))
@@ -95,65 +89,7 @@ impl Checker<'_> {
         self.rewrite_call(id, offset, &name, result, method, nodes)
     }
 
-    /// The type that a call gives, or `None` after a fault.
-    pub(crate) fn resolve_overload(
-        &mut self,
-        offset: usize,
-        name: &str,
-        method: bool,
-        nodes: &[TypedExpr],
-    ) -> Option<CelType> {
-        let named: Vec<&Signature> = SIGNATURES.iter().filter(|signature| signature.name == name).collect();
-        let overloads: Vec<&&Signature> = named.iter().filter(|signature| signature.method == method).collect();
-        if overloads.is_empty() {
-            let (message, hint) = if MACROS.contains(&name) {
-                (format!("`{name}` can't be used so"), Some(format!("write {}", macro_usage(name))))
-            } else if named.is_empty() {
-                let candidates = SIGNATURES.iter().map(|signature| signature.name).chain(MACROS.iter().copied());
-                let hint = match variables::find(name) {
-                    Some(_) => Some(format!("`{name}` is a variable, written without parentheses")),
-                    None => nearest(name, candidates).map(|near| format!("did you mean `{near}`?")),
-                };
-                (format!("unknown function `{name}`"), hint)
-            } else if method {
-                (format!("`{name}` is not a method"), Some(format!("write `{name}(x)`")))
-            } else {
-                (format!("`{name}` is a method"), Some(format!("write `x.{name}(…)`")))
-            };
-            self.error_at_offset(offset, message, hint);
-            return None;
-        }
-        let given = nodes.len() - usize::from(method);
-        let same_arity: Vec<&&&Signature> =
-            overloads.iter().filter(|signature| signature.params.len() == nodes.len()).collect();
-        if same_arity.is_empty() {
-            let mut counts: Vec<usize> =
-                overloads.iter().map(|signature| signature.params.len() - usize::from(method)).collect();
-            counts.sort_unstable();
-            counts.dedup();
-            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
-            let message = format!("`{name}` takes {} arguments, and {given} are given", counts.join(" or "));
-            self.error_at_offset(offset, message, None);
-            return None;
-        }
-        let mut results = same_arity
-            .iter()
-            .filter(|signature| signature.params.iter().zip(nodes).all(|(param, node)| node.ty.may_be(*param)))
-            .map(|signature| signature.result);
-        let Some(first) = results.next() else {
-            let types: Vec<String> = nodes.iter().map(|node| with_article(node.ty)).collect();
-            let (on, with) = types.split_at(usize::from(method));
-            let message = match on.first() {
-                Some(on) => format!("`{name}` can't be called on {on} with ({})", with.join(", ")),
-                None => format!("`{name}` can't be called with ({})", with.join(", ")),
-            };
-            self.error_at_offset(offset, message, None);
-            return None;
-        };
-        Some(if results.all(|result| result == first) { first } else { CelType::Dyn })
-    }
-
-    /// What a call becomes: most stay what they are.
+    /// Rewrites a call. Most calls remain unchanged.
     pub(crate) fn rewrite_call(
         &mut self,
         id: u64,
@@ -164,7 +100,7 @@ impl Checker<'_> {
         nodes: Vec<TypedExpr>,
     ) -> TypedExpr {
         let on_claim = nodes.first().is_some_and(|first| first.from_claim);
-        let text = |at: usize| nodes.get(at).and_then(|node| string_literal(&node.expr)).map(str::to_owned);
+        let text = |index: usize| nodes.get(index).and_then(|node| string_literal(&node.expr)).map(str::to_owned);
         if let (Some(text), Some(node)) = (text(1), nodes.get(1)) {
             self.check_string_argument(name, &text, &node.expr);
         }
@@ -184,10 +120,10 @@ impl Checker<'_> {
                 let mut exprs: Vec<IdedExpr> = nodes.into_iter().map(|node| node.expr).collect();
                 if let (Some(source), Some(slot)) = (source, exprs.get_mut(1)) {
                     match functions::compile_pattern(&source) {
-                        Ok(pattern) => *slot = self.add_constant(slot.id, Constant::Regex(pattern)),
+                        Ok(regex) => *slot = self.add_constant(slot.id, Constant::Regex(regex)),
                         Err(message) => {
-                            let at = slot.clone();
-                            self.error_at(&at, format!("not a regex: {message}"), None);
+                            let argument = slot.clone();
+                            self.error_at(&argument, format!("not a regex: {message}"), None);
                         }
                     }
                 }
@@ -200,7 +136,7 @@ impl Checker<'_> {
             "claim" => {
                 self.check_is_jwt(offset, name, &nodes);
                 self.check_claim_path(&nodes);
-                TypedExpr { from_claim: true, ..TypedExpr::new(rebuild_call(id, name, nodes), ty) }
+                TypedExpr::new(rebuild_call(id, name, nodes), ty).with_claim(true)
             }
             "headers" => {
                 let lines = match nodes.first().and_then(|first| first.full_name.as_deref()) {
@@ -219,11 +155,8 @@ impl Checker<'_> {
                 let key = nodes.into_iter().nth(1).map(|node| node.expr).unwrap_or_default();
                 TypedExpr::new(call_expr(id, op::INDEX, vec![operand, key]), ty)
             }
-            "replace" | "join" | "split" | "indexOf" | "lastIndexOf" => {
-                TypedExpr::new(rebuild_call(id, &format!("@{name}"), nodes), ty)
-            }
             "format" if text(0).is_none() => {
-                self.error_at_offset(offset, "`format` needs its pattern written out", None);
+                self.error_at_offset(offset, "the pattern of `format` must be a string literal", None);
                 TypedExpr::new(rebuild_method_call(id, name, nodes), ty)
             }
             "format" => {
@@ -234,27 +167,30 @@ impl Checker<'_> {
                 charge_result(id, rebuild_method_call(id, name, nodes), ty)
             }
             "orValue" | "value" | "or" | "dyn" | "optional.of" | "optional.ofNonZeroValue" => {
-                let claim = nodes.iter().any(|node| node.from_claim);
+                let from_claim = nodes.iter().any(|node| node.from_claim);
                 let nodes = match name.starts_with("optional.") {
                     true => nodes
                         .into_iter()
-                        .map(|node| TypedExpr {
-                            from_claim: node.from_claim,
-                            ..TypedExpr::new(charge_copy(node), CelType::Dyn)
+                        .map(|node| {
+                            let from_claim = node.from_claim;
+                            TypedExpr::new(charge_copy(node), CelType::Dyn).with_claim(from_claim)
                         })
                         .collect(),
                     false => nodes,
                 };
                 let expr = if method { rebuild_method_call(id, name, nodes) } else { rebuild_call(id, name, nodes) };
-                TypedExpr { from_claim: claim, ..TypedExpr::new(expr, ty) }
+                TypedExpr::new(expr, ty).with_claim(from_claim)
             }
             _ => {
+                if let Some(replacement) = replacement_name(name) {
+                    return TypedExpr::new(rebuild_call(id, &replacement, nodes), ty);
+                }
                 let mut nodes = nodes;
                 if let Some(first) = nodes.first_mut() {
                     self.charge_read(first);
                 }
                 let expr = if method { rebuild_method_call(id, name, nodes) } else { rebuild_call(id, name, nodes) };
-                match ALLOCATING.contains(&name) {
+                match is_charged_for_result(name) {
                     true => charge_result(id, expr, ty),
                     false => TypedExpr::new(expr, ty),
                 }

@@ -1,4 +1,4 @@
-//! Comprehensions: what they run over is paid for, their names hide nothing, and few stand inside of one another.
+//! Comprehensions: charges for their ranges, and rejects variables that shadow others and deep nesting.
 
 use crate::authz::cel::engine::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue};
 
@@ -7,7 +7,7 @@ use super::{Checker, LoopVariable, TypedExpr};
 use crate::authz::cel::types::CelType;
 use crate::authz::cel::variables;
 
-/// Comprehensions inside of comprehensions.
+/// The limit on the nesting of comprehensions.
 const MAX_NESTING: usize = 2;
 
 impl Checker<'_> {
@@ -21,19 +21,19 @@ impl Checker<'_> {
             _ => CelType::Dyn,
         };
         if !(range.ty.may_be(CelType::List) || range.ty.may_be(CelType::Map)) {
-            self.error_at(&range.expr, format!("a {} has no elements to run over", range.ty.name()), None);
+            self.error_at(&range.expr, format!("a {} cannot be iterated over", range.ty.name()), None);
         }
         let init = self.check_expr(parsed.accu_init, depth + 1);
         for name in [&parsed.iter_var, &parsed.accu_var] {
             if variables::find(name).is_some() || self.scope.extra().contains(&name.as_str()) {
                 self.error_at(
                     &range.expr,
-                    format!("`{name}` is a variable already"),
+                    format!("`{name}` is already a variable"),
                     Some("choose another name for the element".to_owned()),
                 );
             }
         }
-        // What `optMap` binds is still the claim that it was.
+        // The value that `optMap` binds remains an unmodified claim.
         self.loop_variables.push(LoopVariable {
             name: parsed.accu_var.clone(),
             ty: init.ty,
@@ -44,8 +44,8 @@ impl Checker<'_> {
         if self.nesting > MAX_NESTING && !binding {
             self.error_at(
                 &range.expr,
-                format!("more than {MAX_NESTING} comprehensions inside of one another"),
-                Some("their cost multiplies; split the rule".to_owned()),
+                format!("more than {MAX_NESTING} nested comprehensions"),
+                Some("their costs multiply; split the rule".to_owned()),
             );
         }
         let cond = self.check_expr(parsed.loop_cond, depth + 1);

@@ -1,4 +1,5 @@
-//! Operators: their types, and where the engine's own would be wrong about our lists and maps.
+//! Operators: checks their operand types, and replaces those that the engine evaluates incorrectly for the lists and maps of
+//! [`json`](crate::authz::cel::json).
 
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{Expr, IdedExpr, LiteralValue};
@@ -19,7 +20,7 @@ impl Checker<'_> {
             (op::CONDITIONAL, [cond, yes, no]) => {
                 let (ty, claim) =
                     (if yes.ty == no.ty { yes.ty } else { CelType::Dyn }, yes.from_claim || no.from_claim);
-                self.require_bool(cond, "what stands before `?`");
+                self.require_bool(cond, "the condition before `?`");
                 TypedExpr { from_claim: claim, ..TypedExpr::new(rebuild_call(id, name, nodes), ty) }
             }
             (op::LOGICAL_AND | op::LOGICAL_OR | op::LOGICAL_NOT | op::NOT_STRICTLY_FALSE, operands) => {
@@ -34,7 +35,7 @@ impl Checker<'_> {
                     let hint = conversion_hint(a.ty, b.ty);
                     self.error_at(&a.expr, message, hint);
                 }
-                // The engine's own equality is right as soon as one side can be no list and no map.
+                // The equality of the engine is correct if one side is neither a list nor a map.
                 if a.ty.is_scalar() || b.ty.is_scalar() {
                     self.charge_comparison(a, b);
                     return TypedExpr::new(rebuild_call(id, name, nodes), CelType::Bool);
@@ -68,7 +69,7 @@ impl Checker<'_> {
                     self.error_at(&a.expr, message, hint);
                     CelType::Dyn
                 });
-                // The engine knows the accumulator of a `map` by its shape, and appends to it without a copy.
+                // The engine recognizes the accumulator of a `map` by its shape, and appends to it without a copy.
                 let appends = matches!(&a.expr.expr, Expr::Ident(name) if name == macros::ACCUMULATOR);
                 let name = if name == op::ADD && !ty.is_small() && !appends { "@add" } else { name };
                 let lists = a.ty == CelType::List || b.ty == CelType::List;
@@ -129,21 +130,22 @@ impl Checker<'_> {
         }
     }
 
-    /// Two texts are compared: paid for where it happens again and again, and neither is as short as it is written.
+    /// Charges for a comparison of two texts inside of a comprehension, unless one is a literal.
     fn charge_comparison(&self, a: &mut TypedExpr, b: &TypedExpr) {
         if b.ty.may_be_text() && !matches!(b.expr.expr, Expr::Literal(_)) {
             self.charge_read(a);
         }
     }
 
-    /// A text is gone through. Outside of a comprehension that happens once, and a rule's length bounds it.
+    /// Charges for reading a text inside of a comprehension. Elsewhere a text is read once, and the length of the rule bounds
+    /// the number of reads.
     pub(crate) fn charge_read(&self, node: &mut TypedExpr) {
         if self.nesting > 0 && node.ty.may_be_text() && !matches!(node.expr.expr, Expr::Literal(_)) {
             wrap_in_call(&mut node.expr, "@read");
         }
     }
 
-    /// `a in b`.
+    /// Checks `a in b`.
     pub(crate) fn check_membership(&mut self, id: u64, a: CelType, b: CelType, nodes: Vec<TypedExpr>) -> TypedExpr {
         let Ok([value, container]) = <[TypedExpr; 2]>::try_from(nodes) else {
             return TypedExpr::new(IdedExpr::default(), CelType::Dyn);
@@ -151,7 +153,11 @@ impl Checker<'_> {
         if !(b.may_be(CelType::List) || b.may_be(CelType::Map)) {
             let hint = (a.may_be(CelType::String) && b == CelType::String)
                 .then(|| "for a substring write text.contains(part)".to_owned());
-            self.error_at(&value.expr, format!("`in` looks into a list or a map, not into {}", with_article(b)), hint);
+            self.error_at(
+                &value.expr,
+                format!("`in` needs a list or a map on its right, not {}", with_article(b)),
+                hint,
+            );
         }
         if let Some(key) = string_literal(&value.expr) {
             self.add_presence_test(&container, key);
@@ -162,7 +168,7 @@ impl Checker<'_> {
         TypedExpr::new(call_expr(id, name, vec![value.expr, container.expr]), CelType::Bool)
     }
 
-    /// A list of nothing but literals is made once.
+    /// Replaces a list of literals by a constant.
     pub(crate) fn fold_list(&mut self, node: TypedExpr) -> TypedExpr {
         let Expr::List(list) = &node.expr.expr else { return node };
         if !is_literal_list(&node.expr) || !list.optional_indices.is_empty() {

@@ -1,27 +1,27 @@
-//! What could make much out of little: each pays for its result before there is one, or right after where that is at most
-//! a few times as large as what was paid for already.
+//! Functions that can amplify their input. Each is charged for its result before it builds it, or immediately afterwards if
+//! the result is at most a few times as large as what has been charged before.
 
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::types::{CelBytes, CelDouble, CelInt, CelList, CelString, Kind};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
 
-use super::{Args, CelResult, arg, budget, function_error, str_arg, string_value};
-use crate::authz::cel::budget::element_count;
+use super::{Args, CelResult, arg, function_error, str_arg, string_value};
+use crate::authz::cel::budget::{self, element_count};
 use crate::authz::cel::json::items;
 
-/// The most digits that a number is written with: the largest double's, and as many behind the point as may be asked for.
+/// The limit on the digits of a formatted number: those of the largest double, and those of the highest precision.
 const MAX_DIGITS: usize = 512;
 
 fn into_first<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     args.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)
 }
 
-/// What the engine copies if somebody else holds it, and moves if not; the copy is paid for.
+/// Charges for a value that the engine copies if it is borrowed, and otherwise moves.
 pub(crate) fn charge_copy<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     charge_if_borrowed(into_first(args)?)
 }
 
-/// The same for a value that is about to be owned.
+/// Charges for the copy of a borrowed value that is about to be owned.
 pub(crate) fn charge_if_borrowed<'b, 'v>(val: CowVal<'b, 'v>) -> CelResult<'b, 'v> {
     if val.is_borrowed() {
         budget::charge_copy(val.as_ref())?;
@@ -29,19 +29,19 @@ pub(crate) fn charge_if_borrowed<'b, 'v>(val: CowVal<'b, 'v>) -> CelResult<'b, '
     Ok(val)
 }
 
-/// What the engine has just made, paid for.
+/// Charges for a value that the engine has just built.
 pub(crate) fn charge_result<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     budget::charge_copy(arg(&args, 0)?)?;
     into_first(args)
 }
 
-/// A text that is gone through, paid for.
+/// Charges for reading a text.
 pub(crate) fn charge_read<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     budget::charge_read(byte_len(arg(&args, 0)?))?;
     into_first(args)
 }
 
-/// The arguments of `format`, paid for as they will be written out.
+/// Charges for the arguments of `format` by their formatted lengths.
 pub(crate) fn charge_format_args<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let list = arg(&args, 0)?;
     budget::charge_alloc(element_count(list).saturating_mul(MAX_DIGITS))?;
@@ -49,14 +49,11 @@ pub(crate) fn charge_format_args<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v
     into_first(args)
 }
 
-/// What a comprehension runs over, paid for: each element by its copy and the weight of what is done to it.
+/// Charges for the range of a comprehension: for each element, its copy and the weight of the body.
 pub(crate) fn charge_comprehension<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let range = arg(&args, 0)?;
     if !matches!(range.get_type().kind(), Kind::List | Kind::Map) {
-        return function_error(
-            "comprehension",
-            format_args!("a {} has no elements to run over", range.get_type().name()),
-        );
+        return function_error("comprehension", format_args!("a {} cannot be iterated over", range.get_type().name()));
     }
     let weight = int_arg(&args, 1).and_then(|weight| usize::try_from(weight).ok()).unwrap_or(1);
     budget::charge_steps(1 + element_count(range).saturating_mul(weight))?;
@@ -64,7 +61,7 @@ pub(crate) fn charge_comprehension<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 
     into_first(args)
 }
 
-/// `a + b`.
+/// Implements `a + b`.
 pub(crate) fn add<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let (a, b) = (arg(&args, 0)?, arg(&args, 1)?);
     let number = |kind| matches!(kind, Kind::Int | Kind::UInt | Kind::Double | Kind::Timestamp | Kind::Duration);
@@ -76,7 +73,7 @@ pub(crate) fn add<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
             budget::charge_element_copies(b)?;
         }
         (a, b) if number(a) && number(b) => {}
-        // Not left to the engine: its error would hold a copy of both.
+        // The error of the engine would contain a copy of both operands.
         _ => {
             let types = [a, b].map(|val| val.get_type().name().to_owned()).to_vec();
             return Err(ExecutionError::no_such_overload("add", types));
@@ -119,8 +116,8 @@ pub(crate) fn join<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     string_value(joined)
 }
 
-/// Into at most `n` parts, the last of which is the rest: none for 0, all for what is negative. An empty separator stands
-/// between all characters.
+/// Implements `split`: splits into at most `n` parts, the last of which is the remainder. 0 returns no parts, and a negative
+/// limit all parts. An empty separator splits after every character.
 pub(crate) fn split<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let (text, separator) = (str_arg(&args, 0)?, str_arg(&args, 1)?);
     let limit = int_arg(&args, 2).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
@@ -147,7 +144,7 @@ fn int_arg(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
     args.get(at).and_then(|number| number.downcast_ref::<CelInt>()).map(|number| *number.inner())
 }
 
-/// The bytes of a text.
+/// Returns the length of a string or bytes, and 0 for any other value.
 fn byte_len(val: &dyn Val) -> usize {
     match val.downcast_ref::<CelString>() {
         Some(text) => text.inner().len(),
@@ -155,7 +152,7 @@ fn byte_len(val: &dyn Val) -> usize {
     }
 }
 
-/// A text may be written in hexadecimal, and a double without an exponent.
+/// Charges for a formatted value. A text may be formatted in hexadecimal, and a double without an exponent.
 fn charge_formatted(val: &dyn Val) -> Result<(), ExecutionError> {
     let digits = val.downcast_ref::<CelDouble>().map_or(0, |_| MAX_DIGITS);
     budget::charge_alloc(byte_len(val).saturating_mul(2).saturating_add(digits))?;

@@ -1,21 +1,23 @@
-//! Fields and elements, where the engine would take any failure for absence.
+//! Lookups of fields and elements that distinguish absence from failure.
 //!
-//! Its optional lookups, and its lookups in what an optional holds, answer a header that is not UTF-8 or a field of a
-//! string as if nothing were there, and a deny with `default()` would not see it. Here only what is not there is absent.
+//! The optional lookups of the engine, and its lookups in the content of an optional, treat every failure as absence. A deny
+//! rule with `default()` would then miss a header that is not UTF-8, or a field of a string. Here a value is absent only if
+//! the key does not exist.
 
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::types::{CelOptional, Kind};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
 
-use super::{Args, CelResult, allocating, arg, bool_value, budget, function_error, json};
+use super::{Args, CelResult, allocating, arg, bool_value, function_error};
+use crate::authz::cel::{budget, json};
 
-/// What is looked into.
+/// The container of a lookup.
 enum Operand<'b, 'v> {
-    /// A value that is no optional.
+    /// A value that is not an optional.
     Plain(CowVal<'b, 'v>),
-    /// What an optional holds.
+    /// The content of an optional.
     Unwrapped(CowVal<'b, 'v>),
-    /// An optional that holds nothing.
+    /// An empty optional.
     Empty,
 }
 
@@ -36,7 +38,7 @@ fn unwrap_optional<'b, 'v>(val: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, Execu
     })
 }
 
-/// The field or element, or `None` where there is none.
+/// Returns the field or element, or `None` if it is absent.
 fn find<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> Result<Option<CowVal<'b, 'v>>, ExecutionError> {
     match get(container, key) {
         Ok(found) => Ok(Some(found)),
@@ -70,36 +72,38 @@ fn operand_and_key<'b, 'v>(args: Args<'b, 'v>) -> Result<[CowVal<'b, 'v>; 2], Ex
     <[CowVal<'b, 'v>; 2]>::try_from(args).map_err(|_| ExecutionError::MissingArgumentOrTarget)
 }
 
-/// `a.b` and `a[b]`, where `a` may be an optional; then the result is one as well.
+/// Implements `a.b` and `a[b]`, where `a` may be an optional. The result is then an optional too.
 pub(crate) fn index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
-    let [of, key] = operand_and_key(args)?;
-    match unwrap_optional(of)? {
-        Operand::Plain(of) => get(of, key.as_ref()),
-        Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+    let [container, key] = operand_and_key(args)?;
+    match unwrap_optional(container)? {
+        Operand::Plain(container) => get(container, key.as_ref()),
+        Operand::Unwrapped(container) => into_optional(find(container, key.as_ref())?),
         Operand::Empty => into_optional(None),
     }
 }
 
-/// `a.?b` and `a[?b]`.
+/// Implements `a.?b` and `a[?b]`.
 pub(crate) fn optional_index<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
-    let [of, key] = operand_and_key(args)?;
-    match unwrap_optional(of)? {
-        Operand::Plain(of) | Operand::Unwrapped(of) => into_optional(find(of, key.as_ref())?),
+    let [container, key] = operand_and_key(args)?;
+    match unwrap_optional(container)? {
+        Operand::Plain(container) | Operand::Unwrapped(container) => into_optional(find(container, key.as_ref())?),
         Operand::Empty => into_optional(None),
     }
 }
 
-/// `has(a.b)`, where `a` may be an optional.
+/// Implements `has(a.b)`, where `a` may be an optional.
 pub(crate) fn has<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
-    let [of, key] = operand_and_key(args)?;
-    match unwrap_optional(of)? {
-        Operand::Plain(of) | Operand::Unwrapped(of) => bool_value(find(of, key.as_ref())?.is_some()),
+    let [container, key] = operand_and_key(args)?;
+    match unwrap_optional(container)? {
+        Operand::Plain(container) | Operand::Unwrapped(container) => {
+            bool_value(find(container, key.as_ref())?.is_some())
+        }
         Operand::Empty => bool_value(false),
     }
 }
 
-/// `claim(jwt, ["a", "b"])`: null where a step is absent, also without a token. A path leads through objects alone, so the
-/// token has no claim behind anything else.
+/// Implements `claim(jwt, ["a", "b"])`. Returns null if a step is absent, and without a token. A path leads through objects
+/// only, so a step into any other value is absent.
 pub(crate) fn claim<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let mut current = CowVal::Owned(arg(&args, 0)?.clone_as_boxed());
     let mut path = arg(&args, 1)?.as_iterable().ok_or(ExecutionError::MissingArgumentOrTarget)?.iter();

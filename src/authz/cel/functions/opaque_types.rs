@@ -1,4 +1,4 @@
-//! Values of our own that the engine only carries: regexes, addresses, ranges of addresses.
+//! Values that are opaque to the engine: regexes, addresses, and ranges of addresses.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ pub(crate) static REGEX_TYPE: Type = Type::new_unspecified_type("regex");
 pub(crate) static CIDR_TYPE: Type = Type::new_unspecified_type("net.CIDR");
 pub(crate) static IP_TYPE: Type = Type::new_unspecified_type("net.IP");
 
-/// A regex compiled at load.
+/// A regex that was compiled when the config was loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct RegexValue(pub(crate) Regex);
 
@@ -21,7 +21,7 @@ pub(crate) struct CidrValue {
     prefix: u32,
 }
 
-/// One address; an IPv4 address inside IPv6 is the IPv4 address.
+/// An address. An IPv4-mapped IPv6 address is stored as the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IpValue(pub(crate) IpAddr);
 
@@ -66,7 +66,7 @@ impl CidrValue {
     }
 }
 
-/// A value of our own that the engine only carries.
+/// Implements [`Val`] for a value that is opaque to the engine.
 macro_rules! opaque {
     ($name:ident, $ty:ident, $equals:expr) => {
         impl Val for $name {

@@ -1,4 +1,4 @@
-//! Arrays and objects of JSON as the engine's lists and maps.
+//! JSON arrays and objects as lists and maps of the engine.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ use crate::authz::cel::{budget, engine};
 #[derive(Debug)]
 pub(crate) struct JsonList<'a> {
     items: &'a [Value],
-    /// The elements as CEL values, made when a rule runs over them: the engine borrows them from here.
+    /// The elements as CEL values, which the engine borrows. They are built when a rule iterates over the list.
     vals: OnceLock<Vec<Box<dyn Val + 'a>>>,
 }
 
@@ -107,7 +107,7 @@ impl Adder for JsonList<'_> {
 impl Container for JsonList<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
         budget::charge_scan(self.items.len())?;
-        // A string is what is nearly always asked for: compared in place, without a CEL value for each element.
+        // Most lookups are for a string, which is compared in place, without a CEL value for each element.
         if let Some(text) = value.downcast_ref::<CelString>() {
             return Ok(self.items.iter().any(|item| item.as_str() == Some(text.inner())));
         }
@@ -120,8 +120,8 @@ impl Container for JsonList<'_> {
     }
 }
 
-/// The place that an index names, or `None` for one that no list has. As for the engine's own lists, a whole double is an
-/// index.
+/// Returns the position of an index, or `None` if it is out of range for every list. As in the lists of the engine, a double
+/// without a fraction is an index.
 fn list_index(idx: &dyn Val) -> Result<Option<usize>, ExecutionError> {
     if let Some(int) = idx.downcast_ref::<CelInt>() {
         return Ok(usize::try_from(*int.inner()).ok());
@@ -238,7 +238,7 @@ impl<'a> Val for JsonMap<'a> {
     }
 }
 
-/// The text of a map key. A JSON object has no others, so any other scalar is a key that is not there.
+/// Returns the text of a map key. The keys of a JSON object are strings, so any other scalar is an absent key.
 pub(crate) fn string_key(key: &dyn Val) -> Result<Option<&str>, ExecutionError> {
     match key.get_type().kind() {
         Kind::String => Ok(key.downcast_ref::<CelString>().map(CelString::inner)),
@@ -297,7 +297,7 @@ impl Zeroer for JsonMap<'_> {
     }
 }
 
-/// Runs over values that somebody else keeps.
+/// Iterates over borrowed values.
 pub(crate) struct Elements<'b, 'a>(pub(crate) std::slice::Iter<'b, Box<dyn Val + 'a>>);
 
 impl<'b, 'a: 'v, 'v> Items<'b, 'v> for Elements<'b, 'a> {

@@ -1,4 +1,4 @@
-//! Variables as wholes: a record of fields, the header fields, and what `jwt` is without a token.
+//! CEL values of variables: records of fields, header fields, and absent credentials.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,8 @@ use crate::authz::cel::json;
 use crate::authz::cel::json::{Elements, NULL};
 use crate::authz::cel::{budget, variables};
 
-/// `jwt`, `jwtAuth`, `basicAuth` and `apiKey` of a request without an accepted credential of that kind: equal to null, with no field, and no field to read.
+/// `jwt`, `jwtAuth`, `basicAuth` or `apiKey` of a request without a valid credential of that kind. It equals null, and has
+/// no fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AbsentCredential;
 
@@ -45,7 +46,7 @@ impl Val for AbsentCredential {
         Box::new(AbsentCredential)
     }
 
-    // To the engine this is its own null, so that `null == jwt` holds as well.
+    // The engine treats this as its own null, so that `null == jwt` is also true.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         Some(&NULL)
     }
@@ -57,7 +58,7 @@ impl Indexer for AbsentCredential {
         Self: 'v,
     {
         let key = json::string_key(idx)?.unwrap_or_default();
-        Err(ExecutionError::no_such_key(&format!("{key}, since the request came without an accepted credential")))
+        Err(ExecutionError::no_such_key(&format!("{key}, since the request has no valid credential")))
     }
 
     fn steal<'v>(self: Box<Self>, idx: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
@@ -74,7 +75,7 @@ impl Container for AbsentCredential {
     }
 }
 
-/// A variable with fields, where it is used as a whole: `has(request.query)`, `request["path"]`.
+/// A variable with fields, for expressions that use the variable itself: `has(request.query)`, `request["path"]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordValue<'b, 'a> {
     pub(crate) activation: &'b Activation<'a>,
@@ -111,7 +112,7 @@ impl Val for RecordValue<'_, '_> {
 
 impl RecordValue<'_, '_> {
     fn full_name(&self, field: &str) -> Option<String> {
-        // A request without a query has an empty `request.query`, so that it can be compared; has() tells them apart.
+        // A request without a query has an empty `request.query`, so that rules can compare it. `has()` is false for it.
         let absent = self.name == "request" && field == "query" && self.activation.vars.head.query.is_none();
         (!absent && variables::has_field(self.name, field)).then(|| format!("{}.{field}", self.name))
     }
@@ -148,8 +149,8 @@ impl Container for RecordValue<'_, '_> {
     }
 }
 
-/// Header fields by name, whatever its case. A field's lines are one string, joined with `,` (RFC 9110 §5.3), so that a
-/// second line can't hide behind the first; as `lines`, they are a list.
+/// Header fields by case-insensitive name. The lines of a field are one string, joined with `,` (RFC 9110 section 5.3), so
+/// that a rule cannot miss the second line. With `as_lines` they are a list.
 #[derive(Debug)]
 pub(crate) struct HeadersValue<'a> {
     map: &'a HeaderMap,
@@ -206,7 +207,8 @@ impl Val for HeadersValue<'_> {
     }
 }
 
-/// A line's text. What is not UTF-8 fails, since a rule would otherwise judge a text that nobody sent.
+/// Returns the text of a field line. Fails if it is not UTF-8, since a rule would otherwise evaluate a text that the client
+/// has not sent.
 fn field_line_text(value: &HeaderValue) -> Result<&str, ExecutionError> {
     std::str::from_utf8(value.as_bytes())
         .map_err(|_| ExecutionError::function_error("headers", "the header's value is not UTF-8"))

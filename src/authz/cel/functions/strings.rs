@@ -1,24 +1,27 @@
-//! `indexOf` and `lastIndexOf`: the engine's own take the product of both lengths.
+//! Searches in strings, and prefixes and suffixes. `indexOf` and `lastIndexOf` replace those of the engine, whose run time
+//! is the product of both lengths.
 
+use super::{Args, CelResult, str_arg, string_value};
+use crate::authz::cel::budget;
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::types::CelInt;
 use crate::authz::cel::engine::common::value::CowVal;
 
-use super::{Args, CelResult, budget, str_arg};
-
-/// `text.indexOf(part)`, `text.indexOf(part, from)`: in code points, and -1 where it is not.
+/// Implements `text.indexOf(part)` and `text.indexOf(part, from)`. Returns the index in code points, or -1 if there is no
+/// match.
 pub(crate) fn index_of<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     search(&args, "indexOf", |text, part, from| Some(from + text.get(from..)?.find(part)?))
 }
 
-/// `text.lastIndexOf(part)`, `text.lastIndexOf(part, from)`: the last one that begins at `from` or before.
+/// Implements `text.lastIndexOf(part)` and `text.lastIndexOf(part, from)`. Returns the last match that starts at `from` or
+/// earlier.
 pub(crate) fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let from_end = args.len() == 2;
     search(&args, "lastIndexOf", |text, part, from| {
         if from_end {
             return text.rfind(part);
         }
-        // A part that begins at `from` ends at a character's end; any other ends before.
+        // A match that starts at `from` ends on a character boundary, and every other match ends earlier.
         let end = from.saturating_add(part.len()).min(text.len());
         let end = (0..=end).rev().find(|at| text.is_char_boundary(*at))?;
         text.get(..end)?.rfind(part)
@@ -48,4 +51,16 @@ fn search<'b, 'v>(
     };
     let char_position = found.and_then(|at| text.get(..at)).map_or(-1, |before| before.chars().count() as i64);
     Ok(CowVal::owned(CelInt::from(char_position)))
+}
+
+pub(super) fn strip_prefix<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    budget::charge_alloc(text.len())?;
+    string_value(text.strip_prefix(str_arg(&args, 1)?).unwrap_or(text))
+}
+
+pub(super) fn strip_suffix<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
+    let text = str_arg(&args, 0)?;
+    budget::charge_alloc(text.len())?;
+    string_value(text.strip_suffix(str_arg(&args, 1)?).unwrap_or(text))
 }
