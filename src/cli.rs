@@ -1,5 +1,5 @@
-//! The command line: what each command does with its arguments, and the exit codes of the contract: 0 good, 1 failed,
-//! 2 bad usage or config.
+//! The command line: the arguments of each command, and the exit codes: 0 for success, 1 for failure, 2 for invalid
+//! usage or config.
 
 mod args;
 mod config;
@@ -23,18 +23,18 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-/// What the process leaves with when something went wrong while it ran.
+/// The exit code for failures at run time.
 const FAILED: u8 = 1;
-/// What it leaves with when its arguments or its config are wrong: a restart does not help.
+/// The exit code for invalid arguments or an invalid config, where a restart does not help.
 const BAD_CONFIG: u8 = 2;
 
-/// A gateway that lets a request through only when its bearer token is good and its CEL rules agree.
+/// A gateway that forwards a request only if its bearer token is valid and its CEL rules allow it.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   portcullis -f config.yaml                                    serve
-  portcullis validate -f config.yaml                           what is wrong with a config?
-  portcullis explain -f config.yaml --token @t.jwt GET /admin  why does this request get a 401?
+  portcullis validate -f config.yaml                           check a config
+  portcullis explain -f config.yaml --token @t.jwt GET /admin  why is this request rejected?
   kubectl get cm gw -o jsonpath='{.data.config}' | portcullis validate -f -")]
 struct Cli {
     #[command(subcommand)]
@@ -45,37 +45,39 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve; what happens without a command.
-    #[command(after_help = "Exit code: 0 it was told to end, 1 it failed or was told twice, 2 bad usage or config.
+    /// Run the gateway. This is the default command.
+    #[command(
+        after_help = "Exit code: 0 stopped by a signal, 1 failed or stopped by a second signal, 2 invalid usage or config.
 
-SIGTERM and SIGINT let what is in flight finish. SIGHUP, or a change of the config or of a file that
-it names, loads it anew; a config that does not load is refused, and the old one serves on. A config
-that came by `-c` or `-f -` stays what it is, and the files that it names are read anew.
+SIGTERM and SIGINT stop the gateway after the requests in flight. SIGHUP, or a change of the config
+file or a file that it refers to, reloads the config. If the new config is invalid, the gateway keeps
+the current one. A config from `-c` or `-f -` cannot change; only its referenced files are reloaded.
 
 Examples:
   portcullis run -f config.yaml
-  portcullis -c 'binds: [{port: 80, listeners: [{routes: [{backends: [{host: a:8080}]}]}]}]'")]
+  portcullis -c 'binds: [{port: 80, listeners: [{routes: [{backends: [{host: a:8080}]}]}]}]'"
+    )]
     Run(RunArgs),
-    /// Say everything that is wrong with a config, and bind nothing.
+    /// Report everything that is wrong with a config, without binding any address.
     #[command(after_help = validate_help())]
     Validate(validate::ValidateArgs),
-    /// Say what would become of a request, and why. Nothing is sent.
+    /// Explain what the gateway would do with a request. Sends nothing.
     #[command(
-        after_help = "Exit code: 0 it would go on, 3 it would be answered 401, 4 it would be answered 403, 1 it would be
-refused with another status, 2 bad usage or config.
+        after_help = "Exit code: 0 forwarded, 3 rejected with 401, 4 rejected with 403, 1 rejected with another status,
+2 invalid usage or config.
 
 Examples:
   portcullis explain -f config.yaml GET http://localhost:3000/admin
   portcullis explain -f config.yaml --token @alice.jwt GET /admin
-  portcullis explain -f config.yaml --online --token @alice.jwt GET /admin    with keys by URL
+  portcullis explain -f config.yaml --online --token @alice.jwt GET /admin    with remote keys
   portcullis explain -f config.yaml --token - -H 'x-env: prod' --at +1h POST /orders < token"
     )]
     Explain(explain::ExplainArgs),
-    /// Test what a config does with requests, with tokens made on the fly.
+    /// Test the decisions of a config for requests, with tokens that are signed on the fly.
     #[command(
-        after_help = "Exit code: 0 all passed, 1 one failed or too little is covered, 2 bad usage, config or test file.
+        after_help = "Exit code: 0 all passed, 1 a test failed or coverage is too low, 2 invalid usage, config or test file.
 
-A test file; whatever is not written under `expect` is not looked at:
+A test file. Fields that are not given under `expect` are not compared:
   config: ../config.yaml
   tests:
   - name: only admins reach /admin
@@ -89,25 +91,25 @@ Examples:
   portcullis test --fail-under 100 --output junit tests/*.yaml > results.xml"
     )]
     Test(test::TestArgs),
-    /// Make keys and tokens for tests, and look into tokens.
+    /// Create keys and tokens for tests, and inspect tokens.
     Token(token::TokenArgs),
-    /// Show what the config amounts to.
+    /// Show a config as the gateway interprets it.
     Config(config::ConfigCommandArgs),
-    /// Print the JSON Schema of the config file, or say what a field means.
+    /// Print the JSON Schema of the config file, or explain a field.
     #[command(after_help = "Examples:
   portcullis schema > portcullis.schema.json    then, as the first line of a config, for editors:
     # yaml-language-server: $schema=portcullis.schema.json
   portcullis schema --explain routes.policies.jwtAuth
   portcullis schema --explain jwtAuth.leeway")]
     Schema(schema::SchemaArgs),
-    /// Print a script that completes commands and options.
+    /// Print a completion script for a shell.
     #[command(after_help = "Examples:
   portcullis completion bash > /etc/bash_completion.d/portcullis
   portcullis completion zsh > \"${fpath[1]}/_portcullis\"")]
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
-        /// How the result is written: JSON is `shell`, `script`.
+        /// The output format. JSON has `shell`, `script`.
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         output: output::Format,
     },
@@ -116,15 +118,15 @@ Examples:
   portcullis version
   portcullis version --output json")]
     Version {
-        /// How the result is written: JSON is `name`, `version`, `os`, `arch`.
+        /// The output format. JSON has `name`, `version`, `os`, `arch`.
         #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
         output: output::Format,
     },
-    /// Turn Kubernetes manifests of another gateway into a config.
+    /// Convert Kubernetes manifests of another gateway into a config.
     #[command(
-        after_help = "The config goes to standard output, the report of what became of each part to standard error.
+        after_help = "The config is printed to standard output, the report with the outcome of each field to standard error.
 
-Exit code: 0 imported, 1 a part can't be (see --allow-partial), 2 bad usage or manifests.
+Exit code: 0 imported, 1 a part cannot be imported (see --allow-partial), 2 invalid usage or manifests.
 
 Examples:
   portcullis import istio mesh.yaml > config.yaml
@@ -132,20 +134,18 @@ Examples:
   portcullis import envoy-gateway --map shop/orders=orders.internal:8080 policies.yaml > config.yaml"
     )]
     Import(import::ImportArgs),
-    /// Ask a running gateway whether it is ready; for the health checks of containers.
-    #[command(
-        after_help = "Exit code: 0 it is ready, 1 it is not, or nobody answers, 2 bad usage, or there is nothing to ask.
+    /// Check whether a running gateway is ready, for container health checks.
+    #[command(after_help = "Exit code: 0 ready, 1 not ready or no response, 2 invalid usage or no address to check.
 
 Examples:
   portcullis health                                     the default address, http://127.0.0.1:15021
-  portcullis health -f /etc/portcullis/config.yaml      the address that the config names
-  portcullis health --url 'http://10.0.0.7:15021/healthz/ready?verbose'"
-    )]
+  portcullis health -f /etc/portcullis/config.yaml      the address from the config
+  portcullis health --url 'http://10.0.0.7:15021/healthz/ready?verbose'")]
     Health(health::HealthArgs),
-    /// A backend that answers with what it received; for demos and tests.
+    /// Run a backend that responds with the request that it received, for demos and tests.
     #[command(hide = true)]
     Echo {
-        /// Where to listen.
+        /// The address to listen on.
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
@@ -155,25 +155,25 @@ Examples:
 struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The same as the command `validate`.
+    /// Same as the command `validate`.
     #[arg(long)]
     validate_only: bool,
 }
 
-/// Where the config is.
+/// The source of the config.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The config file; `-` is standard input.
+    /// The config file; `-` reads standard input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "config")]
     file: Option<String>,
-    /// The config itself.
+    /// The config as text.
     #[arg(short, long, value_name = "YAML")]
     config: Option<String>,
 }
 
-/// Runs the command line and gives the exit code.
+/// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
-    // one crypto library for all of TLS, chosen once; a second call finds it there already
+    // one crypto library for all TLS connections; a second call finds it installed
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
@@ -226,12 +226,12 @@ fn print_version(format: output::Format) -> ExitCode {
 
 fn validate_help() -> String {
     format!(
-        "Exit code: 0 no errors, 1 warnings with --strict, or what --online does not find, 2 errors.
+        "Exit code: 0 no errors, 1 warnings with --strict or failed checks with --online, 2 errors.
 
 Examples:
   portcullis validate -f config.yaml
   portcullis validate --strict -f staging.yaml production.yaml
-  portcullis validate --online -f config.yaml           are the backends and the keys there?
+  portcullis validate --online -f config.yaml           check backends and keys too
   portcullis validate --output github -f config.yaml    annotations in a pull request
 
 Findings:
@@ -240,7 +240,7 @@ Findings:
     )
 }
 
-/// Every command that users see, and its help: for the reference.
+/// Returns the name and the help of every public command, for the reference page.
 pub fn help_pages() -> Vec<(String, String)> {
     fn add(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>) {
         let help = command.clone().term_width(100).render_long_help().to_string();
@@ -250,13 +250,13 @@ pub fn help_pages() -> Vec<(String, String)> {
         }
     }
     let mut command = Cli::command();
-    command.build(); // names the parts of each usage line
+    command.build(); // sets the full command name in each usage line
     let mut pages = Vec::new();
     add(&command, "portcullis", &mut pages);
     pages
 }
 
-/// One line on standard error. A closed stream is nobody's error.
+/// Prints a line to standard error. Ignores errors, such as a closed stream.
 fn eprint_line(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -90,7 +90,8 @@ struct Compiler<'a> {
     tls_cache: tls::TlsCache,
 }
 
-/// Names of the levels that a policy can stand at: gateway, listener, route. A bind's address is a part of its listeners'.
+/// Names of the levels that a policy can stand at: gateway, listener, route. A bind's address is a part of its
+/// listeners'.
 type LevelNames = [String; 3];
 
 impl<'a> Compiler<'a> {

@@ -1,5 +1,4 @@
-//! What commands take besides the config: tokens and other texts from an argument, a file or standard input, and
-//! moments.
+//! Values of command-line arguments: tokens and other text from an argument, a file or standard input, and times.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,13 +6,13 @@ use std::io::Read;
 use crate::config::value::Duration;
 use crate::request::UnixTime;
 
-/// The longest text that is read: far above any token or key.
+/// The limit on text that is read, far above the size of any token or key.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// A file's text, or standard input's for `-`.
+/// Reads the text of a file, or of standard input for `-`.
 ///
 /// # Errors
-/// Says what can't be read, and why.
+/// Returns the file that cannot be read, and why.
 pub(super) fn read_text(path: &str) -> Result<String, String> {
     let name = if path == "-" { "standard input" } else { path };
     let mut bytes = Vec::new();
@@ -21,17 +20,18 @@ pub(super) fn read_text(path: &str) -> Result<String, String> {
         "-" => std::io::stdin().take(MAX_TEXT + 1).read_to_end(&mut bytes),
         path => File::open(path).and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes)),
     };
-    read.map_err(|error| format!("{name} can't be read: {error}"))?;
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
     if bytes.len() as u64 > MAX_TEXT {
         return Err(format!("{name} is longer than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))
 }
 
-/// A token: as it stands, `@file`, or `-` for standard input. White space around it and a leading `Bearer` are left out.
+/// Reads a token: the argument itself, `@file`, or `-` for standard input. Removes surrounding whitespace and a leading
+/// `Bearer`.
 ///
 /// # Errors
-/// Says what can't be read, and why; never with any of the token.
+/// Returns the file that cannot be read, and why. The message never contains any part of the token.
 pub(super) fn read_token(argument: &str) -> Result<String, String> {
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => read_text("-")?,
@@ -44,15 +44,15 @@ pub(super) fn read_token(argument: &str) -> Result<String, String> {
         _ => trimmed,
     };
     if token.is_empty() {
-        return Err("there is no token: it is empty".to_owned());
+        return Err("the token is empty".to_owned());
     }
     Ok(token.to_owned())
 }
 
-/// A moment: RFC 3339 (`2030-01-31T12:00:00Z`), seconds since the epoch, or an offset from now (`+1h`, `-5m`).
+/// Parses a time: RFC 3339 (`2030-01-31T12:00:00Z`), seconds since the epoch, or an offset from now (`+1h`, `-5m`).
 ///
 /// # Errors
-/// Says what the forms are.
+/// Returns the accepted forms.
 pub(super) fn parse_time(text: &str) -> Result<UnixTime, String> {
     if let Some(offset) = parse_signed_duration(text).filter(|_| text.starts_with(['+', '-'])) {
         return Ok(UnixTime(UnixTime::now().0 + offset));
@@ -68,7 +68,7 @@ pub(super) fn parse_time(text: &str) -> Result<UnixTime, String> {
     }
 }
 
-/// A duration in seconds that may have a sign: `1h`, `-120s`.
+/// Parses a duration in seconds with an optional sign: `1h`, `-120s`.
 pub(super) fn parse_signed_duration(text: &str) -> Option<f64> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
@@ -77,7 +77,7 @@ pub(super) fn parse_signed_duration(text: &str) -> Option<f64> {
     Some(sign * rest.parse::<Duration>().ok()?.get().as_secs_f64())
 }
 
-/// How far a moment is from now: `in 5m`, `2h ago`.
+/// Formats the distance of a time from now: `in 5m`, `2h ago`.
 pub(super) fn format_offset(seconds: f64, now: UnixTime) -> String {
     let difference = (seconds - now.0).abs();
     let (number, unit) = match difference {

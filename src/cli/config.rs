@@ -1,4 +1,4 @@
-//! `portcullis config print`: what holds where, and which line of the file says so.
+//! `portcullis config print`: the policies at each level and in effect for each route, with their lines in the file.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{BAD_CONFIG, ConfigArgs, eprint_line, load};
 use crate::config::policy::{AUTHORIZATION, JWT_AUTH, JwtAuthConfig, JwtMode, PoliciesConfig};
 use crate::config::{BindConfig, Config, Effective, ListenerConfig, PolicyLevel, RouteConfig, SourceSpan};
 
-/// What to do with the config.
+/// The arguments of `portcullis config`.
 #[derive(Debug, Args)]
 pub(super) struct ConfigCommandArgs {
     #[command(subcommand)]
@@ -20,10 +20,10 @@ pub(super) struct ConfigCommandArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Show the routes, and the policies with the lines that they come from.
+    /// Show the routes and their policies, with the lines that define them.
     #[command(
-        after_help = "Without --effective, each level shows what is written there; with it, each route shows what \
-holds for it: of each kind of policy the most specific one, but the rules of every level.
+        after_help = "Without --effective, shows the policies that each level defines. With it, shows the policies in \
+effect for each route: of each kind the most specific one, and the rules of all levels.
 
 Examples:
   portcullis config print --effective -f config.yaml
@@ -36,21 +36,21 @@ Examples:
 struct PrintArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// What holds for each route, after precedence.
+    /// Show the policies in effect for each route.
     #[arg(long)]
     effective: bool,
-    /// Only the route of this name.
+    /// Show only the route with this name.
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
-    /// How the result is written: JSON is `binds` > `listeners` > `routes`, each with `policies` (`kind`, `level`,
-    /// `origin`, `detail`).
+    /// The output format. JSON has `binds` > `listeners` > `routes`, each with `policies` (`kind`, `level`, `origin`,
+    /// `detail`).
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
 
 pub(super) fn main(args: &ConfigCommandArgs) -> ExitCode {
     let ConfigCommand::Print(args) = &args.command;
-    // compiled too, so that what is printed is what would run
+    // compile as well, so that only a valid config is printed
     let loaded = match load::compile_config(&args.config) {
         Ok((loaded, _)) => loaded,
         Err(broken) => return broken.report(),
@@ -58,7 +58,7 @@ pub(super) fn main(args: &ConfigCommandArgs) -> ExitCode {
     let routes = || loaded.config.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
     if let Some(name) = args.route.as_ref().filter(|name| routes().all(|route| route.name != **name)) {
         let names: Vec<_> = routes().map(|route| route.name.as_str()).collect();
-        eprint_line(format_args!("error: there is no route `{name}`; there is: {}", names.join(", ")));
+        eprint_line(format_args!("error: no route `{name}`; the routes are: {}", names.join(", ")));
         return ExitCode::from(BAD_CONFIG);
     }
     match args.output {
@@ -67,7 +67,7 @@ pub(super) fn main(args: &ConfigCommandArgs) -> ExitCode {
     }
 }
 
-/// A policy where it holds.
+/// A policy and the level that defines it.
 struct PolicyLine {
     kind: &'static str,
     level: &'static str,

@@ -1,4 +1,4 @@
-//! `portcullis explain`: what the gateway would do with a request, and why, without sending it anywhere.
+//! `portcullis explain`: explains what the gateway would do with a request, without sending it.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -15,50 +15,50 @@ use crate::reason::Reason;
 use crate::request::UnixTime;
 use crate::state::ActiveConfig;
 
-/// It would be answered with 401.
+/// The exit code for a 401 response.
 const UNAUTHENTICATED: u8 = 3;
-/// It would be answered with 403.
+/// The exit code for a 403 response.
 const DENIED: u8 = 4;
 
-/// A request and the config that it meets.
+/// The request to explain, and the config.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// A bearer token, `@file`, or `-` for standard input. It is never shown.
+    /// A bearer token, `@file`, or `-` for standard input. It is never printed.
     #[arg(short, long)]
     token: Option<String>,
-    /// A header field; may be given several times.
+    /// A header; can be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// The moment of the request: RFC 3339, seconds since 1970, or an offset from now such as +1h.
+    /// The time of the request: RFC 3339, seconds since 1970, or an offset from now such as +1h.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
-    /// The client's address.
+    /// The address of the client.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// Fetch the keys that have a URL, once, before the request is judged.
+    /// Fetch remote key sets once before the request is evaluated.
     #[arg(long)]
     online: bool,
-    /// How the result is written. JSON is `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`, `note`; `listener`,
-    /// `route` (`name`, `origin`), `matched`, `nearMisses` (`route`, `why`); `authentication` (`origin`, `mode`, `result`,
-    /// `reason`, `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`, `credential`, `checks` with
-    /// `name`, `result`, `expected`, `found`); `authorization`, a list of sets (`level`, `origin`, `mode`, `allows`,
-    /// `because`, `rules` with `name`, `kind`, `origin`, `expression`, `result`, `why`, `decides`, `reads`),
-    /// `decidingRule`; `further`, `notJudged`, `credentials`; `answer`, `backends`, `upstreamHeaders`; `responseHeaders`,
-    /// `responseBody`; `hint`.
+    /// The output format. JSON has `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`, `note`;
+    /// `listener`, `route` (`name`, `origin`), `matched`, `nearMisses` (`route`, `why`); `authentication` (`origin`,
+    /// `mode`, `result`, `reason`,
+    /// `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`, `credential`, `checks` with `name`, `result`,
+    /// `expected`, `found`); `authorization`, a list of sets (`level`, `origin`, `mode`, `allows`, `because`, `rules` with
+    /// `name`, `kind`, `origin`, `expression`, `result`, `why`, `decides`, `reads`), `decidingRule`; `further`, `notJudged`,
+    /// `credentials`; `answer`, `backends`, `upstreamHeaders`; `responseHeaders`, `responseBody`; `hint`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
     /// The method.
     method: Method,
-    /// A URL, or a path. A URL's port chooses the bind.
+    /// A URL or a path. The port of a URL selects the bind.
     url: String,
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
-    let name = HeaderName::try_from(name.trim()).map_err(|_| format!("not a header's name: `{name}`"))?;
-    let value = HeaderValue::try_from(value.trim()).map_err(|_| format!("not a value for the header `{name}`"))?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| format!("invalid header name: `{name}`"))?;
+    let value = HeaderValue::try_from(value.trim()).map_err(|_| format!("invalid value for the header `{name}`"))?;
     Ok((name, value))
 }
 
@@ -87,7 +87,7 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
         ExitCode::from(BAD_CONFIG)
     };
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
-        return Err(bad_input("token and config can't both come from standard input".to_owned()));
+        return Err(bad_input("token and config cannot both be read from standard input".to_owned()));
     }
     let (loaded, snapshot) =
         load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
@@ -103,10 +103,10 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
     explain(&ActiveConfig { loaded, snapshot: Arc::new(snapshot) }, &question).map_err(|why| bad_input(why.to_string()))
 }
 
-/// 0: it would go on to the backend.
+/// Returns the exit code; 0 if the request would be forwarded.
 fn exit_code(explanation: &Explanation) -> u8 {
     let Some(code) = explanation.reason else { return 0 };
-    // a gRPC client is answered 200 whatever happens: there the reason tells
+    // a gRPC response has status 200 in any case, so the reason code decides
     let status_of_reason =
         || Reason::ALL.into_iter().find(|reason| reason.as_str() == code).map(|reason| reason.status().as_u16());
     match explanation.status.filter(|status| *status != 200).or_else(status_of_reason) {
@@ -116,7 +116,7 @@ fn exit_code(explanation: &Explanation) -> u8 {
     }
 }
 
-/// Colours for the lines that matter.
+/// Colors the lines with results and hints.
 fn colorize(text: &str) -> String {
     let style = Style::stdout();
     let line = |line: &str| match line.trim_start() {

@@ -1,4 +1,4 @@
-//! `portcullis health`: asks a running gateway whether it is ready; for the health checks of containers.
+//! `portcullis health`: checks whether a running gateway is ready, for container health checks.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -12,31 +12,31 @@ use super::output::{Format, print_json, print_result};
 use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line, load};
 use crate::config::process::ProcessConfig;
 
-/// For each step of asking.
+/// The timeout for each step: connect, write and read.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are looked at.
+/// The limit on the response in bytes.
 const MAX_RESPONSE: u64 = 16 << 10;
 
-/// Whom to ask.
+/// The gateway to check.
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// What to ask instead of the readiness address of the config or the default, http://127.0.0.1:15021.
+    /// The URL to check. Default: the readiness address of the config, or http://127.0.0.1:15021.
     #[arg(long, conflicts_with_all = ["file", "config"])]
     url: Option<String>,
-    /// How the result is written: JSON is `healthy`, `address`, `status`, `body`, `error`.
+    /// The output format. JSON has `healthy`, `address`, `status`, `body`, `error`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
 
-/// What an address answered.
+/// The response of an address.
 struct HealthResponse {
     address: SocketAddr,
     response: std::io::Result<(u16, String)>,
 }
 
-/// Exit code 0: ready. 1: not, or nobody answers. 2: there is no address to ask.
+/// Runs the check. The exit code is 0 if the gateway is ready, 1 if it is not, and 2 if there is no address to check.
 pub(super) fn main(args: &HealthArgs) -> ExitCode {
     let target = match (&args.url, args.config.file.is_some() || args.config.config.is_some()) {
         (Some(url), _) => url_addresses(url),
@@ -63,7 +63,7 @@ pub(super) fn main(args: &HealthArgs) -> ExitCode {
     match last_response {
         Some(response) => response.print_result(args.output),
         None => {
-            eprint_line("error: the name has no address");
+            eprint_line("error: the host name has no address");
             ExitCode::from(BAD_CONFIG)
         }
     }
@@ -91,15 +91,15 @@ impl HealthResponse {
             }
             (Format::Text, Ok((200, body))) => return print_result(&format!("{}\n", body.trim_end()), code),
             (Format::Text, Ok((status, body))) => {
-                eprint_line(format_args!("unhealthy: {address} answers {status}: {}", body.trim_end()));
+                eprint_line(format_args!("unhealthy: {address} responded {status}: {}", body.trim_end()));
             }
-            (Format::Text, Err(error)) => eprint_line(format_args!("unhealthy: {address} does not answer: {error}")),
+            (Format::Text, Err(error)) => eprint_line(format_args!("unhealthy: {address} did not respond: {error}")),
         }
         code
     }
 }
 
-/// The readiness address of a config, as it can be reached from the same machine.
+/// Returns the readiness addresses of a config, as reachable from the same host.
 fn config_addresses(process: &ProcessConfig) -> Result<(Vec<SocketAddr>, String), String> {
     let to_loopback = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
@@ -108,14 +108,15 @@ fn config_addresses(process: &ProcessConfig) -> Result<(Vec<SocketAddr>, String)
     };
     let addresses: Vec<_> = process.readiness_addr.sockets().into_iter().map(to_loopback).collect();
     match addresses.is_empty() {
-        true => Err("error: `config.readinessAddr` is off, so there is nothing to ask".to_owned()),
+        true => Err("error: `config.readinessAddr` is off, so there is no address to check".to_owned()),
         false => Ok((addresses, "/healthz/ready".to_owned())),
     }
 }
 
 fn url_addresses(url: &str) -> Result<(Vec<SocketAddr>, String), String> {
     use std::net::ToSocketAddrs;
-    let invalid_url = || format!("error: not a URL: {url}; write for example http://127.0.0.1:15021/healthz/ready");
+    let invalid_url =
+        || format!("error: invalid URL: {url}; expected for example http://127.0.0.1:15021/healthz/ready");
     let uri: http::Uri = url.parse().map_err(|_| invalid_url())?;
     let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(invalid_url)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -125,7 +126,7 @@ fn url_addresses(url: &str) -> Result<(Vec<SocketAddr>, String), String> {
     Ok((addresses.collect(), if path == "/" { "/healthz/ready" } else { path }.to_owned()))
 }
 
-/// The status and body of a plain request.
+/// Sends a plain HTTP request and returns the status and the body.
 fn request(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -136,7 +137,7 @@ fn request(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let response = String::from_utf8_lossy(&response);
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| std::io::Error::other("the answer is not HTTP"))?;
+    let status = status.ok_or_else(|| std::io::Error::other("the response is not HTTP"))?;
     let shown: String = body.chars().filter(|c| !c.is_control() || *c == '\n').collect();
     Ok((status, shown))
 }

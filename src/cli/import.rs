@@ -1,4 +1,4 @@
-//! `portcullis import`: manifests of another gateway in, a config out, and a report of what became of each field.
+//! `portcullis import`: converts manifests of another gateway into a config, and reports the outcome of each field.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,31 +10,31 @@ use super::{BAD_CONFIG, FAILED, eprint_line};
 use crate::config::{DiagnosticCode, Source, load};
 use crate::import::{Dialect, FieldOutcome, ImportOptions, ServiceMapping, import_manifests};
 
-/// What standard input gives at most.
+/// The limit on standard input in bytes.
 const MAX_STDIN: u64 = 5 << 20;
 
-/// Whose manifests, and how.
+/// The manifests to import, and the options.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Whose manifests they are.
+    /// The gateway that the manifests are written for.
     #[arg(value_enum)]
     from: SourceGateway,
-    /// Kubernetes manifests, each with any number of documents; `-` is standard input.
+    /// Files with Kubernetes manifests, each with any number of documents; `-` reads standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Where a service is reached from here; may be given several times.
+    /// The address of a service; can be repeated.
     #[arg(long, value_name = "NAMESPACE/SERVICE=HOST:PORT")]
     map: Vec<ServiceMapping>,
-    /// How the config is written; `text` is YAML.
+    /// The output format; `text` is YAML.
     #[arg(long, value_enum, default_value = "yaml", value_name = "FORMAT")]
     output: ConfigFormat,
-    /// The folder for certificates that stand in the manifests, which the config names as files.
+    /// The directory for certificates from the manifests. The config refers to them as files.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<String>,
-    /// A proxy in front whose word about who the client is counts; may be given several times.
+    /// A proxy in front of the gateway that is trusted to report the client's address; can be repeated.
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<String>,
-    /// Import the rest when a part can't be imported, and let nobody into what that part was for.
+    /// Import the rest if a part cannot be imported, and deny all requests to that part.
     #[arg(long)]
     allow_partial: bool,
 }
@@ -51,17 +51,17 @@ enum SourceGateway {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ConfigFormat {
-    /// With comments that name the source of each part.
+    /// YAML with comments that name the source of each part.
     #[value(alias = "text")]
     Yaml,
-    /// Without comments.
+    /// JSON without comments.
     Json,
 }
 
 pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let mut sources = Vec::new();
     if args.files.iter().filter(|file| *file == "-").count() > 1 {
-        eprint_line("error: `-` is given twice, and standard input can be read once");
+        eprint_line("error: `-` is given twice, but standard input can be read only once");
         return ExitCode::from(BAD_CONFIG);
     }
     if let Some(duplicate) = duplicate_mapping(&args.map) {
@@ -104,10 +104,10 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
     let rejected = imported.findings.iter().filter(|finding| finding.outcome == FieldOutcome::Rejected).count();
     let Some(config) = imported.config else {
         eprint_line(match rejected {
-            0 => "error: there is nothing to serve in these files".to_owned(),
+            0 => "error: the manifests contain nothing to serve".to_owned(),
             number => format!(
-                "error: not imported: {number} refused above; `--allow-partial` imports the rest, and lets nobody into \
-                 what these were for"
+                "error: not imported: {number} rejected above; `--allow-partial` imports the rest and denies all \
+                 requests to the rejected parts"
             ),
         });
         return ExitCode::from(FAILED);
@@ -116,8 +116,8 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         ConfigFormat::Yaml => config.to_yaml(),
         ConfigFormat::Json => config.to_json(),
     };
-    // what was written must be a config; if it is not, nobody should find out by serving it. Variables that it keeps need
-    // not be set here
+    // the result must load, so that a defect does not surface only when it is served; its variables need not be set
+    // here
     let generated = Source::new("(imported)", text.clone());
     let mut errors = load(generated.clone(), &|_| None).err().unwrap_or_default();
     errors.retain(|error| error.code != DiagnosticCode::UnsetVariable);
@@ -125,19 +125,19 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         eprint_line(
             super::output::render_findings(&errors, Some(&generated), super::output::Style::stderr()).trim_end(),
         );
-        eprint_line("error: not imported: the config that came of it does not load");
+        eprint_line("error: not imported: the resulting config does not load");
         return ExitCode::from(FAILED);
     }
     for (path, content) in &config.files {
         if let Err(error) = write_file(Path::new(path), content) {
-            eprint_line(format_args!("error: {path} can't be written: {error}"));
+            eprint_line(format_args!("error: cannot write {path}: {error}"));
             return ExitCode::from(FAILED);
         }
     }
     super::output::print_result(&text, ExitCode::SUCCESS)
 }
 
-/// A service that is mapped to two addresses.
+/// Returns a service that is mapped to two addresses.
 fn duplicate_mapping(map: &[ServiceMapping]) -> Option<String> {
     let same_service = |left: &ServiceMapping, right: &ServiceMapping| {
         (&left.namespace, &left.service, left.port) == (&right.namespace, &right.service, right.port)
@@ -152,13 +152,13 @@ fn read_source(file: &str) -> Result<Source, String> {
     if file == "-" {
         let mut bytes = Vec::new();
         let read = std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes);
-        read.map_err(|error| format!("error: standard input can't be read: {error}"))?;
+        read.map_err(|error| format!("error: cannot read standard input: {error}"))?;
         return Source::from_bytes("<stdin>", bytes).map_err(|error| error.render(None));
     }
     Source::read(Path::new(file)).map_err(|error| error.render(None))
 }
 
-/// Files may hold private keys: nobody else can read them.
+/// Writes a file that only its owner can read, since it may contain a private key.
 fn write_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(directory) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

@@ -1,4 +1,4 @@
-//! Where a command's config comes from.
+//! Loads and compiles the config of a command.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::config::{Diagnostic, DiagnosticCode, LoadedConfig, Source, SourceSpan
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 
-/// What standard input gives at most.
+/// The limit on standard input in bytes.
 const MAX_STDIN: u64 = 5 << 20;
 
-/// A config that does not load or compile: what is wrong, and its text if there is one.
+/// The errors of a config that does not load or compile, with its source if it could be read.
 pub(super) struct LoadError {
     pub(super) name: String,
     pub(super) source: Option<Source>,
@@ -24,19 +24,19 @@ pub(super) struct LoadError {
 }
 
 impl LoadError {
-    /// Says what is wrong, and gives the exit code for it.
+    /// Prints the errors and returns the exit code.
     pub(super) fn report(&self) -> ExitCode {
         eprint_line(self.render().trim_end());
         ExitCode::from(BAD_CONFIG)
     }
 
-    /// What is wrong, for people.
+    /// Formats the errors for standard error.
     pub(super) fn render(&self) -> String {
         output::render_findings(&self.findings, self.source.as_ref(), Style::stderr())
     }
 }
 
-/// The name of a config that errors use.
+/// Returns the name of the config in error messages.
 fn source_name(args: &ConfigArgs) -> &str {
     match (&args.file, &args.config) {
         (Some(file), _) if file == "-" => "<stdin>",
@@ -51,7 +51,7 @@ fn read_source(args: &ConfigArgs) -> Result<Source, Diagnostic> {
         (Some(file), _) if file == "-" => {
             let mut bytes = Vec::new();
             std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes).map_err(|error| {
-                let message = format!("standard input can't be read: {error}");
+                let message = format!("cannot read standard input: {error}");
                 Diagnostic::error(SourceSpan::file_start(&name.into()), message)
                     .with_code(DiagnosticCode::UnreadableConfig)
             })?;
@@ -60,14 +60,14 @@ fn read_source(args: &ConfigArgs) -> Result<Source, Diagnostic> {
         (Some(file), _) => Source::read(Path::new(file)),
         (None, Some(text)) => Source::from_bytes(name, text.clone().into_bytes()),
         (None, None) => {
-            let error = Diagnostic::error(SourceSpan::file_start(&name.into()), "no config was named")
+            let error = Diagnostic::error(SourceSpan::file_start(&name.into()), "no config given")
                 .with_code(DiagnosticCode::UnreadableConfig);
-            Err(error.with_hint("name one with `-f FILE`, or see `portcullis --help`"))
+            Err(error.with_hint("pass `-f FILE`, or see `portcullis --help`"))
         }
     }
 }
 
-/// Reads the config that the arguments name.
+/// Loads the config that the arguments name.
 pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> {
     let name = source_name(args).to_owned();
     let source = match read_source(args) {
@@ -76,11 +76,11 @@ pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> 
     };
     let env = |name: &str| std::env::var(name).ok();
     load(source.clone(), &env).map_err(|mut findings| {
-        // one run tells everything: rules and named files are looked at even if other parts are wrong
+        // report everything in one run: check rules and referenced files even if other parts are invalid
         if let Some(rest) = load_partially(source.clone(), &env)
             && let Err(compile_findings) = compile(&Arc::new(rest), &Arc::new(Metrics::default()), 1)
         {
-            // what only follows from a part that was left out is no news
+            // do not report errors that only follow from a part that was left out
             let is_consequence = |finding: &Diagnostic| {
                 findings.iter().any(|known| (finding.span.start..finding.span.end).contains(&known.span.start))
             };
@@ -94,12 +94,12 @@ pub(super) fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, LoadError> 
     })
 }
 
-/// Reads and compiles it. Nothing is bound, nobody is asked.
+/// Loads and compiles the config. Binds no address and makes no network request.
 pub(super) fn compile_config(args: &ConfigArgs) -> Result<(Arc<LoadedConfig>, Snapshot), LoadError> {
     compile_config_with(args, &CarryOver::new(None))
 }
 
-/// The same; the keys that have a URL are those of `kept`.
+/// Loads and compiles the config with the remote key sets of `kept`.
 pub(super) fn compile_config_with(
     args: &ConfigArgs,
     kept: &CarryOver,
@@ -113,8 +113,8 @@ pub(super) fn compile_config_with(
     }
 }
 
-/// The same with `online`: every key that has a URL is fetched, once, in the foreground. What can't be fetched is said,
-/// and is no failure: what follows from it shows in the result.
+/// Loads and compiles the config. With `online`, fetches every remote key set once and waits for the results. Errors
+/// are printed but not returned: their consequences show in the result of the command.
 pub(super) fn compile_config_online(
     args: &ConfigArgs,
     online: bool,
@@ -130,7 +130,7 @@ pub(super) fn compile_config_online(
                     eprint_line(rendered.trim_end());
                 }
             }
-            Err(error) => eprint_line(format_args!("error: nobody can be asked: {error}")),
+            Err(error) => eprint_line(format_args!("error: network checks unavailable: {error}")),
         }
     }
     Ok((loaded, snapshot))

@@ -1,5 +1,5 @@
-//! How commands speak: results on standard output, notes on standard error, colours only where somebody sees them, and
-//! a reader that stops listening is no failure.
+//! Output of the commands: results on standard output, notes on standard error, colors only on a terminal. A closed
+//! pipe is not an error.
 
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -10,17 +10,17 @@ use clap::ValueEnum;
 use super::FAILED;
 use crate::config::{Diagnostic, DiagnosticCode, Severity, Source};
 
-/// How a command's result is written.
+/// The output format of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// Writes a command's result and gives `code`. A closed pipe is no failure; a full disk is.
+/// Prints the result of a command and returns `code`. A closed pipe is not an error; a full disk is.
 pub(super) fn print_result(result: &str, code: ExitCode) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(result.as_bytes()).and_then(|()| out.flush()) {
@@ -32,37 +32,37 @@ pub(super) fn print_result(result: &str, code: ExitCode) -> ExitCode {
     }
 }
 
-/// The same for JSON: indented, and a line break at its end.
+/// Prints a result as indented JSON with a trailing newline.
 pub(super) fn print_json(result: &serde_json::Value, code: ExitCode) -> ExitCode {
     print_result(&format!("{result:#}\n"), code)
 }
 
-/// Colours, or none.
+/// Colors for the terminal, or none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style(bool);
 
 impl Style {
-    /// Colours if standard output is a terminal and `NO_COLOR` is not set.
+    /// Enables colors if standard output is a terminal and `NO_COLOR` is not set.
     pub(super) fn stdout() -> Self {
         Self(std::io::stdout().is_terminal() && colors_enabled())
     }
 
-    /// The same for standard error.
+    /// Enables colors if standard error is a terminal and `NO_COLOR` is not set.
     pub(super) fn stderr() -> Self {
         Self(std::io::stderr().is_terminal() && colors_enabled())
     }
 
-    /// Red: it fails.
+    /// Formats text in red, for failures.
     pub(super) fn bad(self, text: impl fmt::Display) -> String {
         self.wrap("1;31", text)
     }
 
-    /// Green: it is good.
+    /// Formats text in green, for success.
     pub(super) fn good(self, text: impl fmt::Display) -> String {
         self.wrap("32", text)
     }
 
-    /// Yellow: look here.
+    /// Formats text in yellow, for warnings.
     pub(super) fn warn(self, text: impl fmt::Display) -> String {
         self.wrap("1;33", text)
     }
@@ -72,13 +72,12 @@ impl Style {
     }
 }
 
-/// See no-color.org: set and not empty means no colours.
+/// Reports whether colors are allowed: `NO_COLOR` is unset or empty (no-color.org).
 fn colors_enabled() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Findings as people read them, each with its id and the line that it is about, and a count when there are several
-/// errors.
+/// Formats findings with their id and source line, and the number of errors if there are several.
 pub(super) fn render_findings(findings: &[Diagnostic], source: Option<&Source>, style: Style) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -96,13 +95,13 @@ pub(super) fn render_findings(findings: &[Diagnostic], source: Option<&Source>, 
     text
 }
 
-/// A list of every id with its meaning: what `validate --help` ends with.
+/// Formats all finding ids with their titles, for the end of `validate --help`.
 pub(super) fn finding_ids() -> String {
     let line = |code: &DiagnosticCode| format!("  {code}  {}\n", code.title());
     DiagnosticCode::ALL.iter().map(line).collect()
 }
 
-/// A count and what is counted.
+/// Formats a count with a noun.
 pub(super) fn pluralize(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,7 +1,7 @@
-//! What only the network can tell of a config: whether its backends can be reached, and whether its keys can be
-//! fetched. The gateway's own code resolves, connects and fetches; here it is only asked, all at once, and told of.
+//! Network checks of `validate --online`: connects to backends and fetches key sets.
 //!
-//! Nothing is sent to a backend but a TLS handshake, and the whole takes a minute at most.
+//! The checks use the gateway's own code to resolve, connect and fetch, and run concurrently. Only a TLS handshake is
+//! sent to a backend. All checks together take one minute at most.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,39 +23,39 @@ use crate::snapshot::{Policies, Route, Snapshot};
 use crate::upstream::connect::dial;
 use crate::upstream::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 
-/// How many are asked at a time.
+/// The limit on concurrent probes.
 const MAX_CONCURRENT: usize = 32;
-/// What all of it takes at most.
+/// The timeout for all probes together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// After this, and from then on now and again, it is said what is still waited for.
+/// The time until the first progress message, and between the following ones.
 const FIRST_PROGRESS: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// `Date` counts whole seconds, and the answer takes its time.
+/// The tolerance for clock differences in seconds. `Date` has a resolution of one second, and a response takes time.
 const MIN_CLOCK_SKEW: f64 = 5.0;
 
-/// What is asked.
+/// The scope of the probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProbeScope {
-    /// Everything that the config names.
+    /// All backends and key servers of the config.
     Everything,
-    /// Key servers alone.
+    /// Only key servers.
     Keys,
 }
 
-/// What came of one question.
+/// The result of a probe.
 #[derive(Debug)]
 pub(super) struct ProbeResult {
-    /// What was asked, in a few words.
+    /// The probed target, for messages.
     target: String,
-    /// How long it took.
+    /// The duration of the probe.
     elapsed: Duration,
-    /// What was found when it went well.
+    /// The details of a successful probe.
     result: Option<String>,
-    /// What is wrong.
+    /// The errors and warnings.
     findings: Vec<Diagnostic>,
 }
 
-/// One question.
+/// A check of one target.
 struct Probe {
     target: String,
     place: SourceSpan,
@@ -83,7 +83,7 @@ pub(super) fn run_probes(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let results = runtime.block_on(run_concurrently(probes, kept));
-    // a lookup of the system's resolver can't be broken off, only left alone
+    // a lookup in the system resolver cannot be cancelled, only left behind
     runtime.shutdown_background();
     Ok(results)
 }
@@ -105,7 +105,7 @@ async fn run_concurrently(probes: Vec<Probe>, kept: &Arc<CarryOver>) -> Vec<Prob
             };
             let (outcome, elapsed) = match tokio::time::timeout_at(deadline, probing).await {
                 Ok(outcome) => outcome,
-                Err(_) => (Err(vec![probe.error(format!("no answer within {TOTAL_TIMEOUT:?}"))]), TOTAL_TIMEOUT),
+                Err(_) => (Err(vec![probe.error(format!("no response within {TOTAL_TIMEOUT:?}"))]), TOTAL_TIMEOUT),
             };
             let (result, findings) = match outcome {
                 Ok((result, findings)) => (Some(result), findings),
@@ -148,17 +148,17 @@ impl Probe {
     fn error(&self, message: String) -> Diagnostic {
         let (code, message) = match &self.kind {
             ProbeKind::Endpoint(_) => {
-                (DiagnosticCode::UnreachableBackend, format!("{} can't be reached: {message}", self.target))
+                (DiagnosticCode::UnreachableBackend, format!("cannot reach {}: {message}", self.target))
             }
             ProbeKind::Keys { provider, .. } => (
                 DiagnosticCode::KeyFetchFailed,
-                format!("the keys of the provider `{provider}` can't be fetched: {message}"),
+                format!("cannot fetch the keys of the provider `{provider}`: {message}"),
             ),
         };
         Diagnostic::error(self.place.clone(), message).with_code(code)
     }
 
-    /// What was found, and what is still worth a word; or what is wrong.
+    /// Returns the details and warnings of a successful probe, or its errors.
     async fn run(&self, kept: &CarryOver) -> Result<(String, Vec<Diagnostic>), Vec<Diagnostic>> {
         match &self.kind {
             ProbeKind::Endpoint(endpoint) => match probe_endpoint(endpoint).await {
@@ -189,7 +189,7 @@ impl Probe {
             "the clock of the key server is {:.0}s {side} this machine's, and the leeway is {leeway:.0}s",
             ahead.abs()
         );
-        let hint = "keep both clocks by NTP; if this is not the machine that the gateway runs on, ask again there";
+        let hint = "synchronize both clocks with NTP; if the gateway runs on another host, repeat the check there";
         vec![Diagnostic::warning(DiagnosticCode::ClockSkew, self.place.clone(), message).with_hint(hint)]
     }
 }
@@ -199,7 +199,7 @@ fn describe_key_set(key_set: &Answer) -> String {
     format!("{} from {}{clock}", pluralize(key_set.keys, "key"), key_set.url)
 }
 
-/// Connects as the gateway does, and hangs up.
+/// Connects to an endpoint in the same way as the gateway, and closes the connection.
 async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<String>)> {
     let mut details = Vec::new();
     if let EndpointAddress::Tcp { host, .. } = &endpoint.address
@@ -212,10 +212,10 @@ async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<S
                 several => format!("{several} addresses"),
             }),
             Ok(Err(error)) => {
-                let hint = "is the name right, and does it exist for the resolver of this machine?".to_owned();
-                return Err((format!("its name can't be resolved: {error}"), Some(hint)));
+                let hint = "check the name, and whether the resolver of this host knows it".to_owned();
+                return Err((format!("cannot resolve the name: {error}"), Some(hint)));
             }
-            Err(_) => return Err((format!("its name is not resolved within {timeout:?}"), None)),
+            Err(_) => return Err((format!("the name was not resolved within {timeout:?}"), None)),
         }
     }
     match dial(endpoint, endpoint.protocol).await {
@@ -234,7 +234,7 @@ async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<S
             };
             let certificate = endpoint.tls.is_some() && cause.contains("certificate");
             let hint = certificate.then(|| {
-                "`backendTLS.root` names the authority of a private certificate, `backendTLS.hostname` the name in it"
+                "set `backendTLS.root` to the CA of a private certificate, and `backendTLS.hostname` to the name in it"
                     .to_owned()
             });
             Err((cause, hint))
@@ -246,16 +246,18 @@ fn fetch_hint(error: &FetchError) -> Option<String> {
     Some(
         match &error.fault {
             FetchFault::Connect(why) if why.contains("certificate") => {
-                "`jwks.tls.root` names the authority of a private certificate"
+                "set `jwks.tls.root` to the CA of a private certificate"
             }
             FetchFault::Connect(_) | FetchFault::Timeout(_) => {
-                "is the address right, as seen from here? `jwks.connectTo` leads to another one than the URL's"
+                "check the address as seen from this host; `jwks.connectTo` overrides the address of the URL"
             }
-            FetchFault::Status(400..=499) => "is this the URL of the key set (`jwks_uri`), and may anybody read it?",
-            FetchFault::Redirect => "write the URL that it leads to: only redirects within one origin are followed",
-            FetchFault::Discovery(_) => "`issuer` is compared exactly; `jwks: {url: …}` does without discovery",
-            FetchFault::NotKeys(_) => "is this the URL of the key set (`jwks_uri`)?",
-            FetchFault::NoUsableKey(_) => "a key must be for signatures, and of an algorithm in `algorithms`",
+            FetchFault::Status(400..=499) => {
+                "check that this is the URL of the key set (`jwks_uri`) and that it needs no credentials"
+            }
+            FetchFault::Redirect => "use the target URL of the redirect: only redirects within one origin are followed",
+            FetchFault::Discovery(_) => "`issuer` is compared exactly; `jwks: {url: …}` avoids discovery",
+            FetchFault::NotKeys(_) => "check that this is the URL of the key set (`jwks_uri`)",
+            FetchFault::NoUsableKey(_) => "a key must be a signing key for an algorithm in `algorithms`",
             _ => return None,
         }
         .to_owned(),
@@ -263,17 +265,17 @@ fn fetch_hint(error: &FetchError) -> Option<String> {
 }
 
 impl ProbeResult {
-    /// What is wrong, or worth a word.
+    /// Returns the errors and warnings.
     pub(super) fn findings(&self) -> &[Diagnostic] {
         &self.findings
     }
 
-    /// Whether it went well.
+    /// Reports whether the probe was successful.
     pub(super) fn is_ok(&self) -> bool {
         self.result.is_some()
     }
 
-    /// What was asked, and in a few words what came of it.
+    /// Formats the target, the details and the duration.
     pub(super) fn describe(&self) -> String {
         let took = self.elapsed.as_millis();
         match &self.result {
@@ -282,7 +284,7 @@ impl ProbeResult {
         }
     }
 
-    /// The same for programs.
+    /// Formats the result as JSON.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "target": self.target,
@@ -293,7 +295,7 @@ impl ProbeResult {
     }
 }
 
-/// What there is to ask, each once however often the config names it.
+/// Collects all targets without duplicates.
 fn collect_probes(snapshot: &Snapshot, scope: ProbeScope) -> Vec<Probe> {
     let mut collector = ProbeCollector { scope, probes: Vec::new(), endpoints: HashSet::new(), sources: Vec::new() };
     for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
@@ -341,7 +343,7 @@ impl ProbeCollector {
     }
 
     fn add_route(&mut self, configured: &RouteConfig, compiled: &Route) {
-        // as the choice among backends has them: those without weight get nothing
+        // backends with weight 0 receive no requests and are not compiled
         let hosts = configured.backends.iter().filter(|backend| backend.weight > 0).flat_map(|backend| &backend.hosts);
         for (host, endpoint) in hosts.zip(compiled.backends.endpoints()) {
             self.add_endpoint("backend", endpoint, &host.span);

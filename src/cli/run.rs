@@ -1,4 +1,4 @@
-//! `portcullis run`: serves until it is told to end.
+//! `portcullis run`: runs the gateway until a signal stops it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     let signals = match subscribe_signals() {
         Ok(signals) => signals,
         Err(error) => {
-            eprint_line(format_args!("error: signals can't be listened for: {error}"));
+            eprint_line(format_args!("error: cannot handle signals: {error}"));
             return ExitCode::from(FAILED);
         }
     };
@@ -47,11 +47,11 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
         None => gateway.watch_referenced_files(),
     };
     if let Err(error) = watch {
-        tracing::error!(%error, "the config is not watched for changes");
+        tracing::error!(%error, "cannot watch the config for changes");
     }
     print_banner(&gateway);
     gateway.handle_signals(&signals);
-    // whoever asks twice does not want to wait
+    // a second signal ends the process immediately
     std::thread::spawn(move || {
         if signals.iter().any(|signal| signal == Signal::Shutdown) {
             std::process::exit(FAILED.into());
@@ -62,27 +62,27 @@ pub(super) fn main(args: &ConfigArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Raises the limit on open descriptors as far as the system lets it: service managers leave it at 1024 for the sake of
-/// old programs. Says so when even that does not go with the limit on connections.
+/// Raises the limit on open files to the maximum. Service managers set it to 1024 for compatibility with old programs.
+/// Logs a warning if the maximum is lower than the limit on connections.
 fn raise_fd_limit(loaded: &LoadedConfig) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit on open files can't be raised");
+            tracing::warn!(%error, "cannot raise the limit on open files");
         }
     }
     let connections = loaded.config.process.limits.connections as u64;
-    if let Some(open_files) = getrlimit(Resource::Nofile).current.filter(|most| *most < connections) {
+    if let Some(open_files) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < connections) {
         tracing::warn!(
-            "the system lets this process open {open_files} files, and `limits.connections` allows {connections} connections; \
-             raise the one (`ulimit -n`, `LimitNOFILE`) or lower the other"
+            "the limit of {open_files} open files is lower than `limits.connections` ({connections}); raise `ulimit -n` \
+             (`LimitNOFILE`) or lower `limits.connections`"
         );
     }
 }
 
-/// The application log goes to standard error, through a thread of its own.
+/// Starts the application log, which a separate thread writes to standard error.
 fn application_log(loaded: &LoadedConfig) -> Result<LogThread, String> {
     let logging = &loaded.config.process.logging;
     let log = LogThread::start("log", Box::new(std::io::stderr())).map_err(|error| error.to_string())?;
@@ -92,7 +92,7 @@ fn application_log(loaded: &LoadedConfig) -> Result<LogThread, String> {
     Ok(log)
 }
 
-/// At most six lines: where it listens, and how much of it is protected.
+/// Prints the addresses and the protection of the routes, in at most six lines.
 fn print_banner(gateway: &Gateway) {
     let snapshot = gateway.snapshot();
     eprint_line(format_args!(
@@ -126,7 +126,7 @@ fn print_banner(gateway: &Gateway) {
     }
 }
 
-/// Providers that the banner names.
+/// The limit on provider names in the banner.
 const MAX_PROVIDERS: usize = 8;
 
 fn join_addresses(addresses: &[SocketAddr]) -> String {

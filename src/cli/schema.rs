@@ -1,4 +1,4 @@
-//! `portcullis schema`: the JSON Schema of the config file, and what a field of it means.
+//! `portcullis schema`: prints the JSON Schema of the config file, or explains a field.
 
 use std::process::ExitCode;
 
@@ -9,13 +9,13 @@ use super::output::{Format, print_json, print_result};
 use super::{BAD_CONFIG, eprint_line};
 use crate::config::schema::{SchemaField, SchemaNode, schema};
 
-/// What is asked about the config file.
+/// The arguments of `portcullis schema`.
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
-    /// Say what a field means instead, and which fields it has.
+    /// Explain a field and list its fields, instead of printing the schema.
     #[arg(long, value_name = "PATH")]
     explain: Option<String>,
-    /// How an explanation is written: JSON is `path`, `takes`, `description`, `fields`. The schema is JSON in either case.
+    /// The format of an explanation. JSON has `path`, `takes`, `description`, `fields`. The schema is always JSON.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
@@ -26,8 +26,8 @@ pub(super) fn main(args: &SchemaArgs) -> ExitCode {
     let node = match SchemaNode::root(&schema).find(path) {
         Ok(spot) => spot,
         Err((unknown, known)) => {
-            let known = if known.is_empty() { "it has no fields".to_owned() } else { known.join(", ") };
-            eprint_line(format_args!("error: there is no field `{unknown}`; known there: {known}"));
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            eprint_line(format_args!("error: no field `{unknown}`; the fields are: {known}"));
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -67,7 +67,7 @@ fn render(path: &str, node: SchemaNode<'_>, fields: &[SchemaField]) -> String {
     out
 }
 
-/// Text in lines of at most 100 characters.
+/// Writes text in lines of at most 100 characters.
 fn write_wrapped(out: &mut String, indent: usize, text: &str) {
     let mut line = String::new();
     for word in text.split(' ') {

@@ -1,7 +1,8 @@
-//! Keys that sign: made new, or read from a private JWK, a key set or PEM. For `token` and `test`; nothing of this is
-//! reached by a request.
+//! Signing keys for `portcullis token` and `portcullis test`: generated, or read from a private JWK, a key set or PEM.
+//! No request uses this code.
 //!
-//! `jsonwebtoken` signs; ES512, which it lacks, is the crypto library's.
+//! `jsonwebtoken` creates the signatures, and is used for nothing else: the gateway verifies tokens with its own code.
+//! It lacks ES512, which aws-lc signs.
 
 use std::fmt;
 
@@ -18,20 +19,20 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::{Algorithm, Algorithms};
 
-/// A private key or a shared secret, and the algorithm that it signs with.
+/// A private key or shared secret, and its signing algorithm.
 pub(super) struct SigningKey {
     algorithm: Algorithm,
     kid: String,
     secret: Secret,
 }
 
-/// The key itself, in the form that its signer reads.
+/// The key, in the format that its signer reads.
 enum Secret {
-    /// RFC 8017's `RSAPrivateKey`.
+    /// An RSA key as an `RSAPrivateKey` of RFC 8017.
     Rsa(Vec<u8>),
-    /// PKCS #8.
+    /// An EC key in PKCS #8.
     Ec(Vec<u8>),
-    /// PKCS #8.
+    /// An Ed25519 key in PKCS #8.
     Ed25519(Vec<u8>),
     /// The bytes of an HMAC key.
     Shared(Vec<u8>),
@@ -43,11 +44,11 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-const INVALID_KEY: &str = "its numbers are not a valid private key";
-const CRYPTO_FAILURE: &str = "the crypto library refuses";
+const INVALID_KEY: &str = "the parameters are not a valid private key";
+const CRYPTO_FAILURE: &str = "the crypto library failed";
 
 impl SigningKey {
-    /// A new key. `bits` counts for RSA: 2048, 3072, 4096 or 8192. The default `kid` is the key's thumbprint (RFC 7638).
+    /// Generates a key. `bits` is for RSA: 2048, 3072, 4096 or 8192. The default `kid` is the thumbprint (RFC 7638).
     pub(super) fn generate(algorithm: Algorithm, bits: u16, kid: Option<&str>) -> Result<Self, String> {
         let crypto_failure = |_| CRYPTO_FAILURE.to_owned();
         let secret = if let Some((_, curve)) = ec_curve(algorithm) {
@@ -59,7 +60,7 @@ impl SigningKey {
                 3072 => KeySize::Rsa3072,
                 4096 => KeySize::Rsa4096,
                 8192 => KeySize::Rsa8192,
-                other => return Err(format!("an RSA key of {other} bits: choose 2048, 3072, 4096 or 8192")),
+                other => return Err(format!("unsupported RSA key size: {other} bits; use 2048, 3072, 4096 or 8192")),
             };
             rsa_secret(&RsaKeyPair::generate(size).map_err(crypto_failure)?)?
         } else if algorithm == Algorithm::EdDSA {
@@ -73,8 +74,9 @@ impl SigningKey {
         Self { algorithm, kid: String::new(), secret }.with_kid(kid)
     }
 
-    /// A private JWK, a key set with one (chosen by `kid` when there are several), or a private key in PEM (PKCS #8).
-    /// `algorithm` is needed where the key leaves a choice and RS256 is not meant.
+    /// Parses a private JWK, a key set with one private key (or several, selected by `kid`), or a private key in PEM
+    /// (PKCS #8).
+    /// `algorithm` is required if the key allows several and RS256 is not intended.
     pub(super) fn parse(text: &str, algorithm: Option<Algorithm>, kid: Option<&str>) -> Result<Self, String> {
         if text.trim_start().starts_with("-----BEGIN") {
             return Self::from_pem(text, algorithm)?.with_kid(kid);
@@ -89,20 +91,22 @@ impl SigningKey {
         let mut matching = keys.iter().filter(is_private).filter(has_kid);
         match (matching.next(), matching.next()) {
             (Some(key), None) => Self::from_jwk(key, algorithm)?.with_kid(key.get("kid").and_then(Value::as_str)),
-            (None, _) => Err("the key set has no such private key".to_owned()),
-            (Some(_), Some(_)) => Err("the key set has several private keys; name one with --kid".to_owned()),
+            (None, _) => Err("the key set has no matching private key".to_owned()),
+            (Some(_), Some(_)) => Err("the key set has several private keys; select one with --kid".to_owned()),
         }
     }
 
     fn from_jwk(jwk: &Value, algorithm: Option<Algorithm>) -> Result<Self, String> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let component = |name: &str| {
-            let encoded = text(name).ok_or_else(|| format!("the key has no `{name}`; a private key is needed"))?;
+            let encoded = text(name).ok_or_else(|| format!("the key has no `{name}`; a private key is required"))?;
             URL_SAFE_NO_PAD.decode(encoded).map_err(|_| format!("the key's `{name}` is not base64url"))
         };
         let declared = match text("alg") {
             None => None,
-            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| format!("the key's `alg` is `{name}`"))?),
+            Some(name) => {
+                Some(Algorithm::parse(name).ok_or_else(|| format!("unsupported `alg` of the key: `{name}`"))?)
+            }
         };
         let algorithm = algorithm.or(declared);
         let (secret, supported) = match (text("kty"), text("crv")) {
@@ -131,7 +135,7 @@ impl SigningKey {
                             .filter(|(curve_name, _)| *curve_name == name)
                             .map(|found| (algorithm, found.1))
                     })
-                    .ok_or_else(|| format!("the key's curve is `{name}`, expected P-256, P-384 or P-521"))?;
+                    .ok_or_else(|| format!("unsupported curve of the key: `{name}`; expected P-256, P-384 or P-521"))?;
                 let point = [&[4], component("x")?.as_slice(), component("y")?.as_slice()].concat();
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &component("d")?, &point);
                 let pkcs8 = pair.map_err(|_| INVALID_KEY)?.to_pkcs8v1().map_err(|_| CRYPTO_FAILURE)?;
@@ -146,7 +150,7 @@ impl SigningKey {
             (Some("oct"), _) => (Secret::Shared(component("k")?), Algorithms::HMAC),
             (kty, crv) => {
                 let (kty, crv) = (kty.unwrap_or_default(), crv.unwrap_or_default());
-                return Err(format!("a key of type `{kty}` `{crv}` can't sign a token"));
+                return Err(format!("a key of type `{kty}` `{crv}` cannot sign tokens"));
             }
         };
         Self::with_algorithm(secret, supported, algorithm)
@@ -180,13 +184,13 @@ impl SigningKey {
         let default = if supported == Algorithms::HMAC { Some(Algorithm::HS256) } else { supported.iter().next() };
         let algorithm = requested.or(default).ok_or("the key has no algorithm")?;
         if !supported.contains(algorithm) {
-            return Err(format!("the key can't sign with {algorithm}, only with {supported}"));
+            return Err(format!("the key cannot sign with {algorithm}, only with {supported}"));
         }
         if let Secret::Shared(bytes) = &secret
             && bytes.len() < min_secret_length(algorithm)
         {
             let (actual, required) = (bytes.len(), min_secret_length(algorithm));
-            return Err(format!("the secret has {actual} bytes, and {algorithm} needs {required}"));
+            return Err(format!("the secret has {actual} bytes, but {algorithm} requires {required}"));
         }
         Ok(Self { algorithm, kid: String::new(), secret })
     }
@@ -207,12 +211,12 @@ impl SigningKey {
         &self.kid
     }
 
-    /// Whether this is a shared secret, which has no public half.
+    /// Reports whether the key is a shared secret, which has no public half.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.secret, Secret::Shared(_))
     }
 
-    /// The public half as a JWK; of a shared secret, the secret.
+    /// Returns the public half as a JWK; for a shared secret, the secret.
     pub(super) fn public_jwk(&self) -> Result<Value, String> {
         let mut jwk = self.jwk_members(false)?;
         jwk.insert("kid".to_owned(), json!(self.kid));
@@ -221,7 +225,7 @@ impl SigningKey {
         Ok(Value::Object(jwk))
     }
 
-    /// The whole key as a JWK.
+    /// Returns the whole key as a JWK.
     pub(super) fn private_jwk(&self) -> Result<Value, String> {
         let mut jwk = self.jwk_members(true)?;
         jwk.insert("kid".to_owned(), json!(self.kid));
@@ -230,7 +234,7 @@ impl SigningKey {
         Ok(Value::Object(jwk))
     }
 
-    /// The members that make the key (RFC 7518 §6, RFC 8037 §2).
+    /// Returns the members that define the key (RFC 7518 §6, RFC 8037 §2).
     fn jwk_members(&self, private: bool) -> Result<Map<String, Value>, String> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let value = match &self.secret {
@@ -272,14 +276,14 @@ impl SigningKey {
         value.as_object().cloned().ok_or_else(|| INVALID_KEY.to_owned())
     }
 
-    /// RFC 7638: SHA-256 over the required members, in the order of their names.
+    /// Returns the thumbprint (RFC 7638): SHA-256 over the required members, ordered by name.
     fn thumbprint(&self) -> Result<String, String> {
-        // serde_json's maps are sorted, and these are exactly the required members
+        // maps of serde_json are sorted, and these are exactly the required members
         let members = Value::Object(self.jwk_members(false)?).to_string();
         Ok(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes())))
     }
 
-    /// A compact JWS of this header and these claims. `alg` and `kid` are the key's own, unless the header has them.
+    /// Signs a compact JWS of the header and claims. Adds the `alg` and `kid` of the key unless the header has them.
     pub(super) fn sign_token(&self, header: &Map<String, Value>, claims: &Value) -> Result<String, String> {
         let mut full_header = Map::new();
         full_header.insert("alg".to_owned(), json!(self.algorithm.as_str()));
@@ -322,7 +326,7 @@ impl SigningKey {
             Secret::Ed25519(der) => EncodingKey::from_ed_der(der),
             Secret::Shared(bytes) => EncodingKey::from_secret(bytes),
         };
-        jsonwebtoken::crypto::sign(input, &key, algorithm).map_err(|error| format!("signing fails: {error}"))
+        jsonwebtoken::crypto::sign(input, &key, algorithm).map_err(|error| format!("signing failed: {error}"))
     }
 }
 
@@ -341,7 +345,7 @@ fn ec_curve(algorithm: Algorithm) -> Option<(&'static str, &'static EcdsaSigning
     }
 }
 
-/// A secret of at least so many bytes (RFC 7518 §3.2).
+/// Returns the minimum length of a secret in bytes (RFC 7518 §3.2).
 fn min_secret_length(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::HS384 => 48,
@@ -350,7 +354,7 @@ fn min_secret_length(algorithm: Algorithm) -> usize {
     }
 }
 
-/// An RSA key without its PKCS #8 wrapping.
+/// Removes the PKCS #8 wrapping of an RSA key.
 fn rsa_secret(pair: &RsaKeyPair) -> Result<Secret, String> {
     let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| CRYPTO_FAILURE)?;
     let mut outer = der_element(&mut pkcs8.as_ref(), 0x30).ok_or(INVALID_KEY)?;
@@ -359,7 +363,7 @@ fn rsa_secret(pair: &RsaKeyPair) -> Result<Secret, String> {
     Ok(Secret::Rsa(der_element(&mut outer, 0x04).ok_or(INVALID_KEY)?.to_vec()))
 }
 
-/// Modulus, public exponent, private exponent, primes, exponents and coefficient, without leading zeros.
+/// Returns modulus, public exponent, private exponent, primes, exponents and coefficient, without leading zeros.
 fn rsa_components(der: &[u8]) -> Option<Vec<&[u8]>> {
     let mut sequence = der_element(&mut { der }, 0x30)?;
     let _version = der_element(&mut sequence, 0x02)?;
@@ -371,7 +375,7 @@ fn rsa_components(der: &[u8]) -> Option<Vec<&[u8]>> {
     Some(components)
 }
 
-/// The content of the next DER element, which must have this tag.
+/// Returns the content of the next DER element if it has this tag.
 fn der_element<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (&first, rest) = der.split_first()?;
     let (&length, rest) = rest.split_first()?;

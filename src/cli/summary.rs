@@ -1,4 +1,4 @@
-//! What a config amounts to, in numbers: for the start banner and `validate`.
+//! Counts of a config's parts, for the start banner and `validate`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::output::pluralize;
 use crate::snapshot::{AuthRequirement, Policies, Snapshot};
 
-/// Binds, listeners, routes by their protection, providers, rules.
+/// The numbers of binds, listeners, routes by protection, providers and rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Summary {
     binds: usize,
@@ -42,7 +42,7 @@ impl Summary {
         }
     }
 
-    /// The same for programs.
+    /// Formats the counts as JSON.
     pub(super) fn to_json(&self) -> Value {
         let Self { binds, listeners, strict, optional, open, providers, rules } = self;
         json!({

@@ -1,5 +1,5 @@
-//! `portcullis test`: what the config does with requests that a file describes, without a socket and without a real
-//! token: throw-away keys stand in for every provider's.
+//! `portcullis test`: evaluates the requests of a test file against a config, without a socket and without real tokens.
+//! Temporary keys replace those of every provider.
 
 mod case;
 mod report;
@@ -24,35 +24,36 @@ use crate::state::ActiveConfig;
 use crate::telemetry::metrics::Metrics;
 use stand_in_keys::TestKeys;
 
-/// What is tested.
+/// The tests to run.
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
-    /// The config file; default: what a test file names under `config`.
+    /// The config file. Default: the file that a test file names under `config`.
     #[arg(short, long, value_name = "CONFIG")]
     file: Option<String>,
-    /// Files with tests.
+    /// The test files.
     #[arg(required = true, value_name = "TESTS")]
     tests: Vec<String>,
-    /// Fail when less than this percentage of routes and rules is covered: a route by a request that it takes, an allow
-    /// or deny by one for which it is true, a require by one that it refuses.
+    /// Fail if less than this percentage of routes and rules is covered. A route is covered by a request that it
+    /// matches, an allow or deny rule by a request for which it is true, a require rule by a request that it rejects.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     fail_under: Option<u8>,
-    /// How the result is written.
+    /// The output format.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
 
-/// How the result is written.
+/// The output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// `files` > `tests` (`name`, `place`, `ok`, `differences` (`what`, `expected`, `got`), `failedCheck` (the check of
-    /// the token, as in `explain`)), `passed`, `failed`, `coverage` (`percent`; `routes`, `rules` with `covered`, `all`,
-    /// `missing`).
+    /// JSON with `files` > `tests` (`name`, `place`, `ok`, `differences` (`what`, `expected`, `got`), `failedCheck`
+    /// (the failed check of the token, as in `explain`)), `passed`, `failed`, `coverage` (`percent`; `routes`, `rules`
+    /// with `covered`,
+    /// `all`, `missing`).
     Json,
-    /// XML for continuous integration.
+    /// JUnit XML for continuous integration.
     Junit,
 }
 
@@ -68,7 +69,7 @@ pub(super) fn main(args: &TestArgs) -> ExitCode {
     if !is_covered {
         let (percent, minimum) = (report.coverage.percent(), args.fail_under.unwrap_or_default());
         eprint_line(format_args!(
-            "error: {percent:.0}% of routes and rules are covered, and --fail-under wants {minimum}%"
+            "error: {percent:.0}% of routes and rules are covered, but --fail-under requires {minimum}%"
         ));
     }
     let code = if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
@@ -79,7 +80,7 @@ pub(super) fn main(args: &TestArgs) -> ExitCode {
     }
 }
 
-/// Runs one file's tests.
+/// Runs the tests of one file.
 fn run_file(path: &str, config: Option<&str>, report: &mut Report) -> Result<(), LoadError> {
     let source = Source::read(Path::new(path)).map_err(|error| load_error(path, None, vec![error]))?;
     let suite: Suite = crate::config::load_document(&source, &|name| std::env::var(name).ok())
@@ -89,10 +90,10 @@ fn run_file(path: &str, config: Option<&str>, report: &mut Report) -> Result<(),
     };
     let config_path = match (config, &suite.config) {
         (Some(file), _) => file.to_owned(),
-        // beside the tests, wherever they are run from
+        // relative to the test file, independent of the working directory
         (None, Some(file)) => Path::new(path).parent().unwrap_or(Path::new("")).join(&file.value).display().to_string(),
         (None, None) => {
-            let message = "no config: name one with -f, or under `config` in this file".to_owned();
+            let message = "no config; pass one with -f, or set `config` in this file".to_owned();
             return Err(error_at(&source.span(0, 0, ""), message));
         }
     };

@@ -1,4 +1,4 @@
-//! `portcullis token`: keys and tokens for tests and demos, and a look into a token.
+//! `portcullis token`: keys and tokens for tests and demos, and inspection of tokens.
 
 mod inspect;
 mod keygen;
@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::eprint_line;
 use crate::auth::Algorithm;
 
-/// What to do with tokens.
+/// The arguments of `portcullis token`.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
     #[command(subcommand)]
@@ -20,12 +20,12 @@ pub(super) struct TokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a key: a private JWK that only you can read, and the public key set for the gateway.
+    /// Create a key: a private JWK that only you can read, and the public key set for the gateway.
     #[command(after_help = "Examples:
   portcullis token keygen                              dev.private.json and dev.jwks.json, ES256
   portcullis token keygen --alg RS256 --bits 4096 --out issuer")]
     Keygen(keygen::KeygenArgs),
-    /// Print the public key set of keys.
+    /// Print the public key set of private keys.
     #[command(after_help = "Examples:
   portcullis token jwks dev.private.json > dev.jwks.json
   portcullis token jwks old.pem new.private.json       both, for a rotation")]
@@ -36,15 +36,13 @@ enum TokenCommand {
   portcullis token mint --key dev.private.json --claim 'groups=[\"admins\"]' --claim level=3 --exp 5m
   curl -H \"Authorization: Bearer $(portcullis token mint --key dev.private.json)\" localhost:3000")]
     Mint(mint::MintArgs),
-    /// Show what a token says. It says UNVERIFIED unless a config has keys that verify it.
-    #[command(
-        after_help = "Exit code: 0 it could be read (with -f: it was verified), 1 it was refused, 2 bad usage or config.
+    /// Show the content of a token. It is labeled UNVERIFIED unless a config has the keys to verify it.
+    #[command(after_help = "Exit code: 0 decoded (with -f: verified), 1 rejected, 2 invalid usage or config.
 
 Examples:
   portcullis token inspect @token.txt
   pbpaste | portcullis token inspect - -f config.yaml
-  portcullis token inspect @token.txt -f config.yaml --online    with keys by URL"
-    )]
+  portcullis token inspect @token.txt -f config.yaml --online    with remote keys")]
     Inspect(inspect::InspectArgs),
 }
 
@@ -61,7 +59,7 @@ pub(super) fn main(args: &TokenArgs) -> ExitCode {
     })
 }
 
-/// The exit code, or the exit code and why.
+/// The exit code, or an exit code with an error message.
 type CommandResult = Result<ExitCode, (u8, String)>;
 
 fn parse_algorithm(name: &str) -> Result<Algorithm, String> {

@@ -1,5 +1,5 @@
-//! `portcullis validate`: loads and compiles, says everything that was found, binds nothing, and asks nobody unless
-//! `--online` wants that.
+//! `portcullis validate`: loads and compiles configs and reports all findings. Binds no address, and makes network
+//! requests only with `--online`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,41 +15,42 @@ use super::{BAD_CONFIG, ConfigArgs, FAILED, eprint_line};
 use crate::compile::{self, CarryOver};
 use crate::config::{Diagnostic, DiagnosticCode, Severity, Source};
 
-/// What `validate` is asked for.
+/// The arguments of `portcullis validate`.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// The config files; `-` is standard input.
+    /// The config files; `-` reads standard input.
     #[arg(short, long, value_name = "FILE", num_args = 1.., conflicts_with = "config")]
     file: Vec<String>,
-    /// The config itself.
+    /// The config as text.
     #[arg(short, long, value_name = "YAML")]
     config: Option<String>,
-    /// Fail on warnings too: exit 1.
+    /// Treat warnings as failures: exit 1.
     #[arg(long)]
     strict: bool,
-    /// Ask the network too: names, backends and their TLS, discovery, keys, clocks. Exit 1 when something is not there.
+    /// Check the network as well: names, backends and their TLS, discovery, keys, clocks. Exit 1 if a check fails.
     #[arg(long)]
     online: bool,
-    /// How findings are written.
+    /// The output format.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
 
-/// How findings are written.
+/// The output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// `files`, an object for each: `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`, `path`,
+    /// JSON with `files`, each with `file`, `ok`, `summary`, `findings` (`severity`, `id`, `file`, `line`, `column`,
+    /// `path`,
     /// `message`, `hint`), `online` (with `--online`: `target`, `ok`, `millis`, `found`).
     Json,
-    /// Annotations in a GitHub workflow.
+    /// Annotations for a GitHub workflow.
     Github,
 }
 
 impl ValidateArgs {
-    /// One config, in text, without more: what `--validate-only` asks for.
+    /// Returns the arguments for `--validate-only`: one config and text output.
     pub(super) fn without_options(config: &ConfigArgs) -> Self {
         let ConfigArgs { file, config } = config;
         let file = file.iter().cloned().collect();
@@ -57,14 +58,14 @@ impl ValidateArgs {
     }
 }
 
-/// One config's result.
+/// The result for one config.
 struct ValidationResult {
     name: String,
     source: Option<Source>,
     findings: Vec<Diagnostic>,
-    /// Of a config without errors.
+    /// The counts of a config without errors.
     summary: Option<Summary>,
-    /// What was asked, with `--online`.
+    /// The results of `--online`.
     probes: Option<Vec<ProbeResult>>,
 }
 
@@ -110,7 +111,7 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
     let mut probe_findings = Vec::new();
     let probes = online.then(|| {
         crate::cli::probe::run_probes(&snapshot, &kept, ProbeScope::Everything).unwrap_or_else(|error| {
-            let message = format!("nobody can be asked: {error}");
+            let message = format!("network checks unavailable: {error}");
             probe_findings.push(
                 Diagnostic::error(loaded.source.span(0, 0, ""), message).with_code(DiagnosticCode::UnreachableBackend),
             );
@@ -118,7 +119,7 @@ fn validate(args: &ConfigArgs, online: bool) -> ValidationResult {
         })
     });
     probe_findings.extend(probes.iter().flatten().flat_map(|probe| probe.findings().iter().cloned()));
-    // keys that were fetched have something to tell as well
+    // fetched keys can cause warnings as well, so these come after the probes
     let mut findings = compile::warnings(&loaded, &snapshot);
     findings.extend(probe_findings);
     findings.sort_by_key(|finding| finding.span.start);
@@ -186,7 +187,7 @@ fn finding_json(finding: &Diagnostic) -> Value {
     })
 }
 
-/// A workflow command, with everything escaped that would end it.
+/// Formats a workflow command and escapes the characters that would end it.
 fn github_annotation(finding: &Diagnostic) -> String {
     let escape_data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let escape_property = |text: &str| escape_data(text).replace(':', "%3A").replace(',', "%2C");

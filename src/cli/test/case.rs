@@ -1,4 +1,4 @@
-//! The test file: requests, tokens, and what is expected of them.
+//! The format of a test file: requests, tokens, and expected results.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,25 +17,25 @@ use crate::request::UnixTime;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Suite {
-    /// The config that is tested, relative to this file; `-f` goes before it.
+    /// The tested config, relative to this file; `-f` overrides it.
     pub(super) config: Option<Spanned<String>>,
     /// The tests.
     pub(super) tests: Vec<Spanned<Test>>,
 }
 
-/// One test.
+/// A test.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Test {
-    /// What it shows.
+    /// The description.
     pub(super) name: String,
-    /// What is asked.
+    /// The request.
     request: Request,
-    /// The token that comes along.
+    /// The token of the request.
     token: Option<Token>,
-    /// The moment, in RFC 3339 or seconds; default: now.
+    /// The time, in RFC 3339 or seconds; default: now.
     at: Option<String>,
-    /// What must come of it.
+    /// The expected result.
     expect: Expect,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct Test {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Request {
-    /// Default: GET.
+    /// The method; default: GET.
     method: String,
-    /// A URL or a path. A URL's port chooses the bind.
+    /// A URL or a path. The port of a URL selects the bind.
     url: String,
-    /// Header fields.
+    /// The headers.
     headers: BTreeMap<String, String>,
-    /// The client's address; default: 127.0.0.1.
+    /// The address of the client; default: 127.0.0.1.
     client: Option<String>,
 }
 
@@ -59,47 +59,47 @@ impl Default for Request {
     }
 }
 
-/// A token, made for the test.
+/// A token that is signed for the test.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Token {
-    /// Whose; needed when the config has several providers.
+    /// The provider; required if the config has several.
     provider: Option<String>,
-    /// Its claims. The provider's issuer and audience, `iat` and `exp` are there by themselves; null leaves one out.
+    /// The claims. The provider's issuer and audience, `iat` and `exp` are set by default; null omits one.
     claims: Map<String, Value>,
-    /// Header parameters besides `alg`, `typ` and `kid`, or in their place.
+    /// Header parameters, in addition to `alg`, `typ` and `kid` or overriding them.
     header: Map<String, Value>,
-    /// From now to `exp`; default `5m`; negative is in the past.
+    /// The time from now to `exp`; default `5m`; negative for the past.
     expires_in: Option<String>,
-    /// Signed by a key that the provider does not have.
+    /// Sign with a key that the provider does not have.
     forged: bool,
-    /// This very text in place of a token.
+    /// Use this text instead of a token.
     raw: Option<String>,
 }
 
-/// What must come of a request. What is not written is not looked at.
+/// The expected result of a request. Only the given fields are compared.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Expect {
-    /// The status; 200 stands for whatever the backend answers.
+    /// The status; 200 if the request is forwarded.
     status: Option<u16>,
-    /// The reason code of a refusal.
+    /// The reason code of a rejection.
     reason: Option<String>,
-    /// The listener that answers.
+    /// The listener.
     listener: Option<String>,
-    /// The route that takes the request; `none` for no route.
+    /// The route; `none` for no route.
     route: Option<String>,
-    /// The rule that decides; `none` when no single rule does.
+    /// The rule that decides; `none` if no single rule does.
     rule: Option<String>,
-    /// Headers that the backend gets; `absent` for one that it must not get.
+    /// Headers of the request to the backend; `absent` for one that must not be sent.
     upstream_headers: BTreeMap<String, String>,
 }
 
-/// A test and where it stands.
+/// A test with its position in the file.
 pub(super) type Case = Spanned<Test>;
 
 impl Case {
-    /// The request, with its token.
+    /// Builds the request with its token.
     pub(super) fn explain_request(&self, keys: &TestKeys, now: UnixTime) -> Result<ExplainRequest, String> {
         let Test { request, token, at, .. } = &self.value;
         let now = at.as_deref().map_or(Ok(now), args::parse_time)?;
@@ -112,31 +112,31 @@ impl Case {
                     provider: token.provider.as_deref(),
                     claims: &token.claims,
                     header: &token.header,
-                    expires_in: expires_in.ok_or("`expiresIn` is a duration such as 5m or -120s")?,
+                    expires_in: expires_in.ok_or("`expiresIn` must be a duration such as 5m or -120s")?,
                     forged: token.forged,
                 };
                 Some(keys.token(&spec, now)?)
             }
         };
         let header = |(name, value): (&String, &String)| {
-            let name = HeaderName::try_from(name).map_err(|_| format!("not a header's name: `{name}`"))?;
-            let value = HeaderValue::try_from(value).map_err(|_| format!("not a value for the header `{name}`"))?;
+            let name = HeaderName::try_from(name).map_err(|_| format!("invalid header name: `{name}`"))?;
+            let value = HeaderValue::try_from(value).map_err(|_| format!("invalid value for the header `{name}`"))?;
             Ok::<_, String>((name, value))
         };
         Ok(ExplainRequest {
-            method: request.method.parse().map_err(|_| format!("not a method: `{}`", request.method))?,
+            method: request.method.parse().map_err(|_| format!("invalid method: `{}`", request.method))?,
             url: request.url.clone(),
             headers: request.headers.iter().map(header).collect::<Result<_, _>>()?,
             token,
             client: match &request.client {
                 None => None,
-                Some(text) => Some(text.parse::<IpAddr>().map_err(|_| format!("not an IP address: `{text}`"))?),
+                Some(text) => Some(text.parse::<IpAddr>().map_err(|_| format!("invalid IP address: `{text}`"))?),
             },
             now,
         })
     }
 
-    /// What is not as expected: the field, what was expected, what came.
+    /// Returns the fields that differ: the name, the expected and the actual value.
     pub(super) fn differences(&self, explanation: &Explanation) -> Vec<(String, String, String)> {
         let expect = &self.value.expect;
         let mut differences = Vec::new();

@@ -1,4 +1,4 @@
-//! What came of the tests, and how much of the config they met.
+//! The results of the tests, and the coverage of the config.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,42 +11,42 @@ use crate::authz::RuleAction;
 use crate::explain::Explanation;
 use crate::snapshot::{Policies, Snapshot};
 
-/// One test's result.
+/// The result of one test.
 pub(super) struct TestOutcome {
     pub(super) name: String,
     pub(super) place: String,
-    /// What, expected, got.
+    /// The fields that differ: the name, the expected and the actual value.
     pub(super) differences: Vec<(String, String, String)>,
     pub(super) explanation: Explanation,
 }
 
 impl TestOutcome {
-    /// The check of its token that failed, whether or not the test wants that.
+    /// Returns the failed check of the token, whether or not the test expects it.
     fn failed_check(&self) -> Option<&Check> {
         let step = self.explanation.authentication.as_ref()?;
         step.checks.iter().find(|check| check.outcome == auth::Outcome::Failed)
     }
 }
 
-/// All results.
+/// The results of all tests.
 #[derive(Default)]
 pub(super) struct Report {
     pub(super) files: Vec<(String, Vec<TestOutcome>)>,
     pub(super) coverage: Coverage,
 }
 
-/// Which routes took a request, and which rules did what they are for.
+/// The coverage of routes and rules.
 #[derive(Default)]
 pub(super) struct Coverage {
     routes: BTreeMap<(String, String), bool>,
-    /// By origin and name.
+    /// The rules, by origin and name.
     rules: BTreeMap<(String, String), bool>,
-    /// Those that are for refusing what does not hold; of all others it is seen when they are true.
+    /// The require rules, which are covered when they reject a request. All others are covered when they are true.
     requires: BTreeSet<(String, String)>,
 }
 
 impl Coverage {
-    /// Everything of a config that could be covered.
+    /// Adds everything in a config that can be covered.
     pub(super) fn expect(&mut self, snapshot: &Snapshot) {
         for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
             self.expect_rules(&listener.policies);
@@ -67,7 +67,7 @@ impl Coverage {
         }
     }
 
-    /// What one request met.
+    /// Records the route and the rules of one request.
     pub(super) fn record(&mut self, explanation: &Explanation) {
         if let (Some(listener), Some(route)) = (&explanation.listener, &explanation.route) {
             self.routes.insert((listener.name.clone(), route.name.clone()), true);
@@ -84,7 +84,7 @@ impl Coverage {
         (items.values().filter(|covered| **covered).count(), items.len())
     }
 
-    /// Routes and rules together; a config without any is covered.
+    /// Returns the percentage of covered routes and rules together; 100 if there are none.
     pub(super) fn percent(&self) -> f64 {
         let ((routes, total_routes), (rules, total_rules)) =
             (Self::count_covered(&self.routes), Self::count_covered(&self.rules));
@@ -108,7 +108,7 @@ impl Report {
         self.outcomes().filter(|outcome| !outcome.differences.is_empty()).count()
     }
 
-    /// For people.
+    /// Formats the results as text.
     pub(super) fn to_text(&self) -> String {
         let style = Style::stdout();
         let mut out = String::new();
@@ -135,16 +135,16 @@ impl Report {
             total - failed
         );
         for (listener, route) in Coverage::uncovered(&self.coverage.routes) {
-            let _ = writeln!(out, "  never asked: route {route} of listener {listener}");
+            let _ = writeln!(out, "  not covered: route {route} of listener {listener}");
         }
         for key @ (origin, rule) in Coverage::uncovered(&self.coverage.rules) {
-            let problem = if self.coverage.requires.contains(key) { "never refused by" } else { "never true" };
+            let problem = if self.coverage.requires.contains(key) { "never rejects" } else { "never true" };
             let _ = writeln!(out, "  {problem}: rule {rule} ({origin})");
         }
         out
     }
 
-    /// For programs.
+    /// Formats the results as JSON.
     pub(super) fn to_json(&self) -> Value {
         let test = |outcome: &TestOutcome| {
             let differences: Vec<Value> = outcome
@@ -185,7 +185,7 @@ impl Report {
         })
     }
 
-    /// The XML that continuous integration reads.
+    /// Formats the results as JUnit XML.
     pub(super) fn to_junit(&self) -> String {
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
         for (path, outcomes) in &self.files {
@@ -216,7 +216,7 @@ impl Report {
     }
 }
 
-/// Text in an attribute. Characters that XML 1.0 can't hold become `?`.
+/// Escapes text for an attribute. Replaces characters that XML 1.0 does not allow with `?`.
 fn xml_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -233,7 +233,7 @@ fn xml_escape(text: &str) -> String {
     out
 }
 
-/// A text on one line that does nothing to a terminal.
+/// Escapes the control characters of text for a terminal.
 fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Throw-away keys in the place of every provider's, so that tests need no real token and no identity provider.
+//! Temporary keys that replace those of every provider, so that tests need no real tokens and no identity provider.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::config::Config;
 use crate::config::policy::{JwksSource, PoliciesConfig, ProviderConfig};
 use crate::request::UnixTime;
 
-/// The kid of a key that no provider has.
+/// The `kid` of a key that no provider has.
 const UNKNOWN_KID: &str = "stranger";
 
-/// A key for each provider of a config, by the provider's name.
+/// The temporary keys for the providers of a config, by provider name.
 pub(super) struct TestKeys {
     providers: BTreeMap<String, TestProvider>,
     unknown_key: SigningKey,
@@ -26,25 +26,25 @@ struct TestProvider {
     audience: Option<String>,
 }
 
-/// What a token is made of.
+/// The specification of a token.
 pub(super) struct TokenSpec<'a> {
-    /// The provider, when it is not the only one.
+    /// The provider, if the config has several.
     pub(super) provider: Option<&'a str>,
-    /// Claims; null leaves a default one out.
+    /// The claims; null omits a default claim.
     pub(super) claims: &'a Map<String, Value>,
-    /// Header parameters.
+    /// The header parameters.
     pub(super) header: &'a Map<String, Value>,
-    /// Seconds from now to `exp`.
+    /// The seconds from now to `exp`.
     pub(super) expires_in: f64,
-    /// Signed by a key that the provider does not have.
+    /// Sign with a key that the provider does not have.
     pub(super) forged: bool,
 }
 
 impl TestKeys {
-    /// Makes the keys, and puts them where the config names others.
+    /// Generates the keys and installs them in the config.
     pub(super) fn install(config: &mut Config) -> Result<Self, String> {
         let mut providers: BTreeMap<String, TestProvider> = BTreeMap::new();
-        // twice, since providers of one name share their keys
+        // two rounds, since providers with the same name share their keys
         for install in [false, true] {
             for provider in providers_mut(config) {
                 let algorithm = signing_algorithm(provider);
@@ -66,18 +66,19 @@ impl TestKeys {
         Ok(Self { providers, unknown_key })
     }
 
-    /// A token that the provider would give out: its issuer and audience, `iat` and `exp`, and what is wanted besides.
+    /// Signs a token as the provider would issue it, with its issuer and audience, `iat` and `exp`, and the given
+    /// claims.
     pub(super) fn token(&self, spec: &TokenSpec<'_>, now: UnixTime) -> Result<String, String> {
         let provider_names = || self.providers.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let provider = match spec.provider {
             Some(name) => self.providers.get(name).ok_or_else(|| match self.providers.len() {
-                0 => "the config has no provider that could make a token".to_owned(),
-                _ => format!("there is no provider `{name}`; there is: {}", provider_names()),
+                0 => "the config has no provider to issue a token".to_owned(),
+                _ => format!("no provider `{name}`; the providers are: {}", provider_names()),
             })?,
             None => match self.providers.values().collect::<Vec<_>>().as_slice() {
                 [only] => only,
-                [] => return Err("the config has no provider that could make a token".to_owned()),
-                _ => return Err(format!("`token` needs `provider`: one of {}", provider_names())),
+                [] => return Err("the config has no provider to issue a token".to_owned()),
+                _ => return Err(format!("`token` requires `provider`: one of {}", provider_names())),
             },
         };
         let mut claims = Map::new();
@@ -92,7 +93,7 @@ impl TestKeys {
         let provider_key = provider.keys.first().ok_or("the provider has no key")?;
         let mut header = spec.header.clone();
         let key = if spec.forged {
-            // the provider's own kid: it is the signature that must tell
+            // with the `kid` of the provider's key, so that only the signature is wrong
             header.entry("kid").or_insert_with(|| json!(provider_key.kid()));
             &self.unknown_key
         } else {
@@ -102,7 +103,7 @@ impl TestKeys {
     }
 }
 
-/// Every provider of a config, wherever it stands.
+/// Returns every provider of a config, at any level.
 fn providers_mut(config: &mut Config) -> impl Iterator<Item = &mut ProviderConfig> {
     fn policy_providers(policies: &mut PoliciesConfig) -> impl Iterator<Item = &mut ProviderConfig> {
         policies.jwt_auth.iter_mut().flat_map(|jwt| jwt.value.providers.iter_mut())
@@ -115,7 +116,7 @@ fn providers_mut(config: &mut Config) -> impl Iterator<Item = &mut ProviderConfi
     })
 }
 
-/// The first algorithm that the provider accepts.
+/// Returns the first algorithm that the provider accepts.
 fn signing_algorithm(provider: &ProviderConfig) -> Algorithm {
     let first_algorithm = provider.algorithms.as_ref().and_then(|named| named.first().copied());
     first_algorithm.and_then(|named| Algorithm::parse(&format!("{named:?}"))).unwrap_or(Algorithm::ES256)

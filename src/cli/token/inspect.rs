@@ -1,4 +1,4 @@
-//! `token inspect`.
+//! `portcullis token inspect`: decodes a token, and verifies it with the keys of a config.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::snapshot::Snapshot;
 pub(super) struct InspectArgs {
     /// The token, `@file`, or `-` for standard input.
     token: String,
-    /// A config whose keys it is verified with.
+    /// A config with the keys to verify the token.
     #[arg(short, long, value_name = "CONFIG")]
     file: Option<String>,
-    /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
+    /// The current time for the checks: RFC 3339, seconds since 1970, or an offset from now.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
-    /// Fetch the keys of the config that have a URL, once.
+    /// Fetch the remote key sets of the config once.
     #[arg(long, requires = "file")]
     online: bool,
-    /// How the result is written: JSON is `verified`, `header`, `claims`, `verdicts`.
+    /// The output format. JSON has `verified`, `header`, `claims`, `verdicts`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
@@ -37,18 +37,18 @@ pub(super) struct InspectArgs {
 /// The members of a JSON object.
 type Members = Map<String, Value>;
 
-/// What one policy of the config thinks of the token.
+/// The result of one `jwtAuth` policy for the token.
 struct PolicyVerdict {
-    /// Where the policy holds.
+    /// The routes with this policy.
     routes: String,
-    /// The provider, or the reason code and the detail.
+    /// The provider, or the reason code and its detail.
     result: Result<String, (String, String)>,
 }
 
 pub(super) fn main(args: &InspectArgs) -> CommandResult {
     let bad_input = |why| (BAD_CONFIG, why);
     if args.token == "-" && args.file.as_deref() == Some("-") {
-        return Err(bad_input("token and config can't both come from standard input".to_owned()));
+        return Err(bad_input("token and config cannot both be read from standard input".to_owned()));
     }
     let token = args::read_token(&args.token).map_err(bad_input)?;
     let now = args.at.unwrap_or_else(UnixTime::now);
@@ -75,16 +75,16 @@ pub(super) fn main(args: &InspectArgs) -> CommandResult {
     })
 }
 
-/// Header and claims as they stand there. Nothing is checked: that is the gateway's business, and it is stricter.
+/// Decodes the header and the claims without any checks. The gateway is stricter.
 fn decode_parts(token: &str) -> Result<(Members, Members), String> {
     let parts: Vec<&str> = token.split('.').collect();
     let &[header, claims, _] = parts.as_slice() else {
         let problem = if parts.len() == 5 {
-            "it is encrypted (JWE), and only signed tokens are read here"
+            "it is encrypted (JWE), and only signed tokens are supported"
         } else {
-            "a token has three parts with dots between"
+            "a token has three parts separated by dots"
         };
-        return Err(format!("not a JWT: {problem}, and this has {}", parts.len()));
+        return Err(format!("not a JWT: {problem}; this one has {}", parts.len()));
     };
     let json_object = |part: &str, name: &str| -> Result<Map<String, Value>, String> {
         let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| format!("not a JWT: the {name} is not base64url"))?;
@@ -93,7 +93,7 @@ fn decode_parts(token: &str) -> Result<(Members, Members), String> {
     Ok((json_object(header, "header")?, json_object(claims, "payload")?))
 }
 
-/// Every `jwtAuth` of the config with its opinion, each once.
+/// Evaluates the token with every `jwtAuth` of the config once.
 fn policy_verdicts(snapshot: &Snapshot, token: &str, now: UnixTime) -> Vec<PolicyVerdict> {
     let mut policies: Vec<(Arc<JwtAuth>, Vec<&str>)> = Vec::new();
     for listener in snapshot.binds.iter().flat_map(|bind| &bind.listeners) {
@@ -114,7 +114,7 @@ fn policy_verdicts(snapshot: &Snapshot, token: &str, now: UnixTime) -> Vec<Polic
             let result = match (authentication.identity(), authentication.failure()) {
                 (Identity::Verified(verified), _) => Ok(verified.provider().to_owned()),
                 (_, Some(failure)) => Err((failure.reason().to_string(), failure.detail().to_string())),
-                (_, None) => Err((String::new(), "the token was not looked at".to_owned())),
+                (_, None) => Err((String::new(), "the token was not evaluated".to_owned())),
             };
             PolicyVerdict { routes: names.join(", "), result }
         })
@@ -141,7 +141,7 @@ fn render(
     let style = Style::stdout();
     let mut text = String::new();
     match verdicts {
-        None => text.push_str(&format!("{}: nobody checked the signature; -f CONFIG does\n", style.warn("UNVERIFIED"))),
+        None => text.push_str(&format!("{}: the signature was not checked; use -f CONFIG\n", style.warn("UNVERIFIED"))),
         Some([]) => text.push_str(&format!("{}: the config has no jwtAuth\n", style.warn("UNVERIFIED"))),
         Some(verdicts) => {
             for verdict in verdicts {
@@ -150,7 +150,7 @@ fn render(
                         format!("{} by provider {provider:?} (route {})\n", style.good("VERIFIED"), verdict.routes)
                     }
                     Err((reason, detail)) => {
-                        format!("{} {reason}: {detail} (route {})\n", style.bad("REFUSED"), verdict.routes)
+                        format!("{} {reason}: {detail} (route {})\n", style.bad("REJECTED"), verdict.routes)
                     }
                 });
             }
@@ -163,7 +163,7 @@ fn render(
     text
 }
 
-/// A line a member. JSON escapes what a terminal could take for a command.
+/// Writes one line per member. JSON escapes the control characters that a terminal would interpret.
 fn write_members(text: &mut String, members: &Map<String, Value>, now: UnixTime) {
     let width = members.keys().map(|name| name.chars().count()).max().unwrap_or(0).min(24);
     for (name, value) in members {
@@ -180,7 +180,7 @@ fn write_members(text: &mut String, members: &Map<String, Value>, now: UnixTime)
     }
 }
 
-/// JSON leaves some control characters above ASCII as they are.
+/// Replaces the control characters above ASCII, which JSON does not escape.
 fn replace_controls(json: &str) -> String {
     json.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

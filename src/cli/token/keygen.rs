@@ -1,4 +1,4 @@
-//! `token keygen` and `token jwks`.
+//! `portcullis token keygen` and `portcullis token jwks`.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -17,22 +17,22 @@ use crate::cli::{BAD_CONFIG, FAILED, args, eprint_line};
 
 #[derive(Debug, Args)]
 pub(super) struct KeygenArgs {
-    /// The algorithm that it will sign with.
+    /// The signing algorithm of the key.
     #[arg(long, value_name = "ALG", default_value = "ES256", value_parser = parse_algorithm)]
     alg: Algorithm,
-    /// The key's name; default: its thumbprint (RFC 7638).
+    /// The key id. Default: the thumbprint of the key (RFC 7638).
     #[arg(long)]
     kid: Option<String>,
-    /// The size of an RSA key.
+    /// The size of an RSA key in bits.
     #[arg(long, default_value_t = 2048)]
     bits: u16,
-    /// What the files are called: NAME.private.json and NAME.jwks.json.
+    /// The base name of the files: NAME.private.json and NAME.jwks.json.
     #[arg(long, value_name = "NAME", default_value = "dev")]
     out: PathBuf,
-    /// Replace files that are there already.
+    /// Replace existing files.
     #[arg(long)]
     force: bool,
-    /// How the result is written: JSON is `kid`, `alg`, `private`, `jwks`.
+    /// The output format. JSON has `kid`, `alg`, `private`, `jwks`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
@@ -50,18 +50,18 @@ pub(super) fn keygen(args: &KeygenArgs) -> CommandResult {
     };
     let (private_file, public_file) = (file_name(".private.json"), file_name(".jwks.json"));
     write_new_file(&private_file, &private, 0o600, args.force)?;
-    // the public half of a shared secret is the secret
+    // the public half of a shared secret is the secret itself
     write_new_file(&public_file, &public, if key.is_shared() { 0o600 } else { 0o644 }, args.force)?;
     if key.is_shared() {
         eprint_line(format_args!(
-            "note: {} holds the secret itself: whoever can read it can sign",
+            "note: {} contains the secret itself; every process that can read it can sign tokens",
             public_file.display()
         ));
     }
     Ok(match args.output {
         Format::Text => print_result(
             &format!(
-                "{} key {}\n  {}  private: sign with it, show it to nobody\n  {}  for the gateway: `jwks: {{file: {}}}`\n",
+                "{} key {}\n  {}  private: signs tokens, keep it secret\n  {}  for the gateway: `jwks: {{file: {}}}`\n",
                 key.algorithm(),
                 key.kid(),
                 private_file.display(),
@@ -82,11 +82,11 @@ pub(super) fn keygen(args: &KeygenArgs) -> CommandResult {
     })
 }
 
-/// Writes a new file. With `force`, the old one is removed first, so that its owner and mode don't stay.
+/// Writes a new file. With `force`, removes the old one first, so that its owner and mode are not kept.
 fn write_new_file(path: &Path, content: &Value, mode: u32, force: bool) -> Result<(), (u8, String)> {
     let write_error = |error: std::io::Error| match error.kind() {
-        ErrorKind::AlreadyExists => (FAILED, format!("{} is there already; --force replaces it", path.display())),
-        _ => (FAILED, format!("{} can't be written: {error}", path.display())),
+        ErrorKind::AlreadyExists => (FAILED, format!("{} already exists; --force replaces it", path.display())),
+        _ => (FAILED, format!("cannot write {}: {error}", path.display())),
     };
     if force
         && let Err(error) = std::fs::remove_file(path)
@@ -100,10 +100,10 @@ fn write_new_file(path: &Path, content: &Value, mode: u32, force: bool) -> Resul
 
 #[derive(Debug, Args)]
 pub(super) struct JwksArgs {
-    /// Keys: JWKs, key sets with one private key, or PEM; `-` is standard input.
+    /// Keys: JWKs, key sets with one private key, or PEM; `-` reads standard input.
     #[arg(required = true, value_name = "FILE")]
     keys: Vec<String>,
-    /// How the result is written: a key set is JSON in either case.
+    /// The output format. A key set is always JSON.
     #[arg(long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     _output: Format,
 }
@@ -114,7 +114,7 @@ pub(super) fn jwks(args: &JwksArgs) -> CommandResult {
         let text = args::read_text(path).map_err(|message| (BAD_CONFIG, message))?;
         let key = SigningKey::parse(&text, None, None).map_err(|message| (BAD_CONFIG, format!("{path}: {message}")))?;
         if key.is_shared() {
-            let message = format!("{path}: a shared secret has no public half; give the gateway the file itself");
+            let message = format!("{path}: a shared secret has no public half; use the file itself in the gateway");
             return Err((BAD_CONFIG, message));
         }
         keys.push(key.public_jwk().map_err(|message| (FAILED, format!("{path}: {message}")))?);

@@ -1,4 +1,4 @@
-//! `token mint`.
+//! `portcullis token mint`: signs a token.
 
 use std::process::ExitCode;
 
@@ -14,16 +14,16 @@ use crate::request::UnixTime;
 
 #[derive(Debug, Args)]
 pub(super) struct MintArgs {
-    /// The key: a private JWK, a key set with one, or PEM; `-` is standard input.
+    /// The key: a private JWK, a key set with one private key, or PEM; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     key: String,
-    /// The algorithm, where the key leaves a choice.
+    /// The algorithm, if the key allows several.
     #[arg(long, value_parser = parse_algorithm)]
     alg: Option<Algorithm>,
-    /// The key's name in the header, or the key to take out of a set; default: the key's own, or else its thumbprint.
+    /// The `kid` in the header, or the key to use from a set. Default: the `kid` of the key, or its thumbprint.
     #[arg(long)]
     kid: Option<String>,
-    /// The header's `typ`.
+    /// The `typ` in the header.
     #[arg(long, default_value = "JWT")]
     typ: String,
     /// The claim `iss`.
@@ -32,22 +32,22 @@ pub(super) struct MintArgs {
     /// The claim `sub`.
     #[arg(long)]
     sub: Option<String>,
-    /// The claim `aud`; several make a list.
+    /// The claim `aud`; repeat it for a list.
     #[arg(long)]
     aud: Vec<String>,
-    /// A claim: NAME=VALUE, where the value is JSON, or text if it is not. The last one counts.
+    /// A claim: NAME=VALUE. The value is JSON, or else text. The last one for a name applies.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, Value)>,
-    /// When it expires, from now; negative is in the past, `never` leaves the claim out.
+    /// The expiry relative to now; negative for the past, `never` to omit the claim.
     #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true, value_parser = parse_lifetime)]
     exp: Lifetime,
-    /// From when it is valid, from now.
+    /// The start of validity relative to now.
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_lifetime)]
     nbf: Option<Lifetime>,
-    /// The moment that counts as now: RFC 3339, seconds since 1970, or an offset.
+    /// The current time: RFC 3339, seconds since 1970, or an offset from now.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = args::parse_time)]
     at: Option<UnixTime>,
-    /// How the result is written: JSON is `token`, `header`, `claims`.
+    /// The output format. JSON has `token`, `header`, `claims`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
