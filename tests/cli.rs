@@ -1,10 +1,10 @@
-//! The command line through the real binary: what it prints, where, and how it ends.
+//! Tests of the command line through the real binary: its output and exit codes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
+    reason = "a failing helper fails its test"
 )]
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
 
@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{PORTCULLIS, ROOT, TempDir};
 
-/// How a command ended, and what it said.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 struct CommandOutput {
     code: i32,
@@ -37,7 +37,7 @@ impl CommandOutput {
     }
 }
 
-/// Runs a command at the repository's root.
+/// Runs a command in the root of the repository.
 #[track_caller]
 fn run(arguments: &[&str]) -> CommandOutput {
     run_with(arguments, "")
@@ -49,7 +49,7 @@ fn run_with(arguments: &[&str], input: &str) -> CommandOutput {
     command.args(arguments).current_dir(ROOT).env_remove("NO_COLOR");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("portcullis");
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it may not want it
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // the command may exit without reading its input
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     CommandOutput {
@@ -63,7 +63,7 @@ const GOOD: &str = "examples/quickstart.yaml";
 const ALICE: &str = "@manifests/jwt/alice.jwt";
 const BOB: &str = "@manifests/jwt/bob.jwt";
 
-/// A config with a finding of nearly every kind.
+/// A config with nearly every kind of warning.
 const DUBIOUS: &str = r#"
 binds:
 - port: 3000
@@ -110,7 +110,7 @@ binds:
 "#;
 
 #[test]
-fn every_warning_is_found_at_its_line() {
+fn every_warning_is_reported_at_its_line() {
     let found = run(&["validate", "--output", "json", "-c", DUBIOUS]);
     assert_eq!(found.code, 0, "{found:?}");
     let all = found.json();
@@ -136,7 +136,7 @@ fn every_warning_is_found_at_its_line() {
 }
 
 #[test]
-fn what_stands_open_to_others_or_does_not_work_is_warned_of() {
+fn insecure_and_ineffective_settings_cause_warnings() {
     let listener = |inner: &str| format!("binds: [{{port: 3000, listeners: [{{{inner}}}]}}]");
     let jwt = |jwks: &str| format!("jwtAuth: {{mode: strict, issuer: a, audiences: [b], jwks: {jwks}}}");
     let header = "transformations: {request: {set: {x-user: jwt.sub}}}";
@@ -167,7 +167,7 @@ fn what_stands_open_to_others_or_does_not_work_is_warned_of() {
 }
 
 #[test]
-fn every_error_has_an_id_and_a_place() {
+fn every_error_has_an_id_and_a_location() {
     let folder = TempDir::new();
     let large = folder.write("large.yaml", vec![b'#'; (4 << 20) + 1]);
     let latin = folder.write("latin.yaml", b"binds: [\xe9]");
@@ -222,7 +222,7 @@ fn results_go_to_standard_output_and_notes_to_standard_error() {
 }
 
 #[test]
-fn explain_says_why_and_ends_accordingly() {
+fn explain_prints_the_reason_and_sets_the_exit_code() {
     let explain = |more: &[&str]| run(&[&["explain", "-f", GOOD], more].concat());
     for (arguments, code, says) in [
         (&["GET", "/"][..], 3, "=> 401 missing_token"),
@@ -248,7 +248,7 @@ fn explain_says_why_and_ends_accordingly() {
     }
     for (arguments, says) in [
         (&["GET", "http://"][..], "not a URL"),
-        (&["--token", "@no/such/file", "GET", "/"], "no/such/file can't be read"),
+        (&["--token", "@no/such/file", "GET", "/"], "cannot read no/such/file"),
         (&["-H", "nonsense", "GET", "/"], "a header is NAME: VALUE"),
         (&["--at", "soon", "GET", "/"], "a time is"),
         (&["GET"], "required"),
@@ -260,7 +260,7 @@ fn explain_says_why_and_ends_accordingly() {
 }
 
 #[test]
-fn explain_foresees_answers_and_what_the_backend_gets() {
+fn explain_shows_the_response_or_the_headers_for_the_backend() {
     let config = "binds: [{port: 3000, listeners: [{routes: [
         {name: gone, matches: [{path: {pathPrefix: /gone}}], policies: {directResponse: {status: 410}}},
         {name: site, matches: [{path: {pathPrefix: /site}}], backends: [{host: 'a:1'}], policies: {
@@ -281,7 +281,7 @@ fn explain_foresees_answers_and_what_the_backend_gets() {
 }
 
 #[test]
-fn explain_never_shows_the_token_and_labels_what_is_not_verified() {
+fn explain_never_prints_the_token_and_labels_unverified_claims() {
     for format in ["text", "json"] {
         for name in ["alice", "bob", "expired"] {
             let argument = format!("@manifests/jwt/{name}.jwt");
@@ -301,7 +301,7 @@ fn explain_never_shows_the_token_and_labels_what_is_not_verified() {
 }
 
 #[test]
-fn a_near_miss_of_issuer_or_route_is_named() {
+fn near_misses_of_issuer_and_route_are_shown() {
     let yaml = std::fs::read_to_string(format!("{ROOT}/{GOOD}")).unwrap();
     let slash = yaml.replace("issuer: agentgateway.dev", "issuer: agentgateway.dev/");
     let output = run(&["explain", "-c", &slash, "--token", ALICE, "GET", "/"]);
@@ -317,7 +317,7 @@ fn a_near_miss_of_issuer_or_route_is_named() {
 }
 
 #[test]
-fn tests_pass_fail_and_count_what_they_cover() {
+fn tests_pass_fail_and_report_coverage() {
     let path = "examples/tests/quickstart.yaml";
     let good = run(&["test", "--fail-under", "100", path]);
     assert_eq!(good.code, 0, "{good:?}");
@@ -349,7 +349,7 @@ fn tests_pass_fail_and_count_what_they_cover() {
     let json = run(&["test", "-f", GOOD, "--output", "json", late.to_str().unwrap()]).json();
     assert_eq!(json["files"][0]["tests"][0]["failedCheck"]["name"], "aud");
 
-    // of a require it must be seen that it refuses, of the others that they are true
+    // a require rule is covered by a rejection, other rules when they are true
     let rules = folder.write(
         "rules.yaml",
         std::fs::read_to_string(format!("{ROOT}/{GOOD}")).unwrap().replace(
@@ -366,7 +366,7 @@ fn tests_pass_fail_and_count_what_they_cover() {
         run(&["test", "-f", rules.to_str().unwrap(), file.to_str().unwrap()]).out
     };
     let good = "mfa: true, banned: false, groups: [admins]";
-    assert!(covered(&[good]).contains("  never refused by: rule mfa ("), "{}", covered(&[good]));
+    assert!(covered(&[good]).contains("  never rejects: rule mfa ("), "{}", covered(&[good]));
     assert!(covered(&[good]).contains("  never true: rule banned ("), "{}", covered(&[good]));
     let all = covered(&[good, "mfa: false, banned: true"]);
     assert!(all.ends_with("covered: routes 1/1, rules 4/4\n"), "{all}");
@@ -385,7 +385,7 @@ fn tests_pass_fail_and_count_what_they_cover() {
 }
 
 #[test]
-fn a_key_signs_what_the_gateway_accepts() {
+fn gateway_accepts_tokens_signed_by_generated_keys() {
     let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for alg in ["ES256", "ES384", "ES512", "EdDSA", "RS256", "PS512", "HS384"] {
@@ -426,7 +426,7 @@ fn a_key_signs_what_the_gateway_accepts() {
         let old = run(&["token", "mint", "--key", &private, "--iss", "me", "--aud", "here", "--exp", "-1h"]);
         let rejected = run_with(&["token", "inspect", "-", "-f", config], &old.out);
         assert_eq!(rejected.code, 1);
-        assert!(rejected.out.starts_with("REFUSED expired: `exp` is"), "{}", rejected.out);
+        assert!(rejected.out.starts_with("REJECTED expired: `exp` is"), "{}", rejected.out);
         let jwks = run(&["token", "jwks", &private]);
         match alg {
             "HS384" => assert_eq!(jwks.code, 2),
@@ -439,10 +439,10 @@ fn a_key_signs_what_the_gateway_accepts() {
 }
 
 #[test]
-fn inspect_says_unverified_unless_it_verified() {
+fn inspect_labels_tokens_unverified_without_a_config() {
     let output = run(&["token", "inspect", ALICE]);
     assert_eq!(output.code, 0);
-    assert!(output.out.starts_with("UNVERIFIED: nobody checked the signature"), "{}", output.out);
+    assert!(output.out.starts_with("UNVERIFIED: the signature was not checked"), "{}", output.out);
     let output = run(&["token", "inspect", ALICE, "-f", GOOD]);
     assert!(output.out.starts_with("VERIFIED by provider \"agentgateway.dev\" (route route0)\n"), "{}", output.out);
     for (token, says) in [("a.b", "three parts"), ("a.b.c", "the header is not"), ("a.b.c.d.e", "encrypted")] {
@@ -454,7 +454,7 @@ fn inspect_says_unverified_unless_it_verified() {
 }
 
 #[test]
-fn config_print_names_the_line_of_each_policy() {
+fn config_print_shows_the_line_of_each_policy() {
     let print = |more: &[&str]| run(&[&["config", "print"], more].concat());
     let gateway = "examples/jwt-gateway.yaml";
     let all = print(&["--effective", "-f", gateway]);
@@ -474,11 +474,11 @@ fn config_print_names_the_line_of_each_policy() {
     assert_eq!((routes.len(), &routes[0]["policies"][0]["level"]), (1, &Value::from("route")));
     let none = print(&["--route", "nope", "-f", gateway]);
     assert_eq!(none.code, 2);
-    assert!(none.err.contains("there is no route `nope`; there is: health"), "{}", none.err);
+    assert!(none.err.contains("no route `nope`; the routes are: health"), "{}", none.err);
 }
 
 #[test]
-fn the_schema_tells_what_a_field_means() {
+fn schema_explains_fields() {
     let schema = run(&["schema"]).json();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     for path in ["routes.policies.jwtAuth.mode", "binds[0].listeners[0].policies.jwtAuth.mode", "jwtAuth.mode"] {
@@ -492,11 +492,11 @@ fn the_schema_tells_what_a_field_means() {
     assert_eq!(head["description"], "Bytes of a request's head; default `64KiB`.");
     let wrong = run(&["schema", "--explain", "config.limits.foo"]);
     assert_eq!(wrong.code, 2);
-    assert!(wrong.err.starts_with("error: there is no field `foo`; known there: body, "), "{}", wrong.err);
+    assert!(wrong.err.starts_with("error: no field `foo`; the fields are: body, "), "{}", wrong.err);
 }
 
 #[test]
-fn the_small_commands_work() {
+fn version_completion_and_help_work() {
     assert_eq!(run(&["version"]).out, format!("portcullis {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(run(&["version", "--output", "json"]).json()["version"], env!("CARGO_PKG_VERSION"));
     for shell in ["bash", "zsh", "fish"] {
@@ -511,7 +511,7 @@ fn the_small_commands_work() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn closed_pipe_is_not_an_error() {
     let mut command = Command::new(PORTCULLIS);
     command.args(["config", "print", "-f", GOOD]).current_dir(ROOT).stdin(Stdio::null()).stderr(Stdio::piped());
     let (reader, writer) = std::io::pipe().unwrap();
@@ -521,7 +521,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn no_colour_reaches_a_pipe() {
+fn output_to_a_pipe_has_no_colors() {
     for arguments in
         [&["validate", "-c", "x: 1"][..], &["explain", "-f", GOOD, "GET", "/"], &["token", "inspect", ALICE]]
     {
@@ -531,7 +531,7 @@ fn no_colour_reaches_a_pipe() {
 }
 
 #[test]
-fn one_run_tells_every_error_of_every_kind() {
+fn one_run_reports_all_errors() {
     let yaml = "\
 config: {drainTimeout: soon}
 binds:
@@ -557,5 +557,5 @@ binds:
     let only_what_is_wrong =
         "binds: [{port: 0, listeners: [{routes: [{policies: {jwtAuth: {providers: [{issuer: 1}]}}}]}]}]";
     let output = run_with(&["validate", "-f", "-"], only_what_is_wrong);
-    assert_eq!(output.err.matches("error[").count(), 1, "no error that only follows from another:\n{}", output.err);
+    assert_eq!(output.err.matches("error[").count(), 1, "an error that only follows from another one:\n{}", output.err);
 }

@@ -1,11 +1,11 @@
-//! The documents' walk-throughs, with manifests of other gateways imported and served: the keys by URL, the tokens over
-//! the wire, the answers as they stand there. And the command itself.
+//! The JWT walkthroughs of other gateways, with their manifests imported and served: remote keys, tokens over the wire,
+//! and the documented responses. Also tests the command itself.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
+    reason = "a failing helper fails its test"
 )]
 
 mod support;
@@ -24,7 +24,7 @@ use serde_json::json;
 use support::mint::{self, Alg, FAR_FUTURE, Key};
 use support::{Backend, InProcessGateway, PORTCULLIS, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
 
-/// Imports manifests, and serves what comes of them.
+/// Imports manifests and serves the resulting config.
 #[track_caller]
 fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir: Option<&TempDir>) -> InProcessGateway {
     let options = ImportOptions {
@@ -43,7 +43,7 @@ fn serve(dialect: Dialect, manifests: &str, map: &[(&str, SocketAddr)], out_dir:
     )
 }
 
-/// A server that has keys, at any path.
+/// Starts a key server that serves its key set at every path.
 fn key_server(key: &Key) -> Backend {
     let keys = mint::jwks([key]);
     Backend::start(move |_| ScriptedResponse::new(200, &[("content-type", "application/json")], &keys))
@@ -53,12 +53,12 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// Asks until the keys are there, and gives status and body.
+/// Repeats the request until the keys are loaded, and returns the status and the body.
 #[track_caller]
 fn request_until_keys_loaded(gateway: &InProcessGateway, path: &str, token: Option<&str>) -> (u16, String) {
     let header = token.map(bearer);
     let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
-    eventually(TEST_TIMEOUT, "the keys are there", || {
+    eventually(TEST_TIMEOUT, "the keys are loaded", || {
         let response = gateway.client().get(path, &headers);
         let keys_pending = response.status() == 503 || response.text() == "Jwks remote fetch is failed";
         (!keys_pending).then(|| (response.status(), response.text().to_owned()))
@@ -66,7 +66,7 @@ fn request_until_keys_loaded(gateway: &InProcessGateway, path: &str, token: Opti
 }
 
 #[test]
-fn the_istio_page() {
+fn istio_walkthrough() {
     let key = Key::without_kid(Alg::Rs256);
     let keys = key_server(&key);
     let backend = Backend::start(|_| ScriptedResponse::new(200, &[], "Hello World! /"));
@@ -89,7 +89,7 @@ fn the_istio_page() {
     );
     let gateway = serve(Dialect::Istio, &format!("{authentication}{authorization}"), &map, None);
     let name = "testing@secure.istio.io";
-    // no audience; a life until 2118
+    // no audience, and valid until 2118
     let good = key.token(&json!({"iss": name, "sub": name, "exp": 4_685_989_700_i64, "iat": 1_532_389_700}));
     let wrong_issuer = key.token(&json!({"iss": "somebody-else", "sub": name, "exp": FAR_FUTURE}));
     let other = key.token(&json!({"iss": name, "sub": "other", "exp": FAR_FUTURE}));
@@ -102,7 +102,7 @@ fn the_istio_page() {
     assert_eq!(request_until_keys_loaded(&gateway, "/", Some(&good)), (200, "Hello World! /".to_owned()));
     let seen = backend.requests();
     assert!(seen.iter().all(|request| request.header("authorization").is_none()), "no `forwardOriginalToken`");
-    // a preflight passes the check of tokens, whatever it carries; without an Origin it is no preflight
+    // a preflight is not authenticated, whatever its token; without an Origin it is not a preflight
     let expired = bearer(&key.token(&json!({"iss": name, "sub": name, "exp": 1})));
     let options = |gateway: &InProcessGateway, lines: &str| {
         let request = format!("OPTIONS / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {expired}\r\n{lines}\r\n");
@@ -151,7 +151,7 @@ spec:
 ---
 "#;
 
-/// The page's policy: no issuer, no audience.
+/// Returns the policy of the walkthrough, without issuer and audience.
 fn security_policy(kind: &str, name: &str, keys: SocketAddr) -> String {
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {{name: jwt-example}}\nspec:\n  \
@@ -161,12 +161,12 @@ fn security_policy(kind: &str, name: &str, keys: SocketAddr) -> String {
 }
 
 #[test]
-fn the_envoy_gateway_page_over_http() {
+fn envoy_gateway_walkthrough_over_http() {
     let key = Key::without_kid(Alg::Rs256);
     let (keys, backend) = (key_server(&key), Backend::ok());
     let manifests = format!("{ENVOY_GATEWAY}{}", security_policy("HTTPRoute", "foo", keys.address()));
     let gateway = serve(Dialect::EnvoyGateway, &manifests, &[("default/backend", backend.address())], None);
-    // neither kid, nor exp, nor iss
+    // without kid, exp and iss
     let token = key.token(&json!({"sub": "1234567890", "name": "John Doe", "admin": true, "iat": 1_516_239_022}));
     assert_eq!(request_until_keys_loaded(&gateway, "/foo", None), (401, "Jwt is missing".to_owned()));
     assert_eq!(request_until_keys_loaded(&gateway, "/foo", Some(&token)).0, 200);
@@ -177,9 +177,9 @@ fn the_envoy_gateway_page_over_http() {
     assert_eq!(request_until_keys_loaded(&gateway, "/foo", Some(&forged)), (401, "Jwt verification fails".to_owned()));
 }
 
-/// Every failure of a token in Envoy's words and with Envoy's status, over HTTP and over gRPC.
+/// Tests that every token failure has Envoy's wording and status, over HTTP and gRPC.
 #[test]
-fn refusals_have_envoys_words() {
+fn rejections_have_envoys_wording() {
     let key = Key::new(Alg::Rs256, "k");
     let (keys, backend) = (key_server(&key), Backend::ok());
     let policy = |kind: &str, name: &str| {
@@ -230,7 +230,7 @@ fn refusals_have_envoys_words() {
     for (token, status, words) in cases {
         let token = Some(token.as_str()).filter(|token| !token.is_empty());
         assert_eq!(request_until_keys_loaded(&gateway, "/foo", token), (status, words.to_owned()), "{token:?}");
-        let (headers, body, _) = eventually(TEST_TIMEOUT, "the keys are there", || {
+        let (headers, body, _) = eventually(TEST_TIMEOUT, "the keys are loaded", || {
             Some(call(gateway.address(), token))
                 .filter(|(headers, ..)| headers["grpc-message"] != "Jwks remote fetch is failed")
         });
@@ -241,7 +241,7 @@ fn refusals_have_envoys_words() {
     }
 }
 
-/// A gRPC server that answers every call with `pong`.
+/// Starts a gRPC server that responds to every call with `pong`.
 fn grpc_backend() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -274,7 +274,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// One call: the headers, the body, and the trailers of the answer.
+/// Sends a gRPC call and returns the headers, the body and the trailers of the response.
 fn call(address: SocketAddr, token: Option<&str>) -> (http::HeaderMap, Bytes, http::HeaderMap) {
     runtime().block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -297,7 +297,7 @@ fn call(address: SocketAddr, token: Option<&str>) -> (http::HeaderMap, Bytes, ht
 }
 
 #[test]
-fn the_envoy_gateway_page_over_grpc() {
+fn envoy_gateway_walkthrough_over_grpc() {
     let key = Key::without_kid(Alg::Rs256);
     let keys = key_server(&key);
     let manifests = format!("{ENVOY_GATEWAY}{}", security_policy("GRPCRoute", "yages", keys.address()));
@@ -308,7 +308,7 @@ fn the_envoy_gateway_page_over_grpc() {
     assert_eq!(headers["grpc-message"], "Jwt is missing");
     assert!(body.is_empty());
     let token = key.token(&json!({"sub": "x"}));
-    let (_, body, trailers) = eventually(TEST_TIMEOUT, "the keys are there", || {
+    let (_, body, trailers) = eventually(TEST_TIMEOUT, "the keys are loaded", || {
         Some(call(gateway.address(), Some(&token))).filter(|(headers, ..)| !headers.contains_key("grpc-status"))
     });
     assert_eq!(
@@ -317,7 +317,7 @@ fn the_envoy_gateway_page_over_grpc() {
     );
 }
 
-/// A key server with a certificate of its own making for `foo.bar.com`. It fails twice before it answers.
+/// A key server with a self-signed certificate for `foo.bar.com`. It fails twice before it serves the keys.
 struct SelfSigned {
     address: SocketAddr,
     ca: String,
@@ -371,7 +371,7 @@ fn self_signed(keys: String) -> SelfSigned {
 }
 
 #[test]
-fn the_envoy_gateway_page_with_a_self_signed_key_server() {
+fn envoy_gateway_walkthrough_with_a_self_signed_key_server() {
     let key = Key::without_kid(Alg::Rs256);
     let server = self_signed(mint::jwks([&key]));
     let ca: String = server.ca.lines().map(|line| format!("    {line}\n")).collect();
@@ -399,7 +399,7 @@ fn the_envoy_gateway_page_with_a_self_signed_key_server() {
     assert!(server.request_count.load(Ordering::SeqCst) >= 3, "two failures, then the keys");
 }
 
-/// The policy of agentgateway's page for the whole gateway, with these fields in `jwtAuthentication`.
+/// Returns the manifests of agentgateway's walkthrough, with these fields in `jwtAuthentication`.
 fn agentgateway(authentication: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: agentgateway-proxy, namespace: \
@@ -413,7 +413,7 @@ fn agentgateway(authentication: &str) -> String {
 }
 
 #[test]
-fn the_agentgateway_page() {
+fn agentgateway_walkthrough() {
     let issuer = "http://keycloak:8080/realms/master";
     let (keycloak, second) = (Key::new(Alg::Rs256, "a"), Key::new(Alg::Es256, "b"));
     let (keys, backend) = (key_server(&keycloak), Backend::ok());
@@ -434,7 +434,7 @@ fn the_agentgateway_page() {
         assert_eq!(request_until_keys_loaded(&gateway, "/headers", Some(&bad)).0, status_with_bad_token, "{mode}");
         assert_eq!(request_until_keys_loaded(&gateway, "/headers", Some(&good)).0, 200, "{mode}");
     }
-    // several providers, one of them inline; each has its own audience
+    // two providers with different audiences, one of them with inline keys
     let inline = mint::jwks([&second]);
     let two = format!(
         "{{providers: [{{issuer: '{issuer}', audiences: [my-application], {remote_jwks}}}, {{issuer: 'https://auth0.example.com/', \
@@ -464,7 +464,7 @@ fn portcullis(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_command_writes_the_config_and_reports_on_the_side() {
+fn command_prints_the_config_and_reports_to_standard_error() {
     let folder = TempDir::new();
     let policy = security_policy("HTTPRoute", "foo", "127.0.0.1:9".parse().unwrap());
     let routes = folder.write("routes.yaml", ENVOY_GATEWAY);
@@ -484,13 +484,13 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
         report.lines().any(|line| line.ends_with("provider name") && line.contains("security.yaml:8: ")),
         "{report}"
     );
-    // what it writes is a config
+    // the output is a valid config
     let written = folder.write("portcullis.yaml", &yaml.stdout);
     let validated = portcullis(&["validate", "-f", written.to_str().unwrap()]);
     assert_eq!(validated.status.code(), Some(0), "{}", text(&validated.stderr));
     let as_json = arguments(&["--output", "json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&as_json.stdout).unwrap()["binds"].is_array());
-    // refused: nothing is written, and the reason has its file and line
+    // rejected: nothing is written, and the reason names its file and line
     folder.write("security.yaml", policy.replace("  jwt:", "  oidc: {}\n  jwt:"));
     let refused = arguments(&[]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
@@ -501,7 +501,7 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
     );
     let partial = arguments(&["--allow-partial"]);
     assert!(partial.status.success() && text(&partial.stdout).contains("not-imported"), "{}", text(&partial.stdout));
-    // not manifests, and not files
+    // invalid manifests and files
     let other = folder.write("other.yaml", "a: 1");
     assert_eq!(portcullis(&["import", "istio", other.to_str().unwrap()]).status.code(), Some(2));
     assert_eq!(portcullis(&["import", "istio", "/nowhere/at/all.yaml"]).status.code(), Some(2));
@@ -523,9 +523,9 @@ fn the_command_writes_the_config_and_reports_on_the_side() {
     }
 }
 
-/// What stands in a walk-through as `kubectl apply -f -` may come by standard input.
+/// Covers walkthroughs that use `kubectl apply -f -`.
 #[test]
-fn manifests_come_by_standard_input() {
+fn manifests_are_read_from_standard_input() {
     let mut child = Command::new(PORTCULLIS)
         .args(["import", "envoy-gateway", "-", "--map", "default/backend=127.0.0.1:1"])
         .stdin(std::process::Stdio::piped())
@@ -540,9 +540,9 @@ fn manifests_come_by_standard_input() {
     assert!(err.contains("<stdin>:7: Gateway default/eg spec.listeners[0].port: exact: bind port"), "{err}");
 }
 
-/// What a walk-through pipes through a shell, read as it stands in the file.
+/// Covers walkthroughs that expand the manifest in a shell.
 #[test]
-fn variables_of_a_manifest_need_not_be_set_to_import_it() {
+fn variables_of_a_manifest_need_not_be_set_for_the_import() {
     let folder = TempDir::new();
     let policy = security_policy("HTTPRoute", "foo", "127.0.0.1:1".parse().unwrap());
     let policy = policy.replace("- name: example", "- name: example\n      issuer: ${ISSUER}");

@@ -22,9 +22,9 @@ pub(super) fn read_text(path: &str) -> Result<String, String> {
     };
     read.map_err(|error| format!("cannot read {name}: {error}"))?;
     if bytes.len() as u64 > MAX_TEXT {
-        return Err(format!("{name} is longer than 1 MiB"));
+        return Err(format!("cannot read {name}: longer than 1 MiB"));
     }
-    String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| format!("cannot read {name}: not UTF-8 text"))
 }
 
 /// Reads a token: the argument itself, `@file`, or `-` for standard input. Removes surrounding whitespace and a leading
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_have_three_forms() {
+    fn times_have_three_forms() {
         assert_eq!(parse_time("2030-01-31T12:00:00Z"), Ok(UnixTime(1_896_091_200.0)));
         assert_eq!(parse_time("2030-01-31T13:00:00+01:00"), Ok(UnixTime(1_896_091_200.0)));
         assert_eq!(parse_time("1896091200"), Ok(UnixTime(1_896_091_200.0)));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_have_one_unit() {
+    fn offsets_have_one_unit() {
         let now = UnixTime(1000.0);
         assert_eq!(format_offset(1300.0, now), "in 5m");
         assert_eq!(format_offset(910.0, now), "90s ago");

@@ -42,11 +42,11 @@ pub(super) struct ExplainArgs {
     online: bool,
     /// The output format. JSON has `status`, `reason`, `sentence`, `method`, `host`, `path`, `bind`, `note`;
     /// `listener`, `route` (`name`, `origin`), `matched`, `nearMisses` (`route`, `why`); `authentication` (`origin`,
-    /// `mode`, `result`, `reason`,
-    /// `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`, `credential`, `checks` with `name`, `result`,
-    /// `expected`, `found`); `authorization`, a list of sets (`level`, `origin`, `mode`, `allows`, `because`, `rules` with
-    /// `name`, `kind`, `origin`, `expression`, `result`, `why`, `decides`, `reads`), `decidingRule`; `further`, `notJudged`,
-    /// `credentials`; `answer`, `backends`, `upstreamHeaders`; `responseHeaders`, `responseBody`; `hint`.
+    /// `mode`, `result`, `reason`, `detail`, `keysError`, `provider`, `kid`, `algorithm`, `claims`, `replaces`,
+    /// `credential`, `checks` with `name`, `result`, `expected`, `found`); `authorization`, a list of sets (`level`,
+    /// `origin`, `mode`, `allows`, `because`, `rules` with `name`, `kind`, `origin`, `expression`, `result`, `why`,
+    /// `decides`, `reads`), `decidingRule`; `further`, `notJudged`, `credentials`; `answer`, `backends`,
+    /// `upstreamHeaders`; `responseHeaders`, `responseBody`; `hint`.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
     /// The method.

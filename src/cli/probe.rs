@@ -68,11 +68,11 @@ enum ProbeKind {
 }
 
 /// Asks everybody, in the foreground. The sources must be those that `snapshot` was made with; they have keys
-/// afterwards. What came of it stands in the order of the config.
+/// Runs all probes and waits for the results, which are in the order of the config. `kept` must be the state that
+/// `snapshot` was compiled with: its remote key sets have keys afterwards.
 ///
 /// # Errors
-/// When nothing could be asked at all.
-pub(super) fn run_probes(
+/// Returns an error if no probe could run.
     snapshot: &Snapshot,
     kept: &Arc<CarryOver>,
     scope: ProbeScope,

@@ -398,7 +398,7 @@ mod tests {
     use crate::auth::{KeySet, Origin};
 
     #[test]
-    fn a_key_of_every_algorithm_signs_and_survives_being_written() {
+    fn keys_of_every_algorithm_sign_and_round_trip_through_jwk() {
         for algorithm in Algorithm::ALL {
             let key = SigningKey::generate(algorithm, 2048, None).unwrap();
             let text = key.private_jwk().unwrap().to_string();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn only_secrets_show_what_must_stay_private() {
+    fn public_jwks_contain_no_private_members() {
         for algorithm in [Algorithm::RS256, Algorithm::ES512, Algorithm::EdDSA] {
             let public = SigningKey::generate(algorithm, 2048, Some("k")).unwrap().public_jwk().unwrap();
             assert!(["d", "p", "q", "dp", "dq", "qi", "k"].iter().all(|name| public.get(name).is_none()), "{public}");
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_sign_is_refused() {
+    fn keys_that_cannot_sign_are_rejected() {
         for (text, algorithm) in [
             ("", None),
             ("{}", None),
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thumbprint_of_rfc_7638_is_found() {
+    fn thumbprint_follows_rfc_7638() {
         let key = SigningKey::parse(include_str!("../../manifests/jwt/priv-key"), None, None).unwrap();
         assert_eq!(key.kid(), "ATrCUn3sxPrQQP0z-3eHjNj6cPZPhVyfIpu1MKFwhFs");
         assert_eq!(key.thumbprint().unwrap(), "ATrCUn3sxPrQQP0z-3eHjNj6cPZPhVyfIpu1MKFwhFs");

@@ -1,4 +1,4 @@
-//! What only the network tells: `validate --online`, and keys by URL for commands that explain.
+//! Network checks: `validate --online`, and remote keys for `explain` and `token inspect`.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::support::{Backend, RecordedRequest, ScriptedResponse, TempDir, closed_port};
 use super::{ALICE, CommandOutput, ROOT, run};
 
-/// The keys that the manifests' tokens are signed with.
+/// Returns the key set for the tokens in `manifests/jwt`.
 fn keys() -> String {
     std::fs::read_to_string(format!("{ROOT}/manifests/jwt/pub-key")).unwrap()
 }
@@ -18,15 +18,15 @@ fn date(ahead: Duration) -> String {
     httpdate::fmt_http_date(std::time::SystemTime::now() + ahead)
 }
 
-/// A key server whose clock is ahead.
+/// Starts a key server whose clock is ahead.
 fn key_server(ahead: Duration) -> Backend {
     Backend::start(move |_| ScriptedResponse::new(200, &[("date", &date(ahead))], keys()))
 }
 
-/// A provider whose keys need no network.
+/// A provider with local keys.
 const LOCAL: &str = "{issuer: a, audiences: [b], jwks: {file: ./manifests/jwt/pub-key}}";
 
-/// One route that needs a token, with this provider and these backends.
+/// Returns a config with one route that requires a token, with this provider and these backends.
 fn config(provider: &str, backends: &str) -> String {
     format!(
         "binds:
@@ -50,7 +50,7 @@ fn provider(server: &Backend) -> String {
     )
 }
 
-/// The same in one line, as a provider's fields stand in the policy.
+/// Returns the `providers` entry for a provider.
 fn inline(provider: &str) -> String {
     format!("providers: [{provider}]")
 }
@@ -59,14 +59,14 @@ fn validate(yaml: &str, more: &[&str]) -> CommandOutput {
     run(&[&["validate", "--online", "-c", yaml], more].concat())
 }
 
-/// `line id` of each finding.
+/// Returns `line id` for each finding.
 fn findings(report: &Value) -> Vec<String> {
     let all = report["files"][0]["findings"].as_array().unwrap();
     all.iter().map(|finding| format!("{} {}", finding["line"], finding["id"].as_str().unwrap())).collect()
 }
 
 #[test]
-fn what_is_there_is_told_of() {
+fn reachable_targets_are_reported() {
     let (idp, backend) = (key_server(Duration::ZERO), Backend::ok());
     let (address, port) = (backend.address(), backend.address().port());
     let hosts = format!("{{host: '{address}'}}, {{host: 'localhost:{port}', weight: 0}}, {{host: '{address}'}}");
@@ -87,10 +87,13 @@ fn what_is_there_is_told_of() {
     assert!(text.out.contains(&format!("\n  ok   backend {address}: reached (")), "{}", text.out);
     assert!(text.out.starts_with("<config>: ok: "), "{}", text.out);
     assert_eq!(idp.requests().len(), 2);
-    assert!(run(&["validate", "-c", &yaml]).code == 0 && idp.requests().len() == 2, "offline nobody is asked");
+    assert!(
+        run(&["validate", "-c", &yaml]).code == 0 && idp.requests().len() == 2,
+        "no network requests without --online"
+    );
 }
 
-/// Somebody who speaks before the client does, and no TLS.
+/// Starts a server that sends a greeting before the client, without TLS.
 fn start_smtp_server() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -103,12 +106,12 @@ fn start_smtp_server() -> SocketAddr {
 }
 
 #[test]
-fn what_is_not_there_is_an_error_at_its_line() {
+fn unreachable_targets_are_errors_at_their_line() {
     let (smtp, unreachable) = (start_smtp_server(), closed_port());
     for (provider, backends, expected, says) in [
         (LOCAL, format!("{{host: '{unreachable}'}}"), "10 E013", "refused"),
-        (LOCAL, "{host: 'no-such-name.invalid:80'}".to_owned(), "10 E013", "its name can't be resolved"),
-        (LOCAL, format!("{{host: 'https://{smtp}'}}"), "10 E013", "can't be reached"),
+        (LOCAL, "{host: 'no-such-name.invalid:80'}".to_owned(), "10 E013", "cannot resolve the name"),
+        (LOCAL, format!("{{host: 'https://{smtp}'}}"), "10 E013", "cannot reach"),
         (
             "{issuer: a, audiences: [b], jwks: {url: 'https://no-such-name.invalid/keys'}}",
             String::new(),
@@ -144,7 +147,7 @@ fn what_is_not_there_is_an_error_at_its_line() {
 }
 
 #[test]
-fn answers_that_are_no_keys_are_told_with_advice() {
+fn invalid_key_responses_are_reported_with_a_hint() {
     let discovery = |issuer: &str| {
         let issuer = issuer.to_owned();
         move |_: &RecordedRequest| {
@@ -170,7 +173,7 @@ fn answers_that_are_no_keys_are_told_with_advice() {
 }
 
 #[test]
-fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
+fn max_size_of_a_url_overrides_the_global_limit() {
     let big = format!("{{\"x\": \"{}\", {}", "a".repeat(3000), keys().trim_start().strip_prefix('{').unwrap());
     let large = big.clone();
     let idp = Backend::start(move |_| ScriptedResponse::new(200, &[], large.as_str()));
@@ -204,7 +207,7 @@ fn a_size_at_the_url_counts_and_the_limit_for_all_is_its_default() {
 }
 
 #[test]
-fn clocks_that_differ_are_warned_of() {
+fn clock_differences_cause_warnings() {
     for (ahead, leeway, warned) in [(90, "", true), (20, "", false), (20, ", leeway: 30s", true)] {
         let idp = key_server(Duration::from_secs(ahead));
         let provider = provider(&idp).replace("issuer:", &format!("name: a{leeway}, issuer:"));
@@ -222,7 +225,7 @@ fn clocks_that_differ_are_warned_of() {
 }
 
 #[test]
-fn who_does_not_answer_is_waited_for_with_a_note_and_not_for_ever() {
+fn silent_servers_time_out_with_progress_messages() {
     let silent = Backend::start(|_| ScriptedResponse::hang());
     let provider = provider(&silent).replace("/keys'", "/keys', timeout: 1500ms");
     let started = Instant::now();
@@ -234,7 +237,7 @@ fn who_does_not_answer_is_waited_for_with_a_note_and_not_for_ever() {
 }
 
 #[test]
-fn keys_by_url_are_fetched_for_explain_and_inspect_when_that_is_asked_for() {
+fn explain_and_inspect_fetch_remote_keys_with_online() {
     let folder = TempDir::new();
     let (idp, gone) = (key_server(Duration::ZERO), closed_port());
     let yaml = config(&inline(&provider(&idp)), "{host: 'a:1'}");

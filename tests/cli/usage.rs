@@ -1,12 +1,11 @@
-//! What every command has in common: how it takes what is not there or not what it should be, and how it writes its
-//! results.
+//! Common behavior of all commands: missing and invalid input, and the output formats.
 
 use serde_json::Value;
 
 use super::support::TempDir;
 use super::{ALICE, BOB, CommandOutput, GOOD, run, run_with};
 
-/// The commands that read a config, with `CONFIG` where it stands.
+/// The commands that read a config, with `CONFIG` as the placeholder for its path.
 const READ_A_CONFIG: [&[&str]; 8] = [
     &["-f", "CONFIG"],
     &["run", "-f", "CONFIG"],
@@ -18,7 +17,7 @@ const READ_A_CONFIG: [&[&str]; 8] = [
     &["health", "-f", "CONFIG"],
 ];
 
-/// Those that read other files.
+/// The commands that read other YAML files.
 const READ_YAML: [&[&str]; 2] = [&["test", "-f", GOOD, "CONFIG"], &["import", "istio", "CONFIG"]];
 const READ_TEXT: [&[&str]; 4] = [
     &["token", "jwks", "CONFIG"],
@@ -33,7 +32,7 @@ fn run_with_file(arguments: &[&str], file: &str) -> CommandOutput {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_one_clear_line_for_every_command() {
+fn unreadable_files_cause_one_error_line_in_every_command() {
     let folder = TempDir::new();
     let large = folder.write("large.yaml", vec![b'#'; (4 << 20) + 1]);
     let latin = folder.write("latin.yaml", b"binds: [\xe9]");
@@ -54,13 +53,13 @@ fn a_file_that_cannot_be_read_is_one_clear_line_for_every_command() {
             let output = run_with_file(arguments, file);
             assert_eq!((output.code, output.out.as_str()), (2, ""), "{arguments:?}: {output:?}");
             assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
-            assert!(output.err.starts_with(&format!("error: {file} ")), "{arguments:?}: {}", output.err);
+            assert!(output.err.starts_with(&format!("error: cannot read {file}: ")), "{arguments:?}: {}", output.err);
         }
     }
 }
 
 #[test]
-fn a_file_that_is_no_yaml_is_shown_where_it_is_wrong() {
+fn invalid_yaml_is_reported_with_its_position() {
     let folder = TempDir::new();
     for text in ["binds: [", "{", "a: 'b"] {
         let file = folder.write("broken.yaml", text);
@@ -75,35 +74,35 @@ fn a_file_that_is_no_yaml_is_shown_where_it_is_wrong() {
 }
 
 #[test]
-fn what_is_no_url_token_or_key_is_one_clear_line() {
+fn invalid_arguments_cause_one_error_line() {
     for (arguments, code, says) in [
         (&["explain", "-f", GOOD, "GET", "http://"][..], 2, "error: not a URL or path: `http://`"),
         (&["explain", "-f", GOOD, "GET", "a b"], 2, "error: not a URL or path: `a b`"),
-        (&["explain", "-f", GOOD, "--token", "", "GET", "/"], 2, "error: there is no token: it is empty"),
+        (&["explain", "-f", GOOD, "--token", "", "GET", "/"], 2, "error: the token is empty"),
         (&["explain", "-f", GOOD, "--token", "a\nb", "GET", "/"], 2, "error: the token holds characters"),
-        (&["health", "--url", "nonsense"], 2, "error: not a URL: nonsense"),
-        (&["health", "--url", "https://localhost"], 2, "error: not a URL: https://localhost"),
-        (&["token", "inspect", ""], 2, "error: there is no token: it is empty"),
+        (&["health", "--url", "nonsense"], 2, "error: invalid URL: nonsense"),
+        (&["health", "--url", "https://localhost"], 2, "error: invalid URL: https://localhost"),
+        (&["token", "inspect", ""], 2, "error: the token is empty"),
         (&["token", "inspect", "abc"], 1, "error: not a JWT: "),
         (&["token", "inspect", "a.b.c"], 1, "error: "),
         (&["token", "mint", "--key", "README.md"], 2, "error: README.md: neither JSON nor PEM"),
         (&["token", "jwks", "README.md"], 2, "error: README.md: neither JSON nor PEM"),
-        (&["validate"], 2, "error[E001]: <config>: no config was named; name one with `-f FILE`"),
-        (&["run"], 2, "error[E001]: <config>: no config was named; name one with `-f FILE`"),
-        (&["schema", "--explain", "nonsense"], 2, "error: there is no field `nonsense`"),
-        (&["config", "print", "-f", GOOD, "--route", "nonsense"], 2, "error: there is no route `nonsense`"),
+        (&["validate"], 2, "error[E001]: <config>: no config given; pass `-f FILE`"),
+        (&["run"], 2, "error[E001]: <config>: no config given; pass `-f FILE`"),
+        (&["schema", "--explain", "nonsense"], 2, "error: no field `nonsense`"),
+        (&["config", "print", "-f", GOOD, "--route", "nonsense"], 2, "error: no route `nonsense`"),
     ] {
         let output = run(arguments);
         assert_eq!((output.code, output.out.as_str()), (code, ""), "{arguments:?}: {output:?}");
         assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
         assert!(output.err.starts_with(says), "{arguments:?}: {}", output.err);
     }
-    // a token that is none is judged as the gateway would
+    // an invalid token is evaluated in the same way as in the gateway
     let output = run(&["explain", "-f", GOOD, "--token", "abc", "GET", "/"]);
     assert!(output.code == 3 && output.err.is_empty() && output.out.contains("=> 401 malformed_token"), "{output:?}");
 }
 
-/// Every command, what it is called in the help, and how it ends.
+/// Returns the arguments, the help page and the exit code of every command.
 fn commands(folder: &TempDir) -> Vec<(Vec<String>, &'static [&'static str], i32)> {
     let key = folder.path().join("key").to_str().unwrap().to_owned();
     let private = format!("{key}.private.json");
@@ -134,7 +133,7 @@ fn commands(folder: &TempDir) -> Vec<(Vec<String>, &'static [&'static str], i32)
 }
 
 #[test]
-fn every_command_writes_text_and_json_and_its_help_names_each_member() {
+fn every_command_supports_text_and_json_and_documents_each_member() {
     let folder = TempDir::new();
     for (arguments, name, code) in commands(&folder) {
         let output = |format: &str| {
@@ -147,9 +146,9 @@ fn every_command_writes_text_and_json_and_its_help_names_each_member() {
         assert!(json.err.is_empty(), "{arguments:?}: {json:?}");
         let Value::Object(members) = json.json() else { panic!("{arguments:?}: no object") };
         let help = run(&[name, &["--help"]].concat()).out;
-        assert!(help.contains("Examples:"), "{name:?} teaches by example:\n{help}");
+        assert!(help.contains("Examples:"), "{name:?} has no examples:\n{help}");
         for member in members.keys() {
-            // a key set and a schema are formats of their own
+            // key sets and schemas have external formats
             let external_format = arguments[..] == ["schema"] || name == ["token", "jwks"];
             assert!(
                 external_format || help.contains(&format!("`{member}`")),
@@ -166,13 +165,13 @@ fn every_command_writes_text_and_json_and_its_help_names_each_member() {
 }
 
 #[test]
-fn the_help_of_explain_names_everything_in_its_json() {
+fn help_of_explain_documents_its_json() {
     fn names(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(members) => {
                 for (name, member) in members {
                     found.push(name.clone());
-                    // these hold names of the token's and the rules' own
+                    // the member names in these come from the token and the rules
                     if !matches!(name.as_str(), "claims" | "credential" | "reads") {
                         names(member, found);
                     }

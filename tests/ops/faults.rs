@@ -19,7 +19,7 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
         &["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"],
         |_| {},
     );
-    let warned = "the system lets this process open 128 files";
+    let warned = "the limit of 128 open files";
     eventually(TEST_TIMEOUT, "the warning", || gateway.stderr().contains(warned).then_some(()));
     let base = gateway.open_descriptors();
     // the system takes these in; the gateway has room for some

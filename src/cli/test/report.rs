@@ -247,13 +247,13 @@ mod tests {
     use super::escape_controls;
 
     #[test]
-    fn only_control_characters_are_escaped_for_people() {
+    fn text_output_escapes_control_characters() {
         let found = "no token in any of the policy's \"locations\"\n\u{1b}[31m é";
         assert_eq!(escape_controls(found), "no token in any of the policy's \"locations\"\\n\\u{1b}[31m é");
     }
 
     #[test]
-    fn attributes_are_escaped() {
+    fn xml_attributes_are_escaped() {
         assert_eq!(super::xml_escape("a<b>&\"c\"\n\u{1b}"), "a&lt;b&gt;&amp;&quot;c&quot;&#10;?");
     }
 }
