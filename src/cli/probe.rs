@@ -67,12 +67,12 @@ enum ProbeKind {
     Keys { source: Arc<KeySource>, provider: String, leeway: f64 },
 }
 
-/// Asks everybody, in the foreground. The sources must be those that `snapshot` was made with; they have keys
 /// Runs all probes and waits for the results, which are in the order of the config. `kept` must be the state that
 /// `snapshot` was compiled with: its remote key sets have keys afterwards.
 ///
 /// # Errors
 /// Returns an error if no probe could run.
+pub(super) fn run_probes(
     snapshot: &Snapshot,
     kept: &Arc<CarryOver>,
     scope: ProbeScope,
@@ -124,7 +124,7 @@ async fn run_concurrently(probes: Vec<Probe>, kept: &Arc<CarryOver>) -> Vec<Prob
                     waiting.retain(|(pending, _)| *pending != index);
                     results.push((index, result));
                 }
-                Some(Err(_)) => {} // a task that panicked has nothing to tell
+                Some(Err(_)) => {} // a panicked task has no result
             },
             () = tokio::time::sleep_until(next_progress) => {
                 print_progress(&waiting, started.elapsed());
