@@ -17,7 +17,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use portcullis::auth::{Algorithms, JwtAuth, KeySet, KeySource, Mode, Origin, ProviderSettings, Settings, TokenCache};
+use portcullis::auth::{
+    Algorithms, AuthMode, JwtAuth, JwtSettings, KeyOrigin, KeySet, KeySource, ProviderSettings, TokenCache,
+};
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::json;
 
@@ -100,7 +102,7 @@ fn fixture(alg: &str, others: usize) -> Fixture {
     };
     let keys: Vec<_> = (0..=others).map(with_kid).collect();
     let algorithms = (alg == "HS256").then_some(Algorithms::HMAC);
-    let set = KeySet::parse(json!({"keys": keys}).to_string().as_bytes(), Origin::Local, algorithms).unwrap();
+    let set = KeySet::parse(json!({"keys": keys}).to_string().as_bytes(), KeyOrigin::Local, algorithms).unwrap();
     let provider = ProviderSettings {
         name: "idp".into(),
         issuers: vec!["https://idp.example/realms/a".into()],
@@ -113,8 +115,8 @@ fn fixture(alg: &str, others: usize) -> Fixture {
         token_types: Vec::new(),
         locations: None,
     };
-    let policy = JwtAuth::new(Settings {
-        mode: Mode::Strict,
+    let policy = JwtAuth::new(JwtSettings {
+        mode: AuthMode::Strict,
         shadow: false,
         locations: Vec::new(),
         forward: false,

@@ -1,399 +1,311 @@
-//! Authentication: from the credentials on a request to an identity, or the reason why there is none.
+//! Authentication: turns the credentials of a request into an identity, or into the reason why there is none.
 //!
-//! A [`JwtAuth`] is one compiled `jwtAuth` policy. [`JwtAuth::authenticate`] is synchronous and does no I/O: it reads a
-//! request's head and the clock, and its result is a plain value that responses, logs and `explain` only render. Where
-//! newer keys could change the answer, the value carries a [`Pending`] that asynchronous code can await before it asks
-//! again.
+//! A request is checked against up to three policies, in this order: `apiKey`, `basicAuth` and `jwtAuth`. Each of them
+//! must pass. The result is one [`Authentication`], a plain value that responses, logs and `explain` only render.
 //!
-//! Refused: more than one token, whatever is not strictly a compact JWS, every signature that no configured key of the
-//! token's own issuer made, and every claim that is not what the provider wants. No library default decides anything.
+//! Token verification ([`JwtAuth::authenticate`]) is synchronous and does no I/O: it reads the request head and an
+//! injected clock. Where newer keys could change the result, the result carries [`PendingKeys`], which
+//! [`authenticate`] awaits before it verifies the token again.
+//!
+//! Rejected: more than one credential, anything that is not strictly a compact JWS, every signature that was not made
+//! by a configured key of the token's own issuer, and every claim that the provider does not accept. No library default
+//! decides any of this.
 
+pub mod api_key;
+pub mod basic_auth;
 mod credential_location;
-pub mod credentials;
 mod identity_headers;
 pub mod jwt;
 pub mod keys;
 
-use std::borrow::Cow;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
-use http::{HeaderMap, HeaderName};
+use http::request::Parts;
 
+pub use api_key::{ApiKeyAuth, ApiKeyMetadata};
+pub use basic_auth::BasicAuth;
 pub use credential_location::Location;
-pub(crate) use credential_location::{Places, Presented, find, remove_from_headers, remove_from_query};
-pub use identity_headers::{ClaimHeader, Unwritable};
+pub(crate) use credential_location::LocationSet;
+pub use identity_headers::{ClaimHeader, HeaderValueError};
 pub use jwt::algorithm::{Algorithm, Algorithms};
 pub use jwt::cache::TokenCache;
-pub use jwt::check_report::{Check, Outcome};
-pub use jwt::error::{ClaimFault, Clipped, Detail, Failure};
-pub use jwt::identity::{Identity, Verified};
-pub use jwt::jws::Malformed;
+pub use jwt::check_report::{Check, CheckOutcome};
+pub use jwt::error::{AuthError, AuthErrorDetail, ClaimFault, TruncatedText};
+pub use jwt::identity::{Identity, VerifiedJwt};
+pub use jwt::jws::MalformedToken;
 pub use jwt::provider::{Provider, ProviderSettings};
-pub use jwt::unverified::Glance;
-pub use keys::key_set::{KeySet, KeySetError, Origin, Skipped, Unusable};
+pub use jwt::unverified::UnverifiedToken;
+pub use jwt::{JwtAuth, JwtAuthentication, JwtSettings, JwtSettingsError};
+pub use keys::key_set::{KeyError, KeyOrigin, KeySet, KeySetError, SkippedKey};
 pub use keys::key_source::KeySource;
-pub use keys::key_wait::Pending;
+pub use keys::key_wait::PendingKeys;
 
-use crate::auth::jwt::cache;
-use crate::auth::jwt::verify;
-use crate::auth::keys::jwks;
 use crate::reason::{Reason, Rejection};
 use crate::request::{RequestHead, UnixTime};
 
-/// What happens to a request without a good token (the table of SPEC §4).
+/// The treatment of a request without a valid credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// No token and bad tokens are refused.
+pub enum AuthMode {
+    /// Rejects missing and invalid credentials.
     Strict,
-    /// No token is anonymous, bad tokens are refused.
+    /// Treats a missing credential as anonymous and rejects an invalid one.
     Optional,
-    /// Nothing is refused; whoever has no good token is anonymous.
+    /// Rejects nothing; a request without a valid credential is anonymous.
     Permissive,
 }
 
-/// What a policy is made of.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Who is refused.
-    pub mode: Mode,
-    /// Judge and record, but refuse nobody.
-    pub shadow: bool,
-    /// Where tokens may stand; empty means [`Location::bearer`].
-    pub locations: Vec<Location>,
-    /// Leave credentials on the request.
-    pub forward: bool,
-    /// The realm of the challenge.
-    pub realm: String,
-    /// Whose tokens count. At least one.
-    pub providers: Vec<ProviderSettings>,
-    /// Claims that become headers.
-    pub claims_to_headers: Vec<ClaimHeader>,
-    /// The header that carries the whole payload, base64url without padding.
-    pub payload_header: Option<HeaderName>,
-    /// Claims that CEL sees as lists too.
-    pub split_claims: Vec<String>,
-    /// The longest token, in bytes.
-    pub max_token_size: usize,
-}
-
-/// Settings that make no policy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// Nobody's tokens would count.
-    #[error("`jwtAuth` needs at least one provider")]
-    NoProvider,
-    /// More locations than one request is searched for.
-    #[error("`locations` of a policy and its providers name more than 64 different places")]
-    TooManyLocations,
-}
-
-/// A compiled `jwtAuth` policy.
-#[derive(Debug)]
-pub struct JwtAuth {
-    id: cache::PolicyId,
-    mode: Mode,
-    shadow: bool,
-    forward: bool,
-    realm: String,
-    /// Every location of the policy and its providers.
-    locations: Vec<Location>,
-    providers: Vec<Arc<Provider>>,
-    claims_to_headers: Vec<ClaimHeader>,
-    payload_header: Option<HeaderName>,
-    split_claims: Vec<String>,
-    max_token_size: usize,
-}
-
-impl JwtAuth {
-    /// Makes a policy ready to judge.
-    ///
-    /// # Errors
-    /// There is no provider, or there are too many locations.
-    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
-        let id = fingerprint(&settings);
-        let Settings { mode, shadow, forward, realm, claims_to_headers, payload_header, split_claims, .. } = settings;
-        if settings.providers.is_empty() {
-            return Err(SettingsError::NoProvider);
-        }
-        let default = if settings.locations.is_empty() { vec![Location::bearer()] } else { settings.locations };
-        let mut locations: Vec<Location> = Vec::new();
-        let mut providers = Vec::with_capacity(settings.providers.len());
-        for provider in settings.providers {
-            let mut places = Places::default();
-            for location in provider.locations.as_ref().unwrap_or(&default) {
-                let known = locations.iter().position(|own| own == location);
-                places.insert(known.unwrap_or(locations.len()));
-                if known.is_none() {
-                    locations.push(location.clone());
-                }
+impl AuthMode {
+    /// Applies the mode to the result of a check. `missing` is the reason code for a credential that is required and absent.
+    fn apply<T>(self, result: Result<Option<T>, Reason>, missing: Reason) -> Result<Option<T>, Reason> {
+        match (result, self) {
+            (Ok(None), Self::Strict) => Err(missing),
+            (Err(reason), Self::Permissive) => {
+                tracing::debug!(%reason, "ignoring an invalid credential (`mode: permissive`)");
+                Ok(None)
             }
-            providers.push(Arc::new(Provider::new(provider, places)));
+            (result, _) => result,
         }
-        if locations.len() > Places::MAX {
-            return Err(SettingsError::TooManyLocations);
-        }
-        let max_token_size = settings.max_token_size;
-        Ok(Self {
-            id,
-            mode,
-            shadow,
-            forward,
-            realm,
-            locations,
-            providers,
-            claims_to_headers,
-            payload_header,
-            split_claims,
-            max_token_size,
-        })
-    }
-
-    /// Judges the credentials of a request.
-    pub fn authenticate(&self, head: &RequestHead<'_>, now: UnixTime, cache: &TokenCache) -> Authentication {
-        match credential_location::find(&self.locations, head) {
-            Presented::Nothing if self.mode == Mode::Strict => {
-                self.refused(Failure::new(Reason::MissingToken, Detail::NoCredential), Places::default(), None)
-            }
-            Presented::Nothing => Authentication::anonymous(),
-            Presented::Several(places) => {
-                self.refused(Failure::new(Reason::MultipleTokens, Detail::SeveralCredentials), places, None)
-            }
-            Presented::Malformed(fault, places) => self.refused(fault.into(), places, None),
-            Presented::Token(token, places) => self.judge(&token, places, now, cache),
-        }
-    }
-
-    /// Judges a token that no request carries, as if it stood in every location at once. For tools.
-    pub fn judge_alone(&self, token: &[u8], now: UnixTime) -> Authentication {
-        let mut places = Places::default();
-        (0..self.locations.len()).for_each(|location| places.insert(location));
-        self.judge(token, places, now, &TokenCache::new(0))
-    }
-
-    fn judge(&self, token: &[u8], places: Places, now: UnixTime, cache: &TokenCache) -> Authentication {
-        if token.len() > self.max_token_size {
-            let detail = Detail::TooLarge { size: token.len(), limit: self.max_token_size };
-            return self.refused(Failure::new(Reason::TokenTooLarge, detail), places, None);
-        }
-        if let Some(verified) = cache.get(&self.id, token).filter(|verified| self.still_good(verified, places, now)) {
-            return Authentication::verified(verified, places, true);
-        }
-        match verify::verify(self, token, places, now) {
-            Ok(verified) => {
-                let verified = Arc::new(verified);
-                cache.insert(&self.id, token, &verified);
-                Authentication::verified(verified, places, false)
-            }
-            Err(refusal) => {
-                let checked_signature = refusal.tried > 0;
-                let refused = self.refused(refusal.failure, places, refusal.pending);
-                Authentication { checked_signature, ..refused }
-            }
-        }
-    }
-
-    /// Whether a cold verification would find again, at this moment, what the cache remembers.
-    fn still_good(&self, verified: &Verified, places: Places, now: UnixTime) -> bool {
-        self.providers.get(verified.provider_index).is_some_and(|provider| {
-            provider.places.meets(places)
-                && provider.keys().current().as_deref().is_some_and(|set| *set.fingerprint() == verified.keys)
-                && verified.dates.check(provider, now).is_ok()
-        })
-    }
-
-    fn refused(&self, failure: Failure, places: Places, pending: Option<Pending>) -> Authentication {
-        Authentication {
-            identity: Identity::Anonymous,
-            failure: Some(failure),
-            enforced: self.mode != Mode::Permissive && !self.shadow,
-            places,
-            cached: false,
-            checked_signature: false,
-            pending,
-        }
-    }
-
-    /// Takes the credentials that `of` found out of the headers, wherever they stood, unless `forward` keeps them.
-    pub fn remove_from_headers(&self, of: &Authentication, headers: &mut HeaderMap) {
-        if !self.forward {
-            credential_location::remove_from_headers(&self.locations, of.places, headers);
-        }
-    }
-
-    /// The query without the credentials that `of` found; `None` when nothing is left of it.
-    pub fn remove_from_query<'q>(&self, of: &Authentication, query: &'q str) -> Option<Cow<'q, str>> {
-        match self.forward {
-            true => Some(Cow::Borrowed(query)),
-            false => credential_location::remove_from_query(&self.locations, of.places, query),
-        }
-    }
-
-    /// Who is refused.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// Whether the policy only judges and records.
-    pub fn shadow(&self) -> bool {
-        self.shadow
-    }
-
-    /// The realm of the challenge.
-    pub fn realm(&self) -> &str {
-        &self.realm
-    }
-
-    /// Every place where this policy or one of its providers looks for a token.
-    pub fn locations(&self) -> &[Location] {
-        &self.locations
-    }
-
-    /// The providers, in the order of the config.
-    pub fn providers(&self) -> &[Arc<Provider>] {
-        &self.providers
-    }
-
-    /// The claims that CEL sees as lists too.
-    pub fn split_claims(&self) -> &[String] {
-        &self.split_claims
-    }
-
-    /// The names of the headers that this policy writes from claims.
-    pub fn identity_header_names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.claims_to_headers.iter().map(|entry| &entry.header).chain(&self.payload_header)
     }
 }
 
-/// What came of a request's credentials.
+/// The policies for credentials other than tokens.
+#[derive(Debug, Default)]
+pub struct CredentialPolicies {
+    /// The `basicAuth` policy.
+    pub basic: Option<Arc<BasicAuth>>,
+    /// The `apiKey` policy.
+    pub api_key: Option<Arc<ApiKeyAuth>>,
+}
+
+/// The result of checking one credential, and the locations where it was found.
+struct CheckedCredential<T: ?Sized> {
+    result: Result<Option<Arc<T>>, Reason>,
+    found_in: LocationSet,
+}
+
+impl CredentialPolicies {
+    /// Reports whether every request must carry a credential.
+    pub fn is_strict(&self) -> bool {
+        let basic = self.basic.as_ref().map(|policy| policy.mode());
+        [basic, self.api_key.as_ref().map(|policy| policy.mode())].contains(&Some(AuthMode::Strict))
+    }
+
+    /// Every location that is searched for a credential.
+    pub fn locations(&self) -> impl Iterator<Item = &Location> {
+        let basic = self.basic.iter().flat_map(|policy| policy.locations());
+        basic.chain(self.api_key.iter().flat_map(|policy| policy.locations()))
+    }
+
+    async fn check(&self, head: &RequestHead<'_>) -> CredentialResult {
+        let mut result = self.check_api_key(head);
+        if result.rejected.is_none()
+            && let Some(basic) = &self.basic
+        {
+            result.add_user(basic.check(head).await);
+        }
+        result
+    }
+
+    fn check_blocking(&self, head: &RequestHead<'_>) -> CredentialResult {
+        let mut result = self.check_api_key(head);
+        if result.rejected.is_none()
+            && let Some(basic) = &self.basic
+        {
+            result.add_user(basic.check_blocking(head));
+        }
+        result
+    }
+
+    fn check_api_key(&self, head: &RequestHead<'_>) -> CredentialResult {
+        let Some(policy) = &self.api_key else { return CredentialResult::default() };
+        let CheckedCredential { result, found_in } = policy.check(head);
+        let (api_key, rejected) = split(result);
+        CredentialResult { api_key, rejected, api_key_found_in: found_in, ..CredentialResult::default() }
+    }
+
+    /// Removes the credentials that were found, valid or not, from the headers and the query.
+    fn remove(&self, found: &CredentialResult, parts: &mut Parts) {
+        if let Some(policy) = &self.basic {
+            remove_credential(policy.locations(), found.basic_found_in, parts);
+        }
+        if let Some(policy) = &self.api_key {
+            remove_credential(policy.locations(), found.api_key_found_in, parts);
+        }
+    }
+}
+
+/// Removes the credential found at these locations from the headers and the query.
+fn remove_credential(locations: &[Location], found_in: LocationSet, parts: &mut Parts) {
+    credential_location::remove_from_headers(locations, found_in, &mut parts.headers);
+    if let Some(query) = parts.uri.query() {
+        let rest = credential_location::remove_from_query(locations, found_in, query);
+        if rest.as_deref() != Some(query) {
+            let rest = rest.map(|rest| rest.into_owned());
+            crate::request::set_query(parts, rest.as_deref());
+        }
+    }
+}
+
+/// The identity by user name or API key, or the reason for a rejection.
+#[derive(Debug, Default)]
+struct CredentialResult {
+    user: Option<Arc<str>>,
+    api_key: Option<Arc<ApiKeyMetadata>>,
+    rejected: Option<Reason>,
+    basic_found_in: LocationSet,
+    api_key_found_in: LocationSet,
+}
+
+impl CredentialResult {
+    fn add_user(&mut self, checked: CheckedCredential<str>) {
+        (self.user, self.rejected) = split(checked.result);
+        self.basic_found_in = checked.found_in;
+    }
+}
+
+fn split<T: ?Sized>(result: Result<Option<Arc<T>>, Reason>) -> (Option<Arc<T>>, Option<Reason>) {
+    match result {
+        Ok(identity) => (identity, None),
+        Err(reason) => (None, Some(reason)),
+    }
+}
+
+/// The result of authenticating one request: who it is from, or why it is rejected.
 #[derive(Debug)]
 pub struct Authentication {
-    identity: Identity,
-    failure: Option<Failure>,
-    enforced: bool,
-    places: Places,
-    cached: bool,
-    checked_signature: bool,
-    pending: Option<Pending>,
+    token: JwtAuthentication,
+    /// Boxed, since few routes use these policies.
+    credentials: Option<Box<CredentialResult>>,
 }
 
 impl Authentication {
-    /// No credential, and none needed; also what a route without `jwtAuth` has.
+    /// The result for a request that needs no credential.
     pub fn anonymous() -> Self {
-        Self {
-            identity: Identity::Anonymous,
-            failure: None,
-            enforced: false,
-            places: Places::default(),
-            cached: false,
-            checked_signature: false,
-            pending: None,
-        }
+        Self { token: JwtAuthentication::anonymous(), credentials: None }
     }
 
-    fn verified(verified: Arc<Verified>, places: Places, cached: bool) -> Self {
-        let identity = Identity::Verified(verified);
-        Self { identity, failure: None, enforced: false, places, cached, checked_signature: !cached, pending: None }
+    /// The result of the `jwtAuth` policy alone.
+    pub fn token(&self) -> &JwtAuthentication {
+        &self.token
     }
 
-    /// Who the request speaks for.
+    /// The identity of the bearer token.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        self.token.identity()
     }
 
-    /// What is wrong with the credentials, whether or not the request is refused for it.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
+    /// The user name that `basicAuth` accepted.
+    pub fn user(&self) -> Option<&str> {
+        self.credentials.as_ref()?.user.as_deref()
     }
 
-    /// The refusal, if the policy's mode refuses.
+    /// The metadata of the key that `apiKey` accepted.
+    pub fn api_key(&self) -> Option<&ApiKeyMetadata> {
+        self.credentials.as_ref()?.api_key.as_deref()
+    }
+
+    /// The reason why a password or an API key was rejected. In that case no token was verified.
+    pub fn credential_failure(&self) -> Option<Reason> {
+        self.credentials.as_ref()?.rejected
+    }
+
+    /// The error of the token, whether or not the request is rejected for it.
+    pub fn failure(&self) -> Option<&AuthError> {
+        self.token.failure()
+    }
+
+    /// The rejection, unless the modes of the policies let the request through.
     pub fn rejection(&self) -> Option<Rejection> {
-        let failure = self.failure.as_ref().filter(|_| self.enforced)?;
-        let mut rejection = Rejection::new(failure.reason());
-        rejection.with_token = failure.reason() != Reason::MissingToken;
-        rejection.retry_after = (failure.reason() == Reason::KeysUnavailable).then_some(jwks::RETRY_AFTER);
-        Some(rejection)
+        self.credential_failure().map(Rejection::from).or_else(|| self.token.rejection())
     }
 
-    /// Whether any credential was found, good or bad.
-    pub fn found_credential(&self) -> bool {
-        self.places != Places::default()
-    }
-
-    /// Whether the token was answered from the cache.
-    pub fn cached(&self) -> bool {
-        self.cached
-    }
-
-    /// Whether a signature was checked, good or bad, which takes longer than all else that is done for a request.
+    /// Reports whether a signature was verified, successfully or not: by far the most expensive step of a request.
     pub fn checked_signature(&self) -> bool {
-        self.checked_signature
+        self.token.checked_signature()
     }
 
-    /// The keys that may yet make this token good. Await it and authenticate again, as long as it tells of a fetch.
-    pub fn pending(&self) -> Option<&Pending> {
-        self.pending.as_ref()
-    }
-
-    /// The provider that had the last word, good or bad.
-    pub fn provider(&self) -> Option<&str> {
-        match &self.identity {
-            Identity::Verified(verified) => Some(verified.provider()),
-            Identity::Anonymous => self.failure.as_ref()?.provider(),
+    /// Removes every credential that was found from the request: the backend has no use for them. `keep_token` leaves
+    /// a bearer token in place.
+    pub fn remove_credentials(
+        &self,
+        jwt: Option<&JwtAuth>,
+        credentials: Option<&CredentialPolicies>,
+        keep_token: bool,
+        parts: &mut Parts,
+    ) {
+        if let (Some(policies), Some(found)) = (credentials, &self.credentials) {
+            policies.remove(found, parts);
+        }
+        if let Some(jwt) = jwt.filter(|_| !keep_token) {
+            jwt.remove_credential(&self.token, parts);
         }
     }
 }
 
-/// A name for the settings that decide about a token, so that a reload that changes none of them keeps the cache.
-/// Keys are left out: an entry of the cache names the key set that verified it.
-fn fingerprint(settings: &Settings) -> cache::PolicyId {
-    let Settings {
-        mode: _,
-        shadow: _,
-        forward: _,
-        realm: _,
-        split_claims: _,
-        locations,
-        providers,
-        claims_to_headers,
-        payload_header,
-        max_token_size,
-    } = settings;
-    let mut sha = Sha256(Context::new(&SHA256));
-    (locations, claims_to_headers, payload_header, max_token_size, providers.len()).hash(&mut sha);
-    for provider in providers {
-        let ProviderSettings {
-            name,
-            issuers,
-            audiences,
-            keys: _,
-            algorithms,
-            leeway,
-            required_claims,
-            max_lifetime,
-            token_types,
-            locations,
-        } = provider;
-        (name, issuers, audiences, algorithms, leeway).hash(&mut sha);
-        (required_claims, max_lifetime, token_types, locations).hash(&mut sha);
+/// Authenticates a request that was received at `now`. Waits for keys that are being fetched, up to their own limit.
+/// Returns the result and the time at which it was determined.
+pub async fn authenticate(
+    jwt: Option<&JwtAuth>,
+    credentials: Option<&CredentialPolicies>,
+    head: &RequestHead<'_>,
+    now: UnixTime,
+    cache: &TokenCache,
+) -> (Authentication, UnixTime) {
+    let mut checked = None;
+    if let Some(policies) = credentials {
+        let result = Box::new(Box::pin(policies.check(head)).await);
+        if result.rejected.is_some() {
+            return (Authentication { token: JwtAuthentication::anonymous(), credentials: Some(result) }, now);
+        }
+        checked = Some(result);
     }
-    let mut id = [0; 32];
-    id.iter_mut().zip(sha.0.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    id
+    let token = verify_token(jwt, head, now, cache);
+    match (jwt, token.pending()) {
+        // rare, and kept out of every request's own future
+        (Some(jwt), Some(_)) => {
+            let (token, now) = Box::pin(await_keys_and_retry(jwt, head, now, cache, token)).await;
+            (Authentication { token, credentials: checked }, now)
+        }
+        _ => (Authentication { token, credentials: checked }, now),
+    }
 }
 
-/// Feeds what a derived `Hash` says of a value, which tells every field and length apart, to SHA-256.
-struct Sha256(Context);
+/// Authenticates with the keys that are available, on the calling thread: for `explain` and `test`.
+pub fn authenticate_blocking(
+    jwt: Option<&JwtAuth>,
+    credentials: Option<&CredentialPolicies>,
+    head: &RequestHead<'_>,
+    now: UnixTime,
+    cache: &TokenCache,
+) -> Authentication {
+    let checked = credentials.map(|policies| Box::new(policies.check_blocking(head)));
+    let token = match &checked {
+        Some(result) if result.rejected.is_some() => JwtAuthentication::anonymous(),
+        _ => verify_token(jwt, head, now, cache),
+    };
+    Authentication { token, credentials: checked }
+}
 
-impl Hasher for Sha256 {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
+fn verify_token(jwt: Option<&JwtAuth>, head: &RequestHead<'_>, now: UnixTime, cache: &TokenCache) -> JwtAuthentication {
+    jwt.map_or_else(JwtAuthentication::anonymous, |policy| policy.authenticate(head, now, cache))
+}
 
-    fn finish(&self) -> u64 {
-        0
+/// Verifies the token again whenever keys arrive that could change the result.
+async fn await_keys_and_retry(
+    jwt: &JwtAuth,
+    head: &RequestHead<'_>,
+    mut now: UnixTime,
+    cache: &TokenCache,
+    mut token: JwtAuthentication,
+) -> (JwtAuthentication, UnixTime) {
+    let mut deadline = None;
+    while let Some(pending) = token.pending()
+        && pending.wait_for_fetch(&mut deadline).await
+    {
+        now = UnixTime::now();
+        token = jwt.authenticate(head, now, cache);
     }
+    (token, now)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use http::{Method, Uri};
 pub use report::{AuthenticationStep, Explanation, NamedOrigin, NearMiss, RuleSetStep, RuleStep, UnverifiedCredential};
 
 use crate::auth::TokenCache;
-use crate::decision::{self, Place};
+use crate::decision::{self, MatchedRoute};
 use crate::proxy::ErrorContext;
 use crate::proxy::error_format::{ErrorFormat, envoy};
 use crate::reason::{Reason, Rejection};
@@ -158,22 +158,22 @@ fn simulate<'c>(
     explanation.further = origins.other_policies.clone();
     let policies = route.map_or(&listener.policies, |route| &route.policies);
     (error_context.policies, error_context.envoy_errors) = (Some(policies), listener.envoy_errors);
-    let matched_route = Place { route: route.map_or("", |route| &route.name), listener: &listener.name };
+    let matched_route = MatchedRoute { route: route.map_or("", |route| &route.name), listener: &listener.name };
     let head = request.head();
     if crate::proxy::is_answered_preflight(listener, route, &head, input.now) {
         explanation.answer = Some("a preflight, answered by `cors` before any token is looked for".to_owned());
         return Ok(());
     }
-    let decision = decision::decide_at(policies, &head, matched_route, input.now, &TokenCache::off());
-    explanation.credentials = decision.credentials.map(Reason::as_str);
+    let decision = decision::decide_without_waiting(policies, &head, matched_route, input.now, &TokenCache::off());
+    explanation.credentials = decision.authentication.credential_failure().map(Reason::as_str);
     if let Some(gates) = &policies.admission_checks {
         explanation.not_judged.extend(gates.ext_authz.is_some().then_some("extAuthz"));
         explanation.not_judged.extend((!gates.rate_limits.is_empty()).then_some("localRateLimit"));
     }
-    if decision.credentials.is_none() {
+    if decision.authentication.credential_failure().is_none() {
         explanation.authentication = Some(authentication::step(policies, &decision.authentication, &head, &origins));
     }
-    let vars = decision::vars(policies, &head, matched_route, input.now, &decision);
+    let vars = decision::cel_vars(policies, &head, matched_route, input.now, &decision);
     if let Some(authorization) = &decision.authorization {
         let mut causes = authorization.set_decisions().map(|(_, cause)| cause);
         explanation.authorization =

@@ -73,6 +73,7 @@ pub mod upstream;
 
 // Shared by the stages: the request head, bodies, reason codes, logs and metrics.
 pub mod body;
+pub mod digest;
 pub mod hex;
 pub mod reason;
 pub mod request;

@@ -152,3 +152,14 @@ impl<'a> RequestHead<'a> {
         self.id.to_str().unwrap_or_default()
     }
 }
+
+/// Replaces the query of a request; `None` or an empty query removes it.
+pub fn set_query(parts: &mut http::request::Parts, query: Option<&str>) {
+    let path = parts.uri.path();
+    let target = match query {
+        Some(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path.to_owned(),
+    };
+    // A part of a valid target is valid; if it were not, the path alone is.
+    parts.uri = http::Uri::try_from(target).or_else(|_| http::Uri::try_from(path)).unwrap_or_default();
+}

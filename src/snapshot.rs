@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::credentials::Credentials;
-use crate::auth::{JwtAuth, Mode};
+use crate::auth::CredentialPolicies;
+use crate::auth::{AuthMode, JwtAuth};
 use crate::authz::RuleSet;
 use crate::config::value::Cidr;
 use crate::config::{BindConfig, ListenerConfig, LoadedConfig, RouteConfig};
@@ -221,7 +221,7 @@ pub struct Policies {
     /// Which other sites' scripts may ask.
     pub cors: Option<Arc<Cors>>,
     /// What must be shown besides a bearer token.
-    pub credentials: Option<Arc<Credentials>>,
+    pub credentials: Option<Arc<CredentialPolicies>>,
     /// What must be passed besides.
     pub admission_checks: Option<Arc<AdmissionChecks>>,
     /// What is changed on the way.
@@ -257,9 +257,9 @@ impl Policies {
             return AuthRequirement::Strict;
         }
         match self.jwt_auth.as_ref().filter(|jwt| !jwt.shadow()).map(|jwt| jwt.mode()) {
-            Some(Mode::Strict) => AuthRequirement::Strict,
-            Some(Mode::Optional) => AuthRequirement::Optional,
-            Some(Mode::Permissive) | None => AuthRequirement::Open,
+            Some(AuthMode::Strict) => AuthRequirement::Strict,
+            Some(AuthMode::Optional) => AuthRequirement::Optional,
+            Some(AuthMode::Permissive) | None => AuthRequirement::Open,
         }
     }
 }

@@ -61,7 +61,7 @@ fn collect_key_sets(providers: &[Arc<Provider>], collected: &mut CollectedSeries
         collected.gauges.push((Gauge::Keys, Labels::new(&[name]), usable as f64));
         let mut reasons: BTreeMap<&str, f64> = BTreeMap::new();
         for key in keys.iter().flat_map(|keys| keys.skipped()) {
-            *reasons.entry(key.why.code()).or_default() += 1.0;
+            *reasons.entry(key.reason.code()).or_default() += 1.0;
         }
         for (reason, count) in reasons {
             skipped.push((Gauge::SkippedKeys, Labels::new(&[name, ("reason", reason)]), count));

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 
-use super::jwt::jws::Malformed;
+use super::jwt::jws::MalformedToken;
 use crate::request::RequestHead;
 
 /// One place to look for a token.
@@ -54,9 +54,9 @@ impl std::fmt::Display for Location {
 
 /// A set of places in a list of at most [`Places::MAX`] locations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Places(u64);
+pub(crate) struct LocationSet(u64);
 
-impl Places {
+impl LocationSet {
     pub(crate) const MAX: usize = 64;
 
     pub(crate) fn insert(&mut self, at: usize) {
@@ -64,33 +64,41 @@ impl Places {
     }
 
     pub(crate) fn contains(self, at: usize) -> bool {
-        let mut one = Self::default();
-        one.insert(at);
-        self.meets(one)
+        let mut single = Self::default();
+        single.insert(at);
+        self.intersects(single)
     }
 
-    pub(crate) fn meets(self, other: Self) -> bool {
+    pub(crate) fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
 
 /// What a request carries.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Presented<'a> {
+pub(crate) enum FoundCredential<'a> {
     /// No credential.
     Nothing,
     /// One token, and where it stands.
-    Token(Cow<'a, [u8]>, Places),
+    Token(Cow<'a, [u8]>, LocationSet),
     /// Something that was meant to be a token.
-    Malformed(Malformed, Places),
+    Malformed(MalformedToken, LocationSet),
     /// Two different credentials, or two `Authorization` lines.
-    Several(Places),
+    Several(LocationSet),
 }
 
-impl<'a> Presented<'a> {
-    fn add(self, at: usize, found: Result<Cow<'a, [u8]>, Malformed>) -> Self {
+impl<'a> FoundCredential<'a> {
+    /// The locations where a credential was found.
+    pub(crate) fn locations(&self) -> LocationSet {
+        match self {
+            Self::Nothing => LocationSet::default(),
+            Self::Token(_, found_in) | Self::Malformed(_, found_in) | Self::Several(found_in) => *found_in,
+        }
+    }
+
+    fn add(self, at: usize, found: Result<Cow<'a, [u8]>, MalformedToken>) -> Self {
         let mut places = match &self {
-            Self::Nothing => Places::default(),
+            Self::Nothing => LocationSet::default(),
             Self::Token(_, places) | Self::Malformed(_, places) | Self::Several(places) => *places,
         };
         places.insert(at);
@@ -103,8 +111,8 @@ impl<'a> Presented<'a> {
         }
     }
 
-    fn several(self, at: usize) -> Self {
-        let mut all = self.add(at, Err(Malformed::Empty));
+    fn mark_multiple(self, at: usize) -> Self {
+        let mut all = self.add(at, Err(MalformedToken::Empty));
         if let Self::Token(_, places) | Self::Malformed(_, places) = all {
             all = Self::Several(places);
         }
@@ -113,20 +121,20 @@ impl<'a> Presented<'a> {
 }
 
 /// Looks in every location.
-pub(crate) fn find<'a>(locations: &[Location], head: &RequestHead<'a>) -> Presented<'a> {
-    let mut found = Presented::Nothing;
+pub(crate) fn extract_credential<'a>(locations: &[Location], head: &RequestHead<'a>) -> FoundCredential<'a> {
+    let mut found = FoundCredential::Nothing;
     for (at, location) in locations.iter().enumerate() {
         match location {
             Location::Header { name, prefix } => {
                 let mut lines = 0;
                 for line in head.headers.get_all(name) {
                     lines += 1;
-                    if let Some(token) = behind(prefix, line.as_bytes()) {
+                    if let Some(token) = strip_scheme(prefix, line.as_bytes()) {
                         found = found.add(at, token);
                     }
                 }
                 if lines > 1 && *name == AUTHORIZATION {
-                    found = found.several(at);
+                    found = found.mark_multiple(at);
                 }
             }
             Location::Cookie { name } => {
@@ -149,7 +157,7 @@ pub(crate) fn find<'a>(locations: &[Location], head: &RequestHead<'a>) -> Presen
 }
 
 /// The token behind the prefix in a header's value; `None` when the value is of another scheme.
-fn behind<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]>, Malformed>> {
+fn strip_scheme<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]>, MalformedToken>> {
     let value = value.trim_ascii();
     let scheme = prefix.trim_end_matches(' ');
     let (start, rest) = value.split_at_checked(scheme.len())?;
@@ -160,14 +168,14 @@ fn behind<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]>, Mal
         return (!rest.is_empty()).then_some(Ok(Cow::Borrowed(rest)));
     }
     if scheme.len() == prefix.len() {
-        return Some(if rest.is_empty() { Err(Malformed::Empty) } else { Ok(Cow::Borrowed(rest)) });
+        return Some(if rest.is_empty() { Err(MalformedToken::Empty) } else { Ok(Cow::Borrowed(rest)) });
     }
     match rest {
-        [] => Some(Err(Malformed::Empty)),
-        [b' ', b' ' | b'\t', ..] => Some(Err(Malformed::Separator)),
+        [] => Some(Err(MalformedToken::Empty)),
+        [b' ', b' ' | b'\t', ..] => Some(Err(MalformedToken::Separator)),
         [b' ', token @ ..] => Some(Ok(Cow::Borrowed(token))),
         [next, ..] if is_scheme_byte(*next) => None,
-        _ => Some(Err(Malformed::Separator)),
+        _ => Some(Err(MalformedToken::Separator)),
     }
 }
 
@@ -223,7 +231,7 @@ fn percent_decode(text: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
 }
 
 /// Takes the credentials at `places` out of the headers: the header, or the one cookie.
-pub(crate) fn remove_from_headers(locations: &[Location], places: Places, headers: &mut HeaderMap) {
+pub(crate) fn remove_from_headers(locations: &[Location], places: LocationSet, headers: &mut HeaderMap) {
     for (_, location) in locations.iter().enumerate().filter(|(at, _)| places.contains(*at)) {
         match location {
             Location::Header { name, .. } => {
@@ -256,7 +264,11 @@ fn remove_cookie(name: &[u8], headers: &mut HeaderMap) {
 }
 
 /// The query without the credentials at `places`; `None` when nothing is left of it.
-pub(crate) fn remove_from_query<'q>(locations: &[Location], places: Places, query: &'q str) -> Option<Cow<'q, str>> {
+pub(crate) fn remove_from_query<'q>(
+    locations: &[Location],
+    places: LocationSet,
+    query: &'q str,
+) -> Option<Cow<'q, str>> {
     let named = |sent: &str| {
         locations.iter().enumerate().any(|(at, location)| match location {
             Location::Query { name } => places.contains(at) && is_named(sent, name),

@@ -24,7 +24,7 @@ pub struct ClaimHeader {
 
 /// Why a claim can't be written as a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unwritable {
+pub enum HeaderValueError {
     /// A character that is not printable ASCII, or a space at an end.
     Characters,
     /// An element of a list holds the comma that separates elements.
@@ -33,7 +33,7 @@ pub enum Unwritable {
     Number,
 }
 
-impl fmt::Display for Unwritable {
+impl fmt::Display for HeaderValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Characters => {
@@ -49,34 +49,37 @@ impl fmt::Display for Unwritable {
 }
 
 /// The value for one header; `None` when the claim is absent or null.
-pub(crate) fn value(entry: &ClaimHeader, claims: &Map<String, Value>) -> Result<Option<HeaderValue>, Unwritable> {
-    let Some(claim) = at(&entry.path, claims) else { return Ok(None) };
+pub(crate) fn header_value(
+    entry: &ClaimHeader,
+    claims: &Map<String, Value>,
+) -> Result<Option<HeaderValue>, HeaderValueError> {
+    let Some(claim) = claim_at_path(&entry.path, claims) else { return Ok(None) };
     if !is_exact(claim) {
-        return Err(Unwritable::Number);
+        return Err(HeaderValueError::Number);
     }
     let text = match claim {
         Value::Null => return Ok(None),
-        Value::Array(items) if !entry.json && items.iter().all(|item| scalar(item).is_some()) => list(items)?,
+        Value::Array(items) if !entry.json && items.iter().all(|item| scalar(item).is_some()) => join_list(items)?,
         _ if entry.json => ascii_json(claim),
         _ => scalar(claim).unwrap_or_else(|| ascii_json(claim)),
     };
-    legal(&text).map(Some)
+    to_header_value(&text).map(Some)
 }
 
 /// The claim at a path of names.
-pub(crate) fn at<'a>(path: &[String], claims: &'a Map<String, Value>) -> Option<&'a Value> {
+pub(crate) fn claim_at_path<'a>(path: &[String], claims: &'a Map<String, Value>) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.get(first)?, |value, name| value.as_object()?.get(name))
 }
 
-fn list(items: &[Value]) -> Result<String, Unwritable> {
+fn join_list(items: &[Value]) -> Result<String, HeaderValueError> {
     let mut text = String::new();
     for (at, item) in items.iter().filter_map(scalar).enumerate() {
         if item.contains(',') {
-            return Err(Unwritable::Comma);
+            return Err(HeaderValueError::Comma);
         }
         if item.trim_ascii().len() != item.len() {
-            return Err(Unwritable::Characters);
+            return Err(HeaderValueError::Characters);
         }
         if at > 0 {
             text.push(',');
@@ -125,12 +128,12 @@ fn ascii_json(value: &Value) -> String {
     text
 }
 
-fn legal(text: &str) -> Result<HeaderValue, Unwritable> {
+fn to_header_value(text: &str) -> Result<HeaderValue, HeaderValueError> {
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if !printable || text.trim_ascii().len() != text.len() {
-        return Err(Unwritable::Characters);
+        return Err(HeaderValueError::Characters);
     }
-    HeaderValue::from_str(text).map_err(|_| Unwritable::Characters)
+    HeaderValue::from_str(text).map_err(|_| HeaderValueError::Characters)
 }
 
 #[cfg(test)]
@@ -138,10 +141,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn written(claims: Value, path: &[&str], json: bool) -> Result<Option<String>, Unwritable> {
+    fn written(claims: Value, path: &[&str], json: bool) -> Result<Option<String>, HeaderValueError> {
         let path = path.iter().map(ToString::to_string).collect();
         let entry = ClaimHeader { path, header: HeaderName::from_static("x"), json };
-        let value = value(&entry, claims.as_object().unwrap())?;
+        let value = header_value(&entry, claims.as_object().unwrap())?;
         Ok(value.map(|value| value.to_str().unwrap().to_owned()))
     }
 
@@ -160,15 +163,15 @@ mod tests {
             (json!([["a"]]), some("[[\"a\"]]"), some("[[\"a\"]]")),
             (json!({"a": "é😀"}), some("{\"a\":\"\\u00e9\\ud83d\\ude00\"}"), some("{\"a\":\"\\u00e9\\ud83d\\ude00\"}")),
             (json!(null), Ok(None), Ok(None)),
-            (json!("é"), Err(Unwritable::Characters), some("\"\\u00e9\"")),
-            (json!("a\r\nx: y"), Err(Unwritable::Characters), some("\"a\\r\\nx: y\"")),
-            (json!("a\u{0}"), Err(Unwritable::Characters), some("\"a\\u0000\"")),
-            (json!("a\u{7f}"), Err(Unwritable::Characters), some("\"a\\u007f\"")),
-            (json!(" a"), Err(Unwritable::Characters), some("\" a\"")),
-            (json!("a\t"), Err(Unwritable::Characters), some("\"a\\t\"")),
-            (json!(["a,b"]), Err(Unwritable::Comma), some("[\"a,b\"]")),
-            (json!(["a", " b"]), Err(Unwritable::Characters), some("[\"a\",\" b\"]")),
-            (json!(["a\n"]), Err(Unwritable::Characters), some("[\"a\\n\"]")),
+            (json!("é"), Err(HeaderValueError::Characters), some("\"\\u00e9\"")),
+            (json!("a\r\nx: y"), Err(HeaderValueError::Characters), some("\"a\\r\\nx: y\"")),
+            (json!("a\u{0}"), Err(HeaderValueError::Characters), some("\"a\\u0000\"")),
+            (json!("a\u{7f}"), Err(HeaderValueError::Characters), some("\"a\\u007f\"")),
+            (json!(" a"), Err(HeaderValueError::Characters), some("\" a\"")),
+            (json!("a\t"), Err(HeaderValueError::Characters), some("\"a\\t\"")),
+            (json!(["a,b"]), Err(HeaderValueError::Comma), some("[\"a,b\"]")),
+            (json!(["a", " b"]), Err(HeaderValueError::Characters), some("[\"a\",\" b\"]")),
+            (json!(["a\n"]), Err(HeaderValueError::Characters), some("[\"a\\n\"]")),
         ] {
             let claims = json!({"c": claim});
             assert_eq!(written(claims.clone(), &["c"], false), text, "{claims}");

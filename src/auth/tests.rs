@@ -3,6 +3,7 @@
 mod attacks;
 mod cache;
 mod checks;
+mod credentials;
 pub(crate) mod kit;
 mod policy;
 mod properties;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::eprint_line;
 use super::output::pluralize;
-use crate::auth::keys::jwks::{Answer, FetchError, FetchFault};
+use crate::auth::keys::jwks::{FetchError, FetchFault, FetchReport};
 use crate::auth::{JwtAuth, KeySource};
 use crate::compile::CarryOver;
 use crate::config::policy::JwtAuthConfig;
@@ -181,7 +181,7 @@ impl Probe {
         }
     }
 
-    fn clock_findings(&self, key_set: &Answer, leeway: f64) -> Vec<Diagnostic> {
+    fn clock_findings(&self, key_set: &FetchReport, leeway: f64) -> Vec<Diagnostic> {
         let max_skew = (leeway / 2.0).max(MIN_CLOCK_SKEW);
         let Some(ahead) = key_set.clock_ahead.filter(|ahead| ahead.abs() > max_skew) else { return Vec::new() };
         let side = if ahead > 0.0 { "ahead of" } else { "behind" };
@@ -194,7 +194,7 @@ impl Probe {
     }
 }
 
-fn describe_key_set(key_set: &Answer) -> String {
+fn describe_key_set(key_set: &FetchReport) -> String {
     let clock = key_set.clock_ahead.map_or_else(String::new, |ahead| format!(", clocks {:.0}s apart", ahead.abs()));
     format!("{} from {}{clock}", pluralize(key_set.keys, "key"), key_set.url)
 }

@@ -139,13 +139,13 @@ impl SigningKey {
                 let point = [&[4], component("x")?.as_slice(), component("y")?.as_slice()].concat();
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &component("d")?, &point);
                 let pkcs8 = pair.map_err(|_| INVALID_KEY)?.to_pkcs8v1().map_err(|_| CRYPTO_FAILURE)?;
-                (Secret::Ec(pkcs8.as_ref().to_vec()), Algorithms::of(&[algorithm]))
+                (Secret::Ec(pkcs8.as_ref().to_vec()), Algorithms::from_slice(&[algorithm]))
             }
             (Some("OKP"), Some("Ed25519")) => {
                 let pair = Ed25519KeyPair::from_seed_and_public_key(&component("d")?, &component("x")?)
                     .map_err(|_| INVALID_KEY)?;
                 let pkcs8 = pair.to_pkcs8().map_err(|_| CRYPTO_FAILURE)?;
-                (Secret::Ed25519(pkcs8.as_ref().to_vec()), Algorithms::of(&[Algorithm::EdDSA]))
+                (Secret::Ed25519(pkcs8.as_ref().to_vec()), Algorithms::from_slice(&[Algorithm::EdDSA]))
             }
             (Some("oct"), _) => (Secret::Shared(component("k")?), Algorithms::HMAC),
             (kty, crv) => {
@@ -168,11 +168,15 @@ impl SigningKey {
             }
             for ecdsa in [Algorithm::ES256, Algorithm::ES384, Algorithm::ES512] {
                 if ec_curve(ecdsa).is_some_and(|(_, curve)| EcdsaKeyPair::from_pkcs8(curve, &der).is_ok()) {
-                    return Self::with_algorithm(Secret::Ec(der), Algorithms::of(&[ecdsa]), algorithm);
+                    return Self::with_algorithm(Secret::Ec(der), Algorithms::from_slice(&[ecdsa]), algorithm);
                 }
             }
             if Ed25519KeyPair::from_pkcs8(&der).is_ok() {
-                return Self::with_algorithm(Secret::Ed25519(der), Algorithms::of(&[Algorithm::EdDSA]), algorithm);
+                return Self::with_algorithm(
+                    Secret::Ed25519(der),
+                    Algorithms::from_slice(&[Algorithm::EdDSA]),
+                    algorithm,
+                );
             }
             let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| INVALID_KEY)?;
             return Self::with_algorithm(rsa_secret(&pair)?, Algorithms::RSA, algorithm);
@@ -395,7 +399,7 @@ fn der_element<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{KeySet, Origin};
+    use crate::auth::{KeyOrigin, KeySet};
 
     #[test]
     fn keys_of_every_algorithm_sign_and_round_trip_through_jwk() {
@@ -408,7 +412,8 @@ mod tests {
             let token = again.sign_token(&Map::new(), &json!({"sub": "a"})).unwrap();
             assert_eq!(token.split('.').count(), 3);
             let public = json!({"keys": [key.public_jwk().unwrap()]}).to_string();
-            let set = KeySet::parse(public.as_bytes(), Origin::Local, Some(Algorithms::of(&[algorithm]))).unwrap();
+            let set =
+                KeySet::parse(public.as_bytes(), KeyOrigin::Local, Some(Algorithms::from_slice(&[algorithm]))).unwrap();
             assert_eq!(set.len(), 1, "{algorithm}: {:?}", set.skipped());
         }
     }

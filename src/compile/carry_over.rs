@@ -7,18 +7,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use aws_lc_rs::digest;
 use tokio::runtime::Handle;
 
-use crate::auth::credentials::BasicAuth;
-use crate::auth::keys::jwks::Sources;
+use crate::auth::BasicAuth;
+use crate::auth::keys::jwks::KeySourceRegistry;
+use crate::digest::sha256;
 use crate::policy::rate_limit::RateLimit;
 use crate::upstream::outlier::EndpointHealth;
 
 /// What is handed on from one config to the next.
 #[derive(Debug)]
 pub struct CarryOver {
-    pub(super) sources: Sources,
+    pub(super) sources: KeySourceRegistry,
     pub(super) rate_limits: WeakRegistry<RateLimit>,
     pub(super) basic_auths: WeakRegistry<BasicAuth>,
     pub(super) endpoint_loads: WeakRegistry<EndpointHealth>,
@@ -28,11 +28,11 @@ impl CarryOver {
     /// Nothing yet. Keys are fetched and backends checked on `runtime`; `None`: never, as when a config is only checked.
     pub fn new(runtime: Option<Handle>) -> Self {
         let (rate_limits, basic_auths, endpoint_loads) = Default::default();
-        Self { sources: Sources::new(runtime), rate_limits, basic_auths, endpoint_loads }
+        Self { sources: KeySourceRegistry::new(runtime), rate_limits, basic_auths, endpoint_loads }
     }
 
     /// The keys that are fetched.
-    pub fn sources(&self) -> &Sources {
+    pub fn sources(&self) -> &KeySourceRegistry {
         &self.sources
     }
 }
@@ -73,14 +73,9 @@ impl<T> WeakRegistry<T> {
 
 /// The name of settings that consist of these parts, in this order.
 pub(super) fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
-    let mut hasher = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        hasher.update(&part.len().to_be_bytes());
-        hasher.update(part);
-    }
-    let mut fingerprint = Fingerprint::default();
-    fingerprint.iter_mut().zip(hasher.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    fingerprint
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    let framed: Vec<&[u8]> = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], *part]).collect();
+    sha256(&framed)
 }
 
 #[cfg(test)]

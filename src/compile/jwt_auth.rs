@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::auth::{Algorithm, Algorithms, ClaimHeader, JwtAuth, Location, Mode, ProviderSettings, Settings};
+use crate::auth::{Algorithm, Algorithms, AuthMode, ClaimHeader, JwtAuth, JwtSettings, Location, ProviderSettings};
 use crate::config::policy::{
     Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuthConfig, JwtMode, LocationConfig, ProviderConfig,
 };
@@ -25,13 +25,13 @@ impl Compiler<'_> {
         let providers: Vec<_> = policy.providers.iter().map(|provider| self.provider(provider)).collect();
         let providers: Option<Vec<_>> = providers.into_iter().collect();
         let mode = policy.mode.as_ref().map_or(JwtMode::default(), |mode| mode.value);
-        let settings = Settings {
+        let settings = JwtSettings {
             mode: match mode {
-                JwtMode::Strict => Mode::Strict,
-                JwtMode::Optional => Mode::Optional,
-                JwtMode::Permissive => Mode::Permissive,
+                JwtMode::Strict => AuthMode::Strict,
+                JwtMode::Optional => AuthMode::Optional,
+                JwtMode::Permissive => AuthMode::Permissive,
                 // judged as strictly as can be, and nobody is refused for it
-                JwtMode::Shadow => Mode::Strict,
+                JwtMode::Shadow => AuthMode::Strict,
             },
             shadow: mode == JwtMode::Shadow,
             locations: policy.locations.iter().filter_map(location).collect(),
@@ -86,7 +86,7 @@ impl Compiler<'_> {
         let algorithms = provider
             .algorithms
             .as_ref()
-            .map(|algorithms| Algorithms::of(&algorithms.iter().copied().map(algorithm).collect::<Vec<_>>()));
+            .map(|algorithms| Algorithms::from_slice(&algorithms.iter().copied().map(algorithm).collect::<Vec<_>>()));
         Some(ProviderSettings {
             name: provider.name.clone(),
             issuers: provider.issuers.as_ref().map_or_else(Vec::new, |issuers| issuers.value.clone()),

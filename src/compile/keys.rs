@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Compiler;
-use crate::auth::keys::jwks::{FetchSettings, FetchTls, KeyLocation, Retry};
-use crate::auth::{Algorithms, KeySet, KeySource, Origin};
+use crate::auth::keys::jwks::{FetchRetry, FetchSettings, FetchTls, KeyLocation};
+use crate::auth::{Algorithms, KeyOrigin, KeySet, KeySource};
 use crate::config::policy::{JwksRetryOn, JwksSource, JwksTls, ProviderConfig, RemoteJwks};
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::{Diagnostic, DiagnosticCode, unreadable_file};
@@ -36,7 +36,7 @@ impl Compiler<'_> {
     }
 
     fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
-        match KeySet::parse_at_most(text, Origin::Local, algorithms, self.process.limits.jwks_keys) {
+        match KeySet::parse_with_limit(text, KeyOrigin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
                 let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key")
                     .with_code(DiagnosticCode::NoUsableKeys);
@@ -76,7 +76,7 @@ impl Compiler<'_> {
             timeout: remote.timeout.get(),
             max_size: remote.max_size.unwrap_or(self.process.limits.jwks_size).get(),
             max_keys: KeySet::MAX_KEYS,
-            retry: Retry {
+            retry: FetchRetry {
                 attempts: remote.retry.attempts,
                 base_interval: remote.retry.backoff.base_interval.get(),
                 max_interval: remote.retry.backoff.max_interval.get(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::carry_over::Fingerprint;
-use crate::auth::credentials::Credentials;
+use crate::auth::CredentialPolicies;
 use crate::authz::Scope;
 use crate::config::Effective;
 use crate::config::effective::Chosen;
@@ -28,7 +28,7 @@ pub(super) const POST_AUTHZ_SCOPE: Scope<'_> = Scope::Value { extra: &[METADATA_
 #[derive(Debug, Default)]
 pub(super) struct PolicyCache {
     cors: HashMap<usize, Option<Arc<Cors>>>,
-    credentials: HashMap<[Option<usize>; 2], Arc<Credentials>>,
+    credentials: HashMap<[Option<usize>; 2], Arc<CredentialPolicies>>,
     gates: HashMap<[Option<usize>; 2], Arc<AdmissionChecks>>,
     rate_limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
     /// Rate limits at one level with the same settings: each has buckets of its own.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::origins::ConfigOrigins;
 use super::report::{AuthenticationStep, UnverifiedCredential};
-use crate::auth::{Authentication, Failure, Mode};
+use crate::auth::{AuthError, AuthMode, Authentication};
 use crate::reason::Reason;
 use crate::request::RequestHead;
 use crate::snapshot::Policies;
@@ -24,9 +24,9 @@ pub(super) fn step(
             None => "none",
             Some(jwt) if jwt.shadow() => "shadow",
             Some(jwt) => match jwt.mode() {
-                Mode::Strict => "strict",
-                Mode::Optional => "optional",
-                Mode::Permissive => "permissive",
+                AuthMode::Strict => "strict",
+                AuthMode::Optional => "optional",
+                AuthMode::Permissive => "permissive",
             },
         },
         result: match token {
@@ -37,24 +37,24 @@ pub(super) fn step(
         reason: authentication.failure().map(|failure| failure.reason().as_str()),
         detail: authentication.failure().map(|failure| failure.detail().to_string()),
         keys_error: authentication.failure().and_then(keys_error),
-        provider: authentication.provider().map(str::to_owned),
+        provider: authentication.token().provider().map(str::to_owned),
         kid: token.and_then(|token| token.kid()).map(str::to_owned),
         algorithm: token.map(|token| token.algorithm().as_str().to_owned()),
         claims: token.map(|token| token.claims().clone()),
         replaces: origins.replaced_jwt_origin.clone(),
-        credential: jwt.and_then(|jwt| jwt.glance(head)).map(|glance| UnverifiedCredential {
-            unverified_header: pick(&glance.header, &["alg", "kid", "typ"]),
-            unverified_claims: pick(&glance.claims, &["iss", "sub", "aud", "exp", "nbf", "iat"]),
-            places: glance.places,
-            bytes: glance.bytes,
+        credential: jwt.and_then(|jwt| jwt.decode_unverified(head)).map(|token| UnverifiedCredential {
+            unverified_header: pick(&token.header, &["alg", "kid", "typ"]),
+            unverified_claims: pick(&token.claims, &["iss", "sub", "aud", "exp", "nbf", "iat"]),
+            places: token.found_in,
+            bytes: token.bytes,
         }),
-        checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(authentication)),
+        checks: jwt.map_or_else(Vec::new, |jwt| jwt.checks(authentication.token())),
     }
 }
 
 /// What became of the last attempt to fetch the keys that are not there.
-fn keys_error(failure: &Failure) -> Option<String> {
-    let provider = failure.judge().filter(|_| failure.reason() == Reason::KeysUnavailable)?;
+fn keys_error(failure: &AuthError) -> Option<String> {
+    let provider = failure.deciding_provider().filter(|_| failure.reason() == Reason::KeysUnavailable)?;
     provider.keys().status()?.last_error
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::auth::Outcome;
+use crate::auth::CheckOutcome;
 use crate::config::{Source as Text, load};
 use crate::telemetry::metrics::Metrics;
 
@@ -122,7 +122,7 @@ fn the_checks_are_those_of_the_judge() {
                 token => Some(read_token(token)),
             };
             if let Some(sent) = sent {
-                let expected = policy.judge_alone(sent.as_bytes(), UnixTime(1_800_000_000.0));
+                let expected = policy.authenticate_detached(sent.as_bytes(), UnixTime(1_800_000_000.0));
                 assert_eq!(step.checks, policy.checks(&expected), "{url} {token}");
             }
             for check in &step.checks {
@@ -135,10 +135,12 @@ fn the_checks_are_those_of_the_judge() {
                         })
                 };
                 match check.outcome {
-                    Outcome::Ok => assert!(line("ok  "), "{}: {text}", check.name),
-                    Outcome::Failed => assert!(line("FAIL") && text.contains(&check.found), "{}: {text}", check.name),
-                    Outcome::NotReached => assert!(!line("ok  ") && !line("FAIL"), "{}: {text}", check.name),
-                    Outcome::NotChecked => assert!(!line("ok  "), "{}: {text}", check.name),
+                    CheckOutcome::Ok => assert!(line("ok  "), "{}: {text}", check.name),
+                    CheckOutcome::Failed => {
+                        assert!(line("FAIL") && text.contains(&check.found), "{}: {text}", check.name)
+                    }
+                    CheckOutcome::NotReached => assert!(!line("ok  ") && !line("FAIL"), "{}: {text}", check.name),
+                    CheckOutcome::NotChecked => assert!(!line("ok  "), "{}: {text}", check.name),
                 }
             }
             assert_eq!(step.checks.is_empty(), token.is_empty() && route == 1, "{url} {token}");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{AuthenticationStep, Explanation, RuleSetStep};
-use crate::auth::{Check, Outcome};
+use crate::auth::{Check, CheckOutcome};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +90,8 @@ fn write_authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -
         }
     }
     // how a token is made up is told in one line, as far as it is good
-    let is_structure_check = |check: &&Check| check.outcome == Outcome::Ok && STRUCTURE_CHECKS.contains(&check.name);
+    let is_structure_check =
+        |check: &&Check| check.outcome == CheckOutcome::Ok && STRUCTURE_CHECKS.contains(&check.name);
     let structure: Vec<_> = step.checks.iter().take_while(is_structure_check).map(|check| check.name).collect();
     if !structure.is_empty() {
         writeln!(f, "  ok   {}", structure.join(", "))?;
@@ -105,14 +106,14 @@ const STRUCTURE_CHECKS: [&str; 5] = ["token", "size", "parts", "header", "payloa
 /// for only the two whose absence opens a door.
 fn write_check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
     let (mark, text) = match check.outcome {
-        Outcome::NotReached => return Ok(()),
-        Outcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
-        Outcome::NotChecked if check.found.is_empty() => ("-   ", "not checked".to_owned()),
-        Outcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
+        CheckOutcome::NotReached => return Ok(()),
+        CheckOutcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
+        CheckOutcome::NotChecked if check.found.is_empty() => ("-   ", "not checked".to_owned()),
+        CheckOutcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
         // the failure itself says what was wanted
-        Outcome::Failed => ("FAIL", check.found.clone()),
-        Outcome::Ok if check.found.is_empty() => ("ok  ", format!("wanted: {}", check.expected)),
-        Outcome::Ok => ("ok  ", format!("{}; wanted: {}", check.found, check.expected)),
+        CheckOutcome::Failed => ("FAIL", check.found.clone()),
+        CheckOutcome::Ok if check.found.is_empty() => ("ok  ", format!("wanted: {}", check.expected)),
+        CheckOutcome::Ok => ("ok  ", format!("{}; wanted: {}", check.found, check.expected)),
     };
     writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }

@@ -112,7 +112,7 @@ impl ImportedGateway {
             expires_at: None,
             split_claims: jwt.split_claims(),
         });
-        let strict = jwt.is_some_and(|jwt| jwt.mode() == crate::auth::Mode::Strict);
+        let strict = jwt.is_some_and(|jwt| jwt.mode() == crate::auth::AuthMode::Strict);
         if strict && subject.is_none() {
             return rejected("401");
         }

@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::RequestEnv;
 use super::error_format::ErrorFormat;
 use super::stages;
-use crate::decision::Place;
+use crate::decision::MatchedRoute;
 use crate::policy::cors;
 use crate::policy::ext_authz::AllowedEdits;
 use crate::policy::rate_limit::Quota;
@@ -113,7 +113,7 @@ impl RouteSelection {
     }
 
     /// What expressions know it by.
-    pub(super) fn matched_route(&self) -> Place<'_> {
-        Place { route: self.route.as_ref().map_or("", |route| &route.name), listener: &self.listener.name }
+    pub(super) fn matched_route(&self) -> MatchedRoute<'_> {
+        MatchedRoute { route: self.route.as_ref().map_or("", |route| &route.name), listener: &self.listener.name }
     }
 }

@@ -5,7 +5,7 @@ use http::header;
 
 use crate::auth::{Identity, Location};
 use crate::authz::{DecidedBy, EnforcementMode, Expression, RuleSet};
-use crate::decision::{self, Decision, Place};
+use crate::decision::{self, Decision, MatchedRoute};
 use crate::request::{RequestHead, UnixTime};
 use crate::snapshot::{GlobalSettings, Policies};
 use crate::telemetry::access_log::{AccessRecord, field};
@@ -62,7 +62,7 @@ pub fn record_custom_fields(
     fields: &[(String, Expression)],
     policies: &Policies,
     head: &RequestHead<'_>,
-    place: Place<'_>,
+    place: MatchedRoute<'_>,
     now: UnixTime,
     decision: &Decision,
 ) {
@@ -81,7 +81,7 @@ pub fn record_custom_fields(
         }
     }
     let head = RequestHead { headers: &headers, query, ..*head };
-    let vars = decision::vars(policies, &head, place, now, decision);
+    let vars = decision::cel_vars(policies, &head, place, now, decision);
     for (name, expression) in fields {
         match expression.eval_json(&vars) {
             Ok(value) => record.line().json(name.as_str(), &value),
@@ -118,7 +118,7 @@ fn record_identity(
                 record.line().json(format!("jwt.{name}").as_str(), value);
             }
         }
-        if authentication.cached()
+        if authentication.token().cached()
             && let Some(counters) = &policies.token_counters
         {
             metrics.increment(counters.cache_hits);
@@ -128,10 +128,10 @@ fn record_identity(
         record.line().text(field::AUTH, failure.reason().as_str());
         record.line().text(field::AUTH_DETAIL, &failure.detail().to_string());
     }
-    if authentication.found_credential()
+    if authentication.token().found_credential()
         && let Some(counters) = &policies.token_counters
     {
-        let provider = authentication.provider().unwrap_or("");
+        let provider = authentication.token().provider().unwrap_or("");
         let group = counters.verifications.iter().find(|(name, _)| **name == *provider).map(|(_, group)| *group);
         let code = failure.map_or(255, |failure| failure.reason() as u64);
         metrics.increment_labeled(group.unwrap_or(counters.unmatched), code, || {

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Method, Response};
 
 use super::response_body::BodySource;
 use super::{REQUEST_ID, RequestContext, RequestEnv, RouteSelection, error_format, ext_authz};
-use crate::auth::credentials::Credentials;
 use crate::authz::Vars;
 use crate::body::{BodyPrefix, BodyProgress, ClientBody, IncomingBody};
 use crate::decision::{self, Decision};
@@ -68,12 +67,12 @@ pub(super) async fn run_admission_checks(
     body: &mut IncomingBody,
 ) -> Result<Option<Response<BodySource>>, Rejection> {
     let head = &request.head();
-    let vars = decision::vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
+    let vars = decision::cel_vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
     let mut ext_authz_metadata = None;
     if let Some(policy) = &checks.ext_authz {
         let headers = forwarded_headers(env, request);
         let head = &RequestHead { headers: &headers, ..*head };
-        let vars = decision::vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
+        let vars = decision::cel_vars(selection.policies(), head, selection.matched_route(), ctx.now, decision);
         match check_ext_authz(policy, env, ctx, selection, &vars, body).await? {
             ext_authz::CheckResult::Allow(mut edits) => {
                 let metadata = std::mem::take(&mut edits.metadata);
@@ -172,17 +171,6 @@ async fn buffer_body_prefix(
     result.map_err(|error| Rejection::closing(error.0))
 }
 
-/// Removes a name and password or an API key, good or not: the backend has no use for it.
-pub(super) fn remove_credentials(credentials: &Credentials, request: &mut NormalizedRequest) {
-    let presented = credentials.shown(&request.head());
-    let parts = request.parts_mut();
-    let Some(query) = credentials.remove(&mut parts.headers, parts.uri.query(), &presented) else { return };
-    let path = parts.uri.path();
-    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-    // what is left of a valid target is one; if it were not, the path alone is
-    parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
-}
-
 /// Edits that were begun on the request as it was judged, and are carried out on what is forwarded.
 pub(super) struct PendingEdits<'a> {
     edits: &'a Edits,
@@ -205,7 +193,7 @@ pub(super) fn prepare_edits<'a>(
     let rendered = edits.transform_request.as_ref().map(|transformation| {
         let head = request.head();
         let now = UnixTime::now();
-        let vars = decision::vars(policies, &head, selection.matched_route(), now, decision);
+        let vars = decision::cel_vars(policies, &head, selection.matched_route(), now, decision);
         let extra = ext_authz_metadata.map(|metadata| &**metadata).unwrap_or_default();
         transformation.render(&Vars { extra, ..vars })
     });
@@ -245,7 +233,8 @@ impl PendingEdits<'_> {
         let original =
             self.original.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
         let vars = original.as_ref().map(|(head, decision)| {
-            let vars = decision::vars(selection.policies(), head, selection.matched_route(), UnixTime::now(), decision);
+            let vars =
+                decision::cel_vars(selection.policies(), head, selection.matched_route(), UnixTime::now(), decision);
             Vars { extra: self.ext_authz_metadata.as_deref().unwrap_or_default(), ..vars }
         });
         self.edits.apply_to_response(vars.as_ref(), status, headers);

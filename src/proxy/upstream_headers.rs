@@ -1,9 +1,9 @@
 //! What of a request's head is changed for the backend, besides what policies change.
 
 use http::header::{self, HeaderValue};
-use http::{Method, Uri, Version};
+use http::{Method, Version};
 
-use super::{REQUEST_ID, RequestEnv, stages};
+use super::{REQUEST_ID, RequestEnv};
 use crate::auth::{Authentication, Identity};
 use crate::request::normalize::NormalizedRequest;
 use crate::request::{ConnectionInfo, forwarded, hop_by_hop};
@@ -43,23 +43,10 @@ pub(super) fn prepare_upstream_head_with(
     request: &mut NormalizedRequest,
 ) -> bool {
     let (authority, id, known_headers) = (request.authority().clone(), request.id().clone(), request.known_headers());
-    if let Some(credentials) = &policies.credentials {
-        stages::remove_credentials(credentials, request);
-    }
     let parts = request.parts_mut();
-    let forward_credential = route.forwards_credential && authentication.identity().verified().is_some();
-    if let Some(jwt) = policies.jwt_auth.as_ref().filter(|_| authentication.found_credential() && !forward_credential) {
-        jwt.remove_from_headers(authentication, &mut parts.headers);
-        if let Some(query) = parts.uri.query() {
-            let remaining = jwt.remove_from_query(authentication, query);
-            if remaining.as_deref() != Some(query) {
-                let path = parts.uri.path();
-                let target = remaining.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-                // what is left of a valid target is one; if it were not, the path alone is
-                parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
-            }
-        }
-    }
+    let keep_token = route.forwards_credential && authentication.identity().verified().is_some();
+    let (jwt, credentials) = (policies.jwt_auth.as_deref(), policies.credentials.as_deref());
+    authentication.remove_credentials(jwt, credentials, keep_token, parts);
     let websocket =
         hop_by_hop::strip_request(&mut parts.headers, known_headers, |name| settings.identity_headers.contains(name));
     let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));

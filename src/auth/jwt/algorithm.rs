@@ -96,14 +96,14 @@ impl Algorithms {
     /// No algorithm.
     pub const NONE: Self = Self(0);
     /// The algorithms of a shared secret.
-    pub const HMAC: Self = Self::of(&[A::HS256, A::HS384, A::HS512]);
+    pub const HMAC: Self = Self::from_slice(&[A::HS256, A::HS384, A::HS512]);
     /// The algorithms of an RSA key.
-    pub const RSA: Self = Self::of(&[A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512]);
+    pub const RSA: Self = Self::from_slice(&[A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512]);
     /// The algorithms that are accepted when none are named: all but HMAC.
-    pub const ASYMMETRIC: Self = Self::RSA.union(Self::of(&[A::ES256, A::ES384, A::ES512, A::EdDSA]));
+    pub const ASYMMETRIC: Self = Self::RSA.union(Self::from_slice(&[A::ES256, A::ES384, A::ES512, A::EdDSA]));
 
     /// The set of these algorithms.
-    pub const fn of(list: &[Algorithm]) -> Self {
+    pub const fn from_slice(list: &[Algorithm]) -> Self {
         let (mut bits, mut rest) = (0, list);
         while let [first, tail @ ..] = rest {
             bits |= 1 << *first as u16;

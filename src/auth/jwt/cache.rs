@@ -11,7 +11,7 @@ use std::sync::Arc;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::auth::Verified;
+use crate::auth::VerifiedJwt;
 
 /// The name of a policy's settings: equal settings have equal names, other settings other names.
 pub(crate) type PolicyId = [u8; 32];
@@ -23,7 +23,7 @@ pub struct TokenCache {
     entries: Option<Arc<Entries>>,
 }
 
-type Entries = Cache<OwnedKey, Arc<Verified>, Bytes, foldhash::fast::RandomState>;
+type Entries = Cache<OwnedKey, Arc<VerifiedJwt>, Bytes, foldhash::fast::RandomState>;
 
 impl TokenCache {
     /// What one entry costs beside its token and claims: a slot of the cache and its place in the index, half of them
@@ -75,11 +75,11 @@ impl TokenCache {
         }
     }
 
-    pub(crate) fn get(&self, policy: &PolicyId, token: &[u8]) -> Option<Arc<Verified>> {
+    pub(crate) fn get(&self, policy: &PolicyId, token: &[u8]) -> Option<Arc<VerifiedJwt>> {
         self.entries.as_ref()?.get(&KeyRef { policy, token })
     }
 
-    pub(crate) fn insert(&self, policy: &PolicyId, token: &[u8], verified: &Arc<Verified>) {
+    pub(crate) fn insert(&self, policy: &PolicyId, token: &[u8], verified: &Arc<VerifiedJwt>) {
         if let Some(cache) = &self.entries {
             cache.insert(OwnedKey { policy: *policy, token: token.into() }, Arc::clone(verified));
         }
@@ -114,8 +114,8 @@ impl quick_cache::Equivalent<OwnedKey> for KeyRef<'_> {
 #[derive(Debug, Clone)]
 struct Bytes;
 
-impl Weighter<OwnedKey, Arc<Verified>> for Bytes {
-    fn weight(&self, key: &OwnedKey, verified: &Arc<Verified>) -> u64 {
+impl Weighter<OwnedKey, Arc<VerifiedJwt>> for Bytes {
+    fn weight(&self, key: &OwnedKey, verified: &Arc<VerifiedJwt>) -> u64 {
         TokenCache::OVERHEAD + (key.token.len() + verified.size()) as u64
     }
 }

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::algorithm::Algorithms;
-use super::error::{ClaimFault, Detail, Failure, date};
-use super::identity::Verified;
-use super::jws::Malformed;
+use super::error::{AuthError, AuthErrorDetail, ClaimFault, format_date};
+use super::identity::VerifiedJwt;
+use super::jws::MalformedToken;
 use super::provider::Provider;
-use crate::auth::{Authentication, JwtAuth};
+use super::{JwtAuth, JwtAuthentication};
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// It was made, and is good.
     Ok,
     /// It was made, and the credential was refused for it.
@@ -36,7 +36,7 @@ pub struct Check {
     pub name: &'static str,
     /// How it came out.
     #[serde(rename = "result")]
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What the policy wants.
     pub expected: String,
     /// What was found; empty where the check was not reached, or nothing is kept of it.
@@ -45,7 +45,7 @@ pub struct Check {
 
 /// The checks, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum CheckStep {
     Token,
     Size,
     Parts,
@@ -65,51 +65,54 @@ enum Step {
     Headers,
 }
 
-const STEPS: [(Step, &str); 17] = [
-    (Step::Token, "token"),
-    (Step::Size, "size"),
-    (Step::Parts, "parts"),
-    (Step::Header, "header"),
-    (Step::Payload, "payload"),
-    (Step::Issuer, "iss"),
-    (Step::Key, "key"),
-    (Step::Signature, "signature"),
-    (Step::Types, "types"),
-    (Step::Audience, "aud"),
-    (Step::Expiry, "exp"),
-    (Step::NotBefore, "nbf"),
-    (Step::IssuedAt, "iat"),
-    (Step::Required, "required"),
-    (Step::Lifetime, "lifetime"),
-    (Step::Type, "typ"),
-    (Step::Headers, "headers"),
+const STEPS: [(CheckStep, &str); 17] = [
+    (CheckStep::Token, "token"),
+    (CheckStep::Size, "size"),
+    (CheckStep::Parts, "parts"),
+    (CheckStep::Header, "header"),
+    (CheckStep::Payload, "payload"),
+    (CheckStep::Issuer, "iss"),
+    (CheckStep::Key, "key"),
+    (CheckStep::Signature, "signature"),
+    (CheckStep::Types, "types"),
+    (CheckStep::Audience, "aud"),
+    (CheckStep::Expiry, "exp"),
+    (CheckStep::NotBefore, "nbf"),
+    (CheckStep::IssuedAt, "iat"),
+    (CheckStep::Required, "required"),
+    (CheckStep::Lifetime, "lifetime"),
+    (CheckStep::Type, "typ"),
+    (CheckStep::Headers, "headers"),
 ];
 
 impl JwtAuth {
     /// Every check of a credential, from what came of them. Empty when there was no credential, and none was needed.
-    pub fn checks(&self, of: &Authentication) -> Vec<Check> {
-        let failed = of.failure().map(Step::of);
-        let verified = of.identity().verified();
+    pub fn checks(&self, authentication: &JwtAuthentication) -> Vec<Check> {
+        let failed = authentication.failure().map(CheckStep::from_error);
+        let verified = authentication.identity().verified();
         if failed.is_none() && verified.is_none() {
             return Vec::new();
         }
         // the one that had the last word; before there is one, every provider that could have had it
-        let judge = match verified {
+        let deciding = match verified {
             Some(verified) => self.providers().get(verified.provider_index),
-            None => of.failure().filter(|_| failed != Some(Step::Issuer)).and_then(Failure::judge),
+            None => authentication
+                .failure()
+                .filter(|_| failed != Some(CheckStep::Issuer))
+                .and_then(AuthError::deciding_provider),
         };
-        let asked = judge.map_or(self.providers(), std::slice::from_ref);
-        let check = |(step, name): (Step, &'static str)| {
-            let expected = self.expected(step, asked);
+        let candidates = deciding.map_or(self.providers(), std::slice::from_ref);
+        let check = |(step, name): (CheckStep, &'static str)| {
+            let expected = self.expected(step, candidates);
             let outcome = match failed {
-                Some(failed) if step == failed => Outcome::Failed,
-                Some(failed) if step > failed => Outcome::NotReached,
-                _ if expected.is_none() => Outcome::NotChecked,
-                _ => Outcome::Ok,
+                Some(failed) if step == failed => CheckOutcome::Failed,
+                Some(failed) if step > failed => CheckOutcome::NotReached,
+                _ if expected.is_none() => CheckOutcome::NotChecked,
+                _ => CheckOutcome::Ok,
             };
-            let found = match (outcome, of.failure(), verified) {
-                (Outcome::Failed, Some(failure), _) => failure.detail().to_string(),
-                (Outcome::Ok | Outcome::NotChecked, _, Some(verified)) => found(step, verified),
+            let found = match (outcome, authentication.failure(), verified) {
+                (CheckOutcome::Failed, Some(failure), _) => failure.detail().to_string(),
+                (CheckOutcome::Ok | CheckOutcome::NotChecked, _, Some(verified)) => found_value(step, verified),
                 _ => String::new(),
             };
             Check { name, outcome, expected: expected.unwrap_or_else(|| "anything".to_owned()), found }
@@ -118,47 +121,47 @@ impl JwtAuth {
     }
 
     /// What the policy wants of a step, of each of the providers that may judge; `None` is nothing.
-    fn expected(&self, step: Step, asked: &[Arc<Provider>]) -> Option<String> {
+    fn expected(&self, step: CheckStep, asked: &[Arc<Provider>]) -> Option<String> {
         match step {
-            Step::Token => {
+            CheckStep::Token => {
                 let places: Vec<_> = self.locations().iter().map(ToString::to_string).collect();
                 Some(format!("one token in {}", places.join(" or ")))
             }
-            Step::Size => Some(format!("at most {} bytes", self.max_token_size)),
-            Step::Parts => Some("three parts of strict base64url".to_owned()),
-            Step::Header => Some("JSON, a known `alg`, no name twice, no `crit`, `b64`, `zip`".to_owned()),
-            Step::Payload => Some("JSON, no name twice".to_owned()),
+            CheckStep::Size => Some(format!("at most {} bytes", self.settings.max_token_size)),
+            CheckStep::Parts => Some("three parts of strict base64url".to_owned()),
+            CheckStep::Header => Some("JSON, a known `alg`, no name twice, no `crit`, `b64`, `zip`".to_owned()),
+            CheckStep::Payload => Some("JSON, no name twice".to_owned()),
             // any one of them will do
-            Step::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
-            Step::Issuer => names(asked.iter().flat_map(|own| own.issuers()), " or "),
-            Step::Signature => Some("by such a key, over header and payload".to_owned()),
-            Step::Types => Some("names are strings, dates are numbers".to_owned()),
-            Step::Headers => names(self.identity_header_names().map(http::HeaderName::as_str), ", "),
-            _ => each(asked, |provider| of_provider(step, provider)),
+            CheckStep::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
+            CheckStep::Issuer => join_quoted(asked.iter().flat_map(|own| own.issuers()), " or "),
+            CheckStep::Signature => Some("by such a key, over header and payload".to_owned()),
+            CheckStep::Types => Some("names are strings, dates are numbers".to_owned()),
+            CheckStep::Headers => join_quoted(self.identity_header_names().map(http::HeaderName::as_str), ", "),
+            _ => describe_each(asked, |provider| expected_by_provider(step, provider)),
         }
     }
 }
 
 /// What one provider wants.
-fn of_provider(step: Step, provider: &Provider) -> Option<String> {
+fn expected_by_provider(step: CheckStep, provider: &Provider) -> Option<String> {
     let leeway = provider.leeway();
     match step {
-        Step::Key if provider.algorithms == Algorithms::ASYMMETRIC => {
+        CheckStep::Key if provider.algorithms == Algorithms::ASYMMETRIC => {
             Some("one with the token's `kid`, for any algorithm but HMAC".to_owned())
         }
-        Step::Key => Some(format!("one with the token's `kid`, for {}", provider.algorithms)),
-        Step::Audience => names(provider.audiences(), " or "),
-        Step::Expiry => Some(format!("later than now, leeway {leeway:.0}s")),
-        Step::NotBefore | Step::IssuedAt => Some(format!("not later than now, leeway {leeway:.0}s")),
-        Step::Required => names(provider.required_claims(), ", "),
-        Step::Lifetime => provider.max_lifetime().map(|most| format!("`exp` - `iat` of at most {most:.0}s")),
-        Step::Type => names(provider.token_types(), " or "),
+        CheckStep::Key => Some(format!("one with the token's `kid`, for {}", provider.algorithms)),
+        CheckStep::Audience => join_quoted(provider.audiences(), " or "),
+        CheckStep::Expiry => Some(format!("later than now, leeway {leeway:.0}s")),
+        CheckStep::NotBefore | CheckStep::IssuedAt => Some(format!("not later than now, leeway {leeway:.0}s")),
+        CheckStep::Required => join_quoted(provider.required_claims(), ", "),
+        CheckStep::Lifetime => provider.max_lifetime().map(|most| format!("`exp` - `iat` of at most {most:.0}s")),
+        CheckStep::Type => join_quoted(provider.token_types(), " or "),
         _ => None,
     }
 }
 
 /// One text for all providers, where they want the same; else each by name.
-fn each(asked: &[Arc<Provider>], wanted: impl Fn(&Provider) -> Option<String>) -> Option<String> {
+fn describe_each(asked: &[Arc<Provider>], wanted: impl Fn(&Provider) -> Option<String>) -> Option<String> {
     let all: Vec<Option<String>> = asked.iter().map(|provider| wanted(provider)).collect();
     let first = all.first()?;
     if all.iter().all(|one| one == first) {
@@ -170,7 +173,7 @@ fn each(asked: &[Arc<Provider>], wanted: impl Fn(&Provider) -> Option<String>) -
     Some(named.collect::<Vec<_>>().join("; "))
 }
 
-fn names<'a>(of: impl Iterator<Item = &'a str>, between: &str) -> Option<String> {
+fn join_quoted<'a>(of: impl Iterator<Item = &'a str>, between: &str) -> Option<String> {
     let all: Vec<String> = of.map(quoted).collect();
     (!all.is_empty()).then(|| all.join(between))
 }
@@ -180,60 +183,71 @@ fn quoted(text: &str) -> String {
 }
 
 /// What an accepted token had.
-fn found(step: Step, token: &Verified) -> String {
+fn found_value(step: CheckStep, token: &VerifiedJwt) -> String {
     let claim = |name: &str| match token.claims().get(name) {
         Some(value) => value.to_string().escape_debug().to_string().replace("\\\"", "\""),
         None => "absent".to_owned(),
     };
     match step {
-        Step::Token | Step::Size | Step::Parts | Step::Payload | Step::Types | Step::Required | Step::Type => {
-            String::new()
-        }
-        Step::Header => token.algorithm().to_string(),
-        Step::Issuer => claim("iss"),
-        Step::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
-        Step::Signature => format!("good, of provider {}", quoted(token.provider())),
-        Step::Audience => claim("aud"),
-        Step::Expiry => token.dates.expires_at.map_or_else(|| claim("exp"), date),
-        Step::NotBefore => token.dates.not_before.map_or_else(|| claim("nbf"), date),
-        Step::IssuedAt => token.dates.issued_at.map_or_else(|| claim("iat"), date),
-        Step::Lifetime => match (token.expires_at(), token.issued_at()) {
+        CheckStep::Token
+        | CheckStep::Size
+        | CheckStep::Parts
+        | CheckStep::Payload
+        | CheckStep::Types
+        | CheckStep::Required
+        | CheckStep::Type => String::new(),
+        CheckStep::Header => token.algorithm().to_string(),
+        CheckStep::Issuer => claim("iss"),
+        CheckStep::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
+        CheckStep::Signature => format!("good, of provider {}", quoted(token.provider())),
+        CheckStep::Audience => claim("aud"),
+        CheckStep::Expiry => token.validity.expires_at.map_or_else(|| claim("exp"), format_date),
+        CheckStep::NotBefore => token.validity.not_before.map_or_else(|| claim("nbf"), format_date),
+        CheckStep::IssuedAt => token.validity.issued_at.map_or_else(|| claim("iat"), format_date),
+        CheckStep::Lifetime => match (token.expires_at(), token.issued_at()) {
             (Some(end), Some(start)) => format!("{:.0}s", end.0 - start.0),
             _ => "no end or no beginning".to_owned(),
         },
-        Step::Headers => names(token.headers().iter().map(|(name, _)| name.as_str()), ", ").unwrap_or_default(),
+        CheckStep::Headers => {
+            join_quoted(token.headers().iter().map(|(name, _)| name.as_str()), ", ").unwrap_or_default()
+        }
     }
 }
 
-impl Step {
+impl CheckStep {
     /// The check that a failure is of.
-    fn of(failure: &Failure) -> Self {
+    fn from_error(failure: &AuthError) -> Self {
         match failure.detail() {
-            Detail::NoCredential | Detail::SeveralCredentials => Self::Token,
-            Detail::TooLarge { .. } => Self::Size,
-            Detail::Malformed(fault) => match fault {
+            AuthErrorDetail::NoCredential | AuthErrorDetail::SeveralCredentials => Self::Token,
+            AuthErrorDetail::TooLarge { .. } => Self::Size,
+            AuthErrorDetail::Malformed(fault) => match fault {
                 // how it stands in its place, which is told before its size is looked at
-                Malformed::Empty | Malformed::Separator => Self::Token,
-                Malformed::Parts | Malformed::Base64 => Self::Parts,
-                Malformed::Header | Malformed::NoAlgorithm | Malformed::Critical | Malformed::Nested => Self::Header,
-                Malformed::Payload => Self::Payload,
+                MalformedToken::Empty | MalformedToken::Separator => Self::Token,
+                MalformedToken::Parts | MalformedToken::Base64 => Self::Parts,
+                MalformedToken::Header
+                | MalformedToken::NoAlgorithm
+                | MalformedToken::Critical
+                | MalformedToken::Nested => Self::Header,
+                MalformedToken::Payload => Self::Payload,
             },
-            Detail::Algorithm(None) => Self::Header,
-            Detail::Issuer { .. } => Self::Issuer,
-            Detail::Algorithm(Some(_)) | Detail::Key { .. } | Detail::KeysUnavailable { .. } => Self::Key,
-            Detail::Signature { .. } => Self::Signature,
-            Detail::Claim { provider, name, fault } => Self::of_claim(provider, name.as_str(), *fault),
-            Detail::Audience { .. } => Self::Audience,
-            Detail::Time { claim: "exp", .. } => Self::Expiry,
-            Detail::Time { claim: "nbf", .. } => Self::NotBefore,
-            Detail::Time { .. } => Self::IssuedAt,
-            Detail::Lifetime { .. } => Self::Lifetime,
-            Detail::TokenType { .. } => Self::Type,
-            Detail::Header { .. } => Self::Headers,
+            AuthErrorDetail::Algorithm(None) => Self::Header,
+            AuthErrorDetail::Issuer { .. } => Self::Issuer,
+            AuthErrorDetail::Algorithm(Some(_))
+            | AuthErrorDetail::Key { .. }
+            | AuthErrorDetail::KeysUnavailable { .. } => Self::Key,
+            AuthErrorDetail::Signature { .. } => Self::Signature,
+            AuthErrorDetail::Claim { provider, name, fault } => Self::from_claim_fault(provider, name.as_str(), *fault),
+            AuthErrorDetail::Audience { .. } => Self::Audience,
+            AuthErrorDetail::Time { claim: "exp", .. } => Self::Expiry,
+            AuthErrorDetail::Time { claim: "nbf", .. } => Self::NotBefore,
+            AuthErrorDetail::Time { .. } => Self::IssuedAt,
+            AuthErrorDetail::Lifetime { .. } => Self::Lifetime,
+            AuthErrorDetail::TokenType { .. } => Self::Type,
+            AuthErrorDetail::Header { .. } => Self::Headers,
         }
     }
 
-    fn of_claim(provider: &Provider, name: &str, fault: ClaimFault) -> Self {
+    fn from_claim_fault(provider: &Provider, name: &str, fault: ClaimFault) -> Self {
         match (name, fault) {
             // without an issuer that can be compared there is no provider whose keys could be asked
             ("iss", _) if provider.issuers().next().is_some() => Self::Issuer,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::error::{ClaimFault, Detail, Failure};
+use super::error::{AuthError, AuthErrorDetail, ClaimFault};
 use super::jws::bare_media_type;
 use super::provider::Provider;
 use crate::reason::Reason;
@@ -21,7 +21,7 @@ const LAST_DATE: f64 = 253_402_300_799.0;
 
 /// The dates of a token, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Dates {
+pub(crate) struct ValidityWindow {
     pub(crate) expires_at: Option<f64>,
     pub(crate) not_before: Option<f64>,
     pub(crate) issued_at: Option<f64>,
@@ -33,56 +33,59 @@ pub(crate) fn check(
     claims: &Map<String, Value>,
     typ: Option<&str>,
     now: UnixTime,
-) -> Result<Dates, Failure> {
+) -> Result<ValidityWindow, AuthError> {
     let claim = |reason, name: &str, fault| {
-        Failure::new(reason, Detail::Claim { provider: Arc::clone(provider), name: name.into(), fault })
+        AuthError::new(reason, AuthErrorDetail::Claim { provider: Arc::clone(provider), name: name.into(), fault })
     };
     let missing = |name: &str| claim(Reason::MissingClaim, name, ClaimFault::Missing);
-    let wrong = |name: &str, wanted| claim(Reason::InvalidClaim, name, ClaimFault::Type(wanted));
+    let type_error = |name: &str, wanted| claim(Reason::InvalidClaim, name, ClaimFault::Type(wanted));
     let string = |name: &str, value: Option<&Value>| match value {
         None | Some(Value::String(_)) => Ok(()),
-        Some(_) => Err(wrong(name, "a string")),
+        Some(_) => Err(type_error(name, "a string")),
     };
     let date = |name: &str, value: Option<&Value>| match value {
         None => Ok(None),
         Some(Value::Number(number)) => match number.as_f64() {
             Some(seconds) if seconds.abs() <= LAST_DATE => Ok(Some(seconds)),
-            _ => Err(claim(Reason::InvalidClaim, name, ClaimFault::Absurd)),
+            _ => Err(claim(Reason::InvalidClaim, name, ClaimFault::OutOfRange)),
         },
-        Some(_) => Err(wrong(name, "a number")),
+        Some(_) => Err(type_error(name, "a number")),
     };
 
-    let named = Registered::of(claims);
-    string("iss", named.issuer)?;
-    string("sub", named.subject)?;
-    let audiences = match named.audience {
+    let registered = RegisteredClaims::from_claims(claims);
+    string("iss", registered.issuer)?;
+    string("sub", registered.subject)?;
+    let audiences = match registered.audience {
         None => &[],
         Some(one @ Value::String(_)) => std::slice::from_ref(one),
         Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
-        Some(_) => return Err(wrong("aud", "a string or a list of strings")),
+        Some(_) => return Err(type_error("aud", "a string or a list of strings")),
     };
-    let dates = Dates {
-        expires_at: date("exp", named.expires_at)?,
-        not_before: date("nbf", named.not_before)?,
-        issued_at: date("iat", named.issued_at)?,
+    let dates = ValidityWindow {
+        expires_at: date("exp", registered.expires_at)?,
+        not_before: date("nbf", registered.not_before)?,
+        issued_at: date("iat", registered.issued_at)?,
     };
 
     if provider.issuers().next().is_some() {
-        let found = named.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
+        let found = registered.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
         if provider.issuers().all(|wanted| wanted != found) {
             let asked = vec![Arc::clone(provider)];
-            return Err(Failure::new(Reason::IssuerMismatch, Detail::Issuer { found: found.into(), asked }));
+            return Err(AuthError::new(
+                Reason::IssuerMismatch,
+                AuthErrorDetail::Issuer { found: found.into(), candidates: asked },
+            ));
         }
     }
 
     if provider.audiences().next().is_some() {
-        if named.audience.is_none() {
+        if registered.audience.is_none() {
             return Err(missing("aud"));
         }
         if provider.audiences().all(|wanted| audiences.iter().all(|aud| aud != wanted)) {
             let found = audiences.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
-            return Err(Failure::new(Reason::AudienceMismatch, Detail::Audience { provider, found }));
+            return Err(AuthError::new(Reason::AudienceMismatch, AuthErrorDetail::Audience { provider, found }));
         }
     }
 
@@ -95,20 +98,20 @@ pub(crate) fn check(
         let found = dates.expires_at.ok_or_else(|| missing("exp"))? - dates.issued_at.ok_or_else(|| missing("iat"))?;
         if found > most {
             let provider = Arc::clone(provider);
-            return Err(Failure::new(Reason::InvalidClaim, Detail::Lifetime { provider, found }));
+            return Err(AuthError::new(Reason::InvalidClaim, AuthErrorDetail::Lifetime { provider, found }));
         }
     }
     let fits = |typ: &str| provider.token_types().any(|wanted| bare_media_type(typ).eq_ignore_ascii_case(wanted));
     if provider.token_types().next().is_some() && !typ.is_some_and(fits) {
-        let detail = Detail::TokenType { provider: Arc::clone(provider), found: typ.map(Into::into) };
-        return Err(Failure::new(Reason::InvalidClaim, detail));
+        let detail = AuthErrorDetail::TokenType { provider: Arc::clone(provider), found: typ.map(Into::into) };
+        return Err(AuthError::new(Reason::InvalidClaim, detail));
     }
     Ok(dates)
 }
 
 /// The claims of RFC 7519 §4.1 that are judged, found in one go.
 #[derive(Default)]
-struct Registered<'a> {
+struct RegisteredClaims<'a> {
     issuer: Option<&'a Value>,
     subject: Option<&'a Value>,
     audience: Option<&'a Value>,
@@ -117,8 +120,8 @@ struct Registered<'a> {
     issued_at: Option<&'a Value>,
 }
 
-impl<'a> Registered<'a> {
-    fn of(claims: &'a Map<String, Value>) -> Self {
+impl<'a> RegisteredClaims<'a> {
+    fn from_claims(claims: &'a Map<String, Value>) -> Self {
         let mut found = Self::default();
         for (name, value) in claims {
             let place = match name.as_str() {
@@ -136,13 +139,13 @@ impl<'a> Registered<'a> {
     }
 }
 
-impl Dates {
+impl ValidityWindow {
     /// Judges the dates alone; this is what is done again each time that a token is answered from memory.
-    pub(crate) fn check(&self, provider: &Arc<Provider>, now: UnixTime) -> Result<(), Failure> {
+    pub(crate) fn check(&self, provider: &Arc<Provider>, now: UnixTime) -> Result<(), AuthError> {
         let leeway = provider.leeway();
         let wrong = |reason, claim, value| {
-            let detail = Detail::Time { provider: Arc::clone(provider), claim, value, now: now.0 };
-            Err(Failure::new(reason, detail))
+            let detail = AuthErrorDetail::Time { provider: Arc::clone(provider), claim, value, now: now.0 };
+            Err(AuthError::new(reason, detail))
         };
         if let Some(value) = self.expires_at.filter(|exp| now.0 >= exp + leeway) {
             return wrong(Reason::Expired, "exp", value);

@@ -9,21 +9,21 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::algorithm::Algorithm;
-use super::jws::Malformed;
+use super::jws::MalformedToken;
 use super::provider::Provider;
-use crate::auth::identity_headers::Unwritable;
+use crate::auth::identity_headers::HeaderValueError;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 
 /// A refused credential, or a missing one.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct AuthError {
     reason: Reason,
-    detail: Detail,
+    detail: AuthErrorDetail,
 }
 
-impl Failure {
-    pub(crate) fn new(reason: Reason, detail: Detail) -> Self {
+impl AuthError {
+    pub(crate) fn new(reason: Reason, detail: AuthErrorDetail) -> Self {
         Self { reason, detail }
     }
 
@@ -33,39 +33,39 @@ impl Failure {
     }
 
     /// What was expected and what was found. Its `Display` is text for a log line.
-    pub fn detail(&self) -> &Detail {
+    pub fn detail(&self) -> &AuthErrorDetail {
         &self.detail
     }
 
     /// The provider that had the last word, if the token came as far as one.
     pub fn provider(&self) -> Option<&str> {
-        self.judge().map(|provider| &**provider.name())
+        self.deciding_provider().map(|provider| &**provider.name())
     }
 
     /// The same, with what it wants.
-    pub(crate) fn judge(&self) -> Option<&Arc<Provider>> {
+    pub(crate) fn deciding_provider(&self) -> Option<&Arc<Provider>> {
         match &self.detail {
-            Detail::Claim { provider, .. }
-            | Detail::Audience { provider, .. }
-            | Detail::Time { provider, .. }
-            | Detail::Lifetime { provider, .. }
-            | Detail::TokenType { provider, .. }
-            | Detail::Key { provider, .. }
-            | Detail::Signature { provider, .. }
-            | Detail::Header { provider, .. }
-            | Detail::KeysUnavailable { provider } => Some(provider),
+            AuthErrorDetail::Claim { provider, .. }
+            | AuthErrorDetail::Audience { provider, .. }
+            | AuthErrorDetail::Time { provider, .. }
+            | AuthErrorDetail::Lifetime { provider, .. }
+            | AuthErrorDetail::TokenType { provider, .. }
+            | AuthErrorDetail::Key { provider, .. }
+            | AuthErrorDetail::Signature { provider, .. }
+            | AuthErrorDetail::Header { provider, .. }
+            | AuthErrorDetail::KeysUnavailable { provider } => Some(provider),
             _ => None,
         }
     }
 }
 
-impl From<Malformed> for Failure {
-    fn from(fault: Malformed) -> Self {
-        Self::new(Reason::MalformedToken, Detail::Malformed(fault))
+impl From<MalformedToken> for AuthError {
+    fn from(fault: MalformedToken) -> Self {
+        Self::new(Reason::MalformedToken, AuthErrorDetail::Malformed(fault))
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason, self.detail)
     }
@@ -79,12 +79,12 @@ pub enum ClaimFault {
     /// It has the wrong JSON type; the right one is named.
     Type(&'static str),
     /// It is a number that is no date before the year 10000.
-    Absurd,
+    OutOfRange,
 }
 
 /// What was expected and found.
 #[derive(Debug, Clone)]
-pub enum Detail {
+pub enum AuthErrorDetail {
     /// No credential in any location.
     NoCredential,
     /// Two different credentials.
@@ -97,22 +97,22 @@ pub enum Detail {
         limit: usize,
     },
     /// The token can't be read.
-    Malformed(Malformed),
+    Malformed(MalformedToken),
     /// The algorithm is unknown (`None`), or no candidate key may be used with it.
     Algorithm(Option<Algorithm>),
     /// No provider that looks at this location has the token's issuer.
     Issuer {
         /// The token's issuer.
-        found: Clipped,
+        found: TruncatedText,
         /// The providers that were asked.
-        asked: Vec<Arc<Provider>>,
+        candidates: Vec<Arc<Provider>>,
     },
     /// No key fits.
     Key {
         /// The provider whose keys were asked last.
         provider: Arc<Provider>,
         /// The token's `kid`.
-        kid: Option<Clipped>,
+        kid: Option<TruncatedText>,
     },
     /// Keys were tried, and the signature is none of theirs.
     Signature {
@@ -131,7 +131,7 @@ pub enum Detail {
         /// The provider that judged.
         provider: Arc<Provider>,
         /// The claim's name.
-        name: Clipped,
+        name: TruncatedText,
         /// What is wrong with it.
         fault: ClaimFault,
     },
@@ -140,7 +140,7 @@ pub enum Detail {
         /// The provider that judged.
         provider: Arc<Provider>,
         /// The token's audiences.
-        found: Vec<Clipped>,
+        found: Vec<TruncatedText>,
     },
     /// A date is on the wrong side of now; all in seconds since the epoch.
     Time {
@@ -165,7 +165,7 @@ pub enum Detail {
         /// The provider that judged.
         provider: Arc<Provider>,
         /// The header's `typ`.
-        found: Option<Clipped>,
+        found: Option<TruncatedText>,
     },
     /// A claim can't be written as a header.
     Header {
@@ -174,11 +174,11 @@ pub enum Detail {
         /// The header that was to be written.
         name: HeaderName,
         /// Why it can't be.
-        fault: Unwritable,
+        fault: HeaderValueError,
     },
 }
 
-impl fmt::Display for Detail {
+impl fmt::Display for AuthErrorDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredential => f.write_str("no token in any of the policy's locations"),
@@ -187,10 +187,10 @@ impl fmt::Display for Detail {
             Self::Malformed(fault) => fault.fmt(f),
             Self::Algorithm(None) => f.write_str("the header's `alg` is not a known algorithm"),
             Self::Algorithm(Some(alg)) => write!(f, "no key of the token's issuer may be used with {alg}"),
-            Self::Issuer { found, asked } => {
+            Self::Issuer { found, candidates: asked } => {
                 write!(f, "`iss` is {found}, expected")?;
                 let wanted = asked.iter().flat_map(|provider| provider.issuers());
-                list(f, wanted.clone())?;
+                write_list(f, wanted.clone())?;
                 match wanted.filter_map(|issuer| Some((issuer, near_miss(&found.0, issuer)?))).next() {
                     Some((issuer, only)) => write!(f, "; it differs from `{issuer}` only by {only}"),
                     None => Ok(()),
@@ -202,7 +202,7 @@ impl fmt::Display for Detail {
                     None => write!(f, "no key for a token without `kid` at provider `{}`, which has", provider.name())?,
                 }
                 let keys = provider.keys().current();
-                list(f, keys.iter().flat_map(|set| set.kids()))
+                write_list(f, keys.iter().flat_map(|set| set.kids()))
             }
             Self::Signature { provider, tried } => {
                 write!(f, "the signature fits none of the {tried} key(s) tried, last of provider `{}`", provider.name())
@@ -211,7 +211,7 @@ impl fmt::Display for Detail {
             Self::Claim { name, fault, .. } => match fault {
                 ClaimFault::Missing => write!(f, "claim {name} is missing"),
                 ClaimFault::Type(wanted) => write!(f, "claim {name} must be {wanted}"),
-                ClaimFault::Absurd => {
+                ClaimFault::OutOfRange => {
                     write!(
                         f,
                         "claim {name} is no date before the year 10000; is it in milliseconds instead of seconds?"
@@ -220,14 +220,14 @@ impl fmt::Display for Detail {
             },
             Self::Audience { provider, found } => {
                 f.write_str("`aud` is")?;
-                list(f, found.iter().map(|aud| aud.0.as_ref()))?;
+                write_list(f, found.iter().map(|aud| aud.0.as_ref()))?;
                 f.write_str(", expected one of")?;
-                list(f, provider.audiences())
+                write_list(f, provider.audiences())
             }
             Self::Time { provider, claim, value, now } => {
                 let side = if value < now { "in the past" } else { "in the future" };
-                let (leeway, date) = (provider.leeway(), date(*value));
-                write!(f, "`{claim}` is {date}, {} {side}, leeway {leeway:.0}s", span((now - value).abs()))
+                let (leeway, date) = (provider.leeway(), format_date(*value));
+                write!(f, "`{claim}` is {date}, {} {side}, leeway {leeway:.0}s", format_duration((now - value).abs()))
             }
             Self::Lifetime { provider, found } => {
                 let most = provider.max_lifetime().unwrap_or_default();
@@ -238,7 +238,7 @@ impl fmt::Display for Detail {
                     Some(found) => write!(f, "`typ` is {found}, expected one of")?,
                     None => f.write_str("`typ` is missing, expected one of")?,
                 }
-                list(f, provider.token_types())
+                write_list(f, provider.token_types())
             }
             Self::Header { name, fault, .. } => write!(f, "header `{name}` can't be written: {fault}"),
         }
@@ -246,7 +246,7 @@ impl fmt::Display for Detail {
 }
 
 /// A date as the token has it, and as people read it.
-pub(crate) fn date(seconds: f64) -> String {
+pub(crate) fn format_date(seconds: f64) -> String {
     match UnixTime(seconds).to_rfc3339() {
         Some(calendar) => format!("{seconds:.0} ({calendar})"),
         None => format!("{seconds:.0}"),
@@ -254,7 +254,7 @@ pub(crate) fn date(seconds: f64) -> String {
 }
 
 /// A length of time that people can judge: to the second where seconds matter.
-fn span(seconds: f64) -> String {
+fn format_duration(seconds: f64) -> String {
     match seconds {
         ..7200.0 => format!("{seconds:.0}s"),
         7200.0..172_800.0 => format!("{:.0}h", seconds / 3600.0),
@@ -262,41 +262,41 @@ fn span(seconds: f64) -> String {
     }
 }
 
-fn list<'a>(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = &'a str>) -> fmt::Result {
-    const SHOWN: usize = 8;
+fn write_list<'a>(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = &'a str>) -> fmt::Result {
+    const MAX_SHOWN: usize = 8;
     let mut count = 0;
     for item in items {
         count += 1;
-        if count <= SHOWN {
+        if count <= MAX_SHOWN {
             write!(f, "{} `{}`", if count == 1 { "" } else { "," }, item.escape_debug())?;
         }
     }
     match count {
         0 => f.write_str(" none"),
-        _ if count > SHOWN => write!(f, " and {} more", count - SHOWN),
+        _ if count > MAX_SHOWN => write!(f, " and {} more", count - MAX_SHOWN),
         _ => Ok(()),
     }
 }
 
 /// A copy of something the token claims, cut to a length that a log line can bear, and escaped when shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clipped(Box<str>);
+pub struct TruncatedText(Box<str>);
 
-impl From<&str> for Clipped {
+impl From<&str> for TruncatedText {
     fn from(text: &str) -> Self {
-        const LONGEST: usize = 200;
-        Self(text.char_indices().nth(LONGEST).map_or(text, |(end, _)| text.get(..end).unwrap_or_default()).into())
+        const MAX_CHARS: usize = 200;
+        Self(text.char_indices().nth(MAX_CHARS).map_or(text, |(end, _)| text.get(..end).unwrap_or_default()).into())
     }
 }
 
-impl Clipped {
+impl TruncatedText {
     /// The text, as the token had it.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Clipped {
+impl fmt::Display for TruncatedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0.escape_debug())
     }
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn what_a_token_claims_is_clipped_and_escaped() {
         let long = "é\n".repeat(1000);
-        let shown = Clipped::from(long.as_str()).to_string();
+        let shown = TruncatedText::from(long.as_str()).to_string();
         assert!(shown.len() < 500 && !shown.contains('\n'), "{shown}");
     }
 }

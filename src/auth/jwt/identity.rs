@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::claims::Dates;
+use super::claims::ValidityWindow;
 use crate::request::UnixTime;
 
 /// Who a request speaks for.
@@ -16,12 +16,12 @@ pub enum Identity {
     /// No accepted token.
     Anonymous,
     /// The bearer of an accepted token.
-    Verified(Arc<Verified>),
+    Verified(Arc<VerifiedJwt>),
 }
 
 impl Identity {
     /// The accepted token, if there is one.
-    pub fn verified(&self) -> Option<&Verified> {
+    pub fn verified(&self) -> Option<&VerifiedJwt> {
         match self {
             Self::Anonymous => None,
             Self::Verified(verified) => Some(verified),
@@ -31,20 +31,20 @@ impl Identity {
 
 /// An accepted token: signature and claims are good, by the provider named here.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedJwt {
     pub(crate) claims: Map<String, Value>,
     pub(crate) provider: Arc<str>,
     /// The provider's place in the policy.
     pub(crate) provider_index: usize,
     pub(crate) kid: Option<Box<str>>,
     pub(crate) algorithm: Algorithm,
-    pub(crate) dates: Dates,
+    pub(crate) validity: ValidityWindow,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// The key set that verified it.
     pub(crate) keys: [u8; 32],
 }
 
-impl Verified {
+impl VerifiedJwt {
     /// All claims.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
@@ -77,12 +77,12 @@ impl Verified {
 
     /// The `iat` claim.
     pub fn issued_at(&self) -> Option<UnixTime> {
-        self.dates.issued_at.map(UnixTime)
+        self.validity.issued_at.map(UnixTime)
     }
 
     /// The `exp` claim.
     pub fn expires_at(&self) -> Option<UnixTime> {
-        self.dates.expires_at.map(UnixTime)
+        self.validity.expires_at.map(UnixTime)
     }
 
     /// The headers that carry this identity to the backend (`claimsToHeaders`, `payloadHeader`).

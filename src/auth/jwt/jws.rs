@@ -12,11 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::strict_json;
-use super::strict_json::{Skip, Text};
+use super::strict_json::{StringSeed, ValidateOnly};
 
 /// How a token is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum MalformedToken {
     /// The scheme stands there, and no token behind it.
     Empty,
     /// Something else than one space stands between the scheme and the token.
@@ -37,7 +37,7 @@ pub enum Malformed {
     Payload,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for MalformedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "no token stands behind the scheme",
@@ -57,7 +57,7 @@ impl fmt::Display for Malformed {
 
 /// A compact JWS, cut and decoded; nothing in it is verified.
 #[derive(Debug)]
-pub(crate) struct Compact<'a> {
+pub(crate) struct CompactJws<'a> {
     /// Header and payload as they were sent, with the dot between: what is signed.
     pub(crate) signing_input: &'a [u8],
     /// The payload as it was sent.
@@ -67,24 +67,24 @@ pub(crate) struct Compact<'a> {
     pub(crate) signature: Vec<u8>,
 }
 
-impl<'a> Compact<'a> {
+impl<'a> CompactJws<'a> {
     /// Cuts and decodes `token`, whose size the caller has bounded.
-    pub(crate) fn split(token: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn split(token: &'a [u8]) -> Result<Self, MalformedToken> {
         // From both ends, since the payload in the middle is the longest part; a dot in it is found by its decoding.
         // A text is searched many bytes at a time, so looking at once whether it is one costs less than it saves.
-        let text = std::str::from_utf8(token).map_err(|_| Malformed::Base64)?;
+        let text = std::str::from_utf8(token).map_err(|_| MalformedToken::Base64)?;
         let (Some(first), Some(last)) = (text.find('.'), text.rfind('.')) else {
-            return Err(Malformed::Parts);
+            return Err(MalformedToken::Parts);
         };
         let (Some(header), Some(payload_text), Some(signature), Some(signing_input)) =
             (token.get(..first), token.get(first + 1..last), token.get(last + 1..), token.get(..last))
         else {
-            return Err(Malformed::Parts);
+            return Err(MalformedToken::Parts);
         };
         let decode = |part: &[u8]| {
             URL_SAFE_NO_PAD.decode(part).map_err(|_| match payload_text.contains(&b'.') {
-                true => Malformed::Parts,
-                false => Malformed::Base64,
+                true => MalformedToken::Parts,
+                false => MalformedToken::Base64,
             })
         };
         Ok(Self {
@@ -99,32 +99,32 @@ impl<'a> Compact<'a> {
 
 /// What counts in a token's header.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Header<'a> {
+pub(crate) struct JwsHeader<'a> {
     pub(crate) alg: Cow<'a, str>,
     pub(crate) kid: Option<Cow<'a, str>>,
     pub(crate) typ: Option<Cow<'a, str>>,
 }
 
-impl<'a> Header<'a> {
+impl<'a> JwsHeader<'a> {
     /// Reads the decoded header.
-    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
-        let text = strict_json::utf8(text).map_err(|_| Malformed::Header)?;
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, MalformedToken> {
+        let text = strict_json::utf8(text).map_err(|_| MalformedToken::Header)?;
         let mut reader = serde_json::Deserializer::from_str(text);
-        let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| Malformed::Header)?;
-        reader.end().map_err(|_| Malformed::Header)?;
+        let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| MalformedToken::Header)?;
+        reader.end().map_err(|_| MalformedToken::Header)?;
         if raw.critical {
-            return Err(Malformed::Critical);
+            return Err(MalformedToken::Critical);
         }
-        if raw.cty.is_some_and(|cty| names_a_token(&cty)) {
-            return Err(Malformed::Nested);
+        if raw.cty.is_some_and(|cty| declares_nested_jwt(&cty)) {
+            return Err(MalformedToken::Nested);
         }
-        let alg = raw.alg.ok_or(Malformed::NoAlgorithm)?;
+        let alg = raw.alg.ok_or(MalformedToken::NoAlgorithm)?;
         Ok(Self { alg, kid: raw.kid, typ: raw.typ })
     }
 }
 
 /// Whether a media type says JWT (RFC 7519 §5.2 recommends upper case; RFC 7515 §4.1.10 lets `application/` be left out).
-fn names_a_token(media_type: &str) -> bool {
+fn declares_nested_jwt(media_type: &str) -> bool {
     bare_media_type(media_type).eq_ignore_ascii_case("jwt")
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn bare_media_type(media_type: &str) -> &str {
 }
 
 #[derive(Default)]
-struct Raw<'a> {
+struct RawHeader<'a> {
     alg: Option<Cow<'a, str>>,
     kid: Option<Cow<'a, str>>,
     typ: Option<Cow<'a, str>>,
@@ -148,30 +148,30 @@ struct Raw<'a> {
 struct HeaderVisitor;
 
 impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = Raw<'de>;
+    type Value = RawHeader<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Raw<'de>, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawHeader<'de>, M::Error> {
         let twice = || M::Error::custom("a header parameter stands twice");
-        let mut raw = Raw::default();
+        let mut raw = RawHeader::default();
         let mut others: Vec<Cow<'de, str>> = Vec::new();
-        while let Some(name) = members.next_key_seed(Text)? {
-            let place = match name.as_ref() {
+        while let Some(name) = members.next_key_seed(StringSeed)? {
+            let slot = match name.as_ref() {
                 "alg" => &mut raw.alg,
                 "kid" => &mut raw.kid,
                 "typ" => &mut raw.typ,
                 "cty" => &mut raw.cty,
                 other => {
                     raw.critical |= matches!(other, "crit" | "b64" | "zip");
-                    members.next_value_seed(Skip)?;
+                    members.next_value_seed(ValidateOnly)?;
                     others.push(name);
                     continue;
                 }
             };
-            if place.replace(members.next_value_seed(Text)?).is_some() {
+            if slot.replace(members.next_value_seed(StringSeed)?).is_some() {
                 return Err(twice());
             }
         }
@@ -193,32 +193,32 @@ mod tests {
             ("e30.e30.AA", None),
             ("e30.e30.", None),
             ("..", None),
-            ("", Some(Malformed::Parts)),
-            ("e30", Some(Malformed::Parts)),
-            ("e30.e30", Some(Malformed::Parts)),
-            ("e30.e30.AA.", Some(Malformed::Parts)),
-            ("a.b.c.d.e", Some(Malformed::Parts)),
-            ("e30=.e30.AA", Some(Malformed::Base64)),
-            ("e30.e30.AA==", Some(Malformed::Base64)),
-            ("e30.e30.A+", Some(Malformed::Base64)),
-            ("e30.e30.AB", Some(Malformed::Base64)), // loose trailing bits
-            ("e30.e30.A", Some(Malformed::Base64)),
-            ("e30. e30.AA", Some(Malformed::Base64)),
-            ("e30.e30.AA\n", Some(Malformed::Base64)),
-            ("e30.e30.%41A", Some(Malformed::Base64)),
-            ("e30.e30.é", Some(Malformed::Base64)),
-            ("e30.e30.A\0", Some(Malformed::Base64)),
+            ("", Some(MalformedToken::Parts)),
+            ("e30", Some(MalformedToken::Parts)),
+            ("e30.e30", Some(MalformedToken::Parts)),
+            ("e30.e30.AA.", Some(MalformedToken::Parts)),
+            ("a.b.c.d.e", Some(MalformedToken::Parts)),
+            ("e30=.e30.AA", Some(MalformedToken::Base64)),
+            ("e30.e30.AA==", Some(MalformedToken::Base64)),
+            ("e30.e30.A+", Some(MalformedToken::Base64)),
+            ("e30.e30.AB", Some(MalformedToken::Base64)), // loose trailing bits
+            ("e30.e30.A", Some(MalformedToken::Base64)),
+            ("e30. e30.AA", Some(MalformedToken::Base64)),
+            ("e30.e30.AA\n", Some(MalformedToken::Base64)),
+            ("e30.e30.%41A", Some(MalformedToken::Base64)),
+            ("e30.e30.é", Some(MalformedToken::Base64)),
+            ("e30.e30.A\0", Some(MalformedToken::Base64)),
         ] {
-            assert_eq!(Compact::split(token.as_bytes()).err(), wanted, "{token:?}");
+            assert_eq!(CompactJws::split(token.as_bytes()).err(), wanted, "{token:?}");
         }
         let many = ".".repeat(20_000);
-        assert_eq!(Compact::split(many.as_bytes()).err(), Some(Malformed::Parts));
+        assert_eq!(CompactJws::split(many.as_bytes()).err(), Some(MalformedToken::Parts));
     }
 
     #[test]
     fn headers() {
         let good = |alg: &'static str, kid: Option<&'static str>, typ: Option<&'static str>| {
-            Ok(Header { alg: alg.into(), kid: kid.map(Into::into), typ: typ.map(Into::into) })
+            Ok(JwsHeader { alg: alg.into(), kid: kid.map(Into::into), typ: typ.map(Into::into) })
         };
         for (text, wanted) in [
             (r#"{"alg":"RS256"}"#, good("RS256", None, None)),
@@ -228,32 +228,32 @@ mod tests {
                 good("ES256", Some("a"), Some("JWT")),
             ),
             (r#"{"alg":"RS256","kid":"\u0061","cty":"json"}"#, good("RS256", Some("a"), None)),
-            (r#"{}"#, Err(Malformed::NoAlgorithm)),
-            (r#"{"alg":7}"#, Err(Malformed::Header)),
-            (r#"{"alg":null}"#, Err(Malformed::Header)),
-            (r#"{"alg":["RS256"]}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","kid":7}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","kid":null}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","typ":7}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","alg":"RS256"}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","\u0061lg":"none"}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","x":1,"x":1}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","jwk":{"a":{"b":1,"b":2}}}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256","crit":[]}"#, Err(Malformed::Critical)),
-            (r#"{"alg":"RS256","crit":"exp"}"#, Err(Malformed::Critical)),
-            (r#"{"alg":"RS256","b64":true}"#, Err(Malformed::Critical)),
-            (r#"{"alg":"RS256","\u0062\u0036\u0034":false}"#, Err(Malformed::Critical)),
-            (r#"{"alg":"RS256","zip":"DEF"}"#, Err(Malformed::Critical)),
-            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(Malformed::Nested)),
-            (r#"{"alg":"RS256","cty":"application/jwt"}"#, Err(Malformed::Nested)),
-            (r#"["alg"]"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256"}{}"#, Err(Malformed::Header)),
-            (r#"{"alg":"RS256",}"#, Err(Malformed::Header)),
-            ("", Err(Malformed::Header)),
+            (r#"{}"#, Err(MalformedToken::NoAlgorithm)),
+            (r#"{"alg":7}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":null}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":["RS256"]}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","kid":7}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","kid":null}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","typ":7}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","alg":"RS256"}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","\u0061lg":"none"}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","x":1,"x":1}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","jwk":{"a":{"b":1,"b":2}}}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256","crit":[]}"#, Err(MalformedToken::Critical)),
+            (r#"{"alg":"RS256","crit":"exp"}"#, Err(MalformedToken::Critical)),
+            (r#"{"alg":"RS256","b64":true}"#, Err(MalformedToken::Critical)),
+            (r#"{"alg":"RS256","\u0062\u0036\u0034":false}"#, Err(MalformedToken::Critical)),
+            (r#"{"alg":"RS256","zip":"DEF"}"#, Err(MalformedToken::Critical)),
+            (r#"{"alg":"RS256","cty":"JWT"}"#, Err(MalformedToken::Nested)),
+            (r#"{"alg":"RS256","cty":"application/jwt"}"#, Err(MalformedToken::Nested)),
+            (r#"["alg"]"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256"}{}"#, Err(MalformedToken::Header)),
+            (r#"{"alg":"RS256",}"#, Err(MalformedToken::Header)),
+            ("", Err(MalformedToken::Header)),
         ] {
-            assert_eq!(Header::parse(text.as_bytes()), wanted, "{text}");
+            assert_eq!(JwsHeader::parse(text.as_bytes()), wanted, "{text}");
         }
         let deep = format!(r#"{{"alg":"RS256","x":{}"#, "[".repeat(10_000));
-        assert_eq!(Header::parse(deep.as_bytes()), Err(Malformed::Header));
+        assert_eq!(JwsHeader::parse(deep.as_bytes()), Err(MalformedToken::Header));
     }
 }

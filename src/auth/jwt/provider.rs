@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::algorithm::Algorithms;
 use super::jws::bare_media_type;
-use crate::auth::credential_location::{Location, Places};
+use crate::auth::credential_location::{Location, LocationSet};
 use crate::auth::keys::key_source::KeySource;
 
 /// What a provider is made of. Every list may be empty; what that means stands with each.
@@ -39,16 +39,16 @@ pub struct Provider {
     name: Arc<str>,
     settings: ProviderSettings,
     pub(crate) algorithms: Algorithms,
-    pub(crate) places: Places,
+    pub(crate) location_set: LocationSet,
 }
 
 impl Provider {
-    pub(crate) fn new(mut settings: ProviderSettings, places: Places) -> Self {
+    pub(crate) fn new(mut settings: ProviderSettings, location_set: LocationSet) -> Self {
         for media_type in &mut settings.token_types {
             *media_type = bare_media_type(media_type).to_ascii_lowercase();
         }
         let algorithms = settings.algorithms.unwrap_or(Algorithms::ASYMMETRIC);
-        Self { name: settings.name.as_str().into(), algorithms, settings, places }
+        Self { name: settings.name.as_str().into(), algorithms, settings, location_set }
     }
 
     /// The name in logs, metrics and CEL.

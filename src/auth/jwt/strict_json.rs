@@ -26,7 +26,7 @@ pub(crate) fn utf8(text: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(text).map_err(serde_json::Error::custom)
 }
 
-const TWICE: &str = "a member name stands twice";
+const DUPLICATE_MEMBER: &str = "a member name stands twice";
 
 struct ObjectVisitor;
 
@@ -42,7 +42,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(StrictValue)?;
             if map.insert(name, value).is_some() {
-                return Err(M::Error::custom(TWICE));
+                return Err(M::Error::custom(DUPLICATE_MEMBER));
             }
         }
         Ok(map)
@@ -110,9 +110,9 @@ impl<'de> Visitor<'de> for StrictValue {
 }
 
 /// Checks a value as strictly as [`object`] does, and keeps nothing of it.
-pub(crate) struct Skip;
+pub(crate) struct ValidateOnly;
 
-impl<'de> DeserializeSeed<'de> for Skip {
+impl<'de> DeserializeSeed<'de> for ValidateOnly {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
@@ -120,7 +120,7 @@ impl<'de> DeserializeSeed<'de> for Skip {
     }
 }
 
-impl<'de> Visitor<'de> for Skip {
+impl<'de> Visitor<'de> for ValidateOnly {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,28 +152,28 @@ impl<'de> Visitor<'de> for Skip {
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<(), S::Error> {
-        while items.next_element_seed(Skip)?.is_some() {}
+        while items.next_element_seed(ValidateOnly)?.is_some() {}
         Ok(())
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<(), M::Error> {
         let mut names = Vec::new();
-        while let Some(name) = members.next_key_seed(Text)? {
-            members.next_value_seed(Skip)?;
+        while let Some(name) = members.next_key_seed(StringSeed)? {
+            members.next_value_seed(ValidateOnly)?;
             names.push(name);
         }
         names.sort_unstable();
         match names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-            true => Err(M::Error::custom(TWICE)),
+            true => Err(M::Error::custom(DUPLICATE_MEMBER)),
             false => Ok(()),
         }
     }
 }
 
 /// A string, borrowed when it holds no escapes. Anything else is an error.
-pub(crate) struct Text;
+pub(crate) struct StringSeed;
 
-impl<'de> DeserializeSeed<'de> for Text {
+impl<'de> DeserializeSeed<'de> for StringSeed {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -181,7 +181,7 @@ impl<'de> DeserializeSeed<'de> for Text {
     }
 }
 
-impl<'de> Visitor<'de> for Text {
+impl<'de> Visitor<'de> for StringSeed {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,13 +227,13 @@ impl<'de> Visitor<'de> for IssuerVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
         let mut found = ClaimedIssuer::Absent;
-        while let Some(name) = members.next_key_seed(Text)? {
+        while let Some(name) = members.next_key_seed(StringSeed)? {
             if name != "iss" {
                 members.next_value::<IgnoredAny>()?;
                 continue;
             }
             if found != ClaimedIssuer::Absent {
-                return Err(M::Error::custom(TWICE));
+                return Err(M::Error::custom(DUPLICATE_MEMBER));
             }
             found = members.next_value_seed(IssuerValue)?;
         }
@@ -350,7 +350,7 @@ mod tests {
             (r#"["\ud800"]"#, false),
         ] {
             let mut reader = serde_json::Deserializer::from_str(text);
-            assert_eq!(Skip.deserialize(&mut reader).is_ok(), good, "{text}");
+            assert_eq!(ValidateOnly.deserialize(&mut reader).is_ok(), good, "{text}");
         }
     }
 

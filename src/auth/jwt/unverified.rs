@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 
 use crate::auth::JwtAuth;
 use crate::auth::credential_location;
-use crate::auth::credential_location::Presented;
+use crate::auth::credential_location::FoundCredential;
 use crate::request::RequestHead;
 
 /// What a credential says of itself. Nothing of it is verified.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Glance {
+pub struct UnverifiedToken {
     /// Where it stands.
-    pub places: Vec<String>,
+    pub found_in: Vec<String>,
     /// Its length.
     pub bytes: usize,
     /// Its header, as far as it is a JSON object.
@@ -25,8 +25,11 @@ pub struct Glance {
 
 impl JwtAuth {
     /// The one credential that the request carries, if it is one.
-    pub fn glance(&self, head: &RequestHead<'_>) -> Option<Glance> {
-        let Presented::Token(token, places) = credential_location::find(&self.locations, head) else { return None };
+    pub fn decode_unverified(&self, head: &RequestHead<'_>) -> Option<UnverifiedToken> {
+        let FoundCredential::Token(token, places) = credential_location::extract_credential(&self.locations, head)
+        else {
+            return None;
+        };
         let mut parts = token.split(|byte| *byte == b'.');
         let mut part = || -> Map<String, Value> {
             let decoded = parts.next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
@@ -34,6 +37,11 @@ impl JwtAuth {
         };
         let (header, claims) = (part(), part());
         let named = self.locations.iter().enumerate().filter(|(at, _)| places.contains(*at));
-        Some(Glance { places: named.map(|(_, place)| place.to_string()).collect(), bytes: token.len(), header, claims })
+        Some(UnverifiedToken {
+            found_in: named.map(|(_, place)| place.to_string()).collect(),
+            bytes: token.len(),
+            header,
+            claims,
+        })
     }
 }

@@ -26,11 +26,11 @@ use super::key_set::KeySet;
 use super::key_source::KeySource;
 use crate::auth::jwt::algorithm::Algorithms;
 pub use fetch::{FetchError, FetchFault, FetchSettingsError};
-pub(crate) use refresh_signal::{Demand, Want};
-pub use registry::Sources;
+pub(crate) use refresh_signal::{MissingKey, RefreshSignal};
+pub use registry::KeySourceRegistry;
 
 /// After so long an error that goes on is logged once more.
-const LOGGED_AGAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Seconds after which a request that was refused for want of keys may be sent again.
 pub const RETRY_AFTER: u32 = 5;
 
@@ -48,7 +48,7 @@ pub enum KeyLocation {
 
 /// How often, and on what, one fetch is tried again at once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Retry {
+pub struct FetchRetry {
     /// Tries after the first.
     pub attempts: u32,
     /// The wait before the second try; it doubles from try to try.
@@ -63,7 +63,7 @@ pub struct Retry {
     pub on_connect_failure: bool,
 }
 
-impl Default for Retry {
+impl Default for FetchRetry {
     fn default() -> Self {
         Self {
             attempts: 3,
@@ -105,7 +105,7 @@ pub struct FetchSettings {
     /// The most keys that are taken from one set.
     pub max_keys: usize,
     /// What is tried again at once.
-    pub retry: Retry,
+    pub retry: FetchRetry,
     /// How long the last good keys count when no newer ones can be had.
     pub stale_for: Duration,
     /// TLS toward the provider.
@@ -128,7 +128,7 @@ impl FetchSettings {
             timeout: Duration::from_secs(10),
             max_size: 1024 * 1024,
             max_keys: KeySet::MAX_KEYS,
-            retry: Retry::default(),
+            retry: FetchRetry::default(),
             stale_for: Duration::from_secs(24 * 3600),
             tls: FetchTls::default(),
             headers: Vec::new(),
@@ -140,7 +140,7 @@ impl FetchSettings {
 
 /// How a fetched source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum KeySourceState {
     /// Nothing has been fetched yet.
     Waiting,
     /// The last fetch went well.
@@ -153,9 +153,9 @@ pub enum State {
 
 /// What the admin page and the metrics show of a fetched source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct KeySourceStatus {
     /// How it stands.
-    pub state: State,
+    pub state: KeySourceState,
     /// How many keys count.
     pub keys: usize,
     /// The keys of the last good set that were left out, as text.
@@ -172,7 +172,7 @@ pub struct Status {
 
 /// What a fetch in the foreground found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct FetchReport {
     /// How many keys can be used.
     pub keys: usize,
     /// Where they came from.
@@ -182,7 +182,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, Default)]
-struct Record {
+struct FetchStats {
     good_at: Option<Instant>,
     skipped: Vec<String>,
     expired: bool,
@@ -195,25 +195,25 @@ struct Record {
 
 /// The side of a source that fetches.
 #[derive(Debug, Default)]
-pub struct Remote {
-    demand: Arc<Demand>,
-    record: Mutex<Record>,
+pub struct FetchState {
+    refresh: Arc<RefreshSignal>,
+    stats: Mutex<FetchStats>,
 }
 
-impl Remote {
-    pub(crate) fn demand(&self) -> &Arc<Demand> {
-        &self.demand
+impl FetchState {
+    pub(crate) fn refresh(&self) -> &Arc<RefreshSignal> {
+        &self.refresh
     }
 
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stats(&self) -> MutexGuard<'_, FetchStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes why keys did not come. Whether that is news: for the log, an error that goes on is one line a minute.
     fn failed(&self, error: &FetchError) -> bool {
         let text = Some(error.to_string());
-        let mut record = self.record();
-        let known = record.last_error == text && record.logged_at.is_some_and(|at| at.elapsed() < LOGGED_AGAIN);
+        let mut record = self.stats();
+        let known = record.last_error == text && record.logged_at.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
         if !known {
             record.logged_at = Some(Instant::now());
         }
@@ -223,23 +223,23 @@ impl Remote {
     }
 }
 
-impl Drop for Remote {
+impl Drop for FetchState {
     fn drop(&mut self) {
-        self.demand.wake();
+        self.refresh.wake();
     }
 }
 
 impl KeySource {
     /// How the fetching stands; `None` for keys that are not fetched.
-    pub fn status(&self) -> Option<Status> {
-        let record = self.remote()?.record();
+    pub fn status(&self) -> Option<KeySourceStatus> {
+        let record = self.remote()?.stats();
         let state = match (&record.good_at, &record.last_error) {
-            _ if record.expired => State::Expired,
-            (None, _) => State::Waiting,
-            (Some(_), None) => State::Fresh,
-            (Some(_), Some(_)) => State::Stale,
+            _ if record.expired => KeySourceState::Expired,
+            (None, _) => KeySourceState::Waiting,
+            (Some(_), None) => KeySourceState::Fresh,
+            (Some(_), Some(_)) => KeySourceState::Stale,
         };
-        Some(Status {
+        Some(KeySourceStatus {
             state,
             keys: self.current().as_deref().map_or(0, KeySet::len),
             skipped: record.skipped.clone(),
@@ -252,16 +252,16 @@ impl KeySource {
 
     /// When the last good keys came.
     fn good_at(&self) -> Option<Instant> {
-        self.remote()?.record().good_at
+        self.remote()?.stats().good_at
     }
 
     /// A source that begins with the keys of this one, unless they are older than `stale_for`.
-    fn heir(&self, stale_for: Duration) -> Option<Arc<Self>> {
+    fn seeded_copy(&self, stale_for: Duration) -> Option<Arc<Self>> {
         let keys = self.current().clone()?;
-        let record = self.remote()?.record();
+        let record = self.remote()?.stats();
         let good_at = record.good_at.filter(|at| at.elapsed() < stale_for)?;
-        let record = Record { good_at: Some(good_at), skipped: record.skipped.clone(), ..Record::default() };
-        Some(Self::fetched_with(Remote { demand: Arc::default(), record: Mutex::new(record) }, keys))
+        let record = FetchStats { good_at: Some(good_at), skipped: record.skipped.clone(), ..FetchStats::default() };
+        Some(Self::fetched_with(FetchState { refresh: Arc::default(), stats: Mutex::new(record) }, keys))
     }
 }
 

@@ -13,16 +13,16 @@
 pub(crate) mod key;
 mod pem;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 
 use crate::auth::jwt::algorithm::Algorithms;
+use crate::digest::sha256;
 pub(crate) use key::Key;
-pub use key::Unusable;
+pub use key::KeyError;
 
 /// Where a key set comes from, which decides how far it is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum KeyOrigin {
     /// A file or the config itself.
     Local,
     /// Fetched by URL.
@@ -47,20 +47,20 @@ pub enum KeySetError {
 
 /// A key that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedKey {
     /// Its place in the set, from 0.
     pub index: usize,
     /// Its `kid`, if it has one.
     pub kid: Option<String>,
     /// Why.
-    pub why: Unusable,
+    pub reason: KeyError,
 }
 
-impl std::fmt::Display for Skipped {
+impl std::fmt::Display for SkippedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.kid {
-            Some(kid) => write!(f, "key `{}`: {}", kid.escape_debug(), self.why),
-            None => write!(f, "key {} (no kid): {}", self.index, self.why),
+            Some(kid) => write!(f, "key `{}`: {}", kid.escape_debug(), self.reason),
+            None => write!(f, "key {} (no kid): {}", self.index, self.reason),
         }
     }
 }
@@ -69,9 +69,9 @@ impl std::fmt::Display for Skipped {
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
-    skipped: Vec<Skipped>,
+    skipped: Vec<SkippedKey>,
     fingerprint: [u8; 32],
-    most: usize,
+    max_keys: usize,
 }
 
 impl KeySet {
@@ -82,22 +82,22 @@ impl KeySet {
     ///
     /// # Errors
     /// The text is none of these. A set without a usable key is no error; see [`Self::is_empty`].
-    pub fn parse(text: &[u8], origin: Origin, algorithms: Option<Algorithms>) -> Result<Self, KeySetError> {
-        Self::parse_at_most(text, origin, algorithms, Self::MAX_KEYS)
+    pub fn parse(text: &[u8], origin: KeyOrigin, algorithms: Option<Algorithms>) -> Result<Self, KeySetError> {
+        Self::parse_with_limit(text, origin, algorithms, Self::MAX_KEYS)
     }
 
     /// The same; of more than `most` usable keys the later ones are skipped.
     ///
     /// # Errors
     /// The same.
-    pub fn parse_at_most(
+    pub fn parse_with_limit(
         text: &[u8],
-        origin: Origin,
+        origin: KeyOrigin,
         algorithms: Option<Algorithms>,
         most: usize,
     ) -> Result<Self, KeySetError> {
         let fingerprint = fingerprint(text, origin, algorithms, most);
-        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, most };
+        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, max_keys: most };
         if text.trim_ascii_start().starts_with(b"-----BEGIN") {
             for (index, found) in pem::public_keys(text)?.into_iter().enumerate() {
                 set.add(index, None, found.and_then(|public| Key::from_public(public, algorithms)));
@@ -120,18 +120,18 @@ impl KeySet {
         Ok(set)
     }
 
-    fn add_jwk(&mut self, index: usize, jwk: &Value, origin: Origin, algorithms: Option<Algorithms>) {
+    fn add_jwk(&mut self, index: usize, jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) {
         let none = Map::new();
         let members = jwk.as_object().unwrap_or(&none);
         let kid = members.get("kid").and_then(Value::as_str);
         self.add(index, kid, Key::from_jwk(jwk, origin, algorithms));
     }
 
-    fn add(&mut self, index: usize, kid: Option<&str>, key: Result<Key, Unusable>) {
+    fn add(&mut self, index: usize, kid: Option<&str>, key: Result<Key, KeyError>) {
         match key {
-            Ok(key) if self.keys.len() < self.most => self.keys.push(key),
-            Ok(_) => self.skipped.push(Skipped { index, kid: kid.map(Into::into), why: Unusable::TooMany }),
-            Err(why) => self.skipped.push(Skipped { index, kid: kid.map(Into::into), why }),
+            Ok(key) if self.keys.len() < self.max_keys => self.keys.push(key),
+            Ok(_) => self.skipped.push(SkippedKey { index, kid: kid.map(Into::into), reason: KeyError::TooMany }),
+            Err(why) => self.skipped.push(SkippedKey { index, kid: kid.map(Into::into), reason: why }),
         }
     }
 
@@ -146,7 +146,7 @@ impl KeySet {
     }
 
     /// The keys that were left out, and why.
-    pub fn skipped(&self) -> &[Skipped] {
+    pub fn skipped(&self) -> &[SkippedKey] {
         &self.skipped
     }
 
@@ -170,17 +170,15 @@ impl KeySet {
     }
 }
 
-fn fingerprint(text: &[u8], origin: Origin, algorithms: Option<Algorithms>, most: usize) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
+fn fingerprint(text: &[u8], origin: KeyOrigin, algorithms: Option<Algorithms>, max_keys: usize) -> [u8; 32] {
     let allowed = algorithms.map(|set| set.to_string());
-    context.update(if origin == Origin::Fetched { b"f" } else { b"l" });
-    context.update(allowed.as_deref().unwrap_or("default").as_bytes());
-    context.update(b"\0");
-    context.update(&most.to_le_bytes());
-    context.update(text);
-    let mut bytes = [0; 32];
-    bytes.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    bytes
+    sha256(&[
+        if origin == KeyOrigin::Fetched { b"f" } else { b"l" },
+        allowed.as_deref().unwrap_or("default").as_bytes(),
+        b"\0",
+        &max_keys.to_le_bytes(),
+        text,
+    ])
 }
 
 #[cfg(test)]

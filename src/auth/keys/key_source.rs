@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::jwks::Remote;
+use super::jwks::FetchState;
 use super::key_set::KeySet;
 
 /// A provider's keys. Requests read them without a lock.
 #[derive(Debug)]
 pub struct KeySource {
     keys: ArcSwapOption<KeySet>,
-    remote: Option<Remote>,
+    remote: Option<FetchState>,
 }
 
 impl KeySource {
@@ -21,12 +21,12 @@ impl KeySource {
     }
 
     /// Keys that somebody else fetches and [`publish`](Self::publish)es.
-    pub(crate) fn fetched(remote: Remote) -> Arc<Self> {
+    pub(crate) fn fetched(remote: FetchState) -> Arc<Self> {
         Arc::new(Self { keys: ArcSwapOption::empty(), remote: Some(remote) })
     }
 
     /// The same, beginning with these.
-    pub(crate) fn fetched_with(remote: Remote, keys: Arc<KeySet>) -> Arc<Self> {
+    pub(crate) fn fetched_with(remote: FetchState, keys: Arc<KeySet>) -> Arc<Self> {
         Arc::new(Self { keys: ArcSwapOption::new(Some(keys)), remote: Some(remote) })
     }
 
@@ -36,7 +36,7 @@ impl KeySource {
     }
 
     /// What is known of the fetching, for keys that are fetched.
-    pub fn remote(&self) -> Option<&Remote> {
+    pub fn remote(&self) -> Option<&FetchState> {
         self.remote.as_ref()
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::kit::*;
-use crate::auth::keys::jwks::Remote;
+use crate::auth::keys::jwks::FetchState;
 use crate::auth::*;
 use crate::reason::Reason as R;
 
 fn keys(set: &serde_json::Value) -> KeySet {
-    KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap()
+    KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Fetched, None).unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn equal_settings_share_entries_and_others_do_not() {
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
     ask(&strict(), &bearer(&token), None, &cache);
     assert!(ask(&strict(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
-    type Change = fn(&mut Settings);
+    type Change = fn(&mut JwtSettings);
     let changes: [(&str, Change, Result<(), R>); 9] = [
         ("audience", |s| s.providers[0].audiences = vec!["other".into()], Err(R::AudienceMismatch)),
         ("issuer", |s| s.providers[0].issuers = vec!["other".into()], Err(R::IssuerMismatch)),
@@ -49,14 +49,14 @@ fn equal_settings_share_entries_and_others_do_not() {
             "keys of one set",
             |s| {
                 let text = key_set().to_string();
-                let none = KeySet::parse_at_most(text.as_bytes(), Origin::Local, None, 0).unwrap();
+                let none = KeySet::parse_with_limit(text.as_bytes(), KeyOrigin::Local, None, 0).unwrap();
                 s.providers[0].keys = KeySource::fixed(none);
             },
             Err(R::UnknownKey),
         ),
         (
             "algorithms",
-            |s| s.providers[0].algorithms = Some(Algorithms::of(&[Algorithm::ES256])),
+            |s| s.providers[0].algorithms = Some(Algorithms::from_slice(&[Algorithm::ES256])),
             Err(R::UnsupportedAlgorithm),
         ),
     ];
@@ -70,7 +70,7 @@ fn equal_settings_share_entries_and_others_do_not() {
 
 #[test]
 fn a_key_that_is_gone_ends_its_tokens_at_once() {
-    let source = KeySource::fetched(Remote::default());
+    let source = KeySource::fetched(FetchState::default());
     let policy = JwtAuth::new(settings(vec![provider(Arc::clone(&source))])).unwrap();
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
     let hit = || ask(&policy, &bearer(&token), None, &cache);

@@ -26,19 +26,22 @@ fn checks_of(policy: &JwtAuth, headers: &http::HeaderMap) -> Vec<Check> {
 /// The check that failed. Those before it are good or not wanted, those behind it were not reached.
 #[track_caller]
 fn failed(all: &[Check]) -> &Check {
-    let at = all.iter().position(|check| check.outcome == Outcome::Failed).expect("one that failed");
-    assert!(all[..at].iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::NotChecked)), "{all:?}");
-    assert!(all[at + 1..].iter().all(|check| check.outcome == Outcome::NotReached && check.found.is_empty()));
+    let at = all.iter().position(|check| check.outcome == CheckOutcome::Failed).expect("one that failed");
+    assert!(
+        all[..at].iter().all(|check| matches!(check.outcome, CheckOutcome::Ok | CheckOutcome::NotChecked)),
+        "{all:?}"
+    );
+    assert!(all[at + 1..].iter().all(|check| check.outcome == CheckOutcome::NotReached && check.found.is_empty()));
     &all[at]
 }
 
 #[test]
 fn a_good_token_passes_every_check_and_shows_what_was_found() {
     let all = checks(&signed(claims(json!({}))));
-    assert!(all.iter().all(|check| check.outcome == Outcome::Ok), "{all:?}");
+    assert!(all.iter().all(|check| check.outcome == CheckOutcome::Ok), "{all:?}");
     assert!(checks_of(&strict(), &bearer(&signed(claims(json!({}))))).iter().all(|check| match check.name {
-        "lifetime" | "typ" | "headers" => check.outcome == Outcome::NotChecked && check.expected == "anything",
-        _ => check.outcome == Outcome::Ok,
+        "lifetime" | "typ" | "headers" => check.outcome == CheckOutcome::NotChecked && check.expected == "anything",
+        _ => check.outcome == CheckOutcome::Ok,
     }));
     let row = |name: &str| all.iter().find(|check| check.name == name).map(|c| (c.expected.as_str(), c.found.as_str()));
     assert_eq!(row("iss"), Some(("`https://idp.example/realms/a`", "\"https://idp.example/realms/a\"")));
@@ -141,9 +144,9 @@ fn of_several_providers_the_one_that_had_the_last_word_is_told() {
     assert_eq!(row(&all, "aud").expected, "provider `idp`: `my-app`; provider `other`: `other-app`");
     // one that asks for no issuer takes the token, and its type is looked at with the other claims
     let all = checks_of(&several(&[]), &by_other(json!({"iss": 7})));
-    assert_eq!((failed(&all).name, row(&all, "iss").outcome), ("types", Outcome::NotChecked));
+    assert_eq!((failed(&all).name, row(&all, "iss").outcome), ("types", CheckOutcome::NotChecked));
     let all = checks_of(&several(&[]), &by_other(json!({"aud": "other-app"})));
-    assert_eq!((row(&all, "iss").outcome, row(&all, "aud").outcome), (Outcome::NotChecked, Outcome::Ok));
+    assert_eq!((row(&all, "iss").outcome, row(&all, "aud").outcome), (CheckOutcome::NotChecked, CheckOutcome::Ok));
 }
 
 #[test]
@@ -159,7 +162,12 @@ fn memory_and_mode_change_nothing_in_the_list() {
     assert_eq!(failed(&policy.checks(&late)).name, "exp");
 
     let bad = bearer(&signed(claims(json!({"exp": NOW - 1000.0, "aud": "other"}))));
-    let lists = [(Mode::Strict, false), (Mode::Optional, false), (Mode::Permissive, false), (Mode::Strict, true)];
+    let lists = [
+        (AuthMode::Strict, false),
+        (AuthMode::Optional, false),
+        (AuthMode::Permissive, false),
+        (AuthMode::Strict, true),
+    ];
     for (mode, shadow) in lists {
         let mut settings = settings(vec![provider(local(&key_set()))]);
         (settings.mode, settings.shadow) = (mode, shadow);
@@ -177,8 +185,8 @@ fn without_a_credential_only_a_strict_policy_has_something_to_tell() {
         let policy = JwtAuth::new(settings).unwrap();
         policy.checks(&ask(&policy, &headers(&[]), None, &TokenCache::off()))
     };
-    assert_eq!(tell(Mode::Optional), []);
-    let strict = tell(Mode::Strict);
-    assert_eq!((strict[0].name, strict[0].outcome), ("token", Outcome::Failed));
-    assert_eq!(strict[1].outcome, Outcome::NotReached);
+    assert_eq!(tell(AuthMode::Optional), []);
+    let strict = tell(AuthMode::Strict);
+    assert_eq!((strict[0].name, strict[0].outcome), ("token", CheckOutcome::Failed));
+    assert_eq!(strict[1].outcome, CheckOutcome::NotReached);
 }

@@ -145,7 +145,7 @@ pub(crate) fn local(set: &Value) -> Arc<KeySource> {
 }
 
 pub(crate) fn local_for(set: &Value, algorithms: Option<Algorithms>) -> Arc<KeySource> {
-    KeySource::fixed(KeySet::parse(set.to_string().as_bytes(), Origin::Local, algorithms).unwrap())
+    KeySource::fixed(KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, algorithms).unwrap())
 }
 
 pub(crate) fn provider(keys: Arc<KeySource>) -> ProviderSettings {
@@ -163,9 +163,9 @@ pub(crate) fn provider(keys: Arc<KeySource>) -> ProviderSettings {
     }
 }
 
-pub(crate) fn settings(providers: Vec<ProviderSettings>) -> Settings {
-    Settings {
-        mode: Mode::Strict,
+pub(crate) fn settings(providers: Vec<ProviderSettings>) -> JwtSettings {
+    JwtSettings {
+        mode: AuthMode::Strict,
         shadow: false,
         locations: Vec::new(),
         forward: false,
@@ -227,7 +227,7 @@ pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl
     })
 }
 
-pub(crate) fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> Authentication {
+pub(crate) fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> JwtAuthentication {
     ask_at(policy, headers, query, cache, NOW)
 }
 
@@ -237,7 +237,7 @@ pub(crate) fn ask_at(
     query: Option<&str>,
     cache: &TokenCache,
     now: f64,
-) -> Authentication {
+) -> JwtAuthentication {
     with_head(headers, query, |head| policy.authenticate(head, UnixTime(now), cache))
 }
 
@@ -246,10 +246,25 @@ pub(crate) fn verdict(policy: &JwtAuth, token: &str) -> Result<(), Reason> {
     outcome(&ask(policy, &bearer(token), None, &TokenCache::off()))
 }
 
-pub(crate) fn outcome(result: &Authentication) -> Result<(), Reason> {
+pub(crate) fn outcome(result: &JwtAuthentication) -> Result<(), Reason> {
     match (result.identity().verified(), result.failure()) {
         (Some(_), None) => Ok(()),
         (None, Some(failure)) => Err(failure.reason()),
         other => panic!("an identity or a failure: {other:?}"),
     }
+}
+
+/// Removes the credential that was found, and returns the rest of the query.
+pub(crate) fn strip_credential(
+    policy: &JwtAuth,
+    result: &JwtAuthentication,
+    headers: &mut HeaderMap,
+    query: Option<&str>,
+) -> Option<String> {
+    let target = query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
+    let mut parts = http::Request::builder().uri(target).body(()).unwrap().into_parts().0;
+    parts.headers = std::mem::take(headers);
+    policy.remove_credential(result, &mut parts);
+    *headers = parts.headers;
+    parts.uri.query().map(str::to_owned)
 }

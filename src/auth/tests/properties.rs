@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::kit::*;
-use crate::auth::jwt::jws::{Compact, Header};
+use crate::auth::jwt::jws::{CompactJws, JwsHeader};
 use crate::auth::*;
 
 /// The same question to another implementation with strict settings.
@@ -47,19 +47,19 @@ proptest! {
 
     #[test]
     fn splitting_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Ok(compact) = Compact::split(&bytes) {
-            let _ = Header::parse(&compact.header);
+        if let Ok(compact) = CompactJws::split(&bytes) {
+            let _ = JwsHeader::parse(&compact.header);
         }
-        let _ = Header::parse(&bytes);
+        let _ = JwsHeader::parse(&bytes);
         let _ = crate::auth::jwt::strict_json::object(&bytes);
         let _ = crate::auth::jwt::strict_json::claimed_issuer(&bytes);
-        let _ = KeySet::parse(&bytes, Origin::Fetched, None);
+        let _ = KeySet::parse(&bytes, KeyOrigin::Fetched, None);
     }
 
     #[test]
     fn any_header_line_gets_an_answer(value in "[ -~]{0,80}", query in ".{0,40}", cookie in "[ -~]{0,40}") {
         let mut settings = settings(vec![provider(local(&json!({"keys": []})))]);
-        settings.mode = Mode::Permissive;
+        settings.mode = AuthMode::Permissive;
         settings.locations = vec![
             Location::bearer(),
             Location::Cookie { name: "a".into() },
@@ -70,8 +70,8 @@ proptest! {
         let result = ask(&policy, &sent, Some(&query), &TokenCache::off());
         prop_assert!(result.rejection().is_none());
         prop_assert!(result.identity().verified().is_none());
-        policy.remove_from_headers(&result, &mut sent);
-        let rest = policy.remove_from_query(&result, &query);
+        credential_location::remove_from_headers(policy.locations(), result.found_in, &mut sent);
+        let rest = credential_location::remove_from_query(policy.locations(), result.found_in, &query);
         let again = ask(&policy, &sent, rest.as_deref(), &TokenCache::off());
         prop_assert!(!again.found_credential(), "removal leaves nothing behind");
     }

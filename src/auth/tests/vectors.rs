@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::kit::*;
-use crate::auth::jwt::jws::{Compact, Header};
+use crate::auth::jwt::jws::{CompactJws, JwsHeader};
 use crate::auth::*;
 use crate::reason::Reason as R;
 
@@ -27,9 +27,9 @@ fn read(path: PathBuf) -> Value {
 /// The signature layer alone: header rules, key rules, signature; the payload may be anything.
 fn signature_holds(jws: &str, set: &Value) -> bool {
     let all = Algorithms::ASYMMETRIC.union(Algorithms::HMAC);
-    let Ok(set) = KeySet::parse(set.to_string().as_bytes(), Origin::Local, Some(all)) else { return false };
-    let Ok(compact) = Compact::split(jws.as_bytes()) else { return false };
-    let Ok(header) = Header::parse(&compact.header) else { return false };
+    let Ok(set) = KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, Some(all)) else { return false };
+    let Ok(compact) = CompactJws::split(jws.as_bytes()) else { return false };
+    let Ok(header) = JwsHeader::parse(&compact.header) else { return false };
     let Some(algorithm) = Algorithm::parse(&header.alg) else { return false };
     let fits = |kid: Option<&str>| header.kid.is_none() || kid.is_none() || kid == header.kid.as_deref();
     set.keys().iter().any(|key| fits(key.kid()) && key.verify(algorithm, compact.signing_input, &compact.signature))
@@ -99,9 +99,9 @@ fn rfc_appendices() {
         }
     }
     let set = &suite["public_keys_rfc7517_A1"];
-    let parsed = KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap();
+    let parsed = KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Fetched, None).unwrap();
     assert_eq!((parsed.len(), parsed.skipped().len()), (1, 1), "the first key is for encryption");
-    let parsed = KeySet::parse(suite["x5c_rfc7517_B"].to_string().as_bytes(), Origin::Fetched, None).unwrap();
+    let parsed = KeySet::parse(suite["x5c_rfc7517_B"].to_string().as_bytes(), KeyOrigin::Fetched, None).unwrap();
     assert_eq!(parsed.kids().collect::<Vec<_>>(), ["1b94c"]);
     println!("RFC 7515, 7516, 7517 and 7519 appendices: {} tokens and 2 key sets hold", cases.len());
 }
@@ -132,14 +132,14 @@ fn jose_cookbook() {
         assert_eq!(signature_holds(&jws, &case["input"]["key"]), want, "{file}");
     }
     let keys = [
-        ("jwk/3_1.ec_public_key.json", Origin::Fetched, true),
-        ("jwk/3_2.ec_private_key.json", Origin::Fetched, false),
-        ("jwk/3_2.ec_private_key.json", Origin::Local, true),
-        ("jwk/3_3.rsa_public_key.json", Origin::Fetched, true),
-        ("jwk/3_4.rsa_private_key.json", Origin::Fetched, false),
-        ("jwk/3_5.symmetric_key_mac_computation.json", Origin::Fetched, false),
-        ("jwk/3_5.symmetric_key_mac_computation.json", Origin::Local, true),
-        ("jwk/3_6.symmetric_key_encryption.json", Origin::Local, false),
+        ("jwk/3_1.ec_public_key.json", KeyOrigin::Fetched, true),
+        ("jwk/3_2.ec_private_key.json", KeyOrigin::Fetched, false),
+        ("jwk/3_2.ec_private_key.json", KeyOrigin::Local, true),
+        ("jwk/3_3.rsa_public_key.json", KeyOrigin::Fetched, true),
+        ("jwk/3_4.rsa_private_key.json", KeyOrigin::Fetched, false),
+        ("jwk/3_5.symmetric_key_mac_computation.json", KeyOrigin::Fetched, false),
+        ("jwk/3_5.symmetric_key_mac_computation.json", KeyOrigin::Local, true),
+        ("jwk/3_6.symmetric_key_encryption.json", KeyOrigin::Local, false),
     ];
     for (file, origin, usable) in keys {
         let all = Some(Algorithms::ASYMMETRIC.union(Algorithms::HMAC));

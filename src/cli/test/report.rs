@@ -24,7 +24,7 @@ impl TestOutcome {
     /// Returns the failed check of the token, whether or not the test expects it.
     fn failed_check(&self) -> Option<&Check> {
         let step = self.explanation.authentication.as_ref()?;
-        step.checks.iter().find(|check| check.outcome == auth::Outcome::Failed)
+        step.checks.iter().find(|check| check.outcome == auth::CheckOutcome::Failed)
     }
 }
 

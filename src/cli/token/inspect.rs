@@ -110,7 +110,7 @@ fn policy_verdicts(snapshot: &Snapshot, token: &str, now: UnixTime) -> Vec<Polic
     policies
         .into_iter()
         .map(|(jwt, names)| {
-            let authentication = jwt.judge_alone(token.as_bytes(), now);
+            let authentication = jwt.authenticate_detached(token.as_bytes(), now);
             let result = match (authentication.identity(), authentication.failure()) {
                 (Identity::Verified(verified), _) => Ok(verified.provider().to_owned()),
                 (_, Some(failure)) => Err((failure.reason().to_string(), failure.detail().to_string())),

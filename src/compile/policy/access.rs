@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::policy;
 use crate::auth::Location;
-use crate::auth::credentials::{ApiKeys, BasicAuth, Credentials, Mode, sha256};
+use crate::auth::{self, BasicAuth, CredentialPolicies};
 use crate::authz::{Expression, Scope};
 use crate::compile::{Compiler, carry_over, jwt_auth};
 use crate::config::Effective;
@@ -18,6 +18,7 @@ use crate::config::policy::{
 use crate::config::route::{BackendConfig, BackendPolicies, CredentialFile};
 use crate::config::serde_shapes::StringOr;
 use crate::config::span::Spanned;
+use crate::digest::sha256;
 use crate::policy::ext_authz::{BodyOptions, CheckTarget, ExtAuthz, HttpCheck, OnFailure, Protocol};
 use crate::policy::header_modifier::protected_reason;
 use crate::upstream::{self, Endpoint};
@@ -31,7 +32,7 @@ const DEFAULT_BODY_LIMIT: usize = 8 << 10;
 
 impl Compiler<'_> {
     /// What a request must show besides a bearer token; made once for all routes with the same policies.
-    pub(in crate::compile) fn credentials(&mut self, effective: &Effective<'_>) -> Option<Arc<Credentials>> {
+    pub(in crate::compile) fn credentials(&mut self, effective: &Effective<'_>) -> Option<Arc<CredentialPolicies>> {
         let basic = policy(&effective.basic_auth);
         let keys = policy(&effective.api_key);
         let key = [basic.map(|p| p.span.start), keys.map(|p| p.span.start)];
@@ -41,7 +42,7 @@ impl Compiler<'_> {
         if let Some(cached) = self.policy_cache.credentials.get(&key) {
             return Some(Arc::clone(cached));
         }
-        let compiled = Arc::new(Credentials {
+        let compiled = Arc::new(CredentialPolicies {
             basic: basic.and_then(|config| self.basic_auth(config)),
             api_key: keys.and_then(|config| self.api_keys(config)).map(Arc::new),
         });
@@ -68,7 +69,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn api_keys(&mut self, config: &Spanned<ApiKeyAuth>) -> Option<ApiKeys> {
+    fn api_keys(&mut self, config: &Spanned<ApiKeyAuth>) -> Option<auth::ApiKeyAuth> {
         let mut keys = Vec::new();
         for entry in &config.keys {
             let digest = match (&entry.key, &entry.key_hash) {
@@ -77,7 +78,7 @@ impl Compiler<'_> {
                     if key.trim().is_empty() {
                         self.error(&key_config.span, "the key is empty");
                     }
-                    sha256(key.trim().as_bytes())
+                    sha256(&[key.trim().as_bytes()])
                 }
                 (None, Some(key_hash)) => match digest(key_hash) {
                     Some(digest) => digest,
@@ -100,7 +101,7 @@ impl Compiler<'_> {
             self.error(&config.span, "there is no key in `keys`, so nobody could pass");
         }
         let location = config.location.as_ref().and_then(jwt_auth::location).unwrap_or_else(Location::bearer);
-        Some(ApiKeys::new(keys, location, mode(config.mode)))
+        Some(auth::ApiKeyAuth::new(keys, location, mode(config.mode)))
     }
 
     fn text_or_file(&mut self, source: &Spanned<StringOr<CredentialFile>>) -> Option<String> {
@@ -223,11 +224,11 @@ impl Compiler<'_> {
     }
 }
 
-fn mode(config: AuthMode) -> Mode {
+fn mode(config: AuthMode) -> auth::AuthMode {
     match config {
-        AuthMode::Strict => Mode::Strict,
-        AuthMode::Optional => Mode::Optional,
-        AuthMode::Permissive => Mode::Permissive,
+        AuthMode::Strict => auth::AuthMode::Strict,
+        AuthMode::Optional => auth::AuthMode::Optional,
+        AuthMode::Permissive => auth::AuthMode::Permissive,
     }
 }
 

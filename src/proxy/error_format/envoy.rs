@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::{ErrorFormat, Realm};
-use crate::auth::{ClaimFault, Detail, Failure, Malformed};
+use crate::auth::{AuthError, AuthErrorDetail, ClaimFault, MalformedToken};
 use crate::reason::{Reason as R, Rejection};
 
 /// The response for `rejection`, if Envoy has one. `closer` is what [`closer`] has to say.
@@ -69,14 +69,16 @@ const fn status_and_message(reason: R) -> Option<(StatusCode, &'static str)> {
 }
 
 /// Where Envoy tells failures of one reason apart, its words for this one.
-pub fn detailed_message(failure: &Failure) -> Option<&'static str> {
+pub fn detailed_message(failure: &AuthError) -> Option<&'static str> {
     Some(match failure.detail() {
-        Detail::Malformed(Malformed::Header) => "Jwt header is an invalid JSON",
-        Detail::Malformed(Malformed::NoAlgorithm) => "Jwt header [alg] field is required and must be a string",
-        Detail::Malformed(Malformed::Critical | Malformed::Nested) => "Jwt verification fails",
-        Detail::Malformed(Malformed::Payload) => "Jwt payload is an invalid JSON",
-        Detail::Algorithm(Some(_)) => "Jwks doesn't have key to match kid or alg from Jwt",
-        Detail::Claim { name, fault: ClaimFault::Type(_), .. } => match name.as_str() {
+        AuthErrorDetail::Malformed(MalformedToken::Header) => "Jwt header is an invalid JSON",
+        AuthErrorDetail::Malformed(MalformedToken::NoAlgorithm) => {
+            "Jwt header [alg] field is required and must be a string"
+        }
+        AuthErrorDetail::Malformed(MalformedToken::Critical | MalformedToken::Nested) => "Jwt verification fails",
+        AuthErrorDetail::Malformed(MalformedToken::Payload) => "Jwt payload is an invalid JSON",
+        AuthErrorDetail::Algorithm(Some(_)) => "Jwks doesn't have key to match kid or alg from Jwt",
+        AuthErrorDetail::Claim { name, fault: ClaimFault::Type(_), .. } => match name.as_str() {
             "iss" => "Jwt payload [iss] field is not a string",
             "sub" => "Jwt payload [sub] field is not a string",
             "jti" => "Jwt payload [jti] field is not a string",
@@ -86,7 +88,7 @@ pub fn detailed_message(failure: &Failure) -> Option<&'static str> {
             "aud" => "Jwt payload [aud] field is not a string or string list",
             _ => return None,
         },
-        Detail::Claim { name, fault: ClaimFault::Absurd, .. } => match name.as_str() {
+        AuthErrorDetail::Claim { name, fault: ClaimFault::OutOfRange, .. } => match name.as_str() {
             "iat" => "Jwt payload [iat] field is not a positive 64 bit integer",
             "nbf" => "Jwt payload [nbf] field is not a positive 64 bit integer",
             "exp" => "Jwt payload [exp] field is not a positive 64 bit integer",

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, Method, Version};
-use portcullis::auth::{Algorithms, KeySet, Origin};
+use portcullis::auth::{Algorithms, KeyOrigin, KeySet};
 use portcullis::authz::{Expression, Scope, Vars, VerifiedToken};
 use portcullis::config;
 use portcullis::request::host::Host;
@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 
 /// A key set: bounded, equal for equal texts, and never with keys that its origin may not have.
 pub fn jwks(data: &[u8]) {
-    for origin in [Origin::Fetched, Origin::Local] {
+    for origin in [KeyOrigin::Fetched, KeyOrigin::Local] {
         for algorithms in [None, Some(Algorithms::HMAC)] {
             let Ok(set) = KeySet::parse(data, origin, algorithms) else { continue };
             assert!(set.len() <= KeySet::MAX_KEYS && set.kids().count() <= set.len());
             set.skipped().iter().for_each(|skipped| assert!(!skipped.to_string().contains('\n')));
             let secrets = set.describe().any(|(_, own)| !own.intersection(Algorithms::HMAC).is_empty());
-            assert!(!secrets || (origin == Origin::Local && algorithms.is_some()), "a secret that nobody asked for");
+            assert!(!secrets || (origin == KeyOrigin::Local && algorithms.is_some()), "a secret that nobody asked for");
             let again = KeySet::parse(data, origin, algorithms).expect("the same");
             assert!(set.describe().eq(again.describe()));
             let document: Value = serde_json::from_slice(data).unwrap_or_default();
             let keys = document.get("keys").and_then(Value::as_array);
             let private = keys.is_some_and(|keys| keys.iter().all(|key| key.get("d").is_some()));
-            assert!(!private || origin == Origin::Local || set.is_empty(), "a private half was fetched");
+            assert!(!private || origin == KeyOrigin::Local || set.is_empty(), "a private half was fetched");
         }
     }
 }

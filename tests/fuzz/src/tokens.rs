@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use portcullis::auth::{
-    Algorithm, Algorithms, Authentication, ClaimHeader, JwtAuth, KeySet, KeySource, Location, Mode, Origin, Outcome,
-    ProviderSettings, Settings, TokenCache,
+    Algorithm, Algorithms, AuthMode, CheckOutcome, ClaimHeader, JwtAuth, JwtAuthentication, JwtSettings, KeyOrigin,
+    KeySet, KeySource, Location, ProviderSettings, TokenCache,
 };
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Value, json};
@@ -28,14 +28,14 @@ const HEADER: &str = r#"{"alg":"HS256","kid":"k"}"#;
 const CLAIMS: &str = r#"{"iss":"https://idp.example","aud":"my-app","sub":"a","exp":1700000300,"iat":1699999990}"#;
 
 /// The policy that [`slow::accepts`] knows by heart, and headers to write.
-fn policy(mode: Mode, locations: Vec<Location>, claims_to_headers: Vec<ClaimHeader>) -> JwtAuth {
-    let algorithms = Some(Algorithms::of(&[Algorithm::HS256]));
+fn policy(mode: AuthMode, locations: Vec<Location>, claims_to_headers: Vec<ClaimHeader>) -> JwtAuth {
+    let algorithms = Some(Algorithms::from_slice(&[Algorithm::HS256]));
     let jwk = json!({"kty": "oct", "kid": "k", "k": URL_SAFE_NO_PAD.encode(SECRET)}).to_string();
     let provider = ProviderSettings {
         name: "idp".into(),
         issuers: vec![ISSUER.into()],
         audiences: vec![AUDIENCE.into()],
-        keys: KeySource::fixed(KeySet::parse(jwk.as_bytes(), Origin::Local, algorithms).expect("a key")),
+        keys: KeySource::fixed(KeySet::parse(jwk.as_bytes(), KeyOrigin::Local, algorithms).expect("a key")),
         algorithms,
         leeway: Duration::from_secs_f64(LEEWAY),
         required_claims: vec!["exp".into()],
@@ -43,7 +43,7 @@ fn policy(mode: Mode, locations: Vec<Location>, claims_to_headers: Vec<ClaimHead
         token_types: Vec::new(),
         locations: None,
     };
-    JwtAuth::new(Settings {
+    JwtAuth::new(JwtSettings {
         mode,
         shadow: false,
         locations,
@@ -64,7 +64,7 @@ fn signed(header: &[u8], payload: &[u8]) -> String {
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> Authentication {
+fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> JwtAuthentication {
     let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
     let head = RequestHead {
         method: &Method::GET,
@@ -83,12 +83,12 @@ fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &Token
 }
 
 /// Asks twice with one cache: the answers are the same, and a token that is accepted is good by the slow check too.
-fn judged(policy: &JwtAuth, token: &[u8]) -> Option<Authentication> {
+fn judged(policy: &JwtAuth, token: &[u8]) -> Option<JwtAuthentication> {
     let value = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
     let headers = HeaderMap::from_iter([(HeaderName::from_static("authorization"), value)]);
     let cache = TokenCache::new(1 << 20);
     let [first, second] = [(); 2].map(|()| ask(policy, &headers, None, &cache));
-    let reason = |of: &Authentication| of.failure().map(|failure| failure.reason());
+    let reason = |of: &JwtAuthentication| of.failure().map(|failure| failure.reason());
     assert_eq!(reason(&first), reason(&second), "the cache changes nothing");
     assert!(first.identity().verified().is_some() != first.failure().is_some(), "an identity or a failure");
     let accepted = first.identity().verified().is_some();
@@ -97,13 +97,15 @@ fn judged(policy: &JwtAuth, token: &[u8]) -> Option<Authentication> {
         "accepted here, refused there"
     );
     let checks = policy.checks(&first);
-    assert!(checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::NotChecked)) == accepted);
+    assert!(
+        checks.iter().all(|check| matches!(check.outcome, CheckOutcome::Ok | CheckOutcome::NotChecked)) == accepted
+    );
     Some(first)
 }
 
 /// The input as a whole token, and as the header of a signed one.
 pub fn token(data: &[u8]) {
-    let policy = policy(Mode::Strict, Vec::new(), Vec::new());
+    let policy = policy(AuthMode::Strict, Vec::new(), Vec::new());
     judged(&policy, data);
     judged(&policy, signed(data, CLAIMS.as_bytes()).as_bytes());
 }
@@ -115,7 +117,8 @@ pub fn claims(data: &[u8]) {
 
 /// Whether the payload of a signed token is accepted.
 pub fn accepted_claims(payload: &[u8]) -> bool {
-    let result = judged(&policy(Mode::Strict, Vec::new(), Vec::new()), signed(HEADER.as_bytes(), payload).as_bytes());
+    let result =
+        judged(&policy(AuthMode::Strict, Vec::new(), Vec::new()), signed(HEADER.as_bytes(), payload).as_bytes());
     result.is_some_and(|result| result.identity().verified().is_some())
 }
 
@@ -124,7 +127,7 @@ pub fn accepted_claims(payload: &[u8]) -> bool {
 pub fn authorization(data: &[u8]) {
     let locations =
         vec![Location::bearer(), Location::Cookie { name: "a".into() }, Location::Query { name: "a".into() }];
-    let policy = policy(Mode::Permissive, locations, Vec::new());
+    let policy = policy(AuthMode::Permissive, locations, Vec::new());
     let text = String::from_utf8_lossy(data).replace("TOKEN", &signed(HEADER.as_bytes(), CLAIMS.as_bytes()));
     let mut lines = text.split('\n');
     let mut headers = HeaderMap::new();
@@ -140,9 +143,14 @@ pub fn authorization(data: &[u8]) {
     assert!(result.rejection().is_none(), "permissive");
     let several = headers.get_all("authorization").iter().count() > 1;
     assert!(!several || result.identity().verified().is_none(), "two lines are never one credential");
-    policy.remove_from_headers(&result, &mut headers);
-    let rest = query.and_then(|query| policy.remove_from_query(&result, query));
-    assert!(!ask(&policy, &headers, rest.as_deref(), &cache).found_credential(), "removal leaves nothing behind");
+    // a query of a real request has been parsed as part of a URI
+    let target = query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
+    let Ok(request) = http::Request::builder().uri(target).body(()) else { return };
+    let mut parts = request.into_parts().0;
+    parts.headers = headers;
+    policy.remove_credential(&result, &mut parts);
+    let rest = parts.uri.query();
+    assert!(!ask(&policy, &parts.headers, rest, &cache).found_credential(), "removal leaves nothing behind");
 }
 
 /// The input as a claim that becomes a header: it arrives as it is, or the request is refused.
@@ -158,7 +166,7 @@ pub fn claim_headers(data: &[u8]) {
     let payload = format!("{},\"c\":{literal}}}", CLAIMS.trim_end_matches('}'));
     let token = signed(HEADER.as_bytes(), payload.as_bytes());
     let written = |entries| {
-        let result = judged(&policy(Mode::Strict, Vec::new(), entries), token.as_bytes())?;
+        let result = judged(&policy(AuthMode::Strict, Vec::new(), entries), token.as_bytes())?;
         let mut headers = HeaderMap::new();
         result.identity().verified()?.write_headers(&mut headers);
         for value in headers.values() {

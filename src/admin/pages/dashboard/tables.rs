@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Instant;
 
 use crate::admin::html::{Escaped, humanize_duration};
-use crate::auth::keys::jwks::State;
+use crate::auth::keys::jwks::KeySourceState;
 use crate::authz::EnforcementMode;
 use crate::config::{Effective, ListenerConfig};
 use crate::snapshot;
@@ -124,10 +124,10 @@ pub(crate) fn providers(out: &mut String, in_force: &ActiveConfig) -> fmt::Resul
             continue;
         };
         let (class, word) = match status.state {
-            State::Waiting => ("bad", "not yet"),
-            State::Fresh => ("good", "fresh"),
-            State::Stale => ("optional", "stale"),
-            State::Expired => ("bad", "expired"),
+            KeySourceState::Waiting => ("bad", "not yet"),
+            KeySourceState::Fresh => ("good", "fresh"),
+            KeySourceState::Stale => ("optional", "stale"),
+            KeySourceState::Expired => ("bad", "expired"),
         };
         let age = status.age.map(|age| format!("{} ago", humanize_duration(age))).unwrap_or_default();
         write!(out, "<span class=\"mark {class}\">{word}</span><small>{age}</small><td>")?;

@@ -8,21 +8,21 @@
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::fetch::{Document, FetchError, FetchFault, Fetcher, http_url, shown};
+use super::fetch::{Document, FetchError, FetchFault, Fetcher, http_url, redact_url};
 
 /// A document that did not tell where the keys are.
-struct Miss {
+struct DiscoveryError {
     error: FetchError,
     /// Another document may.
-    elsewhere: bool,
+    try_next: bool,
 }
 
-impl Miss {
+impl DiscoveryError {
     /// This one after another: what is told is the first that was there, or the one that ends the search.
     fn after(self, before: FetchError) -> Self {
         let is_there = |error: &FetchError| !matches!(error.fault, FetchFault::Status(400..=499));
-        if self.elsewhere && (is_there(&before) || !is_there(&self.error)) {
-            return Self { error: before, elsewhere: true };
+        if self.try_next && (is_there(&before) || !is_there(&self.error)) {
+            return Self { error: before, try_next: true };
         }
         self
     }
@@ -39,15 +39,15 @@ impl Fetcher {
             url.set_fragment(None);
             url
         };
-        let mut others = vec![at(format!("/.well-known/oauth-authorization-server{path}"))];
+        let mut fallbacks = vec![at(format!("/.well-known/oauth-authorization-server{path}"))];
         if !path.is_empty() {
-            others.push(at(format!("{path}/.well-known/oauth-authorization-server")));
+            fallbacks.push(at(format!("{path}/.well-known/oauth-authorization-server")));
         }
-        let mut found = self.keys_named_in(&at(format!("{path}/.well-known/openid-configuration")), issuer).await;
-        for url in others {
+        let mut found = self.read_metadata(&at(format!("{path}/.well-known/openid-configuration")), issuer).await;
+        for url in fallbacks {
             match found {
-                Err(Miss { error, elsewhere: true }) => {
-                    found = self.keys_named_in(&url, issuer).await.map_err(|miss| miss.after(error));
+                Err(DiscoveryError { error, try_next: true }) => {
+                    found = self.read_metadata(&url, issuer).await.map_err(|miss| miss.after(error));
                 }
                 _ => break,
             }
@@ -55,14 +55,15 @@ impl Fetcher {
         found.map_err(|miss| miss.error)
     }
 
-    async fn keys_named_in(&self, url: &Url, issuer: &str) -> Result<Url, Miss> {
+    async fn read_metadata(&self, url: &Url, issuer: &str) -> Result<Url, DiscoveryError> {
         let Document { body, .. } = self.get(url).await.map_err(|error| {
-            let unasked = matches!(error.fault, FetchFault::Connect(_) | FetchFault::Timeout(_) | FetchFault::Reset(_));
-            Miss { error, elsewhere: !unasked }
+            let unreachable =
+                matches!(error.fault, FetchFault::Connect(_) | FetchFault::Timeout(_) | FetchFault::Reset(_));
+            DiscoveryError { error, try_next: !unreachable }
         })?;
         let miss = |elsewhere, text| {
-            let error = FetchError { url: shown(url), fault: FetchFault::Discovery(text) };
-            Miss { error, elsewhere }
+            let error = FetchError { url: redact_url(url), fault: FetchFault::Discovery(text) };
+            DiscoveryError { error, try_next: elsewhere }
         };
         let document: Map<String, Value> =
             serde_json::from_slice(&body).map_err(|error| miss(true, format!("not a JSON object: {error}")))?;

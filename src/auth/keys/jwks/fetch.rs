@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
 
-use super::{FetchSettings, KeyLocation, Retry};
-use crate::auth::keys::key_set::{KeySet, KeySetError, Origin};
+use super::{FetchRetry, FetchSettings, KeyLocation};
+use crate::auth::keys::key_set::{KeyOrigin, KeySet, KeySetError};
 
 /// The most redirects that are followed.
-const MOST_REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 
 /// Settings that nothing can be fetched with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +96,7 @@ pub enum FetchFault {
 
 impl FetchFault {
     /// Whether the same fetch is tried again at once.
-    pub(crate) fn is_retried(&self, retry: &Retry) -> bool {
+    pub(crate) fn is_retried(&self, retry: &FetchRetry) -> bool {
         match self {
             Self::Connect(_) => retry.on_connect_failure,
             Self::Timeout(_) | Self::Reset(_) => retry.on_reset,
@@ -140,7 +140,7 @@ impl Fetcher {
     pub(crate) fn new(settings: FetchSettings) -> Result<Self, FetchSettingsError> {
         let (KeyLocation::Url(url) | KeyLocation::Discover { issuer: url }) = &settings.location;
         let base = http_url(url).ok_or_else(|| FetchSettingsError::Url(url.clone()))?;
-        let own_host = base.host_str().unwrap_or_default().to_owned();
+        let url_host = base.host_str().unwrap_or_default().to_owned();
         let secure = base.scheme() == "https";
         let target = settings.connect_to.as_deref().map(host_and_port).transpose()?;
         let (target_host, port) = target.map_or((None, None), |(host, port)| (Some(host), Some(port)));
@@ -162,18 +162,19 @@ impl Fetcher {
         let host = match (secure, &name, &target_host) {
             // Without TLS no name is checked, and the request can simply go to the target.
             (false, _, Some(target)) => Some(target.clone()),
-            (true, None, Some(_)) if is_address(&own_host) => return Err(FetchSettingsError::AddressOnly),
+            (true, None, Some(_)) if is_address(&url_host) => return Err(FetchSettingsError::AddressOnly),
             (true, None, None) | (false, _, None) => None,
             // With TLS the URL has the certificate's name, which resolves to the target.
             (true, name, target) => {
-                let name = name.clone().unwrap_or_else(|| own_host.clone());
-                let target = target.clone().unwrap_or(own_host);
-                client = client.dns_resolver(Detour { name: name.clone(), target });
+                let name = name.clone().unwrap_or_else(|| url_host.clone());
+                let target = target.clone().unwrap_or(url_host);
+                client = client.dns_resolver(TargetResolver { name: name.clone(), target });
                 Some(name)
             }
         };
         if let Some(root) = &settings.tls.root {
-            let roots = Certificate::from_pem_bundle(root).map_err(|error| FetchSettingsError::Root(told(&error)))?;
+            let roots =
+                Certificate::from_pem_bundle(root).map_err(|error| FetchSettingsError::Root(root_cause(&error)))?;
             if roots.is_empty() {
                 return Err(FetchSettingsError::Root("no certificate in it".to_owned()));
             }
@@ -183,13 +184,14 @@ impl Fetcher {
             client = client.tls_certs_only([]);
         }
         if let Some(identity) = &settings.tls.identity {
-            let identity = Identity::from_pem(identity).map_err(|error| FetchSettingsError::Identity(told(&error)))?;
+            let identity =
+                Identity::from_pem(identity).map_err(|error| FetchSettingsError::Identity(root_cause(&error)))?;
             client = client.identity(identity);
         }
         if settings.tls.insecure {
             client = client.tls_danger_accept_invalid_certs(true);
         }
-        let client = client.build().map_err(|error| FetchSettingsError::Client(told(&error)))?;
+        let client = client.build().map_err(|error| FetchSettingsError::Client(root_cause(&error)))?;
         Ok(Self { settings: Arc::new(settings), base, host, port, client })
     }
 
@@ -199,21 +201,22 @@ impl Fetcher {
             KeyLocation::Discover { issuer } => self.discover(issuer).await?,
         };
         let Document { body, headers, at } = self.get(&url).await?;
-        let fail = |fault| FetchError { url: shown(&url), fault };
-        let keys = KeySet::parse_at_most(&body, Origin::Fetched, self.settings.algorithms, self.settings.max_keys)
-            .map_err(|error| fail(error.into()))?;
+        let fail = |fault| FetchError { url: redact_url(&url), fault };
+        let keys =
+            KeySet::parse_with_limit(&body, KeyOrigin::Fetched, self.settings.algorithms, self.settings.max_keys)
+                .map_err(|error| fail(error.into()))?;
         if keys.is_empty() {
             let why = keys.skipped().first().map_or_else(String::new, |first| format!(" ({first})"));
             return Err(fail(FetchFault::NoUsableKey(why)));
         }
-        Ok(Fetched { keys, max_age: max_age(&headers), url: shown(&url), clock_ahead: clock_ahead(&headers, at) })
+        Ok(Fetched { keys, max_age: max_age(&headers), url: redact_url(&url), clock_ahead: clock_ahead(&headers, at) })
     }
 
     /// A document, with redirects followed within its origin.
     pub(crate) async fn get(&self, first: &Url) -> Result<Document, FetchError> {
         let mut url = first.clone();
-        for _ in 0..=MOST_REDIRECTS {
-            let fail = |fault| FetchError { url: shown(&url), fault };
+        for _ in 0..=MAX_REDIRECTS {
+            let fail = |fault| FetchError { url: redact_url(&url), fault };
             let mut response = self.send(&url).await.map_err(|error| fail(self.fault(&error)))?;
             let at = SystemTime::now();
             let status = response.status();
@@ -241,7 +244,7 @@ impl Fetcher {
             }
             return Ok(Document { body, headers: response.headers().clone(), at });
         }
-        Err(FetchError { url: shown(&url), fault: FetchFault::Redirect })
+        Err(FetchError { url: redact_url(&url), fault: FetchFault::Redirect })
     }
 
     async fn send(&self, url: &Url) -> reqwest::Result<reqwest::Response> {
@@ -268,19 +271,19 @@ impl Fetcher {
     fn fault(&self, error: &reqwest::Error) -> FetchFault {
         match error {
             _ if error.is_timeout() => FetchFault::Timeout(self.settings.timeout),
-            _ if error.is_connect() => FetchFault::Connect(told(error)),
-            _ => FetchFault::Reset(told(error)),
+            _ if error.is_connect() => FetchFault::Connect(root_cause(error)),
+            _ => FetchFault::Reset(root_cause(error)),
         }
     }
 }
 
 /// Resolves one name to where another one leads.
-struct Detour {
+struct TargetResolver {
     name: String,
     target: String,
 }
 
-impl Resolve for Detour {
+impl Resolve for TargetResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = if name.as_str() == self.name { self.target.clone() } else { name.as_str().to_owned() };
         Box::pin(async move {
@@ -323,12 +326,12 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// A URL for a message: without user, password, query and fragment.
-pub(crate) fn shown(url: &Url) -> String {
+pub(crate) fn redact_url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 /// An error with its causes, without URLs.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.last().unwrap_or(error).to_string()
 }

@@ -14,55 +14,55 @@ use tokio::time::Instant;
 use crate::auth::KeySet;
 
 /// The first hold, and the longest.
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(5 * 60);
+const INITIAL_HOLD: Duration = Duration::from_secs(10);
+const MAX_HOLD: Duration = Duration::from_secs(5 * 60);
 /// How many `kid`s are kept.
-const MOST: usize = 1024;
+const MAX_ENTRIES: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Unknown {
-    kids: HashMap<u64, Kid, RandomState>,
+pub(crate) struct NegativeKidCache {
+    kids: HashMap<u64, Entry, RandomState>,
 }
 
 #[derive(Debug)]
-struct Kid {
+struct Entry {
     /// When it was asked for, unless a fetch that began later has told that it is not there.
-    asked: Option<Instant>,
+    requested_at: Option<Instant>,
     hold: Duration,
     until: Instant,
 }
 
-impl Unknown {
+impl NegativeKidCache {
     /// Whether this `kid` is not to be asked for now.
-    pub(crate) fn holds(&self, kid: &str, now: Instant) -> bool {
+    pub(crate) fn is_suppressed(&self, kid: &str, now: Instant) -> bool {
         self.kids.get(&self.hash(kid)).is_some_and(|kid| now < kid.until)
     }
 
     /// Somebody waits for this `kid`.
-    pub(crate) fn asked(&mut self, kid: &str, now: Instant) {
+    pub(crate) fn record_request(&mut self, kid: &str, now: Instant) {
         let hash = self.hash(kid);
-        if self.kids.len() >= MOST && !self.kids.contains_key(&hash) {
+        if self.kids.len() >= MAX_ENTRIES && !self.kids.contains_key(&hash) {
             self.kids.retain(|_, kid| now < kid.until);
-            if self.kids.len() >= MOST {
+            if self.kids.len() >= MAX_ENTRIES {
                 return;
             }
         }
-        let new = Kid { asked: None, hold: Duration::ZERO, until: now };
-        self.kids.entry(hash).or_insert(new).asked.get_or_insert(now);
+        let new = Entry { requested_at: None, hold: Duration::ZERO, until: now };
+        self.kids.entry(hash).or_insert(new).requested_at.get_or_insert(now);
     }
 
     /// A fetch that began at `began` brought this set: what was asked for before and is not in it is held.
-    pub(crate) fn fetched(&mut self, set: &KeySet, began: Instant, now: Instant) {
+    pub(crate) fn record_fetch(&mut self, set: &KeySet, started: Instant, now: Instant) {
         for kid in set.kids() {
             self.kids.remove(&self.hash(kid));
         }
-        for kid in self.kids.values_mut().filter(|kid| kid.asked.is_some_and(|asked| asked <= began)) {
-            kid.asked = None;
-            kid.hold = (kid.hold * 2).clamp(FIRST, LONGEST);
+        for kid in self.kids.values_mut().filter(|kid| kid.requested_at.is_some_and(|asked| asked <= started)) {
+            kid.requested_at = None;
+            kid.hold = (kid.hold * 2).clamp(INITIAL_HOLD, MAX_HOLD);
             kid.until = now + kid.hold;
         }
         // What nobody has named for so long begins anew.
-        self.kids.retain(|_, kid| kid.asked.is_some() || now < kid.until + LONGEST);
+        self.kids.retain(|_, kid| kid.requested_at.is_some() || now < kid.until + MAX_HOLD);
     }
 
     fn hash(&self, kid: &str) -> u64 {

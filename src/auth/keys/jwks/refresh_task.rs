@@ -8,49 +8,49 @@ use aws_lc_rs::rand;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fetch::{FetchError, Fetched};
-use super::refresh_signal::Demand;
-use super::{FetchSettings, Retry};
+use super::refresh_signal::RefreshSignal;
+use super::{FetchRetry, FetchSettings};
 use crate::auth::KeySource;
 
 /// How long keys are fresh when nobody says otherwise.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The bounds of what a provider may ask for by `Cache-Control`.
-const SHORTEST: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MIN_LIFETIME: Duration = Duration::from_secs(60);
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The shortest wait after a round that failed, whatever is configured: trying goes on for ever.
-const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The times of a source.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     cache_duration: Option<Duration>,
     stale_for: Duration,
-    retry: Retry,
+    retry: FetchRetry,
 }
 
 impl Schedule {
-    pub(crate) fn of(settings: &FetchSettings) -> Self {
+    pub(crate) fn new(settings: &FetchSettings) -> Self {
         Self { cache_duration: settings.cache_duration, stale_for: settings.stale_for, retry: settings.retry.clone() }
     }
 
     /// How long after a good fetch the next is made: early enough, and not all gateways at the same moment.
     pub(crate) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
-        let asked = max_age.map_or(DEFAULT_LIFETIME, |age| age.clamp(SHORTEST, LONGEST));
-        self.cache_duration.unwrap_or(asked).mul_f64(0.75 + 0.2 * fraction())
+        let lifetime = max_age.map_or(DEFAULT_LIFETIME, |age| age.clamp(MIN_LIFETIME, MAX_LIFETIME));
+        self.cache_duration.unwrap_or(lifetime).mul_f64(0.75 + 0.2 * fraction())
     }
 
     /// The wait before try `n` (from 1) of one round.
     fn before_retry(&self, n: u32) -> Duration {
-        self.at_most(self.retry.base_interval.saturating_mul(1 << (n - 1).min(16)))
+        self.cap_with_jitter(self.retry.base_interval.saturating_mul(1 << (n - 1).min(16)))
     }
 
     /// The wait after a round that failed: the tries of it have doubled theirs up to the longest.
     fn after_failure(&self) -> Duration {
-        self.at_most(Duration::MAX).max(SHORTEST_BACKOFF)
+        self.cap_with_jitter(Duration::MAX).max(MIN_BACKOFF)
     }
 
     /// A wait cut down to the configured maximum, and further by chance.
-    fn at_most(&self, wait: Duration) -> Duration {
+    fn cap_with_jitter(&self, wait: Duration) -> Duration {
         wait.min(self.retry.max_interval).mul_f64(0.75 + 0.25 * fraction())
     }
 }
@@ -67,7 +67,7 @@ fn fraction() -> f64 {
 /// Keeps the keys of `source` fresh until it is dropped.
 pub(crate) async fn run<F>(
     source: Weak<KeySource>,
-    demand: Arc<Demand>,
+    demand: Arc<RefreshSignal>,
     schedule: Schedule,
     mut fetch: impl FnMut() -> F,
 ) where
@@ -76,8 +76,8 @@ pub(crate) async fn run<F>(
     let good_at = source.upgrade().and_then(|source| source.good_at());
     let mut expires: Option<Instant> = good_at.map(|at| at + schedule.stale_for);
     while source.strong_count() > 0 {
-        demand.begins();
-        let outcome = one_round(&schedule, &mut fetch).await;
+        demand.fetch_started();
+        let outcome = fetch_with_retries(&schedule, &mut fetch).await;
         let Some(strong) = source.upgrade() else { break };
         let good = outcome.is_ok();
         let wait = match outcome {
@@ -93,14 +93,14 @@ pub(crate) async fn run<F>(
                 wait
             }
         };
-        demand.ends(strong.current().as_deref().filter(|_| good));
+        demand.fetch_finished(strong.current().as_deref().filter(|_| good));
         drop(strong);
         let next = Instant::now() + wait;
         loop {
-            let never = next + LONGEST;
+            let never = next + MAX_LIFETIME;
             tokio::select! {
                 () = sleep_until(next) => break,
-                () = demand.asked() => break,
+                () = demand.refresh_requested() => break,
                 () = sleep_until(expires.unwrap_or(never)), if expires.is_some() => {
                     expires = None;
                     if let Some(source) = source.upgrade() {
@@ -110,11 +110,11 @@ pub(crate) async fn run<F>(
             }
         }
     }
-    demand.ends(None);
+    demand.fetch_finished(None);
 }
 
 /// One fetch, and what is tried again at once.
-async fn one_round<F>(schedule: &Schedule, fetch: &mut impl FnMut() -> F) -> Result<Fetched, FetchError>
+async fn fetch_with_retries<F>(schedule: &Schedule, fetch: &mut impl FnMut() -> F) -> Result<Fetched, FetchError>
 where
     F: Future<Output = Result<Fetched, FetchError>>,
 {
@@ -142,7 +142,7 @@ impl KeySource {
                 tracing::debug!(target: "portcullis::jwks", %url, "skipped {key}");
             }
         }
-        let mut record = remote.record();
+        let mut record = remote.stats();
         record.good_at = Some(Instant::now());
         record.skipped = skipped;
         record.expired = false;
@@ -163,7 +163,7 @@ impl KeySource {
     fn expired(&self) {
         let Some(remote) = self.remote() else { return };
         tracing::error!(target: "portcullis::jwks", "the last good keys are older than `staleFor` and no longer count");
-        remote.record().expired = true;
+        remote.stats().expired = true;
         self.publish(None);
     }
 }

@@ -9,27 +9,27 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::fetch::{Fetched, Fetcher};
-use super::{Answer, FetchError, FetchSettings, FetchSettingsError, Remote, refresh_task};
+use super::{FetchError, FetchReport, FetchSettings, FetchSettingsError, FetchState, refresh_task};
 use crate::auth::KeySource;
 
 /// The sources that are in use.
-pub struct Sources {
+pub struct KeySourceRegistry {
     runtime: Option<tokio::runtime::Handle>,
-    known: Mutex<Known>,
+    sources: Mutex<SourceMap>,
 }
 
-type Known = HashMap<FetchSettings, Weak<KeySource>>;
+type SourceMap = HashMap<FetchSettings, Weak<KeySource>>;
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for KeySourceRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").finish_non_exhaustive()
     }
 }
 
-impl Sources {
+impl KeySourceRegistry {
     /// Sources whose tasks run on `runtime`; `None`: nothing is ever fetched, as when a config is only checked.
     pub fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        Self { runtime, known: Mutex::default() }
+        Self { runtime, sources: Mutex::default() }
     }
 
     /// Where tasks run; `None` when a config is only checked.
@@ -42,16 +42,16 @@ impl Sources {
     /// # Errors
     /// The URL, certificates or names in the settings are no good.
     pub fn get(&self, settings: FetchSettings) -> Result<Arc<KeySource>, FetchSettingsError> {
-        let mut known = self.known();
+        let mut known = self.sources();
         known.retain(|_, source| source.strong_count() > 0);
         if let Some(source) = known.get(&settings).and_then(Weak::upgrade) {
             return Ok(source);
         }
         let fetcher = Fetcher::new(settings.clone())?;
-        let source = heir(&known, &settings).unwrap_or_else(|| KeySource::fetched(Remote::default()));
+        let source = seed_from_newest(&known, &settings).unwrap_or_else(|| KeySource::fetched(FetchState::default()));
         if let (Some(runtime), Some(remote)) = (&self.runtime, source.remote()) {
-            let schedule = refresh_task::Schedule::of(&settings);
-            let (weak, demand) = (Arc::downgrade(&source), Arc::clone(remote.demand()));
+            let schedule = refresh_task::Schedule::new(&settings);
+            let (weak, demand) = (Arc::downgrade(&source), Arc::clone(remote.refresh()));
             runtime.spawn(refresh_task::run(weak, demand, schedule, move || {
                 let fetcher = fetcher.clone();
                 async move { fetcher.fetch().await }
@@ -63,10 +63,10 @@ impl Sources {
 
     /// Fetches the keys of one of these sources now, once, and gives them to it: for commands that check or explain.
     /// `None` when they are not fetched, or by others.
-    pub async fn fetch_now(&self, source: &Arc<KeySource>) -> Option<Result<Answer, FetchError>> {
+    pub async fn fetch_now(&self, source: &Arc<KeySource>) -> Option<Result<FetchReport, FetchError>> {
         let remote = source.remote()?;
         let settings = {
-            let known = self.known();
+            let known = self.sources();
             let mut entries = known.iter();
             entries.find(|(_, own)| std::ptr::eq(own.as_ptr(), Arc::as_ptr(source))).map(|(own, _)| own.clone())?
         };
@@ -75,7 +75,7 @@ impl Sources {
         Some(match fetcher.fetch().await {
             Ok(fetched) => {
                 let Fetched { keys, url, clock_ahead, .. } = &fetched;
-                let answer = Answer { keys: keys.len(), url: url.clone(), clock_ahead: *clock_ahead };
+                let answer = FetchReport { keys: keys.len(), url: url.clone(), clock_ahead: *clock_ahead };
                 source.succeeded(fetched);
                 Ok(answer)
             }
@@ -86,21 +86,21 @@ impl Sources {
         })
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sources(&self) -> MutexGuard<'_, SourceMap> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A source that begins with the newest keys that these settings would fetch too.
-fn heir(known: &Known, settings: &FetchSettings) -> Option<Arc<KeySource>> {
-    let same = known.iter().filter(|(own, _)| own.has_the_keys_of(settings));
+fn seed_from_newest(known: &SourceMap, settings: &FetchSettings) -> Option<Arc<KeySource>> {
+    let same = known.iter().filter(|(own, _)| own.same_trust_as(settings));
     let newest = same.filter_map(|(_, source)| source.upgrade()).max_by_key(|source| source.good_at())?;
-    newest.heir(settings.stale_for)
+    newest.seeded_copy(settings.stale_for)
 }
 
 impl FetchSettings {
     /// Whether the keys of the others are as good as its own: from the same place, as far trusted, read by the same rules.
-    fn has_the_keys_of(&self, other: &Self) -> bool {
+    fn same_trust_as(&self, other: &Self) -> bool {
         let Self {
             location,
             algorithms,

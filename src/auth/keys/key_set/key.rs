@@ -10,12 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::Origin;
+use super::KeyOrigin;
 use crate::auth::jwt::algorithm::{Algorithm, Algorithms};
 
 /// Why a key can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unusable {
+pub enum KeyError {
     /// The entry is no JSON object.
     NotAnObject,
     /// This member is missing or has the wrong type or encoding.
@@ -54,7 +54,7 @@ pub enum Unusable {
     TooMany,
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("it is not a JSON object"),
@@ -83,7 +83,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl Unusable {
+impl KeyError {
     /// One word for the reason, as the metric's label.
     pub fn code(&self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Unusable {
 }
 
 /// A public key in its numbers.
-pub(crate) enum Public {
+pub(crate) enum PublicNumbers {
     /// Modulus and exponent, big-endian.
     Rsa { n: Vec<u8>, e: Vec<u8> },
     /// A curve's algorithm, and the uncompressed point of SEC 1 §2.3.3.
@@ -145,7 +145,9 @@ impl Key {
     }
 
     pub(crate) fn algorithms(&self) -> Algorithms {
-        self.verifiers.iter().fold(Algorithms::NONE, |set, (algorithm, _)| set.union(Algorithms::of(&[*algorithm])))
+        self.verifiers
+            .iter()
+            .fold(Algorithms::NONE, |set, (algorithm, _)| set.union(Algorithms::from_slice(&[*algorithm])))
     }
 
     pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
@@ -164,38 +166,38 @@ impl Key {
         }
     }
 
-    pub(crate) fn from_jwk(jwk: &Value, origin: Origin, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
-        let jwk = jwk.as_object().ok_or(Unusable::NotAnObject)?;
-        let kid = optional(jwk, "kid")?;
-        if let Some(usage) = optional(jwk, "use")?.filter(|usage| *usage != "sig") {
-            return Err(Unusable::Use(usage.to_owned()));
+    pub(crate) fn from_jwk(jwk: &Value, origin: KeyOrigin, allowed: Option<Algorithms>) -> Result<Self, KeyError> {
+        let jwk = jwk.as_object().ok_or(KeyError::NotAnObject)?;
+        let kid = optional_string(jwk, "kid")?;
+        if let Some(usage) = optional_string(jwk, "use")?.filter(|usage| *usage != "sig") {
+            return Err(KeyError::Use(usage.to_owned()));
         }
         match jwk.get("key_ops") {
             None | Some(Value::Null) => {}
             Some(Value::Array(operations)) if operations.iter().any(|op| op == "verify") => {}
-            Some(Value::Array(_)) => return Err(Unusable::Operations),
-            Some(_) => return Err(Unusable::Member("key_ops")),
+            Some(Value::Array(_)) => return Err(KeyError::Operations),
+            Some(_) => return Err(KeyError::Member("key_ops")),
         }
-        let named = match optional(jwk, "alg")? {
+        let named = match optional_string(jwk, "alg")? {
             None => None,
-            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| Unusable::Algorithm(name.to_owned()))?),
+            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| KeyError::Algorithm(name.to_owned()))?),
         };
-        let mut key = match optional(jwk, "kty")?.ok_or(Unusable::Member("kty"))? {
+        let mut key = match optional_string(jwk, "kty")?.ok_or(KeyError::Member("kty"))? {
             "oct" => Self::from_secret(jwk, origin, named, allowed)?,
             kty => {
-                if origin == Origin::Fetched
+                if origin == KeyOrigin::Fetched
                     && ["d", "p", "q", "dp", "dq", "qi", "oth"].iter().any(|m| jwk.contains_key(*m))
                 {
-                    return Err(Unusable::FetchedPrivate);
+                    return Err(KeyError::FetchedPrivate);
                 }
                 let public = match kty {
-                    "RSA" => Public::Rsa { n: octets(jwk, "n")?, e: octets(jwk, "e")? },
-                    "EC" => point(jwk)?,
-                    "OKP" => match optional(jwk, "crv")?.ok_or(Unusable::Member("crv"))? {
-                        "Ed25519" => Public::Ed25519(octets(jwk, "x")?),
-                        other => return Err(Unusable::Curve(other.to_owned())),
+                    "RSA" => PublicNumbers::Rsa { n: decode_octets(jwk, "n")?, e: decode_octets(jwk, "e")? },
+                    "EC" => decode_point(jwk)?,
+                    "OKP" => match optional_string(jwk, "crv")?.ok_or(KeyError::Member("crv"))? {
+                        "Ed25519" => PublicNumbers::Ed25519(decode_octets(jwk, "x")?),
+                        other => return Err(KeyError::Curve(other.to_owned())),
                     },
-                    other => return Err(Unusable::Type(other.to_owned())),
+                    other => return Err(KeyError::Type(other.to_owned())),
                 };
                 Self::from_numbers(public, named, allowed)?
             }
@@ -204,19 +206,23 @@ impl Key {
         Ok(key)
     }
 
-    pub(crate) fn from_public(public: Public, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
+    pub(crate) fn from_public(public: PublicNumbers, allowed: Option<Algorithms>) -> Result<Self, KeyError> {
         Self::from_numbers(public, None, allowed)
     }
 
-    fn from_numbers(public: Public, named: Option<Algorithm>, allowed: Option<Algorithms>) -> Result<Self, Unusable> {
-        let own = match &public {
-            Public::Rsa { .. } => Algorithms::RSA,
-            Public::Ec { algorithm, .. } => Algorithms::of(&[*algorithm]),
-            Public::Ed25519(_) => Algorithms::of(&[Algorithm::EdDSA]),
+    fn from_numbers(
+        public: PublicNumbers,
+        named: Option<Algorithm>,
+        allowed: Option<Algorithms>,
+    ) -> Result<Self, KeyError> {
+        let supported = match &public {
+            PublicNumbers::Rsa { .. } => Algorithms::RSA,
+            PublicNumbers::Ec { algorithm, .. } => Algorithms::from_slice(&[*algorithm]),
+            PublicNumbers::Ed25519(_) => Algorithms::from_slice(&[Algorithm::EdDSA]),
         };
-        let algorithms = narrow(own, named, allowed.unwrap_or(Algorithms::ASYMMETRIC))?;
+        let algorithms = restrict_algorithms(supported, named, allowed.unwrap_or(Algorithms::ASYMMETRIC))?;
         let (signature_len, parse): (usize, Box<dyn Fn(Algorithm) -> Option<ParsedPublicKey>>) = match public {
-            Public::Rsa { n, e } => {
+            PublicNumbers::Rsa { n, e } => {
                 let (n, e) = (unpadded(&n).to_vec(), unpadded(&e).to_vec());
                 check_rsa(&n, &e)?;
                 let parse = {
@@ -225,36 +231,36 @@ impl Key {
                 };
                 (n.len(), Box::new(parse))
             }
-            Public::Ec { algorithm, point } => {
+            PublicNumbers::Ec { algorithm, point } => {
                 let len = point.len() - 1;
                 (len, Box::new(move |_| ParsedPublicKey::new(curve_parameters(algorithm)?, &point).ok()))
             }
-            Public::Ed25519(x) if x.len() != 32 => return Err(Unusable::Member("x")),
-            Public::Ed25519(x) if has_small_order(&x) => return Err(Unusable::SmallOrder),
-            Public::Ed25519(x) => (64, Box::new(move |_| ParsedPublicKey::new(&sig::ED25519, &x).ok())),
+            PublicNumbers::Ed25519(x) if x.len() != 32 => return Err(KeyError::Member("x")),
+            PublicNumbers::Ed25519(x) if has_small_order(&x) => return Err(KeyError::SmallOrder),
+            PublicNumbers::Ed25519(x) => (64, Box::new(move |_| ParsedPublicKey::new(&sig::ED25519, &x).ok())),
         };
         let verifiers = algorithms
             .iter()
-            .map(|algorithm| parse(algorithm).map(|key| (algorithm, Verifier::Public(key))).ok_or(Unusable::Rejected))
+            .map(|algorithm| parse(algorithm).map(|key| (algorithm, Verifier::Public(key))).ok_or(KeyError::Rejected))
             .collect::<Result<_, _>>()?;
         Ok(Self { kid: None, signature_len: Some(signature_len), verifiers })
     }
 
     fn from_secret(
         jwk: &Map<String, Value>,
-        origin: Origin,
+        origin: KeyOrigin,
         named: Option<Algorithm>,
         allowed: Option<Algorithms>,
-    ) -> Result<Self, Unusable> {
-        if origin == Origin::Fetched {
-            return Err(Unusable::FetchedSecret);
+    ) -> Result<Self, KeyError> {
+        if origin == KeyOrigin::Fetched {
+            return Err(KeyError::FetchedSecret);
         }
         let allowed = allowed.unwrap_or(Algorithms::NONE).intersection(Algorithms::HMAC);
         if allowed.is_empty() {
-            return Err(Unusable::SecretNotNamed);
+            return Err(KeyError::SecretNotNamed);
         }
-        let algorithms = narrow(Algorithms::HMAC, named, allowed)?;
-        let secret = octets(jwk, "k")?;
+        let algorithms = restrict_algorithms(Algorithms::HMAC, named, allowed)?;
+        let secret = decode_octets(jwk, "k")?;
         let verifiers: Vec<_> = algorithms
             .iter()
             .filter_map(|algorithm| {
@@ -269,57 +275,61 @@ impl Key {
             })
             .collect();
         if verifiers.is_empty() {
-            return Err(Unusable::ShortSecret(secret.len()));
+            return Err(KeyError::ShortSecret(secret.len()));
         }
         Ok(Self { kid: None, signature_len: None, verifiers })
     }
 }
 
 /// The algorithms of a type of key, narrowed by the key's own `alg` and by the provider.
-fn narrow(own: Algorithms, named: Option<Algorithm>, allowed: Algorithms) -> Result<Algorithms, Unusable> {
-    let own = match named {
-        None => own,
-        Some(named) if own.contains(named) => Algorithms::of(&[named]),
-        Some(named) => return Err(Unusable::Algorithm(named.to_string())),
+fn restrict_algorithms(
+    supported: Algorithms,
+    named: Option<Algorithm>,
+    allowed: Algorithms,
+) -> Result<Algorithms, KeyError> {
+    let supported = match named {
+        None => supported,
+        Some(named) if supported.contains(named) => Algorithms::from_slice(&[named]),
+        Some(named) => return Err(KeyError::Algorithm(named.to_string())),
     };
-    let both = own.intersection(allowed);
-    if both.is_empty() { Err(Unusable::NotAllowed) } else { Ok(both) }
+    let both = supported.intersection(allowed);
+    if both.is_empty() { Err(KeyError::NotAllowed) } else { Ok(both) }
 }
 
 /// A member that is a string, or absent; null counts as absent, since some servers write it.
-fn optional<'a>(jwk: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Unusable> {
+fn optional_string<'a>(jwk: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, KeyError> {
     match jwk.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Unusable::Member(name)),
+        Some(_) => Err(KeyError::Member(name)),
     }
 }
 
-fn octets(jwk: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, Unusable> {
-    let text = optional(jwk, name)?.ok_or(Unusable::Member(name))?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Member(name))
+fn decode_octets(jwk: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, KeyError> {
+    let text = optional_string(jwk, name)?.ok_or(KeyError::Member(name))?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Member(name))
 }
 
-fn point(jwk: &Map<String, Value>) -> Result<Public, Unusable> {
-    let (algorithm, size) = match optional(jwk, "crv")?.ok_or(Unusable::Member("crv"))? {
+fn decode_point(jwk: &Map<String, Value>) -> Result<PublicNumbers, KeyError> {
+    let (algorithm, size) = match optional_string(jwk, "crv")?.ok_or(KeyError::Member("crv"))? {
         "P-256" => (Algorithm::ES256, 32),
         "P-384" => (Algorithm::ES384, 48),
         "P-521" => (Algorithm::ES512, 66),
-        other => return Err(Unusable::Curve(other.to_owned())),
+        other => return Err(KeyError::Curve(other.to_owned())),
     };
-    let (x, y) = (octets(jwk, "x")?, octets(jwk, "y")?);
+    let (x, y) = (decode_octets(jwk, "x")?, decode_octets(jwk, "y")?);
     // RFC 7518 §6.2.1.2: the full size of a coordinate, with its leading zeros.
     if x.len() != size {
-        return Err(Unusable::Member("x"));
+        return Err(KeyError::Member("x"));
     }
     if y.len() != size {
-        return Err(Unusable::Member("y"));
+        return Err(KeyError::Member("y"));
     }
     let mut point = Vec::with_capacity(1 + 2 * size);
     point.push(4);
     point.extend(x);
     point.extend(y);
-    Ok(Public::Ec { algorithm, point })
+    Ok(PublicNumbers::Ec { algorithm, point })
 }
 
 /// A number without leading zero bytes, which RFC 7518 §6.3.1.1 forbids and some servers write all the same.
@@ -328,21 +338,21 @@ fn unpadded(number: &[u8]) -> &[u8] {
     number.get(zeros..).unwrap_or_default()
 }
 
-fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), Unusable> {
+fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
     let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) {
-        return Err(Unusable::RsaSize(bits));
+        return Err(KeyError::RsaSize(bits));
     }
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
     // The upper bound is that of the crypto library, which would refuse each signature instead of the key.
     let exponent = e.iter().try_fold(0u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
     if !odd(e) || !exponent.is_some_and(|value| (3..1 << 33).contains(&value)) {
-        return Err(Unusable::RsaExponent);
+        return Err(KeyError::RsaExponent);
     }
     if !odd(n) {
-        return Err(Unusable::Rejected);
+        return Err(KeyError::Rejected);
     }
-    if has_roca(n) { Err(Unusable::Roca) } else { Ok(()) }
+    if has_roca(n) { Err(KeyError::Roca) } else { Ok(()) }
 }
 
 /// The weak generator made primes of the form `k·M + (65537^a mod M)`, with `M` a product of small primes. So its

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use super::KeySetError;
-use super::key::{Public, Unusable};
+use super::key::{KeyError, PublicNumbers};
 use crate::auth::jwt::algorithm::Algorithm;
 
 /// The label of PKCS #1 (RFC 8017 appendix A.1.1), which the PEM reader does not know.
 const PKCS1: &str = "RSA PUBLIC KEY-----";
 
-pub(crate) fn public_keys(text: &[u8]) -> Result<Vec<Result<Public, Unusable>>, KeySetError> {
+pub(crate) fn public_keys(text: &[u8]) -> Result<Vec<Result<PublicNumbers, KeyError>>, KeySetError> {
     let mut found = pkcs1(text);
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         let (kind, der) = section.map_err(|error| KeySetError::Syntax(error.to_string()))?;
@@ -29,7 +29,7 @@ pub(crate) fn public_keys(text: &[u8]) -> Result<Vec<Result<Public, Unusable>>, 
 }
 
 /// The keys in PKCS #1 form.
-fn pkcs1(text: &[u8]) -> Vec<Result<Public, Unusable>> {
+fn pkcs1(text: &[u8]) -> Vec<Result<PublicNumbers, KeyError>> {
     let text = String::from_utf8_lossy(text);
     let begin = format!("-----BEGIN {PKCS1}");
     let blocks = text.split(begin.as_str()).skip(1);
@@ -38,7 +38,7 @@ fn pkcs1(text: &[u8]) -> Vec<Result<Public, Unusable>> {
         let base64: String = body.split_ascii_whitespace().collect();
         STANDARD.decode(base64).ok()
     };
-    blocks.map(|block| rsa(Der(&read(block).ok_or(Unusable::Rejected)?))).collect()
+    blocks.map(|block| rsa(Der(&read(block).ok_or(KeyError::Rejected)?))).collect()
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -77,7 +77,7 @@ impl<'a> Der<'a> {
     }
 }
 
-fn certificate(mut der: Der<'_>) -> Result<Public, Unusable> {
+fn certificate(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
         let mut tbs = der.take(SEQUENCE)?.take(SEQUENCE)?;
         tbs.take(VERSION);
@@ -87,43 +87,43 @@ fn certificate(mut der: Der<'_>) -> Result<Public, Unusable> {
         }
         Some(tbs)
     };
-    spki(read().ok_or(Unusable::Rejected)?)
+    spki(read().ok_or(KeyError::Rejected)?)
 }
 
-fn spki(mut der: Der<'_>) -> Result<Public, Unusable> {
+fn spki(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
         let mut spki = der.take(SEQUENCE)?;
         let mut algorithm = spki.take(SEQUENCE)?;
         let kind = algorithm.take(OID)?.0;
         Some((kind, algorithm.take(OID).map(|curve| curve.0), spki.bits()?))
     };
-    let (kind, curve, bits) = read().ok_or(Unusable::Rejected)?;
+    let (kind, curve, bits) = read().ok_or(KeyError::Rejected)?;
     match (kind, curve) {
         // 1.2.840.113549.1.1.1
         ([0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1], _) => rsa(Der(bits)),
         // 1.3.101.112
-        ([0x2b, 0x65, 0x70], _) => Ok(Public::Ed25519(bits.to_vec())),
+        ([0x2b, 0x65, 0x70], _) => Ok(PublicNumbers::Ed25519(bits.to_vec())),
         // 1.2.840.10045.2.1, with a named curve
         ([0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1], Some(curve)) => {
             let (algorithm, size) = match curve {
                 [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7] => (Algorithm::ES256, 32),
                 [0x2b, 0x81, 0x04, 0, 0x22] => (Algorithm::ES384, 48),
                 [0x2b, 0x81, 0x04, 0, 0x23] => (Algorithm::ES512, 66),
-                _ => return Err(Unusable::Curve("another curve".to_owned())),
+                _ => return Err(KeyError::Curve("another curve".to_owned())),
             };
             match bits {
-                [4, ..] if bits.len() == 1 + 2 * size => Ok(Public::Ec { algorithm, point: bits.to_vec() }),
-                _ => Err(Unusable::Rejected),
+                [4, ..] if bits.len() == 1 + 2 * size => Ok(PublicNumbers::Ec { algorithm, point: bits.to_vec() }),
+                _ => Err(KeyError::Rejected),
             }
         }
-        _ => Err(Unusable::Type("another type".to_owned())),
+        _ => Err(KeyError::Type("another type".to_owned())),
     }
 }
 
-fn rsa(mut der: Der<'_>) -> Result<Public, Unusable> {
+fn rsa(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
         let mut key = der.take(SEQUENCE)?;
-        Some(Public::Rsa { n: key.take(INTEGER)?.0.to_vec(), e: key.take(INTEGER)?.0.to_vec() })
+        Some(PublicNumbers::Rsa { n: key.take(INTEGER)?.0.to_vec(), e: key.take(INTEGER)?.0.to_vec() })
     };
-    read().ok_or(Unusable::Rejected)
+    read().ok_or(KeyError::Rejected)
 }

@@ -7,16 +7,16 @@ use crate::auth::{Algorithm, Algorithms};
 const HMAC: Option<Algorithms> = Some(Algorithms::HMAC);
 
 /// What becomes of one key between two good ones.
-fn judged(jwk: &Value, origin: Origin, algorithms: Option<Algorithms>) -> Result<Algorithms, Unusable> {
+fn judged(jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) -> Result<Algorithms, KeyError> {
     let good = || ED.jwk_with(json!({"kid": "good"}));
-    let all = algorithms.map(|set| set.union(Algorithms::of(&[Algorithm::EdDSA])));
+    let all = algorithms.map(|set| set.union(Algorithms::from_slice(&[Algorithm::EdDSA])));
     let set = KeySet::parse(json!({"keys": [good(), jwk, good()]}).to_string().as_bytes(), origin, all).unwrap();
     assert_eq!(set.kids().filter(|kid| *kid == "good").count(), 2, "the good keys stay");
     match set.skipped() {
         [] => Ok(set.describe().find(|(kid, _)| *kid != Some("good")).unwrap().1),
         [skipped] => {
             assert_eq!(skipped.index, 1);
-            Err(skipped.why.clone())
+            Err(skipped.reason.clone())
         }
         more => panic!("{more:?}"),
     }
@@ -24,7 +24,7 @@ fn judged(jwk: &Value, origin: Origin, algorithms: Option<Algorithms>) -> Result
 
 #[test]
 fn algorithms_follow_from_the_key() {
-    let of = |list| Ok(Algorithms::of(list));
+    let of = |list| Ok(Algorithms::from_slice(list));
     for (jwk, want) in [
         (RSA.jwk(), Ok(Algorithms::RSA)),
         (RSA.jwk_with(json!({"alg": "PS384"})), of(&[Algorithm::PS384])),
@@ -37,10 +37,11 @@ fn algorithms_follow_from_the_key() {
         (ED.jwk_with(json!({"alg": "Ed25519"})), of(&[Algorithm::EdDSA])),
         (P256.jwk_with(json!({"key_ops": ["sign", "verify"]})), of(&[Algorithm::ES256])),
     ] {
-        assert_eq!(judged(&jwk, Origin::Fetched, None), want, "{jwk}");
-        assert_eq!(judged(&jwk, Origin::Local, None), want, "{jwk}");
+        assert_eq!(judged(&jwk, KeyOrigin::Fetched, None), want, "{jwk}");
+        assert_eq!(judged(&jwk, KeyOrigin::Local, None), want, "{jwk}");
     }
-    let narrowed = judged(&RSA.jwk(), Origin::Fetched, Some(Algorithms::of(&[Algorithm::RS256, Algorithm::ES256])));
+    let narrowed =
+        judged(&RSA.jwk(), KeyOrigin::Fetched, Some(Algorithms::from_slice(&[Algorithm::RS256, Algorithm::ES256])));
     assert_eq!(narrowed, of(&[Algorithm::RS256]));
 }
 
@@ -52,61 +53,61 @@ fn unusable_keys_are_skipped_with_a_reason() {
     let p256_on_p384 = changed(&P256, "crv", json!("P-384"));
     let off_curve = changed(&P256, "x", json!(b64([1; 32])));
     let even = [&n[..255], &[n[255] & 0xfe]].concat();
-    type Expect = fn(&Unusable) -> bool;
+    type Expect = fn(&KeyError) -> bool;
     let rows: Vec<(Value, Expect)> = vec![
-        (json!(7), |u| *u == Unusable::NotAnObject),
-        (json!({}), |u| *u == Unusable::Member("kty")),
-        (json!({"kty": 7}), |u| *u == Unusable::Member("kty")),
-        (json!({"kty": "AKP"}), |u| matches!(u, Unusable::Type(_))),
-        (changed(&RSA, "kid", json!(7)), |u| *u == Unusable::Member("kid")),
-        (changed(&RSA, "use", json!("enc")), |u| matches!(u, Unusable::Use(_))),
-        (changed(&RSA, "use", json!(7)), |u| *u == Unusable::Member("use")),
-        (changed(&RSA, "key_ops", json!(["encrypt"])), |u| *u == Unusable::Operations),
-        (changed(&RSA, "key_ops", json!([])), |u| *u == Unusable::Operations),
-        (changed(&RSA, "key_ops", json!("verify")), |u| *u == Unusable::Member("key_ops")),
-        (changed(&RSA, "alg", json!("RSA-OAEP")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&RSA, "alg", json!("ES256")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&RSA, "alg", json!("HS256")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&RSA, "alg", json!("none")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&RSA, "alg", json!("")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&RSA, "alg", json!(7)), |u| *u == Unusable::Member("alg")),
-        (changed(&P521, "alg", json!("ES521")), |u| matches!(u, Unusable::Algorithm(_))),
-        (changed(&P256, "alg", json!("ES384")), |u| matches!(u, Unusable::Algorithm(_))),
-        (json!({"kty": "RSA", "n": b64(&n)}), |u| *u == Unusable::Member("e")),
-        (json!({"kty": "RSA", "n": "a=", "e": "AQAB"}), |u| *u == Unusable::Member("n")),
-        (rsa(&n[..128], &e), |u| *u == Unusable::RsaSize(1024)),
-        (rsa(&[&[0x7f], &n[1..]].concat(), &e), |u| *u == Unusable::RsaSize(2047)),
-        (rsa(&[n.clone(), vec![1; 800]].concat(), &e), |u| *u == Unusable::RsaSize(8448)),
-        (rsa(&vec![0xff; 2048], &e), |u| *u == Unusable::RsaSize(16384)),
-        (rsa(&[], &e), |u| *u == Unusable::RsaSize(0)),
-        (rsa(&n, &[1]), |u| *u == Unusable::RsaExponent),
-        (rsa(&n, &[2]), |u| *u == Unusable::RsaExponent),
-        (rsa(&n, &[0]), |u| *u == Unusable::RsaExponent),
-        (rsa(&n, &[]), |u| *u == Unusable::RsaExponent),
-        (rsa(&n, &[0xff; 5]), |u| *u == Unusable::RsaExponent),
-        (rsa(&n, &[0xff; 64]), |u| *u == Unusable::RsaExponent),
-        (rsa(&even, &e), |u| *u == Unusable::Rejected),
-        (json!({"kty": "EC", "x": "AA", "y": "AA"}), |u| *u == Unusable::Member("crv")),
-        (changed(&P256, "crv", json!("secp256k1")), |u| matches!(u, Unusable::Curve(_))),
-        (p256_on_p384, |u| *u == Unusable::Member("x")),
-        (off_curve, |u| *u == Unusable::Rejected),
-        (changed(&P256, "y", json!(b64([1; 31]))), |u| *u == Unusable::Member("y")),
-        (changed(&P256, "x", json!(b64([1; 33]))), |u| *u == Unusable::Member("x")),
-        (changed(&ED, "crv", json!("X25519")), |u| matches!(u, Unusable::Curve(_))),
-        (changed(&ED, "crv", json!("Ed448")), |u| matches!(u, Unusable::Curve(_))),
-        (changed(&ED, "x", json!(b64([1; 31]))), |u| *u == Unusable::Member("x")),
-        (json!({"kty": "oct", "k": b64([1; 64])}), |u| *u == Unusable::FetchedSecret),
-        (changed(&RSA, "d", json!("AQAB")), |u| *u == Unusable::FetchedPrivate),
-        (changed(&P256, "d", json!("AQAB")), |u| *u == Unusable::FetchedPrivate),
-        (changed(&ED, "d", json!(null)), |u| *u == Unusable::FetchedPrivate),
+        (json!(7), |u| *u == KeyError::NotAnObject),
+        (json!({}), |u| *u == KeyError::Member("kty")),
+        (json!({"kty": 7}), |u| *u == KeyError::Member("kty")),
+        (json!({"kty": "AKP"}), |u| matches!(u, KeyError::Type(_))),
+        (changed(&RSA, "kid", json!(7)), |u| *u == KeyError::Member("kid")),
+        (changed(&RSA, "use", json!("enc")), |u| matches!(u, KeyError::Use(_))),
+        (changed(&RSA, "use", json!(7)), |u| *u == KeyError::Member("use")),
+        (changed(&RSA, "key_ops", json!(["encrypt"])), |u| *u == KeyError::Operations),
+        (changed(&RSA, "key_ops", json!([])), |u| *u == KeyError::Operations),
+        (changed(&RSA, "key_ops", json!("verify")), |u| *u == KeyError::Member("key_ops")),
+        (changed(&RSA, "alg", json!("RSA-OAEP")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&RSA, "alg", json!("ES256")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&RSA, "alg", json!("HS256")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&RSA, "alg", json!("none")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&RSA, "alg", json!("")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&RSA, "alg", json!(7)), |u| *u == KeyError::Member("alg")),
+        (changed(&P521, "alg", json!("ES521")), |u| matches!(u, KeyError::Algorithm(_))),
+        (changed(&P256, "alg", json!("ES384")), |u| matches!(u, KeyError::Algorithm(_))),
+        (json!({"kty": "RSA", "n": b64(&n)}), |u| *u == KeyError::Member("e")),
+        (json!({"kty": "RSA", "n": "a=", "e": "AQAB"}), |u| *u == KeyError::Member("n")),
+        (rsa(&n[..128], &e), |u| *u == KeyError::RsaSize(1024)),
+        (rsa(&[&[0x7f], &n[1..]].concat(), &e), |u| *u == KeyError::RsaSize(2047)),
+        (rsa(&[n.clone(), vec![1; 800]].concat(), &e), |u| *u == KeyError::RsaSize(8448)),
+        (rsa(&vec![0xff; 2048], &e), |u| *u == KeyError::RsaSize(16384)),
+        (rsa(&[], &e), |u| *u == KeyError::RsaSize(0)),
+        (rsa(&n, &[1]), |u| *u == KeyError::RsaExponent),
+        (rsa(&n, &[2]), |u| *u == KeyError::RsaExponent),
+        (rsa(&n, &[0]), |u| *u == KeyError::RsaExponent),
+        (rsa(&n, &[]), |u| *u == KeyError::RsaExponent),
+        (rsa(&n, &[0xff; 5]), |u| *u == KeyError::RsaExponent),
+        (rsa(&n, &[0xff; 64]), |u| *u == KeyError::RsaExponent),
+        (rsa(&even, &e), |u| *u == KeyError::Rejected),
+        (json!({"kty": "EC", "x": "AA", "y": "AA"}), |u| *u == KeyError::Member("crv")),
+        (changed(&P256, "crv", json!("secp256k1")), |u| matches!(u, KeyError::Curve(_))),
+        (p256_on_p384, |u| *u == KeyError::Member("x")),
+        (off_curve, |u| *u == KeyError::Rejected),
+        (changed(&P256, "y", json!(b64([1; 31]))), |u| *u == KeyError::Member("y")),
+        (changed(&P256, "x", json!(b64([1; 33]))), |u| *u == KeyError::Member("x")),
+        (changed(&ED, "crv", json!("X25519")), |u| matches!(u, KeyError::Curve(_))),
+        (changed(&ED, "crv", json!("Ed448")), |u| matches!(u, KeyError::Curve(_))),
+        (changed(&ED, "x", json!(b64([1; 31]))), |u| *u == KeyError::Member("x")),
+        (json!({"kty": "oct", "k": b64([1; 64])}), |u| *u == KeyError::FetchedSecret),
+        (changed(&RSA, "d", json!("AQAB")), |u| *u == KeyError::FetchedPrivate),
+        (changed(&P256, "d", json!("AQAB")), |u| *u == KeyError::FetchedPrivate),
+        (changed(&ED, "d", json!(null)), |u| *u == KeyError::FetchedPrivate),
     ];
     for (jwk, expected) in rows {
-        let why = judged(&jwk, Origin::Fetched, None).unwrap_err();
+        let why = judged(&jwk, KeyOrigin::Fetched, None).unwrap_err();
         assert!(expected(&why), "{jwk:.200}: {why:?}");
         assert!(!why.to_string().is_empty());
     }
-    let only_es = Some(Algorithms::of(&[Algorithm::ES256]));
-    assert_eq!(judged(&RSA.jwk(), Origin::Local, only_es), Err(Unusable::NotAllowed));
+    let only_es = Some(Algorithms::from_slice(&[Algorithm::ES256]));
+    assert_eq!(judged(&RSA.jwk(), KeyOrigin::Local, only_es), Err(KeyError::NotAllowed));
 }
 
 #[test]
@@ -131,10 +132,10 @@ fn ed25519_keys_of_small_order_are_refused() {
             // with y = 1 this signature is good for every text
             let mut signature = [0; 64];
             signature[0] = 1;
-            let set = KeySet::parse(jwk.to_string().as_bytes(), Origin::Local, None).unwrap();
+            let set = KeySet::parse(jwk.to_string().as_bytes(), KeyOrigin::Local, None).unwrap();
             let forged = set.keys().iter().any(|key| key.verify(Algorithm::EdDSA, b"any text", &signature));
             assert!(!forged, "{jwk}");
-            assert_eq!(judged(&jwk, Origin::Fetched, None), Err(Unusable::SmallOrder), "{jwk}");
+            assert_eq!(judged(&jwk, KeyOrigin::Fetched, None), Err(KeyError::SmallOrder), "{jwk}");
         }
     }
 }
@@ -142,25 +143,25 @@ fn ed25519_keys_of_small_order_are_refused() {
 #[test]
 fn secrets_count_only_in_local_sets_and_when_named() {
     let secret = |len: usize| json!({"kty": "oct", "k": b64(vec![7; len])});
-    assert_eq!(judged(&secret(64), Origin::Fetched, HMAC), Err(Unusable::FetchedSecret));
-    assert_eq!(judged(&secret(64), Origin::Local, None), Err(Unusable::SecretNotNamed));
-    let rs = Some(Algorithms::of(&[Algorithm::RS256]));
-    assert_eq!(judged(&secret(64), Origin::Local, rs), Err(Unusable::SecretNotNamed));
-    assert_eq!(judged(&secret(64), Origin::Local, HMAC), Ok(Algorithms::HMAC));
-    assert_eq!(judged(&secret(32), Origin::Local, HMAC), Ok(Algorithms::of(&[Algorithm::HS256])));
+    assert_eq!(judged(&secret(64), KeyOrigin::Fetched, HMAC), Err(KeyError::FetchedSecret));
+    assert_eq!(judged(&secret(64), KeyOrigin::Local, None), Err(KeyError::SecretNotNamed));
+    let rs = Some(Algorithms::from_slice(&[Algorithm::RS256]));
+    assert_eq!(judged(&secret(64), KeyOrigin::Local, rs), Err(KeyError::SecretNotNamed));
+    assert_eq!(judged(&secret(64), KeyOrigin::Local, HMAC), Ok(Algorithms::HMAC));
+    assert_eq!(judged(&secret(32), KeyOrigin::Local, HMAC), Ok(Algorithms::from_slice(&[Algorithm::HS256])));
     for len in [0, 1, 31] {
-        assert_eq!(judged(&secret(len), Origin::Local, HMAC), Err(Unusable::ShortSecret(len)));
+        assert_eq!(judged(&secret(len), KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(len)));
     }
     let named = json!({"kty": "oct", "k": b64([7; 32]), "alg": "HS512"});
-    assert_eq!(judged(&named, Origin::Local, HMAC), Err(Unusable::ShortSecret(32)));
+    assert_eq!(judged(&named, KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(32)));
     let aes = json!({"kty": "oct", "k": b64([7; 32]), "alg": "A256GCM"});
-    assert!(matches!(judged(&aes, Origin::Local, HMAC), Err(Unusable::Algorithm(_))));
+    assert!(matches!(judged(&aes, KeyOrigin::Local, HMAC), Err(KeyError::Algorithm(_))));
 }
 
 #[test]
 fn a_private_key_in_a_local_file_gives_its_public_half() {
     let jwk = P256.jwk_with(json!({"d": b64([1; 32])}));
-    assert_eq!(judged(&jwk, Origin::Local, None), Ok(Algorithms::of(&[Algorithm::ES256])));
+    assert_eq!(judged(&jwk, KeyOrigin::Local, None), Ok(Algorithms::from_slice(&[Algorithm::ES256])));
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn times(bytes: &[u8], factor: u32) -> Vec<u8> {
 
 #[test]
 fn sets_single_keys_and_pem() {
-    let parse = |text: &str| KeySet::parse(text.as_bytes(), Origin::Local, None);
+    let parse = |text: &str| KeySet::parse(text.as_bytes(), KeyOrigin::Local, None);
     assert_eq!(parse(&RSA.jwk().to_string()).unwrap().len(), 1);
     assert_eq!(parse(r#"{"keys":[]}"#).unwrap().len(), 0);
     for (text, want) in [
@@ -228,19 +229,19 @@ fn sets_single_keys_and_pem() {
     let many: Vec<Value> = (0..300).map(|n| ED.jwk_with(json!({"kid": n.to_string()}))).collect();
     let set = parse(&json!({"keys": many}).to_string()).unwrap();
     assert_eq!((set.len(), set.skipped().len()), (256, 44));
-    assert!(set.skipped().iter().all(|skipped| skipped.why == Unusable::TooMany));
+    assert!(set.skipped().iter().all(|skipped| skipped.reason == KeyError::TooMany));
     let text = json!({"keys": many}).to_string();
     for most in [2, 280] {
-        let set = KeySet::parse_at_most(text.as_bytes(), Origin::Local, None, most).unwrap();
+        let set = KeySet::parse_with_limit(text.as_bytes(), KeyOrigin::Local, None, most).unwrap();
         assert_eq!((set.len(), set.skipped().len()), (most, 300 - most));
     }
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
     for (kind, algorithms) in [
         (&PKCS_RSA_SHA256, Algorithms::RSA),
-        (&PKCS_ECDSA_P256_SHA256, Algorithms::of(&[Algorithm::ES256])),
-        (&PKCS_ECDSA_P384_SHA384, Algorithms::of(&[Algorithm::ES384])),
-        (&PKCS_ED25519, Algorithms::of(&[Algorithm::EdDSA])),
+        (&PKCS_ECDSA_P256_SHA256, Algorithms::from_slice(&[Algorithm::ES256])),
+        (&PKCS_ECDSA_P384_SHA384, Algorithms::from_slice(&[Algorithm::ES384])),
+        (&PKCS_ED25519, Algorithms::from_slice(&[Algorithm::EdDSA])),
     ] {
         let pair = KeyPair::generate_for(kind).unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["a".into()]).unwrap().self_signed(&pair).unwrap();
@@ -253,7 +254,7 @@ fn sets_single_keys_and_pem() {
         }
     }
     let broken = "-----BEGIN PUBLIC KEY-----\nMAMCAQA=\n-----END PUBLIC KEY-----\n";
-    assert_eq!(parse(broken).unwrap().skipped()[0].why, Unusable::Rejected);
+    assert_eq!(parse(broken).unwrap().skipped()[0].reason, KeyError::Rejected);
 }
 
 #[test]
@@ -261,11 +262,11 @@ fn equal_texts_under_equal_rules_have_equal_fingerprints() {
     let text = key_set().to_string();
     let print =
         |text: &str, origin, algorithms| *KeySet::parse(text.as_bytes(), origin, algorithms).unwrap().fingerprint();
-    let base = print(&text, Origin::Local, None);
-    assert_eq!(base, print(&text, Origin::Local, None));
-    assert_ne!(base, print(&format!("{text} "), Origin::Local, None));
-    assert_ne!(base, print(&text, Origin::Fetched, None));
-    assert_ne!(base, print(&text, Origin::Local, Some(Algorithms::RSA)));
+    let base = print(&text, KeyOrigin::Local, None);
+    assert_eq!(base, print(&text, KeyOrigin::Local, None));
+    assert_ne!(base, print(&format!("{text} "), KeyOrigin::Local, None));
+    assert_ne!(base, print(&text, KeyOrigin::Fetched, None));
+    assert_ne!(base, print(&text, KeyOrigin::Local, Some(Algorithms::RSA)));
 }
 
 #[test]
@@ -278,17 +279,17 @@ fn pkcs1_public_keys_are_read_too() {
     };
     let Pair::Rsa(pair) = &*RSA else { panic!("an RSA key") };
     let der = aws_lc_rs::signature::KeyPair::public_key(pair).as_ref();
-    let set = KeySet::parse(pkcs1(der).as_bytes(), Origin::Local, None).unwrap();
+    let set = KeySet::parse(pkcs1(der).as_bytes(), KeyOrigin::Local, None).unwrap();
     assert_eq!((set.len(), set.skipped().len()), (1, 0));
     let input = b"signed";
     assert!(set.keys()[0].verify(Algorithm::PS256, input, &RSA.sign(Algorithm::PS256, input)));
     assert!(!set.keys()[0].verify(Algorithm::PS256, input, &STRANGER.sign(Algorithm::PS256, input)));
     for (broken, why) in [
-        (pkcs1(&der[..40]), Unusable::Rejected),
-        (pkcs1(b""), Unusable::Rejected),
-        (pkcs1(der).replace("\nMII", "\n!!!"), Unusable::Rejected),
+        (pkcs1(&der[..40]), KeyError::Rejected),
+        (pkcs1(b""), KeyError::Rejected),
+        (pkcs1(der).replace("\nMII", "\n!!!"), KeyError::Rejected),
     ] {
-        let set = KeySet::parse(broken.as_bytes(), Origin::Local, None).unwrap();
-        assert_eq!(set.skipped().iter().map(|skipped| &skipped.why).collect::<Vec<_>>(), [&why], "{broken}");
+        let set = KeySet::parse(broken.as_bytes(), KeyOrigin::Local, None).unwrap();
+        assert_eq!(set.skipped().iter().map(|skipped| &skipped.reason).collect::<Vec<_>>(), [&why], "{broken}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::idp::{Idp, asked, asked_with, policy_of, set_of, token_of};
-use crate::auth::keys::jwks::State;
+use crate::auth::keys::jwks::KeySourceState;
 use crate::auth::keys::jwks::fetch::FetchFault;
 use crate::auth::tests::kit::*;
 use crate::auth::*;
@@ -18,9 +18,9 @@ async fn starting_without_the_provider() {
     let policy = policy_of(&source);
     let before = Instant::now();
     assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
-    assert!(before.elapsed() <= Pending::PATIENCE);
+    assert!(before.elapsed() <= PendingKeys::MAX_WAIT);
     sleep(Duration::from_secs(30)).await;
-    assert_eq!(source.status().unwrap().state, State::Waiting);
+    assert_eq!(source.status().unwrap().state, KeySourceState::Waiting);
     let before = Instant::now();
     assert_eq!(asked(&policy, "1").await, Err(R::KeysUnavailable));
     assert_eq!(before.elapsed(), Duration::ZERO, "once the first round failed, nobody waits");
@@ -93,7 +93,7 @@ async fn a_fetch_under_way_that_read_the_old_set_is_followed_by_one_more() {
     let before = Instant::now();
     let (one, other) = tokio::join!(asked(&policy, "2"), asked(&policy, "2"));
     assert_eq!((one, other, idp.count()), (Ok(()), Ok(()), 3), "one is shared, and one more for both");
-    assert!(before.elapsed() <= Pending::PATIENCE);
+    assert!(before.elapsed() <= PendingKeys::MAX_WAIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn garbage_kids_do_not_drive_the_provider() {
     assert!((3..=8).contains(&asked_at.len()), "{} fetches in a minute", asked_at.len());
     let driven = &asked_at[1..];
     assert!(driven.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)));
-    assert!(*worst.lock().unwrap() <= Pending::PATIENCE + Duration::from_millis(10));
+    assert!(*worst.lock().unwrap() <= PendingKeys::MAX_WAIT + Duration::from_millis(10));
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
 }
 
@@ -173,7 +173,7 @@ async fn a_flood_of_unknown_kids_causes_one_fetch_and_delays_no_good_token() {
         all.push(tokio::spawn(async move {
             let start = Instant::now();
             let result = asked_with(&flooded, &headers, &TokenCache::off()).await;
-            let late = start.elapsed() > Pending::PATIENCE + Duration::from_millis(10);
+            let late = start.elapsed() > PendingKeys::MAX_WAIT + Duration::from_millis(10);
             wrong.fetch_add(usize::from(late || result != Err(R::UnknownKey)), Ordering::Relaxed);
         }));
         if n % 5 == 4 {
@@ -289,7 +289,10 @@ async fn a_provider_that_hangs_delays_no_other_of_its_issuer() {
             let refused = if hangs_from_the_start { R::KeysUnavailable } else { R::UnknownKey };
             assert_eq!(asked(&policy, "nobody's").await, Err(refused), "{order:?}");
             let waited = before.elapsed();
-            assert!(waited.abs_diff(Pending::PATIENCE) <= Duration::from_millis(2), "{waited:?}: the slow one may yet");
+            assert!(
+                waited.abs_diff(PendingKeys::MAX_WAIT) <= Duration::from_millis(2),
+                "{waited:?}: the slow one may yet"
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::auth::keys::jwks::fetch::{FetchError, FetchFault, Fetched};
 use crate::auth::keys::jwks::refresh_task;
 use crate::auth::keys::jwks::refresh_task::Schedule;
-use crate::auth::keys::jwks::{FetchSettings, KeyLocation, Remote};
+use crate::auth::keys::jwks::{FetchSettings, FetchState, KeyLocation};
 use crate::auth::tests::kit::*;
 use crate::auth::*;
 use crate::reason::Reason as R;
@@ -44,7 +44,7 @@ impl Idp {
     }
 
     pub(crate) fn start(&self, change: impl FnOnce(&mut FetchSettings)) -> Arc<KeySource> {
-        let source = KeySource::fetched(Remote::default());
+        let source = KeySource::fetched(FetchState::default());
         self.fetch_for(&source, change);
         source
     }
@@ -53,7 +53,7 @@ impl Idp {
     pub(crate) fn fetch_for(&self, source: &Arc<KeySource>, change: impl FnOnce(&mut FetchSettings)) {
         let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
         change(&mut settings);
-        let demand = Arc::clone(source.remote().unwrap().demand());
+        let demand = Arc::clone(source.remote().unwrap().refresh());
         let idp = self.clone();
         let fetch = move || {
             let idp = idp.clone();
@@ -64,7 +64,7 @@ impl Idp {
                 let answer = idp.answer.lock().unwrap().clone();
                 match answer {
                     Ok(set) => Ok(Fetched {
-                        keys: KeySet::parse(set.to_string().as_bytes(), Origin::Fetched, None).unwrap(),
+                        keys: KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Fetched, None).unwrap(),
                         max_age: None,
                         url: "http://idp/keys".into(),
                         clock_ahead: None,
@@ -73,7 +73,7 @@ impl Idp {
                 }
             }
         };
-        tokio::spawn(refresh_task::run(Arc::downgrade(source), demand, Schedule::of(&settings), fetch));
+        tokio::spawn(refresh_task::run(Arc::downgrade(source), demand, Schedule::new(&settings), fetch));
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn asked_with(policy: &JwtAuth, headers: &http::HeaderMap, cach
     let mut result = ask(policy, headers, None, cache);
     let mut until = None;
     while let Some(pending) = result.pending()
-        && pending.fetched(&mut until).await
+        && pending.wait_for_fetch(&mut until).await
     {
         result = ask(policy, headers, None, cache);
     }

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use super::idp::{Idp, asked, policy_of, set_of};
 use crate::auth::keys::jwks::fetch::FetchFault;
 use crate::auth::keys::jwks::refresh_task::Schedule;
-use crate::auth::keys::jwks::{FetchSettings, KeyLocation, State};
+use crate::auth::keys::jwks::{FetchSettings, KeyLocation, KeySourceState};
 use crate::auth::tests::kit::*;
 use crate::auth::*;
 use crate::reason::Reason as R;
@@ -19,7 +19,7 @@ async fn keys_are_refreshed_before_their_time_is_over() {
     assert!((10..=14).contains(&asked.len()), "{}", asked.len());
     assert!(asked.windows(2).all(|pair| (75..=95).contains(&(pair[1] - pair[0]).as_secs())));
     let status = source.status().unwrap();
-    assert_eq!((status.state, status.keys, status.last_error), (State::Fresh, 1, None));
+    assert_eq!((status.state, status.keys, status.last_error), (KeySourceState::Fresh, 1, None));
     assert!(status.age.unwrap() < Duration::from_secs(100));
 }
 
@@ -28,14 +28,14 @@ fn the_provider_may_choose_the_lifetime_within_bounds() {
     let secs = Duration::from_secs;
     let mut settings = FetchSettings::new(KeyLocation::Url("http://idp/keys".into()));
     for (max_age, lifetime) in [(None, 300), (Some(600), 600), (Some(0), 60), (Some(u64::MAX), 24 * 3600)] {
-        let after = Schedule::of(&settings).refresh_after(max_age.map(secs));
+        let after = Schedule::new(&settings).refresh_after(max_age.map(secs));
         assert!(
             after >= secs(lifetime).mul_f64(0.75) && after <= secs(lifetime).mul_f64(0.95),
             "{max_age:?}: {after:?}"
         );
     }
     settings.cache_duration = Some(secs(10));
-    assert!(Schedule::of(&settings).refresh_after(Some(secs(600))) < secs(10), "what is configured counts");
+    assert!(Schedule::new(&settings).refresh_after(Some(secs(600))) < secs(10), "what is configured counts");
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,15 +68,15 @@ async fn a_provider_that_is_down_keeps_its_keys_until_they_are_stale_and_comes_b
         sleep(Duration::from_secs(6 * 3600 - 120)).await;
         let status = source.status().unwrap();
         assert!(status.failed >= 300, "{} failures", status.failed);
-        assert_eq!((status.state, asked(&policy, "1").await), (State::Stale, Ok(())), "{fault:?}");
+        assert_eq!((status.state, asked(&policy, "1").await), (KeySourceState::Stale, Ok(())), "{fault:?}");
         sleep(Duration::from_secs(240)).await;
         assert_eq!(
             (source.status().unwrap().state, asked(&policy, "1").await),
-            (State::Expired, Err(R::KeysUnavailable))
+            (KeySourceState::Expired, Err(R::KeysUnavailable))
         );
         idp.set(Ok(set_of(&["1"])));
         sleep(Duration::from_secs(61)).await;
-        assert_eq!((source.status().unwrap().state, asked(&policy, "1").await), (State::Fresh, Ok(())));
+        assert_eq!((source.status().unwrap().state, asked(&policy, "1").await), (KeySourceState::Fresh, Ok(())));
     }
 }
 

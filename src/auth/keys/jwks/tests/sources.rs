@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use super::idp::{Idp, asked, policy_of, set_of};
 use super::server::{Answer, Server, ok, with};
 use crate::auth::keys::jwks::fetch::FetchFault;
-use crate::auth::keys::jwks::{FetchSettings, KeyLocation, Sources, State};
+use crate::auth::keys::jwks::{FetchSettings, KeyLocation, KeySourceRegistry, KeySourceState};
 use crate::auth::tests::kit::*;
 use crate::auth::{Algorithms, KeySource};
 use crate::reason::Reason as R;
@@ -18,7 +18,7 @@ async fn equal_settings_share_a_source_and_an_unused_one_ends() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         FetchSettings::new(KeyLocation::Url(format!("http://127.0.0.1:{}{path}", server.port)))
     };
-    let sources = Sources::new(Some(tokio::runtime::Handle::current()));
+    let sources = KeySourceRegistry::new(Some(tokio::runtime::Handle::current()));
     let first = sources.get(settings("/a")).unwrap();
     assert!(Arc::ptr_eq(&first, &sources.get(settings("/a")).unwrap()));
     assert!(!Arc::ptr_eq(&first, &sources.get(settings("/b")).unwrap()));
@@ -35,7 +35,7 @@ async fn without_a_runtime_keys_are_fetched_when_somebody_says_so() {
     let server = Server::start(vec![with("503 X", "", ""), in_1994], None).await;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let url = format!("http://127.0.0.1:{}/keys", server.port);
-    let sources = Sources::new(None);
+    let sources = KeySourceRegistry::new(None);
     let source = sources.get(FetchSettings::new(KeyLocation::Url(url.clone()))).unwrap();
     assert_eq!((source.current().is_none(), server.asked().len()), (true, 0), "nothing is fetched by itself");
 
@@ -48,18 +48,18 @@ async fn without_a_runtime_keys_are_fetched_when_somebody_says_so() {
     assert!((answer.clock_ahead.unwrap() + now - 784_111_777.0 - 60.0).abs() < 60.0, "{:?}", answer.clock_ahead);
     assert_eq!(asked(&policy_of(&source), "1").await, Ok(()));
 
-    assert!(Sources::new(None).fetch_now(&source).await.is_none(), "another's source");
+    assert!(KeySourceRegistry::new(None).fetch_now(&source).await.is_none(), "another's source");
     assert!(sources.fetch_now(&local(&set_of(&["1"]))).await.is_none(), "keys without a URL");
 }
 
 /// A set of one key, and the source that fetched it.
-async fn fetched_once(more: Vec<Answer>) -> (Server, Sources, FetchSettings, Arc<KeySource>) {
+async fn fetched_once(more: Vec<Answer>) -> (Server, KeySourceRegistry, FetchSettings, Arc<KeySource>) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let answers = [vec![ok(&set_of(&["1"]).to_string())], more].concat();
     let server = Server::start(answers, None).await;
     let mut settings = FetchSettings::new(KeyLocation::Url(format!("http://127.0.0.1:{}/keys", server.port)));
     settings.retry.attempts = 0;
-    let sources = Sources::new(Some(tokio::runtime::Handle::current()));
+    let sources = KeySourceRegistry::new(Some(tokio::runtime::Handle::current()));
     let source = sources.get(settings.clone()).unwrap();
     assert_eq!(asked(&policy_of(&source), "1").await, Ok(()));
     (server, sources, settings, source)
@@ -88,7 +88,7 @@ async fn other_settings_for_the_same_keys_begin_with_the_last_good_ones_and_fetc
             tokio::task::yield_now().await;
         }
         let status = new.status().unwrap();
-        assert_eq!((status.state, status.keys, server.asked().len()), (State::Stale, 1, before + 1));
+        assert_eq!((status.state, status.keys, server.asked().len()), (KeySourceState::Stale, 1, before + 1));
         assert_eq!(asked(&policy_of(&new), "1").await, Ok(()), "the provider is down, and the keys are good");
     }
 }
@@ -120,20 +120,23 @@ async fn handed_on_keys_are_as_old_as_they_are() {
     assert_eq!(asked(&policy_of(&old), "1").await, Ok(()));
     idp.set(Err(FetchFault::Status(500)));
     sleep(HOUR).await;
-    assert!(old.heir(HOUR).is_none(), "too old by the new settings");
+    assert!(old.seeded_copy(HOUR).is_none(), "too old by the new settings");
 
-    let new = old.heir(4 * HOUR).unwrap();
+    let new = old.seeded_copy(4 * HOUR).unwrap();
     idp.fetch_for(&new, |s| s.stale_for = 4 * HOUR);
     sleep(2 * HOUR).await;
-    let newest = new.heir(4 * HOUR).unwrap();
+    let newest = new.seeded_copy(4 * HOUR).unwrap();
     idp.fetch_for(&newest, |s| s.stale_for = 4 * HOUR);
     assert_eq!(newest.status().unwrap().age.unwrap().as_secs() / 3600, 3);
     sleep(HOUR - Duration::from_secs(60)).await;
-    assert_eq!((newest.status().unwrap().state, asked(&policy_of(&newest), "1").await), (State::Stale, Ok(())));
+    assert_eq!(
+        (newest.status().unwrap().state, asked(&policy_of(&newest), "1").await),
+        (KeySourceState::Stale, Ok(()))
+    );
     sleep(Duration::from_secs(120)).await;
     for source in [&new, &newest] {
         let state = source.status().unwrap().state;
-        assert_eq!((state, asked(&policy_of(source), "1").await), (State::Expired, Err(R::KeysUnavailable)));
+        assert_eq!((state, asked(&policy_of(source), "1").await), (KeySourceState::Expired, Err(R::KeysUnavailable)));
     }
-    assert!(newest.heir(24 * HOUR).is_none());
+    assert!(newest.seeded_copy(24 * HOUR).is_none());
 }
