@@ -1,8 +1,8 @@
-//! The gateway's own endpoints, each on an address of its own: admin pages, metrics, probes.
+//! The admin, metrics and probe servers, each on its own address.
 //!
-//! They run on the control thread, so that they answer while every worker is busy, and what is wrong here costs no
-//! request anything. Refused: more than a few connections at a time, slow and large requests, and on the admin address
-//! hosts that are names other than `localhost` (a page of another site could otherwise ask under a name of its own) and
+//! They run on the control thread, so that they respond while every worker is busy, and a problem here does not affect
+//! proxied requests. They reject more than a few concurrent connections, and slow or large requests. The admin server also
+//! rejects host names other than `localhost`, since a page of another site could otherwise reach it by DNS rebinding, and
 //! writes that come from another site.
 
 mod html;
@@ -13,7 +13,7 @@ mod response;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,33 +34,34 @@ use crate::config::{Diagnostic, DiagnosticCode};
 use crate::listen::socket;
 use crate::request::host::Host;
 use crate::state::GatewayState;
+use crate::sync::lock;
 use crate::telemetry::recent_rejections;
 
-/// Connections to one of these addresses at a time.
+/// The limit on concurrent connections to one server.
 const MAX_CONNECTIONS: usize = 64;
-/// Descriptors that each of these addresses holds back.
+/// The number of file descriptors that each server reserves.
 const RESERVED_DESCRIPTORS: usize = 4;
-/// How long it rests when there are none left.
+/// The delay before the next accept when no descriptor is available.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Bytes of a request's body: a token and some headers.
+/// The limit on the size of a request body, which contains a token and some headers.
 const MAX_BODY_SIZE: usize = 256 << 10;
-/// For a request's head.
+/// The limit on the time to receive the request headers, and again on the time to receive the body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a connection as a whole.
+/// The limit on the duration of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Where the gateway's own endpoints listen; nowhere for those that are off.
+/// The addresses on which the admin, metrics and probe servers listen. A server that is off has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AdminAddresses {
-    /// Admin pages.
+    /// Addresses of the admin server.
     pub admin: Vec<SocketAddr>,
-    /// Metrics.
+    /// Addresses of the metrics server.
     pub stats: Vec<SocketAddr>,
-    /// Probes.
+    /// Addresses of the probe server.
     pub readiness: Vec<SocketAddr>,
 }
 
-/// Which of them.
+/// The kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerKind {
     Admin,
@@ -68,11 +69,11 @@ enum ServerKind {
     Readiness,
 }
 
-/// Sockets that are bound and not served yet.
+/// Sockets that are bound but not served yet.
 #[derive(Debug)]
 pub struct AdminSockets(Vec<(ServerKind, TcpListener)>);
 
-/// A request to one of these endpoints.
+/// A request to one of the servers, with its complete body.
 #[derive(Debug)]
 struct AdminRequest {
     method: Method,
@@ -82,13 +83,13 @@ struct AdminRequest {
     body: Bytes,
 }
 
-/// What it is answered.
+/// The response to an [`AdminRequest`].
 type AdminResponse = Response<Full<Bytes>>;
 
-/// Binds the addresses that the config names.
+/// Binds the configured addresses.
 ///
 /// # Errors
-/// Those that can't be had, at their places.
+/// Returns a diagnostic for each address that cannot be bound.
 pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
     let (mut sockets, mut errors) = (Vec::new(), Vec::new());
     for (kind, name, address) in [
@@ -99,8 +100,8 @@ pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
         match bind_address(address) {
             Ok(bound) => sockets.extend(bound.into_iter().map(|socket| (kind, socket))),
             Err((socket, error)) => {
-                let message = format!("`{name}`: {socket} can't be listened on: {error}");
-                let hint = format!("choose another address with `config.{name}`, or turn it off with `off`");
+                let message = format!("`{name}`: cannot bind {socket}: {error}");
+                let hint = format!("set `config.{name}` to another address, or to `off`");
                 errors.push(
                     Diagnostic::error(address.span.clone(), message)
                         .with_code(DiagnosticCode::CannotBind)
@@ -112,7 +113,7 @@ pub fn bind(process: &ProcessConfig) -> Result<AdminSockets, Vec<Diagnostic>> {
     if errors.is_empty() { Ok(AdminSockets(sockets)) } else { Err(errors) }
 }
 
-/// All sockets of an address; of a `localhost` pair one is enough where the machine lacks a family.
+/// Binds all sockets of an address. For `localhost`, one address family is enough if the system lacks the other.
 fn bind_address(address: &Spanned<ListenAddress>) -> Result<Vec<TcpListener>, (SocketAddr, std::io::Error)> {
     let (mut bound, mut failed) = (Vec::new(), None);
     for address in address.sockets() {
@@ -128,142 +129,142 @@ fn bind_address(address: &Spanned<ListenAddress>) -> Result<Vec<TcpListener>, (S
     }
 }
 
-/// Serves them on the control thread.
-pub fn serve(sockets: AdminSockets, control: &Arc<GatewayState>, runtime: &Handle) -> AdminAddresses {
-    let mut endpoints = AdminAddresses::default();
+/// Serves the sockets on the control thread.
+pub fn serve(sockets: AdminSockets, state: &Arc<GatewayState>, runtime: &Handle) -> AdminAddresses {
+    let mut addresses = AdminAddresses::default();
     let _on_runtime = runtime.enter();
     for (kind, socket) in sockets.0 {
         let local = socket.local_addr();
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
-                tracing::error!(%error, ?kind, "a socket could not be taken into service");
+                tracing::error!(%error, ?kind, "cannot accept connections from a socket");
                 continue;
             }
         };
         match kind {
-            ServerKind::Admin => endpoints.admin.extend(local),
-            ServerKind::Stats => endpoints.stats.extend(local),
-            ServerKind::Readiness => endpoints.readiness.extend(local),
+            ServerKind::Admin => addresses.admin.extend(local),
+            ServerKind::Stats => addresses.stats.extend(local),
+            ServerKind::Readiness => addresses.readiness.extend(local),
         }
-        runtime.spawn(accept_loop(kind, listener, Arc::clone(control)));
+        runtime.spawn(accept_loop(kind, listener, Arc::clone(state)));
     }
-    runtime.spawn(sample_rejections(Arc::clone(control)));
-    endpoints
+    runtime.spawn(sample_rejections(Arc::clone(state)));
+    addresses
 }
 
-/// Notes now and then how often requests were refused, for what happened lately.
-async fn sample_rejections(control: Arc<GatewayState>) {
+/// Samples the number of rejections periodically, for the recent rejections on the dashboard.
+async fn sample_rejections(state: Arc<GatewayState>) {
     let mut tick = tokio::time::interval(recent_rejections::SAMPLE_INTERVAL);
     loop {
         tick.tick().await;
-        control.rejections.sample(Instant::now(), &control.metrics);
+        state.rejections.sample(Instant::now(), &state.metrics);
     }
 }
 
-async fn accept_loop(kind: ServerKind, listener: tokio::net::TcpListener, control: Arc<GatewayState>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let spare = Arc::new(ReservedDescriptors::default());
-    spare.refill();
+async fn accept_loop(kind: ServerKind, listener: tokio::net::TcpListener, state: Arc<GatewayState>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let reserved = Arc::new(ReservedDescriptors::default());
+    reserved.refill();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, ?kind, "a connection could not be accepted");
-                if !spare.release() {
+                tracing::debug!(%error, ?kind, "cannot accept a connection");
+                if !reserved.release() {
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 continue;
             }
         };
-        let (control, spare) = (Arc::clone(&control), Arc::clone(&spare));
+        let (state, reserved) = (Arc::clone(&state), Arc::clone(&reserved));
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let control = Arc::clone(&control);
-                async move { Ok::<_, Infallible>(respond(kind, &control, request).await) }
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(respond(kind, &state, request).await) }
             });
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            spare.refill(); // at once, before clients have what this connection leaves
-            drop(slot);
+            reserved.refill(); // at once, before clients take the descriptor of this connection
+            drop(permit);
         });
     }
 }
 
-/// Descriptors that are held for these endpoints: when clients have taken all others, probes are still answered, and
-/// whoever runs the gateway can see why.
+/// File descriptors that are reserved for a server. When clients have used up all others, probes are still answered, and
+/// operators can see the cause.
 #[derive(Debug, Default)]
 struct ReservedDescriptors(Mutex<Vec<std::fs::File>>);
 
 impl ReservedDescriptors {
-    /// Takes what is missing, if there is any to be had.
+    /// Reserves the missing descriptors, as far as they are available.
     fn refill(&self) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while held.len() < RESERVED_DESCRIPTORS {
+        let mut files = lock(&self.0);
+        while files.len() < RESERVED_DESCRIPTORS {
             let Ok(file) = std::fs::File::open("/dev/null") else { return };
-            held.push(file);
+            files.push(file);
         }
     }
 
-    /// Sets one free; whether there was one.
+    /// Releases one descriptor. Returns whether one was reserved.
     fn release(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+        lock(&self.0).pop().is_some()
     }
 }
 
-async fn respond(kind: ServerKind, control: &Arc<GatewayState>, request: Request<Incoming>) -> AdminResponse {
+async fn respond(kind: ServerKind, state: &Arc<GatewayState>, request: Request<Incoming>) -> AdminResponse {
     let (parts, body) = request.into_parts();
     let body = match tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, MAX_BODY_SIZE).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return response::plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
-        Err(_) => return response::plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
+        Err(_) => return response::plain(StatusCode::REQUEST_TIMEOUT, "timed out waiting for the body\n"),
     };
     let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
     let asked = AdminRequest { method: parts.method, path, query, headers: parts.headers, body };
-    let mut answer = match kind {
+    let mut response = match kind {
         ServerKind::Admin => match reject_cross_origin(&asked) {
-            Some(refusal) => refusal,
-            None => pages::respond(control, &asked),
+            Some(rejection) => rejection,
+            None => pages::respond(state, &asked),
         },
-        ServerKind::Stats => metrics::respond(control, &asked),
-        ServerKind::Readiness => probes::respond(control, &asked),
+        ServerKind::Stats => metrics::respond(state, &asked),
+        ServerKind::Readiness => probes::respond(state, &asked),
     };
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
-/// What a page of another site could make a browser send: another name for this host, or a write from there.
+/// Rejects requests that a page of another site could make a browser send: a foreign host name, or a write from that site.
 fn reject_cross_origin(request: &AdminRequest) -> Option<AdminResponse> {
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = Host::parse(host).map(|host| host.name.into_owned()).unwrap_or_default();
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     if name != "localhost" && bare.parse::<IpAddr>().is_err() {
-        let why = "the admin pages answer only to `localhost` or an IP address as host\n";
-        return Some(response::plain(StatusCode::MISDIRECTED_REQUEST, why));
+        let message = "the host of the admin server must be `localhost` or an IP address\n";
+        return Some(response::plain(StatusCode::MISDIRECTED_REQUEST, message));
     }
     if matches!(request.method, Method::GET | Method::HEAD) {
         return None;
     }
     let origin = request.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    let same = origin.is_none_or(|origin| origin == format!("http://{host}").as_bytes());
+    let same_origin = origin.is_none_or(|origin| origin == format!("http://{host}").as_bytes());
     let site = request.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if same && matches!(site, None | Some(b"same-origin" | b"none")) {
+    if same_origin && matches!(site, None | Some(b"same-origin" | b"none")) {
         return None;
     }
-    Some(response::plain(StatusCode::FORBIDDEN, "a page of another site can't write here\n"))
+    Some(response::plain(StatusCode::FORBIDDEN, "cross-site requests cannot change anything here\n"))
 }
 
 impl AdminRequest {
-    /// Whether it only reads.
+    /// Returns whether the method is safe (RFC 9110 section 9.2.1) and supported.
     fn is_safe_method(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    /// Whether the query names this.
+    /// Returns whether the query sets this flag.
     fn has_query_flag(&self, name: &str) -> bool {
         let query = self.query.as_deref().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == name && value != "false" && value != "0")
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sites_can_neither_ask_nor_write() {
+    fn requests_from_other_sites_are_rejected() {
         let (get, put) = (Method::GET, Method::PUT);
         for (method, headers, status) in [
             (&get, &[("host", "localhost:15000")][..], None),
@@ -301,7 +302,7 @@ mod tests {
             (&put, &[("host", "localhost:15000"), ("sec-fetch-site", "same-origin")][..], None),
         ] {
             let status_code =
-                reject_cross_origin(&request(method.clone(), headers)).map(|answer| answer.status().as_u16());
+                reject_cross_origin(&request(method.clone(), headers)).map(|response| response.status().as_u16());
             assert_eq!(status_code, status, "{method} {headers:?}");
         }
     }

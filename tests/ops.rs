@@ -1,4 +1,4 @@
-//! Runs unattended: reload, drain, and the endpoints that say how it is.
+//! Operation: reload, drain, the admin, metrics and probe servers, and the logs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,20 +11,20 @@
 
 mod support;
 
-#[path = "ops/child.rs"]
-mod child;
+#[path = "ops/admin.rs"]
+mod admin;
+#[path = "ops/binary.rs"]
+mod binary;
+#[path = "ops/carry_over.rs"]
+mod carry_over;
+#[path = "ops/config_from_stdin.rs"]
+mod config_from_stdin;
 #[path = "ops/drain.rs"]
 mod drain;
 #[path = "ops/faults.rs"]
 mod faults;
-#[path = "ops/given.rs"]
-mod given;
-#[path = "ops/kept.rs"]
-mod kept;
-#[path = "ops/pages.rs"]
-mod pages;
-#[path = "ops/said.rs"]
-mod said;
+#[path = "ops/logging.rs"]
+mod logging;
 #[path = "ops/soak.rs"]
 mod soak;
 #[cfg(feature = "otlp")]
@@ -43,17 +43,17 @@ use portcullis::gateway::{Gateway, GatewayOptions};
 use support::mint::{self, Alg, Key};
 use support::{Backend, Gate, LogBuffer, Message, RawClient, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
 
-/// A gateway over a config file, with its own endpoints.
+/// An in-process gateway with admin, metrics and probe servers.
 struct TestGateway {
     gateway: Option<Gateway>,
     log: LogBuffer,
 }
 
-/// The process section of these tests.
+/// The `config` section of these tests.
 const PROCESS: &str = "config: {adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0', \
                        workerThreads: 2, logging: {format: json}, drainTimeout: 5s}\n";
 
-/// A config whose one route goes to `backend`; `more` stands behind it.
+/// Returns a config with one route to `backend`, followed by the text `more`.
 fn yaml(backend: SocketAddr, more: &str) -> String {
     format!(
         "{PROCESS}binds:\n- port: 0\n  address: 127.0.0.1\n  listeners:\n  - routes:\n    - backends: [{{host: '{backend}'}}]\n{more}"
@@ -106,7 +106,7 @@ impl TestGateway {
         RawClient::connect(self.gateway().admin_addresses().readiness[0]).get(path, &[])
     }
 
-    /// The first `count` lines of the access log.
+    /// Waits for at least `count` lines of the access log, and returns all lines.
     #[track_caller]
     fn access_log(&self, count: usize) -> Vec<serde_json::Value> {
         eventually(TEST_TIMEOUT, "access log lines", || {
@@ -134,28 +134,28 @@ impl Drop for TestGateway {
     }
 }
 
-/// A backend whose answers say its name.
+/// Starts a backend whose responses contain its name.
 fn named_backend(name: &'static str) -> Backend {
     Backend::start(move |_| ScriptedResponse::new(200, &[], name))
 }
 
 #[test]
-fn a_reload_takes_effect_for_open_connections_and_keeps_them() {
-    let (one, two) = (named_backend("one"), named_backend("two"));
-    let ops = TestGateway::start(&yaml(one.address(), ""));
+fn a_reload_applies_to_open_connections_without_closing_them() {
+    let (first, second) = (named_backend("one"), named_backend("two"));
+    let ops = TestGateway::start(&yaml(first.address(), ""));
     let mut client = ops.client();
     assert_eq!(client.get("/", &[]).text(), "one");
-    let changes = ops.gateway().replace(load(&yaml(two.address(), "")).unwrap()).unwrap();
+    let changes = ops.gateway().replace(load(&yaml(second.address(), "")).unwrap()).unwrap();
     assert!(changes.iter().any(|change| change.ends_with("backends changed")), "{changes:?}");
     assert_eq!(client.get("/", &[]).text(), "two", "the same connection");
-    let moved = yaml(two.address(), "").replace("binds:", "# a comment moves every line\nbinds:");
+    let moved = yaml(second.address(), "").replace("binds:", "# a comment moves every line\nbinds:");
     assert_eq!(ops.gateway().replace(load(&moved).unwrap()).unwrap(), [""; 0], "no change in what it means");
     assert!(ops.has_metric("portcullis_config_generation 3"));
     assert!(ops.has_metric("portcullis_config_last_reload_successful 1"));
 }
 
 #[test]
-fn a_request_under_way_keeps_the_config_it_began_with() {
+fn an_in_flight_request_keeps_the_config_it_started_with() {
     let gate = Gate::new();
     let slow = Backend::start({
         let gate = gate.clone();
@@ -209,19 +209,19 @@ fn fifty_bad_reloads_change_nothing() {
         assert_eq!(ops.client().get("/", &[]).text(), "still here");
     }
     assert_eq!((ops.generation(), ops.gateway().addresses()), (1, addresses));
-    // the same through the file: told by metric and probe
+    // the same through the file: reported by metric and probe
     ops.gateway().watch(&file).unwrap();
     std::fs::write(&file, &bad[3]).unwrap();
-    let told = eventually(TEST_TIMEOUT, "the refusal", || {
-        let told = ops.probe("/healthz/ready?verbose");
-        told.text().contains("gw.yaml:").then_some(told)
+    let report = eventually(TEST_TIMEOUT, "the failed reload", || {
+        let report = ops.probe("/healthz/ready?verbose");
+        report.text().contains("gw.yaml:").then_some(report)
     });
-    assert_eq!(told.status(), 200, "it serves on");
-    assert!(told.text().contains("last reload: failed"), "{}", told.text());
+    assert_eq!(report.status(), 200, "it continues to serve");
+    assert!(report.text().contains("last reload: failed"), "{}", report.text());
     assert!(ops.has_metric("portcullis_config_last_reload_successful 0"));
     assert_eq!(ops.client().get("/", &[]).text(), "still here");
     std::fs::write(&file, yaml(backend.address(), "    - name: more\n")).unwrap();
-    eventually(TEST_TIMEOUT, "the good one", || {
+    eventually(TEST_TIMEOUT, "the valid config", || {
         ops.has_metric("portcullis_config_last_reload_successful 1").then_some(())
     });
     assert_eq!(ops.generation(), 2);
@@ -263,7 +263,7 @@ fn reloads_under_load_lose_no_request() {
 }
 
 #[test]
-fn sockets_come_and_go_with_the_config() {
+fn a_reload_adds_and_removes_sockets() {
     let (backend, gate) = (Backend::ok(), Gate::new());
     let slow = Backend::start({
         let gate = gate.clone();
@@ -282,15 +282,15 @@ fn sockets_come_and_go_with_the_config() {
     assert!(changes.iter().any(|change| change.starts_with("bind") && change.ends_with("added")), "{changes:?}");
     assert_eq!(ops.address().port(), free);
     assert_eq!(ops.status("/"), 200, "the new socket serves");
-    assert!(idle.is_closed(), "idle connections of the old one end at once");
+    assert!(idle.is_closed(), "idle connections of the removed socket are closed at once");
     eventually(TEST_TIMEOUT, "the old socket closes", || std::net::TcpStream::connect(old).is_err().then_some(()));
     gate.open();
-    assert_eq!(in_flight.response().status(), 200, "what was under way finishes");
+    assert_eq!(in_flight.response().status(), 200, "in-flight requests finish");
     assert!(in_flight.is_closed());
 }
 
 #[test]
-fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
+fn a_wildcard_bind_can_be_replaced_by_one_address_of_the_same_port() {
     let backend = Backend::ok();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let wide = yaml(backend.address(), "")
@@ -304,7 +304,7 @@ fn a_wildcard_gives_way_to_one_address_of_the_same_port() {
 }
 
 #[test]
-fn what_a_reload_weakens_is_said() {
+fn a_reload_reports_weakened_protection() {
     let key = Key::new(Alg::Es256, "k");
     let keys = mint::jwks([&key]).replace('"', "\\\"");
     let backend = Backend::ok();
@@ -316,55 +316,53 @@ fn what_a_reload_weakens_is_said() {
         "{jwtAuth: {mode: strict, issuer: a, jwks: {inline: JWKS}}, authorization: {rules: ['jwt.sub == \"a\"']}}";
     let optional = strict.replace("strict", "optional");
     let ops = TestGateway::start(&yaml(backend.address(), ""));
-    for (policies, told) in [
-        (strict, &["strengthened, open before and strict now", "strengthened, rules are enforced now"][..]),
-        (&optional, &["weakened, strict before and optional now"]),
+    for (policies, expected) in [
+        (strict, &["strengthened: was open, now strict", "strengthened: authorization rules are now enforced"][..]),
+        (&optional, &["weakened: was strict, now optional"]),
         (
             &optional.replace("issuer: a", "issuer: a, audiences: [x], maxLifetime: 1h, leeway: 1s"),
-            &["strengthened, audiences are checked now", "strengthened, lifetimes are checked now"],
+            &["strengthened: audiences are now checked", "strengthened: lifetimes are now checked"],
         ),
         (
             &optional.replace("issuer: a", "name: a"),
             &[
-                "weakened, issuers are no longer checked",
-                "weakened, audiences are no longer checked",
-                "weakened, lifetimes are no longer checked",
-                "weakened, clocks may differ by more",
+                "weakened: issuers are no longer checked",
+                "weakened: audiences are no longer checked",
+                "weakened: lifetimes are no longer checked",
+                "weakened: leeway increased",
             ],
         ),
         (
             &optional.replace("issuer: a", "name: a, algorithms: [ES256, ES384]"),
-            &["provider a: other keys or algorithms, 1 usable before and 1 now", "jwtAuth changed"],
+            &["provider a: keys or algorithms changed, usable keys: 1 before, 1 now", "jwtAuth changed"],
         ),
-        (
-            &optional.replace("issuer: a", "issuer: b"),
-            &["the provider b is believed now", "the provider a is believed no longer"],
-        ),
+        (&optional.replace("issuer: a", "issuer: b"), &["provider b added", "provider a removed"]),
         (
             &optional.replace("{rules", "{mode: shadow, rules").replace("issuer: a", "issuer: b"),
-            &["weakened, no rules are enforced any more"],
+            &["weakened: authorization rules are no longer enforced"],
         ),
-        ("{}", &["weakened, optional before and open now", "rules changed"]),
+        ("{}", &["weakened: was optional, now open", "authorization rules changed"]),
     ] {
         let changes = ops.gateway().replace(with(policies)).unwrap();
-        assert_eq!(changes.len(), told.len(), "{changes:?}");
-        assert!(changes.iter().zip(told).all(|(change, told)| change.ends_with(told)), "{changes:?}");
+        assert_eq!(changes.len(), expected.len(), "{changes:?}");
+        assert!(changes.iter().zip(expected).all(|(change, expected)| change.ends_with(expected)), "{changes:?}");
     }
     let process = yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 6s, via: true");
     let changes = ops.gateway().replace(load(&process).unwrap()).unwrap();
-    assert_eq!(changes.iter().filter(|change| change.contains("takes a restart")).count(), 2, "{changes:?}");
+    assert_eq!(changes.iter().filter(|change| change.contains("restart required")).count(), 2, "{changes:?}");
 }
 
 #[test]
-fn what_a_reload_changes_of_listeners_and_keys_is_said() {
+fn a_reload_reports_changes_of_listeners_and_keys() {
     let (key, other) = (Key::new(Alg::Es256, "k"), Key::new(Alg::Es256, "l"));
     let folder = TempDir::new();
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, pem) = (folder.write("c.pem", own.cert.pem()), folder.write("k.pem", own.signing_key.serialize_pem()));
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, pem) =
+        (folder.write("c.pem", certificate.cert.pem()), folder.write("k.pem", certificate.signing_key.serialize_pem()));
     let keys = folder.write("keys.json", mint::jwks([&key]));
     let with = |listener: &str| {
         let jwt =
-            format!("      policies: {{jwtAuth: {{name: own, issuer: a, jwks: {{file: '{}'}}}}}}\n", keys.display());
+            format!("      policies: {{jwtAuth: {{name: local, issuer: a, jwks: {{file: '{}'}}}}}}\n", keys.display());
         let listener = listener.replace("CERT", cert.to_str().unwrap()).replace("KEY", pem.to_str().unwrap());
         let text = yaml("127.0.0.1:1".parse().unwrap(), &jwt).replace("  - routes:", &format!("  - {listener}routes:"));
         load(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
@@ -372,26 +370,26 @@ fn what_a_reload_changes_of_listeners_and_keys_is_said() {
     let ops = TestGateway::start(&yaml("127.0.0.1:1".parse().unwrap(), ""));
     ops.gateway().replace(with("")).unwrap();
     let tls = "protocol: HTTPS\n    tls: {cert: CERT, key: KEY}\n    ";
-    let told = |listener: &str| ops.gateway().replace(with(listener)).unwrap();
+    let reload = |listener: &str| ops.gateway().replace(with(listener)).unwrap();
     let name = "listener listener0 on 127.0.0.1:0:";
-    assert_eq!(told(tls), [format!("{name} strengthened, cleartext before and TLS now")]);
+    assert_eq!(reload(tls), [format!("{name} strengthened: was cleartext, now TLS")]);
     let mutual = tls.replace("KEY", "KEY, root: CERT");
-    assert_eq!(told(&mutual), [format!("{name} strengthened, clients need a certificate now")]);
+    assert_eq!(reload(&mutual), [format!("{name} strengthened: client certificates are now required")]);
     let newer = mutual.replace("KEY", "KEY, minTLSVersion: TLS_V1_3");
-    assert_eq!(told(&newer), [format!("{name} strengthened, another oldest version of TLS")]);
-    let weaker = told(tls);
-    assert_eq!(weaker.iter().filter(|change| change.contains(": weakened, ")).count(), 2, "{weaker:?}");
+    assert_eq!(reload(&newer), [format!("{name} strengthened: minimum TLS version changed")]);
+    let weaker = reload(tls);
+    assert_eq!(weaker.iter().filter(|change| change.contains(" weakened: ")).count(), 2, "{weaker:?}");
     assert_eq!(
-        told(&format!("pathNormalization: {{mergeSlashes: false}}\n    {tls}")),
-        [format!("{name} paths are read in another way")]
+        reload(&format!("pathNormalization: {{mergeSlashes: false}}\n    {tls}")),
+        [format!("{name} path normalization changed")]
     );
     assert_eq!(
-        told(""),
-        [format!("{name} weakened, TLS before and cleartext now"), format!("{name} paths are read in another way")]
+        reload(""),
+        [format!("{name} weakened: was TLS, now cleartext"), format!("{name} path normalization changed")]
     );
     std::fs::write(&keys, mint::jwks([&key, &other])).unwrap();
-    assert_eq!(told(""), ["provider own: other keys or algorithms, 1 usable before and 2 now"]);
-    let renamed = told("name: second\n    ");
+    assert_eq!(reload(""), ["provider local: keys or algorithms changed, usable keys: 1 before, 2 now"]);
+    let renamed = reload("name: second\n    ");
     let name = "route route0 of listener";
     for change in [
         "listener second on 127.0.0.1:0: added",
@@ -399,16 +397,16 @@ fn what_a_reload_changes_of_listeners_and_keys_is_said() {
         &format!("{name} second on 127.0.0.1:0: added, optional"),
         &format!("{name} listener0 on 127.0.0.1:0: removed"),
     ] {
-        assert!(renamed.iter().any(|told| told == change), "{change}: {renamed:?}");
+        assert!(renamed.iter().any(|reported| reported == change), "{change}: {renamed:?}");
     }
 }
 
-/// How files are changed by editors, by Kubernetes, and by `echo >`.
+/// Covers the ways in which Kubernetes, editors and `echo >` change files.
 #[test]
-fn every_way_of_changing_a_file_is_noticed() {
-    let (one, two) = (named_backend("one"), named_backend("two"));
+fn every_kind_of_file_change_triggers_a_reload() {
+    let (first, second) = (named_backend("one"), named_backend("two"));
     let folder = TempDir::new();
-    let (text, other) = (yaml(one.address(), ""), yaml(two.address(), ""));
+    let (text, other) = (yaml(first.address(), ""), yaml(second.address(), ""));
     let at = |name: &str| folder.path().join(name);
     // Kubernetes: gw.yaml -> ..data/gw.yaml, ..data -> ..v1
     for (version, text) in [("..v1", &text), ("..v2", &other)] {
@@ -423,7 +421,7 @@ fn every_way_of_changing_a_file_is_noticed() {
     std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
     ops.wait_for_generation(2);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
-    // an editor: a new file renamed over the old
+    // an editor: a new file is renamed over the old one
     std::fs::write(at("new"), &text).unwrap();
     std::fs::rename(at("new"), at("gw.yaml")).unwrap();
     ops.wait_for_generation(3);
@@ -432,27 +430,27 @@ fn every_way_of_changing_a_file_is_noticed() {
     std::fs::write(at("gw.yaml"), &other).unwrap();
     ops.wait_for_generation(4);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
-    // the same contents again are no change; a reload that is asked for is made all the same
+    // the same contents are not a change; a requested reload happens anyway
     std::fs::write(at("gw.yaml"), &other).unwrap();
     ops.gateway().reload();
     ops.wait_for_generation(5);
     assert_eq!(ops.gateway().state().reload_count(), 4);
 }
 
-/// A file that is mounted from elsewhere is written there, and its folder here tells nothing of it.
+/// A file that is mounted from elsewhere is written there, so its directory here sends no events.
 #[test]
-fn a_change_without_an_event_is_noticed_too() {
-    let (one, two) = (named_backend("one"), named_backend("two"));
+fn a_change_without_a_file_event_triggers_a_reload() {
+    let (first, second) = (named_backend("one"), named_backend("two"));
     let (folder, elsewhere) = (TempDir::new(), TempDir::new());
-    let text = yaml(one.address(), "");
+    let text = yaml(first.address(), "");
     let file = elsewhere.write("gw.yaml", &text);
     std::fs::hard_link(&file, folder.path().join("gw.yaml")).unwrap();
     let ops = TestGateway::start(&text);
     ops.gateway().watch(&folder.path().join("gw.yaml")).unwrap();
-    // the look that is taken at the start is over
+    // the comparison at the start is done
     ops.gateway().reload();
     ops.wait_for_generation(2);
-    std::fs::write(&file, yaml(two.address(), "")).unwrap();
+    std::fs::write(&file, yaml(second.address(), "")).unwrap();
     ops.wait_for_generation(3);
     assert_eq!(ops.client().get("/", &[]).text(), "two");
 }
@@ -478,9 +476,9 @@ fn a_key_file_is_watched_and_may_appear_later() {
     assert_eq!((status(&old), status(&new)), (200, 401));
     std::fs::write(&keys, mint::jwks([&new])).unwrap();
     ops.wait_for_generation(2);
-    assert_eq!((status(&old), status(&new)), (401, 200), "also what was in the cache");
+    assert_eq!((status(&old), status(&new)), (401, 200), "also for cached tokens");
     std::fs::remove_file(&keys).unwrap();
-    eventually(TEST_TIMEOUT, "the refusal", || {
+    eventually(TEST_TIMEOUT, "the failed reload", || {
         ops.has_metric("portcullis_config_last_reload_successful 0").then_some(())
     });
     assert_eq!(status(&new), 200);
@@ -490,7 +488,7 @@ fn a_key_file_is_watched_and_may_appear_later() {
 }
 
 #[test]
-fn a_remembered_token_shows_in_the_metrics_at_once() {
+fn a_cached_token_appears_in_the_metrics_at_once() {
     let (key, backend) = (Key::new(Alg::Es256, "k"), Backend::ok());
     let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}", mint::jwks([&key]));
     let ops = TestGateway::start(&yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n")));
@@ -501,7 +499,7 @@ fn a_remembered_token_shows_in_the_metrics_at_once() {
 }
 
 #[test]
-fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
+fn skipped_keys_are_counted_by_reason_and_listed_by_validate() {
     let (backend, folder, key) = (Backend::ok(), TempDir::new(), Key::new(Alg::Es256, "good"));
     let mut set: serde_json::Value = serde_json::from_str(&mint::jwks([&key])).unwrap();
     let bad = [
@@ -529,19 +527,19 @@ fn keys_that_are_left_out_are_counted_by_reason_and_named_by_validate() {
     }
     let validate =
         std::process::Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["validate", "-c", &text]).output();
-    let told = String::from_utf8(validate.unwrap().stderr).unwrap();
+    let report = String::from_utf8(validate.unwrap().stderr).unwrap();
     for named in [
         "key `for-secrets`: `use` is `enc`",
         "key `shared`: a shared secret",
         "key `odd`: `kty` is `AKP`",
         "key 4 (no kid): ",
     ] {
-        assert!(told.contains(named), "{named} in {told}");
+        assert!(report.contains(named), "{named} in {report}");
     }
 }
 
 #[test]
-fn a_drain_lets_what_is_in_flight_finish() {
+fn a_drain_lets_in_flight_requests_finish() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
@@ -586,21 +584,21 @@ fn a_drain_lets_what_is_in_flight_finish() {
 }
 
 #[test]
-fn what_does_not_finish_is_cut_off() {
+fn requests_that_exceed_the_drain_timeout_are_aborted() {
     let backend = Backend::start(|_| ScriptedResponse::head(200, &[("content-length", "4")]).stall());
     let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 300ms"));
     let mut client = ops.client();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     backend.wait_for(1);
     client.response_head();
-    let begun = Instant::now();
+    let start = Instant::now();
     assert!(!ops.gateway.take().unwrap().shutdown());
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(client.read_to_close(), b"");
 }
 
 #[test]
-fn tunnels_are_held_until_the_time_is_up() {
+fn tunnels_stay_open_until_the_drain_timeout() {
     let head = [("connection", "upgrade"), ("upgrade", "websocket")];
     let backend = Backend::start_on_head(move |_| ScriptedResponse::head(101, &head).echo());
     let mut ops = TestGateway::start(&yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 1s"));
@@ -620,7 +618,7 @@ fn tunnels_are_held_until_the_time_is_up() {
 }
 
 #[test]
-fn drain_delay_goes_on_accepting() {
+fn connections_are_accepted_during_the_drain_delay() {
     let backend = Backend::ok();
     let mut ops = TestGateway::start(
         &yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s"),
@@ -635,13 +633,13 @@ fn drain_delay_goes_on_accepting() {
 }
 
 #[test]
-fn probes_and_metrics_answer_while_every_worker_is_busy() {
+fn probes_and_metrics_respond_while_every_worker_is_busy() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
         move |_| ScriptedResponse::default().wait(&gate).send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
     });
-    // one connection is the limit, and it is taken
+    // the limit is one connection, and it is in use
     let text = yaml(backend.address(), "").replace("workerThreads: 2", "workerThreads: 1, limits: {connections: 1}");
     let ops = TestGateway::start(&text);
     let mut client = ops.client();
@@ -663,7 +661,7 @@ fn probes_and_metrics_answer_while_every_worker_is_busy() {
 }
 
 #[test]
-fn a_stalled_log_sink_holds_up_nobody() {
+fn a_stalled_log_sink_does_not_delay_requests() {
     struct Stalled(Arc<AtomicBool>);
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -683,13 +681,13 @@ fn a_stalled_log_sink_holds_up_nobody() {
     let gateway = Gateway::start(load(&yaml(backend.address(), "")).unwrap(), options).unwrap();
     let long = "x".repeat(30_000);
     let mut client = RawClient::connect(gateway.addresses()[0]);
-    let mut asked = 0;
+    let mut sent = 0;
     let dropped = |gateway: &Gateway| gateway.state().dropped_log_lines();
-    while dropped(&gateway) == 0 && asked < 1000 {
+    while dropped(&gateway) == 0 && sent < 1000 {
         assert_eq!(client.get(&format!("/{long}"), &[]).status(), 200);
-        asked += 1;
+        sent += 1;
     }
-    assert!(dropped(&gateway) > 0, "lines are lost, and counted");
+    assert!(dropped(&gateway) > 0, "lines are dropped and counted");
     let stats = gateway.admin_addresses().stats[0];
     let metrics = RawClient::connect(stats).get("/metrics", &[]).text().to_owned();
     assert!(metrics.contains("portcullis_log_lines_dropped_total"));
@@ -698,7 +696,7 @@ fn a_stalled_log_sink_holds_up_nobody() {
 }
 
 #[test]
-fn an_own_address_that_is_taken_stops_the_start() {
+fn an_admin_address_in_use_prevents_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let text = yaml("127.0.0.1:1".parse().unwrap(), "").replacen("127.0.0.1:0", &address, 1);
@@ -709,7 +707,7 @@ fn an_own_address_that_is_taken_stops_the_start() {
 }
 
 #[test]
-fn the_admin_page_shows_what_runs_and_explains_a_request() {
+fn the_dashboard_shows_the_active_config_and_explains_a_request() {
     let key = Key::new(Alg::Es256, "k1");
     let secret = Key::new(Alg::Hs256, "hmac");
     let backend = Backend::ok();
@@ -722,13 +720,13 @@ fn the_admin_page_shows_what_runs_and_explains_a_request() {
     );
     let ops = TestGateway::start(&yaml(backend.address(), &policies));
     let admin = ops.gateway().admin_addresses().admin[0];
-    let ask = |request: String| RawClient::connect(admin).send(request).response();
+    let send = |request: String| RawClient::connect(admin).send(request).response();
     let get = |path: &str| RawClient::connect(admin).get(path, &[]);
     let post = |path: &str, kind: &str, body: &str, more: &str| {
         let length = body.len();
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
-        ask(format!("{head}{more}\r\n{body}"))
+        send(format!("{head}{more}\r\n{body}"))
     };
     assert_eq!(ops.status("/"), 401);
     let page = get("/");
@@ -739,17 +737,18 @@ fn the_admin_page_shows_what_runs_and_explains_a_request() {
     }
     assert!(!page.contains("<b>'") && !page.contains("<script"), "{page}");
     let token = key.token(&mint::claims_with(serde_json::json!({"sub": "bob"})));
-    let told = post("/explain", "application/json", &format!("{{\"url\": \"/x\", \"token\": \"{token}\"}}"), "").json();
-    assert_eq!((&told["status"], &told["reason"]), (&403.into(), &"denied".into()), "{told}");
-    assert_eq!(told["authentication"]["provider"], "main");
-    assert_eq!(told["authorization"][0]["rules"][0]["result"], "false");
+    let report =
+        post("/explain", "application/json", &format!("{{\"url\": \"/x\", \"token\": \"{token}\"}}"), "").json();
+    assert_eq!((&report["status"], &report["reason"]), (&403.into(), &"denied".into()), "{report}");
+    assert_eq!(report["authentication"]["provider"], "main");
+    assert_eq!(report["authorization"][0]["rules"][0]["result"], "false");
     let form = format!("method=GET&url=%2Fx&headers=&token={token}");
     let html = post("/explain", "application/x-www-form-urlencoded", &form, "");
     assert!(html.text().contains("403 denied") && html.text().contains("only-alice"), "{}", html.text());
-    assert!(!html.text().contains(token.rsplit('.').next().unwrap()), "a token is never shown again");
+    assert!(!html.text().contains(token.rsplit('.').next().unwrap()), "a submitted token is never shown");
     assert_eq!(post("/explain", "application/json", "{", "").status(), 400);
     assert_eq!(post("/explain", "application/json", "{}", "Origin: http://evil.example\r\n").status(), 403);
-    assert_eq!(ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned()).status(), 421);
+    assert_eq!(send("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned()).status(), 421);
     assert_eq!(get("/explain").status(), 405);
     let config = get("/config");
     assert_eq!(config.json()["binds"][0]["listeners"][0]["routes"][0]["policies"]["protection"], "strict");
@@ -763,7 +762,7 @@ fn the_admin_page_shows_what_runs_and_explains_a_request() {
 }
 
 #[test]
-fn a_trace_goes_through() {
+fn trace_context_is_propagated() {
     let backend = Backend::ok();
     let ops = TestGateway::start(&yaml(backend.address(), ""));
     let trace = "0af7651916cd43dd8448eb211c80319c";
@@ -777,12 +776,12 @@ fn a_trace_goes_through() {
         assert_eq!(line["trace.id"], sent[1]);
     }
     assert!(requests[0].header("traceparent").unwrap().contains(trace));
-    assert!(requests[0].header("traceparent").unwrap().ends_with("-00"), "the client's choice stands");
+    assert!(requests[0].header("traceparent").unwrap().ends_with("-00"), "the sampling decision of the client is kept");
     assert_eq!(requests[0].header("tracestate"), Some("a=b"));
 }
 
 #[test]
-fn the_access_log_carries_fields_and_claims_but_no_credentials() {
+fn the_access_log_contains_fields_and_claims_but_no_credentials() {
     let key = Key::new(Alg::Es256, "k1");
     let backend = Backend::ok();
     let process = PROCESS.replace(
@@ -816,13 +815,13 @@ fn the_access_log_carries_fields_and_claims_but_no_credentials() {
     assert!(errors.contains("can't name a log field"), "{errors}");
 }
 
-/// The real binary: signals, health checks, banner, and a log at its most talkative.
+/// Runs the binary: signals, health checks, the banner, and the most verbose log.
 #[test]
-fn the_binary_reloads_drains_and_keeps_secrets() {
+fn the_binary_reloads_and_drains_and_does_not_log_secrets() {
     use std::process::{Command, Stdio};
     let key = Key::new(Alg::Es256, "k1");
     let hmac = Key::new(Alg::Hs256, "h1");
-    let (one, two) = (named_backend("one"), named_backend("two"));
+    let (first, second) = (named_backend("one"), named_backend("two"));
     let folder = TempDir::new();
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (http, readiness) = (free(), free());
@@ -847,7 +846,7 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
                 "format: json, level: 'trace,h2=trace,hyper=trace,hyper_util=trace,rustls=trace,tokio=trace'",
             )
     };
-    let file = folder.write("gw.yaml", text(one.address()));
+    let file = folder.write("gw.yaml", text(first.address()));
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let mut child = Command::new(support::PORTCULLIS)
         .args(["-f", file.to_str().unwrap()])
@@ -868,7 +867,7 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
     let banner = std::fs::read_to_string(&err).unwrap();
     let banner: Vec<_> = banner.lines().filter(|line| !line.starts_with('{')).collect();
     assert!((3..=6).contains(&banner.len()), "{banner:?}");
-    eventually(TEST_TIMEOUT, "what is probably not meant is logged, and served all the same", || {
+    eventually(TEST_TIMEOUT, "warnings are logged, and the config is served", || {
         let text = std::fs::read_to_string(&err).unwrap();
         let warned = |id: &str| text.lines().any(|line| line.contains("WARN") && line.contains(&format!("\"{id}\"")));
         (warned("W008") && warned("W013")).then_some(())
@@ -884,32 +883,32 @@ fn the_binary_reloads_drains_and_keeps_secrets() {
         client.get("/", &[("authorization", "Basic dXNlcjpwYXNz"), ("x-api-key", "h3ader")]);
         client.get("/%zz", &[("authorization", &format!("Bearer {token}"))]);
     }
-    // SIGHUP reads the file again
+    // SIGHUP reloads the file
     let signal = |name: &str| Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    std::fs::write(&file, text(two.address())).unwrap();
+    std::fs::write(&file, text(second.address())).unwrap();
     signal("-HUP");
     let seen = || std::fs::read_to_string(&err).unwrap();
-    eventually(TEST_TIMEOUT, "the reload", || seen().contains("the config was reloaded").then_some(()));
+    eventually(TEST_TIMEOUT, "the reload", || seen().contains("config reloaded").then_some(()));
     let mut idle = RawClient::connect(http);
     assert_eq!(idle.get("/", &[]).status(), 403, "the deny fails to evaluate for an anonymous request");
-    drop(two);
+    drop(second);
     assert_eq!(idle.get("/", &[("authorization", &format!("Bearer {good}"))]).status(), 502);
     signal("-TERM");
     let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert_eq!(health(&config).0, Some(1));
     let logs = seen() + &std::fs::read_to_string(&out).unwrap();
-    assert!(logs.contains("\"DEBUG\""), "it was at its most talkative: {logs}");
+    assert!(logs.contains("\"DEBUG\""), "the log is at its most verbose level: {logs}");
     let secret = hmac.jwk()["k"].as_str().unwrap().to_owned();
     let signatures = [&good, &bad, &forged, &hs].map(|token| token.rsplit('.').next().unwrap().to_owned());
     for secret in signatures.iter().map(String::as_str).chain([&*secret, "dXNlcjpwYXNz", "c00kie", "h3ader", "q3ry"]) {
         let line = logs.lines().find(|line| line.contains(secret));
-        assert!(line.is_none(), "{secret} stands in {line:?}");
+        assert!(line.is_none(), "{secret} appears in {line:?}");
     }
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_exits_at_once() {
     use std::process::{Command, Stdio};
     let backend = Backend::start(|_| ScriptedResponse::hang());
     let folder = TempDir::new();
@@ -933,11 +932,11 @@ fn a_second_signal_ends_at_once() {
     signal();
     eventually(TEST_TIMEOUT, "it drains", || std::net::TcpStream::connect(http).is_err().then_some(()));
     assert!(child.try_wait().unwrap().is_none(), "a request is in flight");
-    let begun = Instant::now();
+    let start = Instant::now();
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(1));
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 fn manifest(path: &str) -> String {
@@ -950,7 +949,7 @@ fn yaml_value(path: &str) -> serde_json::Value {
 }
 
 #[test]
-fn the_kubernetes_manifests_fit_the_binary() {
+fn the_kubernetes_manifests_match_the_binary() {
     let config = yaml_value("kubernetes/configmap.yaml")["data"]["config.yaml"].as_str().unwrap().to_owned();
     let loaded = load(&config).unwrap();
     let metrics = Arc::new(portcullis::telemetry::metrics::Metrics::default());
@@ -974,7 +973,7 @@ fn the_kubernetes_manifests_fit_the_binary() {
     assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
     let drain = process.drain_delay.get() + process.drain_timeout.get();
     assert!(pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap() > drain.as_secs());
-    // the flags are the binary's, and the config is mounted where they point
+    // the flags exist, and the config is mounted at their path
     let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
     let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
     assert_eq!(arguments[0], "-f");
@@ -1007,7 +1006,7 @@ fn the_kubernetes_manifests_fit_the_binary() {
 }
 
 #[test]
-fn dashboard_and_alerts_use_only_metrics_that_exist() {
+fn the_grafana_dashboard_and_alerts_use_only_existing_metrics() {
     use portcullis::telemetry::metrics::Family;
     let backend = Backend::ok();
     let ops = TestGateway::start(&yaml(
@@ -1023,10 +1022,10 @@ fn dashboard_and_alerts_use_only_metrics_that_exist() {
     names.push("portcullis_jwks_age_seconds gauge".to_owned()); // of a provider that has answered
     let exists = |name: &str| {
         names.iter().any(|line| match line.split_once(' ').unwrap() {
-            (own, "histogram") => {
-                name.strip_prefix(own).is_some_and(|rest| matches!(rest, "_bucket" | "_sum" | "_count"))
+            (family, "histogram") => {
+                name.strip_prefix(family).is_some_and(|rest| matches!(rest, "_bucket" | "_sum" | "_count"))
             }
-            (own, _) => name == own,
+            (family, _) => name == family,
         })
     };
     let dashboard: serde_json::Value = serde_json::from_str(&manifest("observability/dashboard.json")).unwrap();
@@ -1038,7 +1037,7 @@ fn dashboard_and_alerts_use_only_metrics_that_exist() {
         for name in
             text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("portcullis_"))
         {
-            assert!(exists(name), "{name} is no metric: {names:?}");
+            assert!(exists(name), "{name} is not a metric: {names:?}");
             found += 1;
         }
     }

@@ -1,6 +1,7 @@
-//! The admin address: a page for people, and the same for programs. Secrets are never served: of keys only their
-//! number and age, of tokens nothing but what `explain` found in the one that was just sent, of the config what
-//! [`config`] names.
+//! The admin pages: the dashboard for people, and the same information as JSON for programs.
+//!
+//! Secrets are never served. Of keys, only their number and age are shown; of tokens, only what `explain` found in the
+//! one that was just sent; of the config, only what [`effective_config`] lists.
 
 mod dashboard;
 mod effective_config;
@@ -31,19 +32,19 @@ struct ExplainForm {
     client: Option<std::net::IpAddr>,
 }
 
-pub(super) fn respond(control: &Arc<GatewayState>, request: &AdminRequest) -> AdminResponse {
+pub(super) fn respond(state: &Arc<GatewayState>, request: &AdminRequest) -> AdminResponse {
     match (request.path.as_str(), request.is_safe_method()) {
-        ("/", true) => render_page(control, None, &ExplainForm::default()),
+        ("/", true) => render_page(state, None, &ExplainForm::default()),
         ("/config", true) => {
-            response::json(StatusCode::OK, &effective_config::effective_config(&control.active_config()))
+            response::json(StatusCode::OK, &effective_config::effective_config(&state.active_config()))
         }
-        ("/explain", false) if request.method == Method::POST => handle_explain(control, request),
+        ("/explain", false) if request.method == Method::POST => handle_explain(state, request),
         ("/loglevel", true) => match logging::current() {
             Some(level) => response::plain(StatusCode::OK, level + "\n"),
             None => response::plain(StatusCode::NOT_FOUND, "this process has no application log\n"),
         },
         ("/loglevel", false) if request.method == Method::PUT => set_log_level(request),
-        ("/debug/tasks", true) => task_stats(control),
+        ("/debug/tasks", true) => task_stats(state),
         ("/debug/memory", true) => response::plain(StatusCode::OK, memory_stats()),
         ("/explain", _) => response::method_not_allowed("POST"),
         ("/loglevel", _) => response::method_not_allowed("GET, PUT"),
@@ -52,31 +53,35 @@ pub(super) fn respond(control: &Arc<GatewayState>, request: &AdminRequest) -> Ad
     }
 }
 
-/// The page, with an explanation if one was asked for.
-fn render_page(control: &GatewayState, told: Option<Result<Explanation, String>>, form: &ExplainForm) -> AdminResponse {
-    let status = if matches!(told, Some(Err(_))) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let html = dashboard::render(control, told.as_ref(), form);
-    let mut answer = response::response(status, "text/html; charset=utf-8", html);
+/// Renders the dashboard, with an explanation if one was requested.
+fn render_page(
+    state: &GatewayState,
+    explanation: Option<Result<Explanation, String>>,
+    form: &ExplainForm,
+) -> AdminResponse {
+    let status = if matches!(explanation, Some(Err(_))) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let html = dashboard::render(state, explanation.as_ref(), form);
+    let mut response = response::response(status, "text/html; charset=utf-8", html);
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    answer
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
 
-/// A form is answered with the page, anything else with JSON.
-fn handle_explain(control: &GatewayState, request: &AdminRequest) -> AdminResponse {
-    let kind = request.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    if kind.starts_with(b"application/x-www-form-urlencoded") {
-        let written = parse_form(&request.body);
-        let told = run_explain(control, &written);
-        return render_page(control, Some(told), &written);
+/// Explains a request. Responds to a form with the dashboard, and to anything else with JSON.
+fn handle_explain(state: &GatewayState, request: &AdminRequest) -> AdminResponse {
+    let content_type = request.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if content_type.starts_with(b"application/x-www-form-urlencoded") {
+        let form = parse_form(&request.body);
+        let explanation = run_explain(state, &form);
+        return render_page(state, Some(explanation), &form);
     }
-    let told = serde_json::from_slice::<ExplainForm>(&request.body)
-        .map_err(|error| format!("not a request to explain: {error}"))
-        .and_then(|written| run_explain(control, &written));
-    match told {
-        Ok(told) => response::json(StatusCode::OK, &told),
+    let explanation = serde_json::from_slice::<ExplainForm>(&request.body)
+        .map_err(|error| format!("invalid explain request: {error}"))
+        .and_then(|form| run_explain(state, &form));
+    match explanation {
+        Ok(explanation) => response::json(StatusCode::OK, &explanation),
         Err(error) => response::json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
     }
 }
@@ -100,21 +105,20 @@ fn parse_form(body: &[u8]) -> ExplainForm {
     form
 }
 
-fn run_explain(control: &GatewayState, form: &ExplainForm) -> Result<Explanation, String> {
+fn run_explain(state: &GatewayState, form: &ExplainForm) -> Result<Explanation, String> {
     let method = form.method.as_deref().unwrap_or("GET");
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| "not a method".to_owned())?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| "invalid method".to_owned())?;
     let mut headers = Vec::new();
     for (name, value) in &form.headers {
-        let name: HeaderName = name.parse().map_err(|_| format!("not a header name: `{}`", name.escape_debug()))?;
-        let value =
-            HeaderValue::from_str(value).map_err(|_| format!("the value of `{name}` can't stand in a header"))?;
+        let name: HeaderName = name.parse().map_err(|_| format!("invalid header name: `{}`", name.escape_debug()))?;
+        let value = HeaderValue::from_str(value).map_err(|_| format!("invalid value of header `{name}`"))?;
         headers.push((name, value));
     }
     let token = form.token.as_deref().map(|token| {
         let bare = token.trim();
         bare.strip_prefix("Bearer ").unwrap_or(bare).trim().to_owned()
     });
-    let question = ExplainRequest {
+    let explain_request = ExplainRequest {
         method,
         url: form.url.clone().unwrap_or_else(|| "/".to_owned()),
         headers,
@@ -122,29 +126,29 @@ fn run_explain(control: &GatewayState, form: &ExplainForm) -> Result<Explanation
         client: form.client,
         now: UnixTime::now(),
     };
-    explain(&control.active_config(), &question).map_err(|error| error.to_string())
+    explain(&state.active_config(), &explain_request).map_err(|error| error.to_string())
 }
 
 fn set_log_level(request: &AdminRequest) -> AdminResponse {
     let filter = String::from_utf8_lossy(&request.body).trim().to_owned();
     match logging::set(&filter) {
         Ok(()) => {
-            tracing::warn!(level = filter, "the log level was changed");
+            tracing::warn!(level = filter, "log level changed");
             response::plain(StatusCode::OK, filter + "\n")
         }
         Err(error) => response::plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 
-fn task_stats(control: &GatewayState) -> AdminResponse {
+fn task_stats(state: &GatewayState) -> AdminResponse {
     let metrics = tokio::runtime::Handle::current().metrics();
-    let uptime = control.started.elapsed().as_secs();
+    let uptime = state.started.elapsed().as_secs();
     let threads = proc_status("Threads:").unwrap_or_default();
-    let alive = metrics.num_alive_tasks();
-    response::plain(StatusCode::OK, format!("uptime_seconds {uptime}\nthreads {threads}\ncontrol_tasks {alive}\n"))
+    let tasks = metrics.num_alive_tasks();
+    response::plain(StatusCode::OK, format!("uptime_seconds {uptime}\nthreads {threads}\ncontrol_tasks {tasks}\n"))
 }
 
-/// What the system says of the process's memory.
+/// Returns the memory usage of the process as reported by the system.
 fn memory_stats() -> String {
     [("resident", "VmRSS:"), ("resident_peak", "VmHWM:"), ("virtual", "VmSize:"), ("swapped", "VmSwap:")]
         .into_iter()

@@ -1,4 +1,4 @@
-//! The binds' sockets: each address bound once for every worker, or an error at the bind's place.
+//! The sockets of the binds. Each address is bound once per worker.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
@@ -6,10 +6,10 @@ use crate::config::{Diagnostic, DiagnosticCode};
 use crate::listen::socket;
 use crate::snapshot::Snapshot;
 
-/// A bind's configured address and its sockets, one for each worker.
+/// The configured address of a bind and its sockets, one per worker.
 pub(crate) type BoundSockets = (SocketAddr, Vec<TcpListener>);
 
-/// Sockets for every bind whose address is not among `running`, or what is wrong with all those that can't be had.
+/// Binds every address that is not in `bound_addresses`. Returns a diagnostic for each address that cannot be bound.
 pub(crate) fn bind_all(
     snapshot: &Snapshot,
     count: usize,
@@ -20,12 +20,12 @@ pub(crate) fn bind_all(
         if bound_addresses.contains(&bind.address) {
             continue;
         }
-        // an address of this gateway's own that goes, and overlaps with this one, is no stranger
-        let ours = bound_addresses.iter().any(|other| other.port() == bind.address.port() && other.port() != 0);
-        match bind_address(bind.address, bind.config.address.is_none(), count, ours) {
+        // an overlapping address that this process is about to release does not count as a conflict
+        let may_overlap = bound_addresses.iter().any(|other| other.port() == bind.address.port() && other.port() != 0);
+        match bind_address(bind.address, bind.config.address.is_none(), count, may_overlap) {
             Ok(sockets) => bound.push((bind.address, sockets)),
             Err(error) => {
-                let message = format!("{} can't be listened on: {error}", bind.address);
+                let message = format!("cannot bind {}: {error}", bind.address);
                 errors.push(Diagnostic::error(bind.config.span.clone(), message).with_code(DiagnosticCode::CannotBind));
             }
         }
@@ -33,9 +33,14 @@ pub(crate) fn bind_all(
     if errors.is_empty() { Ok(bound) } else { Err(errors) }
 }
 
-/// The default address is both families; on a machine without IPv6 it is the other one.
-fn bind_address(address: SocketAddr, is_default: bool, count: usize, ours: bool) -> std::io::Result<Vec<TcpListener>> {
-    let bind = if ours { socket::bind_overlapping } else { socket::bind };
+/// Binds an address. The default address covers both families; on a system without IPv6 it falls back to IPv4.
+fn bind_address(
+    address: SocketAddr,
+    is_default: bool,
+    count: usize,
+    may_overlap: bool,
+) -> std::io::Result<Vec<TcpListener>> {
+    let bind = if may_overlap { socket::bind_overlapping } else { socket::bind };
     match bind(address, count) {
         Err(error) if is_default && error.kind() != std::io::ErrorKind::AddrInUse => {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());

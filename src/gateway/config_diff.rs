@@ -1,10 +1,10 @@
-//! What a reload changes, in words: above all what became less protected.
+//! The changes that a reload makes, as text. Weakened protection is marked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::bind::TlsVersion;
-use crate::config::policy::{Authorization, JwtAuthConfig};
+use crate::config::policy::{Authorization, JwtAuthConfig, ProviderConfig};
 use crate::config::process::ProcessConfig;
 use crate::config::route::BackendPolicies;
 use crate::config::serde_shapes::OneOrMany;
@@ -13,14 +13,14 @@ use crate::config::{BackendConfig, Effective, ListenerConfig, PoliciesConfig, Ro
 use crate::snapshot;
 use crate::state::{ActiveConfig, providers};
 
-/// Differences that one reload tells at most.
+/// The limit on reported changes of one reload.
 const MAX_CHANGES: usize = 100;
 
-/// The settings of the process that differ, by name: they need a restart.
+/// Lists the process settings that differ. They need a restart.
 pub(crate) fn diff_process(old: &ProcessConfig, new: &ProcessConfig) -> Vec<String> {
     macro_rules! differing {
         ($($field:ident: $name:literal),* $(,)?) => {{
-            let ProcessConfig { $($field: _),* } = old; // a new field must be told too
+            let ProcessConfig { $($field: _),* } = old; // a new field must be compared too
             [$(($name, old.$field != new.$field)),*]
         }};
     }
@@ -40,23 +40,20 @@ pub(crate) fn diff_process(old: &ProcessConfig, new: &ProcessConfig) -> Vec<Stri
         limits: "limits",
     };
     let differing: Vec<_> = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
-    differing
-        .iter()
-        .map(|name| format!("`config.{name}` has changed: that takes a restart, the old value stays"))
-        .collect()
+    differing.iter().map(|name| format!("`config.{name}` changed: restart required, keeping the old value")).collect()
 }
 
-/// Where a route stands: the bind, the listener's name, its own.
+/// The key of a route: the address of its bind, the name of its listener, and its own name.
 type RouteKey<'a> = (String, &'a str, &'a str);
 
-/// A route as written and as it runs.
+/// A route with its configs and its compiled form.
 struct ConfiguredRoute<'a> {
     listener: &'a ListenerConfig,
     config: &'a RouteConfig,
     compiled: &'a snapshot::Route,
 }
 
-/// What differs between two configs.
+/// Lists the differences between two configs.
 pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     let mut changes = Vec::new();
     let binds = |config: &ActiveConfig| -> Vec<String> {
@@ -67,10 +64,10 @@ pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     changes.extend(before.iter().filter(|bind| !after.contains(bind)).map(|bind| format!("bind {bind}: removed")));
     let (before, after) = (listeners(old), listeners(new));
     for (name, listener) in &after {
-        let told = |what: String| format!("listener {} on {}: {what}", name.1, name.0);
+        let report = |change: String| format!("listener {} on {}: {change}", name.1, name.0);
         match before.get(name) {
-            None => changes.push(told("added".to_owned())),
-            Some(was) => changes.extend(listener_changes(was, listener).into_iter().map(told)),
+            None => changes.push(report("added".to_owned())),
+            Some(old) => changes.extend(listener_changes(old, listener).into_iter().map(report)),
         }
     }
     for (bind, name) in before.keys().filter(|name| !after.contains_key(*name)) {
@@ -79,10 +76,10 @@ pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     changes.extend(key_changes(old, new));
     let (before, after) = (routes(old), routes(new));
     for (name, route) in &after {
-        let told = |what: String| format!("route {} of listener {} on {}: {what}", name.2, name.1, name.0);
+        let report = |change: String| format!("route {} of listener {} on {}: {change}", name.2, name.1, name.0);
         match before.get(name) {
-            None => changes.push(told(format!("added, {}", route.compiled.policies.auth_requirement().as_str()))),
-            Some(was) => changes.extend(route_changes(was, route).into_iter().map(told)),
+            None => changes.push(report(format!("added, {}", route.compiled.policies.auth_requirement().as_str()))),
+            Some(old) => changes.extend(route_changes(old, route).into_iter().map(report)),
         }
     }
     for name in before.keys().filter(|name| !after.contains_key(*name)) {
@@ -104,41 +101,41 @@ fn listeners(config: &ActiveConfig) -> BTreeMap<(String, &str), &ListenerConfig>
     all.collect()
 }
 
-/// What differs between two listeners beside their routes.
+/// Lists the differences between two listeners, except those of their routes.
 fn listener_changes(old: &ListenerConfig, new: &ListenerConfig) -> Vec<String> {
     let mut changes = Vec::new();
-    let asks = |listener: &ListenerConfig| listener.tls.as_ref().is_some_and(|tls| tls.root.is_some());
-    let oldest =
+    let requires_certificate = |listener: &ListenerConfig| listener.tls.as_ref().is_some_and(|tls| tls.root.is_some());
+    let min_version =
         |listener: &ListenerConfig| listener.tls.as_ref().map(|tls| tls.min_tls_version.unwrap_or(TlsVersion::V1_2));
     match (old.tls.is_some(), new.tls.is_some()) {
-        (true, false) => changes.push("weakened, TLS before and cleartext now".to_owned()),
-        (false, true) => changes.push("strengthened, cleartext before and TLS now".to_owned()),
+        (true, false) => changes.push("weakened: was TLS, now cleartext".to_owned()),
+        (false, true) => changes.push("strengthened: was cleartext, now TLS".to_owned()),
         _ => {}
     }
-    match (asks(old), asks(new)) {
-        (true, false) => changes.push("weakened, clients need no certificate any more".to_owned()),
-        (false, true) => changes.push("strengthened, clients need a certificate now".to_owned()),
+    match (requires_certificate(old), requires_certificate(new)) {
+        (true, false) => changes.push("weakened: client certificates are no longer required".to_owned()),
+        (false, true) => changes.push("strengthened: client certificates are now required".to_owned()),
         _ => {}
     }
-    if let (Some(before), Some(after)) = (oldest(old), oldest(new))
+    if let (Some(before), Some(after)) = (min_version(old), min_version(new))
         && before != after
     {
-        changes.push(format!("{}, another oldest version of TLS", direction(before < after)));
+        changes.push(format!("{}: minimum TLS version changed", direction(before < after)));
     }
     if changes.is_empty() && old.tls != new.tls {
         changes.push("TLS settings changed".to_owned());
     }
     if old.path_normalization != new.path_normalization {
-        changes.push("paths are read in another way".to_owned());
+        changes.push("path normalization changed".to_owned());
     }
     if old.hostname != new.hostname {
-        changes.push("it answers for other hosts".to_owned());
+        changes.push("hostname changed".to_owned());
     }
     changes
 }
 
-/// Providers whose keys in files or in the config, or the algorithms that they count for, are others than before. Fetched
-/// keys change on their own.
+/// Lists the providers whose local keys, or the algorithms that these verify, changed. Fetched keys change without a
+/// reload and are not compared.
 fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     let local = |config: &ActiveConfig| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
         let providers = providers(&config.snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
@@ -149,10 +146,11 @@ fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
         keys.collect()
     };
     let (before, after) = (local(old), local(new));
-    let changed = after.iter().filter_map(|(name, (is, count))| {
-        let (was, earlier) = before.get(name)?;
-        (was != is)
-            .then(|| format!("provider {name}: other keys or algorithms, {earlier} usable before and {count} now"))
+    let changed = after.iter().filter_map(|(name, (new, count))| {
+        let (old, old_count) = before.get(name)?;
+        (old != new).then(|| {
+            format!("provider {name}: keys or algorithms changed, usable keys: {old_count} before, {count} now")
+        })
     });
     changed.collect()
 }
@@ -177,29 +175,33 @@ fn route_changes(old: &ConfiguredRoute<'_>, new: &ConfiguredRoute<'_>) -> Vec<St
     let mut changes = Vec::new();
     let (before, after) = (old.compiled.policies.auth_requirement(), new.compiled.policies.auth_requirement());
     if before != after {
-        changes.push(format!("{}, {} before and {} now", direction(before < after), before.as_str(), after.as_str()));
+        changes.push(format!("{}: was {}, now {}", direction(before < after), before.as_str(), after.as_str()));
     }
-    let (was, is) = (Effective::new(old.listener, Some(old.config)), Effective::new(new.listener, Some(new.config)));
-    let (jwt_was, jwt_is) = (effective_jwt(&was), effective_jwt(&is));
-    if before == after && jwt_was != jwt_is {
-        let told = jwt_changes(jwt_was.as_ref(), jwt_is.as_ref());
-        changes.extend(if told.is_empty() { vec!["jwtAuth changed".to_owned()] } else { told });
+    let old_effective = Effective::new(old.listener, Some(old.config));
+    let new_effective = Effective::new(new.listener, Some(new.config));
+    let (old_jwt, new_jwt) = (effective_jwt(&old_effective), effective_jwt(&new_effective));
+    if before == after && old_jwt != new_jwt {
+        let details = jwt_changes(old_jwt.as_ref(), new_jwt.as_ref());
+        changes.extend(if details.is_empty() { vec!["jwtAuth changed".to_owned()] } else { details });
     }
-    changes.extend(rule_changes(&was, &is));
-    if levels(old).iter().zip(levels(new)).any(|(was, is)| other_policies_differ(was, is)) {
-        changes.push("policies beyond jwtAuth and authorization changed".to_owned());
+    changes.extend(rule_changes(&old_effective, &new_effective));
+    if levels(old).iter().zip(levels(new)).any(|(old, new)| other_policies_differ(old, new)) {
+        changes.push("other policies changed".to_owned());
     }
-    let (was, is) = (old.config, new.config);
-    if was.hostnames != is.hostnames || was.matches != is.matches || old.listener.hostname != new.listener.hostname {
-        changes.push("it takes other requests than before".to_owned());
+    let (old_config, new_config) = (old.config, new.config);
+    if old_config.hostnames != new_config.hostnames
+        || old_config.matches != new_config.matches
+        || old.listener.hostname != new.listener.hostname
+    {
+        changes.push("match conditions changed".to_owned());
     }
-    if !was.backends.iter().map(backend_content).eq(is.backends.iter().map(backend_content)) {
+    if !old_config.backends.iter().map(backend_content).eq(new_config.backends.iter().map(backend_content)) {
         changes.push("backends changed".to_owned());
     }
     changes
 }
 
-/// The `jwtAuth` that holds, without the places where it was written.
+/// Returns the effective `jwtAuth`, without its positions in the file.
 fn effective_jwt(effective: &Effective<'_>) -> Option<JwtAuthConfig> {
     let mut policy = effective.jwt_auth.as_ref()?.policy.value.clone();
     for provider in &mut policy.providers {
@@ -208,41 +210,46 @@ fn effective_jwt(effective: &Effective<'_>) -> Option<JwtAuthConfig> {
     Some(policy)
 }
 
-/// What each provider that stays checks no longer, or checks now.
+/// Lists added and removed providers, and changes of what the other providers check.
 fn jwt_changes(old: Option<&JwtAuthConfig>, new: Option<&JwtAuthConfig>) -> Vec<String> {
     let (Some(old), Some(new)) = (old, new) else { return Vec::new() };
     let mut changes = Vec::new();
-    for is in &new.providers {
-        let Some(was) = old.providers.iter().find(|was| was.name == is.name) else {
-            changes.push(format!("the provider {} is believed now", is.name));
-            continue;
-        };
-        let listed = |list: &Option<Spanned<Vec<String>>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        for (what, was, is) in [
-            ("issuers", listed(&was.issuers), listed(&is.issuers)),
-            ("audiences", listed(&was.audiences), listed(&is.audiences)),
-            ("lifetimes", was.max_lifetime.is_some(), is.max_lifetime.is_some()),
-            ("types of tokens", was.token_types.is_some(), is.token_types.is_some()),
-        ] {
-            match (was, is) {
-                (true, false) => changes.push(format!("weakened, {what} are no longer checked")),
-                (false, true) => changes.push(format!("strengthened, {what} are checked now")),
-                _ => {}
-            }
-        }
-        if was.required_claims.iter().any(|claim| !is.required_claims.contains(claim)) {
-            changes.push("weakened, fewer claims are required".to_owned());
-        }
-        if is.leeway.get() > was.leeway.get() {
-            changes.push("weakened, clocks may differ by more".to_owned());
+    for provider in &new.providers {
+        match old.providers.iter().find(|old| old.name == provider.name) {
+            None => changes.push(format!("provider {} added", provider.name)),
+            Some(old) => changes.extend(provider_changes(old, provider)),
         }
     }
-    let gone = old.providers.iter().filter(|was| new.providers.iter().all(|is| is.name != was.name));
-    changes.extend(gone.map(|was| format!("the provider {} is believed no longer", was.name)));
+    let removed = old.providers.iter().filter(|old| new.providers.iter().all(|new| new.name != old.name));
+    changes.extend(removed.map(|provider| format!("provider {} removed", provider.name)));
     changes
 }
 
-/// What of a backend is more than where it was written.
+fn provider_changes(old: &ProviderConfig, new: &ProviderConfig) -> Vec<String> {
+    let mut changes = Vec::new();
+    let listed = |list: &Option<Spanned<Vec<String>>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    for (checked, before, after) in [
+        ("issuers", listed(&old.issuers), listed(&new.issuers)),
+        ("audiences", listed(&old.audiences), listed(&new.audiences)),
+        ("lifetimes", old.max_lifetime.is_some(), new.max_lifetime.is_some()),
+        ("token types", old.token_types.is_some(), new.token_types.is_some()),
+    ] {
+        match (before, after) {
+            (true, false) => changes.push(format!("weakened: {checked} are no longer checked")),
+            (false, true) => changes.push(format!("strengthened: {checked} are now checked")),
+            _ => {}
+        }
+    }
+    if old.required_claims.iter().any(|claim| !new.required_claims.contains(claim)) {
+        changes.push("weakened: fewer claims are required".to_owned());
+    }
+    if new.leeway.get() > old.leeway.get() {
+        changes.push("weakened: leeway increased".to_owned());
+    }
+    changes
+}
+
+/// Returns the content of a backend without its position in the file.
 fn backend_content(backend: &BackendConfig) -> (&Option<String>, &[Spanned<BackendHost>], u32, &BackendPolicies) {
     (&backend.name, &backend.hosts, backend.weight, &backend.policies)
 }
@@ -251,31 +258,31 @@ fn levels<'a>(route: &ConfiguredRoute<'a>) -> [&'a PoliciesConfig; 3] {
     [&route.listener.gateway_policies, &route.listener.policies, &route.config.policies]
 }
 
-/// Whether rules came, went, or differ. Fewer rules are not always weaker, but no rules are.
-fn rule_changes(was: &Effective<'_>, is: &Effective<'_>) -> Option<String> {
+/// Describes a change of the authorization rules. Fewer rules are not always weaker, but no rules are.
+fn rule_changes(old: &Effective<'_>, new: &Effective<'_>) -> Option<String> {
     use crate::config::policy::AuthorizationMode::Enforce;
     let sets = |effective: &Effective<'_>| -> Vec<Authorization> {
         effective.authorization.iter().map(|(set, _)| set.value.clone()).collect()
     };
-    let (before, after) = (sets(was), sets(is));
+    let (before, after) = (sets(old), sets(new));
     if before == after {
         return None;
     }
     let enforced = |sets: &[Authorization]| sets.iter().any(|set| set.mode == Enforce && !set.rules.is_empty());
     Some(match (enforced(&before), enforced(&after)) {
-        (true, false) => "weakened, no rules are enforced any more".to_owned(),
-        (false, true) => "strengthened, rules are enforced now".to_owned(),
-        _ => "rules changed".to_owned(),
+        (true, false) => "weakened: authorization rules are no longer enforced".to_owned(),
+        (false, true) => "strengthened: authorization rules are now enforced".to_owned(),
+        _ => "authorization rules changed".to_owned(),
     })
 }
 
-fn other_policies_differ(was: &PoliciesConfig, is: &PoliciesConfig) -> bool {
-    let without = |policies: &PoliciesConfig| {
+fn other_policies_differ(old: &PoliciesConfig, new: &PoliciesConfig) -> bool {
+    let without_auth = |policies: &PoliciesConfig| {
         let mut policies = policies.clone();
         (policies.jwt_auth, policies.authorization) = (None, OneOrMany::default());
         policies
     };
-    without(was) != without(is)
+    without_auth(old) != without_auth(new)
 }
 
 fn direction(stronger: bool) -> &'static str {

@@ -1,15 +1,15 @@
-//! The end of service, protocol by protocol, and the log's levels while it runs.
+//! Drain by protocol, and log levels that change at run time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::child::BinaryGateway;
+use super::binary::BinaryGateway;
 use super::{TestGateway, yaml};
 use crate::support::{Backend, Gate, RawClient, ScriptedResponse, TEST_TIMEOUT, eventually};
 
-/// HTTP/2's frame types that matter here (RFC 9113 §6).
+/// HTTP/2 frame types (RFC 9113 section 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -23,10 +23,10 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-/// A client that writes HTTP/2 by hand.
+/// A client that writes HTTP/2 frames by hand.
 struct RawHttp2Client {
     stream: TcpStream,
-    /// It answers when it is asked whether it is there.
+    /// Whether pings are acknowledged.
     acks_pings: bool,
 }
 
@@ -46,13 +46,13 @@ impl RawHttp2Client {
         self.stream.write_all(&[&head, payload].concat()).unwrap();
     }
 
-    /// `GET /` on this stream, in HPACK's static table (RFC 7541 appendix A) and one literal.
+    /// Sends `GET /` on a stream, encoded with the static table of HPACK (RFC 7541 appendix A) and one literal.
     fn get(&mut self, stream: u32) {
         let block = [&[0x82, 0x86, 0x84, 0x41, 9][..], b"localhost"].concat();
         self.send(HEADERS, 0x5, stream, &block);
     }
 
-    /// The next frame of this kind; `None` at the connection's end.
+    /// Returns the next frame of a kind; `None` at the end of the connection.
     fn next_frame(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let mut head = [0; 9];
@@ -71,7 +71,7 @@ impl RawHttp2Client {
 }
 
 #[test]
-fn http2_is_told_goaway_and_streams_under_way_finish() {
+fn http2_connections_get_goaway_and_open_streams_finish() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
@@ -86,11 +86,11 @@ fn http2_is_told_goaway_and_streams_under_way_finish() {
     assert!(idle.next_frame(SETTINGS).is_some());
     let gateway = ops.gateway.take().unwrap();
     let ending = std::thread::spawn(move || gateway.shutdown());
-    let told = client.next_frame(GOAWAY).expect("GOAWAY");
-    assert_eq!((told.stream, &told.payload[4..8]), (0, &[0; 4][..]), "without an error");
+    let goaway = client.next_frame(GOAWAY).expect("GOAWAY");
+    assert_eq!((goaway.stream, &goaway.payload[4..8]), (0, &[0; 4][..]), "without an error");
     idle.acks_pings = false;
-    assert!(idle.next_frame(GOAWAY).is_some(), "who is idle is told, too");
-    assert!(idle.next_frame(DATA).is_none(), "and not waited for, though it does not say that it has heard");
+    assert!(idle.next_frame(GOAWAY).is_some(), "an idle client gets GOAWAY, too");
+    assert!(idle.next_frame(DATA).is_none(), "and is not waited for, although it does not acknowledge");
     gate.open();
     let mut ended = Vec::new();
     while let Some(frame) = client.next_frame(DATA) {
@@ -109,7 +109,7 @@ fn http2_is_told_goaway_and_streams_under_way_finish() {
 }
 
 #[test]
-fn event_streams_go_on_until_the_time_is_up() {
+fn event_streams_continue_until_the_drain_timeout() {
     let gate = Gate::new();
     let backend = Backend::start({
         let gate = gate.clone();
@@ -133,7 +133,7 @@ fn event_streams_go_on_until_the_time_is_up() {
 }
 
 #[test]
-fn readiness_goes_first_and_new_requests_are_served_for_the_delay() {
+fn readiness_fails_first_and_new_requests_are_served_during_the_drain_delay() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "").replace("drainTimeout: 5s", "drainTimeout: 5s, drainDelay: 1s");
     let mut gateway = BinaryGateway::start(&text);
@@ -145,13 +145,13 @@ fn readiness_goes_first_and_new_requests_are_served_for_the_delay() {
     });
     assert_eq!(open.get("/", &[]).status(), 200);
     assert_eq!(gateway.client().get("/", &[]).status(), 200, "a new connection, too");
-    assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "it is alive: nobody should restart it");
+    assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "it is alive and must not be restarted");
     let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0));
 }
 
 #[test]
-fn levels_change_while_it_runs_for_each_target() {
+fn log_levels_can_be_changed_at_run_time_per_target() {
     let backend = Backend::ok();
     let gateway = BinaryGateway::start(&yaml(backend.address(), ""));
     let put = |filter: &str, more: &str| {
@@ -166,18 +166,18 @@ fn levels_change_while_it_runs_for_each_target() {
             (gateway.metric("portcullis_config_generation").unwrap() > before).then_some(())
         });
     };
-    let told = || gateway.stderr().matches("the config was reloaded").count();
+    let reloads = || gateway.stderr().matches("config reloaded").count();
     assert_eq!(gateway.get("admin", "/loglevel").text(), "info\n");
     reload();
-    eventually(TEST_TIMEOUT, "the line", || (told() == 1).then_some(()));
+    eventually(TEST_TIMEOUT, "the line", || (reloads() == 1).then_some(()));
     assert_eq!(put("warn", ""), 200);
     reload();
     assert_eq!(put("warn,portcullis::gateway=info", ""), 200);
     assert_eq!(gateway.get("admin", "/loglevel").text(), "warn,portcullis::gateway=info\n");
     reload();
-    eventually(TEST_TIMEOUT, "the line", || (told() >= 2).then_some(()));
+    eventually(TEST_TIMEOUT, "the line", || (reloads() >= 2).then_some(()));
     std::thread::sleep(Duration::from_millis(30));
-    assert_eq!(told(), 2, "nothing was said at `warn`: {}", gateway.stderr());
+    assert_eq!(reloads(), 2, "nothing is logged at `warn`: {}", gateway.stderr());
     for (filter, more, status) in [
         ("portcullis=loud", "", 400),
         ("", "", 400),

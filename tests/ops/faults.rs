@@ -1,18 +1,18 @@
-//! What it must survive.
+//! Resource exhaustion, slow clients, failing backends, signals, and bad input.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::child::BinaryGateway;
+use super::binary::BinaryGateway;
 use super::{TestGateway, load, yaml};
 use crate::support::{Backend, Gate, RawClient, ScriptedResponse, TEST_TIMEOUT, eventually};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn without_descriptors_it_rests_answers_probes_and_recovers() {
+fn without_descriptors_it_backs_off_answers_probes_and_recovers() {
     let backend = Backend::ok();
     let gateway = BinaryGateway::start_with(
         &yaml(backend.address(), ""),
@@ -22,7 +22,7 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
     let warned = "the limit of 128 open files";
     eventually(TEST_TIMEOUT, "the warning", || gateway.stderr().contains(warned).then_some(()));
     let base = gateway.open_descriptors();
-    // the system takes these in; the gateway has room for some
+    // the system accepts all of them; the gateway can accept some
     let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.address()).unwrap()).collect();
     eventually(TEST_TIMEOUT, "no descriptor is left", || (gateway.open_descriptors() >= 128).then_some(()));
     let before = gateway.cpu_ticks();
@@ -37,7 +37,7 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
         }
     }
     drop(crowd);
-    let begun = Instant::now();
+    let start = Instant::now();
     eventually(TEST_TIMEOUT, "requests are served again", || {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -45,12 +45,12 @@ fn without_descriptors_it_rests_answers_probes_and_recovers() {
         let mut first = [0; 12];
         (stream.read_exact(&mut first).is_ok() && &first == b"HTTP/1.1 200").then_some(())
     });
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    eventually(TEST_TIMEOUT, "nothing is left behind", || (gateway.open_descriptors() <= base + 4).then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    eventually(TEST_TIMEOUT, "all descriptors are released", || (gateway.open_descriptors() <= base + 4).then_some(()));
 }
 
 #[test]
-fn the_limit_on_descriptors_is_raised_as_far_as_it_goes() {
+fn the_soft_limit_on_descriptors_is_raised_to_the_hard_limit() {
     let backend = Backend::ok();
     let launcher = ["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh"];
     let gateway = BinaryGateway::start_with(&yaml(backend.address(), ""), &launcher, |_| {});
@@ -61,39 +61,39 @@ fn the_limit_on_descriptors_is_raised_as_far_as_it_goes() {
 }
 
 #[test]
-fn logs_that_nobody_reads_hold_up_nobody() {
+fn unread_logs_do_not_delay_requests() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "").replace("format: json", "format: json, level: trace");
     let gateway = BinaryGateway::start(&text);
     drop(gateway);
-    // both logs into pipes that are not read
+    // both logs go to pipes that are not read
     let (_unread, out) = std::io::pipe().unwrap();
     let mut gateway = BinaryGateway::start_with(&text, &[], |command| {
         command.stdout(out);
     });
     let long = "x".repeat(30_000);
     let mut client = gateway.client();
-    let begun = Instant::now();
-    let mut asked = 0;
+    let start = Instant::now();
+    let mut sent = 0;
     while gateway.metric("portcullis_log_lines_dropped_total").unwrap() == 0.0 {
         for _ in 0..50 {
             assert_eq!(client.get(&format!("/{long}"), &[]).status(), 200);
         }
-        asked += 50;
-        assert!(asked < 2000, "no line was dropped");
+        sent += 50;
+        assert!(sent < 2000, "no line was dropped");
     }
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    // nor does it hold up the end
-    let begun = Instant::now();
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // shutdown is not delayed either
+    let start = Instant::now();
     drop(client);
     gateway.signal("-TERM");
     let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
-    assert!(status.success() && begun.elapsed() < Duration::from_secs(5));
+    assert!(status.success() && start.elapsed() < Duration::from_secs(5));
 }
 
-/// A body that a backend does not finish must never look finished.
+/// A body that the backend did not complete must never look complete to the client.
 #[test]
-fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
+fn a_truncated_backend_body_never_looks_complete() {
     let backend = Backend::start(|request| match request.target() {
         "/length" => ScriptedResponse::head(200, &[("content-length", "10")]).send("12345").then_close(),
         "/chunked" => ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).chunk("12345").then_close(),
@@ -116,15 +116,15 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
             Some(length) => assert!(rest.len() < length.parse().unwrap(), "{path}: {rest:?}"),
             None => assert!(!rest.ends_with(b"0\r\n\r\n"), "{path}: {:?}", String::from_utf8_lossy(&rest)),
         }
-        // over HTTP/1.0 the end of the connection is the end of the body: only a reset tells them apart
+        // in HTTP/1.0 the end of the connection ends the body, so only a reset shows that it is incomplete
         let mut old = TcpStream::connect(ops.address()).unwrap();
         old.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         old.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let mut all = Vec::new();
         let ended = old.read_to_end(&mut all);
-        let told = String::from_utf8_lossy(&all).to_lowercase();
-        let clean = ended.is_ok() && !told.contains("content-length: 10");
-        assert!(!clean, "{path}: {told}");
+        let text = String::from_utf8_lossy(&all).to_lowercase();
+        let clean = ended.is_ok() && !text.contains("content-length: 10");
+        assert!(!clean, "{path}: {text}");
         assert_eq!(ops.status("/"), 200, "{path}: the next request");
     }
     let lines = ops.access_log(12);
@@ -133,7 +133,7 @@ fn a_backend_that_dies_in_the_middle_is_never_a_clean_short_body() {
 }
 
 #[test]
-fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
+fn hundreds_of_slow_clients_time_out_without_delaying_others() {
     let backend = Backend::start(|request| match request.target() {
         "/large" => ScriptedResponse::new(200, &[], vec![b'x'; 4 << 20]),
         _ => ScriptedResponse::ok(),
@@ -143,7 +143,7 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
     gateway.client().get("/", &[]);
     let (memory, descriptors) = (gateway.resident_memory(), gateway.open_descriptors());
     let count: usize = std::env::var("PORTCULLIS_CROWD").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut slow: Vec<TcpStream> = Vec::new();
     for at in 0..count {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
@@ -159,23 +159,23 @@ fn slow_clients_by_the_hundred_are_cut_off_and_delay_nobody() {
     let mut worst = Duration::ZERO;
     let mut good = gateway.client();
     for _ in 0..50 {
-        let asked = Instant::now();
+        let sent = Instant::now();
         assert_eq!(good.get("/", &[]).status(), 200);
-        worst = worst.max(asked.elapsed());
+        worst = worst.max(sent.elapsed());
     }
-    let grown = gateway.resident_memory().saturating_sub(memory);
+    let growth = gateway.resident_memory().saturating_sub(memory);
     for stream in &mut slow {
         let _ = std::io::copy(&mut Read::take(&mut *stream, 8 << 20), &mut std::io::sink());
     }
     assert!(worst < Duration::from_secs(5), "{worst:?}");
-    assert!(grown < (200 << 20), "{} MiB", grown >> 20);
+    assert!(growth < (200 << 20), "{} MiB", growth >> 20);
     drop((slow, good));
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     eventually(TEST_TIMEOUT * 2, "all is given back", || (gateway.open_descriptors() <= descriptors + 8).then_some(()));
-    println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", grown >> 10);
+    println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", growth >> 10);
 }
 
-/// R15: 200 requests under way, idle connections, and a tunnel.
+/// 200 requests are in flight, and other connections are idle.
 #[test]
 fn a_signal_lets_two_hundred_requests_finish() {
     let gate = Gate::new();
@@ -209,9 +209,9 @@ fn a_signal_lets_two_hundred_requests_finish() {
     assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
 }
 
-/// As PID 1 the system delivers only signals that a process has handlers for.
+/// The system delivers to PID 1 only signals for which the process has handlers.
 #[test]
-fn as_the_first_process_it_heeds_signals_too() {
+fn signals_are_handled_as_pid_1() {
     let launcher = ["unshare", "--pid", "--fork"];
     let allowed = Command::new(launcher[0]).args(&launcher[1..]).arg("true").stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
@@ -234,9 +234,9 @@ fn as_the_first_process_it_heeds_signals_too() {
 }
 
 #[test]
-fn endpoints_answer_while_every_worker_computes() {
+fn admin_servers_respond_while_every_worker_computes() {
     let backend = Backend::ok();
-    // dear enough to keep the one worker busy with computing
+    // expensive enough to keep the only worker busy
     let list = (0..60).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let rule = format!("[{list}].all(a, [{list}].all(b, a + b >= 0))");
     let text = yaml(backend.address(), &format!("      policies: {{authorization: {{rules: ['{rule}']}}}}\n"));
@@ -253,11 +253,11 @@ fn endpoints_answer_while_every_worker_computes() {
         }
         let mut worst = Duration::ZERO;
         for _ in 0..20 {
-            let asked = Instant::now();
+            let sent = Instant::now();
             assert_eq!(ops.probe("/healthz/ready").status(), 200);
             assert_eq!(RawClient::connect(ops.gateway().admin_addresses().admin[0]).get("/", &[]).status(), 200);
             assert!(ops.metrics().contains("portcullis_build_info"));
-            worst = worst.max(asked.elapsed());
+            worst = worst.max(sent.elapsed());
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(worst < Duration::from_secs(2), "{worst:?}");
@@ -265,14 +265,14 @@ fn endpoints_answer_while_every_worker_computes() {
 }
 
 #[test]
-fn a_bad_file_signal_or_request_takes_nothing_down() {
+fn bad_files_signals_and_requests_do_not_stop_the_gateway() {
     let backend = Backend::ok();
     let mut gateway = BinaryGateway::start(&yaml(backend.address(), ""));
     let mut client = gateway.client();
     for (at, bad) in ["", "\0\0", "binds: [", "&a [*a]", "config: {workerThreads: 0}", "\u{feff}{"].iter().enumerate() {
         std::fs::write(gateway.config(), bad).unwrap();
         gateway.signal("-HUP");
-        let refused = |text: &str| text.matches("the config was not reloaded").count();
+        let refused = |text: &str| text.matches("config reload failed").count();
         eventually(TEST_TIMEOUT, "the refusal", || (refused(&gateway.stderr()) > at).then_some(()));
         assert_eq!(client.get("/", &[]).status(), 200, "{bad:?}");
     }
@@ -296,15 +296,15 @@ fn a_bad_file_signal_or_request_takes_nothing_down() {
 }
 
 #[test]
-fn a_reload_says_what_it_would_take_a_restart_for_and_does_the_rest() {
+fn a_reload_reports_settings_that_need_a_restart_and_applies_the_rest() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "");
     let ops = TestGateway::start(&text);
     let other = text.replace("drainTimeout: 5s", "drainTimeout: 6s, limits: {head: 1KiB}") + "    - name: more\n";
     let changes = ops.gateway().replace(load(&other).unwrap()).unwrap();
-    let told = |what: &str| changes.iter().filter(|change| change.contains(what)).count();
-    assert_eq!((told("`config.drainTimeout` has changed: that takes a restart"), told("`config.limits`")), (1, 1));
-    assert_eq!(told("route more of listener listener0 on 127.0.0.1:0: added, open"), 1, "{changes:?}");
+    let count = |text: &str| changes.iter().filter(|change| change.contains(text)).count();
+    assert_eq!((count("`config.drainTimeout` changed: restart required"), count("`config.limits`")), (1, 1));
+    assert_eq!(count("route more of listener listener0 on 127.0.0.1:0: added, open"), 1, "{changes:?}");
     let large = "x".repeat(2000);
     assert_eq!(ops.client().get("/", &[("x-large", &large)]).status(), 200, "the old limit stays");
     let without = ops.gateway().replace(load(&text).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Long runs. They are left out unless they are asked for, with the seconds that the longest may take:
+//! Long runs, ignored by default. `PORTCULLIS_SOAK` sets the duration of the longest one in seconds:
 //! `PORTCULLIS_SOAK=1200 cargo test --release --test ops -- --ignored --nocapture soak::`
 
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::child::BinaryGateway;
+use super::binary::BinaryGateway;
 use super::yaml;
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{ChildProcess, RawClient, TEST_TIMEOUT, eventually};
@@ -15,7 +15,7 @@ fn seconds() -> u64 {
     std::env::var("PORTCULLIS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(1200)
 }
 
-/// Tells when it is over, also when a thread of the test fails.
+/// A flag that stops all threads of a test, also when one of them fails.
 #[derive(Default)]
 struct Stop(AtomicBool);
 
@@ -33,7 +33,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// R3: 200 reloads in a minute under load, and not one request that fails.
+/// Reloads 200 times in a minute under load. No request may fail.
 #[test]
 #[ignore = "takes a minute"]
 fn two_hundred_reloads_in_a_minute_lose_no_request() {
@@ -42,18 +42,18 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
     let gateway = BinaryGateway::start(&text);
     gateway.client().get("/", &[]);
     let length = Duration::from_secs(seconds().min(60));
-    let (stop, asked) = (Stop::default(), AtomicU64::new(0));
+    let (stop, sent) = (Stop::default(), AtomicU64::new(0));
     let base = std::thread::scope(|scope| {
         let _stops = StopOnDrop(&stop);
-        // connections that stay, each used again and again, and connections that come and go
+        // persistent connections, each used repeatedly, and short-lived connections
         for worker in 0..4 {
-            let (gateway, stop, asked) = (&gateway, &stop, &asked);
+            let (gateway, stop, sent) = (&gateway, &stop, &sent);
             scope.spawn(move || {
                 let mut staying: Vec<_> = (0..125).map(|_| gateway.client()).collect();
                 while !stop.is_set() {
                     for client in &mut staying {
                         assert_eq!(client.get("/", &[]).status(), 200);
-                        asked.fetch_add(1, Relaxed);
+                        sent.fetch_add(1, Relaxed);
                         if stop.is_set() {
                             return;
                         }
@@ -62,29 +62,29 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
                 }
             });
         }
-        eventually(TEST_TIMEOUT, "load", || (asked.load(Relaxed) > 500).then_some(()));
+        eventually(TEST_TIMEOUT, "load", || (sent.load(Relaxed) > 500).then_some(()));
         let base = gateway.resident_memory();
-        let begun = Instant::now();
+        let start = Instant::now();
         for round in 1..=200_u32 {
             let more = format!("      policies: {{timeout: {{request: {}s}}}}\n", 60 + round);
             std::fs::write(gateway.config(), yaml(backend.address(), &more)).unwrap();
             gateway.signal("-HUP");
-            let wanted = f64::from(round + 1);
+            let expected = f64::from(round + 1);
             eventually(TEST_TIMEOUT, "the reload", || {
                 assert!(!stop.is_set());
-                (gateway.metric("portcullis_config_generation") >= Some(wanted)).then_some(())
+                (gateway.metric("portcullis_config_generation") >= Some(expected)).then_some(())
             });
-            std::thread::sleep((begun + length / 200 * round).saturating_duration_since(Instant::now()));
+            std::thread::sleep((start + length / 200 * round).saturating_duration_since(Instant::now()));
         }
         base
     });
     assert_eq!(gateway.metric("portcullis_config_last_reload_successful"), Some(1.0));
-    let (grown, asked) = (gateway.resident_memory() as f64 / base as f64 - 1.0, asked.load(Relaxed));
-    println!("200 reloads, {asked} requests, none failed, {:.1} % more memory", grown * 100.0);
-    assert!(grown < 0.25, "{grown}");
+    let (growth, sent) = (gateway.resident_memory() as f64 / base as f64 - 1.0, sent.load(Relaxed));
+    println!("200 reloads, {sent} requests, none failed, {:.1} % more memory", growth * 100.0);
+    assert!(growth < 0.25, "{growth}");
 }
 
-/// R1: as many idle connections as a listener takes by default.
+/// Opens as many idle connections as a bind accepts by default.
 #[test]
 #[ignore = "takes ten thousand sockets"]
 fn ten_thousand_idle_connections_take_little_memory() {
@@ -109,9 +109,9 @@ fn ten_thousand_idle_connections_take_little_memory() {
     let each = gateway.resident_memory().saturating_sub(base) / count as u64;
     let mut worst = Duration::ZERO;
     for _ in 0..100 {
-        let asked = Instant::now();
+        let sent = Instant::now();
         assert_eq!(gateway.client().get("/", &[]).status(), 200);
-        worst = worst.max(asked.elapsed());
+        worst = worst.max(sent.elapsed());
     }
     println!("{count} idle connections of {each} bytes each; the slowest of 100 new requests took {worst:?}");
     assert!(each <= 25 * 1024, "{each} bytes each");
@@ -122,10 +122,10 @@ fn ten_thousand_idle_connections_take_little_memory() {
     });
 }
 
-/// R19: a mix of all that happens, with reloads; memory and descriptors stay where they are.
+/// Mixes all kinds of requests with reloads. Memory and descriptors must stay flat.
 #[test]
 #[ignore = "takes as long as PORTCULLIS_SOAK says, in seconds; 20 minutes without"]
-fn a_mix_of_everything_runs_flat() {
+fn memory_and_descriptors_stay_flat_under_mixed_load() {
     let key = Key::new(Alg::Es256, "k1");
     let backend = ChildProcess::echo();
     let policies = |name: &str| {
@@ -138,19 +138,19 @@ fn a_mix_of_everything_runs_flat() {
     let text = |name: &str| {
         yaml(backend.address(), &policies(name)).replace("drainTimeout", "limits: {headTimeout: 1s}, drainTimeout")
     };
-    let gateway = BinaryGateway::start(&text("one"));
+    let gateway = BinaryGateway::start(&text("first"));
     let http = gateway.address();
     let bearer = |sub: &str| format!("Bearer {}", key.token(&mint::claims_with(serde_json::json!({"sub": sub}))));
     let (good, denied) = (bearer("alice"), bearer("bob"));
     let length = Duration::from_secs(seconds());
-    let (stop, asked) = (Stop::default(), AtomicU64::new(0));
+    let (stop, sent) = (Stop::default(), AtomicU64::new(0));
     let run = |act: &mut dyn FnMut(u64)| {
         for round in 0.. {
             if stop.is_set() {
                 return;
             }
             act(round);
-            asked.fetch_add(1, Relaxed);
+            sent.fetch_add(1, Relaxed);
         }
     };
     let samples = std::thread::scope(|scope| {
@@ -168,24 +168,24 @@ fn a_mix_of_everything_runs_flat() {
         scope.spawn(|| run(&mut |_| send_new_token(http, &key)));
         scope.spawn(|| run(&mut |round| misbehave(http, round, &good)));
         scope.spawn(|| run(&mut |_| send_large_body(http, &good)));
-        sample_usage(&gateway, length, &[text("one"), text("two"), "binds: [".to_owned()])
+        sample_usage(&gateway, length, &[text("first"), text("second"), "binds: [".to_owned()])
     });
-    println!("{} rounds in {length:?}", asked.load(Relaxed));
+    println!("{} rounds in {length:?}", sent.load(Relaxed));
     assert_flat(&samples, length);
-    let said = gateway.stderr();
-    assert!(!said.contains("panicked"), "{said}");
+    let log = gateway.stderr();
+    assert!(!log.contains("panicked"), "{log}");
     let metrics = gateway.get("metrics", "/metrics").text().to_owned();
     for line in metrics.lines().filter(|line| line.starts_with("portcullis_requests_total")) {
-        let known = ["\"200\",reason=\"\"", "missing_token", "denied", "invalid_signature", "malformed_token"];
-        let known =
-            known.iter().chain(&["malformed_request", "request_timeout", "bad_path", "\"499\"", "head_too_large"]);
-        assert!(known.clone().any(|known| line.contains(known)), "not explained: {line}");
+        let expected = ["\"200\",reason=\"\"", "missing_token", "denied", "invalid_signature", "malformed_token"];
+        let expected =
+            expected.iter().chain(&["malformed_request", "request_timeout", "bad_path", "\"499\"", "head_too_large"]);
+        assert!(expected.clone().any(|labels| line.contains(labels)), "unexpected: {line}");
         println!("{line}");
     }
     assert_eq!(gateway.metric("portcullis_log_lines_dropped_total"), Some(0.0));
 }
 
-/// No token, a good one that is not allowed, and ones that are no good.
+/// Sends no token, a valid token that is denied, and invalid ones.
 fn send_rejected_requests(http: SocketAddr, round: u64, denied: &str) {
     let mut client = RawClient::connect(http);
     assert_eq!(client.get("/", &[]).status(), 401);
@@ -195,7 +195,7 @@ fn send_rejected_requests(http: SocketAddr, round: u64, denied: &str) {
     assert_eq!(client.get("/%zz", &[]).status(), 400);
 }
 
-/// A token that was never seen before, so that the cache turns over.
+/// Sends a token that was never sent before, so that the cache turns over.
 fn send_new_token(http: SocketAddr, key: &Key) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let changes = serde_json::json!({"sub": "alice", "jti": NEXT.fetch_add(1, Relaxed), "pad": "x".repeat(500)});
@@ -203,7 +203,8 @@ fn send_new_token(http: SocketAddr, key: &Key) {
     assert_eq!(RawClient::connect(http).get("/", &[("authorization", &bearer)]).status(), 200);
 }
 
-/// Half a head, garbage, a body that is not sent, an answer that is not taken; HTTP/2 that goes away at once.
+/// Sends incomplete headers, garbage, an incomplete body, requests whose responses are not read, or HTTP/2 that disconnects
+/// at once.
 fn misbehave(http: SocketAddr, round: u64, good: &str) {
     let mut stream = TcpStream::connect(http).unwrap();
     let head = format!("Host: localhost\r\nAuthorization: {good}\r\n");
@@ -220,7 +221,7 @@ fn misbehave(http: SocketAddr, round: u64, good: &str) {
     }
 }
 
-/// A large body there, which comes back.
+/// Sends a large body to the echo backend.
 fn send_large_body(http: SocketAddr, good: &str) {
     let body = "x".repeat(256 << 10);
     let head = format!(
@@ -231,11 +232,11 @@ fn send_large_body(http: SocketAddr, good: &str) {
     assert_eq!(answer.status(), 200);
 }
 
-/// Samples every second, and reloads now and then: another name for the route, and every third time a broken file.
+/// Samples every second, and reloads periodically: a new name for the route, and every third time an invalid file.
 fn sample_usage(gateway: &BinaryGateway, length: Duration, texts: &[String]) -> Vec<(u64, usize)> {
-    let (begun, mut samples) = (Instant::now(), Vec::new());
+    let (start, mut samples) = (Instant::now(), Vec::new());
     let every = if length < Duration::from_secs(300) { 2 } else { 10 };
-    while begun.elapsed() < length {
+    while start.elapsed() < length {
         if samples.len() % every == every - 1 {
             std::fs::write(gateway.config(), &texts[samples.len() / every % texts.len()]).unwrap();
         }
@@ -246,17 +247,18 @@ fn sample_usage(gateway: &BinaryGateway, length: Duration, texts: &[String]) -> 
     samples
 }
 
-/// After the first quarter memory may not grow by more than a MiB a minute, or by 16 in all in a short run, in which
-/// caches still fill; descriptors not at all, but for what is open at one moment or another.
+/// Asserts that, after the first quarter, memory does not grow by more than 1 MiB per minute, or by 16 MiB in total in a
+/// short run, in which caches are still filling, and that the number of descriptors does not grow.
 fn assert_flat(samples: &[(u64, usize)], length: Duration) {
     let warm = &samples[samples.len() / 4..];
     let (early, late) = warm.split_at(warm.len() / 2);
-    let mean =
-        |part: &[(u64, usize)], of: fn(&(u64, usize)) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
-    let grown = mean(late, |sample| sample.0 as f64) - mean(early, |sample| sample.0 as f64);
+    let mean = |part: &[(u64, usize)], value: fn(&(u64, usize)) -> f64| {
+        part.iter().map(value).sum::<f64>() / part.len() as f64
+    };
+    let growth = mean(late, |sample| sample.0 as f64) - mean(early, |sample| sample.0 as f64);
     let (before, after) = (mean(early, |sample| sample.1 as f64), mean(late, |sample| sample.1 as f64));
     let minutes = length.as_secs_f64() / 60.0 * 3.0 / 8.0;
-    let mib = grown / f64::from(1 << 20);
+    let mib = growth / f64::from(1 << 20);
     println!("memory {:+.1} MiB in {minutes:.1} minutes, descriptors {before:.0} before and {after:.0} after", mib);
     assert!(mib < f64::max(16.0, minutes), "{mib} MiB more in {minutes} minutes: {samples:?}");
     assert!(after < before * 1.2 + 10.0, "{before} descriptors before, {after} after: {samples:?}");

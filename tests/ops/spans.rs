@@ -1,4 +1,4 @@
-//! Export of spans, against a collector that reads what it is sent.
+//! Export of spans to a collector.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ fn with_collector(collector: SocketAddr, more: &str, text: &str) -> String {
     text.replace(PROCESS, &PROCESS.replace("drainTimeout: 5s}\n", &tracing))
 }
 
-/// The spans of everything that a collector was sent, with the resource's attributes.
+/// Returns the spans that a collector received, with the attributes of their resource.
 fn spans(requests: &[RecordedRequest]) -> Vec<(BTreeMap<String, String>, Span)> {
     let sent = requests.iter().filter(|request| request.complete).map(|request| {
         assert_eq!((request.method(), request.target()), ("POST", "/v1/traces"));
@@ -42,10 +42,10 @@ fn attributes(list: &[KeyValue]) -> BTreeMap<String, String> {
         Value::IntValue(number) => number.to_string(),
         other => panic!("{other:?}"),
     };
-    list.iter().map(|one| (one.key.clone(), text(one))).collect()
+    list.iter().map(|attribute| (attribute.key.clone(), text(attribute))).collect()
 }
 
-/// Waits for so many spans, whose requests need not have ended in this order: they are sorted by path.
+/// Waits for `count` spans. They are sorted by path, since requests may finish in any order.
 #[track_caller]
 fn await_spans(collector: &Backend, count: usize) -> Vec<(BTreeMap<String, String>, Span)> {
     let mut found =
@@ -59,7 +59,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
+fn every_request_has_a_span_without_any_part_of_its_token() {
     let key = Key::new(Alg::Es256, "k1");
     let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let policies = format!(
@@ -83,14 +83,13 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
     let found = await_spans(&collector, 3);
     let [(resource, a), (_, b), (_, c)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((resource["service.name"].as_str(), collector.requests()[0].header("x-key")), ("edge", Some("s3cr3t")));
-    // the client's trace, with the gateway's span, which the backend is told to be its parent
+    // the client's trace, with the gateway's span as the parent of the backend's
     let sent = backend.wait_for(1)[0].header("traceparent").unwrap().to_owned();
     assert_eq!(format!("00-{}-{}-01", hex(&a.trace_id), hex(&a.span_id)), sent);
     assert_eq!((hex(&a.trace_id).as_str(), hex(&a.parent_span_id).as_str()), (trace, "b7ad6b7169203331"));
     assert_eq!((a.trace_state.as_str(), a.kind, a.name.as_str(), a.flags), ("v=1", 2, "GET api", 0x301));
     assert!(a.end_time_unix_nano > a.start_time_unix_nano);
     let shown = attributes(&a.attributes);
-    let own = ops.address().port().to_string();
     for (name, value) in [
         ("http.request.method", "GET"),
         ("http.response.status_code", "200"),
@@ -103,10 +102,10 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
         ("network.protocol.version", "1.1"),
         ("portcullis.listener", "listener0"),
     ] {
-        assert_eq!(shown.get(name).map(String::as_str), Some(value), "{name} {own}");
+        assert_eq!(shown.get(name).map(String::as_str), Some(value), "{name}");
     }
     assert!(!shown.contains_key("error.type"));
-    // a refusal is a span of a new trace, with its reason
+    // a rejection is a span of a new trace, with its reason code
     let shown = attributes(&b.attributes);
     assert_eq!((shown["error.type"].as_str(), shown["http.response.status_code"].as_str()), ("missing_token", "401"));
     assert_eq!((b.parent_span_id.len(), b.status.as_ref().unwrap().code), (0, 0));
@@ -125,7 +124,7 @@ fn every_request_is_a_span_and_nothing_of_its_token_is_in_it() {
 }
 
 #[test]
-fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
+fn the_client_decides_on_sampling_its_trace_and_the_ratio_on_new_traces() {
     let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let ops =
         TestGateway::start(&with_collector(collector.address(), ", samplingRatio: 0", &yaml(backend.address(), "")));
@@ -136,15 +135,15 @@ fn a_client_decides_on_its_trace_and_the_ratio_on_new_ones() {
     }
     let flags: Vec<_> =
         backend.wait_for(3).iter().map(|request| request.header("traceparent").unwrap()[53..].to_owned()).collect();
-    assert_eq!(flags, ["00", "00", "01"], "the backend is told what is done here");
+    assert_eq!(flags, ["00", "00", "01"], "the backend gets the sampling decision");
     let found = await_spans(&collector, 1);
-    drop(ops); // what is waiting is sent before the end
+    drop(ops); // queued spans are sent before the end
     assert_eq!(spans(&collector.requests()).len(), 1);
     assert_eq!(attributes(&found[0].1.attributes)["url.path"], "/yes");
 }
 
 #[test]
-fn what_breaks_off_is_an_error() {
+fn aborted_exchanges_are_error_spans() {
     let (collector, gate) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Gate::new());
     let backend = Backend::start({
         let gate = gate.clone();
@@ -161,23 +160,23 @@ fn what_breaks_off_is_an_error() {
     gone.send("GET /gone HTTP/1.1\r\nHost: x\r\n\r\n").response_head();
     drop(gone);
     let found = await_spans(&collector, 3);
-    let told: Vec<_> = found
+    let report: Vec<_> = found
         .iter()
         .map(|(_, span)| {
             let mut shown = attributes(&span.attributes);
             (shown.remove("url.path").unwrap(), shown.remove("error.type").unwrap(), span.status.as_ref().unwrap().code)
         })
         .collect();
-    let told: Vec<_> = told.iter().map(|(path, error, code)| (path.as_str(), error.as_str(), *code)).collect();
-    assert_eq!(told, [("/503", "503", 2), ("/gone", "aborted", 2), ("/short", "upstream_reset", 2)]);
+    let report: Vec<_> = report.iter().map(|(path, error, code)| (path.as_str(), error.as_str(), *code)).collect();
+    assert_eq!(report, [("/503", "503", 2), ("/gone", "aborted", 2), ("/short", "upstream_reset", 2)]);
     gate.open();
 }
 
 #[test]
-fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
+fn an_unavailable_collector_does_not_delay_requests() {
     let backend = Backend::ok();
     let text = yaml(backend.address(), "");
-    // busy at first: tried again, and nothing is lost
+    // busy at first: the export is retried, and nothing is lost
     let busy = Backend::with_responses([
         ScriptedResponse::new(503, &[("retry-after", "0")], ""),
         ScriptedResponse::new(200, &[], ""),
@@ -190,7 +189,7 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
     assert_eq!(busy.requests().len(), 2);
     assert!(ops.has_metric("portcullis_spans_total{result=\"dropped\"} 0"));
     drop(ops);
-    // says that it threw some away, or that it wants none
+    // rejects some spans, or all
     let partial = [0x0a, 0x02, 0x08, 0x01]; // partial_success {rejected_spans: 1}
     let kind = [("content-type", "application/x-protobuf")];
     for answer in [ScriptedResponse::new(200, &kind, partial), ScriptedResponse::new(400, &[], "")] {
@@ -201,29 +200,29 @@ fn a_collector_that_is_busy_down_or_silent_costs_no_request_anything() {
         eventually(TEST_TIMEOUT, "the loss", || ops.has_metric(dropped).then_some(()));
         assert_eq!(refusing.requests().len(), 1);
     }
-    // not there, or it takes the batch and never answers
+    // unreachable, or it receives the batch and never responds
     let silent = Backend::start(|_| ScriptedResponse::hang());
     for collector in [closed_port(), silent.address()] {
         let ops = TestGateway::start(&with_collector(collector, "", &text));
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut client = ops.client();
         for _ in 0..200 {
             assert_eq!(client.get("/", &[]).status(), 200);
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        let begun = Instant::now();
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let start = Instant::now();
         drop(ops);
-        assert!(begun.elapsed() < Duration::from_secs(6), "the end waits for the collector, but not for long");
+        assert!(start.elapsed() < Duration::from_secs(6), "shutdown does not wait long for the collector");
     }
 }
 
 #[test]
-fn another_collector_takes_a_restart() {
+fn a_changed_collector_needs_a_restart() {
     let (collector, backend) = (Backend::start(|_| ScriptedResponse::new(200, &[], "")), Backend::ok());
     let ops = TestGateway::start(&yaml(backend.address(), ""));
     let with = with_collector(collector.address(), "", &yaml(backend.address(), ""));
     let changes = ops.gateway().replace(load(&with).unwrap()).unwrap();
-    assert_eq!(changes, ["`config.tracing` has changed: that takes a restart, the old value stays"]);
+    assert_eq!(changes, ["`config.tracing` changed: restart required, keeping the old value"]);
     assert_eq!(RawClient::connect(ops.address()).get("/", &[]).status(), 200);
     let wrong = with.replace("http://", "collector");
     assert!(ops.gateway().replace(load(&wrong).unwrap()).unwrap_err().contains("not an http or https URL"));

@@ -1,4 +1,4 @@
-//! The page at `/`: made for reading, without scripts.
+//! The dashboard at `/`: a page for people, without scripts.
 
 mod tables;
 
@@ -13,40 +13,40 @@ use crate::state::{ActiveConfig, GatewayState};
 
 const STYLE: &str = include_str!("dashboard/style.css");
 
-/// What is told of the request that was to be explained.
+/// The explanation of the submitted request, if there is one.
 type ExplainResult<'a> = Option<&'a Result<Explanation, String>>;
 
-/// The whole page.
-pub(super) fn render(control: &GatewayState, explanation: ExplainResult<'_>, form: &ExplainForm) -> String {
+/// Renders the page.
+pub(super) fn render(state: &GatewayState, explanation: ExplainResult<'_>, form: &ExplainForm) -> String {
     let mut out = String::with_capacity(32 << 10);
-    // writing into a string does not fail
-    let _ = write_page(&mut out, control, explanation, form);
+    // writing to a string does not fail
+    let _ = write_page(&mut out, state, explanation, form);
     out
 }
 
 fn write_page(
     out: &mut String,
-    control: &GatewayState,
+    state: &GatewayState,
     explanation: ExplainResult<'_>,
     form: &ExplainForm,
 ) -> fmt::Result {
-    let in_force = control.active_config();
+    let active = state.active_config();
     write!(
         out,
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>Portcullis</title><style>{STYLE}</style><header><h1>Portcullis</h1><span class=dim>{}</span>\
-         <nav><a href=\"#refusals\">Refusals</a><a href=\"#routes\">Routes</a><a href=\"#providers\">Providers</a>\
+         <nav><a href=\"#rejections\">Rejections</a><a href=\"#routes\">Routes</a><a href=\"#providers\">Providers</a>\
          <a href=\"#explain\">Explain</a></nav></header><main>",
         env!("CARGO_PKG_VERSION")
     )?;
-    write_status(out, control, &in_force)?;
+    write_status(out, state, &active)?;
     if explanation.is_some() {
         write_explain_section(out, explanation, form)?;
     }
-    tables::rejections(out, control)?;
+    tables::rejections(out, state)?;
     out.write_str("<div id=routes></div>")?;
-    tables::routes(out, &in_force)?;
-    tables::providers(out, &in_force)?;
+    tables::routes(out, &active)?;
+    tables::providers(out, &active)?;
     if explanation.is_none() {
         write_explain_section(out, explanation, form)?;
     }
@@ -57,44 +57,42 @@ fn write_page(
     )
 }
 
-/// Whether it is ready, which config runs, and how much of it is protected.
-fn write_status(out: &mut String, control: &GatewayState, in_force: &ActiveConfig) -> fmt::Result {
-    let (last, unready) = (control.last_attempt(), control.not_ready_reasons());
-    let passed = humanize_duration(SystemTime::now().duration_since(last.at).unwrap_or_default());
-    let snapshot = &in_force.snapshot;
+/// Writes readiness, the state of the config, and how much of it is protected.
+fn write_status(out: &mut String, state: &GatewayState, active: &ActiveConfig) -> fmt::Result {
+    let (last, not_ready) = (state.last_attempt(), state.not_ready_reasons());
+    let age = humanize_duration(SystemTime::now().duration_since(last.at).unwrap_or_default());
+    let snapshot = &active.snapshot;
     let routes = || snapshot.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
-    let of = |wanted| routes().filter(|route| route.policies.auth_requirement() == wanted).count();
-    let count = |wanted: AuthRequirement| (of(wanted), wanted.as_str());
+    let count = |requirement: AuthRequirement| {
+        let matching = routes().filter(|route| route.policies.auth_requirement() == requirement);
+        (matching.count(), requirement.as_str())
+    };
     let [strict, optional, open] =
         [AuthRequirement::Strict, AuthRequirement::Optional, AuthRequirement::Open].map(count);
     out.write_str("<dl class=card>")?;
     let mut fact = |name: &str, class: &str, value: &str, more: &str| {
         write!(out, "<div><dt>{name}<dd class={class}>{}<small>{}</small></div>", Escaped(value), Escaped(more))
     };
-    let ready = if unready.is_empty() { ("good", "ready") } else { ("bad", "not ready") };
-    let reload = if last.error.is_none() { ("good", "loaded") } else { ("bad", "last reload refused") };
-    fact("State", ready.0, ready.1, &unready.join("; "))?;
-    fact("Config", reload.0, reload.1, &format!("{passed} ago"))?;
-    fact("Generation", "\"\"", &snapshot.generation.to_string(), in_force.loaded.source.name())?;
+    let ready = if not_ready.is_empty() { ("good", "ready") } else { ("bad", "not ready") };
+    let reload = if last.error.is_none() { ("good", "loaded") } else { ("bad", "last reload failed") };
+    fact("State", ready.0, ready.1, &not_ready.join("; "))?;
+    fact("Config", reload.0, reload.1, &format!("{age} ago"))?;
+    fact("Generation", "\"\"", &snapshot.generation.to_string(), active.loaded.source.name())?;
     let more = [strict, optional, open].map(|(count, name)| format!("{count} {name}")).join(", ");
     fact("Routes", "\"\"", &routes().count().to_string(), &more)?;
-    fact("Connections", "\"\"", &control.metrics.open_connections().to_string(), "open now")?;
-    fact("Running", "\"\"", &humanize_duration(control.started.elapsed()), "")?;
+    fact("Connections", "\"\"", &state.metrics.open_connections().to_string(), "open now")?;
+    fact("Running", "\"\"", &humanize_duration(state.started.elapsed()), "")?;
     out.write_str("</dl>")?;
     if let Some(error) = &last.error {
         write!(
             out,
-            "<div class=\"card alarm\"><p class=bad>The last reload was refused; the config before it serves on.</p>\
+            "<div class=\"card alarm\"><p class=bad>The last reload failed; the previous config is still active.</p>\
              <pre>{}</pre></div>",
             Escaped(error.trim_end())
         )?;
     }
     if !last.changes.is_empty() {
-        write!(
-            out,
-            "<details class=card><summary>What the last reload changed ({})</summary><ul>",
-            last.changes.len()
-        )?;
+        write!(out, "<details class=card><summary>Changes of the last reload ({})</summary><ul>", last.changes.len())?;
         for change in &last.changes {
             write!(out, "<li>{}", Escaped(change))?;
         }
@@ -106,7 +104,7 @@ fn write_status(out: &mut String, control: &GatewayState, in_force: &ActiveConfi
 fn write_explain_section(out: &mut String, explanation: ExplainResult<'_>, form: &ExplainForm) -> fmt::Result {
     write!(
         out,
-        "<h2 id=explain>Explain a request<small>What would become of it, and which line of the config says so</small></h2>\
+        "<h2 id=explain>Explain a request<small>The response that it would get, and the lines of the config that determine it</small></h2>\
          <div class=card><form method=post action=\"/explain#explain\">\
          <label for=method>Method</label><input id=method name=method value=\"{}\">\
          <label for=url>URL</label><input id=url name=url value=\"{}\">\
@@ -118,7 +116,9 @@ fn write_explain_section(out: &mut String, explanation: ExplainResult<'_>, form:
     )?;
     match explanation {
         None => Ok(()),
-        Some(Ok(told)) => write!(out, "<p></p><pre id=told class=card>{}</pre>", Escaped(told.to_string().trim_end())),
+        Some(Ok(told)) => {
+            write!(out, "<p></p><pre id=explanation class=card>{}</pre>", Escaped(told.to_string().trim_end()))
+        }
         Some(Err(error)) => write!(out, "<p></p><pre class=\"card bad\">{}</pre>", Escaped(error)),
     }
 }

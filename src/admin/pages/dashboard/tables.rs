@@ -1,4 +1,4 @@
-//! The page's tables: refusals, routes, providers.
+//! The tables of the dashboard: rejections, routes, providers.
 
 use std::fmt::{self, Write};
 use std::time::Instant;
@@ -11,20 +11,20 @@ use crate::snapshot;
 use crate::state;
 use crate::state::{ActiveConfig, GatewayState};
 
-/// Rows of refusals that are shown.
+/// The limit on rows in the table of rejections.
 const MAX_REJECTION_ROWS: usize = 30;
 
-/// Refusals by reason and route, lately and since the start.
-pub(crate) fn rejections(out: &mut String, control: &GatewayState) -> fmt::Result {
-    let (rows, lately) = control.rejections.summary(Instant::now(), &control.metrics);
-    out.write_str("<h2 id=refusals>Refusals<small>by reason and route</small></h2><div class=card>")?;
+/// Writes the rejections by reason and route, recent and since the start.
+pub(crate) fn rejections(out: &mut String, state: &GatewayState) -> fmt::Result {
+    let (rows, covered) = state.rejections.summary(Instant::now(), &state.metrics);
+    out.write_str("<h2 id=rejections>Rejections<small>by reason and route</small></h2><div class=card>")?;
     if rows.is_empty() {
         return out.write_str("<p class=none>None since the start.</p></div>");
     }
     write!(
         out,
         "<table><tr><th>Reason<th>Route<th class=number>Last {}<th class=number>Since the start",
-        Escaped(humanize_duration(lately))
+        Escaped(humanize_duration(covered))
     )?;
     for row in rows.iter().take(MAX_REJECTION_ROWS) {
         write!(
@@ -39,9 +39,9 @@ pub(crate) fn rejections(out: &mut String, control: &GatewayState) -> fmt::Resul
     out.write_str("</table></div>")
 }
 
-/// Each listener with its routes.
-pub(crate) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
-    for bind in &in_force.snapshot.binds {
+/// Writes each listener with its routes.
+pub(crate) fn routes(out: &mut String, active: &ActiveConfig) -> fmt::Result {
+    for bind in &active.snapshot.binds {
         for compiled in &bind.listeners {
             let listener = &compiled.config;
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.value.to_string());
@@ -55,10 +55,10 @@ pub(crate) fn routes(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
                 Escaped(listener.span.file_line())
             )?;
             if listener.routes.is_empty() {
-                out.write_str("<p class=none>No routes: every request is answered 404.</p></div>")?;
+                out.write_str("<p class=none>No routes: every request is rejected with 404.</p></div>")?;
                 continue;
             }
-            out.write_str("<table><tr><th>Route<th>Takes<th>Protection<th>Rules<th>Backends")?;
+            out.write_str("<table><tr><th>Route<th>Matches<th>Protection<th>Rules<th>Backends")?;
             for route in &compiled.routes {
                 route_row(out, listener, route)?;
             }
@@ -77,34 +77,34 @@ fn route_row(out: &mut String, listener: &ListenerConfig, compiled: &snapshot::R
     for host in &route.hostnames {
         write!(out, "<code>{}</code> ", Escaped(host.to_string()))?;
     }
-    for one in &route.matches {
-        write!(out, "<code>{}</code><br>", Escaped(one))?;
+    for route_match in &route.matches {
+        write!(out, "<code>{}</code><br>", Escaped(route_match))?;
     }
     write!(out, "<td><span class=\"mark {protection}\">{protection}</span><small>{}</small><td>", Escaped(from))?;
     for set in compiled.policies.rule_sets.iter() {
-        let shadow = if set.mode == EnforcementMode::Shadow { ", only counted" } else { "" };
+        let shadow = if set.mode == EnforcementMode::Shadow { ", shadow mode" } else { "" };
         let (count, level) = (set.rules.len(), set.level.as_str());
-        write!(out, "{count} of the {level}{shadow}<small>{}</small>", Escaped(&set.location))?;
+        write!(out, "{count} at {level} level{shadow}<small>{}</small>", Escaped(&set.location))?;
     }
     if compiled.policies.rule_sets.is_empty() {
         out.write_str("<span class=dim>none</span>")?;
     }
     out.write_str("<td>")?;
     for endpoint in compiled.backends.endpoints() {
-        let rests = endpoint.health.as_ref().is_some_and(|load| !load.is_healthy());
-        let rests = if rests { " <span class=\"mark bad\">not well</span>" } else { "" };
-        write!(out, "{}{rests}<br>", Escaped(&endpoint.label))?;
+        let unhealthy = endpoint.health.as_ref().is_some_and(|health| !health.is_healthy());
+        let mark = if unhealthy { " <span class=\"mark bad\">unhealthy</span>" } else { "" };
+        write!(out, "{}{mark}<br>", Escaped(&endpoint.label))?;
     }
     match &compiled.answer {
-        Some(_) => out.write_str("<span class=dim>answered here</span>"),
+        Some(_) => out.write_str("<span class=dim>answered by the gateway</span>"),
         None => Ok(()),
     }
 }
 
-/// Each provider with its keys.
-pub(crate) fn providers(out: &mut String, in_force: &ActiveConfig) -> fmt::Result {
-    out.write_str("<h2 id=providers>Providers<small>of tokens</small></h2><div class=card>")?;
-    let providers = state::providers(&in_force.snapshot);
+/// Writes each provider with its keys.
+pub(crate) fn providers(out: &mut String, active: &ActiveConfig) -> fmt::Result {
+    out.write_str("<h2 id=providers>Providers<small>token issuers</small></h2><div class=card>")?;
+    let providers = state::providers(&active.snapshot);
     if providers.is_empty() {
         return out.write_str("<p class=none>None: no token is verified.</p></div>");
     }

@@ -1,4 +1,4 @@
-//! The real binary, with what the system knows of its process.
+//! The binary as a child process, with its resource usage as reported by the system.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::support::{Message, PORTCULLIS, RawClient, TEST_TIMEOUT, TempDir, eventually};
 
-/// A running `portcullis`, killed when dropped. Its config may say `port: 0` everywhere: the banner tells the ports.
+/// A running `portcullis`, killed when dropped. Its config may use `port: 0` everywhere: the banner reports the ports.
 pub struct BinaryGateway {
     child: Child,
-    /// The process itself, also behind a launcher.
+    /// The process id of the gateway, also when it runs under a launcher.
     pid: u32,
     folder: TempDir,
     address: SocketAddr,
@@ -17,13 +17,13 @@ pub struct BinaryGateway {
 }
 
 impl BinaryGateway {
-    /// Starts it on this config.
+    /// Starts the binary with a config.
     #[track_caller]
     pub fn start(text: &str) -> Self {
         Self::start_with(text, &[], |_| {})
     }
 
-    /// The same through another program that runs it, and with another command's settings.
+    /// Starts the binary under a launcher, with changes to the command.
     #[track_caller]
     pub fn start_with(text: &str, launcher: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let folder = TempDir::new();
@@ -36,10 +36,10 @@ impl BinaryGateway {
         change(&mut command);
         let mut child = command.spawn().expect("portcullis");
         let banner = eventually(TEST_TIMEOUT, "the banner", || {
-            let said = std::fs::read_to_string(&log).unwrap();
-            let whole = said.lines().any(|line| line.contains("readiness on ") && said.ends_with('\n'));
-            assert!(whole || child.try_wait().unwrap().is_none(), "it ended: {said}");
-            whole.then_some(said)
+            let log = std::fs::read_to_string(&log).unwrap();
+            let complete = log.lines().any(|line| line.contains("readiness on ") && log.ends_with('\n'));
+            assert!(complete || child.try_wait().unwrap().is_none(), "it exited: {log}");
+            complete.then_some(log)
         });
         let after = |what: &str| {
             let (_, rest) = banner.split_once(&format!("{what} on ")).unwrap_or_else(|| panic!("{what}: {banner}"));
@@ -50,42 +50,42 @@ impl BinaryGateway {
         Self { address: after("listens"), child, pid, folder, endpoints }
     }
 
-    /// Where the first bind listens.
+    /// Returns the address of the first bind.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A connection to it.
+    /// Opens a connection to the first bind.
     #[track_caller]
     pub fn client(&self) -> RawClient {
         RawClient::connect(self.address)
     }
 
-    /// Asks one of its own endpoints: `admin`, `metrics` or `readiness`.
+    /// Sends a request to one of the servers `admin`, `metrics` or `readiness`.
     #[track_caller]
     pub fn get(&self, endpoint: &str, path: &str) -> Message {
         self.connect(endpoint).get(path, &[])
     }
 
-    /// A connection to one of them.
+    /// Opens a connection to one of the servers `admin`, `metrics` or `readiness`.
     #[track_caller]
     pub fn connect(&self, endpoint: &str) -> RawClient {
         let (_, address) = self.endpoints.iter().find(|(name, _)| name == endpoint).unwrap();
         RawClient::connect(*address)
     }
 
-    /// The value of a series.
+    /// Returns the value of a series.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let metrics = self.get("metrics", "/metrics");
         metrics.text().lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
-    /// Its config file.
+    /// Returns the path of the config file.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("gw.yaml")
     }
 
-    /// What it said so far.
+    /// Returns the standard error output so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("err")).unwrap()
     }
@@ -95,24 +95,24 @@ impl BinaryGateway {
         assert!(Command::new("kill").args([name, &self.pid.to_string()]).status().unwrap().success());
     }
 
-    /// Whether it has ended, and how.
+    /// Returns the exit status if the process has exited.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Bytes of memory that are its own or shared, as the system counts them.
+    /// Returns the resident memory in bytes.
     pub fn resident_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
-    /// Open descriptors.
+    /// Returns the number of open file descriptors.
     pub fn open_descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
-    /// Hundredths of a second that it has computed.
+    /// Returns the CPU time in hundredths of a second.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
         let (_, numbers) = stat.rsplit_once(')').unwrap();
@@ -120,7 +120,7 @@ impl BinaryGateway {
     }
 }
 
-/// The last of the processes that descend from this one, each from the one before.
+/// Returns the last process in the chain of first children.
 fn descendant(pid: u32) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     match children.split_whitespace().next() {

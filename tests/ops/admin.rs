@@ -1,4 +1,4 @@
-//! What the gateway's own addresses show, and what they never do.
+//! The contents of the admin, metrics and probe servers, and secrets that never appear there.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use super::{TestGateway, load, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Backend, RawClient, TEST_TIMEOUT, closed_port, eventually};
 
-/// A gateway with everything that has a secret, and requests of all kinds behind it.
+/// Returns a gateway with all kinds of secrets that has processed all kinds of requests.
 fn busy_gateway() -> (TestGateway, Vec<String>, Backend) {
     let (key, hmac) = (Key::new(Alg::Es256, "k1"), Key::new(Alg::Hs256, "h1"));
     let hash = bcrypt::hash("pa55word", 4).unwrap();
@@ -53,9 +53,9 @@ fn busy_gateway() -> (TestGateway, Vec<String>, Backend) {
 }
 
 #[test]
-fn no_page_no_metric_and_no_probe_holds_a_secret() {
+fn pages_metrics_and_probes_contain_no_secrets() {
     let (ops, secrets, _backend) = busy_gateway();
-    // the error of a reload that was refused is shown: without the line that it is about
+    // the error of a failed reload is shown without the line of the config
     let bad = "binds: [{port: 0, listeners: [{routes: [{backends: [{host: a, policies: {backendAuth: {key: b4ckend, kee: s3cret}}}]}]}]}]";
     assert!(load(bad).and_then(|loaded| ops.gateway().replace(loaded).map(drop)).is_err());
     let endpoints = ops.gateway().admin_addresses();
@@ -82,7 +82,7 @@ fn no_page_no_metric_and_no_probe_holds_a_secret() {
 }
 
 #[test]
-fn the_page_tells_refusals_providers_and_where_protection_comes_from() {
+fn the_dashboard_shows_rejections_providers_and_the_origin_of_protection() {
     let (ops, _, _backend) = busy_gateway();
     let admin = ops.gateway().admin_addresses().admin[0];
     let page = || RawClient::connect(admin).get("/", &[]);
@@ -109,22 +109,22 @@ fn the_page_tells_refusals_providers_and_where_protection_comes_from() {
         (Some("no-referrer"), Some("nosniff"))
     );
     assert!(!shown.text().contains("<script"));
-    // a reload that changes something, and one that is refused
+    // a reload with changes, and one that fails
     let before = ops.gateway().snapshot().generation;
     ops.gateway().replace(load(&yaml(closed_port(), "      name: other\n")).unwrap()).unwrap();
-    assert!(page().text().contains("What the last reload changed (2)"), "{}", page().text());
+    assert!(page().text().contains("Changes of the last reload (2)"), "{}", page().text());
     let changes = page();
     assert!(changes.text().contains("<li>route other of listener listener0 on 127.0.0.1:0: added, open"));
     let wrong = yaml(closed_port(), "      policies: {jwtAuth: {issuer: a, jwks: {file: missing}}}\n");
     ops.gateway().replace(load(&wrong).unwrap()).unwrap_err();
-    let refused = page();
-    assert!(refused.text().contains("The last reload was refused") && refused.text().contains("missing"));
-    assert!(refused.text().contains(&format!("<dt>Generation<dd class=\"\">{}", before + 1)));
+    let failed = page();
+    assert!(failed.text().contains("The last reload failed") && failed.text().contains("missing"));
+    assert!(failed.text().contains(&format!("<dt>Generation<dd class=\"\">{}", before + 1)));
 }
 
-/// In a browser, where its own policy forbids scripts: what the page says is what its reader sees.
+/// The content security policy of the page forbids scripts, so a browser must render it without them.
 #[test]
-fn a_browser_shows_the_page_without_scripts() {
+fn a_browser_renders_the_dashboard_without_scripts() {
     let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok())

@@ -1,4 +1,4 @@
-//! A config that is in no file: given by an argument or through a pipe. What it names is in files.
+//! A config that is given in an argument or through a pipe, and references files.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::{TestGateway, yaml};
 use crate::support::mint::{self, Alg, Key};
 use crate::support::{Backend, PORTCULLIS, RawClient, TEST_TIMEOUT, TempDir, eventually, free_address};
 
-/// A config that believes the keys in a file.
+/// Returns a config whose provider has its keys in a file.
 fn config_text(backend: &Backend, keys: &Path) -> String {
     let jwt = format!("{{mode: strict, issuer: agentgateway.dev, jwks: {{file: '{}'}}}}", keys.display());
     yaml(backend.address(), &format!("      policies: {{jwtAuth: {jwt}}}\n"))
@@ -19,7 +19,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn the_files_that_it_names_are_watched() {
+fn referenced_files_are_watched() {
     let (old, new) = (Key::new(Alg::Es256, "old"), Key::new(Alg::Es256, "new"));
     let (backend, folder) = (Backend::ok(), TempDir::new());
     let keys = folder.write("keys.json", mint::jwks([&old]));
@@ -31,10 +31,10 @@ fn the_files_that_it_names_are_watched() {
     ops.wait_for_generation(2);
     assert_eq!((status(&old), status(&new)), (401, 200));
     std::fs::write(&keys, "no keys").unwrap();
-    eventually(TEST_TIMEOUT, "the refusal", || {
+    eventually(TEST_TIMEOUT, "the failed reload", || {
         ops.has_metric("portcullis_config_last_reload_successful 0").then_some(())
     });
-    assert_eq!(status(&new), 200, "the old keys serve on");
+    assert_eq!(status(&new), 200, "the old keys stay in use");
     std::fs::write(&keys, mint::jwks([&old])).unwrap();
     ops.wait_for_generation(3);
     assert_eq!(status(&old), 200);
@@ -42,7 +42,7 @@ fn the_files_that_it_names_are_watched() {
     ops.wait_for_generation(4);
 }
 
-/// The binary, killed when dropped.
+/// A running binary, killed when dropped.
 struct RunningProcess(Child);
 
 impl Drop for RunningProcess {
@@ -53,17 +53,17 @@ impl Drop for RunningProcess {
 }
 
 #[test]
-fn the_binary_watches_them_too_and_reads_them_at_sighup() {
+fn the_binary_watches_referenced_files_and_reloads_them_on_sighup() {
     let (old, new) = (Key::new(Alg::Es256, "old"), Key::new(Alg::Es256, "new"));
     let (backend, folder) = (Backend::ok(), TempDir::new());
     let keys = folder.write("keys.json", mint::jwks([&old]));
     for by_pipe in [true, false] {
         std::fs::write(&keys, mint::jwks([&old])).unwrap();
         let http = free_address();
-        let own = "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'";
+        let admin = "adminAddr: '127.0.0.1:0', statsAddr: '127.0.0.1:0', readinessAddr: '127.0.0.1:0'";
         let text = config_text(&backend, &keys)
             .replace("port: 0", &format!("port: {}", http.port()))
-            .replace(own, "adminAddr: off, statsAddr: off, readinessAddr: off");
+            .replace(admin, "adminAddr: off, statsAddr: off, readinessAddr: off");
         let arguments = if by_pipe { ["-f", "-"] } else { ["-c", &*text] };
         let mut command = Command::new(PORTCULLIS);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -79,8 +79,8 @@ fn the_binary_watches_them_too_and_reads_them_at_sighup() {
         let status = |key: &Key| RawClient::connect(http).get("/", &[("authorization", &bearer(key))]).status();
         assert_eq!((status(&old), status(&new)), (200, 401));
         assert!(Command::new("kill").args(["-HUP", &running.0.id().to_string()]).status().unwrap().success());
-        let said = || std::fs::read_to_string(&err).unwrap();
-        eventually(TEST_TIMEOUT, "the reload", || said().contains("the config was reloaded").then_some(()));
+        let log = || std::fs::read_to_string(&err).unwrap();
+        eventually(TEST_TIMEOUT, "the reload", || log().contains("config reloaded").then_some(()));
         std::fs::write(&keys, mint::jwks([&new])).unwrap();
         eventually(TEST_TIMEOUT, "the new keys", || (status(&new) == 200).then_some(()));
     }
