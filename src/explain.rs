@@ -30,8 +30,7 @@ use crate::reason::{Reason, Rejection};
 use crate::request::known_headers::KnownHeaders;
 use crate::request::normalize::NormalizedRequest;
 use crate::request::{ClientInfo, ConnectionInfo, Scheme, UnixTime};
-use crate::snapshot::Bind;
-use crate::state::ActiveConfig;
+use crate::snapshot::{Bind, Snapshot};
 use origins::ConfigOrigins;
 
 /// A request to explain.
@@ -71,9 +70,8 @@ pub enum ExplainError {
 ///
 /// # Errors
 /// When the question makes no request.
-pub fn explain(config: &ActiveConfig, input: &ExplainRequest) -> Result<Explanation, ExplainError> {
+pub fn explain(snapshot: &Snapshot, input: &ExplainRequest) -> Result<Explanation, ExplainError> {
     let uri: Uri = input.url.parse().map_err(|_| ExplainError::InvalidUrl(input.url.clone()))?;
-    let snapshot = &config.snapshot;
     let port = uri.port_u16();
     let by_port = port.and_then(|port| snapshot.binds.iter().find(|bind| bind.address.port() == port));
     let bind = by_port.or(snapshot.binds.first()).ok_or(ExplainError::NoBind)?;
@@ -93,7 +91,7 @@ pub fn explain(config: &ActiveConfig, input: &ExplainRequest) -> Result<Explanat
     snapshot.settings.identity_headers.strip(&mut parts.headers);
     let error_format = ErrorFormat::negotiate(&parts.headers, KnownHeaders::from_headers(&parts.headers));
     let mut error_context = ErrorContext::default();
-    if let Err(rejection) = simulate(config, bind, scheme, input, parts, &mut explanation, &mut error_context) {
+    if let Err(rejection) = simulate(snapshot, bind, scheme, input, parts, &mut explanation, &mut error_context) {
         error_response::add_error_response(&mut explanation, &rejection, error_format, &error_context);
     }
     explanation.hint = hint::hint(&explanation, bind, input);
@@ -124,7 +122,7 @@ fn build_head(uri: &Uri, bind: &Bind, input: &ExplainRequest) -> Result<Parts, E
 
 /// The request's way, in the server's order. Sets the realm of a challenge as soon as it is known.
 fn simulate<'c>(
-    config: &'c ActiveConfig,
+    snapshot: &'c Snapshot,
     bind: &'c Arc<Bind>,
     scheme: Scheme,
     input: &ExplainRequest,
@@ -132,7 +130,6 @@ fn simulate<'c>(
     explanation: &mut Explanation,
     error_context: &mut ErrorContext<'c>,
 ) -> Result<(), Rejection> {
-    let snapshot = &config.snapshot;
     let address = input.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let client = ClientInfo::from(SocketAddr::new(address, 0));
     let peer = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("127.0.0.1"));

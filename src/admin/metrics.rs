@@ -23,14 +23,14 @@ pub(super) fn respond(state: &GatewayState, request: &AdminRequest) -> AdminResp
 }
 
 fn render(state: &GatewayState) -> String {
-    let active = state.active_config();
+    let snapshot = state.snapshot();
     let loaded = f64::from(u8::from(state.last_attempt().error.is_none()));
     let ready = f64::from(u8::from(state.not_ready_reasons().is_empty()));
     let mut collected = CollectedSeries {
         gauges: vec![
             (Gauge::CachedTokens, Labels::default(), state.tokens.len() as f64),
             (Gauge::LastReload, Labels::default(), loaded),
-            (Gauge::Generation, Labels::default(), active.snapshot.generation as f64),
+            (Gauge::Generation, Labels::default(), snapshot.generation as f64),
             (Gauge::Build, Labels::new(&[("version", env!("CARGO_PKG_VERSION"))]), 1.0),
             (Gauge::Ready, Labels::default(), ready),
         ],
@@ -38,7 +38,7 @@ fn render(state: &GatewayState) -> String {
     };
     // several policies may define a provider of the same name: the first one counts
     let mut seen = HashSet::new();
-    let mut providers = state::providers(&active.snapshot);
+    let mut providers = state::providers(&snapshot);
     providers.retain(|provider| seen.insert(Arc::clone(provider.name())));
     collect_key_sets(&providers, &mut collected);
     collected.counters.push((Family::DroppedLogLines, Labels::default(), state.dropped_log_lines()));

@@ -35,9 +35,7 @@ struct ExplainForm {
 pub(super) fn respond(state: &Arc<GatewayState>, request: &AdminRequest) -> AdminResponse {
     match (request.path.as_str(), request.is_safe_method()) {
         ("/", true) => render_page(state, None, &ExplainForm::default()),
-        ("/config", true) => {
-            response::json(StatusCode::OK, &effective_config::effective_config(&state.active_config()))
-        }
+        ("/config", true) => response::json(StatusCode::OK, &effective_config::effective_config(&state.snapshot())),
         ("/explain", false) if request.method == Method::POST => handle_explain(state, request),
         ("/loglevel", true) => match logging::current() {
             Some(level) => response::plain(StatusCode::OK, level + "\n"),
@@ -126,7 +124,7 @@ fn run_explain(state: &GatewayState, form: &ExplainForm) -> Result<Explanation, 
         client: form.client,
         now: UnixTime::now(),
     };
-    explain(&state.active_config(), &explain_request).map_err(|error| error.to_string())
+    explain(&state.snapshot(), &explain_request).map_err(|error| error.to_string())
 }
 
 fn set_log_level(request: &AdminRequest) -> AdminResponse {

@@ -30,9 +30,9 @@ fn readiness(state: &GatewayState, verbose: bool) -> AdminResponse {
 }
 
 fn write_details(state: &GatewayState, out: &mut String) {
-    let (active, last_attempt) = (state.active_config(), state.last_attempt());
+    let (snapshot, last_attempt) = (state.snapshot(), state.last_attempt());
     // writing to a string does not fail
-    let _ = writeln!(out, "config: generation {}, from {}", active.snapshot.generation, active.loaded.source.name());
+    let _ = writeln!(out, "config: generation {}, from {}", snapshot.generation, snapshot.loaded.source.name());
     match last_attempt.error {
         None => {
             let _ = writeln!(out, "last reload: succeeded");
@@ -44,7 +44,7 @@ fn write_details(state: &GatewayState, out: &mut String) {
             });
         }
     }
-    for provider in state::providers(&active.snapshot) {
+    for provider in state::providers(&snapshot) {
         let _ = match provider.keys().current().as_ref() {
             Some(keys) => write!(out, "provider {}: {} keys", provider.name(), keys.len()),
             None => write!(out, "provider {}: no keys", provider.name()),

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use http::Method;
@@ -13,7 +12,6 @@ use super::{BAD_CONFIG, ConfigArgs, FAILED, args, eprint_line, load};
 use crate::explain::{ExplainRequest, Explanation, explain};
 use crate::reason::Reason;
 use crate::request::UnixTime;
-use crate::state::ActiveConfig;
 
 /// The exit code for a 401 response.
 const UNAUTHENTICATED: u8 = 3;
@@ -89,8 +87,7 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
     if args.token.as_deref() == Some("-") && args.config.file.as_deref() == Some("-") {
         return Err(bad_input("token and config cannot both be read from standard input".to_owned()));
     }
-    let (loaded, snapshot) =
-        load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
+    let (_, snapshot) = load::compile_config_online(&args.config, args.online).map_err(|broken| broken.report())?;
     let token = args.token.as_deref().map(args::read_token).transpose().map_err(bad_input)?;
     let question = ExplainRequest {
         method: args.method.clone(),
@@ -100,7 +97,7 @@ fn run(args: &ExplainArgs) -> Result<Explanation, ExitCode> {
         client: args.client,
         now: args.at.unwrap_or_else(UnixTime::now),
     };
-    explain(&ActiveConfig { loaded, snapshot: Arc::new(snapshot) }, &question).map_err(|why| bad_input(why.to_string()))
+    explain(&snapshot, &question).map_err(|why| bad_input(why.to_string()))
 }
 
 /// Returns the exit code; 0 if the request would be forwarded.

@@ -20,7 +20,6 @@ use crate::compile::compile;
 use crate::config::{Diagnostic, Source};
 use crate::explain::explain;
 use crate::request::UnixTime;
-use crate::state::ActiveConfig;
 use crate::telemetry::metrics::Metrics;
 use stand_in_keys::TestKeys;
 
@@ -101,15 +100,14 @@ fn run_file(path: &str, config: Option<&str>, report: &mut Report) -> Result<(),
     let test_keys = TestKeys::install(&mut loaded.config).map_err(|why| error_at(&source.span(0, 0, ""), why))?;
     let loaded = Arc::new(loaded);
     let snapshot = match compile(&loaded, &Arc::new(Metrics::default()), 1) {
-        Ok(snapshot) => Arc::new(snapshot),
+        Ok(snapshot) => snapshot,
         Err(findings) => return Err(load_error(&config_path, Some(loaded.source.clone()), findings)),
     };
     report.coverage.expect(&snapshot);
-    let config = ActiveConfig { loaded, snapshot };
     let mut outcomes = Vec::with_capacity(suite.tests.len());
     for case in &suite.tests {
         let request = case.explain_request(&test_keys, UnixTime::now()).map_err(|why| error_at(&case.span, why))?;
-        let explanation = explain(&config, &request).map_err(|why| error_at(&case.span, why.to_string()))?;
+        let explanation = explain(&snapshot, &request).map_err(|why| error_at(&case.span, why.to_string()))?;
         report.coverage.record(&explanation);
         outcomes.push(TestOutcome {
             name: case.value.name.clone(),

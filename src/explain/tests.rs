@@ -30,14 +30,14 @@ binds:
       backends: [{host: localhost:8081}]
 "#;
 
-fn config() -> ActiveConfig {
+fn config() -> Snapshot {
     config_from(CONFIG.to_owned())
 }
 
-fn config_from(text: String) -> ActiveConfig {
+fn config_from(text: String) -> Snapshot {
     let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
-    let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
-    ActiveConfig { loaded, snapshot }
+    let snapshot = crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap();
+    snapshot
 }
 
 fn read_token(token: &str) -> String {
@@ -45,11 +45,11 @@ fn read_token(token: &str) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-fn explain_url(config: &ActiveConfig, url: &str, token: &str) -> Explanation {
+fn explain_url(config: &Snapshot, url: &str, token: &str) -> Explanation {
     explain_with_token(config, url, (!token.is_empty()).then(|| read_token(token)))
 }
 
-fn explain_with_token(config: &ActiveConfig, url: &str, token: Option<String>) -> Explanation {
+fn explain_with_token(config: &Snapshot, url: &str, token: Option<String>) -> Explanation {
     let (headers, now) = (Vec::new(), UnixTime(1_800_000_000.0));
     let input = ExplainRequest { method: Method::GET, url: url.to_owned(), headers, token, client: None, now };
     explain(config, &input).unwrap()
@@ -106,7 +106,7 @@ fn a_rule_is_told_with_the_claims_that_it_reads() {
 #[test]
 fn the_checks_are_those_of_the_judge() {
     let config = config();
-    let listener = &config.snapshot.binds[0].listeners[0];
+    let listener = &config.binds[0].listeners[0];
     for (route, url) in [(0, "/x"), (1, "/open/x")] {
         let policy = listener.routes[route].policies.jwt_auth.as_ref().unwrap();
         for token in ["alice", "bob", "expired", "tampered", ""] {
@@ -163,7 +163,7 @@ fn the_text_never_shows_the_token() {
 fn what_is_answered_in_envoys_words_is_told_in_them() {
     let text = CONFIG.replace("  - name: main\n", "  - name: main\n    errors: envoy\n");
     let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
-    let snapshot = Arc::new(crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap());
-    let explanation = explain_url(&ActiveConfig { loaded, snapshot }, "/x", "");
+    let snapshot = crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap();
+    let explanation = explain_url(&snapshot, "/x", "");
     assert_eq!((explanation.status, explanation.response_body.as_deref()), (Some(401), Some("Jwt is missing")));
 }

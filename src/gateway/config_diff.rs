@@ -10,8 +10,8 @@ use crate::config::route::BackendPolicies;
 use crate::config::serde_shapes::OneOrMany;
 use crate::config::value::BackendHost;
 use crate::config::{BackendConfig, Effective, ListenerConfig, PoliciesConfig, RouteConfig, SourceSpan, Spanned};
-use crate::snapshot;
-use crate::state::{ActiveConfig, providers};
+use crate::snapshot::{self, Snapshot};
+use crate::state::providers;
 
 /// The limit on reported changes of one reload.
 const MAX_CHANGES: usize = 100;
@@ -54,11 +54,10 @@ struct ConfiguredRoute<'a> {
 }
 
 /// Lists the differences between two configs.
-pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
+pub(crate) fn diff(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     let mut changes = Vec::new();
-    let binds = |config: &ActiveConfig| -> Vec<String> {
-        config.snapshot.binds.iter().map(|bind| bind.address.to_string()).collect()
-    };
+    let binds =
+        |snapshot: &Snapshot| -> Vec<String> { snapshot.binds.iter().map(|bind| bind.address.to_string()).collect() };
     let (before, after) = (binds(old), binds(new));
     changes.extend(after.iter().filter(|bind| !before.contains(bind)).map(|bind| format!("bind {bind}: added")));
     changes.extend(before.iter().filter(|bind| !after.contains(bind)).map(|bind| format!("bind {bind}: removed")));
@@ -93,8 +92,8 @@ pub(crate) fn diff(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     changes
 }
 
-fn listeners(config: &ActiveConfig) -> BTreeMap<(String, &str), &ListenerConfig> {
-    let all = config.snapshot.binds.iter().flat_map(|bind| {
+fn listeners(snapshot: &Snapshot) -> BTreeMap<(String, &str), &ListenerConfig> {
+    let all = snapshot.binds.iter().flat_map(|bind| {
         let configs = bind.listeners.iter().map(|listener| &*listener.config);
         configs.map(|listener| ((bind.address.to_string(), listener.name.as_str()), listener))
     });
@@ -136,9 +135,9 @@ fn listener_changes(old: &ListenerConfig, new: &ListenerConfig) -> Vec<String> {
 
 /// Lists the providers whose local keys, or the algorithms that these verify, changed. Fetched keys change without a
 /// reload and are not compared.
-fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
-    let local = |config: &ActiveConfig| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
-        let providers = providers(&config.snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
+fn key_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let local = |snapshot: &Snapshot| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
+        let providers = providers(snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
         let keys = providers.filter_map(|provider| {
             let keys = provider.keys().current().clone()?;
             Some((Arc::clone(provider.name()), (*keys.fingerprint(), keys.len())))
@@ -155,9 +154,9 @@ fn key_changes(old: &ActiveConfig, new: &ActiveConfig) -> Vec<String> {
     changed.collect()
 }
 
-fn routes(config: &ActiveConfig) -> BTreeMap<RouteKey<'_>, ConfiguredRoute<'_>> {
+fn routes(snapshot: &Snapshot) -> BTreeMap<RouteKey<'_>, ConfiguredRoute<'_>> {
     let mut routes = BTreeMap::new();
-    for bind in &config.snapshot.binds {
+    for bind in &snapshot.binds {
         for listener in &bind.listeners {
             for route in &listener.routes {
                 let name = (bind.address.to_string(), listener.config.name.as_str(), route.config.name.as_str());

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::reload::DataPlane;
+use super::data_plane::DataPlane;
 use super::reload_error::ReloadError;
 use crate::config::{self, Config, LoadedConfig, Source};
 
@@ -93,7 +93,7 @@ impl WatcherLoop {
         let notifier = notifier
             .map_err(|error| tracing::warn!(%error, "cannot receive file events, comparing files every 3 s"))
             .ok();
-        let referenced_files = referenced_paths(&data_plane.state().active_config().loaded.config);
+        let referenced_files = referenced_paths(&data_plane.state().snapshot().loaded.config);
         let mut watcher =
             Self { data_plane, config_file, referenced_files, last_digest: 0, watched_dirs: BTreeSet::new(), notifier };
         watcher.update_watches();
@@ -124,7 +124,7 @@ impl WatcherLoop {
 
     /// Returns whether the text of the config file differs from that of the active config.
     fn file_differs_from_active(&self) -> bool {
-        let active = self.data_plane.state().active_config();
+        let active = self.data_plane.state().snapshot();
         let text = self.config_file.as_ref().and_then(|file| std::fs::read(file).ok());
         text.is_some_and(|text| text != active.loaded.source.text().as_bytes())
     }
@@ -135,7 +135,7 @@ impl WatcherLoop {
         let loaded = self.load();
         let attempted = loaded.as_ref().map(|loaded| referenced_paths(&loaded.config)).unwrap_or_default();
         let _ = self.data_plane.reload(loaded);
-        let active = referenced_paths(&self.data_plane.state().active_config().loaded.config);
+        let active = referenced_paths(&self.data_plane.state().snapshot().loaded.config);
         let referenced: BTreeSet<PathBuf> = active.into_iter().chain(attempted).collect();
         if referenced != self.referenced_files {
             self.referenced_files = referenced;
@@ -147,7 +147,7 @@ impl WatcherLoop {
     fn load(&self) -> Result<LoadedConfig, ReloadError> {
         let source = match &self.config_file {
             Some(file) => Source::read(file).map_err(|error| ReloadError::new(&[error], None))?,
-            None => self.data_plane.state().active_config().loaded.source.clone(),
+            None => self.data_plane.state().snapshot().loaded.source.clone(),
         };
         config::load(source.clone(), &|name| std::env::var(name).ok())
             .map_err(|errors| ReloadError::new(&errors, Some(&source)))

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use super::ExplainForm;
 use crate::admin::html::{Escaped, humanize_duration};
 use crate::explain::Explanation;
-use crate::snapshot::AuthRequirement;
-use crate::state::{ActiveConfig, GatewayState};
+use crate::snapshot::{AuthRequirement, Snapshot};
+use crate::state::GatewayState;
 
 const STYLE: &str = include_str!("dashboard/style.css");
 
@@ -30,7 +30,7 @@ fn write_page(
     explanation: ExplainResult<'_>,
     form: &ExplainForm,
 ) -> fmt::Result {
-    let active = state.active_config();
+    let snapshot = state.snapshot();
     write!(
         out,
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
@@ -39,14 +39,14 @@ fn write_page(
          <a href=\"#explain\">Explain</a></nav></header><main>",
         env!("CARGO_PKG_VERSION")
     )?;
-    write_status(out, state, &active)?;
+    write_status(out, state, &snapshot)?;
     if explanation.is_some() {
         write_explain_section(out, explanation, form)?;
     }
     tables::rejections(out, state)?;
     out.write_str("<div id=routes></div>")?;
-    tables::routes(out, &active)?;
-    tables::providers(out, &active)?;
+    tables::routes(out, &snapshot)?;
+    tables::providers(out, &snapshot)?;
     if explanation.is_none() {
         write_explain_section(out, explanation, form)?;
     }
@@ -58,10 +58,9 @@ fn write_page(
 }
 
 /// Writes readiness, the state of the config, and how much of it is protected.
-fn write_status(out: &mut String, state: &GatewayState, active: &ActiveConfig) -> fmt::Result {
+fn write_status(out: &mut String, state: &GatewayState, snapshot: &Snapshot) -> fmt::Result {
     let (last, not_ready) = (state.last_attempt(), state.not_ready_reasons());
     let age = humanize_duration(SystemTime::now().duration_since(last.at).unwrap_or_default());
-    let snapshot = &active.snapshot;
     let routes = || snapshot.binds.iter().flat_map(|bind| &bind.listeners).flat_map(|listener| &listener.routes);
     let count = |requirement: AuthRequirement| {
         let matching = routes().filter(|route| route.policies.auth_requirement() == requirement);
@@ -77,7 +76,7 @@ fn write_status(out: &mut String, state: &GatewayState, active: &ActiveConfig) -
     let reload = if last.error.is_none() { ("good", "loaded") } else { ("bad", "last reload failed") };
     fact("State", ready.0, ready.1, &not_ready.join("; "))?;
     fact("Config", reload.0, reload.1, &format!("{age} ago"))?;
-    fact("Generation", "\"\"", &snapshot.generation.to_string(), active.loaded.source.name())?;
+    fact("Generation", "\"\"", &snapshot.generation.to_string(), snapshot.loaded.source.name())?;
     let more = [strict, optional, open].map(|(count, name)| format!("{count} {name}")).join(", ");
     fact("Routes", "\"\"", &routes().count().to_string(), &more)?;
     fact("Connections", "\"\"", &state.metrics.open_connections().to_string(), "open now")?;

@@ -1,18 +1,17 @@
-//! The effective config: each listener and route with what holds for it and where that was written.
+//! The effective config: each listener and route with its policies and their positions in the config file.
 //!
-//! It names policies, providers and rules; it leaves out what could be a secret: keys, header values that are set,
-//! credentials for backends, and the contents of files.
+//! Policies, providers and rules are listed. Possible secrets are omitted: keys, values of header modifications, backend
+//! credentials, and the contents of files.
 
 use serde_json::{Value, json};
 
 use crate::auth::JwtAuth;
 use crate::config::Effective;
-use crate::snapshot::Policies;
-use crate::state::ActiveConfig;
+use crate::snapshot::{Policies, Snapshot};
 
-/// The effective config as JSON.
-pub(super) fn effective_config(config: &ActiveConfig) -> Value {
-    let binds = config.snapshot.binds.iter().map(|bind| {
+/// Returns the effective config as JSON.
+pub(super) fn effective_config(snapshot: &Snapshot) -> Value {
+    let binds = snapshot.binds.iter().map(|bind| {
         let listeners = bind.listeners.iter().map(|listener| {
             let routes = listener.routes.iter().map(|compiled| {
                 let route = &compiled.config;
@@ -43,8 +42,8 @@ pub(super) fn effective_config(config: &ActiveConfig) -> Value {
         })
     });
     json!({
-        "generation": config.snapshot.generation,
-        "file": config.loaded.source.name().as_ref(),
+        "generation": snapshot.generation,
+        "file": snapshot.loaded.source.name().as_ref(),
         "binds": binds.collect::<Vec<_>>(),
     })
 }

@@ -7,9 +7,8 @@ use crate::admin::html::{Escaped, humanize_duration};
 use crate::auth::keys::jwks::KeySourceState;
 use crate::authz::EnforcementMode;
 use crate::config::{Effective, ListenerConfig};
-use crate::snapshot;
-use crate::state;
-use crate::state::{ActiveConfig, GatewayState};
+use crate::snapshot::{self, Snapshot};
+use crate::state::{self, GatewayState};
 
 /// The limit on rows in the table of rejections.
 const MAX_REJECTION_ROWS: usize = 30;
@@ -40,8 +39,8 @@ pub(crate) fn rejections(out: &mut String, state: &GatewayState) -> fmt::Result 
 }
 
 /// Writes each listener with its routes.
-pub(crate) fn routes(out: &mut String, active: &ActiveConfig) -> fmt::Result {
-    for bind in &active.snapshot.binds {
+pub(crate) fn routes(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    for bind in &snapshot.binds {
         for compiled in &bind.listeners {
             let listener = &compiled.config;
             let host = listener.hostname.as_ref().map_or_else(|| "any host".to_owned(), |host| host.value.to_string());
@@ -102,9 +101,9 @@ fn route_row(out: &mut String, listener: &ListenerConfig, compiled: &snapshot::R
 }
 
 /// Writes each provider with its keys.
-pub(crate) fn providers(out: &mut String, active: &ActiveConfig) -> fmt::Result {
+pub(crate) fn providers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     out.write_str("<h2 id=providers>Providers<small>token issuers</small></h2><div class=card>")?;
-    let providers = state::providers(&active.snapshot);
+    let providers = state::providers(snapshot);
     if providers.is_empty() {
         return out.write_str("<p class=none>None: no token is verified.</p></div>");
     }
