@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::mint::{self, Alg, Key};
 use support::{Backend, InProcessGateway, ScriptedResponse, TEST_TIMEOUT, TempDir, closed_port, eventually};
 
-/// How long a program may take.
+/// The time limit of a program.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Finds a program in the Python environment of `PORTCULLIS_CLIENTS`, if it is set, or on the `PATH`.
@@ -45,7 +45,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(support::ROOT).join("tests/clients").join(name)
 }
 
-/// Runs a program to its end; what it wrote.
+/// Runs a program to its end and returns its output.
 #[track_caller]
 fn run(command: &mut Command) -> Output {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program");
@@ -56,25 +56,25 @@ fn run(command: &mut Command) -> Output {
             let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
         }
     });
-    let output = child.wait_with_output().expect("its output");
+    let output = child.wait_with_output().expect("the output");
     let _ = done.send(());
     output
 }
 
-/// The same for one that must succeed.
+/// Runs a program that must succeed and returns its standard output.
 #[track_caller]
 fn run_ok(command: &mut Command) -> String {
     let output = run(command);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {output}{}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 /// A program that serves until this is dropped.
 struct ServerProcess(Child);
 
 impl ServerProcess {
-    /// One that prints its port as its first line.
+    /// Starts a program that prints its port as its first line.
     #[track_caller]
     fn start(command: &mut Command) -> (Self, SocketAddr) {
         let mut peer = Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a program"));
@@ -92,7 +92,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A certificate for `localhost`, which is its own authority.
+/// A self-signed certificate for `localhost`.
 struct LocalhostCert {
     folder: TempDir,
     listener: String,
@@ -121,7 +121,7 @@ fn strict_jwt(key: &Key, more: &str) -> String {
     )
 }
 
-/// A gateway with this listener and these policies, which sends all to one backend.
+/// Starts a gateway with this listener and these policies and one backend.
 fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) -> InProcessGateway {
     InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{{listener} routes: [{{policies: {{{policies}}}, backends: [{{host: '{backend}'{more}}}]}}]}}]}}]"
@@ -129,7 +129,7 @@ fn gateway(listener: &str, policies: &str, backend: impl Display, more: &str) ->
 }
 
 #[test]
-fn curl_is_served_by_each_version_with_and_without_tls() {
+fn curl_works_with_every_http_version_with_and_without_tls() {
     let curl = program("curl");
     let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
     let backend = Backend::start(|request| {
@@ -147,7 +147,7 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
         for (version, expected) in [
             ("--http1.0", "1"),
             ("--http1.1", "1.1"),
-            // curl asks for HTTP/2 by an upgrade in cleartext, which is not granted, and by ALPN in TLS
+            // curl requests HTTP/2 with an upgrade in cleartext, which the gateway ignores, and with ALPN over TLS
             ("--http2", if scheme == "https" { "2" } else { "1.1" }),
             ("--http2-prior-knowledge", "2"),
         ] {
@@ -158,15 +158,15 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
                 command
             };
             let whole = |status: &str, body: &str| format!("{body}|{status}|{expected}");
-            let refused = run_ok(curl().arg(&url));
+            let rejected = run_ok(curl().arg(&url));
             let sentence = "authentication failure: no bearer token found";
-            assert_eq!(refused.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
-            let good = run_ok(curl().args(["-H", &bearer, &url]));
-            assert_eq!(good.replace("|1.0", "|1"), whole("200", "GET 0"), "{scheme} {version}");
+            assert_eq!(rejected.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
+            let accepted = run_ok(curl().args(["-H", &bearer, &url]));
+            assert_eq!(accepted.replace("|1.0", "|1"), whole("200", "GET 0"), "{scheme} {version}");
             let sent = run_ok(curl().args(["-H", &bearer, "-T"]).arg(&upload).arg(&url));
             assert_eq!(sent.replace("|1.0", "|1"), whole("200", &format!("PUT {}", 3 << 20)), "{scheme} {version}");
-            // curl waits for `100 Continue` before it sends so much, and must see the refusal instead; on HTTP/2, where
-            // it does not wait, older ones take the end of the stream that RFC 9113 §8.1 asks for as an error
+            // curl waits for `100 Continue` before a large upload and must see the rejection instead. On HTTP/2 it does
+            // not wait, and older versions treat the end of the stream (RFC 9113 §8.1) as an error.
             if expected != "2" {
                 let kept = run_ok(curl().arg("-T").arg(&upload).arg(&url));
                 assert_eq!(kept.replace("|1.0", "|1"), whole("401", sentence), "{scheme} {version}");
@@ -178,7 +178,7 @@ fn curl_is_served_by_each_version_with_and_without_tls() {
 
 #[test]
 #[ignore = "needs h2load"]
-fn h2load_gets_an_answer_to_every_request() {
+fn h2load_gets_a_response_to_every_request() {
     let h2load = program("h2load");
     let (tls, backend) = (LocalhostCert::new(), Backend::start(|_| ScriptedResponse::new(200, &[], "x".repeat(2000))));
     for (scheme, listener, version) in
@@ -186,32 +186,32 @@ fn h2load_gets_an_answer_to_every_request() {
     {
         let gateway = gateway(listener, "", backend.address(), "");
         let url = format!("{scheme}://localhost:{}/", gateway.address().port());
-        let said = run_ok(Command::new(&h2load).args(["-n", "2000", "-c", "20", "-m", "20", version, &url]));
-        let good = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout";
-        assert!(said.contains(good) && said.contains("status codes: 2000 2xx"), "{scheme} {version}: {said}");
+        let output = run_ok(Command::new(&h2load).args(["-n", "2000", "-c", "20", "-m", "20", version, &url]));
+        let accepted = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert!(output.contains(accepted) && output.contains("status codes: 2000 2xx"), "{scheme} {version}: {output}");
     }
 }
 
 #[test]
 #[ignore = "needs nginx"]
-fn nginx_is_a_backend_like_any_other() {
+fn nginx_works_as_a_backend() {
     let nginx = program("nginx");
     let folder = TempDir::new();
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     folder.write("large", &large);
     folder.write("small.txt", "small");
-    let here = folder.path().display();
+    let root = folder.path().display();
     let config = folder.write(
         "nginx.conf",
         format!(
-            "daemon off; master_process off; worker_processes 1; pid {here}/pid; error_log {here}/error.log;
+            "daemon off; master_process off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;
              events {{}}
              http {{
-               access_log off; client_body_temp_path {here}; proxy_temp_path {here}; fastcgi_temp_path {here};
-               uwsgi_temp_path {here}; scgi_temp_path {here}; root {here}; keepalive_requests 3; client_max_body_size 1m;
+               access_log off; client_body_temp_path {root}; proxy_temp_path {root}; fastcgi_temp_path {root};
+               uwsgi_temp_path {root}; scgi_temp_path {root}; root {root}; keepalive_requests 3; client_max_body_size 1m;
                gzip on; gzip_min_length 1000; gzip_types *; gzip_proxied any;
-               server {{ listen unix:{here}/h1; location /echo {{ return 200 $request_method:$http_host:$request_uri; }} }}
-               server {{ listen unix:{here}/h2 http2; }}
+               server {{ listen unix:{root}/h1; location /echo {{ return 200 $request_method:$http_host:$request_uri; }} }}
+               server {{ listen unix:{root}/h2 http2; }}
              }}"
         ),
     );
@@ -222,7 +222,7 @@ fn nginx_is_a_backend_like_any_other() {
         eventually(TEST_TIMEOUT, "nginx listens", || UnixStream::connect(&path).ok());
         let gateway = gateway("", "", format!("unix:{}", path.display()), more);
         let mut client = gateway.client();
-        // nginx closes each connection after three requests; nobody notices
+        // nginx closes each connection after three requests, which clients do not notice
         for _ in 0..10 {
             assert_eq!(client.get("/small.txt", &[]).text(), "small");
         }
@@ -233,25 +233,25 @@ fn nginx_is_a_backend_like_any_other() {
         assert_eq!(client.get("/small.txt", &[("if-none-match", &etag)]).status(), 304);
         let zipped = client.get("/large", &[("accept-encoding", "gzip")]);
         assert_eq!((zipped.status(), zipped.header("content-encoding")), (200, Some("gzip")));
-        assert_eq!(zipped.body.get(..2), Some(&[0x1f, 0x8b][..]), "as nginx made it");
+        assert_eq!(zipped.body.get(..2), Some(&[0x1f, 0x8b][..]), "as compressed by nginx");
         let head = client.send("HEAD /large HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
         assert_eq!(head.header("content-length"), Some(large.len().to_string().as_str()));
         assert_eq!(client.get("/nothing", &[]).status(), 404);
         let posted = client.send("POST /small.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").response();
         assert_eq!(posted.status(), 405);
-        // more than nginx takes: its refusal comes while the body is under way
+        // larger than nginx accepts: its response arrives during the upload
         let mut client = gateway.client();
         client.send(format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 8 << 20));
         client.send(vec![b'x'; 8 << 20]);
         assert_eq!(client.response().status(), 413);
         assert_eq!(gateway.client().get("/small.txt", &[]).text(), "small");
     }
-    let gateway = gateway("", "", format!("unix:{here}/h1"), "");
+    let gateway = gateway("", "", format!("unix:{root}/h1"), "");
     let target = gateway.client().get("/./echo//%61?q=%2f", &[]);
-    assert_eq!(target.text(), "GET:localhost:/echo/a?q=%2f", "what was judged is what nginx reads");
+    assert_eq!(target.text(), "GET:localhost:/echo/a?q=%2f", "nginx reads the path that was authorized");
 }
 
-/// A gateway that lets tokens of the key call `test.Peer`, but for one method, and knows a dead backend.
+/// Starts a gateway that allows tokens of the key to call `test.Peer` except for one method. `dead.Peer` has a dead backend.
 fn grpc_gateway(listener: &str, key: &Key, peer: SocketAddr) -> InProcessGateway {
     let policies = strict_jwt(key, ", claimsToHeaders: [{claim: sub, header: x-user}]");
     let rules = r#"authorization: {rules: [{deny: 'request.path == "/test.Peer/Denied"'}]}"#;
@@ -265,7 +265,7 @@ fn grpc_gateway(listener: &str, key: &Key, peer: SocketAddr) -> InProcessGateway
 
 #[test]
 #[ignore = "needs PORTCULLIS_CLIENTS"]
-fn grpcs_own_library_calls_through() {
+fn grpc_library_works() {
     let mut serve = python();
     let (_peer, address) = ServerProcess::start(serve.arg(script("grpc_peer.py")).arg("serve"));
     let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
@@ -283,7 +283,7 @@ fn grpcs_own_library_calls_through() {
 
 #[test]
 #[ignore = "needs PORTCULLIS_CLIENTS"]
-fn grpcurl_calls_through() {
+fn grpcurl_works() {
     let (grpcurl, mut serve) = (program("grpcurl"), python());
     let (_peer, address) = ServerProcess::start(serve.arg(script("grpc_peer.py")).arg("serve"));
     let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
@@ -301,23 +301,23 @@ fn grpcurl_calls_through() {
             let (method, options) = arguments.split_last().unwrap();
             run(command.args(options).arg(&at).arg(method))
         };
-        let good = grpcurl(&["-H", &bearer, "-d", r#"{"text":"hello"}"#, "test.Peer/Unary"]);
-        let said = String::from_utf8_lossy(&good.stdout);
-        assert!(good.status.success() && said.contains(r#""text": "hello""#), "{said}{good:?}");
+        let accepted = grpcurl(&["-H", &bearer, "-d", r#"{"text":"hello"}"#, "test.Peer/Unary"]);
+        let output = String::from_utf8_lossy(&accepted.stdout);
+        assert!(accepted.status.success() && output.contains(r#""text": "hello""#), "{output}{accepted:?}");
         let many = r#"{"text":"a"}{"text":"b"}{"text":"c"}"#;
         let streamed = grpcurl(&["-H", &bearer, "-d", many, "test.Peer/Echoed"]);
         assert_eq!(String::from_utf8_lossy(&streamed.stdout).matches("text").count(), 3, "{streamed:?}");
         for (options, code) in [(&[][..], "Unauthenticated"), (&["-H", &bearer], "PermissionDenied")] {
-            let refused = grpcurl(&[options, &["test.Peer/Denied"]].concat());
-            let said = String::from_utf8_lossy(&refused.stderr);
-            assert!(!refused.status.success() && said.contains(&format!("Code: {code}")), "{said}");
+            let rejected = grpcurl(&[options, &["test.Peer/Denied"]].concat());
+            let output = String::from_utf8_lossy(&rejected.stderr);
+            assert!(!rejected.status.success() && output.contains(&format!("Code: {code}")), "{output}");
         }
     }
 }
 
 #[test]
 #[ignore = "needs PORTCULLIS_CLIENTS"]
-fn a_websocket_library_talks_through() {
+fn websocket_library_works() {
     let mut serve = python();
     let (_peer, address) = ServerProcess::start(serve.arg(script("ws_peer.py")));
     let (tls, key) = (LocalhostCert::new(), Key::new(Alg::Es256, "k1"));
@@ -333,7 +333,7 @@ fn a_websocket_library_talks_through() {
     }
 }
 
-/// What the browser does: a WebSocket without a token, then one with the token as a cookie.
+/// The script of the browser: a WebSocket without a token, then one with the token in a cookie.
 const PAGE: &str = r#"<!doctype html><script>
 const talk = () => new Promise(done => {
   const socket = new WebSocket(`ws://${location.host}/ws`), got = [];
@@ -351,7 +351,7 @@ const talk = () => new Promise(done => {
 
 #[test]
 #[ignore = "needs PORTCULLIS_CLIENTS and Chromium"]
-fn a_browser_opens_a_websocket_with_its_cookie() {
+fn browser_opens_a_websocket_with_its_cookie() {
     let (chromium, mut serve) = (program("chromium"), python());
     let (_peer, sockets) = ServerProcess::start(serve.arg(script("ws_peer.py")));
     let key = Key::new(Alg::Es256, "k1");
@@ -370,22 +370,22 @@ fn a_browser_opens_a_websocket_with_its_cookie() {
     command.arg(format!("--user-data-dir={}", profile.path().display()));
     command.arg(format!("http://127.0.0.1:{}/", gateway.address().port()));
     let _browser = ServerProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("chromium"));
-    let begun = Instant::now();
-    let told = eventually(PROGRAM_TIMEOUT, "the browser's word", || {
+    let start = Instant::now();
+    let report = eventually(PROGRAM_TIMEOUT, "the report of the browser", || {
         pages.requests().iter().find_map(|request| Some(request.target().strip_prefix("/done/")?.to_owned()))
     });
-    assert_eq!(told, ".1006/5-100000.4000", "after {:?}", begun.elapsed());
+    assert_eq!(report, ".1006/5-100000.4000", "after {:?}", start.elapsed());
 }
 
 #[test]
 #[ignore = "needs PORTCULLIS_CLIENTS"]
-fn frames_that_no_library_sends_are_refused_and_no_request_comes_of_them() {
+fn invalid_frames_are_rejected_and_cause_no_request() {
     let mut frames = python();
     let backend = Backend::start(|request| ScriptedResponse::new(200, &[], &request.body));
     let rules = r#"authorization: {rules: [{deny: 'request.path.startsWith("/denied")'}]}"#;
     let gateway = gateway("", rules, backend.address(), "");
-    let said = run_ok(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));
-    assert_eq!(said, "ok\n");
+    let output = run_ok(frames.arg(script("h2_frames.py")).arg(gateway.address().port().to_string()));
+    assert_eq!(output, "ok\n");
     for seen in backend.requests().iter().filter(|request| request.complete) {
         let target = seen.target();
         assert!(matches!(target, "/" | "/echo" | "/evil/denied"), "{target}");

@@ -1,5 +1,4 @@
-//! What stands on the wire: TLS on both sides, one meaning for every request, limits on every wait, and each protocol
-//! from end to end.
+//! Tests on the wire: TLS on both sides, request normalization, response framing, timeouts, and each protocol end to end.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,24 +11,24 @@
 
 mod support;
 
-#[path = "wire/answers.rs"]
-mod answers;
 #[path = "wire/corpus.rs"]
 mod corpus;
 #[path = "wire/h2spec.rs"]
 mod h2spec;
 #[path = "wire/http2.rs"]
 mod http2;
-#[path = "wire/meaning.rs"]
-mod meaning;
-#[path = "wire/pipe.rs"]
-mod pipe;
+#[path = "wire/normalization.rs"]
+mod normalization;
+#[path = "wire/responses.rs"]
+mod responses;
+#[path = "wire/timeouts.rs"]
+mod timeouts;
 #[path = "wire/tls.rs"]
 mod tls;
-#[path = "wire/waits.rs"]
-mod waits;
+#[path = "wire/tls_wrapper.rs"]
+mod tls_wrapper;
 
-/// An address that nobody listens on.
+/// Returns an address without a listener.
 fn closed_port() -> std::net::SocketAddr {
     support::closed_port()
 }

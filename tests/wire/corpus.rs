@@ -1,8 +1,7 @@
-//! The raw requests of other projects' test suites, one by one, in front of a recording backend. What the backend sees
-//! is what the gateway accounts for, whatever a client sends.
+//! Raw requests from the test suites of other projects, and mutations of requests, sent to a recording backend. The backend
+//! sees only requests that are in the access log, no matter what the client sends.
 //!
-//! `PORTCULLIS_VECTORS` names the folder that has `http1_corpus.jsonl` (from nodejs/llhttp and
-//! aws/http-desync-guardian); without it there is nothing to run, and the test says so.
+//! `PORTCULLIS_VECTORS` is the folder with `http1_corpus.jsonl` (from nodejs/llhttp and aws/http-desync-guardian).
 
 use std::sync::Mutex;
 
@@ -11,14 +10,14 @@ use serde_json::Value;
 
 use crate::support::{Backend, InProcessGateway, RecordedRequest, TEST_TIMEOUT, eventually, vectors};
 
-/// How many rows are tried at a time: most of a row's time is waiting for a limit.
+/// The number of rows that run at a time. Most of them wait for a timeout.
 const CONCURRENCY: usize = 12;
 
-/// What came of a row.
+/// The outcome of a row.
 struct Outcome {
     statuses: Vec<u16>,
     seen: Vec<RecordedRequest>,
-    /// Lines of the access log for these requests.
+    /// The access-log lines of these requests.
     logged: Vec<Value>,
 }
 
@@ -55,7 +54,7 @@ fn backend_receives_from_the_vectors_only_what_the_gateway_accounted_for() {
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The row with a host, and what it expects; and the row without one, which is never forwarded.
+/// Returns the row with a host and its expectation, and the row without a host, which must not be forwarded.
 fn variants(row: &Value) -> Vec<(Vec<u8>, String)> {
     let bytes = |name: &str| {
         row[name].as_str().map(|text| base64::engine::general_purpose::STANDARD.decode(text).expect("base64"))
@@ -79,12 +78,12 @@ binds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{hos
     ));
     let mut client = gateway.client();
     client.send(raw);
-    let answer = client.read_to_close();
-    let text = String::from_utf8_lossy(&answer);
+    let received = client.read_to_close();
+    let text = String::from_utf8_lossy(&received);
     let statuses: Vec<u16> =
         text.match_indices("HTTP/1.").filter_map(|(at, _)| text.get(at + 9..at + 12)?.parse().ok()).collect();
     let finals = statuses.iter().filter(|status| **status >= 200).count();
-    let logged = eventually(TEST_TIMEOUT, "a line for every answer", || {
+    let logged = eventually(TEST_TIMEOUT, "a line for every response", || {
         let log = gateway.log();
         let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         (lines.len() >= finals).then_some(lines)
@@ -93,18 +92,18 @@ binds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{backends: [{{hos
     Outcome { statuses, seen: backend.requests(), logged }
 }
 
-/// Whether the backend saw what was judged and answered, in one framing, and nothing else.
+/// Checks that the backend saw only requests that were authorized and answered, each with unambiguous framing.
 fn check_accounted(outcome: &Outcome) -> Result<(), String> {
     let mut forwarded = outcome.logged.iter().filter(|line| line.get("backend").is_some());
     for seen in &outcome.seen {
         let path = seen.target().split('?').next().unwrap_or_default();
         match forwarded.find(|line| line["request.id"].as_str() == seen.header("x-request-id")) {
             Some(line) if line["method"] == seen.method() && line["path"] == path => {}
-            Some(line) => return Err(format!("judged was {} {}", line["method"], line["path"])),
-            None => return Err(format!("nobody accounted for {}", seen.start_line)),
+            Some(line) => return Err(format!("the access log has {} {}", line["method"], line["path"])),
+            None => return Err(format!("not in the access log: {}", seen.start_line)),
         }
         if seen.headers.values("content-length").len() + seen.headers.values("transfer-encoding").len() > 1 {
-            return Err("a framing that can be read in two ways".to_owned());
+            return Err("ambiguous framing".to_owned());
         }
     }
     Ok(())
@@ -115,49 +114,53 @@ fn check_outcome(outcome: &Outcome, expect: &str, incomplete: bool) -> Result<()
     let finals: Vec<u16> = outcome.statuses.iter().copied().filter(|status| *status >= 200).collect();
     let (first, last) = (finals.first().copied(), finals.last().copied());
     let complete = outcome.seen.iter().filter(|seen| seen.complete).count();
-    let well = finals.iter().filter(|status| **status == 200).count();
-    if complete != well {
-        return Err(format!("{well} answers to {complete} requests"));
+    let succeeded = finals.iter().filter(|status| **status == 200).count();
+    if complete != succeeded {
+        return Err(format!("{succeeded} responses to {complete} requests"));
     }
     let good = match expect {
         "accept" | "upgrade" if incomplete => !outcome.seen.is_empty(),
         "accept" | "upgrade" => first == Some(200),
         "accept-then-close" => finals == [200],
         "accept-or-reject" | "normalise-or-reject" => matches!(first, Some(200 | 400..=499 | 501)) || incomplete,
-        // what stands before the bad request in the same row may be good
+        // requests before the bad one in the same row may be valid
         "reject" | "lenient-only" => match last {
             Some(status) => matches!(status, 400..=499 | 501),
             None => outcome.seen.is_empty(),
         },
         "incomplete" => complete == 0,
-        other => return Err(format!("an expectation of a new kind: {other}")),
+        other => return Err(format!("unknown expectation: {other}")),
     };
-    if good { Ok(()) } else { Err("that is not what came of it".to_owned()) }
+    if good { Ok(()) } else { Err("unexpected outcome".to_owned()) }
 }
 
-/// Rows of which the contract says something else than their origin, and why.
+/// Rows for which the gateway deliberately differs from the origin of the row, and the reason.
 const DEPARTURES: [(&str, &str, &str); 18] = [
-    ("llhttp/connection/4", "accept-then-close", "what follows a closing request is dropped, not refused"),
+    ("llhttp/connection/4", "accept-then-close", "what follows a closing request is dropped, not rejected"),
     ("llhttp/connection/11", "accept-then-close", "the same"),
-    ("llhttp/invalid/6", "normalise-or-reject", "a bare line feed is one line end to the judge and to the backend"),
+    ("llhttp/invalid/6", "normalise-or-reject", "a bare line feed ends a line for the gateway and for the backend"),
     ("llhttp/invalid/10", "normalise-or-reject", "the same"),
     ("llhttp/invalid/18", "normalise-or-reject", "the same"),
     ("llhttp/lenient-header-value-relaxed/3", "normalise-or-reject", "the same"),
-    ("llhttp/sample/3", "reject", "no host has a `=` in its name"),
+    ("llhttp/sample/3", "reject", "`=` is not valid in a host name"),
     ("llhttp/sample/4", "reject", "the same"),
-    ("llhttp/transfer-encoding/9", "normalise-or-reject", "chunk extensions are not passed on, however they look"),
+    ("llhttp/transfer-encoding/9", "normalise-or-reject", "chunk extensions are not passed on"),
     ("llhttp/transfer-encoding/11", "normalise-or-reject", "the same"),
-    ("llhttp/transfer-encoding/30", "normalise-or-reject", "chunks are made anew, so a blank behind a size is gone"),
+    (
+        "llhttp/transfer-encoding/30",
+        "normalise-or-reject",
+        "chunks are encoded again, so a blank after a size is dropped",
+    ),
     ("llhttp/transfer-encoding/31", "normalise-or-reject", "the same"),
-    ("llhttp/uri/1", "reject", "quotes in a query are refused by the parser"),
-    ("llhttp/uri/8", "normalise-or-reject", "a fragment is dropped before anything is judged"),
+    ("llhttp/uri/1", "reject", "the parser rejects quotes in a query"),
+    ("llhttp/uri/8", "normalise-or-reject", "a fragment is dropped before authorization"),
     ("desync-guardian/rfc-compliant/12", "normalise-or-reject", "the same"),
-    ("desync-guardian/uri-specific-test-cases/11", "reject", "control characters in a path are refused, also encoded"),
+    ("desync-guardian/uri-specific-test-cases/11", "reject", "control characters in a path are rejected, even encoded"),
     ("desync-guardian/uri-specific-test-cases/13", "reject", "the same"),
     ("desync-guardian/uri-specific-test-cases/14", "reject", "the same"),
 ];
 
-/// Requests that the mutations begin with.
+/// The requests that are mutated.
 const SEEDS: [&str; 6] = [
     "GET /a/../b%2e?q=1 HTTP/1.1\r\nHost: victim.example\r\nX-A: 1\r\n\r\n",
     "POST /a HTTP/1.1\r\nHost: victim.example\r\nContent-Length: 5\r\n\r\nhello",
@@ -166,7 +169,7 @@ const SEEDS: [&str; 6] = [
     "GET http://victim.example/x HTTP/1.1\r\nHost: victim.example\r\nConnection: keep-alive, x-a\r\nX-A: 1\r\n\r\n",
     "GET /ws HTTP/1.1\r\nHost: victim.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /z HTTP/1.1\r\n\r\n",
 ];
-/// What they are mutated with.
+/// The fragments that mutations insert.
 const FRAGMENTS: [&str; 20] = [
     "\r\n",
     "\n",
@@ -190,9 +193,9 @@ const FRAGMENTS: [&str; 20] = [
     "\u{e9}",
 ];
 
-/// Bytes nobody thought of: the same seeds every time, so that what fails once fails again.
+/// Sends random mutations. The random numbers are the same in every run, so that failures can be reproduced.
 #[test]
-fn no_mutation_slips_a_request_past_the_account() {
+fn mutated_requests_do_not_reach_the_backend_unlogged() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut draw = |below: usize| {
         state ^= state << 13;
@@ -202,7 +205,7 @@ fn no_mutation_slips_a_request_past_the_account() {
     };
     let mut cases = Vec::new();
     for number in 0..240 {
-        // two in a row, of which the first is mutated: what is wrong with it must not become a third
+        // two requests, of which the first is mutated: it must not turn into two
         let mut raw = SEEDS[number % SEEDS.len()].as_bytes().to_vec();
         for _ in 0..=draw(3) {
             let at = draw(raw.len() + 1);

@@ -1,39 +1,39 @@
-//! The cases of h2spec, a conformance suite for RFC 9113 and RFC 7541, with frames of our own making: each case by its
-//! section and number there. With `PORTCULLIS_VECTORS` set, the list of titles is compared, so that none is left out.
+//! The cases of h2spec, a conformance suite for RFC 9113 and RFC 7541, with frames built here. Each case has its section and
+//! number in h2spec. With `PORTCULLIS_VECTORS` set, the list of its cases is compared, so that none is missing.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::support::{Backend, InProcessGateway, ScriptedResponse, TEST_TIMEOUT};
 
-/// What must come of a case.
+/// The expected outcome of a case.
 #[derive(Debug, Clone, Copy)]
 enum Expect {
-    /// The request on stream 1 is answered with 200.
+    /// The request on stream 1 gets a response with status 200.
     Served,
-    /// The connection goes on.
+    /// The connection stays open.
     Alive,
-    /// Either that, or the connection is closed without complaint.
+    /// The connection stays open or is closed without an error.
     AliveOrClosed,
-    /// The stream or the connection ends with one of these codes; or the connection just ends.
+    /// The stream or the connection ends with one of these codes, or the connection is closed.
     StreamError(&'static [u32]),
-    /// The connection ends, with one of these codes if it says why.
+    /// The connection ends, with one of these codes if it sends GOAWAY.
     ConnectionError(&'static [u32]),
     /// The settings are acknowledged.
     Acknowledged,
-    /// The last piece of an answer's body so far has one byte, since the window has no more.
+    /// The last DATA frame so far has one byte, since the window does not allow more.
     OneByte,
 }
 
 use Expect::{Acknowledged, Alive, AliveOrClosed, ConnectionError, OneByte, Served, StreamError};
 
-/// When the rest of a case is sent.
+/// The time at which the rest of a case is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SendRest {
     Immediately,
-    /// After stream 1 has been answered to the end.
+    /// After the end of the response on stream 1.
     AfterResponse,
-    /// After the first piece of an answer's body.
+    /// After the first DATA frame of a response.
     AfterFirstChunk,
 }
 
@@ -112,24 +112,24 @@ fn continuation(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
     frame(9, flags, stream, block)
 }
 
-/// A field without indexing.
+/// Encodes a header field without indexing.
 fn field(name: &str, value: &str) -> Vec<u8> {
     let length = |text: &str| u8::try_from(text.len()).unwrap();
     [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
 }
 
-/// A GET with this behind its usual fields.
+/// Encodes a GET with this block after its usual fields.
 fn get_with(block: &[u8]) -> Vec<Vec<u8>> {
     vec![headers(ALL, 1, &[GET, block].concat())]
 }
 
-/// A GET of just these fields.
+/// Encodes a GET of only these fields.
 fn get_from(fields: &[&[u8]]) -> Vec<Vec<u8>> {
     vec![headers(ALL, 1, &fields.concat())]
 }
 
 fn generic() -> Vec<Case> {
-    const AGENT: u8 = 43; // behind a prefix of four bits: `user-agent`, entry 58
+    const AGENT: u8 = 43; // after a prefix of four bits: `user-agent`, entry 58
     let huffman_value: &[u8] = &[0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
     let huffman_pair: &[u8] = &[
         0x88, 0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f, 0x89, 0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4,
@@ -198,7 +198,7 @@ fn generic() -> Vec<Case> {
 fn frames_and_streams() -> Vec<Case> {
     let get = || headers(ALL, 1, GET);
     let post = || headers(END_HEADERS, 1, POST);
-    let open_headers = || headers(END_STREAM, 1, GET); // its block goes on
+    let open_headers = || headers(END_STREAM, 1, GET); // without END_HEADERS
     let x = || field("x", "y");
     let large = |length: usize| field("x", "y").repeat(length / 5 + 1);
     vec![
@@ -360,7 +360,7 @@ fn messages() -> Vec<Case> {
 
 fn compression() -> Vec<Case> {
     let broken = ConnectionError(COMPRESSION);
-    // `x-test`, and a value that is not how RFC 7541 §5.2 wants it
+    // `x-test`, with a value that is invalid by RFC 7541 §5.2
     let huffman = |value: &[u8]| get_with(&[&[0, 0x85, 0xf2, 0xb2, 0x4a, 0x84, 0xff], value].concat());
     vec![
         case("hpack/2.3.3/1", &get_with(&[0xc6]), broken),
@@ -374,13 +374,16 @@ fn compression() -> Vec<Case> {
     ]
 }
 
-/// Cases with tests of their own, and what is done otherwise on purpose.
+/// Cases with separate tests, and deliberate differences.
 const COVERED_ELSEWHERE: [(&str, &str); 2] = [
-    ("http2/3.5/2", "what does not begin like HTTP/2 is taken for HTTP/1: `a_connection_that_begins_oddly_is_closed`"),
-    ("http2/8.1.2.1/3", "pseudo fields in trailers are dropped: `pseudo_fields_in_trailers_reach_nobody`"),
+    (
+        "http2/3.5/2",
+        "a connection without the preface is treated as HTTP/1: `connection_without_a_valid_preface_is_closed`",
+    ),
+    ("http2/8.1.2.1/3", "pseudo-header fields in trailers are dropped: `pseudo_header_fields_in_trailers_are_dropped`"),
 ];
 
-/// What came of a case, as far as it matters.
+/// The outcome of a case, as far as it matters.
 #[derive(Debug, Default)]
 struct Outcome {
     statuses: Vec<u8>,
@@ -401,9 +404,9 @@ fn run_case(address: SocketAddr, case: &Case) -> Outcome {
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut outcome = Outcome::default();
-    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings(&[])[..], &case.first].concat();
-    let _ = stream.write_all(&begin);
-    // whether the connection lives is asked at the end, behind all that could have ended it
+    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings(&[])[..], &case.first].concat();
+    let _ = stream.write_all(&opening);
+    // a PING at the end tests whether the connection is still open
     let mut pinged = case.when == SendRest::Immediately && !matches!(case.expect, Served | OneByte);
     if pinged {
         let _ = stream.write_all(&ping(0, 0, &PING));
@@ -448,7 +451,7 @@ fn run_case(address: SocketAddr, case: &Case) -> Outcome {
             (7, _) => outcome.goaway = Some(code(4)),
             _ => {}
         }
-        // a stream's own end may come behind the word that the connection lives
+        // the end of a stream may arrive after the PING response
         let waits = matches!(case.expect, StreamError(_)) && outcome.reset.is_none() && outcome.goaway.is_none();
         if outcome.pong && !waits && !matches!(case.expect, ConnectionError(_)) {
             return outcome;
@@ -456,17 +459,17 @@ fn run_case(address: SocketAddr, case: &Case) -> Outcome {
     }
 }
 
-/// The library calls most errors that end a connection by their most general name, PROTOCOL_ERROR, which h2spec lets
-/// pass as well.
+/// Returns whether the outcome is expected. The library reports most connection errors with the most general code,
+/// PROTOCOL_ERROR, which h2spec accepts too.
 fn meets_expectation(expect: Expect, outcome: &Outcome) -> bool {
     let named = |codes: &[u32], code: u32| codes.contains(&code) || PROTOCOL == [code];
-    let fine = outcome.goaway.is_none_or(|code| code == 0);
+    let no_error = outcome.goaway.is_none_or(|code| code == 0);
     match expect {
-        Served => outcome.statuses == [0x88] && outcome.completed && outcome.pong && fine,
-        Alive => outcome.pong && fine,
-        AliveOrClosed => (outcome.pong || outcome.closed) && fine,
-        Acknowledged => outcome.acknowledged == 2 && fine,
-        OneByte => outcome.chunks.last() == Some(&1) && fine,
+        Served => outcome.statuses == [0x88] && outcome.completed && outcome.pong && no_error,
+        Alive => outcome.pong && no_error,
+        AliveOrClosed => (outcome.pong || outcome.closed) && no_error,
+        Acknowledged => outcome.acknowledged == 2 && no_error,
+        OneByte => outcome.chunks.last() == Some(&1) && no_error,
         StreamError(codes) => match (outcome.reset, outcome.goaway) {
             (Some(code), _) => codes.contains(&code),
             (None, Some(code)) => outcome.closed && named(codes, code),
@@ -488,7 +491,7 @@ fn all_cases() -> Vec<Case> {
 }
 
 #[test]
-fn http2_is_spoken_as_a_conformance_suite_wants_it() {
+fn http2_conforms_to_h2spec() {
     let backend = Backend::start(|_| ScriptedResponse::new(200, &[], "0123456789"));
     let gateway = gateway(&backend);
     let cases = all_cases();
@@ -510,13 +513,13 @@ fn h2spec_vectors_list_is_fully_covered() {
     let mut covered: Vec<&str> =
         cases.iter().map(|case| case.id).chain(COVERED_ELSEWHERE.iter().map(|(id, _)| *id)).collect();
     covered.sort_unstable();
-    let list = std::fs::read_to_string(crate::support::vectors().join("h2spec/cases.txt")).expect("the list");
+    let list = std::fs::read_to_string(crate::support::vectors().join("h2spec/cases.txt")).expect("the list of cases");
     let mut listed = case_ids(&list);
     listed.sort_unstable();
     assert_eq!(covered, listed);
 }
 
-/// The cases of the list: part, section and number.
+/// Parses the list of cases: part, section and number.
 fn case_ids(list: &str) -> Vec<String> {
     let (mut part, mut section, mut ids) = ("", "", Vec::new());
     for line in list.lines() {
@@ -528,7 +531,7 @@ fn case_ids(list: &str) -> Vec<String> {
             Some((number, _)) => match (number.strip_suffix('.'), number.strip_suffix(':')) {
                 (Some(number), _) => section = number,
                 (_, Some(number)) => ids.push(format!("{part}/{section}/{number}")),
-                _ => panic!("a line of a new kind: {line}"),
+                _ => panic!("unknown kind of line: {line}"),
             },
             None => {}
         }
@@ -537,7 +540,7 @@ fn case_ids(list: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_connection_that_begins_oddly_is_closed() {
+fn connection_without_a_valid_preface_is_closed() {
     let backend = Backend::ok();
     let gateway = gateway(&backend);
     for bytes in
@@ -551,7 +554,7 @@ fn a_connection_that_begins_oddly_is_closed() {
 }
 
 #[test]
-fn pseudo_fields_in_trailers_reach_nobody() {
+fn pseudo_header_fields_in_trailers_are_dropped() {
     let backend = Backend::ok();
     let gateway = gateway(&backend);
     let trailers = headers(ALL, 1, &[field(":path", "/evil"), field("sum", "1")].concat());

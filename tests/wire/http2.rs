@@ -1,4 +1,4 @@
-//! HTTP/2 on both sides and gRPC from end to end; floods of frames, written by hand.
+//! HTTP/2 on both sides, gRPC end to end, and floods of hand-written frames.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,10 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use crate::pipe::{Authority, client_config, server_config, tls_frontend};
 use crate::support::{Backend, InProcessGateway, TEST_TIMEOUT, TempDir, eventually};
+use crate::tls_wrapper::{Authority, client_config, server_config, tls_frontend};
 
-/// A body whose frames a test gives one by one.
+/// A body whose frames a test sends one by one.
 struct ChannelBody(mpsc::UnboundedReceiver<Frame<Bytes>>);
 
 type FrameSender = mpsc::UnboundedSender<Frame<Bytes>>;
@@ -30,7 +30,7 @@ fn channel_body() -> (FrameSender, ChannelBody) {
     (feed, ChannelBody(frames))
 }
 
-/// A body with this content.
+/// Returns a body with this content.
 fn full_body(content: &'static str) -> ChannelBody {
     let (feed, body) = channel_body();
     if !content.is_empty() {
@@ -52,7 +52,7 @@ impl Body for ChannelBody {
     }
 }
 
-/// What a backend saw of a request.
+/// A request as seen by a backend.
 #[derive(Debug, Clone)]
 struct RecordedRequest {
     version: Version,
@@ -60,7 +60,7 @@ struct RecordedRequest {
     headers: HeaderMap,
 }
 
-/// A cleartext HTTP/2 backend that gives every piece back as it comes, and then trailers with the request's own.
+/// Starts a cleartext HTTP/2 backend that echoes every chunk as it arrives, then the trailers of the request and its grpc_timeout.
 fn echo_backend() -> (SocketAddr, Arc<Mutex<Vec<RecordedRequest>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -116,10 +116,10 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    runtime().block_on(async { tokio::time::timeout(TEST_TIMEOUT, work).await.expect("an answer in time") })
+    runtime().block_on(async { tokio::time::timeout(TEST_TIMEOUT, work).await.expect("a response in time") })
 }
 
-/// A cleartext HTTP/2 connection to the gateway.
+/// Opens a cleartext HTTP/2 connection to the gateway.
 async fn connect_h2c(address: SocketAddr) -> http2::SendRequest<ChannelBody> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -142,7 +142,7 @@ fn gateway(listener: &str, backend: &str) -> InProcessGateway {
 }
 
 #[test]
-fn each_protocol_meets_each_other() {
+fn every_client_protocol_works_with_every_backend_protocol() {
     let (authority, folder) = (Authority::new(), TempDir::new());
     let pair = authority.server("api.example");
     let (cert, key) = (folder.write("c", &pair.cert), folder.write("k", &pair.key));
@@ -212,9 +212,9 @@ fn each_protocol_meets_each_other() {
 }
 
 #[test]
-fn grpc_streams_both_ways_with_trailers_at_the_end() {
+fn grpc_streams_both_ways_and_ends_with_trailers() {
     let (backend, seen) = echo_backend();
-    let gateway = gateway("", &format!("{{host: '{backend}'}}")); // gRPC in cleartext needs no `protocol`
+    let gateway = gateway("", &format!("{{host: '{backend}'}}")); // cleartext gRPC does not need `protocol`
     block_on(async {
         let (feed, body) = channel_body();
         let mut request = Request::post("http://api.example/pkg.Service/Method").body(body).unwrap();
@@ -227,7 +227,7 @@ fn grpc_streams_both_ways_with_trailers_at_the_end() {
         let mut response = answer.await.unwrap();
         assert_eq!(response.headers()["content-type"], "application/grpc+proto");
         let piece = response.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(piece, "one", "before the second was sent");
+        assert_eq!(piece, "one", "before the second chunk was sent");
         feed.send(Frame::data(Bytes::from_static(b"two"))).unwrap();
         assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
         let mut trailers = HeaderMap::new();
@@ -237,7 +237,7 @@ fn grpc_streams_both_ways_with_trailers_at_the_end() {
         drop(feed);
         let trailers = response.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert_eq!((&trailers["grpc-status"], &trailers["sum"]), (&"0".parse().unwrap(), &"2".parse().unwrap()));
-        assert!(!trailers.contains_key("authorization"), "nobody says in trailers who asks");
+        assert!(!trailers.contains_key("authorization"), "credentials in trailers are dropped");
         assert!(response.frame().await.is_none());
     });
     let seen = seen.lock().unwrap();
@@ -248,7 +248,7 @@ fn grpc_streams_both_ways_with_trailers_at_the_end() {
 }
 
 #[test]
-fn a_grpc_refusal_is_trailers_only() {
+fn grpc_rejection_is_trailers_only() {
     let (backend, seen) = echo_backend();
     let gateway = gateway(
         "policies: {authorization: {rules: [{deny: 'true'}]}},",
@@ -264,7 +264,7 @@ fn a_grpc_refusal_is_trailers_only() {
 }
 
 #[test]
-fn a_grpc_clients_deadline_is_the_calls_end() {
+fn grpc_timeout_of_the_client_ends_the_call() {
     let grpc = [("content-type", "application/grpc"), ("transfer-encoding", "chunked")];
     let plain = Backend::start_on_head(move |request| match request.target() {
         "/s/Hangs" => crate::support::ScriptedResponse::hang(),
@@ -272,7 +272,7 @@ fn a_grpc_clients_deadline_is_the_calls_end() {
         "/s/Breaks" => crate::support::ScriptedResponse::head(200, &grpc).chunk("x").then_close(),
         _ => crate::support::ScriptedResponse::ok(),
     });
-    for (policies, path, own, statuses, piece) in [
+    for (policies, path, grpc_timeout, statuses, piece) in [
         ("", "/s/Hangs", Some("300m"), "4", false),
         ("timeout: {request: 10s}", "/s/Hangs", Some("300000u"), "4", false),
         ("timeout: {request: 300ms}", "/s/Hangs", Some("10S"), "4", false),
@@ -285,13 +285,13 @@ fn a_grpc_clients_deadline_is_the_calls_end() {
             &format!("policies: {{{policies}}},"),
             &format!("{{host: '{}', policies: {{protocol: http1}}}}", plain.address()),
         );
-        let begun = Instant::now();
+        let start = Instant::now();
         block_on(async {
             let mut sender = connect_h2c(gateway.address()).await;
             let mut request = post("x", &[("content-type", "application/grpc"), ("te", "trailers")]);
             *request.uri_mut() = format!("http://api.example{path}").parse().unwrap();
-            if let Some(own) = own {
-                request.headers_mut().insert("grpc-timeout", own.parse().unwrap());
+            if let Some(grpc_timeout) = grpc_timeout {
+                request.headers_mut().insert("grpc-timeout", grpc_timeout.parse().unwrap());
             }
             let response = sender.send_request(request).await.unwrap();
             assert_eq!(response.status(), 200);
@@ -304,42 +304,45 @@ fn a_grpc_clients_deadline_is_the_calls_end() {
                 "{path}"
             );
             assert_eq!(body.to_bytes(), if piece { "x" } else { "" });
-            if own != Some("10S") || !piece {
-                let took = begun.elapsed();
-                assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{own:?}: {took:?}");
+            if grpc_timeout != Some("10S") || !piece {
+                let took = start.elapsed();
+                assert!(
+                    took >= Duration::from_millis(290) && took < Duration::from_secs(5),
+                    "{grpc_timeout:?}: {took:?}"
+                );
             }
         });
         let line = &gateway.lines(1)[0];
         assert_eq!(line["reason"], if statuses == "4" { "upstream_timeout" } else { "upstream_reset" });
         let seen = plain.requests();
         let call = seen.iter().rev().find(|request| request.target() == path).unwrap();
-        assert_eq!(call.header("grpc-timeout"), own, "passed on as it is");
+        assert_eq!(call.header("grpc-timeout"), grpc_timeout, "passed on unchanged");
     }
 }
 
 #[test]
-fn a_client_in_a_hurry_says_nothing_of_the_backend() {
+fn grpc_timeout_of_the_client_does_not_eject_endpoints() {
     let (slow, good) = (Backend::start_on_head(|_| crate::support::ScriptedResponse::hang()), Backend::ok());
     let health = "policies: {protocol: http1, balance: roundRobin, health: {consecutiveFailures: 1, ejectionTime: 1h}}";
-    for (policies, own, late) in [("", "100m", 3), ("timeout: {request: 100ms}", "10S", 1)] {
+    for (policies, grpc_timeout, late) in [("", "100m", 3), ("timeout: {request: 100ms}", "10S", 1)] {
         let backend = format!("{{hosts: ['{}', '{}'], {health}}}", slow.address(), good.address());
         let gateway = gateway(&format!("policies: {{{policies}}},"), &backend);
-        let answers = block_on(async {
+        let responses = block_on(async {
             let mut sender = connect_h2c(gateway.address()).await;
-            let mut answers = Vec::new();
+            let mut responses = Vec::new();
             for _ in 0..6 {
-                let request = post("x", &[("content-type", "application/grpc"), ("grpc-timeout", own)]);
-                answers.push(sender.send_request(request).await.unwrap());
+                let request = post("x", &[("content-type", "application/grpc"), ("grpc-timeout", grpc_timeout)]);
+                responses.push(sender.send_request(request).await.unwrap());
             }
-            answers
+            responses
         });
-        let failed = answers.iter().filter(|answer| answer.headers().get("grpc-status").is_some_and(|s| s == "4"));
-        assert_eq!(failed.count(), late, "{policies}: only the route's own limit makes an endpoint rest");
+        let failed = responses.iter().filter(|answer| answer.headers().get("grpc-status").is_some_and(|s| s == "4"));
+        assert_eq!(failed.count(), late, "{policies}: only the route's timeout ejects an endpoint");
     }
 }
 
 #[test]
-fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
+fn ambiguous_stream_is_rejected_and_other_streams_continue() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
     block_on(async {
@@ -368,7 +371,7 @@ fn a_stream_that_could_be_read_in_two_ways_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn a_stream_with_too_many_fields_or_odd_bytes_in_its_query_is_refused() {
+fn stream_with_too_many_headers_or_invalid_query_is_rejected() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
     block_on(async {
@@ -400,13 +403,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// `GET http://a/` as a header block (RFC 7541): three entries of the static table and a literal.
 const GET: &[u8] = &[0x82, 0x84, 0x86, 0x41, 1, b'a'];
 
-/// Writes `bytes` while reading what comes; all that came until the other side closed, or `None` if it did not.
-fn exchange(address: SocketAddr, bytes: Vec<u8>, patience: Duration) -> Option<Vec<u8>> {
+/// Writes `bytes` while reading. Returns everything received until the other side closes, or `None` if it does not.
+fn exchange(address: SocketAddr, bytes: Vec<u8>, timeout: Duration) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.set_read_timeout(Some(timeout)).unwrap();
     let mut writing = stream.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
-        let _ = writing.write_all(&bytes); // may fail half way: that is what is being tested
+        let _ = writing.write_all(&bytes); // may fail halfway, when the gateway closes the connection
     });
     let mut read = Vec::new();
     let ended = stream.read_to_end(&mut read);
@@ -420,7 +423,7 @@ fn exchange(address: SocketAddr, bytes: Vec<u8>, patience: Duration) -> Option<V
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// The code of the last GOAWAY among these frames.
+/// Returns the code of the last GOAWAY among these frames.
 fn goaway(mut bytes: &[u8]) -> Option<u32> {
     let mut code = None;
     while bytes.len() >= 9 {
@@ -435,7 +438,7 @@ fn goaway(mut bytes: &[u8]) -> Option<u32> {
 }
 
 #[test]
-fn floods_of_frames_end_the_connection_and_nothing_else() {
+fn frame_floods_end_only_their_own_connection() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
     let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
@@ -449,21 +452,21 @@ fn floods_of_frames_end_the_connection_and_nothing_else() {
         ("CONTINUATION", [frame(1, 0, 1, GET), frame(9, 0, 1, &[]).repeat(20_000)].concat()),
         ("empty DATA", [frame(1, 4, 1, GET), frame(0, 0, 1, &[]).repeat(20_000)].concat()),
         ("header bomb", {
-            // a large entry in the dynamic table, and then references to it
+            // a large entry in the dynamic table, and references to it
             let large = [&[0x40, 1, b'x', 0x7f, 0xe1, 0x1e][..], &[b'a'; 4000]].concat();
             let block = [GET, &large, &[0xbe; 12_000]].concat();
             frame(1, 5, 1, &block)
         }),
     ];
     for (name, flood) in floods {
-        let begun = Instant::now();
+        let start = Instant::now();
         let answer = exchange(gateway.address(), [&hello[..], &flood].concat(), TEST_TIMEOUT);
         if name == "header bomb" {
-            // refused as a request; the connection may go on
+            // the request is rejected, and the connection may stay open
             assert!(answer.is_none_or(|bytes| !bytes.is_empty()), "{name}");
         } else {
-            let answer = answer.unwrap_or_else(|| panic!("{name} was endured for {:?}", begun.elapsed()));
-            assert_eq!(goaway(&answer), Some(ENHANCE_YOUR_CALM), "{name}: the client is told why");
+            let answer = answer.unwrap_or_else(|| panic!("{name} was tolerated for {:?}", start.elapsed()));
+            assert_eq!(goaway(&answer), Some(ENHANCE_YOUR_CALM), "{name}: the client gets a reason");
         }
         assert_eq!(gateway.client().get("/", &[]).status(), 200, "after {name}");
     }
@@ -471,7 +474,7 @@ fn floods_of_frames_end_the_connection_and_nothing_else() {
 }
 
 #[test]
-fn an_honest_number_of_control_frames_is_no_flood() {
+fn usual_number_of_control_frames_is_accepted() {
     let plain = Backend::ok();
     let gateway = gateway("", &format!("{{host: '{}'}}", plain.address()));
     let bytes = [
@@ -479,18 +482,18 @@ fn an_honest_number_of_control_frames_is_no_flood() {
         &frame(SETTINGS, 0, 0, &[]),
         &frame(6, 0, 0, &[0; 8]).repeat(5000),
         &frame(1, 5, 1, GET),
-        // the end that the client asks for: GOAWAY
+        // GOAWAY: the client closes
         &frame(7, 0, 0, &[0; 8]),
     ]
     .concat();
-    let answer = exchange(gateway.address(), bytes, TEST_TIMEOUT).expect("closed as asked");
+    let answer = exchange(gateway.address(), bytes, TEST_TIMEOUT).expect("closed after GOAWAY");
     let pongs = answer.windows(9).filter(|header| *header == [0, 0, 8, 6, 1, 0, 0, 0, 0]).count();
     assert_eq!(pongs, 5000);
     eventually(TEST_TIMEOUT, "the request", || (plain.requests().len() == 1).then_some(()));
 }
 
 #[test]
-fn a_client_that_opens_no_window_is_cut_off() {
+fn client_that_does_not_open_its_window_is_timed_out() {
     let plain = Backend::start(|_| crate::support::ScriptedResponse::new(200, &[], "x".repeat(100_000)));
     let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{stallTimeout: 300ms}}}}
@@ -498,9 +501,9 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
         plain.address()
     ));
     let closed_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
-    let begun = Instant::now();
+    let start = Instant::now();
     let answer = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), TEST_TIMEOUT);
-    assert!(answer.is_some() && begun.elapsed() < Duration::from_secs(5));
+    assert!(answer.is_some() && start.elapsed() < Duration::from_secs(5));
     let line = &gateway.lines(1)[0];
     assert_eq!((&line["status"], &line["end"]), (&200.into(), &"aborted".into()));
 }

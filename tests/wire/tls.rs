@@ -1,9 +1,9 @@
-//! TLS at the listeners and towards backends.
+//! TLS at listeners and to backends, health of endpoints, and connection limits.
 
-use crate::pipe::{Authority, CertAndKey, client_config, connect_tls, server_config, tls_frontend};
 use crate::support::{Backend, InProcessGateway, TEST_TIMEOUT, TempDir, eventually};
+use crate::tls_wrapper::{Authority, CertAndKey, client_config, connect_tls, server_config, tls_frontend};
 
-/// Writes a pair's files; the `cert` and `key` keys that name them.
+/// Writes a certificate and its key to files. Returns the `cert` and `key` settings that name them.
 fn write_files(folder: &TempDir, name: &str, pair: &CertAndKey) -> String {
     let cert = folder.write(&format!("{name}.pem"), &pair.cert);
     let key = folder.write(&format!("{name}.key"), &pair.key);
@@ -11,7 +11,7 @@ fn write_files(folder: &TempDir, name: &str, pair: &CertAndKey) -> String {
 }
 
 #[test]
-fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
+fn sni_selects_certificate_and_client_authentication() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let (a, b, c) = (authority.server("a.example"), authority.server("*.b.example"), authority.server("c.example"));
     let root = folder.write("ca.pem", authority.pem());
@@ -34,9 +34,9 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
         let host = if name == "other.example" { "a.example" } else { name };
         let response = client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response();
         assert_eq!(response.status(), 200, "{name}");
-        let shaken = log.lock().unwrap()[0].clone().unwrap();
-        assert_eq!(shaken.peer.as_deref(), Some(&*expected.der()), "{name}");
-        assert_eq!(shaken.alpn.as_deref(), Some("http/1.1"));
+        let handshakes = log.lock().unwrap()[0].clone().unwrap();
+        assert_eq!(handshakes.peer.as_deref(), Some(&*expected.der()), "{name}");
+        assert_eq!(handshakes.alpn.as_deref(), Some("http/1.1"));
     }
     let before = backend.requests().len();
     assert_eq!(backend.requests()[0].header("x-forwarded-proto"), Some("https"));
@@ -46,16 +46,24 @@ fn the_name_that_a_client_asks_for_chooses_certificate_and_demands() {
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response().status(), 200, "a good certificate");
     let mallory = authority.client("mallory");
     let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(Some(&mallory), &[]));
-    assert_eq!(client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response().status(), 403, "another's");
-    for own in [None, Some(Authority::new().client("alice"))] {
-        let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(own.as_ref(), &[]));
+    assert_eq!(
+        client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response().status(),
+        403,
+        "the certificate of another client"
+    );
+    for identity in [None, Some(Authority::new().client("alice"))] {
+        let (mut client, _) = connect_tls(gateway.address(), "c.example", client_config(identity.as_ref(), &[]));
         client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n");
-        assert!(client.is_closed(), "no certificate, or one of a stranger's");
+        assert!(client.is_closed(), "no certificate, or one of an unknown authority");
     }
 
     let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
     let response = client.send("GET / HTTP/1.1\r\nHost: c.example\r\n\r\n").response();
-    assert_eq!(response.status(), 421, "a handshake without certificate opens no host that asks for one");
+    assert_eq!(
+        response.status(),
+        421,
+        "a handshake without a certificate does not give access to hosts that require one"
+    );
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").response().status(), 200);
     assert_eq!(backend.requests().len(), before + 2);
     eventually(TEST_TIMEOUT, "the log", || gateway.log().contains(r#""reason":"misdirected_request""#).then_some(()));
@@ -76,7 +84,7 @@ fn listeners_with_the_same_settings_share_connections() {
 }
 
 #[test]
-fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
+fn tls_versions_are_bounded_and_cleartext_is_rejected() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let tls = write_files(&folder, "a", &authority.server("a.example"));
     for (bounds, old, new) in
@@ -109,7 +117,7 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
         }
         let (mut client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &["spdy/3"]));
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert!(client.is_closed(), "a protocol that is not spoken here");
+        assert!(client.is_closed(), "an unsupported protocol");
         let mut plain = gateway.client();
         plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(!String::from_utf8_lossy(&plain.read_to_close()).contains("HTTP/"));
@@ -117,7 +125,7 @@ fn versions_have_their_bounds_and_cleartext_is_no_handshake() {
 }
 
 #[test]
-fn tls_files_that_can_not_work_are_errors_at_their_place() {
+fn invalid_tls_files_are_errors_with_a_location() {
     let (authority, folder) = (Authority::new(), TempDir::new());
     let (a, b) = (authority.server("a.example"), authority.server("b.example"));
     let (good, _) = (write_files(&folder, "a", &a), write_files(&folder, "b", &b));
@@ -157,13 +165,13 @@ fn tls_files_that_can_not_work_are_errors_at_their_place() {
 }
 
 #[test]
-fn a_backend_is_verified_as_the_config_says() {
+fn backend_is_verified_as_configured() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let root = folder.write("ca.pem", authority.pem()).display().to_string();
     let stranger = folder.write("other.pem", Authority::new().pem()).display().to_string();
-    let own = write_files(&folder, "own", &authority.client("gateway"));
+    let identity = write_files(&folder, "identity", &authority.client("gateway"));
     let pair = authority.server("backend.example");
-    let (open, shaken) = tls_frontend(backend.address(), server_config(&pair, None, &["h2", "http/1.1"]));
+    let (open, handshakes) = tls_frontend(backend.address(), server_config(&pair, None, &["h2", "http/1.1"]));
     let (closed, asked) = tls_frontend(backend.address(), server_config(&pair, Some(&authority), &["http/1.1"]));
     for (host, tls, protocol, works) in [
         (open, format!("root: '{root}', hostname: backend.example"), "http1", true),
@@ -172,7 +180,7 @@ fn a_backend_is_verified_as_the_config_says() {
         (open, format!("root: '{stranger}', hostname: backend.example"), "http1", false),
         (open, "hostname: backend.example".to_owned(), "http1", false),
         (open, "insecure: true".to_owned(), "http1", true),
-        (closed, format!("root: '{root}', hostname: backend.example, {own}"), "auto", true),
+        (closed, format!("root: '{root}', hostname: backend.example, {identity}"), "auto", true),
         (closed, format!("root: '{root}', hostname: backend.example"), "auto", false),
     ] {
         let gateway = InProcessGateway::start(&format!(
@@ -182,22 +190,22 @@ fn a_backend_is_verified_as_the_config_says() {
         assert_eq!(status == 200, works, "{tls}: {status}");
         assert!(works || status == 502);
     }
-    assert_eq!(backend.requests().len(), 3, "nothing is said to who was not verified");
-    let first = shaken.lock().unwrap()[0].clone().unwrap();
+    assert_eq!(backend.requests().len(), 3, "no request reaches an unverified backend");
+    let first = handshakes.lock().unwrap()[0].clone().unwrap();
     assert_eq!((first.sni.as_deref(), first.alpn.as_deref()), (Some("backend.example"), Some("http/1.1")));
     let with = asked.lock().unwrap().iter().flatten().filter(|one| one.peer.is_some()).count();
     assert_eq!(with, 1);
 }
 
 #[test]
-fn insecure_is_told_loudly() {
+fn insecure_causes_a_warning() {
     let yaml = "binds: [{port: 0, listeners: [{routes: [{backends: [{host: a:1, policies: {backendTLS: {insecure: true}}}]}]}]}]";
     let loaded = portcullis::config::load(portcullis::config::Source::new("x", yaml.to_owned()), &|_| None).unwrap();
     assert!(loaded.warnings.iter().any(|warning| warning.message.contains("`insecure: true`")));
 }
 
 #[test]
-fn credentials_for_backends_are_their_own_or_the_clients() {
+fn backend_credential_is_configured_or_the_clients() {
     use crate::support::mint::{self, Alg, Key};
     let (folder, key) = (TempDir::new(), Key::new(Alg::Es256, "k"));
     let file = folder.write("key.txt", "from-file\n");
@@ -223,7 +231,7 @@ fn credentials_for_backends_are_their_own_or_the_clients() {
 }
 
 #[test]
-fn endpoints_that_fail_rest_and_connections_are_limited() {
+fn failing_endpoints_are_ejected() {
     let (good, dead) = (Backend::ok(), crate::closed_port());
     let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{dead}'], policies: {{balance: roundRobin, health: {{consecutiveFailures: 2, ejectionTime: 1h}}}}}}]}}]}}]}}]",
@@ -236,7 +244,7 @@ fn endpoints_that_fail_rest_and_connections_are_limited() {
 }
 
 #[test]
-fn a_backend_gets_no_more_connections_than_it_may() {
+fn max_connections_limits_connections_to_a_backend() {
     use crate::support::{Gate, ScriptedResponse};
     let gate = Gate::new();
     let hold = gate.clone();
@@ -258,12 +266,12 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}', policies: {
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     gate.open();
     assert_eq!(first.response().status(), 200);
-    assert_eq!(waiting.response().status(), 200, "who waits gets the connection that becomes free");
+    assert_eq!(waiting.response().status(), 200, "a waiting request gets the freed connection");
     eventually(TEST_TIMEOUT, "one connection for all", || (backend.connections() == 1).then_some(()));
 }
 
 #[test]
-fn a_unix_socket_is_a_backend() {
+fn unix_socket_backend_is_reached() {
     use std::io::{Read, Write};
     let folder = TempDir::new();
     let path = folder.path().join("backend.sock");
@@ -288,7 +296,7 @@ fn a_unix_socket_is_a_backend() {
 }
 
 #[test]
-fn a_reload_brings_new_certificates_to_new_handshakes_and_leaves_connections_alone() {
+fn reload_uses_new_certificates_for_new_handshakes_only() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let (old, new) = (authority.server("a.example"), authority.server("a.example"));
     let config = format!(
@@ -300,8 +308,8 @@ binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'
     let file = folder.write("config.yaml", &config);
     let gateway = InProcessGateway::start(&config);
     gateway.gateway().watch(&file).unwrap();
-    let (mut kept, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
-    assert_eq!(kept.get("/", &[]).status(), 200);
+    let (mut open_client, _) = connect_tls(gateway.address(), "a.example", client_config(None, &[]));
+    assert_eq!(open_client.get("/", &[]).status(), 200);
     let generation = gateway.gateway().snapshot().generation;
     write_files(&folder, "a", &new);
     gateway.gateway().reload();
@@ -312,31 +320,31 @@ binds: [{{port: 0, listeners: [{{tls: {{{}}}, routes: [{{backends: [{{host: '{}'
         (peer.as_deref() == Some(&*new.der())).then_some(())
     });
     assert!(gateway.gateway().snapshot().generation > generation);
-    assert_eq!(kept.get("/", &[]).status(), 200, "made under the old certificate, and as good as before");
+    assert_eq!(open_client.get("/", &[]).status(), 200, "a connection with the old certificate stays open");
 }
 
 #[test]
-fn endpoints_whose_checks_fail_get_no_requests() {
+fn endpoints_with_failing_checks_get_no_requests() {
     use crate::support::ScriptedResponse;
-    let well = Backend::ok();
-    let ill = Backend::start(|request| match request.target() {
+    let healthy = Backend::ok();
+    let unhealthy = Backend::start(|request| match request.target() {
         "/up" => ScriptedResponse::new(503, &[], ""),
         _ => ScriptedResponse::ok(),
     });
     let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{hosts: ['{}', '{}'], policies: {{balance: roundRobin, health: {{path: /up, interval: 100ms, unhealthyThreshold: 2}}}}}}]}}]}}]}}]",
-        well.address(),
-        ill.address()
+        healthy.address(),
+        unhealthy.address()
     ));
-    eventually(TEST_TIMEOUT, "two failed checks", || (ill.wait_for(2).len() > 1).then_some(()));
+    eventually(TEST_TIMEOUT, "two failed checks", || (unhealthy.wait_for(2).len() > 1).then_some(()));
     let mut client = gateway.client();
-    // a check's verdict follows its answer
-    eventually(TEST_TIMEOUT, "only the well one is asked", || {
-        let before = ill.requests().iter().filter(|request| request.target() == "/").count();
+    // the result of a check is recorded after its response
+    eventually(TEST_TIMEOUT, "only the healthy endpoint gets requests", || {
+        let before = unhealthy.requests().iter().filter(|request| request.target() == "/").count();
         (0..6).for_each(|_| assert_eq!(client.get("/", &[]).status(), 200));
-        (ill.requests().iter().filter(|request| request.target() == "/").count() == before).then_some(())
+        (unhealthy.requests().iter().filter(|request| request.target() == "/").count() == before).then_some(())
     });
-    assert!(well.requests().iter().any(|request| request.target() == "/up"));
+    assert!(healthy.requests().iter().any(|request| request.target() == "/up"));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Every wait has an end: silent and slow clients are cut off at the configured limits, and nobody else is.
+//! Client and backend timeouts: silent and slow peers are disconnected at the configured limits, and all others are not.
 
 use std::time::{Duration, Instant};
 
-use crate::pipe::Authority;
 use crate::support::{Backend, InProcessGateway, RawClient, ScriptedResponse, TEST_TIMEOUT, TempDir, eventually};
+use crate::tls_wrapper::Authority;
 
-/// The limits of these tests, and how much later than that a cut may come on a busy machine.
+/// The timeouts of these tests, and the delay that is allowed on a busy machine.
 const LIMIT: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -17,7 +17,7 @@ binds: [{{port: 0, listeners: [{{{listener} routes: [{{backends: [{{host: '{}'}}
     ))
 }
 
-/// Fails unless the connection is closed at about the limit after `since`; what came before that.
+/// Asserts that the connection is closed at about the limit after `since`. Returns the bytes received before.
 #[track_caller]
 fn expect_closed_at_limit(client: &mut RawClient, since: Instant) -> Vec<u8> {
     let rest = client.read_to_close();
@@ -27,7 +27,7 @@ fn expect_closed_at_limit(client: &mut RawClient, since: Instant) -> Vec<u8> {
 }
 
 #[test]
-fn who_says_nothing_or_too_little_is_cut_off() {
+fn silent_or_incomplete_request_is_timed_out() {
     let backend = Backend::ok();
     let gateway = start("", &backend);
     let silent = ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
@@ -36,74 +36,74 @@ fn who_says_nothing_or_too_little_is_cut_off() {
         for bytes in silent.into_iter().chain(slow) {
             let gateway = &gateway;
             scope.spawn(move || {
-                let begun = Instant::now();
+                let start = Instant::now();
                 let mut client = gateway.client();
                 client.send(bytes);
-                expect_closed_at_limit(&mut client, begun);
+                expect_closed_at_limit(&mut client, start);
             });
         }
     });
     let lines = gateway.lines(slow.len());
     assert!(lines.iter().all(|line| line["reason"] == "request_timeout"), "{lines:?}");
-    assert_eq!(lines.len(), slow.len(), "silence is no request");
+    assert_eq!(lines.len(), slow.len(), "silence is not logged as a request");
     assert!(backend.requests().is_empty());
 }
 
 #[test]
-fn a_head_that_comes_in_drips_gets_no_more_time() {
+fn slow_drip_does_not_extend_the_head_timeout() {
     let backend = Backend::ok();
     let gateway = start("", &backend);
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n");
-    while begun.elapsed() < LIMIT + SLACK && !is_closed(&client) {
+    while start.elapsed() < LIMIT + SLACK && !is_closed(&client) {
         client.send("x-drip: 1\r\n");
         std::thread::park_timeout(Duration::from_millis(30));
     }
-    expect_closed_at_limit(&mut client, begun);
+    expect_closed_at_limit(&mut client, start);
     assert!(backend.requests().is_empty());
 }
 
-/// Whether the other side has closed, without waiting for it.
+/// Returns whether the other side has closed, without waiting for it.
 fn is_closed(client: &RawClient) -> bool {
     !client.is_silent()
 }
 
 #[test]
-fn an_idle_connection_is_closed_and_an_active_one_is_not() {
+fn idle_connection_is_closed_and_active_one_is_not() {
     let backend = Backend::ok();
     let gateway = start("", &backend);
     let mut client = gateway.client();
-    let begun = Instant::now();
-    while begun.elapsed() < LIMIT * 3 {
+    let start = Instant::now();
+    while start.elapsed() < LIMIT * 3 {
         assert_eq!(client.get("/", &[]).status(), 200);
         std::thread::park_timeout(LIMIT / 3);
     }
     let idle = Instant::now();
     assert_eq!(client.get("/", &[]).status(), 200);
-    assert!(expect_closed_at_limit(&mut client, idle).is_empty(), "closed without a word");
+    assert!(expect_closed_at_limit(&mut client, idle).is_empty(), "closed without a response");
     let lines = gateway.log().lines().count();
-    assert_eq!(lines, backend.requests().len(), "nothing to complain about");
+    assert_eq!(lines, backend.requests().len(), "nothing but the requests is logged");
 }
 
 #[test]
-fn a_body_that_stops_coming_is_408_and_its_connection_to_the_backend_is_gone() {
+fn stalled_upload_is_408_and_its_backend_connection_is_closed() {
     let backend = Backend::ok();
     let gateway = start("", &backend);
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut client = gateway.client();
     client.send("POST /stalls HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
-    let answer = String::from_utf8(expect_closed_at_limit(&mut client, begun)).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"), "{answer}");
+    let response = String::from_utf8(expect_closed_at_limit(&mut client, start)).unwrap();
+    assert!(response.starts_with("HTTP/1.1 408 ") && response.contains("connection: close"), "{response}");
     assert_eq!(gateway.lines(1)[0]["reason"], "request_timeout");
     assert_eq!(gateway.client().get("/", &[]).status(), 200);
     let seen = backend.requests();
     assert!(!seen[0].complete);
-    assert_eq!(backend.connections(), 2, "half a request is never followed by another one");
+    assert_eq!(backend.connections(), 2, "a connection with half a request is not reused");
 }
 
 #[test]
-fn a_body_that_keeps_coming_may_take_longer_than_the_limit() {
+fn steady_upload_may_take_longer_than_the_limit() {
     let backend = Backend::ok();
     let gateway = start("", &backend);
     let mut client = gateway.client();
@@ -117,7 +117,7 @@ fn a_body_that_keeps_coming_may_take_longer_than_the_limit() {
 }
 
 #[test]
-fn an_upload_that_moves_may_take_longer_than_an_answer_but_the_answer_not() {
+fn response_timeout_starts_after_the_upload() {
     let backend = Backend::start(|request| match request.target() {
         "/hangs" => ScriptedResponse::hang(),
         _ => ScriptedResponse::ok(),
@@ -138,14 +138,14 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
         (client.response().status(), sent.elapsed())
     };
     assert_eq!(upload("/slow", LIMIT / 3).0, 200);
-    assert_eq!(upload("/slower", LIMIT * 4 / 3).0, 200, "the client has a limit of its own");
+    assert_eq!(upload("/slower", LIMIT * 4 / 3).0, 200, "the client has its own timeout");
     let (status, took) = upload("/hangs", LIMIT / 3);
     assert_eq!(status, 504);
-    assert!(took >= LIMIT - Duration::from_millis(50) && took < LIMIT + SLACK, "{took:?} after the upload's end");
+    assert!(took >= LIMIT - Duration::from_millis(50) && took < LIMIT + SLACK, "{took:?} after the end of the upload");
 }
 
 #[test]
-fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
+fn slow_but_steady_reader_gets_the_whole_response() {
     const SIZE: usize = 24 << 20;
     let backend = Backend::start(|_| ScriptedResponse::new(200, &[], vec![b'x'; SIZE]));
     let gateway = start("", &backend);
@@ -153,7 +153,7 @@ fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     client.response_head();
     let mut left = SIZE;
-    // slow at first, while all that lies between the two is full; then it has waited for more than the limit
+    // slow at first, while all buffers in between are full; in total for longer than the limit
     for _ in 0..30 {
         std::thread::park_timeout(LIMIT / 6);
         left -= client.bytes(256 << 10).len();
@@ -163,7 +163,7 @@ fn who_takes_the_answer_slowly_but_steadily_gets_all_of_it() {
 }
 
 #[test]
-fn the_beginning_of_a_pipelined_request_has_the_time_of_a_head() {
+fn start_of_a_pipelined_request_is_subject_to_the_head_timeout() {
     let backend = Backend::ok();
     let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{headTimeout: 300ms, idleTimeout: 30s}}}}
@@ -180,13 +180,13 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     .into_iter()
     .enumerate()
     {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut client = gateway.client();
         client.send(format!("{first}GET / HT"));
         assert_eq!(client.response().status(), 200);
-        expect_closed_at_limit(&mut client, begun);
+        expect_closed_at_limit(&mut client, start);
         assert_eq!(gateway.lines(3 * row + 2)[3 * row + 1]["reason"], "request_timeout", "{first:?}");
-        // with nothing behind it, it is an idle connection
+        // without further bytes, the connection is idle
         let mut client = gateway.client();
         assert_eq!(client.send(&first).response().status(), 200);
         std::thread::park_timeout(LIMIT * 2);
@@ -197,11 +197,11 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 }
 
 #[test]
-fn who_does_not_take_the_answer_is_cut_off() {
+fn client_that_does_not_read_is_timed_out() {
     let piece = "x".repeat(1 << 20);
     let backend = Backend::start(move |_| {
         let head = ScriptedResponse::head(200, &[("content-length", &(64 << 20).to_string())]);
-        (0..64).fold(head, |answer, _| answer.send(&piece))
+        (0..64).fold(head, |response, _| response.send(&piece))
     });
     let gateway = start("", &backend);
     let mut client = gateway.client();
@@ -213,7 +213,7 @@ fn who_does_not_take_the_answer_is_cut_off() {
 }
 
 #[test]
-fn a_backend_that_stalls_is_cut_off_but_an_event_stream_may_rest() {
+fn stalled_backend_is_timed_out_but_event_stream_may_pause() {
     let backend = Backend::start(|request| {
         let kind = if request.target() == "/events" { "text/event-stream" } else { "text/plain" };
         ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("content-type", kind)])
@@ -224,48 +224,49 @@ fn a_backend_that_stalls_is_cut_off_but_an_event_stream_may_rest() {
     });
     let gateway = start("", &backend);
     let mut client = gateway.client();
-    let begun = Instant::now();
+    let start = Instant::now();
     client.send("GET /file HTTP/1.1\r\nHost: a\r\n\r\n");
-    let answer = String::from_utf8(expect_closed_at_limit(&mut client, begun)).unwrap();
-    assert!(answer.ends_with("3\r\none\r\n"), "{answer}");
+    let response = String::from_utf8(expect_closed_at_limit(&mut client, start)).unwrap();
+    assert!(response.ends_with("3\r\none\r\n"), "{response}");
     assert_eq!(gateway.lines(1)[0]["reason"], "upstream_timeout");
     assert_eq!(gateway.client().get("/events", &[]).text(), "onetwo");
 }
 
 #[test]
-fn a_handshake_that_does_not_come_is_cut_off() {
+fn missing_handshake_is_timed_out() {
     let (authority, folder, backend) = (Authority::new(), TempDir::new(), Backend::ok());
     let pair = authority.server("a");
     let (cert, key) = (folder.write("c", &pair.cert), folder.write("k", &pair.key));
     let gateway = start(&format!("tls: {{cert: '{}', key: '{}'}},", cert.display(), key.display()), &backend);
-    // nothing, and the beginning of a ClientHello
+    // nothing, and the start of a ClientHello
     for bytes in [&b""[..], &[0x16, 3, 1, 2, 0, 1]] {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut client = gateway.client();
         client.send(bytes);
-        expect_closed_at_limit(&mut client, begun);
+        expect_closed_at_limit(&mut client, start);
     }
-    let (mut client, _) = crate::pipe::connect_tls(gateway.address(), "a", crate::pipe::client_config(None, &["h2"]));
-    let begun = Instant::now();
+    let (mut client, _) =
+        crate::tls_wrapper::connect_tls(gateway.address(), "a", crate::tls_wrapper::client_config(None, &["h2"]));
+    let start = Instant::now();
     client.read_to_close();
-    assert!(begun.elapsed() < LIMIT + SLACK, "a handshake and then nothing");
+    assert!(start.elapsed() < LIMIT + SLACK, "no request after the handshake");
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free() {
+fn connections_beyond_the_limit_are_closed_and_freed_slots_are_reused() {
     let backend = Backend::ok();
     let gateway = InProcessGateway::start(&format!(
         "config: {{adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 1, logging: {{format: json}}, limits: {{connections: 2}}}}
 binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ));
-    let mut held = [gateway.client(), gateway.client()];
-    for client in &mut held {
+    let mut connections = [gateway.client(), gateway.client()];
+    for client in &mut connections {
         assert_eq!(client.get("/", &[]).status(), 200);
     }
     assert!(gateway.client().is_closed());
-    drop(held);
-    eventually(TEST_TIMEOUT, "a place", || {
+    drop(connections);
+    eventually(TEST_TIMEOUT, "a free slot", || {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         client.read_to_close().starts_with(b"HTTP/1.1 200").then_some(())
@@ -273,7 +274,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 }
 
 #[test]
-fn a_websocket_keeps_its_connections_place_until_it_ends() {
+fn websocket_counts_against_the_connection_limit_until_it_ends() {
     let switch = [("connection", "upgrade"), ("upgrade", "websocket")];
     let backend = Backend::start_on_head(move |request| match request.target() {
         "/ws" => ScriptedResponse::head(101, &switch).echo(),
@@ -289,9 +290,9 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     assert_eq!(tunnel.response_head().status(), 101);
     tunnel.send("ping");
     assert_eq!(tunnel.bytes(4), b"ping");
-    assert!(gateway.client().is_closed(), "the place is taken");
+    assert!(gateway.client().is_closed(), "the limit is reached");
     drop(tunnel);
-    eventually(TEST_TIMEOUT, "a place", || {
+    eventually(TEST_TIMEOUT, "a free slot", || {
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         client.read_to_close().starts_with(b"HTTP/1.1 200").then_some(())

@@ -1,5 +1,5 @@
-//! One meaning for every request: what is judged is what the backend gets, and what could be read in two ways is
-//! refused with the connection closed. Raw bytes in, raw bytes out.
+//! Request normalization: the backend gets exactly the request that was authorized, and ambiguous requests are rejected with
+//! the connection closed. Raw bytes in, raw bytes out.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn gateway(policies: &str, backend: &Backend) -> InProcessGateway {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
+fn ambiguous_request_is_rejected_and_the_connection_closed() {
     let backend = Backend::ok();
     let gateway = gateway("", &backend);
     for (row, (head, status, reason)) in [
@@ -63,16 +63,16 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     {
         let mut client = gateway.client();
         client.send(format!("{head}\r\n1\r\nA\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
-        let answer = String::from_utf8(client.read_to_close()).unwrap();
-        let answers = answer.matches("HTTP/1.").count();
-        assert!(answers == 1 && answer.contains(&format!(" {status} ")), "{head:?}: {answer}");
+        let received = String::from_utf8(client.read_to_close()).unwrap();
+        let responses = received.matches("HTTP/1.").count();
+        assert!(responses == 1 && received.contains(&format!(" {status} ")), "{head:?}: {received}");
         assert_eq!(gateway.lines(row + 1)[row]["reason"], reason, "{head:?}");
     }
     assert!(backend.requests().is_empty());
 }
 
 #[test]
-fn what_the_parser_makes_unambiguous_is_forwarded_as_it_was_judged() {
+fn normalized_request_is_forwarded_as_authorized() {
     let backend = Backend::ok();
     for (request, target, body, framing) in [
         (
@@ -112,7 +112,7 @@ fn what_the_parser_makes_unambiguous_is_forwarded_as_it_was_judged() {
 }
 
 #[test]
-fn a_body_that_turns_out_malformed_is_the_clients_fault_and_poisons_no_connection() {
+fn malformed_body_is_400_and_its_backend_connection_is_not_reused() {
     let backend = Backend::ok();
     let gateway = gateway("", &backend);
     for (row, chunk) in [
@@ -136,7 +136,7 @@ fn a_body_that_turns_out_malformed_is_the_clients_fault_and_poisons_no_connectio
     }
     for seen in backend.requests() {
         match seen.target() {
-            "/bad" => assert!(!seen.complete, "a broken body never looks whole"),
+            "/bad" => assert!(!seen.complete, "a broken body never looks complete"),
             other => assert_eq!(other, "/good"),
         }
     }
@@ -165,7 +165,7 @@ fn path_vectors_are_evaluated_as_the_backend_receives_them() {
                 let path = seen[before].target().split('?').next().unwrap();
                 assert!(path != "/admin" && !path.starts_with("/admin/"), "{target} came through as {path}");
                 let again = client.send(format!("GET {path} HTTP/1.1\r\nHost: victim.example\r\n\r\n")).response();
-                assert_eq!(again.status(), 200, "{target}: the forwarded path {path} is judged alike");
+                assert_eq!(again.status(), 200, "{target}: the forwarded path {path} is authorized alike");
                 assert_eq!(backend.requests()[before + 1].target(), path, "{target}");
             }
             400 | 403 => assert_eq!(seen.len(), before, "{target}"),
@@ -192,7 +192,7 @@ fn path_vectors_are_evaluated_as_the_backend_receives_them() {
 }
 
 #[test]
-fn hop_by_hop_fields_end_here_and_no_upgrade_but_a_websocket_is_asked_for() {
+fn hop_by_hop_headers_are_removed_and_only_websocket_upgrades_pass() {
     let backend = Backend::ok();
     let gateway = gateway("", &backend);
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, x-a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\
@@ -217,13 +217,13 @@ fn hop_by_hop_fields_end_here_and_no_upgrade_but_a_websocket_is_asked_for() {
 }
 
 #[test]
-fn a_refusal_never_invites_the_body() {
+fn rejection_does_not_send_100_continue() {
     let backend = Backend::ok();
     let gateway = gateway("authorization: {rules: ['request.path == \"/open\"']}", &backend);
     let mut client = gateway.client();
     client.send("POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status(), 403, "no 100 before it");
-    // whether or not the client sends the body after all, nothing of it becomes a request
+    // the body does not become a request, even if the client sends it anyway
     client.send("GET /open HTTP/1.1\r\nHost: a\r\n\r\n");
     let _ = client.read_to_close();
     assert!(backend.requests().is_empty());
@@ -235,7 +235,7 @@ fn a_refusal_never_invites_the_body() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn pipelined_requests_get_their_responses_in_order() {
     let backend = Backend::start(|request| ScriptedResponse::new(200, &[], request.target()));
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
@@ -248,14 +248,14 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn http_1_0_clients_are_served_and_kept_only_if_they_ask() {
+fn http_1_0_connection_is_kept_only_on_request() {
     let backend = Backend::start(|_| ScriptedResponse::chunked(200, &[], &["a", "b"]));
     let gateway = gateway("", &backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
-    let answer = String::from_utf8(client.read_to_close()).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\nab"), "never chunked: {answer}");
-    assert!(!answer.contains("transfer-encoding"));
+    let received = String::from_utf8(client.read_to_close()).unwrap();
+    assert!(received.starts_with("HTTP/1.0 200") && received.ends_with("\r\n\r\nab"), "never chunked: {received}");
+    assert!(!received.contains("transfer-encoding"));
     let backend = Backend::ok();
     let gateway = self::gateway("", &backend);
     let mut client = gateway.client();
@@ -266,7 +266,7 @@ fn http_1_0_clients_are_served_and_kept_only_if_they_ask() {
 }
 
 #[test]
-fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
+fn bytes_after_an_upgrade_request_reach_the_backend_only_after_the_switch() {
     let gate = Gate::new();
     let hold = gate.clone();
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -275,13 +275,13 @@ fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
         _ => ScriptedResponse::new(403, &[], "no"),
     });
     let gateway = gateway("authorization: {rules: ['request.path != \"/denied\"']}", &backend);
-    let ask = |path: &str| {
+    let upgrade = |path: &str| {
         format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         )
     };
     let mut client = gateway.client();
-    client.send(ask("/ws"));
+    client.send(upgrade("/ws"));
     backend.wait_for(1);
     gate.open();
     let head = client.response_head();
@@ -294,19 +294,19 @@ fn bytes_behind_an_upgrade_reach_the_backend_only_after_it_switched() {
     assert!(client.is_closed());
     let before = backend.requests().len();
     let mut client = gateway.client();
-    client.send(ask("/denied"));
+    client.send(upgrade("/denied"));
     assert_eq!(client.response().status(), 403);
-    // the request behind a refused upgrade is a request like any other
+    // after a rejected upgrade, the next bytes are an ordinary request
     assert_eq!(client.response().status(), 403);
     assert_eq!(backend.requests().len() - before, 1);
     let mut client = gateway.client();
-    client.send(ask("/refuses"));
-    let refusal = client.response();
-    assert_eq!((refusal.status(), refusal.text(), refusal.header("upgrade")), (403, "no", None));
+    client.send(upgrade("/declines"));
+    let declined = client.response();
+    assert_eq!((declined.status(), declined.text(), declined.header("upgrade")), (403, "no", None));
 }
 
 #[test]
-fn trailers_pass_both_ways_without_names_that_say_who_asks() {
+fn trailers_pass_both_ways_without_identity_headers() {
     let backend = Backend::start(|_| {
         ScriptedResponse::head(200, &[("transfer-encoding", "chunked"), ("trailer", "x-sum")])
             .chunk("hi")
@@ -324,7 +324,7 @@ fn trailers_pass_both_ways_without_names_that_say_who_asks() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_refused_and_logged() {
+fn oversized_head_is_rejected_and_logged() {
     let backend = Backend::ok();
     let gateway = gateway("", &backend);
     for (row, request) in [
@@ -337,15 +337,15 @@ fn a_head_that_is_too_large_is_refused_and_logged() {
     {
         let mut client = gateway.client();
         client.send(request);
-        let answer = String::from_utf8(client.read_to_close()).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let received = String::from_utf8(client.read_to_close()).unwrap();
+        assert!(received.starts_with("HTTP/1.1 431 "), "{received}");
         assert_eq!(gateway.lines(row + 1)[row]["reason"], "head_too_large");
     }
     assert!(backend.requests().is_empty());
 }
 
 #[test]
-fn who_goes_on_sending_after_a_refusal_can_still_read_it() {
+fn client_that_keeps_sending_can_still_read_the_rejection() {
     const LENGTH: usize = 10 << 20;
     let backend = Backend::ok();
     let gateway = InProcessGateway::start(&format!(
@@ -353,12 +353,12 @@ fn who_goes_on_sending_after_a_refusal_can_still_read_it() {
 binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.path == \"/open\"']}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
     ));
-    let known = format!("HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let sized = format!("HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
     let chunked = format!("HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n");
     for (head, status) in [
-        (format!("POST /closed {known}"), 403),
+        (format!("POST /closed {sized}"), 403),
         (format!("POST /closed {chunked}"), 403),
-        (format!("POST /open {known}"), 413),
+        (format!("POST /open {sized}"), 413),
         (format!("POST /open {chunked}"), 413),
         ("what is this\r\n\r\n".to_owned(), 400),
         ("POST / HTTP/1.1\r\nx: ".to_owned(), 431),
@@ -367,36 +367,36 @@ binds: [{{port: 0, listeners: [{{policies: {{authorization: {{rules: ['request.p
         client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         client.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         client.write_all(head.as_bytes()).unwrap();
-        // slow enough for the answer to be under way long before the end
-        for piece in vec![b'x'; LENGTH].chunks(LENGTH / 8) {
-            client.write_all(piece).unwrap_or_else(|error| panic!("{head:?}: {error}"));
+        // slow enough for the response to be sent long before the end
+        for chunk in vec![b'x'; LENGTH].chunks(LENGTH / 8) {
+            client.write_all(chunk).unwrap_or_else(|error| panic!("{head:?}: {error}"));
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{head:?}: {error}"));
-        let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap_or_else(|error| panic!("{head:?}: {error}"));
+        let received = String::from_utf8(received).unwrap();
+        assert!(received.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {received}");
+        assert_eq!(received.matches("HTTP/1.1").count(), 1, "{received}");
     }
-    // but not for ever
+    // the gateway does not read forever
     let mut client = TcpStream::connect(gateway.address()).unwrap();
-    client.write_all(format!("POST /closed {known}").as_bytes()).unwrap();
-    let begun = Instant::now();
+    client.write_all(format!("POST /closed {sized}").as_bytes()).unwrap();
+    let start = Instant::now();
     while client.write_all(b"x").is_ok() {
-        assert!(begun.elapsed() < TEST_TIMEOUT, "it listens for ever");
+        assert!(start.elapsed() < TEST_TIMEOUT, "the gateway still reads");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert!(begun.elapsed() > Duration::from_secs(1));
+    assert!(start.elapsed() > Duration::from_secs(1));
 }
 
 #[test]
-fn options_for_the_server_as_a_whole_is_no_routes_business() {
+fn options_for_the_whole_server_matches_no_route() {
     let backend = Backend::ok();
     let gateway = gateway("authorization: {rules: ['\"x-good\" in request.headers']}", &backend);
     for (header, status, reason) in [("", 403, "denied"), ("X-Good: 1\r\n", 404, "no_route")] {
         let mut client = gateway.client();
         let response = client.send(format!("OPTIONS * HTTP/1.1\r\nHost: a\r\n{header}\r\n")).response();
-        assert_eq!(response.status(), status, "judged like any request");
+        assert_eq!(response.status(), status, "authorized like any request");
         let lines = gateway.lines(if header.is_empty() { 1 } else { 2 });
         assert_eq!(lines.last().unwrap()["reason"], reason);
     }

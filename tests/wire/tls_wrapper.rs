@@ -1,4 +1,4 @@
-//! TLS put around plain sockets, so that raw clients and scripted backends can stand behind it.
+//! TLS around plain sockets, for raw clients and scripted backends.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::support::RawClient;
 
-/// An authority of one test.
+/// A certificate authority for one test.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM form.
@@ -37,12 +37,12 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for a server.
+    /// Issues a certificate for a server.
     pub fn server(&self, name: &str) -> CertAndKey {
         self.issue(CertificateParams::new(vec![name.to_owned()]).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate for a client, with a subject and a SPIFFE id.
+    /// Issues a certificate for a client, with a subject and a SPIFFE id.
     pub fn client(&self, name: &str) -> CertAndKey {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -69,7 +69,7 @@ impl CertAndKey {
     }
 }
 
-/// A client that believes any server, with a certificate of its own if there is one.
+/// Returns the config of a client that trusts any server, with an optional client certificate.
 pub fn client_config(identity: Option<&CertAndKey>, alpn: &[&str]) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -85,7 +85,7 @@ pub fn client_config(identity: Option<&CertAndKey>, alpn: &[&str]) -> ClientConf
     config
 }
 
-/// A server with this certificate, which asks for clients' certificates if there is an authority for them.
+/// Returns the config of a server with this certificate, which requests client certificates if `clients` is set.
 pub fn server_config(identity: &CertAndKey, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder =
@@ -104,37 +104,37 @@ pub fn server_config(identity: &CertAndKey, clients: Option<&Authority>, alpn: &
     config
 }
 
-/// What a handshake was about.
+/// The parameters of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandshakeInfo {
-    /// The other side's certificate.
+    /// The certificate of the other side.
     pub peer: Option<Vec<u8>>,
-    /// The protocol that was agreed on.
+    /// The protocol that ALPN selected.
     pub alpn: Option<String>,
-    /// The name that was asked for, on the server's side.
+    /// The name in SNI, on the server's side.
     pub sni: Option<String>,
 }
 
 type HandshakeLog = Arc<Mutex<Vec<Result<HandshakeInfo, String>>>>;
 
-/// A raw client whose bytes go to `address` over TLS, and what the handshake was about. A refused handshake looks to
-/// the client like a closed connection.
+/// Connects a raw client to `address` over TLS, and records the handshake. To the client, a rejected handshake looks like
+/// a closed connection.
 pub fn connect_tls(address: SocketAddr, name: &str, config: ClientConfig) -> (RawClient, HandshakeLog) {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let log = HandshakeLog::default();
     let connector = TlsConnector::from(Arc::new(config));
-    let mine = Arc::clone(&log);
+    let recorded = Arc::clone(&log);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = listener.local_addr().unwrap();
     serve_connections(listener, true, move |near| {
-        let (connector, name, log) = (connector.clone(), name.clone(), Arc::clone(&mine));
+        let (connector, name, log) = (connector.clone(), name.clone(), Arc::clone(&recorded));
         async move {
             let far = tokio::net::TcpStream::connect(address).await.unwrap();
             match connector.connect(name, far).await {
                 Ok(mut far) => {
-                    let told = &far.get_ref().1;
-                    let alpn = told.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
-                    let peer = told.peer_certificates().map(|chain| chain[0].to_vec());
+                    let session = &far.get_ref().1;
+                    let alpn = session.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
+                    let peer = session.peer_certificates().map(|chain| chain[0].to_vec());
                     log.lock().unwrap().push(Ok(HandshakeInfo { peer, alpn, sni: None }));
                     relay(near, &mut far).await;
                 }
@@ -145,22 +145,22 @@ pub fn connect_tls(address: SocketAddr, name: &str, config: ClientConfig) -> (Ra
     (RawClient::connect(near), log)
 }
 
-/// An address that speaks TLS and passes the bytes on to `backend`, and what each handshake was about.
+/// Starts a TLS server that relays to `backend`. Returns its address and a record of each handshake.
 pub fn tls_frontend(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, HandshakeLog) {
     let log = HandshakeLog::default();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let mine = Arc::clone(&log);
+    let recorded = Arc::clone(&log);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     serve_connections(listener, false, move |near| {
-        let (acceptor, log) = (acceptor.clone(), Arc::clone(&mine));
+        let (acceptor, log) = (acceptor.clone(), Arc::clone(&recorded));
         async move {
             match acceptor.accept(near).await {
                 Ok(near) => {
-                    let told = &near.get_ref().1;
-                    let alpn = told.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
-                    let peer = told.peer_certificates().map(|chain| chain[0].to_vec());
-                    let sni = told.server_name().map(str::to_owned);
+                    let session = &near.get_ref().1;
+                    let alpn = session.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
+                    let peer = session.peer_certificates().map(|chain| chain[0].to_vec());
+                    let sni = session.server_name().map(str::to_owned);
                     log.lock().unwrap().push(Ok(HandshakeInfo { peer, alpn, sni }));
                     let mut far = tokio::net::TcpStream::connect(backend).await.unwrap();
                     relay(near, &mut far).await;
@@ -177,7 +177,7 @@ async fn relay(mut near: impl AsyncRead + AsyncWrite + Unpin, far: &mut (impl As
     let _ = tokio::join!(near.shutdown(), far.shutdown());
 }
 
-/// Serves each connection; only the first when `once`.
+/// Serves each connection, or only the first if `once` is set.
 fn serve_connections<F: Future<Output = ()> + 'static>(
     listener: TcpListener,
     once: bool,

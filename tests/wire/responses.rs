@@ -1,5 +1,5 @@
-//! One meaning for every answer too: how long a backend's answer is can be read in one way only, and nothing of how
-//! the gateway and the backend speak to each other reaches the client.
+//! Responses from backends: ambiguous framing is rejected, and the connection to the backend does not show in the response
+//! to the client.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn gateway(backend: &Backend) -> InProcessGateway {
 }
 
 #[test]
-fn an_answer_whose_length_could_be_read_in_two_ways_is_502_and_its_connection_gone() {
+fn response_with_ambiguous_length_is_502_and_its_connection_is_closed() {
     for (method, lines) in [
         ("GET", "Transfer-Encoding: gzip\r\nContent-Length: 2\r\n"),
         ("GET", "Transfer-Encoding: gzip, chunked\r\n"),
@@ -40,9 +40,9 @@ fn an_answer_whose_length_could_be_read_in_two_ways_is_502_and_its_connection_go
 }
 
 #[test]
-fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
-    // by a request that would not be sent twice, behind every kind of end that an answer can have
-    for (method, answer) in [
+fn connection_closed_by_its_backend_gets_no_further_request() {
+    // a POST, which is not sent twice, after every way that a response can end
+    for (method, response) in [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
@@ -51,7 +51,7 @@ fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
         ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"),
     ] {
         for halves in [1, 2] {
-            let pieces = answer.as_bytes().chunks(answer.len().div_ceil(halves));
+            let pieces = response.as_bytes().chunks(response.len().div_ceil(halves));
             let first = pieces
                 .fold(ScriptedResponse::raw(""), |first, piece| first.send(piece).delay(Duration::from_millis(1)));
             let backend = Backend::with_responses([first.then_close(), ScriptedResponse::ok()]);
@@ -62,17 +62,17 @@ fn a_connection_that_its_backend_closed_meanwhile_is_given_no_request() {
                 "HEAD" => client.send(request).response_head().status(),
                 _ => client.get("/", &[]).status(),
             };
-            assert!(status < 400, "{answer}");
+            assert!(status < 400, "{response}");
             backend.wait_for_closed(1);
             let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
-            assert_eq!(gateway.client().send(post).response().status(), 200, "{answer} in {halves}");
+            assert_eq!(gateway.client().send(post).response().status(), 200, "{response} in {halves}");
             assert_eq!(backend.connections(), 2);
         }
     }
 }
 
 #[test]
-fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
+fn length_next_to_chunked_is_dropped_and_equal_lengths_are_merged() {
     let chunked = "Content-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     for rest in [chunked, "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"] {
         let backend = Backend::with_responses([
@@ -84,9 +84,9 @@ fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
         let response = client.get("/", &[]);
         assert_eq!((response.status(), response.text()), (200, "hi"), "{rest}");
         assert_ne!(response.header("content-length"), Some("999"));
-        assert_eq!(client.get("/", &[]).text(), "ok", "and the connection goes on");
+        assert_eq!(client.get("/", &[]).text(), "ok", "the connection stays open");
     }
-    // without a body the length would stand alone
+    // the response to HEAD does not have a body, so the length would be the only framing
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\nTransfer-Encoding: chunked\r\n\r\n";
     let backend = Backend::with_responses([ScriptedResponse::raw(head)]);
     let response = gateway(&backend).client().send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
@@ -94,22 +94,22 @@ fn a_length_beside_chunked_is_dropped_and_equal_lengths_are_one() {
 }
 
 #[test]
-fn what_a_backend_should_not_send_harms_nobody() {
+fn malformed_backend_responses_do_not_reach_other_requests() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
-    for (answer, expected) in [
-        // in front of an answer
+    for (response, expected) in [
+        // before the response
         (format!("HTTP/1.1 100 Continue\r\n\r\n{ok}"), Some((200, "ok"))),
         (format!("{}{ok}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20_000)), Some((200, "ok"))),
         (
             format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n{evil}"),
             Some((502, "")),
         ),
-        // behind one
+        // after the response
         (format!("{ok}{evil}"), Some((200, "ok"))),
         (format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()), Some((204, ""))),
         (format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()), Some((304, ""))),
-        // a head that is none
+        // an invalid head
         (format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)), Some((502, ""))),
         (format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(5000)), Some((502, ""))),
         ("HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: evil\r\nContent-Length: 0\r\n\r\n".to_owned(), Some((502, ""))),
@@ -120,15 +120,15 @@ fn what_a_backend_should_not_send_harms_nobody() {
         ("\x16\x03\x01\x02\0\x01".to_owned(), Some((502, ""))),
         ("<html>no head</html>".to_owned(), Some((502, ""))),
         (String::new(), Some((502, ""))),
-        // a body that ends early: the client must be able to tell
+        // a body that ends early: the client must be able to detect it
         ("HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf".to_owned(), None),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_owned(), None),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n".to_owned(), None),
     ] {
-        let short: String = answer.chars().take(90).collect();
-        let bad = ScriptedResponse::raw(&answer);
-        // where more follows than an answer, the connection stays open: it is the gateway's to close
-        let bad = if answer.ends_with("EVIL") { bad } else { bad.then_close() };
+        let short: String = response.chars().take(90).collect();
+        let bad = ScriptedResponse::raw(&response);
+        // the connection stays open after extra bytes, so that the gateway has to close it
+        let bad = if response.ends_with("EVIL") { bad } else { bad.then_close() };
         let backend = Backend::with_responses([bad, ScriptedResponse::ok()]);
         let gateway = gateway(&backend);
         let mut client = gateway.client();
@@ -152,7 +152,7 @@ fn what_a_backend_should_not_send_harms_nobody() {
 }
 
 #[test]
-fn an_answer_to_head_has_no_body_whatever_the_backend_sends() {
+fn response_to_head_has_no_body() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
     let backend = Backend::with_responses([
         ScriptedResponse::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{evil}", evil.len())),
@@ -163,11 +163,11 @@ fn an_answer_to_head_has_no_body_whatever_the_backend_sends() {
     let head = client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_head();
     assert_eq!((head.status(), head.header("content-length")), (200, Some(evil.len().to_string().as_str())));
     assert_eq!(client.get("/", &[]).text(), "ok");
-    assert_eq!(backend.connections(), 2, "what came behind the head is nobody's answer");
+    assert_eq!(backend.connections(), 2, "bytes after the head are not the next response");
 }
 
 #[test]
-fn the_backends_version_is_not_the_gateways() {
+fn http_version_of_the_backend_does_not_reach_the_client() {
     let backend =
         Backend::start(|_| ScriptedResponse::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi").then_close());
     let gateway = gateway(&backend);
@@ -179,7 +179,7 @@ fn the_backends_version_is_not_the_gateways() {
 }
 
 #[test]
-fn a_websocket_handshake_with_a_body_is_refused_unseen() {
+fn websocket_handshake_with_a_body_is_rejected_before_the_backend() {
     let backend = Backend::start_on_head(|_| {
         ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo()
     });
@@ -197,8 +197,11 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
     {
         let mut client = gateway.client();
         client.send(format!("{request}{body}"));
-        let answer = String::from_utf8(client.read_to_close()).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"), "{body:?}: {answer}");
+        let response = String::from_utf8(client.read_to_close()).unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 400 ") && response.contains("connection: close"),
+            "{body:?}: {response}"
+        );
         assert_eq!(gateway.lines(row + 1)[row]["reason"], "malformed_request", "{body:?}");
     }
     assert!(backend.requests().is_empty());
@@ -208,7 +211,7 @@ fn a_websocket_handshake_with_a_body_is_refused_unseen() {
 }
 
 #[test]
-fn a_switch_to_something_else_is_no_websocket() {
+fn switch_to_another_protocol_is_rejected() {
     for lines in ["", "Upgrade: websocket2\r\n", "Upgrade: h2c\r\n", "Connection: upgrade\r\n"] {
         let switch =
             ScriptedResponse::raw(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nbytes of another protocol"));
@@ -218,12 +221,16 @@ fn a_switch_to_something_else_is_no_websocket() {
         let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(client.send(request).response().status(), 502, "{lines}");
         assert_eq!(gateway.lines(1)[0]["reason"], "upstream_reset", "{lines}");
-        assert_eq!(client.get("/", &[]).status(), 500, "the connection goes on, and the script is at its end");
+        assert_eq!(
+            client.get("/", &[]).status(),
+            500,
+            "the connection stays open, and the script has no more responses"
+        );
     }
 }
 
 #[test]
-fn a_websocket_has_the_requests_time_to_begin() {
+fn request_timeout_applies_to_websocket_handshakes() {
     let backend = Backend::start(|_| ScriptedResponse::hang());
     let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{policies: {{timeout: {{request: 200ms}}}}, routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]",
@@ -237,7 +244,7 @@ fn a_websocket_has_the_requests_time_to_begin() {
 }
 
 #[test]
-fn a_websockets_line_tells_at_its_end_how_much_went_through() {
+fn websocket_log_line_counts_the_bytes_at_its_end() {
     let backend = Backend::start_on_head(|_| {
         ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo()
     });
@@ -257,7 +264,7 @@ fn a_websockets_line_tells_at_its_end_how_much_went_through() {
 }
 
 #[test]
-fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
+fn websocket_handshake_is_retried_and_failing_endpoints_are_ejected() {
     let backend =
         Backend::start(|_| ScriptedResponse::head(101, &[("connection", "upgrade"), ("upgrade", "websocket")]).echo());
     let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -279,7 +286,7 @@ fn a_websocket_is_tried_elsewhere_and_who_fails_it_rests() {
 }
 
 #[test]
-fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
+fn backend_may_decline_a_websocket_with_any_response() {
     let gate = Gate::new();
     let hold = gate.clone();
     let backend = Backend::start(move |_| {
@@ -291,9 +298,9 @@ fn a_backend_that_wants_no_websocket_answers_as_it_likes() {
     let mut client = gateway.client();
     let head = client.send(request).response_head();
     assert_eq!((head.status(), head.header("upgrade"), head.header("content-length")), (200, None, None));
-    assert_eq!(client.bytes(8), b"3\r\none\r\n", "before the backend goes on");
+    assert_eq!(client.bytes(8), b"3\r\none\r\n", "before the backend continues");
     drop(client);
     gate.open();
     let response = gateway.client().send(request).response();
-    assert_eq!((response.status(), response.body.len()), (200, 3 + (1 << 20)), "as long as it is");
+    assert_eq!((response.status(), response.body.len()), (200, 3 + (1 << 20)), "of any length");
 }
