@@ -65,9 +65,9 @@ fn run(command: &mut Command) -> Output {
 #[track_caller]
 fn run_ok(command: &mut Command) -> String {
     let output = run(command);
-    let output = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {output}{}", String::from_utf8_lossy(&output.stderr));
-    output
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }
 
 /// A program that serves until this is dropped.
