@@ -300,7 +300,7 @@ fn a_wildcard_bind_can_be_replaced_by_one_address_of_the_same_port() {
     let narrow = wide.replace("address: 0.0.0.0", "address: 127.0.0.1");
     ops.gateway().replace(load(&narrow).unwrap()).unwrap();
     assert_eq!(ops.gateway().addresses(), [SocketAddr::from(([127, 0, 0, 1], free))]);
-    eventually(TEST_TIMEOUT, "it answers", || (ops.status("/") == 200).then_some(()));
+    eventually(TEST_TIMEOUT, "the new bind responds", || (ops.status("/") == 200).then_some(()));
 }
 
 #[test]
@@ -573,10 +573,10 @@ fn a_drain_lets_in_flight_requests_finish() {
     assert!(!ending.is_finished());
     gate.open();
     for (at, client) in clients.iter_mut().enumerate() {
-        let answer = client.response();
-        assert_eq!(answer.status(), 200);
+        let response = client.response();
+        assert_eq!(response.status(), 200);
         if at % 2 == 1 {
-            assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+            assert_eq!(response.header("connection"), Some("close"), "{response:?}");
         }
         assert!(client.is_closed());
     }
@@ -754,9 +754,9 @@ fn the_dashboard_shows_the_active_config_and_explains_a_request() {
     assert_eq!(config.json()["binds"][0]["listeners"][0]["routes"][0]["policies"]["protection"], "strict");
     let k = secret.jwk()["k"].as_str().unwrap().to_owned();
     for path in ["/", "/config", "/debug/memory", "/debug/tasks"] {
-        let answer = get(path);
-        assert_eq!(answer.status(), 200, "{path}");
-        assert!(!answer.text().contains(&k), "{path} shows a secret");
+        let response = get(path);
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(!response.text().contains(&k), "{path} shows a secret");
     }
     assert!(get("/debug/memory").text().contains("resident "));
 }
@@ -1019,7 +1019,7 @@ fn the_grafana_dashboard_and_alerts_use_only_existing_metrics() {
     });
     let mut names: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).map(str::to_owned).collect();
     names.extend(Family::ALL.iter().map(|family| format!("{} counter", family.describe().0)));
-    names.push("portcullis_jwks_age_seconds gauge".to_owned()); // of a provider that has answered
+    names.push("portcullis_jwks_age_seconds gauge".to_owned()); // only after a successful fetch
     let exists = |name: &str| {
         names.iter().any(|line| match line.split_once(' ').unwrap() {
             (family, "histogram") => {

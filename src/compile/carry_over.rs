@@ -5,7 +5,7 @@
 //! begins anew: nothing that was allowed under one setting counts under another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::runtime::Handle;
 
@@ -60,7 +60,7 @@ impl<T> WeakRegistry<T> {
         fingerprint: Fingerprint,
         build: impl FnOnce() -> Result<Arc<T>, E>,
     ) -> Result<(Arc<T>, bool), E> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = crate::sync::lock(&self.0);
         entries.retain(|_, value| value.strong_count() > 0);
         if let Some(value) = entries.get(&fingerprint).and_then(Weak::upgrade) {
             return Ok((value, false));

@@ -213,7 +213,7 @@ impl Exporter {
 /// The reason why a batch was not accepted.
 struct ExportError {
     message: String,
-    /// Whether the same batch may be sent again.
+    /// True if the same batch may be sent again.
     retryable: bool,
     /// The delay that the collector requested.
     retry_after: Option<Duration>,

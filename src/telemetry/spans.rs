@@ -54,7 +54,7 @@ pub struct Span {
     pub status: u16,
     /// The reason code of a rejection, `aborted`, or a backend's error status.
     pub error: Option<&'static str>,
-    /// Whether the exchange failed on the server's side: a status of 500 or above, or an incomplete response.
+    /// True if the exchange failed on the server's side: a status of 500 or above, or an incomplete response.
     pub failed: bool,
 }
 

@@ -24,9 +24,9 @@ const FLAGS_RANGE: std::ops::Range<usize> = 53..55;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     text: [u8; TRACEPARENT_LEN],
-    /// Whether the trace is the client's, so that its `tracestate` is propagated.
+    /// True if the trace is the client's, so that its `tracestate` is propagated.
     continues_trace: bool,
-    /// Whether the request has a `tracestate`.
+    /// True if the request has a `tracestate`.
     has_state: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The HTTP/2 connections of a worker: one per endpoint, shared by all requests and driven by a task of its own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -93,6 +93,6 @@ impl Http2Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry, RandomState>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.entries)
     }
 }

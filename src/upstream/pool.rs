@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -32,6 +32,7 @@ use super::replay::{clone_without_body, is_safe};
 use super::response_body::{Lease, UpstreamBody};
 use super::{Endpoint, UpstreamError, UpstreamProtocol, framing, request_form};
 use crate::body::{BodyError, RequestBody};
+use crate::sync::lock;
 
 /// The limit on idle connections to one endpoint.
 const MAX_IDLE: usize = 512;
@@ -309,8 +310,4 @@ fn prepare(request: &mut Option<Request<RequestBody>>, change: impl FnOnce(&mut 
 /// Takes the request, which is present until it is sent.
 fn take_request(request: &mut Option<Request<RequestBody>>) -> Request<RequestBody> {
     request.take().unwrap_or_else(|| Request::new(RequestBody::Empty))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

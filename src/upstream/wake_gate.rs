@@ -1,7 +1,7 @@
 //! A waker for HTTP/1 connections that are driven by the task of the request.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Wake, Waker};
 
 /// Wakes the task that waits for a connection, but not for what the task itself does to the connection.
@@ -66,7 +66,7 @@ impl WakeGate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.task)
     }
 }
 

@@ -68,10 +68,10 @@ fn pages_metrics_and_probes_contain_no_secrets() {
         (endpoints.readiness[0], "/healthz/ready?verbose"),
     ];
     for (address, path) in pages {
-        let answer = RawClient::connect(address).get(path, &[]);
-        assert_eq!((answer.status(), answer.header("cache-control")), (200, Some("no-store")), "{path}");
+        let response = RawClient::connect(address).get(path, &[]);
+        assert_eq!((response.status(), response.header("cache-control")), (200, Some("no-store")), "{path}");
         for secret in &secrets {
-            assert!(!answer.text().contains(secret.as_str()), "{path} shows {secret}");
+            assert!(!response.text().contains(secret.as_str()), "{path} shows {secret}");
         }
     }
     let log = ops.log.text();

@@ -26,7 +26,7 @@ struct Frame {
 /// A client that writes HTTP/2 frames by hand.
 struct RawHttp2Client {
     stream: TcpStream,
-    /// Whether pings are acknowledged.
+    /// True if pings are acknowledged.
     acks_pings: bool,
 }
 

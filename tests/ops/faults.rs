@@ -12,7 +12,7 @@ use crate::support::{Backend, Gate, RawClient, ScriptedResponse, TEST_TIMEOUT, e
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn without_descriptors_it_backs_off_answers_probes_and_recovers() {
+fn without_descriptors_it_backs_off_responds_to_probes_and_recovers() {
     let backend = Backend::ok();
     let gateway = BinaryGateway::start_with(
         &yaml(backend.address(), ""),
@@ -202,8 +202,8 @@ fn a_signal_lets_two_hundred_requests_finish() {
     assert!(gateway.exit_status().is_none());
     gate.open();
     for client in &mut clients {
-        let answer = client.response();
-        assert_eq!((answer.status(), answer.text(), answer.header("connection")), (200, "done", Some("close")));
+        let response = client.response();
+        assert_eq!((response.status(), response.text(), response.header("connection")), (200, "done", Some("close")));
     }
     let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
@@ -272,8 +272,8 @@ fn bad_files_signals_and_requests_do_not_stop_the_gateway() {
     for (at, bad) in ["", "\0\0", "binds: [", "&a [*a]", "config: {workerThreads: 0}", "\u{feff}{"].iter().enumerate() {
         std::fs::write(gateway.config(), bad).unwrap();
         gateway.signal("-HUP");
-        let refused = |text: &str| text.matches("config reload failed").count();
-        eventually(TEST_TIMEOUT, "the refusal", || (refused(&gateway.stderr()) > at).then_some(()));
+        let failed = |text: &str| text.matches("config reload failed").count();
+        eventually(TEST_TIMEOUT, "the failed reload", || (failed(&gateway.stderr()) > at).then_some(()));
         assert_eq!(client.get("/", &[]).status(), 200, "{bad:?}");
     }
     std::fs::remove_file(gateway.config()).unwrap();

@@ -228,8 +228,8 @@ fn send_large_body(http: SocketAddr, good: &str) {
         "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: {good}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let answer = RawClient::connect(http).send(head).send(body).response();
-    assert_eq!(answer.status(), 200);
+    let response = RawClient::connect(http).send(head).send(body).response();
+    assert_eq!(response.status(), 200);
 }
 
 /// Samples every second, and reloads periodically: a new name for the route, and every third time an invalid file.

@@ -192,13 +192,13 @@ fn an_unavailable_collector_does_not_delay_requests() {
     // rejects some spans, or all
     let partial = [0x0a, 0x02, 0x08, 0x01]; // partial_success {rejected_spans: 1}
     let kind = [("content-type", "application/x-protobuf")];
-    for answer in [ScriptedResponse::new(200, &kind, partial), ScriptedResponse::new(400, &[], "")] {
-        let refusing = Backend::with_responses([answer]);
-        let ops = TestGateway::start(&with_collector(refusing.address(), "", &text));
+    for response in [ScriptedResponse::new(200, &kind, partial), ScriptedResponse::new(400, &[], "")] {
+        let rejecting = Backend::with_responses([response]);
+        let ops = TestGateway::start(&with_collector(rejecting.address(), "", &text));
         assert_eq!(ops.status("/"), 200);
         let dropped = "portcullis_spans_total{result=\"dropped\"} 1";
         eventually(TEST_TIMEOUT, "the loss", || ops.has_metric(dropped).then_some(()));
-        assert_eq!(refusing.requests().len(), 1);
+        assert_eq!(rejecting.requests().len(), 1);
     }
     // unreachable, or it receives the batch and never responds
     let silent = Backend::start(|_| ScriptedResponse::hang());

@@ -115,8 +115,8 @@ fn write_explain_section(out: &mut String, explanation: ExplainResult<'_>, form:
     )?;
     match explanation {
         None => Ok(()),
-        Some(Ok(told)) => {
-            write!(out, "<p></p><pre id=explanation class=card>{}</pre>", Escaped(told.to_string().trim_end()))
+        Some(Ok(explanation)) => {
+            write!(out, "<p></p><pre id=explanation class=card>{}</pre>", Escaped(explanation.to_string().trim_end()))
         }
         Some(Err(error)) => write!(out, "<p></p><pre class=\"card bad\">{}</pre>", Escaped(error)),
     }

@@ -16,7 +16,7 @@ mod refresh_signal;
 mod refresh_task;
 mod registry;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -206,7 +206,7 @@ impl FetchState {
     }
 
     fn stats(&self) -> MutexGuard<'_, FetchStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.stats)
     }
 
     /// Notes why keys did not come. Whether that is news: for the log, an error that goes on is one line a minute.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::fetch::{Fetched, Fetcher};
 use super::{FetchError, FetchReport, FetchSettings, FetchSettingsError, FetchState, refresh_task};
@@ -87,7 +87,7 @@ impl KeySourceRegistry {
     }
 
     fn sources(&self) -> MutexGuard<'_, SourceMap> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.sources)
     }
 }
 
