@@ -1,8 +1,7 @@
 //! The conformance cases of the CEL project, against the engine and the checker.
 //!
-//! `PORTCULLIS_VECTORS` is the directory that contains `cel-spec/*.textproto`. The test is ignored by default, since it needs that
-//! directory.
-//! Every case passes, is skipped by a listed criterion, or is listed in [`KNOWN_FAILURES`] with the reason. The test fails if
+//! `PORTCULLIS_VECTORS` is the directory that contains `cel-spec/*.textproto`. The test is ignored by
+//! default, since it needs that directory. Every case passes, is skipped by a listed criterion, or is listed in [`KNOWN_FAILURES`] with the reason. The test fails if
 //! an unlisted case fails or a listed case passes, so the list stays accurate.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
@@ -111,9 +110,9 @@ fn run(files: &[std::path::PathBuf]) -> Report {
                 match run_case(case) {
                     Ok(()) => counts.passed += 1,
                     Err(CaseError::Skip(rule)) => *counts.skipped.entry(rule).or_default() += 1,
-                    Err(CaseError::Fail(why)) => {
+                    Err(CaseError::Fail(reason)) => {
                         counts.failed += 1;
-                        report.failed.insert(name, format!("{} -- {why}", case.text("expr")));
+                        report.failed.insert(name, format!("{} -- {reason}", case.text("expr")));
                     }
                 }
             }
@@ -163,13 +162,13 @@ fn run_case(case: &Message) -> Result<(), CaseError> {
     };
     let names: Vec<&str> = extra.iter().map(|(name, _)| name.as_str()).collect();
     let extra: Vec<(&str, Value)> = extra.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let found = Expression::compile(&condition, Scope::Value { extra: &names })
+    let result = Expression::compile(&condition, Scope::Value { extra: &names })
         .map_err(|errors| format!("rejected at load: {}", errors[0]))
         .and_then(|expression| evaluate(&expression, &extra));
-    match (fails, found) {
+    match (fails, result) {
         (true, Err(_)) | (false, Ok(Value::Bool(true))) => Ok(()),
         (_, Ok(value)) => Err(CaseError::Fail(format!("gives {value}"))),
-        (_, Err(why)) => Err(CaseError::Fail(why)),
+        (_, Err(reason)) => Err(CaseError::Fail(reason)),
     }
 }
 
@@ -330,64 +329,65 @@ impl FieldValue {
 impl Message {
     fn parse(text: &str) -> Self {
         let tokens = tokens(text);
-        let mut at = 0;
-        let message = Self::fields(&tokens, &mut at);
-        assert_eq!(at, tokens.len(), "the whole file is parsed");
+        let mut position = 0;
+        let message = Self::fields(&tokens, &mut position);
+        assert_eq!(position, tokens.len(), "the whole file is parsed");
         message
     }
 
-    fn fields(tokens: &[Token], at: &mut usize) -> Self {
+    fn fields(tokens: &[Token], position: &mut usize) -> Self {
         let mut fields = Vec::new();
-        while let Some(token) = tokens.get(*at) {
+        while let Some(token) = tokens.get(*position) {
             let name = match token {
                 Token::Punctuation('}') => break,
                 Token::Punctuation(',' | ';') => {
-                    *at += 1;
+                    *position += 1;
                     continue;
                 }
                 Token::Punctuation('[') => {
                     // An extension or the type of an Any: `[type.googleapis.com/google.protobuf.Duration]`.
                     let close =
-                        tokens[*at..].iter().position(|token| matches!(token, Token::Punctuation(']'))).unwrap() + *at;
-                    let name = tokens[*at + 1..close].iter().map(Token::word).collect();
-                    *at = close;
+                        tokens[*position..].iter().position(|token| matches!(token, Token::Punctuation(']'))).unwrap()
+                            + *position;
+                    let name = tokens[*position + 1..close].iter().map(Token::word).collect();
+                    *position = close;
                     name
                 }
                 word => word.word(),
             };
-            *at += 1;
-            if matches!(tokens[*at], Token::Punctuation(':')) {
-                *at += 1;
+            *position += 1;
+            if matches!(tokens[*position], Token::Punctuation(':')) {
+                *position += 1;
             }
-            if matches!(tokens[*at], Token::Punctuation('[')) {
-                *at += 1;
-                while !matches!(tokens[*at], Token::Punctuation(']')) {
-                    if matches!(tokens[*at], Token::Punctuation(',')) {
-                        *at += 1;
+            if matches!(tokens[*position], Token::Punctuation('[')) {
+                *position += 1;
+                while !matches!(tokens[*position], Token::Punctuation(']')) {
+                    if matches!(tokens[*position], Token::Punctuation(',')) {
+                        *position += 1;
                     }
-                    fields.push((name.clone(), Self::value(tokens, at)));
+                    fields.push((name.clone(), Self::value(tokens, position)));
                 }
-                *at += 1;
+                *position += 1;
             } else {
-                fields.push((name, Self::value(tokens, at)));
+                fields.push((name, Self::value(tokens, position)));
             }
         }
         Self(fields)
     }
 
-    fn value(tokens: &[Token], at: &mut usize) -> FieldValue {
-        *at += 1;
-        match &tokens[*at - 1] {
+    fn value(tokens: &[Token], position: &mut usize) -> FieldValue {
+        *position += 1;
+        match &tokens[*position - 1] {
             Token::Punctuation('{') => {
-                let message = Self::fields(tokens, at);
-                *at += 1;
+                let message = Self::fields(tokens, position);
+                *position += 1;
                 FieldValue::Message(message)
             }
             Token::Quoted(bytes) => {
                 let mut bytes = bytes.clone();
-                while let Some(Token::Quoted(more)) = tokens.get(*at) {
+                while let Some(Token::Quoted(more)) = tokens.get(*position) {
                     bytes.extend(more);
-                    *at += 1;
+                    *position += 1;
                 }
                 FieldValue::Bytes(bytes)
             }

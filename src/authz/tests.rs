@@ -78,7 +78,7 @@ impl TestRequest {
             id: &HeaderValue::from_static("req-1"),
             client: &self.source,
         };
-        let subject = self.claims.as_ref().map(|claims| VerifiedToken {
+        let token = self.claims.as_ref().map(|claims| VerifiedToken {
             claims,
             provider: "keycloak",
             kid: None,
@@ -89,7 +89,7 @@ impl TestRequest {
         });
         f(&Vars {
             head: &head,
-            token: subject,
+            token,
             route: "admin",
             listener: "default",
             now: UnixTime(1_700_000_100.5),

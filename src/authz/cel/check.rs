@@ -144,9 +144,9 @@ impl Checker<'_> {
 
     /// Returns the offset of the name of a function. The parser records only that of its parenthesis.
     fn function_name_offset(&self, id: u64, name: &str) -> usize {
-        let at = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
-        let prefix = self.info.source.get(..at).unwrap_or_default().trim_end();
-        prefix.strip_suffix(name).map_or(at, str::len)
+        let offset = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
+        let prefix = self.info.source.get(..offset).unwrap_or_default().trim_end();
+        prefix.strip_suffix(name).map_or(offset, str::len)
     }
 
     fn error_at_offset(&mut self, offset: usize, message: impl Into<String>, hint: Option<String>) {

@@ -4,20 +4,21 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::authz::cel::engine::common::ast::operators as op;
-use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::check::{self, string_literal};
 use super::expression::Expression;
 use super::variables;
 use super::vars::Vars;
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
+use crate::authz::cel::functions::table::internal;
 use crate::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 
 impl Expression {
     /// Returns the full names of the variables and fields that the expression reads, such as `request.path` and `jwt.sub`.
     pub fn variables_read(&self) -> BTreeSet<&str> {
-        let mut found = BTreeSet::new();
+        let mut names = BTreeSet::new();
         visit_all(&self.ast, &mut |expr| {
             if let Expr::Ident(name) = &expr.expr {
                 let is_variable = variables::find(name.split('.').next().unwrap_or_default()).is_some();
@@ -27,25 +28,25 @@ impl Expression {
                     variables::RESPONSE_FIELD_LINES => Some("response.headers"),
                     _ => is_variable.then_some(name.as_str()),
                 };
-                found.extend(variable);
+                names.extend(variable);
             }
         });
-        found
+        names
     }
 
     /// Returns the paths of the claims that the expression reads or tests for presence. A path ends before the first step that
     /// is not a literal name.
     pub fn claims_read(&self) -> BTreeSet<Vec<&str>> {
-        let mut found = BTreeSet::new();
-        collect_claim_paths(&self.ast, &mut found);
-        found
+        let mut paths = BTreeSet::new();
+        collect_claim_paths(&self.ast, &mut paths);
+        paths
     }
 
     /// Reports whether the expression reads the words of the split claims.
     pub fn reads_scopes(&self) -> bool {
-        let mut found = false;
-        visit_all(&self.ast, &mut |expr| found |= matches!(&expr.expr, Expr::Ident(name) if name == variables::SCOPES));
-        found
+        let mut reads = false;
+        visit_all(&self.ast, &mut |expr| reads |= matches!(&expr.expr, Expr::Ident(name) if name == variables::SCOPES));
+        reads
     }
 
     /// Reports whether the expression reads the token or facts about it (`jwt`, `jwtAuth`).
@@ -78,7 +79,7 @@ impl Expression {
 
     /// Describes a comparison of a part of the request with a text that this part can never equal, if there is one.
     pub fn never_true(&self) -> Option<String> {
-        let mut found = None;
+        let mut reason = None;
         visit_all(&self.ast, &mut |expr| {
             let Expr::Call(CallExpr { func_name, target, args }) = &expr.expr else { return };
             let comparison = match (func_name.as_str(), target, args.as_slice()) {
@@ -90,11 +91,11 @@ impl Expression {
                 }
                 _ => None,
             };
-            if let Some(why) = comparison.and_then(|(text, name)| impossible_literal(name, text)) {
-                found.get_or_insert(why);
+            if let Some(text) = comparison.and_then(|(text, name)| impossible_literal(name, text)) {
+                reason.get_or_insert(text);
             }
         });
-        found
+        reason
     }
 }
 
@@ -107,7 +108,7 @@ fn ident_name(expr: &IdedExpr) -> Option<&str> {
 
 /// Explains why a part of the request can neither equal nor begin with `text`.
 fn impossible_literal(name: &str, text: &str) -> Option<String> {
-    let why = match name {
+    let reason = match name {
         "request.method" if text != text.to_ascii_uppercase() => "methods are upper case",
         "request.host" if text != text.to_ascii_lowercase() => "it is always lower case",
         "request.host" if text.contains(':') && !text.starts_with('[') => {
@@ -118,7 +119,7 @@ fn impossible_literal(name: &str, text: &str) -> Option<String> {
         "request.scheme" if text != "http" && text != "https" => "it is `http` or `https`",
         _ => return None,
     };
-    Some(format!("`{name}` is never `{text}`: {why}"))
+    Some(format!("`{name}` is never `{text}`: {reason}"))
 }
 
 /// Renders the path of a claim as in an expression: `jwt.realm_access.roles`, `jwt["https://example.com/roles"]`.
@@ -127,13 +128,13 @@ pub fn claim_path_text(path: &[&str]) -> String {
 }
 
 /// Collects the longest paths to claims in an expression.
-fn collect_claim_paths<'e>(expr: &'e IdedExpr, found: &mut BTreeSet<Vec<&'e str>>) {
+fn collect_claim_paths<'e>(expr: &'e IdedExpr, paths: &mut BTreeSet<Vec<&'e str>>) {
     match claim_path(expr) {
         Some(path) if path.is_empty() => {}
         Some(path) => {
-            found.insert(path);
+            paths.insert(path);
         }
-        None => check::children(expr).into_iter().for_each(|part| collect_claim_paths(part, found)),
+        None => check::children(expr).into_iter().for_each(|part| collect_claim_paths(part, paths)),
     }
 }
 
@@ -152,8 +153,10 @@ fn claim_path(expr: &IdedExpr) -> Option<Vec<&str>> {
         }
         Expr::Select(select) => extend_claim_path(&select.operand, &select.field),
         Expr::Call(CallExpr { func_name, target: None, args }) => match (func_name.as_str(), args.as_slice()) {
-            (op::INDEX | "@at" | "@maybe" | "@has", [operand, key]) => extend_claim_path(operand, string_literal(key)?),
-            (op::IN | "@member", [key, operand]) if claim_path(operand)?.is_empty() => {
+            (op::INDEX | internal::INDEX | internal::OPTIONAL_INDEX | internal::HAS, [operand, key]) => {
+                extend_claim_path(operand, string_literal(key)?)
+            }
+            (op::IN | internal::MEMBER, [key, operand]) if claim_path(operand)?.is_empty() => {
                 extend_claim_path(operand, string_literal(key)?)
             }
             ("claim", [_, IdedExpr { expr: Expr::List(path), .. }]) => {
@@ -212,8 +215,8 @@ mod tests {
             ("scopes(jwt).contains('a') && jwtAuth.kid == 'k'", &[]),
         ] {
             let Ok(expression) = Expression::compile(source, Scope::Rule) else { panic!("{source}") };
-            let found: Vec<String> = expression.claims_read().into_iter().map(|path| path.join("/")).collect();
-            assert_eq!(found, claims, "{source}");
+            let paths: Vec<String> = expression.claims_read().into_iter().map(|path| path.join("/")).collect();
+            assert_eq!(paths, claims, "{source}");
             assert_eq!(expression.reads_scopes(), source.contains("scopes"));
         }
     }

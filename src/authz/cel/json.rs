@@ -5,15 +5,15 @@
 
 mod containers;
 
+use serde_json::Value;
+
+use super::budget::{self, element_count};
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::traits::Iterator as Items;
 use crate::authz::cel::engine::common::types::{
     CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt, Kind,
 };
 use crate::authz::cel::engine::common::value::Val;
-use serde_json::Value;
-
-use super::budget::{self, element_count};
 use containers::JsonList;
 pub(crate) use containers::{Elements, JsonMap, string_key};
 
@@ -82,7 +82,7 @@ pub(crate) fn equal(a: &dyn Val, b: &dyn Val) -> Result<bool, ExecutionError> {
     }
 }
 
-/// Reports whether one of `items` equals `value`. As in `||`, an item that does takes precedence over one that fails.
+/// Reports whether one of `items` equals `value`. As in `||`, an equal item takes precedence over one that fails.
 pub(crate) fn any_equal<'i>(items: impl Iterator<Item = &'i dyn Val>, value: &dyn Val) -> Result<bool, ExecutionError> {
     let mut last_error = None;
     for item in items {

@@ -10,7 +10,7 @@ pub(crate) enum CelType {
     Dyn,
     /// Any value of JSON: a claim.
     Claim,
-    /// `jwt`, `jwtAuth`, `basicAuth`, `apiKey`: a map, or null without an accepted credential of that kind.
+    /// `jwt`, `jwtAuth`, `basicAuth`, `apiKey`: a map, or null without a valid credential of that kind.
     Jwt,
     /// A variable with declared fields.
     Record,

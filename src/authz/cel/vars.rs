@@ -9,14 +9,14 @@ mod cel_values;
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use crate::authz::cel::engine::common::types::{CelInt, CelList, CelString};
-use crate::authz::cel::engine::common::value::{CowVal, Val};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::json;
 use super::json::JsonMap;
 use super::{budget, functions, variables};
+use crate::authz::cel::engine::common::types::{CelInt, CelList, CelString};
+use crate::authz::cel::engine::common::value::{CowVal, Val};
 use crate::request::{RequestHead, UnixTime};
 use cel_values::{AbsentCredential, HeadersValue, RecordValue};
 
@@ -65,7 +65,8 @@ pub struct Vars<'a> {
     pub listener: &'a str,
     /// The time of the decision: `now`, in whole seconds.
     pub now: UnixTime,
-    /// The response, after the backend has responded: `response`. Only expressions of [`Scope::Value`](crate::authz::Scope::Value) may read it.
+    /// The response, after the backend has responded: `response`. Only expressions of [`Scope::Value`](super::scope::Scope::Value) may
+    /// read it.
     pub response: Option<ResponseHead<'a>>,
     /// Additional variables, by the names that the scope of the expression declares.
     pub extra: &'a [(&'a str, Value)],
@@ -95,11 +96,12 @@ impl<'a> Activation<'a> {
         Self { vars, path, method, host, scopes: OnceLock::new() }
     }
 
-    /// Returns the words of the split claims. They are collected once for all rules, since a long claim has thousands of words.
+    /// Returns the words of the split claims. They are collected once for all rules, since a long claim has thousands of
+    /// words.
     fn scopes(&self) -> Option<&CelList<'a>> {
         let collect = || match &self.vars.token {
-            Some(subject) if subject.split_claims.is_empty() => None,
-            Some(subject) => scope_words(subject).map(|words| string_list(words.into_iter())),
+            Some(token) if token.split_claims.is_empty() => None,
+            Some(token) => scope_words(token).map(|words| string_list(words.into_iter())),
             None => Some(CelList::default()),
         };
         self.scopes.get_or_init(collect).as_ref()
@@ -110,7 +112,7 @@ impl<'a> Activation<'a> {
         if let Some(path) = name.strip_prefix("jwt.") {
             return claim_at_path(self.vars.token?.claims, path).map(|value| CowVal::Owned(json::from_json(value)));
         }
-        let Vars { head, token: subject, response, .. } = self.vars;
+        let Vars { head, token, response, .. } = self.vars;
         let tls = head.client.tls.as_deref();
         Some(match name {
             "request.path" => CowVal::Borrowed(&self.path),
@@ -135,17 +137,17 @@ impl<'a> Activation<'a> {
             "source.tls.subject" => string_value(tls?.subject.as_deref()?),
             "source.tls.spiffeId" => string_value(tls?.spiffe_id.as_deref()?),
             "source.tls.sans" => CowVal::owned(string_list(tls?.sans.iter().map(String::as_str))),
-            "jwt" => match subject {
-                Some(subject) => CowVal::owned(JsonMap::new(subject.claims)),
+            "jwt" => match token {
+                Some(token) => CowVal::owned(JsonMap::new(token.claims)),
                 None => CowVal::owned(AbsentCredential),
             },
             variables::SCOPES => CowVal::Borrowed(self.scopes()?),
-            "jwtAuth.provider" => string_value(subject.as_ref()?.provider),
-            "jwtAuth.kid" => string_value(subject.as_ref()?.kid?),
-            "jwtAuth.alg" => string_value(subject.as_ref()?.alg),
-            "jwtAuth.token.issuedAt" => functions::timestamp(subject.as_ref()?.issued_at?)?,
-            "jwtAuth.token.expiresAt" => functions::timestamp(subject.as_ref()?.expires_at?)?,
-            "jwtAuth" | "jwtAuth.token" if subject.is_none() => CowVal::owned(AbsentCredential),
+            "jwtAuth.provider" => string_value(token.as_ref()?.provider),
+            "jwtAuth.kid" => string_value(token.as_ref()?.kid?),
+            "jwtAuth.alg" => string_value(token.as_ref()?.alg),
+            "jwtAuth.token.issuedAt" => functions::timestamp(token.as_ref()?.issued_at?)?,
+            "jwtAuth.token.expiresAt" => functions::timestamp(token.as_ref()?.expires_at?)?,
+            "jwtAuth" | "jwtAuth.token" if token.is_none() => CowVal::owned(AbsentCredential),
             "basicAuth.username" => string_value(self.vars.user?),
             "basicAuth" if self.vars.user.is_none() => CowVal::owned(AbsentCredential),
             "apiKey" => match self.vars.api_key {
@@ -174,12 +176,12 @@ impl<'a> Activation<'a> {
 
     /// Explains why [`Activation::get`] cannot read a name that is present. Such a name does not count as absent.
     pub(crate) fn unreadable_reason(&self, name: &str) -> Option<&'static str> {
-        let subject = self.vars.token.as_ref()?;
+        let token = self.vars.token.as_ref()?;
         let year = "not a time between the years 1 and 9999";
         match name {
-            "jwtAuth.token.issuedAt" => subject.issued_at.map(|_| year),
-            "jwtAuth.token.expiresAt" => subject.expires_at.map(|_| year),
-            variables::SCOPES if subject.split_claims.is_empty() => Some("`jwtAuth` has no `splitClaims`"),
+            "jwtAuth.token.issuedAt" => token.issued_at.map(|_| year),
+            "jwtAuth.token.expiresAt" => token.expires_at.map(|_| year),
+            variables::SCOPES if token.split_claims.is_empty() => Some("`jwtAuth` has no `splitClaims`"),
             variables::SCOPES => Some("a claim of `splitClaims` is neither a string nor a list of strings"),
             _ => None,
         }
@@ -194,11 +196,11 @@ impl<'a> Activation<'a> {
             return format!("`{name}` needs an API key, and this request has no valid one");
         }
         let Some(path) = name.strip_prefix("jwt.") else { return format!("this request has no `{name}`") };
-        let Some(subject) = &self.vars.token else {
+        let Some(token) = &self.vars.token else {
             return format!("`{name}` needs a token, and this request has no verified one");
         };
         let mut full_path = String::from("jwt");
-        let mut map = Some(subject.claims);
+        let mut map = Some(token.claims);
         for step in path.split('.') {
             let Some(value) = map.and_then(|map| map.get(step)) else { break };
             map = value.as_object();
@@ -219,7 +221,7 @@ fn claim_at_path<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a V
 
 /// Returns the words of the split claims, in order and without duplicates. A claim that is a list contributes its strings.
 /// Returns `None` for a claim of any other type, since it may contain what a deny rule tests for.
-fn scope_words<'a>(subject: &VerifiedToken<'a>) -> Option<Vec<&'a str>> {
+fn scope_words<'a>(token: &VerifiedToken<'a>) -> Option<Vec<&'a str>> {
     let mut seen = HashSet::new();
     let mut words: Vec<&'a str> = Vec::new();
     let mut add = |word: &'a str| {
@@ -227,7 +229,7 @@ fn scope_words<'a>(subject: &VerifiedToken<'a>) -> Option<Vec<&'a str>> {
             words.push(word);
         }
     };
-    for value in subject.split_claims.iter().filter_map(|name| subject.claims.get(name)) {
+    for value in token.split_claims.iter().filter_map(|name| token.claims.get(name)) {
         match value {
             Value::String(text) => text.split(' ').filter(|word| !word.is_empty()).for_each(&mut add),
             Value::Array(items) => items.iter().try_for_each(|item| item.as_str().map(&mut add))?,

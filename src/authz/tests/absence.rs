@@ -159,8 +159,8 @@ fn unusual_token() -> TestRequest {
 fn failure_is_never_treated_as_absence() {
     let sample = unusual_token();
     for source in FAILING {
-        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
-        assert!(found.is_err(), "{source}: {found:?}");
+        let result = sample.with_vars(|vars| compile(source).eval_bool(vars));
+        assert!(result.is_err(), "{source}: {result:?}");
         for rule in [format!("deny: {source}"), format!("deny: !({source})"), format!("require: !({source})")] {
             assert!(!sample.with_vars(|vars| decide(&rule_set(&[&rule]), vars)).allows(), "{rule}");
         }
@@ -206,9 +206,9 @@ fn scopes_are_words_of_strings_and_lists_of_strings() {
         (json!(null), None),
         (json!(["read", 7]), None),
     ] {
-        let found = test_request(json!({"scope": scope}))
+        let result = test_request(json!({"scope": scope}))
             .with_vars(|vars| compile("scopes(jwt).contains('write')").eval_bool(vars));
-        assert_eq!(found.ok(), expected, "{scope}");
+        assert_eq!(result.ok(), expected, "{scope}");
     }
     let mut unsplit = test_request(json!({"scope": "write"}));
     unsplit.split_claims.clear();

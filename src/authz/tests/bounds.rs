@@ -67,8 +67,8 @@ fn repeated_doubling_fails_early() {
             }
             let expression = compile(&source);
             let started = Instant::now();
-            let found = sample.with_vars(|vars| expression.eval_bool(vars));
-            assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{start}{step}: {found:?}");
+            let result = sample.with_vars(|vars| expression.eval_bool(vars));
+            assert!(matches!(result, Err(EvalError::Size | EvalError::Steps)), "{start}{step}: {result:?}");
             assert!(started.elapsed().as_millis() < 1_000, "{start}{step}: {:?}", started.elapsed());
         }
         let source = format!("[{start}{step}] == [0]");
@@ -94,8 +94,8 @@ fn repeated_allocations_are_charged_together() {
         "jwt.n.exists(x, jwt.s + string(x) == '') || true",
         "default([jwt.s + 'a'].map(x, jwt.n.map(y, x))[0], 1) == 1",
     ] {
-        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
-        assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{source}: {found:?}");
+        let result = sample.with_vars(|vars| compile(source).eval_bool(vars));
+        assert!(matches!(result, Err(EvalError::Size | EvalError::Steps)), "{source}: {result:?}");
     }
     let value =
         Expression::compile(&format!("[{}]", vec!["jwt.n"; 300].join(",")), Scope::Value { extra: &[] }).unwrap();
@@ -118,8 +118,8 @@ fn repeated_reads_of_long_texts_are_charged_steps() {
         "jwt.s.matches('b')",
     ] {
         let source = format!("jwt.n.exists(x, {condition})");
-        let found = sample.with_vars(|vars| compile(&source).eval_bool(vars));
-        assert!(matches!(found, Err(EvalError::Size | EvalError::Steps)), "{source}: {found:?}");
+        let result = sample.with_vars(|vars| compile(&source).eval_bool(vars));
+        assert!(matches!(result, Err(EvalError::Size | EvalError::Steps)), "{source}: {result:?}");
     }
 }
 

@@ -62,8 +62,8 @@ const ALWAYS_FAILING: &[(&str, usize, &str)] = &[
 fn constant_that_always_fails_is_rejected_with_its_position() {
     for (source, offset, message) in ALWAYS_FAILING {
         let errors = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
-        let found: Vec<(usize, String)> = errors.iter().map(|error| (error.offset, error.to_string())).collect();
-        assert_eq!(found, [(*offset, (*message).to_owned())], "{source}");
+        let result: Vec<(usize, String)> = errors.iter().map(|error| (error.offset, error.to_string())).collect();
+        assert_eq!(result, [(*offset, (*message).to_owned())], "{source}");
     }
 }
 

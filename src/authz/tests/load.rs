@@ -133,8 +133,8 @@ const REJECTED: &[(&str, usize, &str)] = &[
 fn invalid_expression_is_rejected_with_the_position_of_the_error() {
     for (source, offset, message) in REJECTED {
         let errors = Expression::compile(source, Scope::Rule).err().unwrap_or_default();
-        let found = errors.first().map(|error| (error.offset, error.to_string()));
-        assert_eq!(found, Some((*offset, (*message).to_owned())), "{source}");
+        let actual = errors.first().map(|error| (error.offset, error.to_string()));
+        assert_eq!(actual, Some((*offset, (*message).to_owned())), "{source}");
     }
 }
 
@@ -181,11 +181,11 @@ fn values_of_every_type_convert_to_json() {
         let expression = Expression::compile(source, Scope::Value { extra: &["backend", "list"] }).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static("1"));
-        let found = sample.with_vars(|vars| {
+        let actual = sample.with_vars(|vars| {
             let response = Some(ResponseHead { status: 204, headers: &headers });
             expression.eval_json(&Vars { response, extra: &extra, ..*vars })
         });
-        assert_eq!(found, Ok(expected), "{source}");
+        assert_eq!(actual, Ok(expected), "{source}");
     }
     let nan = Expression::compile("0.0 / 0.0", Scope::Value { extra: &[] }).unwrap();
     assert!(matches!(sample.with_vars(|vars| nan.eval_json(vars)), Err(EvalError::Result(_))));

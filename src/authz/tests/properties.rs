@@ -158,8 +158,8 @@ proptest! {
         sets.insert(at, build_set(&shadow, EnforcementMode::Shadow));
         let authorization = test_request(token).with_vars(|vars| authorize(&sets, vars));
         prop_assert_eq!(authorization.allowed(), expected);
-        for (set, cause) in authorization.shadow_rejections(&sets) {
-            prop_assert!(set.mode == EnforcementMode::Shadow && !cause.allows());
+        for (set, decided_by) in authorization.shadow_rejections(&sets) {
+            prop_assert!(set.mode == EnforcementMode::Shadow && !decided_by.allows());
         }
     }
 

@@ -221,8 +221,8 @@ const CASES: &[(&str, Option<bool>)] = &[
 fn rules_evaluate_as_in_the_table() {
     let sample = test_request(claims());
     for (source, expected) in CASES {
-        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
-        assert_eq!(found.clone().ok(), *expected, "{source}: {found:?}");
+        let result = sample.with_vars(|vars| compile(source).eval_bool(vars));
+        assert_eq!(result.clone().ok(), *expected, "{source}: {result:?}");
     }
 }
 
@@ -254,8 +254,8 @@ fn jwt_is_null_and_empty_without_a_token() {
         ("jwtAuth.token.issuedAt < now", None),
         ("request.path == '/admin' && jwt.groups.contains('admins')", None),
     ] {
-        let found = sample.with_vars(|vars| compile(source).eval_bool(vars));
-        assert_eq!(found.clone().ok(), expected, "{source}: {found:?}");
+        let result = sample.with_vars(|vars| compile(source).eval_bool(vars));
+        assert_eq!(result.clone().ok(), expected, "{source}: {result:?}");
     }
 }
 

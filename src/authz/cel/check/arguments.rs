@@ -1,15 +1,14 @@
 //! Checks of literal arguments, since an invalid one would fail for every request.
 
-use crate::authz::cel::engine::common::ast::{Expr, IdedExpr};
-
 use super::ast::{literal_type, string_literal, with_article};
 use super::constants::is_time_zone;
 use super::{Checker, TypedExpr};
+use crate::authz::cel::engine::common::ast::{Expr, IdedExpr};
 use crate::authz::cel::functions;
 
 impl Checker<'_> {
     /// Checks a string literal in a call of a method, independently of the receiver.
-    pub(crate) fn check_string_argument(&mut self, name: &str, text: &str, at: &IdedExpr) {
+    pub(crate) fn check_string_argument(&mut self, name: &str, text: &str, argument: &IdedExpr) {
         let message = match name {
             "containsIP" => functions::parse_ip(text).err(),
             _ if name.starts_with("get") && !is_time_zone(text) => {
@@ -18,7 +17,7 @@ impl Checker<'_> {
             _ => None,
         };
         if let Some(message) = message {
-            self.error_at(at, format!("{text:?}: {message}"), None);
+            self.error_at(argument, format!("{text:?}: {message}"), None);
         }
     }
 

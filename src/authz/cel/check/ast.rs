@@ -1,9 +1,9 @@
 //! Helpers for syntax trees: builders, predicates, and the names of types and paths in messages.
 
+use super::TypedExpr;
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
-
-use super::TypedExpr;
+use crate::authz::cel::functions::table::internal;
 use crate::authz::cel::types::CelType;
 
 /// Returns the direct subexpressions of an expression.
@@ -66,7 +66,7 @@ pub(crate) fn call_expr(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
 pub(crate) fn charge_copy(node: TypedExpr) -> IdedExpr {
     let mut expr = node.expr;
     if !matches!(expr.expr, Expr::Literal(_)) && !node.ty.is_small() {
-        wrap_in_call(&mut expr, "@copied");
+        wrap_in_call(&mut expr, internal::CHARGE_COPY);
     }
     expr
 }

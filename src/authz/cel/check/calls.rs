@@ -7,7 +7,7 @@ use super::ast::{
 use super::{Checker, Constant, TypedExpr};
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr};
-use crate::authz::cel::functions::table::{is_charged_for_result, replacement_name};
+use crate::authz::cel::functions::table::{internal, is_charged_for_result, replacement_name};
 use crate::authz::cel::types::CelType;
 use crate::authz::cel::{functions, macros, variables};
 
@@ -16,7 +16,7 @@ const NAMESPACES: &[&str] = &["optional", "base64", "sha256", "strings"];
 
 /// Wraps a call whose result is charged.
 fn charge_result(id: u64, expr: IdedExpr, ty: CelType) -> TypedExpr {
-    TypedExpr::new(call_expr(id, "@made", vec![expr]), ty)
+    TypedExpr::new(call_expr(id, internal::CHARGE_RESULT, vec![expr]), ty)
 }
 
 impl Checker<'_> {
@@ -105,7 +105,7 @@ impl Checker<'_> {
             self.check_string_argument(name, &text, &node.expr);
         }
         match name {
-            "contains" if on_claim => TypedExpr::new(rebuild_call(id, "@claim_contains", nodes), ty),
+            "contains" if on_claim => TypedExpr::new(rebuild_call(id, internal::CLAIM_CONTAINS, nodes), ty),
             "contains" => {
                 let mut nodes = nodes;
                 if let Some(first) = nodes.first_mut() {
@@ -127,7 +127,7 @@ impl Checker<'_> {
                         }
                     }
                 }
-                TypedExpr::new(call_expr(id, "@matches", exprs), ty)
+                TypedExpr::new(call_expr(id, internal::MATCHES, exprs), ty)
             }
             "scopes" => {
                 self.check_is_jwt(offset, name, &nodes);
@@ -162,7 +162,7 @@ impl Checker<'_> {
             "format" => {
                 let mut nodes = nodes;
                 if let Some(arguments) = nodes.get_mut(1) {
-                    wrap_in_call(&mut arguments.expr, "@shown");
+                    wrap_in_call(&mut arguments.expr, internal::CHARGE_FORMAT_ARGS);
                 }
                 charge_result(id, rebuild_method_call(id, name, nodes), ty)
             }

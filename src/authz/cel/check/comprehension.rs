@@ -1,9 +1,9 @@
 //! Comprehensions: charges for their ranges, and rejects variables that shadow others and deep nesting.
 
-use crate::authz::cel::engine::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue};
-
 use super::ast::{call_expr, charge_copy, weight};
 use super::{Checker, LoopVariable, TypedExpr};
+use crate::authz::cel::engine::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue};
+use crate::authz::cel::functions::table::internal;
 use crate::authz::cel::types::CelType;
 use crate::authz::cel::variables;
 
@@ -59,7 +59,11 @@ impl Checker<'_> {
         let weight = LiteralValue::Int((1 + weight(&step.expr) as i64 / 12).into());
         let weight = IdedExpr { id: range_id, expr: Expr::Literal(weight) };
         let checked = ComprehensionExpr {
-            iter_range: if binding { range.expr } else { call_expr(range_id, "@each", vec![range.expr, weight]) },
+            iter_range: if binding {
+                range.expr
+            } else {
+                call_expr(range_id, internal::CHARGE_RANGE, vec![range.expr, weight])
+            },
             iter_var: parsed.iter_var,
             iter_var2: parsed.iter_var2,
             accu_var: parsed.accu_var,

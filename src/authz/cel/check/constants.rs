@@ -3,14 +3,13 @@
 //! If the evaluation fails, the subexpression is rejected with its position. At run time it would be a rule that never
 //! matches or always rejects. This includes branches that short-circuiting would never reach; they are always mistakes.
 
+use super::ast::{call_expr, children, string_literal};
+use super::{Checker, Constant, TypedExpr};
 use crate::authz::cel::engine::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
 use crate::authz::cel::engine::common::types::{
     CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelString, CelTimestamp, CelUInt, Kind,
 };
 use crate::authz::cel::engine::common::value::Val;
-
-use super::ast::{call_expr, children, string_literal};
-use super::{Checker, Constant, TypedExpr};
 use crate::authz::cel::error::EvalError;
 use crate::authz::cel::eval::{Resolver, constant_index, eval};
 use crate::authz::cel::functions::{CidrValue, IpValue};

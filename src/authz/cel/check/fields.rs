@@ -4,6 +4,7 @@ use super::ast::{backticked_list, field_path, is_plain_name, lookup_call};
 use super::{Checker, TypedExpr};
 use crate::authz::cel::engine::common::ast::operators as op;
 use crate::authz::cel::engine::common::ast::{Expr, IdedExpr, SelectExpr};
+use crate::authz::cel::functions::table::internal;
 use crate::authz::cel::types::CelType;
 use crate::authz::cel::variables;
 use crate::config::suggest::nearest;
@@ -67,7 +68,7 @@ impl Checker<'_> {
         };
         let from_claim = operand.from_claim;
         if operand.ty.may_be_optional() {
-            return TypedExpr::new(lookup_call(id, "@at", operand.expr, field), ty).with_claim(from_claim);
+            return TypedExpr::new(lookup_call(id, internal::INDEX, operand.expr, field), ty).with_claim(from_claim);
         }
         let select = SelectExpr { operand: Box::new(operand.expr), field, test: false };
         TypedExpr::new(IdedExpr { id, expr: Expr::Select(select) }, ty).with_claim(from_claim)
@@ -96,7 +97,8 @@ impl Checker<'_> {
         if operand.from_claim || operand.ty == CelType::Headers {
             self.add_read(operand.full_name.as_deref(), &field, operand.ty == CelType::Headers);
         }
-        let (from_claim, name) = (operand.from_claim, if operand.ty.may_be_optional() { "@at" } else { op::INDEX });
+        let (from_claim, name) =
+            (operand.from_claim, if operand.ty.may_be_optional() { internal::INDEX } else { op::INDEX });
         TypedExpr::new(lookup_call(id, name, operand.expr, field), ty).with_claim(from_claim)
     }
 
@@ -118,7 +120,7 @@ impl Checker<'_> {
         }
         self.add_presence_test(&operand, &select.field);
         if operand.ty.may_be_optional() {
-            return TypedExpr::new(lookup_call(id, "@has", operand.expr, select.field), CelType::Bool);
+            return TypedExpr::new(lookup_call(id, internal::HAS, operand.expr, select.field), CelType::Bool);
         }
         let select = SelectExpr { operand: Box::new(operand.expr), field: select.field, test: true };
         TypedExpr::new(IdedExpr { id, expr: Expr::Select(select) }, CelType::Bool)

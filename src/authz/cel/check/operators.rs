@@ -1,15 +1,15 @@
 //! Operators: checks their operand types, and replaces those that the engine evaluates incorrectly for the lists and maps of
 //! [`json`](crate::authz::cel::json).
 
-use crate::authz::cel::engine::common::ast::operators as op;
-use crate::authz::cel::engine::common::ast::{Expr, IdedExpr, LiteralValue};
-use crate::authz::cel::engine::common::types::CelList;
-use crate::authz::cel::engine::common::value::Val;
-
 use super::ast::{
     call_expr, conversion_hint, is_literal_list, rebuild_call, string_literal, with_article, wrap_in_call,
 };
 use super::{Checker, Constant, TypedExpr};
+use crate::authz::cel::engine::common::ast::operators as op;
+use crate::authz::cel::engine::common::ast::{Expr, IdedExpr, LiteralValue};
+use crate::authz::cel::engine::common::types::CelList;
+use crate::authz::cel::engine::common::value::Val;
+use crate::authz::cel::functions::table::internal;
 use crate::authz::cel::types::CelType;
 use crate::authz::cel::{json, macros};
 
@@ -40,7 +40,7 @@ impl Checker<'_> {
                     self.charge_comparison(a, b);
                     return TypedExpr::new(rebuild_call(id, name, nodes), CelType::Bool);
                 }
-                let equal = rebuild_call(id, "@equal", nodes);
+                let equal = rebuild_call(id, internal::EQUAL, nodes);
                 TypedExpr::new(
                     if name == op::EQUALS { equal } else { call_expr(id, op::LOGICAL_NOT, vec![equal]) },
                     CelType::Bool,
@@ -71,7 +71,7 @@ impl Checker<'_> {
                 });
                 // The engine recognizes the accumulator of a `map` by its shape, and appends to it without a copy.
                 let appends = matches!(&a.expr.expr, Expr::Ident(name) if name == macros::ACCUMULATOR);
-                let name = if name == op::ADD && !ty.is_small() && !appends { "@add" } else { name };
+                let name = if name == op::ADD && !ty.is_small() && !appends { internal::ADD } else { name };
                 let lists = a.ty == CelType::List || b.ty == CelType::List;
                 let claim = lists && !appends && (a.from_claim || b.from_claim);
                 TypedExpr { from_claim: claim, ..TypedExpr::new(rebuild_call(id, name, nodes), ty) }
@@ -104,7 +104,7 @@ impl Checker<'_> {
                 if let (true, Some(key)) = (a.from_claim || a.ty == CelType::Headers, string_literal(&b.expr)) {
                     self.add_read(a.full_name.as_deref(), key, a.ty == CelType::Headers);
                 }
-                let (claim, name) = (a.from_claim, if a.ty.may_be_optional() { "@at" } else { name });
+                let (claim, name) = (a.from_claim, if a.ty.may_be_optional() { internal::INDEX } else { name });
                 TypedExpr { from_claim: claim, ..TypedExpr::new(rebuild_call(id, name, nodes), ty) }
             }
             (op::OPT_INDEX | op::OPT_SELECT, [a, b]) => {
@@ -119,7 +119,7 @@ impl Checker<'_> {
                 TypedExpr {
                     from_claim: claim,
                     full_name,
-                    ..TypedExpr::new(rebuild_call(id, "@maybe", nodes), CelType::Optional)
+                    ..TypedExpr::new(rebuild_call(id, internal::OPTIONAL_INDEX, nodes), CelType::Optional)
                 }
             }
             _ => {
@@ -141,7 +141,7 @@ impl Checker<'_> {
     /// the number of reads.
     pub(crate) fn charge_read(&self, node: &mut TypedExpr) {
         if self.nesting > 0 && node.ty.may_be_text() && !matches!(node.expr.expr, Expr::Literal(_)) {
-            wrap_in_call(&mut node.expr, "@read");
+            wrap_in_call(&mut node.expr, internal::CHARGE_READ);
         }
     }
 
@@ -164,7 +164,7 @@ impl Checker<'_> {
         }
         let plain = a.is_scalar() || is_literal_list(&container.expr);
         let container = self.fold_list(container);
-        let name = if plain { op::IN } else { "@member" };
+        let name = if plain { op::IN } else { internal::MEMBER };
         TypedExpr::new(call_expr(id, name, vec![value.expr, container.expr]), CelType::Bool)
     }
 

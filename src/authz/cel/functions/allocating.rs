@@ -1,12 +1,11 @@
 //! Functions that can amplify their input. Each is charged for its result before it builds it, or immediately afterwards if
 //! the result is at most a few times as large as what has been charged before.
 
+use super::{Args, CelResult, arg, function_error, str_arg, string_value};
+use crate::authz::cel::budget::{self, element_count};
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::types::{CelBytes, CelDouble, CelInt, CelList, CelString, Kind};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
-
-use super::{Args, CelResult, arg, function_error, str_arg, string_value};
-use crate::authz::cel::budget::{self, element_count};
 use crate::authz::cel::json::items;
 
 /// The limit on the digits of a formatted number: those of the largest double, and those of the highest precision.
@@ -129,9 +128,9 @@ pub(crate) fn split<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     let parts: Vec<&str> = match (limit, separator) {
         (0, _) => Vec::new(),
         (limit, "") => {
-            let last = text.char_indices().nth(limit - 1).map_or(text.len(), |(at, _)| at);
+            let last = text.char_indices().nth(limit - 1).map_or(text.len(), |(offset, _)| offset);
             let (singles, rest) = text.split_at(last);
-            let ends = singles.char_indices().map(|(at, c)| at..at + c.len_utf8());
+            let ends = singles.char_indices().map(|(start, c)| start..start + c.len_utf8());
             ends.filter_map(|range| singles.get(range)).chain((!rest.is_empty()).then_some(rest)).collect()
         }
         (limit, separator) => text.splitn(limit, separator).collect(),
@@ -140,8 +139,8 @@ pub(crate) fn split<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
     Ok(CowVal::owned(CelList::from(parts.collect::<Vec<_>>())))
 }
 
-fn int_arg(args: &[CowVal<'_, '_>], at: usize) -> Option<i64> {
-    args.get(at).and_then(|number| number.downcast_ref::<CelInt>()).map(|number| *number.inner())
+fn int_arg(args: &[CowVal<'_, '_>], index: usize) -> Option<i64> {
+    args.get(index).and_then(|number| number.downcast_ref::<CelInt>()).map(|number| *number.inner())
 }
 
 /// Returns the length of a string or bytes, and 0 for any other value.

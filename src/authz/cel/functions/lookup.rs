@@ -4,11 +4,10 @@
 //! rule with `default()` would then miss a header that is not UTF-8, or a field of a string. Here a value is absent only if
 //! the key does not exist.
 
+use super::{Args, CelResult, allocating, arg, bool_value, function_error};
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::types::{CelOptional, Kind};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
-
-use super::{Args, CelResult, allocating, arg, bool_value, function_error};
 use crate::authz::cel::{budget, json};
 
 /// The container of a lookup.
@@ -41,7 +40,7 @@ fn unwrap_optional<'b, 'v>(val: CowVal<'b, 'v>) -> Result<Operand<'b, 'v>, Execu
 /// Returns the field or element, or `None` if it is absent.
 fn find<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> Result<Option<CowVal<'b, 'v>>, ExecutionError> {
     match get(container, key) {
-        Ok(found) => Ok(Some(found)),
+        Ok(element) => Ok(Some(element)),
         Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -55,15 +54,15 @@ fn get<'b, 'v>(container: CowVal<'b, 'v>, key: &dyn Val) -> CelResult<'b, 'v> {
     match container {
         CowVal::Borrowed(val) => val.as_indexer().ok_or_else(|| not_indexable(val))?.get(key),
         CowVal::Owned(val) => {
-            let found = val.as_indexer().ok_or_else(|| not_indexable(val.as_ref()))?.get(key)?;
-            Ok(CowVal::Owned(allocating::charge_if_borrowed(found)?.into_owned()))
+            let element = val.as_indexer().ok_or_else(|| not_indexable(val.as_ref()))?.get(key)?;
+            Ok(CowVal::Owned(allocating::charge_if_borrowed(element)?.into_owned()))
         }
     }
 }
 
-fn into_optional<'b, 'v>(found: Option<CowVal<'b, 'v>>) -> CelResult<'b, 'v> {
-    Ok(CowVal::owned(match found {
-        Some(found) => CelOptional::of(allocating::charge_if_borrowed(found)?.into_owned()),
+fn into_optional<'b, 'v>(element: Option<CowVal<'b, 'v>>) -> CelResult<'b, 'v> {
+    Ok(CowVal::owned(match element {
+        Some(element) => CelOptional::of(allocating::charge_if_borrowed(element)?.into_owned()),
         None => CelOptional::none(),
     }))
 }
@@ -114,12 +113,12 @@ pub(crate) fn claim<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
                 format_args!("a step of the path is a {}, not a string", step.get_type().name()),
             );
         }
-        let found = match current.get_type().kind() {
+        let child = match current.get_type().kind() {
             Kind::Map => find(current, step)?,
             _ => None,
         };
-        match found {
-            Some(found) => current = found,
+        match child {
+            Some(child) => current = child,
             None => return Ok(CowVal::Borrowed(&json::NULL)),
         }
     }

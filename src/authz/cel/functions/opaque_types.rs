@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use regex::Regex;
+
 use crate::authz::cel::engine::common::types::Type;
 use crate::authz::cel::engine::common::value::{StaticVal, Val};
-use regex::Regex;
 
 pub(crate) static REGEX_TYPE: Type = Type::new_unspecified_type("regex");
 pub(crate) static CIDR_TYPE: Type = Type::new_unspecified_type("net.CIDR");

@@ -23,7 +23,7 @@ pub(crate) fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> CelResult<'b, 'v> {
         }
         // A match that starts at `from` ends on a character boundary, and every other match ends earlier.
         let end = from.saturating_add(part.len()).min(text.len());
-        let end = (0..=end).rev().find(|at| text.is_char_boundary(*at))?;
+        let end = (0..=end).rev().find(|end| text.is_char_boundary(*end))?;
         text.get(..end)?.rfind(part)
     })
 }
@@ -37,19 +37,19 @@ fn search<'b, 'v>(
     budget::charge_read(text.len())?;
     let from = args.get(2).and_then(|from| from.downcast_ref::<CelInt>()).map(|from| *from.inner());
     let out_of_range = |from| ExecutionError::function_error(name, format_args!("index out of range: {from}"));
-    let found = match from {
+    let position = match from {
         None => find(text, part, 0),
         Some(from) => {
             let char_index = usize::try_from(from).map_err(|_| out_of_range(from))?;
-            let at = text.char_indices().nth(char_index).map(|(at, _)| at);
-            match (at, part.is_empty()) {
-                (at, true) => Some(at.unwrap_or(text.len())),
-                (Some(at), false) => find(text, part, at),
+            let start = text.char_indices().nth(char_index).map(|(start, _)| start);
+            match (start, part.is_empty()) {
+                (start, true) => Some(start.unwrap_or(text.len())),
+                (Some(start), false) => find(text, part, start),
                 (None, false) => return Err(out_of_range(from)),
             }
         }
     };
-    let char_position = found.and_then(|at| text.get(..at)).map_or(-1, |before| before.chars().count() as i64);
+    let char_position = position.and_then(|end| text.get(..end)).map_or(-1, |prefix| prefix.chars().count() as i64);
     Ok(CowVal::owned(CelInt::from(char_position)))
 }
 

@@ -1,7 +1,7 @@
 //! The table of functions: the one list from which functions are registered with the engine, calls are checked, and the
 //! reference is generated.
 //!
-//! Adding a function takes a row here, an implementation in a module beside this one, and tests.
+//! Adding a function takes a row here, an implementation in one of the sibling modules, and tests.
 
 use super::{allocating, encoding, lookup, matching, membership, net, strings};
 use crate::authz::cel::engine::common::functions::Function as NativeFunction;
@@ -162,22 +162,53 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     global("sha256.encode", &[T::Bytes], T::String, Native(encoding::sha256)),
 ];
 
-/// The functions that only the checker calls. No source can contain their names, since `@` is not a part of an identifier.
+/// The names of the functions that only the checker calls. No source can contain them, since `@` is not a part of an
+/// identifier.
+pub(crate) mod internal {
+    /// `contains` on a claim.
+    pub(crate) const CLAIM_CONTAINS: &str = "@claim_contains";
+    /// `in`, where an element may be a list or a map.
+    pub(crate) const MEMBER: &str = "@member";
+    /// `==`, where an operand may be a list or a map.
+    pub(crate) const EQUAL: &str = "@equal";
+    /// Charges for the range of a comprehension.
+    pub(crate) const CHARGE_RANGE: &str = "@charge_range";
+    /// `matches`.
+    pub(crate) const MATCHES: &str = "@matches";
+    /// Charges for a copy of a borrowed value.
+    pub(crate) const CHARGE_COPY: &str = "@charge_copy";
+    /// Charges for a value that the engine has built.
+    pub(crate) const CHARGE_RESULT: &str = "@charge_result";
+    /// Charges for reading a text.
+    pub(crate) const CHARGE_READ: &str = "@charge_read";
+    /// Charges for the arguments of `format`.
+    pub(crate) const CHARGE_FORMAT_ARGS: &str = "@charge_format_args";
+    /// `+`.
+    pub(crate) const ADD: &str = "@add";
+    /// `a.b` and `a[b]`, where `a` may be an optional.
+    pub(crate) const INDEX: &str = "@index";
+    /// `a.?b` and `a[?b]`.
+    pub(crate) const OPTIONAL_INDEX: &str = "@optional_index";
+    /// `has(a.b)`, where `a` may be an optional.
+    pub(crate) const HAS: &str = "@has";
+}
+
+/// The functions that only the checker calls.
 pub(super) const INTERNAL: &[(&str, &[T], NativeFunction)] = &[
-    ("@claim_contains", &[T::Dyn, T::Dyn], membership::claim_contains),
-    ("@member", &[T::Dyn, T::Dyn], membership::member),
-    ("@equal", &[T::Dyn, T::Dyn], membership::equal),
-    ("@each", &[T::Dyn, T::Int], allocating::charge_comprehension),
-    ("@matches", &[T::String, T::Regex], matching::matches),
-    ("@matches", &[T::String, T::String], matching::matches_dynamic),
-    ("@copied", &[T::Dyn], allocating::charge_copy),
-    ("@made", &[T::Dyn], allocating::charge_result),
-    ("@read", &[T::Dyn], allocating::charge_read),
-    ("@shown", &[T::Dyn], allocating::charge_format_args),
-    ("@add", &[T::Dyn, T::Dyn], allocating::add),
-    ("@at", &[T::Dyn, T::Dyn], lookup::index),
-    ("@maybe", &[T::Dyn, T::Dyn], lookup::optional_index),
-    ("@has", &[T::Dyn, T::Dyn], lookup::has),
+    (internal::CLAIM_CONTAINS, &[T::Dyn, T::Dyn], membership::claim_contains),
+    (internal::MEMBER, &[T::Dyn, T::Dyn], membership::member),
+    (internal::EQUAL, &[T::Dyn, T::Dyn], membership::equal),
+    (internal::CHARGE_RANGE, &[T::Dyn, T::Int], allocating::charge_comprehension),
+    (internal::MATCHES, &[T::String, T::Regex], matching::matches),
+    (internal::MATCHES, &[T::String, T::String], matching::matches_dynamic),
+    (internal::CHARGE_COPY, &[T::Dyn], allocating::charge_copy),
+    (internal::CHARGE_RESULT, &[T::Dyn], allocating::charge_result),
+    (internal::CHARGE_READ, &[T::Dyn], allocating::charge_read),
+    (internal::CHARGE_FORMAT_ARGS, &[T::Dyn], allocating::charge_format_args),
+    (internal::ADD, &[T::Dyn, T::Dyn], allocating::add),
+    (internal::INDEX, &[T::Dyn, T::Dyn], lookup::index),
+    (internal::OPTIONAL_INDEX, &[T::Dyn, T::Dyn], lookup::optional_index),
+    (internal::HAS, &[T::Dyn, T::Dyn], lookup::has),
 ];
 
 /// The macros, which [`macros`](crate::authz::cel::macros) and the parser expand.

@@ -2,15 +2,15 @@
 
 use std::sync::OnceLock;
 
+use serde_json::{Map, Value};
+
+use super::{equal, from_json};
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::traits::{
     Adder, Container, Indexer, Iterable, Iterator as Items, Sizer, Zeroer,
 };
 use crate::authz::cel::engine::common::types::{CelDouble, CelInt, CelList, CelMap, CelString, CelUInt, Kind, Type};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
-use serde_json::{Map, Value};
-
-use super::{equal, from_json};
 use crate::authz::cel::{budget, engine};
 
 /// A JSON array.
@@ -142,7 +142,7 @@ impl Indexer for JsonList<'_> {
     where
         Self: 'v,
     {
-        match list_index(idx)?.and_then(|at| self.items.get(at)) {
+        match list_index(idx)?.and_then(|index| self.items.get(index)) {
             Some(value) => Ok(CowVal::Owned(from_json(value))),
             None => Err(ExecutionError::IndexOutOfBounds(engine::Value::Null)),
         }

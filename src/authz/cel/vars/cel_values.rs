@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
+use http::{HeaderMap, HeaderValue};
+
+use super::Activation;
 use crate::authz::cel::engine::ExecutionError;
 use crate::authz::cel::engine::common::traits::{Container, Indexer, Iterable, Iterator as Items, Sizer};
 use crate::authz::cel::engine::common::types::{CelInt, CelList, CelMap, CelNull, CelString, Type};
 use crate::authz::cel::engine::common::value::{CowVal, Val};
-use http::{HeaderMap, HeaderValue};
-
-use super::Activation;
 use crate::authz::cel::json;
 use crate::authz::cel::json::{Elements, NULL};
 use crate::authz::cel::{budget, variables};
@@ -46,7 +46,7 @@ impl Val for AbsentCredential {
         Box::new(AbsentCredential)
     }
 
-    // The engine treats this as its own null, so that `null == jwt` is also true.
+    // The engine treats this as its null, so that `null == jwt` is also true.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         Some(&NULL)
     }
@@ -126,7 +126,7 @@ impl Indexer for RecordValue<'_, '_> {
         let field = json::string_key(idx)?.unwrap_or_default();
         let Some(full_name) = self.full_name(field) else { return Err(ExecutionError::no_such_key(field)) };
         self.activation.get(&full_name).ok_or_else(|| match self.activation.unreadable_reason(&full_name) {
-            Some(why) => ExecutionError::function_error(&full_name, why),
+            Some(reason) => ExecutionError::function_error(&full_name, reason),
             None => ExecutionError::no_such_key(field),
         })
     }
