@@ -4,11 +4,13 @@
 //! door: what a policy can't judge it refuses, and a header that can't be made is not sent.
 
 pub mod cors;
+pub mod direct_response;
 pub mod ext_authz;
 pub mod header_modifier;
 pub mod local_response;
 pub mod mirror;
 pub mod rate_limit;
+pub mod redirect;
 pub mod retry;
 pub mod rewrite;
 pub mod transformation;

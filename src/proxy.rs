@@ -1,26 +1,26 @@
-//! A request's way through the gateway, a line a stage: `respond`.
+//! The request pipeline: `respond` runs it, one line per stage.
 //!
-//! What comes in is a request as hyper read it; what goes out is a backend's answer or one of ours, and in every case
-//! one access-log line.
+//! The input is a request as hyper parsed it. The output is the response of a backend or of the gateway itself, and in
+//! every case one access-log line.
 
+mod admission;
 mod context;
 pub mod decision_log;
-pub mod error_format;
-mod error_response;
+pub mod error_response;
 mod ext_authz;
-mod foresee;
 pub mod forward;
 mod grpc_timeout;
 mod mirror;
+mod pending_edits;
+pub(crate) mod plan;
 pub mod response_body;
 mod retry;
-mod stages;
-mod tunnel;
 mod upstream_headers;
 pub mod websocket;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Version};
@@ -31,52 +31,51 @@ use crate::body::IncomingBody;
 use crate::client::ClientConnection;
 use crate::client::timeouts::ClientActivity;
 use crate::decision::{self, Decision};
-use crate::reason::{Reason, Rejection};
+use crate::reason::Rejection;
 use crate::request::RequestHead;
 use crate::request::forwarded;
 use crate::request::normalize::NormalizedRequest;
 use crate::router;
-use crate::snapshot::{Bind, Route, Snapshot};
+use crate::snapshot::{Bind, Snapshot};
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::worker::{self, Worker};
-use context::{RequestContext, RouteSelection};
+use context::RequestContext;
 use error_response::respond_with_error;
-pub(crate) use error_response::{ErrorContext, error_response};
-pub(crate) use foresee::{dry_run, is_answered_preflight};
+use plan::{ForwardPlan, RouteSelection};
 use response_body::{BodySource, ResponseBody};
-use upstream_headers::{prepare_upstream_head, via, write_trace_context};
+use upstream_headers::{via, write_trace_context};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Names of query parameters in one log line.
+/// Limit on the query parameter names in one log line.
 const MAX_LOGGED_QUERY_NAMES: usize = 32;
-/// Bytes of one such name.
+/// Limit on the length of one such name.
 const MAX_LOGGED_NAME_LEN: usize = 48;
 
-/// What a request needs of its surroundings.
+/// The environment that a request is served in.
 #[derive(Debug)]
 pub struct RequestEnv {
     /// The client's connection.
     pub connection: Arc<ClientConnection>,
-    /// What the client is waited for.
-    pub watch: Arc<ClientActivity>,
-    /// The worker that serves it.
+    /// The client's activity on the connection, for its timeouts.
+    pub activity: Arc<ClientActivity>,
+    /// The worker that serves the request.
     pub worker: Arc<Worker>,
-    /// The config as it was when the request came.
+    /// The config that was active when the request arrived.
     pub snapshot: Arc<Snapshot>,
-    /// The socket that it came on.
+    /// The bind that the request arrived on.
     pub bind: Arc<Bind>,
 }
 
-/// A request's bind is not in the config any more: its connection ends.
+/// The error of a request whose bind is no longer in the config: its connection is closed.
 #[derive(Debug, thiserror::Error)]
-#[error("the bind is gone")]
+#[error("the bind was removed")]
 pub struct BindRemoved;
 
-/// Answers one request, and records it. Without surroundings there is nothing to answer with.
+/// Serves one request and records it.
 ///
 /// # Errors
-/// [`Gone`] without `cx`.
-// One future, whose parts are made where they stay: hyper moves it, and every layer around it would be moved with it.
+/// [`BindRemoved`] without `env`.
+// One future whose state is built in place: hyper moves it, and would move every wrapper with it.
 pub fn serve(
     env: Option<RequestEnv>,
     request: http::Request<Incoming>,
@@ -91,14 +90,14 @@ pub fn serve(
         let rejected = result.is_err();
         let mut response = match result {
             Ok(response) => {
-                let reason = ctx.policy_state.as_ref().and_then(|extras| extras.rejection_reason);
+                let reason = ctx.policy_state.as_ref().and_then(|state| state.rejection_reason);
                 ctx.record.set_response(response.status().as_u16(), reason);
                 response
             }
             Err(rejection) => respond_with_error(ctx, &rejection),
         };
-        if let Some(mut extras) = ctx.policy_state.take() {
-            extras.write_headers(rejected, response.headers_mut());
+        if let Some(mut state) = ctx.policy_state.take() {
+            state.write_headers(rejected, response.headers_mut());
         }
         if head_only && let BodySource::Ready(bytes) = response.body_mut() {
             let length = std::mem::take(bytes).len();
@@ -106,11 +105,11 @@ pub fn serve(
         }
         let until_close = ctx.version == Version::HTTP_10 && !response.headers().contains_key(header::CONTENT_LENGTH);
         let Some((ctx, env)) = state else { return Err(BindRemoved) };
-        Ok(response.map(|source| ResponseBody::new(source, ctx.record, env.watch, until_close)))
+        Ok(response.map(|source| ResponseBody::new(source, ctx.record, env.activity, until_close)))
     }
 }
 
-/// A request's whole life, in order. Every stage hands on what the next one needs, or rejects.
+/// Runs the stages of a request in order. Each stage passes on what the next one needs, or rejects the request.
 async fn respond(
     env: &RequestEnv,
     ctx: &mut RequestContext,
@@ -118,76 +117,57 @@ async fn respond(
     mut body: IncomingBody,
 ) -> Result<Response<BodySource>, Rejection> {
     let mut request = normalize(env, ctx, parts)?;
-    let selection = match_route(env, ctx, &mut request)?;
-    if let Some(preflight) = stages::apply_cors(ctx, &selection, &request) {
+    let selection = select_route(env, ctx, &mut request)?;
+    if let Some(preflight) = apply_cors(ctx, &selection, &request) {
         return Ok(preflight);
     }
-    let (route, permit, mut edits, websocket) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
-        Admission::Admitted { route, permit, edits, websocket } => (route, permit, edits, websocket),
+    let (permit, mut plan) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
+        Admission::Admitted(permit, plan) => (permit, plan),
         Admission::Responded(response) => return Ok(*response),
     };
     write_trace_context(env, &mut ctx.record, &mut request);
-    let outcome =
-        if let Some(response) = stages::local_response(route, &request, selection.matched_len, ctx.error_format) {
-            response
+    let result = if let Some(response) = plan.local_response(&request, ctx.error_format) {
+        response
+    } else {
+        plan.edit_request(&mut request, ctx.allowed_edits())?;
+        websocket::reject_body(&plan, &body)?;
+        if plan.websocket {
+            Box::pin(websocket::forward(permit, env, request.into_parts(), plan.route, &mut ctx.record)).await
         } else {
-            if let Some(allowed_edits) = ctx.policy_state.as_mut().and_then(|extras| extras.allowed_edits.as_mut()) {
-                allowed_edits.apply(request.parts_mut());
-            }
-            if let Some(edits) = &mut edits {
-                edits.apply_to_request(&mut request, selection.matched_len)?;
-            }
-            if websocket {
-                if !body.is_end_stream() {
-                    // a backend that switches would take the body for the client's first bytes
-                    return Err(Rejection::closing(Reason::MalformedRequest));
-                }
-                let connection = Arc::clone(&env.connection);
-                let parts = request.into_parts();
-                let tunnel = websocket::proxy_websocket(permit, parts, route, connection, &env.worker, &mut ctx.record);
-                let result = Box::pin(tunnel).await;
-                if result.as_ref().is_ok_and(|response| response.status() == http::StatusCode::SWITCHING_PROTOCOLS) {
-                    env.watch.set_tunnel();
-                }
-                result
-            } else {
-                let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
-                forward::forward(permit, parts, body, route, settings, &env.worker, &mut ctx.record).await
-            }
-        };
-    let mut response = match (outcome, &edits) {
-        (Ok(response), _) => response,
-        (Err(rejection), None) => return Err(rejection),
-        // who came so far gets the route's answer, also when a backend has none to give
-        (Err(rejection), Some(edits)) => {
-            let mut response = respond_with_error(ctx, &rejection);
-            ctx.policy_state_mut().rejection_reason = Some(rejection.reason);
-            edits.apply_to_response(&selection, response.status().as_u16(), response.headers_mut());
-            return Ok(response);
+            let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
+            forward::forward(permit, parts, body, plan.route, settings, &env.worker, &mut ctx.record).await
         }
     };
-    if let Some(edits) = &edits {
-        let status = response.status().as_u16();
-        edits.apply_to_response(&selection, status, response.headers_mut());
-    }
+    let mut response = match result {
+        Ok(response) => response,
+        // from here on the route's response edits apply even if the backend failed
+        Err(rejection) if plan.has_edits() => {
+            let mut response = respond_with_error(ctx, &rejection);
+            ctx.policy_state_mut().rejection_reason = Some(rejection.reason);
+            plan.edit_response(&mut response);
+            return Ok(response);
+        }
+        Err(rejection) => return Err(rejection),
+    };
+    plan.edit_response(&mut response);
     if env.snapshot.settings.via {
         let via = via(response.version());
         response.headers_mut().append(header::VIA, via);
     }
-    *response.version_mut() = Version::HTTP_11; // the gateway's own, whatever the backend speaks
+    *response.version_mut() = Version::HTTP_11; // the gateway's own, independent of the backend's protocol
     Ok(response)
 }
 
-/// What became of a request whose credentials, rules and limits were looked at.
+/// The outcome of the stages from the decision to the plan.
 enum Admission<'a> {
-    /// It may go on, with these edits; perhaps to a WebSocket.
-    Admitted { route: &'a Route, permit: Permit, edits: Option<Box<stages::PendingEdits<'a>>>, websocket: bool },
-    /// Another service answered it.
+    /// The request may be forwarded.
+    Admitted(Permit, ForwardPlan<'a>),
+    /// The `extAuthz` service denied the request with its own response.
     Responded(Box<Response<BodySource>>),
 }
 
-/// The decision and what follows from it. A stage of its own, so that the decision, which is large, does not take up
-/// room while a backend is waited for.
+/// Decides about the request, runs the admission checks and prepares the plan. This is a stage of its own so that the
+/// decision, which is large, is not part of the future that waits for a backend.
 async fn admit<'a>(
     env: &RequestEnv,
     ctx: &mut RequestContext,
@@ -202,32 +182,27 @@ async fn admit<'a>(
     }
     let permit = record_decision(env, ctx, selection, &decision, request)?;
     if let Some(checks) = &policies.admission_checks {
-        let check = stages::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
+        let check = admission::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
         if let Some(response) = Box::pin(check).await? {
             return Ok(Admission::Responded(Box::new(response)));
         }
     }
-    let route = selection.route.as_deref().ok_or(Reason::NoRoute)?;
-    let ext_authz_metadata = ctx.policy_state.as_ref().and_then(|extras| extras.ext_authz_metadata.as_ref());
-    let mut edits = stages::prepare_edits(selection, &decision, ext_authz_metadata, request);
-    let websocket = prepare_upstream_head(env, policies, route, &decision.authentication, request);
-    stages::retain_decision(edits.as_deref_mut(), decision);
-    Ok(Admission::Admitted { route, permit, edits, websocket })
+    let metadata = ctx.policy_state.as_ref().and_then(|state| state.ext_authz_metadata.as_ref());
+    let (settings, connection) = (&env.snapshot.settings, &env.connection.info);
+    let mut plan = plan::prepare(settings, connection, selection, &decision, metadata, request)?;
+    plan.retain_decision(decision);
+    Ok(Admission::Admitted(permit, plan))
 }
 
-/// One meaning, or a refusal; and what a client can't be allowed to say of itself is gone.
-fn normalize(
-    env: &RequestEnv,
-    ctx: &mut RequestContext,
-    mut parts: Box<Parts>,
-) -> Result<NormalizedRequest, Rejection> {
+/// Determines the client's address and the request ID, and normalizes the head.
+fn normalize(env: &RequestEnv, ctx: &mut RequestContext, parts: Box<Parts>) -> Result<NormalizedRequest, Rejection> {
     let settings = &env.snapshot.settings;
-    let peer = env.connection.info.client.address;
-    let is_trusted = |address| settings.trusted_proxies.iter().any(|network| network.contains(address));
-    let mut client = env.connection.info.client.clone();
+    let connection = &env.connection.info;
+    let peer = connection.client.address;
+    let mut client = connection.client.clone();
     let mut id = None;
-    if is_trusted(peer) {
-        client.address = forwarded::client_address(peer, &parts.headers, is_trusted);
+    if settings.trusts(peer) {
+        client.address = forwarded::client_address(peer, &parts.headers, |address| settings.trusts(address));
         id = parts.headers.get(REQUEST_ID).filter(|id| is_valid_request_id(id)).cloned();
     }
     let from_proxy = id.is_some();
@@ -238,18 +213,10 @@ fn normalize(
         false => line.unescaped(field::REQUEST_ID, ctx.id.as_bytes()),
     }
     match client.address == peer {
-        true => line.unescaped(field::CLIENT, env.connection.info.peer_header.as_bytes()),
+        true => line.unescaped(field::CLIENT, connection.peer_header.as_bytes()),
         false => line.text(field::CLIENT, &client.address.to_string()),
     }
-    settings.identity_headers.strip(&mut parts.headers);
-    let normalized = NormalizedRequest::from_parts(
-        parts,
-        ctx.known_headers,
-        env.connection.info.scheme,
-        client,
-        ctx.id.clone(),
-        &settings.limits.head,
-    );
+    let normalized = plan::normalize(settings, parts, ctx.known_headers, connection.scheme, client, ctx.id.clone());
     normalized.map_err(|(rejection, parts)| {
         ctx.record.line().text(field::METHOD, parts.method.as_str());
         ctx.record.line().text(field::PATH, parts.uri.path());
@@ -260,43 +227,35 @@ fn normalize(
     })
 }
 
-/// An id of a proxy before this one, if it can stand in logs and headers as it is.
+/// Returns whether a request ID from a trusted proxy can be used in logs and headers as it is.
 fn is_valid_request_id(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=".contains(b))
 }
 
-/// Listener by host, path as the listener reads it, then the route.
-fn match_route(
+/// Selects listener and route, and records them.
+fn select_route(
     env: &RequestEnv,
     ctx: &mut RequestContext,
     request: &mut NormalizedRequest,
 ) -> Result<RouteSelection, Rejection> {
-    let listener = env.bind.listener(request.host());
-    let path_result = request.normalize_path(&listener.map_or_else(Default::default, |listener| listener.path_rules));
-    let head = request.head();
-    log_request(&mut ctx.record, &head);
-    path_result?;
-    let listener = Arc::clone(listener.ok_or(Reason::NoRoute)?);
-    if listener.tls.as_ref().map(|tls| tls.fingerprint) != env.connection.info.tls {
-        // another listener's handshake may have asked for less than this one's would
-        return Err(Reason::MisdirectedRequest.into());
-    }
-    let route_match = listener.router.find(&head, ctx.now);
-    let (route, matched_len) =
-        route_match.map_or((None, 0), |route_match| (Some(Arc::clone(route_match.target)), route_match.matched_len));
+    let tls = env.connection.info.tls;
+    let result = plan::select_route(&env.bind, request, |fingerprint| fingerprint == tls, ctx.now);
+    log_request(&mut ctx.record, &request.head());
+    let selection = result?;
+    let RouteSelection { listener, route, .. } = &selection;
     if let Some(span) = ctx.record.span() {
         span.listener = Some(Arc::clone(&listener.name));
         span.route = route.as_ref().map(|route| Arc::clone(&route.name));
     }
     ctx.record.set_series(route.as_ref().map_or(listener.series, |route| route.series));
-    if let Some(route) = &route {
+    if let Some(route) = route {
         ctx.record.line().text(field::ROUTE, &route.name);
     }
-    let selection = RouteSelection { listener, route, matched_len };
     ctx.selection = Some(selection.clone());
     Ok(selection)
 }
 
+/// Writes the head of a request to its record. Of the query only the names are logged.
 fn log_request(record: &mut AccessRecord, head: &RequestHead<'_>) {
     let line = record.line();
     line.text(field::METHOD, head.method.as_str());
@@ -313,7 +272,7 @@ fn log_request(record: &mut AccessRecord, head: &RequestHead<'_>) {
             if !names.is_empty() {
                 names.push(',');
             }
-            // a token may stand where a name is expected: names are short, and end at an equals sign
+            // a token may appear where a name is expected: names are short and end at an equals sign
             let name = name.split('=').next().unwrap_or_default();
             names.push_str(if name.len() > MAX_LOGGED_NAME_LEN { "(long)" } else { name });
         }
@@ -329,7 +288,24 @@ fn log_request(record: &mut AccessRecord, head: &RequestHead<'_>) {
     );
 }
 
-/// Notes who asked and which rule decided, and gives out the permit or the refusal.
+/// Answers a CORS preflight. For any other request, stores the CORS headers of its response.
+fn apply_cors(
+    ctx: &mut RequestContext,
+    selection: &RouteSelection,
+    request: &NormalizedRequest,
+) -> Option<Response<BodySource>> {
+    let headers = request.headers();
+    if let Some(policy) = plan::preflight_policy(selection, &request.head(), ctx.now) {
+        return Some(policy.check_origin(headers).preflight_response::<Bytes>(headers).map(BodySource::Ready));
+    }
+    let is_preflight = crate::policy::cors::is_preflight(request.method(), headers);
+    if let Some(policy) = selection.policies().cors.as_ref().filter(|_| !is_preflight) {
+        ctx.policy_state_mut().cors = Some(policy.check_origin(headers));
+    }
+    None
+}
+
+/// Records the decision, and returns the permit or the rejection.
 fn record_decision(
     env: &RequestEnv,
     ctx: &mut RequestContext,
@@ -364,7 +340,7 @@ fn record_decision(
         && selection.listener.envoy_errors
         && let Some(failure) = decision.authentication.failure().filter(|failure| failure.reason() == rejection.reason)
     {
-        ctx.policy_state_mut().envoy_message = error_format::envoy::detailed_message(failure);
+        ctx.policy_state_mut().envoy_message = error_response::envoy::detailed_message(failure);
     }
     permit
 }
@@ -377,8 +353,8 @@ mod tests {
         size_of::<F>()
     }
 
-    /// Each request's future is moved into its connection: what grows here is copied for every request. What is rare
-    /// and large belongs into a box.
+    /// The future of each request is moved into its connection, so every byte of it is copied for every request. State
+    /// that is rare and large belongs in a box.
     #[test]
     fn a_requests_future_stays_small() {
         assert!(size_of_future(serve) <= 1800, "{}", size_of_future(serve));

@@ -271,17 +271,19 @@ pub struct Rejection {
     pub close: bool,
     /// Seconds after which another try makes sense.
     pub retry_after: Option<u32>,
+    /// A status from the config that replaces the one of the reason.
+    pub status: Option<StatusCode>,
 }
 
 impl Rejection {
     /// A rejection for `reason`, with no token and a connection that stays usable.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, with_token: false, close: false, retry_after: None }
+        Self { reason, with_token: false, close: false, retry_after: None, status: None }
     }
 
     /// The same, and the connection is closed after the answer.
     pub const fn closing(reason: Reason) -> Self {
-        Self { reason, with_token: false, close: true, retry_after: None }
+        Self { reason, with_token: false, close: true, retry_after: None, status: None }
     }
 }
 

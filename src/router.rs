@@ -1,15 +1,19 @@
-//! Which route a request takes (SPEC §2, "Route choice"): exact hosts before wildcards before none; then exact paths
-//! before prefixes before regular expressions; then longer paths, a method, more headers, more query parameters, and
-//! the order of the file.
+//! Route choice. Exact hosts win over wildcards, and wildcards over routes for any host. Within a host, exact paths win
+//! over prefixes, and prefixes over regular expressions. Ties go to the longer path, then to a match with a method, to
+//! more headers, to more query parameters, and finally to the order of the file (the precedence of the Gateway API).
 //!
-//! Settled at compile time into hash maps, so that ten thousand routes cost what ten do.
+//! The tables are hash maps built when the config is compiled, so that a lookup among ten thousand routes costs what
+//! one among ten does. [`Router::explain`] reports every match with the conditions that a request does not satisfy; it
+//! evaluates the same conditions as [`Router::find`].
 
+mod candidates;
 mod regex_routes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::value::Regex;
+pub use candidates::{ExplainedMatch, PathPattern, UnmetCondition, is_at_or_below};
 use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 use regex_routes::RegexRoutes;
@@ -17,31 +21,31 @@ use regex_routes::RegexRoutes;
 use crate::authz::{Expression, Vars};
 use crate::request::{RequestHead, UnixTime};
 
-/// The routes of a listener, ready to be chosen from. `T` is what a match leads to.
+/// The routes of a listener, indexed for lookup. `T` is the target of a match.
 #[derive(Debug)]
 pub struct Router<T> {
     exact: HashMap<Box<str>, PathTable<T>, RandomState>,
-    /// Keyed by what follows the `*`, with its dot.
+    /// Keyed by the text after the `*`, with its leading dot.
     wildcard: HashMap<Box<str>, PathTable<T>, RandomState>,
     any: PathTable<T>,
     next_order: usize,
 }
 
-/// The way that a request takes.
+/// The result of a lookup.
 #[derive(Debug)]
 pub struct RouterMatch<'a, T> {
-    /// Where it leads.
+    /// The matched target.
     pub target: &'a Arc<T>,
-    /// The bytes of the path that the match named: a prefix without its trailing slash, or all of the path.
+    /// The number of path bytes that the match covers: the prefix without its trailing slash, or the whole path.
     pub matched_len: usize,
 }
 
-/// A host that a route is for.
+/// The set of hosts that a route or listener serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hostname {
-    /// Exactly this host.
+    /// One host.
     Exact(Box<str>),
-    /// Every host that ends in this, which begins with a dot.
+    /// Every host with this suffix, which begins with a dot.
     Suffix(Box<str>),
     /// Any host.
     Any,
@@ -50,33 +54,33 @@ pub enum Hostname {
 /// A condition on the path.
 #[derive(Debug, Clone)]
 pub enum PathMatch {
-    /// Exactly this path.
+    /// One path.
     Exact(Box<str>),
-    /// This path and what lies below it, by whole segments; no trailing slash, but for the root.
+    /// A path and everything below it, by whole segments. Has no trailing slash unless it is the root.
     Prefix(Box<str>),
-    /// The whole path, by an anchored expression.
+    /// An anchored expression for the whole path.
     Regex(Regex),
 }
 
 /// A condition on a header's or a query parameter's value.
 #[derive(Debug, Clone)]
 pub enum ValueMatch {
-    /// Exactly this value.
+    /// One value.
     Exact(Box<str>),
-    /// The whole value, by an anchored expression.
+    /// An anchored expression for the whole value.
     Regex(Regex),
 }
 
-/// What besides host and path a request must have. All of it must hold.
+/// Conditions besides host and path. A request must satisfy all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
     /// The method.
     pub method: Option<Method>,
-    /// Headers; of several lines any may match.
+    /// Headers. If a header has several lines, any of them may match.
     pub headers: Vec<(HeaderName, ValueMatch)>,
-    /// Query parameters; of several with one name the first counts.
+    /// Query parameters. If a name occurs several times, only its first value counts.
     pub query: Vec<(Box<str>, ValueMatch)>,
-    /// An expression over the request.
+    /// A CEL expression over the request.
     pub cel: Option<Arc<Expression>>,
 }
 
@@ -84,7 +88,7 @@ pub struct Conditions {
 struct PathTable<T> {
     exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
     prefix: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
-    /// Bytes of the longest prefix: a longer path is cut before it is looked up, so that its length costs nothing.
+    /// Length of the longest prefix. A longer path is truncated before the lookup, so that its length costs nothing.
     longest_prefix: usize,
     regex: RegexRoutes<T>,
 }
@@ -109,7 +113,7 @@ impl<T> Default for Router<T> {
 }
 
 impl<T> Router<T> {
-    /// Adds one way to `target`. Ways are added in the order of the file.
+    /// Adds one match for `target`. Matches must be added in the order of the file.
     pub fn add(&mut self, host: &Hostname, path: &PathMatch, conditions: Conditions, target: Arc<T>) {
         let paths = match host {
             Hostname::Exact(name) => self.exact.entry(name.clone()).or_default(),
@@ -129,18 +133,18 @@ impl<T> Router<T> {
         }
     }
 
-    /// Says that all ways are there. Without it the same ones are found, only slower.
+    /// Builds the regex sets after the last [`Router::add`]. Optional: without it the same matches are found, only slower.
     pub fn finish(&mut self) {
         let all = self.exact.values_mut().chain(self.wildcard.values_mut()).chain(std::iter::once(&mut self.any));
         all.for_each(|paths| paths.regex.finish());
     }
 
-    /// The route that the request takes, or `None`.
+    /// Returns the target for a request, or `None` if no match applies.
     pub fn find_target(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<&Arc<T>> {
         self.find(head, now).map(|found| found.target)
     }
 
-    /// The same, with what of the path it matched.
+    /// Returns the best match for a request, with the length of the matched part of the path.
     pub fn find(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<RouterMatch<'_, T>> {
         if !self.exact.is_empty()
             && let Some(found) = self.exact.get(head.host).and_then(|paths| paths.find(head, now))
@@ -200,7 +204,7 @@ impl<T> PathTable<T> {
 }
 
 impl<T> Candidate<T> {
-    /// Smaller is better.
+    /// Returns the precedence among candidates for the same host and path; smaller ranks win.
     fn rank(&self) -> (bool, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>, usize) {
         let Conditions { method, headers, query, .. } = &self.conditions;
         (method.is_none(), std::cmp::Reverse(headers.len()), std::cmp::Reverse(query.len()), self.order)
@@ -208,18 +212,30 @@ impl<T> Candidate<T> {
 }
 
 impl Conditions {
-    /// Whether the request meets all of them. An expression that fails is not met.
+    /// Returns whether a request satisfies all conditions. An expression that fails to evaluate counts as false.
     pub fn matches(&self, head: &RequestHead<'_>, now: UnixTime) -> bool {
-        self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|(name, expected)| {
-                head.headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| expected.matches(v)))
-            })
-            && self.query.iter().all(|(name, expected)| {
-                let found = query_pairs(head.query.unwrap_or_default()).find(|(n, _)| **n == **name);
-                found.is_some_and(|(_, value)| expected.matches(&value))
-            })
-            && self.cel.as_ref().is_none_or(|cel| cel.eval_bool(&Vars::for_request(head, now)).unwrap_or(false))
+        self.method_matches(head)
+            && self.headers.iter().all(|header| header_matches(header, head))
+            && self.query.iter().all(|parameter| query_matches(parameter, head))
+            && self.cel_matches(head, now)
     }
+
+    fn method_matches(&self, head: &RequestHead<'_>) -> bool {
+        self.method.as_ref().is_none_or(|method| method == head.method)
+    }
+
+    fn cel_matches(&self, head: &RequestHead<'_>, now: UnixTime) -> bool {
+        self.cel.as_ref().is_none_or(|cel| cel.eval_bool(&Vars::for_request(head, now)).unwrap_or(false))
+    }
+}
+
+fn header_matches((name, expected): &(HeaderName, ValueMatch), head: &RequestHead<'_>) -> bool {
+    head.headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| expected.matches(v)))
+}
+
+fn query_matches((name, expected): &(Box<str>, ValueMatch), head: &RequestHead<'_>) -> bool {
+    let found = query_pairs(head.query.unwrap_or_default()).find(|(n, _)| **n == **name);
+    found.is_some_and(|(_, value)| expected.matches(&value))
 }
 
 impl ValueMatch {
@@ -231,7 +247,7 @@ impl ValueMatch {
     }
 }
 
-/// Names and values of a query, decoded (`application/x-www-form-urlencoded`).
+/// Iterates over the decoded names and values of a query (`application/x-www-form-urlencoded`).
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }

@@ -2,7 +2,7 @@
 //! effective policies of each route worked out, backends resolved to endpoints. A request holds one snapshot from
 //! start to end; nothing in it is parsed, merged or looked up by name on a request's way.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,13 @@ pub struct GlobalSettings {
     pub via: bool,
     /// Limits on clients.
     pub limits: ClientLimits,
+}
+
+impl GlobalSettings {
+    /// Returns whether a peer is trusted to report the client's address and the request ID.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
 }
 
 /// Limits on clients.

@@ -1,13 +1,13 @@
-//! The answer that a refused client would get, made by the server's own code.
+//! The error response that a rejected client would get, built by the proxy's own code.
 
 use http::HeaderMap;
 
 use super::report::Explanation;
-use crate::proxy::error_format::ErrorFormat;
-use crate::proxy::{self, ErrorContext};
+use crate::proxy::error_response::format::ErrorFormat;
+use crate::proxy::error_response::{ErrorContext, error_response};
 use crate::reason::Rejection;
 
-/// Adds the answer.
+/// Adds the error response to an explanation.
 pub(super) fn add_error_response(
     explanation: &mut Explanation,
     rejection: &Rejection,
@@ -17,13 +17,13 @@ pub(super) fn add_error_response(
     let reason = rejection.reason;
     explanation.reason = Some(reason.as_str());
     explanation.sentence = Some(reason.sentence());
-    let response = proxy::error_response(rejection, context, format, "explain");
+    let response = error_response(rejection, context, format, "explain");
     explanation.status = Some(response.status().as_u16());
     explanation.response_headers = header_pairs(response.headers());
     explanation.response_body = Some(String::from_utf8_lossy(response.body()).into_owned());
 }
 
-/// Header fields as text.
+/// Returns headers as pairs of text.
 pub(super) fn header_pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()

@@ -1,56 +1,61 @@
-//! What to do about a refusal, where the cause is one that people meet again and again.
+//! Advice for common rejections.
 
 use super::{ExplainRequest, Explanation};
+use crate::reason::Reason;
 use crate::router::Hostname;
 use crate::snapshot::Bind;
 
-/// Advice for this refusal, if there is any.
+/// Returns advice for the rejection of an explanation, if there is any.
 pub(super) fn hint(explanation: &Explanation, bind: &Bind, input: &ExplainRequest) -> Option<String> {
     let detail = explanation.authentication.as_ref().and_then(|step| step.detail.as_deref()).unwrap_or_default();
     let has = |name: &str| input.headers.iter().any(|(header, _)| header.as_str() == name);
-    Some(match explanation.reason? {
-        "missing_token" if has("authorization") => {
-            "the Authorization header holds no bearer token: it is `Authorization: Bearer TOKEN`".to_owned()
+    let code = explanation.reason?;
+    let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == code)?;
+    Some(match reason {
+        Reason::MissingToken if has("authorization") => {
+            "the Authorization header contains no bearer token; the format is `Authorization: Bearer TOKEN`".to_owned()
         }
-        "missing_token" => "send a token: `--token @file`, or the header that `locations` names".to_owned(),
-        "issuer_mismatch" if detail.contains("only by") => {
-            "`issuer` is compared exactly: write it as the token has it, and keep `jwks.url` for the address that the \
+        Reason::MissingToken => "send a token: `--token @file`, or the header that `locations` names".to_owned(),
+        Reason::IssuerMismatch if detail.contains("only by") => {
+            "`issuer` is compared exactly: set it to the token's `iss`, and set `jwks.url` to the address that the \
              gateway can reach"
                 .to_owned()
         }
-        "issuer_mismatch" => {
+        Reason::IssuerMismatch => {
             "is the token for another environment? `issuer` must be exactly the token's `iss`".to_owned()
         }
-        "audience_mismatch" => {
-            "add the token's audience to `audiences` if tokens for it are meant to be accepted here, or \
-             have the issuer put yours in"
+        Reason::AudienceMismatch => {
+            "add the token's audience to `audiences` if tokens for it are to be accepted here, or \
+             have the issuer add yours"
                 .to_owned()
         }
-        "missing_claim" if detail.contains("aud") => {
-            "the token has no `aud`; have the issuer add one, or leave `audiences` out and know that tokens for other \
-             services are then accepted"
+        Reason::MissingClaim if detail.contains("aud") => {
+            "the token has no `aud`; have the issuer add one, or remove `audiences`, which also accepts tokens for \
+             other services"
                 .to_owned()
         }
-        "missing_claim" => "have the issuer add the claim, or take it out of `requiredClaims`".to_owned(),
-        "expired" => "get a new token; if it was made just now, compare the clocks, or raise `leeway`".to_owned(),
-        "not_yet_valid" => "compare the issuer's clock with this one, or raise `leeway`".to_owned(),
-        "unknown_key" => "is the key set the issuer's own, and newer than its last rotation?".to_owned(),
-        "invalid_signature" => "the key set has a key of this name that did not sign the token: is it of another \
-             environment, or was the token changed on its way?"
-            .to_owned(),
-        "unsupported_algorithm" => {
-            "name the algorithm in `algorithms` if the key is meant to be used with it".to_owned()
+        Reason::MissingClaim => "have the issuer add the claim, or remove it from `requiredClaims`".to_owned(),
+        Reason::Expired => "get a new token; if this one is new, compare the clocks, or raise `leeway`".to_owned(),
+        Reason::NotYetValid => "compare the issuer's clock with this one, or raise `leeway`".to_owned(),
+        Reason::UnknownKey => "is the key set the issuer's own, and newer than its last rotation?".to_owned(),
+        Reason::InvalidSignature => {
+            "the key set contains a key with this ID that did not sign the token: is the key of \
+             another environment, or was the token changed in transit?"
+                .to_owned()
         }
-        "keys_unavailable" => match explanation.authentication.as_ref().and_then(|step| step.keys_error.as_ref()) {
+        Reason::UnsupportedAlgorithm => {
+            "add the algorithm to `algorithms` if the key is meant to be used with it".to_owned()
+        }
+        Reason::KeysUnavailable => match explanation.authentication.as_ref().and_then(|step| step.keys_error.as_ref()) {
             Some(error) => format!("the keys could not be fetched: {error}"),
             None => {
-                "keys by URL are not here yet. On the command line `--online` fetches them; a running gateway does \
-                     so by itself, and tells of it in its log and on its admin page"
+                "remote keys have not been fetched. On the command line, `--online` fetches them. A running gateway \
+                     fetches them by itself and reports the result in its log and on its admin page"
                     .to_owned()
             }
         },
-        "denied" => denied(explanation)?,
-        "no_route" if explanation.listener.is_none() => {
+        Reason::Denied => denied(explanation)?,
+        Reason::NoRoute if explanation.listener.is_none() => {
             let hosts = bind.listeners.iter().map(|listener| match &listener.hostname {
                 Hostname::Exact(name) => format!("{} ({name})", listener.name),
                 Hostname::Suffix(suffix) => format!("{} (*{suffix})", listener.name),
@@ -58,30 +63,55 @@ pub(super) fn hint(explanation: &Explanation, bind: &Bind, input: &ExplainReques
             });
             let hosts: Vec<String> = hosts.collect();
             format!(
-                "no listener of this bind answers for the host {}; there is: {}. The host is the URL's, or that of \
-                 `-H 'host: NAME'`",
+                "no listener of this bind serves the host {}; its listeners are: {}. The host is taken from the URL, or \
+                 from `-H 'host: NAME'`",
                 explanation.host,
                 hosts.join(", ")
             )
         }
-        "no_route" => {
-            "no route takes this request; a route with `matches: [{path: {pathPrefix: /}}]` takes everything".to_owned()
+        Reason::NoRoute => {
+            "no route matches this request; a route with `matches: [{path: {pathPrefix: /}}]` matches every path"
+                .to_owned()
         }
-        "no_backend" => "the route has no `backends`".to_owned(),
-        "bad_path" => "an encoded slash or backslash, a broken escape or a control character; see the listener's \
-             `pathNormalization`"
+        Reason::NoBackend => "the route has no `backends`".to_owned(),
+        Reason::BadPath => "an encoded slash or backslash, an invalid escape or a control character; see \
+             `pathNormalization` of the listener"
             .to_owned(),
-        _ => return None,
+        Reason::MalformedToken
+        | Reason::TokenTooLarge
+        | Reason::MultipleTokens
+        | Reason::InvalidClaim
+        | Reason::MissingCredentials
+        | Reason::InvalidCredentials
+        | Reason::MissingApiKey
+        | Reason::InvalidApiKey
+        | Reason::ExtAuthzDenied
+        | Reason::ExtAuthzUnavailable
+        | Reason::UpstreamConnect
+        | Reason::UpstreamReset
+        | Reason::UpstreamTimeout
+        | Reason::MalformedRequest
+        | Reason::BadHost
+        | Reason::UriTooLong
+        | Reason::HeadTooLarge
+        | Reason::BodyTooLarge
+        | Reason::RequestTimeout
+        | Reason::MethodNotAllowed
+        | Reason::MisdirectedRequest
+        | Reason::UnsupportedCoding
+        | Reason::RateLimited
+        | Reason::UpstreamBusy
+        | Reason::Internal => return None,
     })
 }
 
-/// A failed rule tells more than a false one.
+/// Returns advice for a denial. A rule that fails to evaluate is more informative than one that is false.
 fn denied(explanation: &Explanation) -> Option<String> {
     let set = explanation.authorization.iter().find(|set| !set.allows && set.mode != "shadow")?;
     let anonymous = explanation.authentication.as_ref().is_some_and(|step| step.result == "anonymous");
     let reads_token = set.rules.iter().any(|rule| rule.expression.contains("jwt"));
     if anonymous && reads_token {
-        return Some("the rules want a token, and the request has none that was accepted".to_owned());
+        return Some("the rules require a token, and the request has no accepted one".to_owned());
     }
     let failed = set.rules.iter().find(|rule| rule.why.is_some())?;
     let why = failed.why.as_deref().unwrap_or_default();

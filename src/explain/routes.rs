@@ -1,118 +1,127 @@
-//! Why a route takes a request, and which others come close.
+//! The match that selected a route, and the routes that almost matched. The router itself reports them.
+
+use std::sync::Arc;
 
 use super::{Explanation, NamedOrigin, NearMiss};
-use crate::config::ListenerConfig;
-use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch, ValueMatch};
-use crate::config::value::HostPattern;
-use crate::request::RequestHead;
-use crate::router::query_pairs;
+use crate::request::{RequestHead, UnixTime};
+use crate::router::{ExplainedMatch, Hostname, PathPattern, UnmetCondition, is_at_or_below};
+use crate::snapshot::{Listener, Route};
 
-/// The most near misses that are told.
+/// Limit on the reported near misses.
 const MAX_NEAR_MISSES: usize = 5;
 
-/// Adds what made the chosen route take the request, and what almost did.
-pub(super) fn add_route_matches(explanation: &mut Explanation, listener: &ListenerConfig, head: &RequestHead<'_>) {
-    let chosen = explanation.route.as_ref().map(|route| route.name.clone());
+/// Adds the match that selected `selected`, and every other route that fails at most one condition.
+pub(super) fn add_route_matches(
+    explanation: &mut Explanation,
+    listener: &Listener,
+    selected: Option<&Arc<Route>>,
+    head: &RequestHead<'_>,
+    now: UnixTime,
+) {
+    let matches = listener.router.explain(head, now);
     for route in &listener.routes {
-        let matches: Vec<(String, Vec<String>)> = route
-            .matches
-            .iter()
-            .map(|route_match| (describe(route_match), unmet_conditions(route, route_match, head)))
-            .collect();
-        let best = matches.iter().min_by_key(|(_, unmet)| unmet.len());
-        let Some((way, unmet)) = best else { continue };
-        if chosen.as_deref() == Some(&route.name) {
-            explanation.matched = Some(way.clone());
+        let route_matches: Vec<_> = matches.iter().filter(|explained| Arc::ptr_eq(explained.target, route)).collect();
+        let Some(closest) = route_matches.iter().min_by_key(|explained| weight(explained, head)) else { continue };
+        let text = describe(closest);
+        if selected.is_some_and(|selected| Arc::ptr_eq(selected, route)) {
+            explanation.matched = Some(text);
             continue;
         }
-        let why = match unmet.as_slice() {
-            [] => format!("{way} matches too; the route that was taken is more specific, or stands before it"),
-            [condition] => condition.clone(),
+        let why = match closest.unmet.as_slice() {
+            [] => format!("{text} matches too, but the selected route is more specific or comes first in the file"),
+            [unmet] if weight(closest, head) == 1 => describe_unmet(unmet, closest, &route_matches, head),
             _ => continue,
         };
         if explanation.near_misses.len() < MAX_NEAR_MISSES {
-            let origin = route.span.file_line();
-            explanation.near_misses.push(NearMiss { route: NamedOrigin { name: route.name.clone(), origin }, why });
+            let (name, origin) = (route.config.name.clone(), route.config.span.file_line());
+            explanation.near_misses.push(NearMiss { route: NamedOrigin { name, origin }, why });
         }
     }
 }
 
-/// A match in a few words.
-fn describe(route_match: &RouteMatch) -> String {
-    let mut text = match &route_match.path {
-        PathMatchConfig::Exact(path) => format!("path {path}"),
-        PathMatchConfig::PathPrefix(path) => format!("path prefix {path}"),
-        PathMatchConfig::Regex(regex) => format!("path like {}", regex.as_str()),
+/// Counts the unmet conditions. An entirely different path counts twice: it is not a near miss.
+fn weight(explained: &ExplainedMatch<'_, Route>, head: &RequestHead<'_>) -> usize {
+    let other_path = explained.unmet.iter().any(|unmet| matches!(unmet, UnmetCondition::Path))
+        && path_difference(explained.path, head.path).is_none();
+    explained.unmet.len() + usize::from(other_path)
+}
+
+/// Describes a match in a few words.
+fn describe(explained: &ExplainedMatch<'_, Route>) -> String {
+    let conditions = explained.conditions;
+    let mut text = match explained.path {
+        PathPattern::Exact(path) => format!("path {path}"),
+        PathPattern::Prefix(path) => format!("path prefix {path}"),
+        PathPattern::Regex(regex) => format!("path regex {}", regex.as_str()),
     };
-    if let Some(method) = &route_match.method {
-        text.push_str(&format!(", method {}", method.0));
+    if let Some(method) = &conditions.method {
+        text.push_str(&format!(", method {method}"));
     }
-    for header in &route_match.headers {
-        text.push_str(&format!(", header {}", header.name.0));
+    for (name, _) in &conditions.headers {
+        text.push_str(&format!(", header {name}"));
     }
-    for query in &route_match.query {
-        text.push_str(&format!(", query {}", query.name.escape_debug()));
+    for (name, _) in &conditions.query {
+        text.push_str(&format!(", query {}", name.escape_debug()));
+    }
+    if let Some(cel) = &conditions.cel {
+        text.push_str(&format!(", cel {}", cel.source()));
     }
     text
 }
 
-/// The conditions that do not hold.
-fn unmet_conditions(route: &RouteConfig, route_match: &RouteMatch, head: &RequestHead<'_>) -> Vec<String> {
-    let mut unmet = Vec::new();
-    let host = |pattern: &HostPattern| match pattern {
-        HostPattern::Any => true,
-        HostPattern::Exact(name) => name == head.host,
-        HostPattern::Suffix(suffix) => head.host.strip_suffix(&**suffix).is_some_and(|rest| rest.ends_with('.')),
-    };
-    if !route.hostnames.is_empty() && !route.hostnames.iter().any(|pattern| host(&pattern.value)) {
-        let names: Vec<_> = route.hostnames.iter().map(|pattern| pattern.value.to_string()).collect();
-        unmet.push(format!("it is for the host {}", names.join(", ")));
+/// Describes the only condition that a match fails. `route_matches` are all matches of its route.
+fn describe_unmet(
+    unmet: &UnmetCondition<'_>,
+    explained: &ExplainedMatch<'_, Route>,
+    route_matches: &[&ExplainedMatch<'_, Route>],
+    head: &RequestHead<'_>,
+) -> String {
+    match unmet {
+        UnmetCondition::Host => {
+            let mut hosts: Vec<String> = Vec::new();
+            for host in route_matches.iter().map(|explained| hostname(&explained.host)) {
+                if !hosts.contains(&host) {
+                    hosts.push(host);
+                }
+            }
+            format!("it is for the host {}", hosts.join(", "))
+        }
+        UnmetCondition::Path => path_difference(explained.path, head.path).unwrap_or_default(),
+        UnmetCondition::Method(method) if method.as_str().eq_ignore_ascii_case(head.method.as_str()) => {
+            format!("its method is {method}, and methods are case-sensitive")
+        }
+        UnmetCondition::Method(method) => format!("its method is {method}"),
+        UnmetCondition::Header(name) => format!("the header {name} does not have the expected value"),
+        UnmetCondition::Query(name) => {
+            format!("the query parameter {} does not have the expected value", name.escape_debug())
+        }
+        UnmetCondition::Cel(cel) => format!("its `cel` condition is not true: {}", cel.source()),
     }
-    let has_prefix = |prefix: &str| {
-        prefix == "/" || head.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    match &route_match.path {
-        PathMatchConfig::Exact(path) if path == head.path => {}
-        PathMatchConfig::Exact(path) if path.trim_end_matches('/') == head.path.trim_end_matches('/') => {
-            unmet.push(format!("it is for exactly {path}, and a slash at the end makes another path"));
-        }
-        PathMatchConfig::Exact(path) if has_prefix(path) => {
-            unmet.push(format!("it is for exactly {path}, not for what is below"))
-        }
-        PathMatchConfig::PathPrefix(prefix) if has_prefix(prefix) => {}
-        PathMatchConfig::PathPrefix(prefix) if head.path.starts_with(prefix.as_str()) => {
-            unmet.push(format!("the prefix {prefix} matches whole segments only"));
-        }
-        PathMatchConfig::PathPrefix(prefix) if head.path.to_lowercase().starts_with(&prefix.to_lowercase()) => {
-            unmet.push(format!("paths are case-sensitive, and its prefix is {prefix}"));
-        }
-        PathMatchConfig::Regex(regex) if regex.is_match(head.path) => {}
-        // another path altogether is no near miss
-        _ => unmet.extend(["another path".to_owned(), "another path".to_owned()]),
+}
+
+fn hostname(host: &Hostname) -> String {
+    match host {
+        Hostname::Exact(name) => name.to_string(),
+        Hostname::Suffix(suffix) => format!("*{suffix}"),
+        Hostname::Any => "*".to_owned(),
     }
-    if let Some(method) = route_match.method.as_ref().filter(|method| method.0 != *head.method) {
-        let case = if method.0.as_str().eq_ignore_ascii_case(head.method.as_str()) {
-            ", and methods are case-sensitive"
-        } else {
-            ""
-        };
-        unmet.push(format!("its method is {}{case}", method.0));
-    }
-    let value_matches = |expected: &ValueMatch, value: &str| match expected {
-        ValueMatch::Exact(exact) => exact == value,
-        ValueMatch::Regex(regex) => regex.is_match(value),
-    };
-    for header in &route_match.headers {
-        let mut values = head.headers.get_all(&header.name.0).iter();
-        if !values.any(|value| value.to_str().is_ok_and(|value| value_matches(&header.value, value))) {
-            unmet.push(format!("the header {} is not as it wants", header.name.0));
+}
+
+/// Describes the difference between a path and a pattern that almost matches it.
+fn path_difference(pattern: PathPattern<'_>, path: &str) -> Option<String> {
+    Some(match pattern {
+        PathPattern::Exact(exact) if exact.trim_end_matches('/') == path.trim_end_matches('/') => {
+            format!("it is for exactly {exact}; a trailing slash makes it another path")
         }
-    }
-    for query in &route_match.query {
-        let first = query_pairs(head.query.unwrap_or_default()).find(|(name, _)| *name == query.name);
-        if !first.is_some_and(|(_, value)| value_matches(&query.value, &value)) {
-            unmet.push(format!("the query parameter {} is not as it wants", query.name.escape_debug()));
+        PathPattern::Exact(exact) if is_at_or_below(path, exact) => {
+            format!("it is for exactly {exact}, not for paths below it")
         }
-    }
-    unmet
+        PathPattern::Prefix(prefix) if path.starts_with(prefix) => {
+            format!("the prefix {prefix} matches whole segments only")
+        }
+        PathPattern::Prefix(prefix) if path.to_lowercase().starts_with(&prefix.to_lowercase()) => {
+            format!("paths are case-sensitive, and its prefix is {prefix}")
+        }
+        PathPattern::Exact(_) | PathPattern::Prefix(_) | PathPattern::Regex(_) => return None,
+    })
 }

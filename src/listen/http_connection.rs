@@ -110,7 +110,7 @@ impl HttpConnection {
         let (snapshot, bind) = self.view.load()?;
         Some(RequestEnv {
             connection: Arc::clone(&self.connection),
-            watch: Arc::clone(&self.activity),
+            activity: Arc::clone(&self.activity),
             worker: Arc::clone(&self.worker),
             snapshot,
             bind,

@@ -110,7 +110,7 @@ impl Cors {
     }
 
     /// Judges the request's origin.
-    pub fn judge(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> OriginCheck {
+    pub fn check_origin(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> OriginCheck {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let allowed = match (origins.next(), origins.next()) {
             (Some(origin), None) if self.allows_any_origin() => {
@@ -279,13 +279,13 @@ mod tests {
             ("https://evilexample.com", false),
             ("", false),
         ] {
-            let allowed = cors.judge(&header_map(&[("origin", origin)])).allowed;
+            let allowed = cors.check_origin(&header_map(&[("origin", origin)])).allowed;
             assert_eq!(allowed.is_some(), good, "{origin}");
             assert!(allowed.is_none_or(|value| value == origin));
         }
         let two_origins = header_map(&[("origin", "https://a.test"), ("origin", "https://a.test")]);
-        assert!(cors.judge(&two_origins).allowed.is_none());
-        assert!(cors.judge(&HeaderMap::new()).allowed.is_none());
+        assert!(cors.check_origin(&two_origins).allowed.is_none());
+        assert!(cors.check_origin(&HeaderMap::new()).allowed.is_none());
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
             ("access-control-request-headers", "authorization,x-y"),
         ]);
         assert!(is_preflight(&Method::OPTIONS, &headers));
-        let response: Response<()> = cors.judge(&headers).preflight_response(&headers);
+        let response: Response<()> = cors.check_origin(&headers).preflight_response(&headers);
         assert_eq!(response.status(), 204);
         assert_eq!(text(response.headers(), "access-control-allow-methods"), Some("PATCH"));
         assert_eq!(text(response.headers(), "access-control-allow-headers"), Some("authorization,x-y"));
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(text(response.headers(), "access-control-max-age"), Some("600"));
         assert!(response.headers().values().all(|v| v != "*"));
         let malformed = header_map(&[("origin", "https://a.test"), ("access-control-request-headers", "a b")]);
-        let response: Response<()> = cors.judge(&malformed).preflight_response(&malformed);
+        let response: Response<()> = cors.check_origin(&malformed).preflight_response(&malformed);
         assert_eq!(text(response.headers(), "access-control-allow-headers"), None);
     }
 
@@ -333,7 +333,7 @@ mod tests {
         };
         let cors = Arc::new(Cors::new(settings).unwrap());
         for (origin, allowed) in [("https://a.test", true), ("https://b.test", false)] {
-            let check = cors.judge(&header_map(&[("origin", origin)]));
+            let check = cors.check_origin(&header_map(&[("origin", origin)]));
             let preflight: Response<()> = check.preflight_response(&HeaderMap::new());
             assert_eq!(preflight.headers().contains_key("access-control-allow-origin"), allowed);
             let mut response_headers =

@@ -1,4 +1,4 @@
-//! What is found out about a request on its way, for its answer and its record.
+//! The context of a request: what the stages find out for its response and its access-log record.
 
 use std::sync::Arc;
 
@@ -7,55 +7,55 @@ use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
 
 use super::RequestEnv;
-use super::error_format::ErrorFormat;
-use super::stages;
-use crate::decision::MatchedRoute;
+use super::error_response::format::ErrorFormat;
+use super::pending_edits::ExtAuthzMetadata;
+use super::plan::RouteSelection;
 use crate::policy::cors;
 use crate::policy::ext_authz::AllowedEdits;
 use crate::policy::rate_limit::Quota;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 use crate::request::known_headers::KnownHeaders;
-use crate::snapshot::{Listener, Policies, Route};
 use crate::telemetry::access_log::AccessRecord;
 use crate::telemetry::request_span;
 
-/// What was found out about a request, for the answer and the record, whatever becomes of it.
+/// The state of a request that outlives its stages, whatever their outcome.
 pub(super) struct RequestContext {
-    /// When it came.
+    /// The time of arrival.
     pub(super) now: UnixTime,
     pub(super) record: AccessRecord,
-    /// Which fields the request came with.
+    /// The known headers of the request as received.
     pub(super) known_headers: KnownHeaders,
     pub(super) error_format: ErrorFormat,
     pub(super) id: HeaderValue,
     pub(super) version: Version,
     pub(super) selection: Option<RouteSelection>,
-    /// What few policies have to say.
+    /// Boxed, since few routes have policies that need it.
     pub(super) policy_state: Option<Box<PolicyState>>,
 }
 
-/// What a request was given by policies that few routes have.
+/// State of policies that few routes have.
 #[derive(Default)]
 pub(super) struct PolicyState {
-    /// What the answer says to a site's script.
+    /// The CORS headers of the response.
     pub(super) cors: Option<cors::OriginCheck>,
-    /// How the client's rate limit stands.
+    /// The client's rate-limit quota.
     pub(super) quota: Option<Quota>,
-    /// What another service gave the request.
+    /// The edits that the `extAuthz` service returned.
     pub(super) allowed_edits: Option<Box<AllowedEdits>>,
-    /// The same, as far as expressions see it.
-    pub(super) ext_authz_metadata: Option<stages::ExtAuthzMetadata>,
-    /// Why another service refused, whose answer is passed on.
+    /// The metadata that the `extAuthz` service returned.
+    pub(super) ext_authz_metadata: Option<ExtAuthzMetadata>,
+    /// The reason of a rejection whose response did not take the common error exit unchanged: the `extAuthz` service
+    /// wrote it, or the route edited it.
     pub(super) rejection_reason: Option<Reason>,
-    /// What Envoy would say about the token, where it has more words than there are reasons.
+    /// Envoy's message for an authentication failure, where Envoy distinguishes more failures than there are reasons.
     pub(super) envoy_message: Option<&'static str>,
 }
 
 impl RequestContext {
-    /// The story of a request with this head, and with a body or without.
+    /// Creates the context of a request that has just arrived.
     pub(super) fn start(env: &RequestEnv, parts: &Parts, has_body: bool) -> Self {
-        env.watch.request_started(has_body);
+        env.activity.request_started(has_body);
         let format = env.snapshot.settings.log_format;
         let now = UnixTime::now();
         let known_headers = KnownHeaders::from_headers(&parts.headers);
@@ -80,10 +80,15 @@ impl RequestContext {
     pub(super) fn policy_state_mut(&mut self) -> &mut PolicyState {
         self.policy_state.get_or_insert_default()
     }
+
+    /// Returns the edits that the `extAuthz` service returned.
+    pub(super) fn allowed_edits(&mut self) -> Option<&mut AllowedEdits> {
+        self.policy_state.as_mut()?.allowed_edits.as_deref_mut()
+    }
 }
 
 impl PolicyState {
-    /// Writes what an answer, or a refusal, has to say of them.
+    /// Writes the response headers of these policies. `rejected` is set for error responses.
     pub(super) fn write_headers(&mut self, rejected: bool, headers: &mut HeaderMap) {
         for mutation in self.allowed_edits.iter_mut().flat_map(|edits| edits.answer.drain(..)) {
             mutation.apply(headers);
@@ -94,26 +99,5 @@ impl PolicyState {
         if let Some(cors) = &self.cors {
             cors.write_headers(headers, rejected || self.rejection_reason.is_some());
         }
-    }
-}
-
-/// Who serves a request: its listener, and the route if one matches.
-#[derive(Clone)]
-pub(super) struct RouteSelection {
-    pub(super) listener: Arc<Listener>,
-    pub(super) route: Option<Arc<Route>>,
-    /// The bytes of the path that the route's match named.
-    pub(super) matched_len: usize,
-}
-
-impl RouteSelection {
-    /// The policies that the request meets: its route's, or else its listener's.
-    pub(super) fn policies(&self) -> &Policies {
-        self.route.as_ref().map_or(&self.listener.policies, |route| &route.policies)
-    }
-
-    /// What expressions know it by.
-    pub(super) fn matched_route(&self) -> MatchedRoute<'_> {
-        MatchedRoute { route: self.route.as_ref().map_or("", |route| &route.name), listener: &self.listener.name }
     }
 }

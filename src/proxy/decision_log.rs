@@ -1,4 +1,4 @@
-//! What the record and the metrics keep of a decision. Nothing is decided here, and nothing of a token's bytes is
+//! Writes a decision to the access-log record and the metrics. Nothing is decided here, and no part of a token is
 //! written.
 
 use http::header;
@@ -11,7 +11,7 @@ use crate::snapshot::{GlobalSettings, Policies};
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::telemetry::metrics::{CounterVecId, Labels, RouteSeries, Shard};
 
-/// Notes who asked, what was wrong with the credentials, and which rule decided.
+/// Records the identity, any authentication failure, and the deciding rule.
 pub fn record_decision(
     record: &mut AccessRecord,
     metrics: &Shard,
@@ -39,7 +39,7 @@ pub fn record_decision(
             continue;
         };
         if rule.should_log_failure(UnixTime::now()) {
-            tracing::warn!(rule = %rule.name, origin = %rule.location, why = %failure.error, "a rule failed to evaluate");
+            tracing::warn!(rule = %rule.name, origin = %rule.location, why = %failure.error, "rule evaluation failed");
         }
     }
     for (index, cause) in authorization.set_decisions() {
@@ -55,8 +55,8 @@ pub fn record_decision(
     }
 }
 
-/// The access log's own fields of the config. What could hold a credential is out of their sight: log lines go to places
-/// that tokens must not. A field that fails to evaluate is left out.
+/// Records the custom log fields of the config. Their expressions cannot read anything that may hold a credential, since
+/// log lines are stored in places where tokens must not be. A field that fails to evaluate is omitted.
 pub fn record_custom_fields(
     record: &mut AccessRecord,
     fields: &[(String, Expression)],
@@ -85,7 +85,7 @@ pub fn record_custom_fields(
     for (name, expression) in fields {
         match expression.eval_json(&vars) {
             Ok(value) => record.line().json(name.as_str(), &value),
-            Err(error) => tracing::debug!(field = name, %error, "a log field failed to evaluate"),
+            Err(error) => tracing::debug!(field = name, %error, "log field evaluation failed"),
         }
     }
 }
@@ -109,7 +109,7 @@ fn record_identity(
         if let Some(kid) = token.kid() {
             record.line().text(field::KID, kid);
         }
-        // issuer and subject stand there already
+        // issuer and subject have fields of their own
         let is_logged = |path: &[String]| matches!(path, [name] if name == "iss" || name == "sub");
         for (name, path) in settings.log_claims.iter().filter(|(_, path)| !is_logged(path)) {
             let mut segments = path.iter();
@@ -124,7 +124,7 @@ fn record_identity(
             metrics.increment(counters.cache_hits);
         }
     } else if let Some(failure) = failure {
-        // also of what is not refused: permissive and shadow modes are told by this alone
+        // also recorded if the request is not rejected: it is the only trace of permissive and shadow modes
         record.line().text(field::AUTH, failure.reason().as_str());
         record.line().text(field::AUTH_DETAIL, &failure.detail().to_string());
     }
@@ -140,7 +140,7 @@ fn record_identity(
     }
 }
 
-/// Whether the deciding rule did not say no but failed to say anything.
+/// Returns whether the deciding rule failed to evaluate.
 fn is_evaluation_error(decision: &Decision, set: usize, cause: DecidedBy) -> bool {
     let failures = decision.authorization.as_ref().map_or(&[][..], |authorization| authorization.failures());
     !cause.allows()

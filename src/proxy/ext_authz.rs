@@ -1,4 +1,4 @@
-//! Asking the service of an `extAuthz` policy.
+//! Calls the service of an `extAuthz` policy.
 
 mod grpc;
 mod http;
@@ -6,13 +6,12 @@ mod http;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ::http::header::{self, HeaderMap, HeaderValue};
+use ::http::header::{self, HeaderMap};
 use ::http::{Response, Version};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Limited};
 
-use super::error_format;
-use super::error_format::ErrorFormat;
+use super::error_response::format::{ErrorFormat, into_grpc_response};
 use crate::authz::Vars;
 use crate::body::{BodyPrefix, RequestBody};
 use crate::policy::ext_authz::{AllowedEdits, ExtAuthz, OnFailure, Protocol};
@@ -23,30 +22,30 @@ use crate::upstream::pool::Pool;
 use crate::upstream::replay::clone_without_body;
 use crate::upstream::{self, Endpoint};
 
-/// The most that the service's answer may hold.
+/// Limit on the body of the service's response.
 const MAX_RESPONSE_SIZE: usize = 64 << 10;
 
-/// What the service said.
+/// The service's decision.
 pub(super) enum CheckResult {
-    /// The request may pass, with what it is given.
+    /// The request may pass, with these edits.
     Allow(Box<AllowedEdits>),
-    /// The client gets this.
+    /// The client gets this response.
     Deny(Box<Response<Bytes>>, Reason),
 }
 
-/// What the service is asked about.
+/// The request that the service decides about.
 pub(super) struct CheckInput<'a> {
     pub(super) vars: &'a Vars<'a>,
-    /// What it sees of the body, if it sees it.
+    /// The part of the body that the policy includes.
     pub(super) body: Option<BodyPrefix>,
-    /// How the client wants to read a refusal.
+    /// The format of error responses to the client.
     pub(super) error_format: ErrorFormat,
 }
 
-/// Asks the service.
+/// Calls the service. A response that cannot be used counts as a failure, which the policy's `failureMode` decides.
 ///
 /// # Errors
-/// A refusal that is the gateway's own answer.
+/// A rejection that the gateway itself answers.
 pub(super) async fn check(
     policy: &ExtAuthz,
     pool: &Arc<Pool>,
@@ -69,20 +68,17 @@ pub(super) async fn check(
         Ok(None) => return Err(Reason::ExtAuthzDenied.into()),
         Err(why) => why,
     };
-    tracing::warn!(service = %policy.endpoint.label, why, "extAuthz: the service gave no answer that could be followed");
-    let status = match policy.on_failure {
-        OnFailure::Allow => return Ok(CheckResult::Allow(Box::new(fail_open_edits(policy)))),
-        OnFailure::Deny => return Err(Reason::ExtAuthzUnavailable.into()),
-        OnFailure::Status(status) => status,
-    };
-    let mut response = Response::new(Bytes::from_static(Reason::ExtAuthzUnavailable.sentence().as_bytes()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    Ok(CheckResult::Deny(Box::new(into_denied_response(response, error_format)), Reason::ExtAuthzUnavailable))
+    tracing::warn!(service = %policy.endpoint.label, why, "the extAuthz check failed");
+    let unavailable = Rejection::new(Reason::ExtAuthzUnavailable);
+    match policy.on_failure {
+        OnFailure::Allow => Ok(CheckResult::Allow(Box::new(fail_open_edits(policy)))),
+        OnFailure::Deny => Err(unavailable),
+        OnFailure::Status(status) => Err(Rejection { status: Some(status), ..unavailable }),
+    }
 }
 
-/// What a request is given that nobody decided about. Of the fields that a plain service is to write none is left for
-/// the client to write; which ones a gRPC service writes only its answers tell.
+/// Returns the edits for a request that passes although the check failed. The headers that an HTTP service would set are
+/// removed, so that the client cannot set them itself. For a gRPC service they are unknown without its response.
 fn fail_open_edits(policy: &ExtAuthz) -> AllowedEdits {
     match &policy.protocol {
         Protocol::Grpc { .. } => AllowedEdits::default(),
@@ -90,13 +86,13 @@ fn fail_open_edits(policy: &ExtAuthz) -> AllowedEdits {
     }
 }
 
-/// Waits as long as the policy does.
+/// Applies the policy's timeout.
 async fn with_timeout<T>(policy: &ExtAuthz, future: impl Future<Output = T>) -> Result<T, String> {
-    tokio::time::timeout(policy.timeout, future).await.map_err(|_| "it did not answer in time".to_owned())
+    tokio::time::timeout(policy.timeout, future).await.map_err(|_| "no response within the timeout".to_owned())
 }
 
-/// One exchange with the service, until the head of its answer. A question may be asked again: once, when it met a
-/// connection that the service had closed meanwhile.
+/// Sends a check request and returns the head of the response. The request is sent a second time if the first attempt
+/// used a pooled connection that the service had closed.
 async fn exchange(
     pool: &Arc<Pool>,
     endpoint: &Endpoint,
@@ -108,7 +104,7 @@ async fn exchange(
         Ok(response) => return Ok(response),
         Err(failure) => failure,
     };
-    if !failure.reused || !matches!(failure.error, upstream::UpstreamError::Reset(_)) {
+    if !failure.is_stale_connection() {
         return Err(failure.error.to_string());
     }
     pool.exchange(endpoint, protocol, &mut Some(retry), Instant::now())
@@ -116,7 +112,7 @@ async fn exchange(
         .map_err(|failure| failure.error.to_string())
 }
 
-/// The same question once more.
+/// Clones a check request with its body.
 fn clone_request(request: &::http::Request<RequestBody>) -> ::http::Request<RequestBody> {
     let body = match request.body() {
         RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
@@ -125,12 +121,12 @@ fn clone_request(request: &::http::Request<RequestBody>) -> ::http::Request<Requ
     clone_without_body(request).map(|_| body)
 }
 
-/// The body of an answer with its trailers.
+/// Collects the body of a response, with its trailers.
 async fn collect(body: UpstreamBody) -> Result<Collected<Bytes>, String> {
     Limited::new(body, MAX_RESPONSE_SIZE).collect().await.map_err(|error| error.to_string())
 }
 
-/// The path with its query, as the client asked for it.
+/// Returns the normalized path with the query.
 fn request_target(head: &crate::request::RequestHead<'_>) -> String {
     match head.query {
         Some(query) => format!("{}?{query}", head.path),
@@ -138,14 +134,14 @@ fn request_target(head: &crate::request::RequestHead<'_>) -> String {
     }
 }
 
-/// The service's answer, without what belongs to its connection, in the form that the client reads.
+/// Converts the service's response for the client: without hop-by-hop headers, and in the client's format.
 fn into_denied_response(mut response: Response<Bytes>, error_format: ErrorFormat) -> Response<Bytes> {
     hop_by_hop::strip_response(response.headers_mut());
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.extensions_mut().clear();
     *response.version_mut() = Version::HTTP_11;
     match error_format {
-        ErrorFormat::Grpc => error_format::into_grpc_response(response),
+        ErrorFormat::Grpc => into_grpc_response(response),
         ErrorFormat::Text | ErrorFormat::Problem => response,
     }
 }

@@ -1,4 +1,5 @@
-//! A permitted request goes to a backend, and the backend's answer comes back. Without a [`Permit`] nothing does.
+//! Forwards a permitted request to a backend and returns the backend's response. Nothing is forwarded without a
+//! [`Permit`].
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::error_format::is_grpc;
+use super::error_response::format::is_grpc;
 use super::response_body::BodySource;
 use super::{grpc_timeout, mirror, retry};
 use crate::authz::Permit;
@@ -24,28 +25,28 @@ use crate::upstream::pool::{ExchangeError, Pool};
 use crate::upstream::{Endpoint, EndpointAddress, UpstreamError, UpstreamProtocol};
 use crate::worker::Worker;
 
-/// A permitted request on its way: whom it goes to, and how.
+/// A permitted request, addressed to one endpoint of its route.
 #[derive(Debug)]
 pub struct UpstreamRequest<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
     protocol: UpstreamProtocol,
     pub(super) route: &'a Route,
     grpc: bool,
-    /// The request, until it is sent; also afterwards, when not a byte of it was.
+    /// The request. Taken when it is sent, and put back if no byte of it was.
     pub(super) request: Option<http::Request<RequestBody>>,
     progress: Option<Arc<BodyProgress>>,
-    /// When the whole exchange must be over.
+    /// The end of the timeout for the whole exchange.
     pub(super) deadline: Option<Instant>,
-    /// The client wants it over before the route does, so that it says nothing of a backend to be late.
+    /// Whether the client's own deadline comes before the route's timeout. Missing it does not count against the backend.
     client_deadline_first: bool,
-    /// A gRPC client that reads trailers, and so learns there what broke its answer off.
+    /// Whether the client reads gRPC trailers, which can report that a response ended early.
     pub(super) reads_trailers: bool,
 }
 
-/// Sends the request to a backend of its route, and waits for the head of the answer.
+/// Sends the request to a backend of its route, and waits for the head of the response.
 ///
 /// # Errors
-/// 500 without a backend, 502 or 504 when it does not answer, or what is wrong with the request's own body.
+/// 500 without a backend, 502 or 504 if the backend fails, or the failure of the request's own body.
 pub async fn forward(
     permit: Permit,
     parts: Box<Parts>,
@@ -64,22 +65,22 @@ pub async fn forward(
     record.set_upstream_duration(started.elapsed());
     match result {
         Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Reason::UpstreamReset.into()) // nobody asked for that
+            Err(Reason::UpstreamReset.into()) // the request had no upgrade
         }
         Ok(response) => Ok(into_client_response(response, &route.timeouts, outbound.deadline, outbound.reads_trailers)),
         Err(error) => {
-            // a body that the client broke is the client's fault, whatever the backend made of it
+            // a failure of the request body is the client's, whatever the backend made of it
             let failure = outbound.progress.as_ref().and_then(|progress| progress.failure());
-            tracing::debug!(backend = %outbound.endpoint.label, %error, "no answer from the backend");
+            tracing::debug!(backend = %outbound.endpoint.label, %error, "no response from the backend");
             Err(failure.map_or(Rejection::new(error.reason()), Rejection::closing))
         }
     }
 }
 
-/// Chooses a backend and gives the request the form that goes there.
+/// Picks a backend and addresses the request to it.
 ///
 /// # Errors
-/// 500 without a backend, 413 for a body that says to be too large.
+/// 500 without a backend, 413 for a body that is announced as too large.
 fn prepare<'a>(
     _permit: Permit,
     mut parts: Box<Parts>,
@@ -138,7 +139,7 @@ fn prepare<'a>(
 }
 
 impl<'a> UpstreamRequest<'a> {
-    /// One try, and a second one when the first met a connection that its backend had closed meanwhile.
+    /// Sends the request, and once more if the first attempt used a pooled connection that the backend had closed.
     pub(super) async fn exchange(
         &mut self,
         pool: &Arc<Pool>,
@@ -149,12 +150,12 @@ impl<'a> UpstreamRequest<'a> {
             Some(Err(failure)) => self.ensure_resendable(failure)?,
             None => return Err(self.timed_out()),
         }
-        tracing::debug!(backend = %self.endpoint.label, "a connection had ended; once more");
-        // rare, and kept out of every request's own future
+        tracing::debug!(backend = %self.endpoint.label, "stale connection, retrying");
+        // boxed, since this is rare: it would enlarge the future of every request
         Box::pin(self.retry_exchange(pool)).await
     }
 
-    /// One try. `None` when its time is over.
+    /// Sends the request once. Returns `None` on timeout.
     async fn attempt(
         &mut self,
         pool: &Arc<Pool>,
@@ -162,22 +163,21 @@ impl<'a> UpstreamRequest<'a> {
     ) -> Option<Result<Response<UpstreamBody>, ExchangeError>> {
         let Self { endpoint, protocol, deadline, .. } = *self;
         let limit = self.route.timeouts.response;
-        // where it is: to move it would be to copy all that it will ever hold
+        // pinned in place: moving the future would copy its whole state
         let exchange = pin!(pool.exchange(endpoint, protocol, &mut self.request, now));
         match &self.progress {
             None => {
                 let timeout = deadline.map_or(limit, |deadline| deadline.saturating_duration_since(now).min(limit));
                 tokio::time::timeout_at((now + timeout).into(), exchange).await.ok()
             }
-            // in a box, so that requests without a body don't carry it
+            // boxed, so that it does not enlarge the future of requests without a body
             Some(progress) => Box::pin(with_response_timeout(exchange, limit, deadline, progress, now)).await,
         }
     }
 
-    /// Whether a failure was the end of an old connection and no more, so that the request can be sent on another.
+    /// Returns the failure unless it is a stale connection and the request can be sent again.
     fn ensure_resendable(&self, failure: ExchangeError) -> Result<(), UpstreamError> {
-        let stale = failure.reused && matches!(failure.error, UpstreamError::Reset(_));
-        if stale && self.request.is_some() { Ok(()) } else { Err(failure.error) }
+        if failure.is_stale_connection() && self.request.is_some() { Ok(()) } else { Err(failure.error) }
     }
 
     async fn retry_exchange(&mut self, pool: &Arc<Pool>) -> Result<Response<UpstreamBody>, UpstreamError> {
@@ -188,8 +188,8 @@ impl<'a> UpstreamRequest<'a> {
         }
     }
 
-    /// The exchange was given up, and could not count that itself. That says nothing of the backend while it was the
-    /// client that was waited for.
+    /// Records a timeout for the endpoint's health, since the cancelled exchange could not. A timeout while the gateway
+    /// was waiting for the client does not count against the backend.
     fn timed_out(&self) -> UpstreamError {
         if let Some(reason) = self.progress.as_ref().and_then(|progress| progress.failure()) {
             return UpstreamError::RequestBody(reason);
@@ -200,7 +200,7 @@ impl<'a> UpstreamRequest<'a> {
         UpstreamError::Timeout
     }
 
-    /// Sends the request, which has not been sent, to another endpoint.
+    /// Addresses the unsent request to another endpoint.
     pub(super) fn retarget(&mut self, endpoint: &'a Arc<Endpoint>) {
         let protocol = upstream_protocol(endpoint, self.grpc);
         if let Some(request) = self.request.take() {
@@ -217,8 +217,8 @@ impl<'a> UpstreamRequest<'a> {
     }
 }
 
-/// Waits for the head of an answer: for `limit` from when the backend has all that there is of the request's body,
-/// and not beyond `end`. An upload that moves may take its time.
+/// Waits for the head of a response: for `limit` from the time when the backend has received all that has arrived of the
+/// request body, and not beyond `deadline`. An upload that makes progress is not limited.
 async fn with_response_timeout<T>(
     exchange: impl Future<Output = T>,
     limit: Duration,
@@ -250,7 +250,7 @@ pub(super) fn upstream_protocol(endpoint: &Endpoint, grpc: bool) -> UpstreamProt
     }
 }
 
-/// The backend's own name in place of the one that the client asked for (`urlRewrite: {authority: auto}`).
+/// Replaces the host with the backend's own name (`urlRewrite: {authority: auto}`).
 pub(super) fn set_backend_authority(headers: &mut http::HeaderMap, endpoint: &Endpoint) {
     let EndpointAddress::Tcp { host, port } = &endpoint.address else { return };
     let default = if endpoint.tls.is_some() { 443 } else { 80 };
@@ -261,14 +261,14 @@ pub(super) fn set_backend_authority(headers: &mut http::HeaderMap, endpoint: &En
     }
 }
 
-/// Puts the target into the form that the protocol wants: a path beside `Host`, or `:authority`.
+/// Writes the target in the form of the protocol: a path with `Host`, or `:authority`.
 pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protocol: UpstreamProtocol) {
     let http2 = protocol == UpstreamProtocol::Http2 || (protocol == UpstreamProtocol::Auto && endpoint.tls.is_some());
     parts.version = Version::HTTP_11;
     if !http2 {
         return;
     }
-    // where ALPN decides, the pool makes of this what the outcome wants
+    // if ALPN decides, the pool converts this form when the protocol is known
     let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     if let Some(authority) = authority {
         let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -283,7 +283,7 @@ pub(super) fn set_request_target(parts: &mut Parts, endpoint: &Endpoint, protoco
     }
 }
 
-/// Takes back what [`address`] did.
+/// Reverts [`set_request_target`].
 fn reset_request_target(parts: &mut Parts) {
     let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
     if let Some(authority) = authority {
@@ -293,7 +293,7 @@ fn reset_request_target(parts: &mut Parts) {
     }
 }
 
-/// The answer as the client is to see it.
+/// Converts a backend's response for the client.
 pub(super) fn into_client_response(
     response: Response<UpstreamBody>,
     timeouts: &RouteTimeouts,

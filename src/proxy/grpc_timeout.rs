@@ -1,16 +1,15 @@
-//! The deadline that a gRPC client gives its call, in the header `grpc-timeout`.
+//! The deadline of a gRPC call, from the header `grpc-timeout`.
 //!
-//! What is not written as the gRPC specification wants it is no deadline: the backend gets the header as it came, and
-//! may judge it by itself.
+//! A value that does not follow the gRPC specification is ignored. The backend gets the header unchanged in any case.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// More digits than this are no timeout.
+/// Limit on the digits of a timeout.
 const MAX_DIGITS: usize = 8;
 
-/// How long the whole call may take, if the client says so ("gRPC over HTTP/2", Requests: `Timeout`).
+/// Returns the timeout of the whole call ("gRPC over HTTP/2", Requests: `Timeout`).
 pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
@@ -35,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_up_to_eight_digits_and_a_unit() {
+    fn timeout_has_up_to_eight_digits_and_a_unit() {
         for (values, expected) in [
             (&["5S"][..], Some(Duration::from_secs(5))),
             (&["2H"], Some(Duration::from_secs(7200))),

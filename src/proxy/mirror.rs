@@ -1,4 +1,4 @@
-//! Sending copies of requests to a route's mirrors.
+//! Sends copies of requests to the mirrors of a route.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::telemetry::metrics::{CounterVecId, Labels};
 use crate::upstream::balance::random;
 use crate::worker::Worker;
 
-/// So much of a mirror's answer is read, so that its connection can be used again.
+/// Limit on the part of a mirror's response that is read so that its connection can be reused.
 const MAX_RESPONSE_SIZE: usize = 64 << 10;
 
-/// Begins the copies of a request that is about to be sent. A body is copied as it passes.
+/// Starts the copies of a request that is about to be sent. A body is copied while it is forwarded.
 pub(super) fn start(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &mut RequestBody, grpc: bool) {
     let mut permits = Vec::new();
     for mirror in route.mirrors.iter().filter(|mirror| mirror.samples(random())) {
@@ -44,7 +44,7 @@ pub(super) fn start(route: &Route, worker: &Arc<Worker>, parts: &Parts, body: &m
                         .for_each(|permit| count_copy(&worker, permit.mirror().copies, MirrorResult::TooLarge));
                     return;
                 }
-                Err(_) => return, // the request broke off: there is nothing to copy
+                Err(_) => return, // the request failed: there is nothing to copy
             },
         };
         for permit in permits {
@@ -79,7 +79,7 @@ async fn send(
     let result = match tokio::time::timeout(timeout, exchange).await {
         Ok(Ok(())) => MirrorResult::Sent,
         Ok(Err(error)) => {
-            tracing::debug!(mirror = %endpoint.label, %error, "a copy was not taken");
+            tracing::debug!(mirror = %endpoint.label, %error, "mirroring failed");
             MirrorResult::Failed
         }
         Err(_) => MirrorResult::Failed,

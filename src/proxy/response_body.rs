@@ -1,4 +1,4 @@
-//! What a client is sent, and the record that lives as long as it.
+//! The response body for a client. It owns the access-log record, which is written when the body is dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::error_format;
+use super::error_response::format;
 use crate::body::{BodyError, IdleTimer};
 use crate::client::timeouts::ClientActivity;
 use crate::reason::Reason;
 use crate::telemetry::access_log::AccessRecord;
 use crate::upstream::UpstreamBody;
 
-/// Where an answer's body comes from.
+/// The source of a response body.
 #[derive(Debug)]
 pub enum BodySource {
     /// The gateway itself.
     Ready(Bytes),
-    /// A backend, which may let at most so much time pass between two pieces.
+    /// A backend, with a limit on the time between two chunks.
     Backend {
-        /// Its answer.
+        /// The backend's response body.
         body: UpstreamBody,
-        /// When it is given up.
+        /// The timer that aborts the response.
         idle_timer: IdleTimer,
-        /// The client is a gRPC one that reads in trailers why an answer ended early.
+        /// Whether the client reads gRPC trailers, which can report that the response ended early.
         reads_trailers: bool,
     },
-    /// Nothing: a tunnel follows, which gets the record, since it tells only at its end how much went through it.
+    /// An empty body followed by a tunnel. The tunnel gets the record, since it counts bytes until its end.
     Tunnel(oneshot::Sender<AccessRecord>),
 }
 
 impl BodySource {
-    /// A backend's body, which must be through at `end`.
+    /// Creates the source for a backend's body, which must be complete at `deadline`.
     pub fn backend(
         body: UpstreamBody,
         idle_timeout: Duration,
@@ -47,25 +47,25 @@ impl BodySource {
     }
 }
 
-/// An answer's body. When it goes, finished or not, the request's record is written.
+/// A response body. Dropping it, complete or not, writes the request's record.
 #[derive(Debug)]
 pub struct ResponseBody {
     source: BodySource,
-    /// None when a tunnel has it.
+    /// `None` if a tunnel owns it.
     record: Option<AccessRecord>,
     activity: Arc<ClientActivity>,
-    /// The client has been given a piece and has not asked for the next.
+    /// Whether a chunk was handed over and the next one was not requested yet.
     chunk_pending: bool,
-    /// What broke the answer off. It is told at the second asking, so that the pieces before it get out.
+    /// The error that aborted the response. It is returned by the next poll, so that earlier chunks are flushed first.
     pending_error: Option<BodyError>,
-    /// Only the end of the connection tells the client where the body ends.
+    /// Whether the body is delimited by the end of the connection.
     close_delimited: bool,
     done: bool,
 }
 
 impl ResponseBody {
-    /// `content`, recorded by `record`, on the connection that `watch` looks after.
-    /// With `until_close` the end of the connection will be the end of the body.
+    /// Creates a body that completes `record` and reports its progress to `activity`. With `close_delimited`, the end of
+    /// the connection is the end of the body.
     pub fn new(source: BodySource, record: AccessRecord, activity: Arc<ClientActivity>, close_delimited: bool) -> Self {
         let (source, record) = match source {
             BodySource::Tunnel(record_tx) => (BodySource::Ready(Bytes::new()), record_tx.send(record).err()),
@@ -82,9 +82,9 @@ impl ResponseBody {
             self.activity.require_reset();
         }
         if matches!(self.source, BodySource::Backend { reads_trailers: true, .. }) {
-            // the end of this stream, which says that it failed; the backend's is dropped
+            // these trailers end the stream and report the failure; the backend's body is dropped
             self.source = BodySource::Ready(Bytes::new());
-            return Poll::Ready(Some(Ok(Frame::trailers(error_format::grpc_trailers(reason)))));
+            return Poll::Ready(Some(Ok(Frame::trailers(format::grpc_trailers(reason)))));
         }
         self.pending_error = Some(BodyError(reason));
         cx.waker().wake_by_ref();
@@ -125,7 +125,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(None) => None,
                 Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(%error, "a backend broke off its answer");
+                    tracing::debug!(%error, "the backend aborted its response");
                     return this.abort(Reason::UpstreamReset, cx);
                 }
                 Poll::Pending if idle_timer.poll_expired(cx) => {

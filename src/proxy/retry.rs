@@ -1,4 +1,4 @@
-//! A request that failed, tried again on another of the route's backends.
+//! Retries of failed requests on other endpoints of the route.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +15,11 @@ use crate::upstream::replay::{clone_without_body, is_idempotent};
 use crate::upstream::{Endpoint, UpstreamError};
 use crate::worker::Worker;
 
-/// Drawings after which a new try goes to the backend that failed, since there may be no other.
+/// Number of picks that may return the failed endpoint before the retry goes to it again; it may be the only one.
 const PICK_ATTEMPTS: usize = 4;
 
-/// Tries until there is an answer, the tries or the time are used up, or the budget is.
+/// Sends the request until there is a response that needs no retry, or until the attempts, the time or the retry budget
+/// are used up.
 pub(super) async fn exchange_with_retries(
     policy: &RetryPolicy,
     outbound: &mut UpstreamRequest<'_>,
@@ -27,7 +28,7 @@ pub(super) async fn exchange_with_retries(
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let _request_guard = policy.budget.track_request();
     let mut attempts_left = policy.attempts;
-    // held while a new try is under way
+    // held while a retry is in flight
     let mut retry_guard = None;
     loop {
         let bodiless = outbound.request.as_ref().filter(|request| matches!(request.body(), RequestBody::Empty));
@@ -43,17 +44,17 @@ pub(super) async fn exchange_with_retries(
         };
         drop(retry_guard.take());
         let Some(next) = next.filter(|_| attempts_left > 0) else { return outcome };
-        if outbound.deadline.is_some_and(|end| Instant::now() + policy.backoff >= end) {
+        if outbound.deadline.is_some_and(|deadline| Instant::now() + policy.backoff >= deadline) {
             return outcome;
         }
-        // one that no backend has seen burdens nobody twice
+        // an attempt that no backend has seen does not add load, so it needs no budget
         if sent {
             retry_guard = policy.budget.try_retry();
             if retry_guard.is_none() {
                 return outcome;
             }
         }
-        drop(outcome); // and with it the connection, if there is more of the answer
+        drop(outcome); // closes the connection if the response has a remaining body
         attempts_left -= 1;
         if !policy.backoff.is_zero() {
             tokio::time::sleep(policy.backoff).await;
@@ -66,7 +67,7 @@ pub(super) async fn exchange_with_retries(
     }
 }
 
-/// Another of the route's endpoints than `failed`, if it has one.
+/// Picks an endpoint of the route other than `failed`, if there is one.
 pub(super) fn pick_other_endpoint<'a>(route: &'a Route, failed: &'a Arc<Endpoint>) -> &'a Arc<Endpoint> {
     (0..PICK_ATTEMPTS).filter_map(|_| route.backends.pick()).find(|other| !Arc::ptr_eq(other, failed)).unwrap_or(failed)
 }

@@ -1,7 +1,7 @@
-//! Ways by regular expression, so that ten thousand of them are not ten thousand matches: they are found by the literal
-//! text that they begin with, and of those that begin alike many are looked at in one pass.
+//! Routes with regular expressions. They are grouped by the literal text that every matching path begins with, and the
+//! expressions of a group are tested in sets, so that ten thousand routes do not cost ten thousand regex matches.
 //!
-//! Which one is taken does not depend on that: the longest expression, and then what a candidate's rank says.
+//! The grouping does not affect precedence: the longest expression wins, then the candidate's rank decides.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,27 +14,27 @@ use super::Candidate;
 use crate::config::value::Regex;
 use crate::request::{RequestHead, UnixTime};
 
-/// Expressions that are looked at in one pass.
+/// Number of expressions per regex set.
 const SET_CHUNK: usize = 64;
-/// Below this, one by one is as good.
+/// Minimum size of a group for which sets pay off.
 const MIN_SET_SIZE: usize = 4;
-/// A set that takes more memory is not made, and its expressions are looked at one by one.
+/// Limit on the memory of one set. The expressions of a set that would exceed it are tested one by one.
 const MAX_SET_MEMORY: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct RegexRoutes<T> {
-    /// By the text that their paths must begin with, which may be empty.
+    /// Keyed by the literal prefix of all matching paths, which may be empty.
     by_prefix: HashMap<Box<[u8]>, RegexGroup<T>, RandomState>,
-    /// The lengths of those texts, shortest first.
+    /// The lengths of the keys, shortest first.
     lengths: Vec<usize>,
 }
 
-/// Ways whose paths begin alike.
+/// Routes with the same literal prefix.
 #[derive(Debug)]
 struct RegexGroup<T> {
-    /// The best first.
+    /// Sorted by rank, best first.
     routes: Vec<RegexRoute<T>>,
-    /// One for each so many of them in turn, once they are all there.
+    /// One set per [`SET_CHUNK`] routes; empty until [`RegexRoutes::finish`].
     sets: Vec<Option<RegexSet>>,
 }
 
@@ -64,9 +64,15 @@ impl<T> RegexRoutes<T> {
         sets.clear();
     }
 
-    /// Makes the sets, when all ways are there.
+    /// Builds the sets after the last route was added.
     pub(crate) fn finish(&mut self) {
         self.by_prefix.values_mut().for_each(RegexGroup::finish);
+    }
+
+    /// Iterates over all routes, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Regex, &Candidate<T>)> {
+        let routes = self.by_prefix.values().flat_map(|group| &group.routes);
+        routes.map(|route| (&route.regex, &route.candidate))
     }
 
     pub(crate) fn find(&self, head: &RequestHead<'_>, now: UnixTime) -> Option<&Candidate<T>> {
@@ -94,7 +100,7 @@ impl<T> RegexGroup<T> {
         }
     }
 
-    /// The best way that the request can take, if it is better than `best`.
+    /// Returns the best matching route if it ranks before `best`.
     fn best_match(
         &self,
         best: Option<&RegexRoute<T>>,
@@ -112,7 +118,7 @@ impl<T> RegexGroup<T> {
                 _ => chunk.iter().filter(|route| route.regex.is_match(head.path)).find(matches),
             };
             if found.is_some() {
-                return found.filter(|route| is_better(route)); // the others in the list are worse
+                return found.filter(|route| is_better(route)); // the remaining routes rank lower
             }
         }
         None
@@ -120,13 +126,13 @@ impl<T> RegexGroup<T> {
 }
 
 impl<T> RegexRoute<T> {
-    /// Smaller is better.
+    /// Returns the precedence among regex routes; smaller ranks win.
     fn rank(&self) -> impl Ord + use<T> {
         (Reverse(self.regex.as_str().len()), self.candidate.rank())
     }
 }
 
-/// What every path begins with that the expression matches.
+/// Returns the longest literal that every matching path begins with.
 fn literal_prefix(regex: &Regex) -> Box<[u8]> {
     let Ok(hir) = regex_syntax::parse(regex.anchored()) else { return Box::default() };
     let prefixes = Extractor::new().extract(&hir);
@@ -138,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_matches_begin_with_is_found() {
+    fn literal_prefix_of_all_matches_is_found() {
         for (regex, prefix) in [
             ("/tenant/7/.*", "/tenant/7/"),
             ("/a/(b|bc)", "/a/b"),

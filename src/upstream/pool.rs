@@ -80,6 +80,11 @@ pub struct ExchangeError {
 }
 
 impl ExchangeError {
+    /// Returns whether a pooled connection was found closed, so that the request can be sent again on a new one.
+    pub fn is_stale_connection(&self) -> bool {
+        self.reused && matches!(self.error, UpstreamError::Reset(_))
+    }
+
     /// Returns whether the endpoint is not at fault: the client's body failed, or all connections are in use.
     fn spares_endpoint(&self) -> bool {
         match &self.error {

@@ -17,8 +17,10 @@ use crate::config::policy::{
 use crate::config::route::{PathMatchConfig, RouteConfig};
 use crate::config::span::{SourceSpan, Spanned};
 use crate::policy::Edits;
+use crate::policy::direct_response::DirectResponse;
 use crate::policy::header_modifier::{HeaderEdits, protected_reason};
-use crate::policy::local_response::{FixedResponse, LocalResponse, Redirect};
+use crate::policy::local_response::LocalResponse;
+use crate::policy::redirect::Redirect;
 use crate::policy::rewrite::{NewAuthority, NewPath, Rewrite};
 use crate::policy::transformation::Transformation;
 use crate::request::Scheme;
@@ -185,7 +187,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn direct_response(&mut self, config: &Spanned<DirectResponseConfig>) -> FixedResponse {
+    fn direct_response(&mut self, config: &Spanned<DirectResponseConfig>) -> DirectResponse {
         let status = config.status.0;
         if status.is_informational() {
             self.error(&config.span, format!("{} is no final status: write one from 200 to 599", status.as_u16()));
@@ -199,6 +201,6 @@ impl Compiler<'_> {
         if !config.body.is_empty() && !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
             headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
         }
-        FixedResponse { status, headers: headers.into(), body: Bytes::from(config.body.clone()) }
+        DirectResponse { status, headers: headers.into(), body: Bytes::from(config.body.clone()) }
     }
 }

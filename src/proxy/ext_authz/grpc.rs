@@ -1,5 +1,5 @@
-//! Envoy's form: one unary call of `envoy.service.auth.v3.Authorization/Check`. The call is a failure unless it ends
-//! with the gRPC status 0 and one message; then the message says whether the request may pass.
+//! The gRPC protocol of Envoy: one unary call of `envoy.service.auth.v3.Authorization/Check`. A call fails unless it ends
+//! with gRPC status 0 and exactly one message. That message decides whether the request may pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::upstream::pool::Pool;
 const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 const GRPC_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// Where a service looks for the claims of a token that was verified, as Envoy's own filter leaves them.
+/// The metadata namespace and key of a verified token's claims, as set by Envoy's `jwt_authn` filter.
 const JWT_CLAIMS_METADATA: (&str, &str) = ("envoy.filters.http.jwt_authn", "jwt_payload");
-/// A message's flags and length.
+/// Length of the prefix of a gRPC message: one byte of flags and four bytes of length.
 const MESSAGE_PREFIX_LEN: usize = 5;
 
-/// What a policy has the service told besides the request.
+/// The configured context extensions and metadata of a check.
 type MetadataSpec<'a> = (&'a [(String, String)], Option<&'a [(String, Expression)]>);
 
 pub(super) async fn check(
@@ -46,9 +46,9 @@ pub(super) async fn check(
         exchange(pool, &policy.endpoint, UpstreamProtocol::Http2, build_call(policy, &request)).await?.into_parts();
     let body = collect(body).await?;
     if parts.status != StatusCode::OK {
-        return Err(format!("it answered {}", parts.status));
+        return Err(format!("HTTP status {}", parts.status));
     }
-    // a call that failed at once has its status in the head
+    // a call that fails immediately has its status in the head
     let status =
         body.trailers().and_then(|trailers| trailers.get(GRPC_STATUS)).or(parts.headers.get(GRPC_STATUS)).cloned();
     match status {
@@ -59,7 +59,7 @@ pub(super) async fn check(
     interpret_response(CheckResponse::decode(only_message(body.to_bytes())?).map_err(|error| error.to_string())?)
 }
 
-/// The call, as gRPC over HTTP/2 has it.
+/// Builds the call (gRPC over HTTP/2).
 fn build_call(policy: &ExtAuthz, request: &CheckRequest) -> http::Request<RequestBody> {
     let length = request.encoded_len();
     let mut body = BytesMut::with_capacity(MESSAGE_PREFIX_LEN + length);
@@ -82,20 +82,20 @@ fn build_call(policy: &ExtAuthz, request: &CheckRequest) -> http::Request<Reques
     http::Request::from_parts(parts, RequestBody::Full(body.freeze()))
 }
 
-/// The one message of an answer.
+/// Returns the only message of a response.
 fn only_message(body: Bytes) -> Result<Bytes, String> {
     let (flags, length) = match body.get(..MESSAGE_PREFIX_LEN) {
         Some(&[flags, a, b, c, d]) => (flags, u32::from_be_bytes([a, b, c, d]) as usize),
-        _ => return Err("the answer has no message".to_owned()),
+        _ => return Err("the response has no message".to_owned()),
     };
     match flags {
         0 if body.len() - MESSAGE_PREFIX_LEN == length => Ok(body.slice(MESSAGE_PREFIX_LEN..)),
-        0 => Err("the answer is not one message".to_owned()),
-        _ => Err("the answer is compressed, which was not asked for".to_owned()),
+        0 => Err("the response is not exactly one message".to_owned()),
+        _ => Err("the response is compressed, which was not requested".to_owned()),
     }
 }
 
-/// What follows from the answer; `None` is a refusal without words of its own.
+/// Interprets the service's message. `None` is a denial without a response.
 fn interpret_response(response: CheckResponse) -> Result<Option<CheckResult>, String> {
     let allowed = response.status.as_ref().is_none_or(|status| status.code == 0);
     match (allowed, response.denied_response) {
@@ -109,7 +109,8 @@ fn interpret_response(response: CheckResponse) -> Result<Option<CheckResult>, St
     }
 }
 
-/// The service's own words. What of them can't be sent is left out: it is a refusal in any case.
+/// Builds the service's response to the client. Headers that cannot be sent are omitted: the request is denied in any
+/// case.
 fn denied_response(denied: DeniedHttpResponse) -> Response<Bytes> {
     let code = denied.status.and_then(|status| u16::try_from(status.code).ok());
     let status = code.filter(|code| (200..600).contains(code)).and_then(|code| StatusCode::from_u16(code).ok());
@@ -117,7 +118,7 @@ fn denied_response(denied: DeniedHttpResponse) -> Response<Bytes> {
     for option in denied.headers {
         match HeaderMutation::from_proto(option) {
             Ok(mutation) => mutation.apply(&mut headers),
-            Err(why) => tracing::debug!(why, "extAuthz: a header of the refusal is left out"),
+            Err(why) => tracing::debug!(why, "omitted a header of the extAuthz response"),
         }
     }
     if !denied.body.is_empty() {
@@ -152,7 +153,7 @@ fn attributes(policy: &ExtAuthz, (context, metadata): MetadataSpec<'_>, input: C
     }
 }
 
-/// Who the client's certificate is of: its SPIFFE id, its first alternative name, or its subject.
+/// Returns the subject of the client's certificate: its SPIFFE ID, its first alternative name, or its subject name.
 fn principal(head: &RequestHead<'_>) -> String {
     let Some(tls) = &head.client.tls else { return String::new() };
     let name = tls.spiffe_id.as_ref().or(tls.sans.first()).or(tls.subject.as_ref());
@@ -208,7 +209,7 @@ fn http_request(policy: &ExtAuthz, head: &RequestHead<'_>, body: Option<BodyPref
     }
 }
 
-/// A header's lines as one: a map has room for one value.
+/// Copies a header, with its lines joined: the map holds one value per name.
 fn insert_header(from: &HeaderMap, name: &HeaderName, headers: &mut BTreeMap<String, String>) {
     let values: Vec<_> = from.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     if !values.is_empty() {
@@ -229,11 +230,11 @@ fn filter_metadata(expressions: Option<&[(String, Expression)]>, vars: &Vars<'_>
     let value = |(name, expression): &(String, Expression)| match expression.eval_json(vars) {
         Ok(serde_json::Value::Object(map)) => Some((name.clone(), Struct::from(&map))),
         Ok(_) => {
-            tracing::debug!(name, "what the service is told under this name is no map, and left out");
+            tracing::debug!(name, "extAuthz metadata is not a map, omitted");
             None
         }
         Err(error) => {
-            tracing::debug!(name, %error, "what the service is told under this name was not made");
+            tracing::debug!(name, %error, "extAuthz metadata failed to evaluate, omitted");
             None
         }
     };
@@ -246,7 +247,7 @@ mod tests {
     use crate::policy::ext_authz::proto::{HeaderValueOption, OkHttpResponse, Status};
 
     #[test]
-    fn an_answer_is_exactly_one_message() {
+    fn response_is_exactly_one_message() {
         for (body, good) in [
             (&[0, 0, 0, 0, 0][..], true),
             (&[0, 0, 0, 0, 2, 8, 0], true),
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_status_lets_pass() {
+    fn only_status_zero_allows() {
         let status = |code| Some(Status { code });
         let denied = || Some(DeniedHttpResponse { body: "no".to_owned(), ..Default::default() });
         let ok = || Some(OkHttpResponse::default());
@@ -280,7 +281,7 @@ mod tests {
         let headers = vec![HeaderValueOption { header, ..Default::default() }];
         let bad =
             CheckResponse { ok_response: Some(OkHttpResponse { headers, ..Default::default() }), ..Default::default() };
-        assert!(interpret_response(bad).is_err(), "an edit that can't be made is no answer");
+        assert!(interpret_response(bad).is_err(), "an edit that cannot be applied is a failure");
         for (code, status) in [(302, 302), (0, 403), (100, 403), (99_999, 403), (-1, 403)] {
             let status_field = Some(crate::policy::ext_authz::proto::HttpStatus { code });
             let denied = DeniedHttpResponse { status: status_field, ..Default::default() };

@@ -1,5 +1,5 @@
-//! The plain form: a request whose answer's status decides. A 2xx lets the request pass, any other answer below 500 is
-//! the client's answer; a 5xx and no answer in time are failures.
+//! The HTTP protocol: a request whose response status decides. A 2xx allows the request. Any other status below 500
+//! denies it, and the client gets that response. A 5xx status or a timeout is a failure.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::reason::Reason;
 use crate::upstream::UpstreamProtocol;
 use crate::upstream::pool::Pool;
 
-/// Tells a service that sees the beginning of a body whether that is all of it.
+/// Reports to the service whether the included body is truncated.
 const PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
 pub(super) async fn check(
@@ -37,7 +37,7 @@ pub(super) async fn check(
     let (parts, body) = with_timeout(policy, exchange(pool, endpoint, protocol, request)).await??.into_parts();
     let status = parts.status;
     if status.is_success() {
-        // the status says all; what is there of the body is read, so that the connection can be used again
+        // the status decides; a body that has already arrived is read so that the connection can be reused
         let _ = tokio::time::timeout(std::time::Duration::ZERO, collect(body)).await;
         let response = authz::ResponseHead { status: status.as_u16(), headers: &parts.headers };
         let metadata = metadata(http, &Vars { response: Some(response), ..*vars });
@@ -45,13 +45,13 @@ pub(super) async fn check(
         return Ok(Some(CheckResult::Allow(Box::new(AllowedEdits { metadata, ..edits }))));
     }
     if status.is_server_error() || status.is_informational() {
-        return Err(format!("it answered {status}"));
+        return Err(format!("HTTP status {status}"));
     }
     let wants_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let response =
         match http.redirect.as_ref().filter(|_| wants_login).and_then(|expression| redirect(expression, vars)) {
             Some(redirect) => redirect,
-            // a refusal is one, whatever becomes of its body
+            // a denial stays one even if its body cannot be read
             None => match with_timeout(policy, collect(body)).await {
                 Ok(Ok(body)) => Response::from_parts(parts, body.to_bytes()),
                 _ => Response::from_parts(parts, Bytes::new()),
@@ -60,7 +60,7 @@ pub(super) async fn check(
     Ok(Some(CheckResult::Deny(Box::new(response), Reason::ExtAuthzDenied)))
 }
 
-/// The request's method, path and host, and who asks.
+/// Builds the check request: method, path and host of the original request, and the client's address.
 fn build_request(
     policy: &ExtAuthz,
     http: &HttpCheck,
@@ -77,8 +77,8 @@ fn build_request(
         CheckTarget::Prefix(prefix) => format!("{prefix}{uri}"),
         CheckTarget::Expression(path) => match path.eval_json(vars) {
             Ok(Value::String(path)) if path.starts_with('/') => path,
-            Ok(_) => return Err("`path` gave no path, which begins with a slash".to_owned()),
-            Err(error) => return Err(format!("`path` gave no value: {error}")),
+            Ok(_) => return Err("`path` did not yield a path that begins with a slash".to_owned()),
+            Err(error) => return Err(format!("`path` failed to evaluate: {error}")),
         },
     };
     parts.uri = Uri::from(PathAndQuery::try_from(check_target).map_err(|error| error.to_string())?);
@@ -128,7 +128,7 @@ fn eval_text(expression: &Expression, vars: &Vars<'_>) -> Option<String> {
         Ok(Value::Null) => None,
         Ok(other) => Some(other.to_string()),
         Err(error) => {
-            tracing::debug!(%error, "an expression of extAuthz gave no value");
+            tracing::debug!(%error, "extAuthz expression failed to evaluate");
             None
         }
     }
@@ -146,7 +146,7 @@ fn metadata(http: &HttpCheck, vars: &Vars<'_>) -> Map<String, Value> {
     let value = |(name, expression): &(String, Expression)| match expression.eval_json(vars) {
         Ok(value) => Some((name.clone(), value)),
         Err(error) => {
-            tracing::debug!(name, %error, "a value of extAuthz's metadata was not made");
+            tracing::debug!(name, %error, "extAuthz metadata failed to evaluate, omitted");
             None
         }
     };

@@ -1,18 +1,19 @@
-//! Refusals in Envoy's words and with Envoy's statuses (`errors: envoy` on a listener), for clients that match on them.
+//! Error responses with Envoy's messages and statuses (`errors: envoy` on a listener), for clients that match on them.
 //!
-//! As in [`refuse`](crate::proxy::error_format::refuse) nothing is reflected: the realm is the policy's, not the request's URL, which Envoy
-//! puts there. What Envoy has no words for is left to ours.
+//! As in the gateway's own error responses, nothing is reflected: the realm is the policy's, whereas Envoy uses the
+//! URL of the request. Reasons for which Envoy has no message use the gateway's own response.
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::{ErrorFormat, Realm};
+use super::Realm;
+use super::format::ErrorFormat;
 use crate::auth::{AuthError, AuthErrorDetail, ClaimFault, MalformedToken};
 use crate::reason::{Reason as R, Rejection};
 
-/// The response for `rejection`, if Envoy has one. `closer` is what [`closer`] has to say.
-pub fn render_error(
+/// Returns Envoy's response for a rejection, if it has one. `detail` is the result of [`detailed_message`].
+pub fn render(
     rejection: &Rejection,
     detail: Option<&'static str>,
     format: ErrorFormat,
@@ -39,7 +40,7 @@ pub fn render_error(
     Some(response)
 }
 
-/// Envoy's status and words for a reason.
+/// Returns Envoy's status and message for a reason, or `None` if Envoy has none.
 const fn status_and_message(reason: R) -> Option<(StatusCode, &'static str)> {
     use StatusCode as S;
     Some(match reason {
@@ -64,11 +65,28 @@ const fn status_and_message(reason: R) -> Option<(StatusCode, &'static str)> {
         }
         R::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "upstream request timeout"),
         R::RateLimited => (S::TOO_MANY_REQUESTS, "local_rate_limited"),
-        _ => return None,
+        R::MissingCredentials
+        | R::InvalidCredentials
+        | R::MissingApiKey
+        | R::InvalidApiKey
+        | R::ExtAuthzDenied
+        | R::ExtAuthzUnavailable
+        | R::MalformedRequest
+        | R::BadPath
+        | R::BadHost
+        | R::UriTooLong
+        | R::HeadTooLarge
+        | R::BodyTooLarge
+        | R::RequestTimeout
+        | R::MethodNotAllowed
+        | R::MisdirectedRequest
+        | R::UnsupportedCoding
+        | R::UpstreamBusy
+        | R::Internal => return None,
     })
 }
 
-/// Where Envoy tells failures of one reason apart, its words for this one.
+/// Returns Envoy's message for a failure where Envoy distinguishes failures with the same reason.
 pub fn detailed_message(failure: &AuthError) -> Option<&'static str> {
     Some(match failure.detail() {
         AuthErrorDetail::Malformed(MalformedToken::Header) => "Jwt header is an invalid JSON",
@@ -98,7 +116,7 @@ pub fn detailed_message(failure: &AuthError) -> Option<&'static str> {
     })
 }
 
-/// Envoy's gRPC status for an HTTP status.
+/// Returns Envoy's gRPC status for an HTTP status.
 const fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
@@ -115,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_statuses_and_challenges_are_envoys() {
+    fn messages_statuses_and_challenges_are_envoys() {
         let invalid = Some("Bearer realm=\"api\", error=\"invalid_token\"");
         let malformed = "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections";
         for (reason, status, text, challenge, grpc) in [
@@ -141,11 +159,11 @@ mod tests {
             (R::UpstreamReset, 503, "upstream connect error or disconnect/reset before headers", None, "14"),
             (R::UpstreamTimeout, 504, "upstream request timeout", None, "14"),
         ] {
-            let response = render_error(&Rejection::new(reason), None, ErrorFormat::Problem, Realm("api")).unwrap();
+            let response = render(&Rejection::new(reason), None, ErrorFormat::Problem, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), &**response.body()), (status, text.as_bytes()), "{reason}");
             let got = response.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
             assert_eq!(got, challenge, "{reason}");
-            let response = render_error(&Rejection::new(reason), None, ErrorFormat::Grpc, Realm("api")).unwrap();
+            let response = render(&Rejection::new(reason), None, ErrorFormat::Grpc, Realm("api")).unwrap();
             assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
             assert_eq!(response.headers()["grpc-status"], grpc, "{reason}");
             assert_eq!(response.headers()["grpc-message"], text, "{reason}");
@@ -153,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_for_refusals_and_can_stand_in_a_header() {
+    fn messages_are_for_errors_and_valid_in_headers() {
         for reason in R::ALL {
             let Some((status, text)) = status_and_message(reason) else { continue };
             assert!(status.is_client_error() || status.is_server_error(), "{reason}");
