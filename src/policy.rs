@@ -1,7 +1,7 @@
-//! The policies beside `jwtAuth` and `authorization`: settled when the config is compiled, applied on a request's way.
+//! The policies other than `jwtAuth` and `authorization`: compiled with the config, applied in the stages of a request.
 //!
-//! Each module is one policy and knows nothing of the others; `proxy` says when each has its turn. None of them opens a
-//! door: what a policy can't judge it refuses, and a header that can't be made is not sent.
+//! Each module implements one policy and is independent of the others; `proxy` defines their order. All of them fail
+//! closed: a request that a policy cannot evaluate is rejected, and a header that cannot be rendered is not sent.
 
 pub mod cors;
 pub mod direct_response;
@@ -26,16 +26,16 @@ use rate_limit::RateLimit;
 use rewrite::Rewrite;
 use transformation::Transformation;
 
-/// What must be passed between the decision and the backend.
+/// The checks between the decision and the backend.
 #[derive(Debug, Default)]
 pub struct AdmissionChecks {
-    /// Buckets, each of which must have a token left.
+    /// Token buckets, each of which must have a token left.
     pub rate_limits: Box<[Arc<RateLimit>]>,
-    /// Another service that must agree.
+    /// An external service that must allow the request.
     pub ext_authz: Option<ExtAuthz>,
 }
 
-/// What is changed on the way to the backend, and on the way back.
+/// Edits of requests and responses.
 #[derive(Debug, Default)]
 pub struct Edits {
     /// `requestHeaderModifier`.
@@ -51,7 +51,8 @@ pub struct Edits {
 }
 
 impl Edits {
-    /// Edits an answer's headers. `vars` are what expressions see of the request, and get the answer's `status` added.
+    /// Edits the headers of a response. `vars` describes the request to expressions; the response's `status` and
+    /// headers are added.
     pub fn apply_to_response(&self, vars: Option<&Vars<'_>>, status: u16, headers: &mut HeaderMap) {
         if let Some(edits) = &self.response {
             edits.apply(headers);

@@ -1,7 +1,7 @@
-//! What is judged: the normalised head of one request, and the connection it came on.
+//! The normalized head of a request, and the facts about its connection.
 //!
-//! Authentication, authorization and route choice read a request only through [`Head`]. It is made once, by
-//! `proxy::normalize`, and borrows from the request that is forwarded, so what is judged is what is sent.
+//! Authentication, authorization and routing read a request only through [`RequestHead`]. It is built once, by
+//! [`normalize`], and borrows from the request that is forwarded, so that the evaluated request is the forwarded one.
 
 pub mod forwarded;
 pub mod hop_by_hop;
@@ -16,24 +16,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-/// Seconds since the Unix epoch. A float, since RFC 7519 §2 lets a NumericDate have a fraction.
+/// Seconds since the Unix epoch. A float, since a NumericDate may have a fraction (RFC 7519 §2).
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct UnixTime(pub f64);
 
 impl UnixTime {
-    /// The wall clock.
+    /// Reads the wall clock.
     pub fn now() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()))
     }
 
-    /// As people read it, `2030-01-31T12:00:00Z`; `None` outside of what calendars hold.
+    /// Formats the time as `2030-01-31T12:00:00Z`; `None` if it is outside the range of calendars.
     pub fn to_rfc3339(self) -> Option<String> {
         let time = chrono::DateTime::from_timestamp(self.0.floor() as i64, 0)?;
         Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
     }
 }
 
-/// Whether the client's connection is encrypted.
+/// The scheme of a request: whether the client's connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Cleartext.
@@ -43,7 +43,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -51,7 +51,7 @@ impl Scheme {
         }
     }
 
-    /// 80 or 443.
+    /// Returns 80 or 443.
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -60,14 +60,14 @@ impl Scheme {
     }
 }
 
-/// Who sent the request.
+/// The client that sent a request.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// The client, as told by trusted proxies or else the socket's peer.
+    /// The client's address, from trusted proxies or else from the socket.
     pub address: IpAddr,
     /// The port of the socket's peer.
     pub port: u16,
-    /// What the TLS handshake told, on an encrypted connection.
+    /// The TLS identity of the client; `None` on cleartext connections.
     pub tls: Option<std::sync::Arc<TlsPeer>>,
 }
 
@@ -77,10 +77,10 @@ impl From<SocketAddr> for ClientInfo {
     }
 }
 
-/// What the TLS handshake told of the client.
+/// The client's properties from the TLS handshake.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsPeer {
-    /// The server name that the client asked for.
+    /// The server name that the client requested.
     pub sni: Option<String>,
     /// The subject of the client's certificate, as an RFC 4514 string.
     pub subject: Option<String>,
@@ -114,40 +114,40 @@ pub struct HeadLimits {
     pub drop_underscores: bool,
 }
 
-/// A request's head in its one meaning.
+/// The head of a request in its only meaning.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// The method, case-sensitive.
     pub method: &'a Method,
     /// The scheme of the client's connection.
     pub scheme: Scheme,
-    /// The authority as the client sent it, port included; see [`Head::authority`].
+    /// The authority as the client sent it, with its port; see [`RequestHead::authority`].
     pub authority: &'a HeaderValue,
     /// The host in lower case, without port and trailing dot.
     pub host: &'a str,
-    /// The port of the authority, or else the scheme's.
+    /// The port of the authority, or else the scheme's default.
     pub port: u16,
-    /// The normalised path, without query.
+    /// The canonical path, without the query.
     pub path: &'a str,
-    /// The query behind the `?`, if there is one.
+    /// The query without its `?`, if there is one.
     pub query: Option<&'a str>,
     /// The client's HTTP version.
     pub version: Version,
-    /// All header fields.
+    /// All headers.
     pub headers: &'a HeaderMap,
-    /// The request id: taken over from a trusted proxy, or made; see [`Head::id`].
+    /// The request ID: accepted from a trusted proxy, or generated; see [`RequestHead::id`].
     pub id: &'a HeaderValue,
-    /// Who sent it.
+    /// The client that sent the request.
     pub client: &'a ClientInfo,
 }
 
 impl<'a> RequestHead<'a> {
-    /// The authority as text.
+    /// Returns the authority as text.
     pub fn authority(&self) -> &'a str {
         self.authority.to_str().unwrap_or_default()
     }
 
-    /// The request id as text.
+    /// Returns the request ID as text.
     pub fn id(&self) -> &'a str {
         self.id.to_str().unwrap_or_default()
     }

@@ -232,14 +232,18 @@ fn explain_prints_the_reason_and_sets_the_exit_code() {
         (&["--token", "@manifests/jwt/expired.jwt", "GET", "/"], 3, "FAIL exp       `exp` is 1735693200"),
         (&["--token", "@manifests/jwt/expired.jwt", "--at", "2025-01-01T00:30:00Z", "GET", "/"], 0, "=> forwarded"),
         (&["--token", "not-a-token", "GET", "/"], 3, "=> 401 malformed_token"),
-        (&["-H", "Authorization: Basic YTpi", "GET", "/"], 3, "hint: the Authorization header holds no bearer token"),
+        (
+            &["-H", "Authorization: Basic YTpi", "GET", "/"],
+            3,
+            "hint: the Authorization header contains no bearer token",
+        ),
         (&["--token", BOB, "GET", "/a%2fb"], 1, "=> 400 bad_path"),
         (&["--token", ALICE, "-H", "Authorization: Bearer x", "GET", "/"], 1, "=> 400 multiple_tokens"),
         (&["-H", "content-type: application/grpc", "GET", "/"], 3, "missing_token"),
         (
             &["GET", "http://localhost:9/"],
             3,
-            "note           no bind has the port 9: judged as a request that comes in on [::]:3000",
+            "note           no bind has the port 9: evaluated as a request on [::]:3000",
         ),
     ] {
         let output = explain(arguments);
@@ -270,9 +274,9 @@ fn explain_shows_the_response_or_the_headers_for_the_backend() {
     let explain = |more: &[&str]| run(&[&["explain", "-c", config], more].concat());
     let gone = explain(&["GET", "/gone"]);
     assert_eq!(gone.code, 0);
-    assert!(gone.out.ends_with("=> 410, by the route itself\n"), "{}", gone.out);
+    assert!(gone.out.ends_with("=> 410, from the route itself\n"), "{}", gone.out);
     let asked = ["-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET", "OPTIONS", "/site"];
-    assert!(explain(&asked).out.ends_with("=> a preflight, answered by `cors` before any token is looked for\n"));
+    assert!(explain(&asked).out.ends_with("=> a preflight, answered by `cors` before authentication\n"));
     assert_eq!(explain(&["OPTIONS", "/site"]).code, 3);
     let explanation = explain(&["-t", ALICE, "-H", "x-user: root", "--output", "json", "GET", "/site"]).json();
     let headers = explanation["upstreamHeaders"].as_array().unwrap();

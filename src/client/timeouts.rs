@@ -1,8 +1,8 @@
-//! Every wait on a client has an end: silent sockets, slow heads, idle connections, answers that nobody takes.
+//! Client timeouts: no data, slow headers, idle connections, and responses that the client does not read.
 //!
-//! A connection's [`Watch`] only notes what it waits for and that something happened; no clock is read for that. One
-//! timer a connection looks every few seconds at most, and what has not changed between looks has stood still. So a
-//! request costs a few stores, and no timer.
+//! [`ClientActivity`] counts events and keeps the state of a connection without reading a clock. One timer per
+//! connection checks it every few seconds at most; a counter that has not changed since the last check means no
+//! activity. A request therefore costs a few stores and no timer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -12,44 +12,44 @@ use tokio::time::Instant;
 use crate::body::BodyProgress;
 use crate::snapshot::ClientTimeouts;
 
-/// Why a connection is given up.
+/// The reason why a connection times out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeoutKind {
-    /// No request came; nothing to complain about.
+    /// No request arrived. Not an error.
     Idle,
-    /// A request's head began and did not end.
+    /// The head of a request is incomplete.
     Head,
-    /// The client does not take its answers.
+    /// The client does not read its responses.
     Stalled,
 }
 
-/// What a connection waits for. Only its own worker writes here.
+/// The state of a connection for its timeouts. Written only by the connection's own worker.
 #[derive(Debug)]
 pub struct ClientActivity {
     timeouts: ClientTimeouts,
-    /// One request at a time, so that bytes between requests begin a head.
+    /// Whether requests are serial, so that bytes between them begin a head.
     is_http1: bool,
-    /// A first request has come.
+    /// Whether a first request has arrived.
     had_request: AtomicBool,
-    /// A head has begun and not ended.
+    /// Whether a head is incomplete.
     in_head: AtomicBool,
-    /// Requests that are being answered.
+    /// Number of requests in flight.
     active: AtomicU32,
-    /// Of these, answers of which the client has not taken the last piece.
+    /// Number of those whose last chunk the client has not read.
     blocked: AtomicU32,
-    /// Counts everything that ends a wait.
+    /// Counts all events that end a wait.
     events: AtomicU32,
-    /// The last four bytes that came, which tell whether they end a head.
+    /// The last four bytes received, which show whether a head is complete.
     tail: AtomicU32,
-    /// The request that is being answered has a body, whose end they may be.
+    /// Whether the request in flight has a body, which the last bytes may belong to.
     has_body: AtomicBool,
-    /// A close would look like the end of an answer that has none.
+    /// Whether closing the connection would look like the regular end of a response that failed.
     reset_required: AtomicBool,
-    /// It has become a WebSocket's.
+    /// Whether the connection has become a WebSocket.
     tunnel: AtomicBool,
 }
 
-/// What the last look saw, and when that began.
+/// The counter at the last check, and the time of its last change.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivityMark {
     events: u32,
@@ -57,14 +57,14 @@ pub struct ActivityMark {
 }
 
 impl ActivityMark {
-    /// Before the first look.
+    /// Creates the mark for the first check.
     pub fn new() -> Self {
         Self { events: 0, since: Instant::now() }
     }
 }
 
 impl ClientActivity {
-    /// A new connection: its first head is awaited. `serial` says that it is HTTP/1.
+    /// Creates the state of a new connection that awaits its first head. `is_http1` enables the tracking of heads.
     pub fn new(timeouts: ClientTimeouts, is_http1: bool) -> Arc<Self> {
         let (had_request, in_head, active, blocked, events, tail, has_body, reset_required, tunnel) =
             Default::default();
@@ -83,27 +83,27 @@ impl ClientActivity {
         })
     }
 
-    /// How long the client may take.
+    /// Returns the timeouts.
     pub fn patience(&self) -> &ClientTimeouts {
         &self.timeouts
     }
 
-    /// The connection carries no more requests, but a WebSocket.
+    /// Marks the connection as a WebSocket: no more requests follow.
     pub fn set_tunnel(&self) {
         self.tunnel.store(true, Relaxed);
     }
 
-    /// Whether it does.
+    /// Returns whether the connection has become a WebSocket.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.load(Relaxed)
     }
 
-    /// Whether the client may be in the middle of a head or a body, when the connection ends.
+    /// Returns whether a head or body may be incomplete when the connection ends.
     pub fn is_mid_message(&self) -> bool {
         self.is_http1 && (self.in_head.load(Relaxed) || self.has_body.load(Relaxed))
     }
 
-    /// Bytes came from the client.
+    /// Records bytes from the client.
     pub fn bytes_received(&self, bytes: &[u8]) {
         if !self.is_http1 {
             return;
@@ -111,21 +111,21 @@ impl ClientActivity {
         let last = bytes.get(bytes.len().saturating_sub(4)..).unwrap_or_default();
         let tail = last.iter().fold(self.tail.load(Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
         self.tail.store(tail, Relaxed);
-        // only a head's first byte ends a wait: the others must not keep a slow one alive
+        // only the first byte of a head ends a wait: later bytes must not keep a slow client alive
         if self.active.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
             self.in_head.store(true, Relaxed);
             self.record_event();
         }
     }
 
-    /// Bytes of an answer were taken, if only by the system, which has room for few.
+    /// Records that bytes of a response were written, at least to the socket's buffer, which is small.
     pub fn bytes_written(&self) {
         if self.is_http1 {
             self.record_event();
         }
     }
 
-    /// A request's head is complete, and a body comes behind it or none.
+    /// Records that the head of a request is complete, and whether a body follows.
     pub fn request_started(&self, has_body: bool) {
         self.has_body.store(has_body, Relaxed);
         adjust(&self.active, 1);
@@ -134,42 +134,43 @@ impl ClientActivity {
         self.record_event();
     }
 
-    /// A request's answer is complete, or given up. `body` is how its body ended, if that was seen.
+    /// Records that a response is complete or aborted. `body` is the progress of the request body, if it was read.
     pub fn request_finished(&self, body: Option<&BodyProgress>) {
         adjust(&self.active, -1);
         let tail = self.tail.load(Relaxed);
-        // so do chunked bodies
+        // chunked bodies end in an empty line as well
         let is_complete = ends_head(tail)
             || if self.has_body.load(Relaxed) { body.is_none_or(|b| b.tail_matches(tail)) } else { false };
         if self.is_http1 && !is_complete {
-            self.in_head.store(true, Relaxed); // the beginning of the next head came with or behind this one
+            self.in_head.store(true, Relaxed); // bytes of the next head have already arrived
         }
         self.record_event();
     }
 
-    /// A piece of an answer was handed over: the client is to take it.
+    /// Records that a chunk of a response was handed over for the client to read.
     pub fn chunk_sent(&self) {
         adjust(&self.blocked, 1);
         self.record_event();
     }
 
-    /// The client has taken the piece: it asks for more, or the answer is over.
+    /// Records that the client has read the chunk: it requested the next one, or the response is over.
     pub fn chunk_consumed(&self) {
         adjust(&self.blocked, -1);
         self.record_event();
     }
 
-    /// Whether no request is being answered.
+    /// Returns whether no request is in flight.
     pub fn is_idle(&self) -> bool {
         self.active.load(Relaxed) == 0
     }
 
-    /// An answer broke off whose end is the connection's: the connection must not end as if all were well.
+    /// Requires a reset: a response that is delimited by the end of the connection failed, so the connection must not
+    /// be closed regularly.
     pub fn require_reset(&self) {
         self.reset_required.store(true, Relaxed);
     }
 
-    /// Whether the connection must end with a reset.
+    /// Returns whether the connection must be reset.
     pub fn requires_reset(&self) -> bool {
         self.reset_required.load(Relaxed)
     }
@@ -178,7 +179,7 @@ impl ClientActivity {
         adjust(&self.events, 1);
     }
 
-    /// Looks whether the client was waited for long enough.
+    /// Returns the timeout that has expired, if any.
     pub fn check_timeouts(&self, mark: &mut ActivityMark) -> Option<TimeoutKind> {
         let (events, now) = (self.events.load(Relaxed), Instant::now());
         if events != mark.events {
@@ -191,19 +192,19 @@ impl ClientActivity {
             (0, false) if !self.had_request.load(Relaxed) => (TimeoutKind::Idle, head),
             (0, false) => (TimeoutKind::Idle, idle),
             _ if blocked >= active => (TimeoutKind::Stalled, stall),
-            _ => return None, // the gateway or a backend is at work, which have limits of their own
+            _ => return None, // the gateway or a backend is at work, which have timeouts of their own
         };
         (now - mark.since >= limit).then_some(kind)
     }
 }
 
-/// Whether these last four bytes end in an empty line.
+/// Returns whether the last four bytes end in an empty line.
 fn ends_head(tail: u32) -> bool {
     let [_, a, b, c] = tail.to_be_bytes();
     (b, c) == (b'\n', b'\n') || (a, b, c) == (b'\n', b'\r', b'\n')
 }
 
-/// Adds to a number that only one thread writes: plain stores, no locked instruction.
+/// Adjusts a counter that only one thread writes: plain stores, no atomic read-modify-write.
 fn adjust(counter: &AtomicU32, by: i32) {
     counter.store(counter.load(Relaxed).wrapping_add_signed(by), Relaxed);
 }
@@ -217,7 +218,7 @@ mod tests {
     const TIMEOUTS: ClientTimeouts =
         ClientTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(30) };
 
-    /// Looks every second until the watch gives up, for at most two minutes; how long that took.
+    /// Checks every second for at most two minutes. Returns the time of the timeout.
     async fn wait_for_timeout(activity: &ClientActivity) -> Option<(u64, TimeoutKind)> {
         let mut mark = ActivityMark::new();
         for second in 0..120 {

@@ -1,4 +1,4 @@
-//! What came of a request's credentials. The checks are the judge's own list; here they only find their place.
+//! The authentication step of an explanation. The checks are those of the verifier itself.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::reason::Reason;
 use crate::request::RequestHead;
 use crate::snapshot::Policies;
 
-/// What is told of the credentials of a request.
+/// Returns the authentication step of a request.
 pub(super) fn step(
     policies: &Policies,
     authentication: &Authentication,
@@ -52,7 +52,7 @@ pub(super) fn step(
     }
 }
 
-/// What became of the last attempt to fetch the keys that are not there.
+/// Returns the error of the last attempt to fetch unavailable keys.
 fn keys_error(failure: &AuthError) -> Option<String> {
     let provider = failure.deciding_provider().filter(|_| failure.reason() == Reason::KeysUnavailable)?;
     provider.keys().status()?.last_error

@@ -1,4 +1,4 @@
-//! What is told of a request: a plain value, from which text, JSON and HTML are made.
+//! The explanation as a plain value, which is rendered as text, JSON or HTML.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use serde_json::{Map, Value};
 
 use crate::auth::Check;
 
-/// What would become of a request, and why.
+/// The outcome of a request, and its reasons.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The status that the client gets; `None` when it is the backend's.
+    /// The status for the client; `None` if the backend determines it.
     pub status: Option<u16>,
-    /// The reason code of a refusal.
+    /// The reason code of a rejection.
     pub reason: Option<&'static str>,
-    /// The sentence of a refusal.
+    /// The sentence of a rejection.
     pub sentence: Option<&'static str>,
     /// The method.
     pub method: String,
@@ -25,144 +25,144 @@ pub struct Explanation {
     pub path: String,
     /// The bind's address.
     pub bind: String,
-    /// What was taken for granted about the question.
+    /// An assumption about the request.
     pub note: Option<String>,
-    /// The listener that answers for the host.
+    /// The listener that serves the host.
     pub listener: Option<NamedOrigin>,
-    /// The route that takes the request.
+    /// The route of the request.
     pub route: Option<NamedOrigin>,
-    /// What came of its credentials; `None` when it did not come so far.
+    /// The authentication step; `None` if the request was rejected earlier.
     pub authentication: Option<AuthenticationStep>,
-    /// What each set of rules said, gateway first.
+    /// The results of the rule sets, gateway level first.
     pub authorization: Vec<RuleSetStep>,
-    /// The rule that decided.
+    /// The name of the deciding rule.
     pub deciding_rule: Option<String>,
-    /// The policies that hold besides, and where they stand.
+    /// The other policies that apply, with their positions in the config.
     pub further: Vec<NamedOrigin>,
-    /// Where it would go, by weight.
+    /// The possible backends.
     pub backends: Vec<String>,
-    /// What made the route take it.
+    /// The match that selected the route.
     pub matched: Option<String>,
-    /// Other routes that come close, and why they were not taken.
+    /// Other routes that almost match, and why they were not selected.
     pub near_misses: Vec<NearMiss>,
-    /// Headers that the backend would get.
+    /// The headers that the backend would get.
     pub upstream_headers: Vec<(String, String)>,
-    /// Headers of a refusal.
+    /// The headers of a rejection.
     pub response_headers: Vec<(String, String)>,
-    /// The body of a refusal.
+    /// The body of a rejection.
     pub response_body: Option<String>,
-    /// The answer that the gateway itself gives to a request that it lets through, in words.
+    /// The gateway's own response to an allowed request, in words.
     pub answer: Option<String>,
-    /// Why a name and password or an API key was not accepted.
+    /// The reason code for a user name and password or an API key that was not accepted.
     pub credentials: Option<&'static str>,
-    /// Policies that hold for the request, and that only a running gateway can judge.
+    /// Policies that apply but need a running gateway to evaluate.
     pub not_judged: Vec<&'static str>,
-    /// What to do about a refusal, when that is known.
+    /// Advice for a rejection, if there is any.
     pub hint: Option<String>,
 }
 
-/// A route that almost took a request.
+/// A route that almost matches a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NearMiss {
     /// The route.
     pub route: NamedOrigin,
-    /// Why not.
+    /// The reason why it was not selected.
     pub why: String,
 }
 
-/// Something of the config with a name, and where it stands.
+/// A named part of the config, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedOrigin {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// `file:line`.
+    /// The position as `file:line`.
     pub origin: String,
 }
 
-/// What came of a request's credentials.
+/// The result of authentication.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthenticationStep {
-    /// Where the `jwtAuth` that holds stands: `file:line`; `None` without one.
+    /// The position of the effective `jwtAuth` as `file:line`; `None` without one.
     pub origin: Option<String>,
     /// `strict`, `optional`, `permissive`, `shadow`, or `none`.
     pub mode: &'static str,
     /// `verified`, `anonymous` or `refused`.
     pub result: &'static str,
-    /// What is wrong with the credentials, as a reason code.
+    /// The reason code of the failure.
     pub reason: Option<&'static str>,
-    /// What was expected and what was found.
+    /// The expected and the actual value.
     pub detail: Option<String>,
-    /// Why there are no keys yet, when that is why nobody could judge: the last attempt to fetch them.
+    /// The error of the last key fetch, if the token could not be verified because keys are unavailable.
     pub keys_error: Option<String>,
-    /// The provider that had the last word.
+    /// The provider that accepted or rejected the token.
     pub provider: Option<String>,
-    /// The verified token's key.
+    /// The key ID of a verified token.
     pub kid: Option<String>,
-    /// Its algorithm.
+    /// The algorithm of a verified token.
     pub algorithm: Option<String>,
-    /// Its claims.
+    /// The claims of a verified token.
     pub claims: Option<Map<String, Value>>,
-    /// Where the `jwtAuth` of a broader level stands that this one replaces: `file:line`.
+    /// The position of the `jwtAuth` of a broader level that this one replaces, as `file:line`.
     pub replaces: Option<String>,
-    /// The credential that came, whether or not it is good.
+    /// The credential as received, valid or not.
     pub credential: Option<UnverifiedCredential>,
-    /// Each check, in order, as the judge lists them.
+    /// The checks of the verifier, in order.
     pub checks: Vec<Check>,
 }
 
-/// A credential as it came. Nothing of it is verified.
+/// A credential as received. None of it is verified.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnverifiedCredential {
-    /// Where it stands.
+    /// The locations in the request.
     pub places: Vec<String>,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: usize,
-    /// What its header says: `alg`, `kid`, `typ`.
+    /// Unverified header members: `alg`, `kid`, `typ`.
     pub unverified_header: Map<String, Value>,
-    /// What it claims: `iss`, `sub`, `aud`, `exp`, `nbf`, `iat`.
+    /// Unverified claims: `iss`, `sub`, `aud`, `exp`, `nbf`, `iat`.
     pub unverified_claims: Map<String, Value>,
 }
 
-/// What one set of rules said.
+/// The result of one rule set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleSetStep {
     /// `gateway`, `listener` or `route`.
     pub level: &'static str,
-    /// `file:line`.
+    /// The position as `file:line`.
     pub origin: String,
     /// `enforce` or `shadow`.
     pub mode: &'static str,
-    /// Whether it lets the request through.
+    /// Whether the set allows the request.
     pub allows: bool,
-    /// Why, in words.
+    /// The reason, in words.
     pub because: String,
-    /// Its rules, in the order of the config.
+    /// The rules in the order of the config.
     pub rules: Vec<RuleStep>,
 }
 
-/// What one rule gives.
+/// The result of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleStep {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// `allow`, `deny` or `require`.
     pub kind: &'static str,
-    /// `file:line`.
+    /// The position as `file:line`.
     pub origin: String,
-    /// Its expression.
+    /// The expression.
     pub expression: String,
     /// `true`, `false` or `failed`.
     pub result: &'static str,
-    /// Why it failed.
+    /// The error of a failed evaluation.
     pub why: Option<String>,
-    /// Whether it decided its set.
+    /// Whether the rule decided the result of its set.
     pub decides: bool,
-    /// The claims that it reads, of a token that verified; null for one that is not there.
+    /// The claims of a verified token that the rule reads; null for absent claims.
     pub reads: BTreeMap<String, Value>,
 }

@@ -1,4 +1,4 @@
-//! What the rules say, one by one.
+//! The results of the rules, one by one.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::report::{RuleSetStep, RuleStep};
 use crate::authz::{DecidedBy, EnforcementMode, Rule, RuleSet, Vars, claim_path_text};
 
-/// What is told of one set: what was `decided`, and what every rule of it comes to, also those that were not needed. A
-/// set that was not asked, since another had refused, is told as it would have decided.
+/// Returns the step of one rule set: its recorded decision, and the result of every rule, even if it was not needed. A set
+/// that was not evaluated, because another one had denied the request, is reported as it would have decided.
 pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, recorded: Option<DecidedBy>) -> RuleSetStep {
     let trace = set.trace(vars);
     let cause = recorded.unwrap_or(trace.decided_by);
     let because = match (cause, set.deciding_rule(cause)) {
-        (DecidedBy::NoObjection, _) => "nothing objects".to_owned(),
-        (DecidedBy::NoAllowMatched, _) => "there are allow rules, and none is true".to_owned(),
+        (DecidedBy::NoObjection, _) => "no rule objects".to_owned(),
+        (DecidedBy::NoAllowMatched, _) => "there are allow rules, but none is true".to_owned(),
         (DecidedBy::Allow(_), rule) => format!("{} allows", rule.map_or("a rule", |rule| &rule.name)),
         (DecidedBy::Deny(_), rule) => format!("{} denies", rule.map_or("a rule", |rule| &rule.name)),
         (DecidedBy::Require(_), rule) => {
@@ -45,7 +45,7 @@ pub(super) fn step(set: &RuleSet, vars: &Vars<'_>, recorded: Option<DecidedBy>) 
     }
 }
 
-/// What a rule reads of the claims of a verified token, by their paths; null for what is not there.
+/// Returns the claims of a verified token that a rule reads, by path; null for absent claims.
 fn claims_read(rule: &Rule, vars: &Vars<'_>) -> BTreeMap<String, Value> {
     let Some(subject) = &vars.token else { return BTreeMap::new() };
     let mut paths = rule.expression.claims_read();

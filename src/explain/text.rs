@@ -1,4 +1,4 @@
-//! An explanation as text for a terminal. What comes from a token or a request is escaped.
+//! Renders an explanation as text for a terminal. Everything from a token or a request is escaped.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl fmt::Display for Explanation {
             Some(listener) => {
                 writeln!(f, "listener       {} ({}) on {}", listener.name, listener.origin, self.bind)?;
             }
-            None => writeln!(f, "listener       none on {} answers for this host", self.bind)?,
+            None => writeln!(f, "listener       none on {} serves this host", self.bind)?,
         }
         match (&self.route, &self.matched) {
             (Some(route), Some(matched)) => {
@@ -35,19 +35,19 @@ impl fmt::Display for Explanation {
             write_rule_set(f, set)?;
         }
         if let Some(reason) = self.credentials {
-            writeln!(f, "credentials    refused: {reason}")?;
+            writeln!(f, "credentials    rejected: {reason}")?;
         }
         if !self.further.is_empty() {
             let all: Vec<_> = self.further.iter().map(|named| format!("{} ({})", named.name, named.origin)).collect();
-            writeln!(f, "further        {}", all.join(", "))?;
+            writeln!(f, "other policies {}", all.join(", "))?;
         }
         if !self.not_judged.is_empty() && self.reason.is_none() {
-            writeln!(f, "not judged     {}: only a running gateway knows", self.not_judged.join(", "))?;
+            writeln!(f, "not evaluated  {}: needs a running gateway", self.not_judged.join(", "))?;
         }
         match (self.status, self.reason) {
             (Some(status), Some(reason)) => writeln!(f, "=> {status} {reason}")?,
             _ if self.answer.is_some() => writeln!(f, "=> {}", self.answer.as_deref().unwrap_or_default())?,
-            _ if self.backends.is_empty() => writeln!(f, "=> let through")?,
+            _ if self.backends.is_empty() => writeln!(f, "=> allowed")?,
             _ => writeln!(f, "=> forwarded to {}", self.backends.join(" or "))?,
         }
         for (name, value) in self.response_headers.iter().filter(|(name, _)| name == "www-authenticate") {
@@ -68,12 +68,12 @@ fn write_authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -
     match (&step.origin, &step.replaces) {
         (None, _) => return writeln!(f, "none: every request is anonymous"),
         (Some(origin), None) => write!(f, "{} ({origin})", step.mode)?,
-        (Some(origin), Some(replaced)) => write!(f, "{} ({origin}, in the place of {replaced})", step.mode)?,
+        (Some(origin), Some(replaced)) => write!(f, "{} ({origin}, replaces {replaced})", step.mode)?,
     }
     write!(f, ": {}", step.result)?;
     match (step.result, step.reason) {
-        ("anonymous", Some(reason)) => writeln!(f, ", since the token was not accepted: {reason}")?,
-        ("anonymous", None) => writeln!(f, ", there is no token")?,
+        ("anonymous", Some(reason)) => writeln!(f, ", because the token was not accepted: {reason}")?,
+        ("anonymous", None) => writeln!(f, ", no token")?,
         _ => writeln!(f)?,
     }
     if let Some(credential) = step.credential.as_ref().filter(|_| step.result != "verified") {
@@ -89,7 +89,7 @@ fn write_authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -
             }
         }
     }
-    // how a token is made up is told in one line, as far as it is good
+    // passed structural checks share one line
     let is_structure_check =
         |check: &&Check| check.outcome == CheckOutcome::Ok && STRUCTURE_CHECKS.contains(&check.name);
     let structure: Vec<_> = step.checks.iter().take_while(is_structure_check).map(|check| check.name).collect();
@@ -99,21 +99,21 @@ fn write_authentication(f: &mut fmt::Formatter<'_>, step: &AuthenticationStep) -
     step.checks.iter().skip(structure.len()).try_for_each(|check| write_check(f, check))
 }
 
-/// The checks of a token's form, which come first.
+/// The structural checks of a token, which come first.
 const STRUCTURE_CHECKS: [&str; 5] = ["token", "size", "parts", "header", "payload"];
 
-/// A line for each check that tells something: not for those behind the one that failed, and of those that nobody asked
-/// for only the two whose absence opens a door.
+/// Writes a line for each informative check. Omitted are checks after a failed one, and checks that are not configured,
+/// except those of `iss` and `aud`, whose absence weakens authentication.
 fn write_check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
     let (mark, text) = match check.outcome {
         CheckOutcome::NotReached => return Ok(()),
         CheckOutcome::NotChecked if !matches!(check.name, "iss" | "aud") => return Ok(()),
         CheckOutcome::NotChecked if check.found.is_empty() => ("-   ", "not checked".to_owned()),
         CheckOutcome::NotChecked => ("-   ", format!("{}, not checked", check.found)),
-        // the failure itself says what was wanted
+        // the failure includes the expected value
         CheckOutcome::Failed => ("FAIL", check.found.clone()),
-        CheckOutcome::Ok if check.found.is_empty() => ("ok  ", format!("wanted: {}", check.expected)),
-        CheckOutcome::Ok => ("ok  ", format!("{}; wanted: {}", check.found, check.expected)),
+        CheckOutcome::Ok if check.found.is_empty() => ("ok  ", format!("expected: {}", check.expected)),
+        CheckOutcome::Ok => ("ok  ", format!("{}; expected: {}", check.found, check.expected)),
     };
     writeln!(f, "  {mark} {:<9} {}", check.name, printable(&text))
 }
@@ -121,15 +121,15 @@ fn write_check(f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
 fn write_rule_set(f: &mut fmt::Formatter<'_>, set: &RuleSetStep) -> fmt::Result {
     let verdict = match (set.allows, set.mode) {
         (true, _) => "allows",
-        (false, "shadow") => "would refuse (shadow)",
-        (false, _) => "refuses",
+        (false, "shadow") => "would deny (shadow)",
+        (false, _) => "denies",
     };
     writeln!(f, "authorization  {} ({}): {verdict}, {}", set.level, set.origin, set.because)?;
     for rule in &set.rules {
         let mark = if rule.decides { "->" } else { "  " };
         writeln!(f, "  {mark} {:7} {:6} {}  {}", rule.kind, rule.result, rule.name, printable(&rule.expression))?;
         for (name, value) in &rule.reads {
-            let value = if value.is_null() { "not there".to_owned() } else { printable(&value.to_string()) };
+            let value = if value.is_null() { "absent".to_owned() } else { printable(&value.to_string()) };
             writeln!(f, "               {name}: {value}")?;
         }
         if let Some(why) = &rule.why {
@@ -139,7 +139,7 @@ fn write_rule_set(f: &mut fmt::Formatter<'_>, set: &RuleSetStep) -> fmt::Result 
     Ok(())
 }
 
-/// No control character reaches the terminal.
+/// Replaces control characters, so that none reaches the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,45 +1,45 @@
-//! `cors`: which other sites' scripts may ask (the CORS protocol of the Fetch standard).
+//! `cors`: cross-origin requests from scripts of other sites (the CORS protocol of the Fetch standard).
 //!
-//! A preflight is answered here, before anybody asks for a token, since browsers send none with it. Every other answer,
-//! a refusal too, carries what lets the site's script read it; what a backend says of CORS itself is replaced. With
-//! credentials a wildcard would mean nothing to a browser, so what was asked for is named instead.
+//! A preflight is answered before authentication, since browsers send no credentials with it. Every other response,
+//! including rejections, gets the headers that let the site's script read it; the backend's own CORS headers are
+//! replaced. Since browsers do not accept wildcards with credentials, the requested names are listed instead.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
-/// The policy, ready to use.
+/// A compiled `cors` policy.
 #[derive(Debug)]
 pub struct Cors {
     origins: Box<[AllowedOrigin]>,
     methods: AllowList,
     headers: AllowList,
     expose: Option<HeaderValue>,
-    /// The same with `WWW-Authenticate`, for refusals.
+    /// The same list with `WWW-Authenticate`, for rejections.
     expose_on_rejection: HeaderValue,
     credentials: bool,
     max_age: Option<HeaderValue>,
 }
 
-/// The sites that may ask.
+/// An origin that may make cross-origin requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// Any site.
+    /// Any origin.
     Any,
-    /// This one, in lower case; or the literal `null`.
+    /// One origin in lower case, or the literal `null`.
     Exact(Box<str>),
-    /// Any host below a name.
+    /// All hosts below a domain.
     Wildcard {
         /// The scheme with `://`.
         scheme: Box<str>,
-        /// What stands behind the `*`, from its dot on.
+        /// The text after the `*`, with its leading dot.
         suffix: Box<str>,
     },
 }
 
-/// What the policy is made of.
+/// The configuration of the policy.
 #[derive(Debug, Default)]
 pub struct CorsSettings {
-    /// The sites that may ask.
+    /// The allowed origins.
     pub origins: Vec<AllowedOrigin>,
     /// Methods, or `*`.
     pub methods: Vec<String>,
@@ -47,29 +47,29 @@ pub struct CorsSettings {
     pub headers: Vec<String>,
     /// Response headers that scripts may read, or `*`.
     pub expose: Vec<String>,
-    /// Whether cookies and `Authorization` may come along.
+    /// Whether cookies and `Authorization` are allowed.
     pub credentials: bool,
-    /// Seconds that a browser may remember the answer to a preflight.
+    /// Seconds for which a browser may cache a preflight response.
     pub max_age: Option<u64>,
 }
 
 #[derive(Debug)]
 enum AllowList {
-    /// Whatever is asked for.
+    /// Everything that is requested.
     Any,
-    /// These, already joined; none is an empty text.
+    /// A joined list; `None` if it is empty.
     Listed(Option<HeaderValue>),
 }
 
-/// What one request's answer will say: the policy met with the request's origin.
+/// The result of checking a request's origin, which determines the response headers.
 #[derive(Debug)]
 pub struct OriginCheck {
     policy: std::sync::Arc<Cors>,
-    /// The value of `Access-Control-Allow-Origin`; `None` for a site that may not ask, and for no site.
+    /// The value of `Access-Control-Allow-Origin`; `None` if the origin is absent or not allowed.
     allowed: Option<HeaderValue>,
 }
 
-/// Whether a request is a preflight: then it is answered here, whatever else holds for it.
+/// Returns whether a request is a preflight.
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)
@@ -77,13 +77,17 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 impl Cors {
+    /// Compiles the policy.
+    ///
     /// # Errors
-    /// When credentials are allowed to any site, or a list makes no header.
+    /// If credentials are combined with any origin, or a list is too long for a header.
     pub fn new(settings: CorsSettings) -> Result<Self, String> {
         if settings.credentials && settings.origins.contains(&AllowedOrigin::Any) {
-            return Err("`allowCredentials` does not go with the origin `*`: any site could act as your users; \
-                        list the sites"
-                .to_owned());
+            return Err(
+                "`allowCredentials` cannot be combined with the origin `*`: any site could act as your users; \
+                        list the origins"
+                    .to_owned(),
+            );
         }
         let bad = |_| "the list is too long for a header".to_owned();
         let join = |names: &[String]| match names {
@@ -109,7 +113,7 @@ impl Cors {
         })
     }
 
-    /// Judges the request's origin.
+    /// Checks the origin of a request.
     pub fn check_origin(self: &std::sync::Arc<Self>, headers: &HeaderMap) -> OriginCheck {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let allowed = match (origins.next(), origins.next()) {
@@ -131,7 +135,7 @@ impl Cors {
 }
 
 impl AllowedOrigin {
-    /// Whether this is the site that sent `origin`. Browsers write origins in lower case, others might not.
+    /// Returns whether `origin` matches. Browsers send origins in lower case, other clients may not.
     fn matches(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
@@ -139,7 +143,7 @@ impl AllowedOrigin {
             Self::Wildcard { scheme, suffix } => {
                 let origin = origin.to_ascii_lowercase();
                 let subdomain = origin.strip_prefix(&**scheme).and_then(|rest| rest.strip_suffix(&**suffix));
-                // only labels may stand for the `*`: `https://evil.example/.example.com` is no host below it
+                // the `*` matches labels only: `https://evil.example/.example.com` is not a host below the domain
                 subdomain.is_some_and(|labels| {
                     !labels.is_empty()
                         && labels.split('.').all(|label| {
@@ -153,7 +157,7 @@ impl AllowedOrigin {
 }
 
 impl OriginCheck {
-    /// The answer to a preflight with these headers. A site that may not ask gets one that allows nothing.
+    /// Builds the response to a preflight with these headers. An origin that is not allowed gets no permissions.
     pub fn preflight_response<B: Default>(&self, request_headers: &HeaderMap) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -168,7 +172,7 @@ impl OriginCheck {
         if policy.credentials {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        // what was asked for is named, since a `*` never covers `Authorization`, and nothing with credentials
+        // the requested names are listed, since `*` never covers `Authorization`, and nothing at all with credentials
         for (name, list, request_header) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, &policy.methods, header::ACCESS_CONTROL_REQUEST_METHOD),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, &policy.headers, header::ACCESS_CONTROL_REQUEST_HEADERS),
@@ -187,7 +191,7 @@ impl OriginCheck {
         response
     }
 
-    /// Writes what the site's script needs into an answer; `refused` when it is the gateway's refusal.
+    /// Writes the CORS headers of a response. `rejected` is set if the response is the gateway's rejection.
     pub fn write_headers(&self, headers: &mut HeaderMap, rejected: bool) {
         const CORS_HEADERS: [HeaderName; 6] = [
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -202,7 +206,7 @@ impl OriginCheck {
         }
         let policy = &self.policy;
         if !policy.allows_any_origin() && !varies_by_origin(headers) {
-            // also without an origin: a cache must not hand this answer to a site
+            // also without an origin: a cache must not serve this response to another site
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(origin) = &self.allowed else { return };
@@ -217,7 +221,7 @@ impl OriginCheck {
     }
 }
 
-/// Tokens between commas, and nothing else: only that is sent back.
+/// Returns whether a value is a list of tokens. Anything else is not echoed.
 fn is_list_of_names(value: &HeaderValue) -> bool {
     value.len() <= 4096
         && value.as_bytes().split(|b| *b == b',').all(|name| HeaderName::from_bytes(name.trim_ascii()).is_ok())

@@ -1,123 +1,125 @@
-//! `extAuthz`: another service that decides, asked by Envoy's gRPC protocol or by a plain request. It sees the request's
-//! method, path, host, the headers that the policy names, and as much of the body as the policy says. What it can't be
-//! asked for, and an answer that can't be carried out, are failures, and what then happens is the policy's choice.
+//! `extAuthz`: an external authorization service, called by Envoy's gRPC protocol or by HTTP. It gets the method, path
+//! and host of the request, the headers that the policy names, and the configured part of the body. A failed call, and
+//! a response that cannot be applied, are handled by the policy's `failureMode`.
 //!
-//! What it gives a request (headers, query parameters) is written on what is forwarded, after the rules judged it; the
-//! host, the path, and what frames a message or belongs to one connection are not its to change.
+//! Edits of the service (headers, query parameters) are applied to the forwarded request, after the rules were
+//! evaluated. The service cannot change the host, the path, or headers that frame a message or belong to one
+//! connection.
 
 pub(crate) mod proto;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{StatusCode, Uri};
 use serde_json::{Map, Value};
 
 use super::header_modifier::protected_reason;
 use crate::authz::Expression;
+use crate::request::set_query;
 use crate::upstream::Endpoint;
 
-/// What expressions behind the policy know its answer's metadata as.
+/// The name of the service's metadata in expressions of policies that run after `extAuthz`.
 pub const METADATA_VARIABLE: &str = "extauthz";
 
-/// The policy, ready to use.
+/// A compiled `extAuthz` policy.
 #[derive(Debug)]
 pub struct ExtAuthz {
     /// The service.
     pub endpoint: Arc<Endpoint>,
-    /// How it is asked.
+    /// The protocol of the call.
     pub protocol: Protocol,
-    /// How long it may take.
+    /// The timeout of the call.
     pub timeout: Duration,
-    /// The client's headers that it sees; `None` is all.
+    /// The client's headers that are sent; `None` sends all.
     pub request_headers: Option<Box<[HeaderName]>>,
-    /// How much of the body it sees, if any.
+    /// The part of the body that is sent, if any.
     pub body: Option<BodyOptions>,
-    /// What happens when it can't be asked.
+    /// The behavior if the call fails.
     pub on_failure: OnFailure,
 }
 
-/// How the service is asked.
+/// The protocol of the call.
 #[derive(Debug)]
 pub enum Protocol {
     /// `envoy.service.auth.v3.Authorization/Check`.
     Grpc {
-        /// Values that the service is told as they stand.
+        /// Fixed values that are sent.
         context: Box<[(String, String)]>,
-        /// Objects that the service is told, made from the request; `None` is the verified token's claims.
+        /// Objects that are computed from the request and sent; `None` sends the claims of the verified token.
         metadata: Option<Box<[(String, Expression)]>>,
     },
-    /// A plain request, whose answer's status decides.
+    /// An HTTP request, whose response status decides.
     Http(Box<HttpCheck>),
 }
 
-/// The plain form.
+/// The settings of the HTTP protocol.
 #[derive(Debug)]
 pub struct HttpCheck {
-    /// The path and query that are asked for.
+    /// The path and query of the check request.
     pub target: CheckTarget,
-    /// Headers that are made from the request.
+    /// Headers that are computed from the request.
     pub add: Box<[(HeaderName, Expression)]>,
-    /// Headers of its answer that are set on the request, in place of the client's.
+    /// Headers of the response that are set on the request, replacing the client's.
     pub response_headers: Box<[HeaderName]>,
-    /// Where the client is sent in place of a 401 or 403.
+    /// The redirect target for the client if the status is 401 or 403.
     pub redirect: Option<Expression>,
-    /// What expressions are told of the answer.
+    /// Values that are computed from the response, for later expressions.
     pub metadata: Box<[(String, Expression)]>,
 }
 
-/// What is asked for.
+/// The target of a check request.
 #[derive(Debug)]
 pub enum CheckTarget {
-    /// The request's own path and query, behind this; empty, or without a trailing slash.
+    /// The request's own path and query with this prefix, which is empty or has no trailing slash.
     Prefix(Box<str>),
-    /// What an expression gives.
+    /// The result of an expression.
     Expression(Expression),
 }
 
-/// How much of a body the service sees.
+/// Settings for sending the body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyOptions {
-    /// So many bytes at most.
+    /// Limit on the bytes that are sent.
     pub max_bytes: usize,
-    /// Whether it sees the beginning of a longer one, which is refused otherwise.
+    /// Whether a longer body is truncated. Otherwise the request is rejected.
     pub allow_partial: bool,
-    /// Over gRPC: as bytes, and not as text.
+    /// Whether the body is sent as bytes and not as text (gRPC only).
     pub as_bytes: bool,
 }
 
-/// What happens when the service can't be asked.
+/// The behavior if the call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     /// 403.
     Deny,
-    /// The request goes on, without what the service would have given it.
+    /// The request passes, without edits from the service.
     Allow,
-    /// This status.
+    /// The request is rejected with this status.
     Status(StatusCode),
 }
 
-/// How a header is written.
+/// The action for a header mutation (Envoy's `HeaderAppendAction`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderAppendAction {
-    /// Beside the lines that are there.
+    /// Adds a line to those that are present.
     Append,
-    /// Unless it is there.
+    /// Adds the header unless it is present.
     AddIfAbsent,
-    /// In place of what is there.
+    /// Replaces the header, or adds it.
     OverwriteOrAdd,
-    /// In place of what is there, if anything is.
+    /// Replaces the header if it is present.
     OverwriteIfPresent,
 }
 
-/// A header that is written.
+/// A header that the service sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderMutation(pub HeaderName, pub HeaderValue, pub HeaderAppendAction);
 
 impl HeaderMutation {
-    /// Writes it.
+    /// Applies the mutation.
     pub fn apply(self, headers: &mut HeaderMap) {
         let Self(name, value, action) = self;
         match (action, headers.contains_key(&name)) {
@@ -129,17 +131,18 @@ impl HeaderMutation {
         }
     }
 
-    /// A header as the service spells it.
+    /// Converts a header of the gRPC response.
     ///
     /// # Errors
-    /// What is wrong with it, or why it is not its to write.
+    /// If the header is invalid, or one that the service cannot change.
     pub(crate) fn from_proto(option: proto::HeaderValueOption) -> Result<Self, String> {
         let proto::HeaderValueOption { header, append, append_action } = option;
         let header = header.unwrap_or_default();
         let name = parse_header_name(&header.key)?;
         let value = if header.raw_value.is_empty() { header.value.into() } else { header.raw_value };
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| format!("`{name}` has no value for a header"))?;
-        // an action of 0 is also one that is not there, and then a header replaces the client's
+        let value = HeaderValue::from_maybe_shared(value)
+            .map_err(|_| format!("the value of `{name}` is not a valid header value"))?;
+        // an action of 0 may also be absent; a header then replaces the client's
         let action = match (append_action, append) {
             (0, Some(true)) => HeaderAppendAction::Append,
             (0 | 2, _) => HeaderAppendAction::OverwriteOrAdd,
@@ -151,25 +154,26 @@ impl HeaderMutation {
     }
 }
 
-/// What an allowed request is given.
+/// The edits of a service that allows a request.
 #[derive(Debug, Default)]
 pub struct AllowedEdits {
-    /// Headers of the request that are removed first.
+    /// Request headers to remove first.
     pub remove_headers: Vec<HeaderName>,
-    /// Headers of the request.
+    /// Request headers to set.
     pub set_headers: Vec<HeaderMutation>,
-    /// Names of query parameters that are removed first.
+    /// Query parameters to remove first.
     pub remove_query: Vec<String>,
-    /// Query parameters, in place of those of the same name.
+    /// Query parameters to set, replacing those with the same name.
     pub set_query: Vec<(String, String)>,
-    /// Headers of the answer to the client.
+    /// Response headers for the client.
     pub answer: Vec<HeaderMutation>,
-    /// What expressions see as [`METADATA`].
+    /// The value of [`METADATA_VARIABLE`].
     pub metadata: Map<String, Value>,
 }
 
 impl AllowedEdits {
-    /// What a plain answer's headers give; those that it does not have are removed, since they are its to say.
+    /// Returns the edits of an HTTP response. Headers that it lacks are removed from the request, so that the client
+    /// cannot set them.
     pub fn from_headers(names: &[HeaderName], response: &HeaderMap) -> Self {
         let append_header = |name: &HeaderName, value: &HeaderValue| {
             HeaderMutation(name.clone(), value.clone(), HeaderAppendAction::Append)
@@ -179,10 +183,10 @@ impl AllowedEdits {
         Self { remove_headers: names.to_vec(), set_headers: mutations.collect(), ..Self::default() }
     }
 
-    /// What Envoy's answer gives.
+    /// Returns the edits of a gRPC response.
     ///
     /// # Errors
-    /// What of it can't be carried out.
+    /// If an edit cannot be applied.
     pub(crate) fn from_ok_response(ok: proto::OkHttpResponse, metadata: Map<String, Value>) -> Result<Self, String> {
         let parse_all =
             |options: Vec<_>| options.into_iter().map(HeaderMutation::from_proto).collect::<Result<Vec<_>, _>>();
@@ -200,7 +204,7 @@ impl AllowedEdits {
         })
     }
 
-    /// Writes headers and query parameters on the request.
+    /// Applies the edits of headers and query parameters to the request.
     pub fn apply(&mut self, parts: &mut Parts) {
         for name in &self.remove_headers {
             parts.headers.remove(name);
@@ -210,14 +214,11 @@ impl AllowedEdits {
         }
         if !self.remove_query.is_empty() || !self.set_query.is_empty() {
             let query = self.rewrite_query(parts.uri.query().unwrap_or_default());
-            let path = parts.uri.path();
-            let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-            // what is percent-encoded here and what was a target before make one; if they did not, the path alone is
-            parts.uri = Uri::try_from(target).or_else(|_| Uri::try_from(path)).unwrap_or_default();
+            set_query(parts, Some(&query));
         }
     }
 
-    /// The query with its other parameters spelt as they were.
+    /// Returns the edited query. The spelling of other parameters is kept.
     fn rewrite_query(&self, query: &str) -> String {
         let is_removed = |pair: &str| {
             let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
@@ -232,11 +233,12 @@ impl AllowedEdits {
     }
 }
 
-/// A header's name that the service may write.
+/// Parses the name of a header that the service may change.
 fn parse_header_name(text: &str) -> Result<HeaderName, String> {
-    let name = HeaderName::try_from(text).map_err(|_| format!("`{}` is no header's name", text.escape_debug()))?;
+    let name =
+        HeaderName::try_from(text).map_err(|_| format!("`{}` is not a valid header name", text.escape_debug()))?;
     match protected_reason(&name) {
-        Some(why) => Err(format!("the header `{name}` can't be written: {why}")),
+        Some(why) => Err(format!("the header `{name}` cannot be changed: {why}")),
         None => Ok(name),
     }
 }

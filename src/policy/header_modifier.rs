@@ -1,23 +1,23 @@
-//! `requestHeaderModifier` and `responseHeaderModifier`: headers that are removed, set and added, in this order.
+//! `requestHeaderModifier` and `responseHeaderModifier`: headers to remove, set and add, in this order.
 //!
-//! Fields that frame a message, end at a hop, or say where a request goes are not theirs to touch: [`refusal`] tells
-//! which, and why.
+//! Headers that frame a message, end at a hop, or determine the target of a request cannot be edited; see
+//! [`protected_reason`].
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Edits, ready to apply.
+/// Compiled edits.
 #[derive(Debug, Default)]
 pub struct HeaderEdits {
-    /// Names whose lines all go.
+    /// Headers to remove.
     pub remove: Box<[HeaderName]>,
-    /// Names that have this as their only line afterwards.
+    /// Headers to set, replacing all lines.
     pub set: Box<[(HeaderName, HeaderValue)]>,
-    /// Lines that are added to what is there.
+    /// Header lines to add.
     pub add: Box<[(HeaderName, HeaderValue)]>,
 }
 
 impl HeaderEdits {
-    /// Makes the edits.
+    /// Applies the edits.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);
@@ -31,12 +31,12 @@ impl HeaderEdits {
     }
 }
 
-/// Why a policy can't touch a header; `None` when it can.
+/// Returns the reason why a header cannot be edited, or `None` if it can be.
 pub fn protected_reason(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
-        "host" => Some("where a request goes is not a header's matter: use `urlRewrite.authority`"),
+        "host" => Some("it determines the target of the request; use `urlRewrite.authority`"),
         "content-length" | "transfer-encoding" | "trailer" => {
-            Some("it frames the message: changed, two readers would see two messages")
+            Some("it frames the message; recipients could read an edited message differently")
         }
         "connection"
         | "keep-alive"
@@ -46,7 +46,7 @@ pub fn protected_reason(name: &HeaderName) -> Option<&'static str> {
         | "http2-settings"
         | "proxy-authenticate"
         | "proxy-authorization"
-        | "expect" => Some("it belongs to one connection, and every hop writes its own"),
+        | "expect" => Some("it belongs to one connection, and every hop writes its own value"),
         _ => None,
     }
 }

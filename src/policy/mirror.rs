@@ -1,6 +1,6 @@
-//! `requestMirror`: another backend gets a copy of some requests. Its answers are thrown away, and whatever happens to a
-//! copy, the request itself never waits for it. A body is copied as it passes, if it is small; bounded in number and size,
-//! copies can't take more memory than that.
+//! `requestMirror`: copies of some requests are sent to another backend. Its responses are discarded, and the request
+//! never waits for a copy. A body is copied while it is forwarded, if it is small. Copies are limited in number and
+//! size, and thus in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,40 +8,40 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::telemetry::metrics::CounterVecId;
 use crate::upstream::Endpoint;
 
-/// Requests with a longer body are not mirrored.
+/// Limit on the body of a mirrored request.
 pub const MAX_BODY_SIZE: usize = 64 << 10;
-/// Copies of one policy that may be on their way at a time.
+/// Limit on the copies of one policy in flight.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// One mirror of a route.
+/// A mirror of a route.
 #[derive(Debug)]
 pub struct Mirror {
-    /// Where copies go.
+    /// The endpoint that receives the copies.
     pub endpoint: Arc<Endpoint>,
-    /// The share of requests that are copied: of 2^64.
+    /// The ratio of mirrored requests, scaled to 2^64.
     threshold: u64,
     always: bool,
-    /// Counts copies by what became of them.
+    /// Counts copies by result.
     pub copies: CounterVecId,
     in_flight: AtomicUsize,
 }
 
-/// What became of a copy.
+/// The result of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MirrorResult {
-    /// The mirror answered.
+    /// The mirror responded.
     Sent,
-    /// It did not.
+    /// The mirror did not respond.
     Failed,
-    /// The body is too long.
+    /// The body exceeds [`MAX_BODY_SIZE`].
     TooLarge,
-    /// Too many copies are on their way.
+    /// Too many copies are in flight.
     Busy,
 }
 
 impl MirrorResult {
-    /// The metric's label.
+    /// Returns the metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
@@ -52,24 +52,24 @@ impl MirrorResult {
     }
 }
 
-/// A copy's place among those on their way, as long as it lives.
+/// A permit for one copy in flight.
 #[derive(Debug)]
 pub struct MirrorPermit(Arc<Mirror>);
 
 impl Mirror {
-    /// Copies `share` (0 to 1) of the requests to `endpoint`.
+    /// Mirrors a `ratio` (0 to 1) of the requests to `endpoint`.
     pub fn new(endpoint: Arc<Endpoint>, ratio: f64, copies: CounterVecId) -> Self {
         // the cast saturates
         let threshold = (ratio * 18_446_744_073_709_551_616.0) as u64;
         Self { endpoint, threshold, always: ratio >= 1.0, copies, in_flight: AtomicUsize::new(0) }
     }
 
-    /// Whether a request is one of the share, by a number drawn for it.
+    /// Returns whether a request is sampled, given a random number.
     pub fn samples(&self, random: u64) -> bool {
         self.always || random < self.threshold
     }
 
-    /// A place for one more copy, if there is one.
+    /// Acquires a permit, unless too many copies are in flight.
     pub fn try_acquire(self: &Arc<Self>) -> Option<MirrorPermit> {
         let increment = |now: usize| (now < MAX_IN_FLIGHT).then_some(now + 1);
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment).ok()?;
@@ -78,7 +78,7 @@ impl Mirror {
 }
 
 impl MirrorPermit {
-    /// The mirror that the copy is for.
+    /// Returns the mirror of the copy.
     pub fn mirror(&self) -> &Mirror {
         &self.0
     }

@@ -1,9 +1,9 @@
-//! `localRateLimit`: token buckets, shared by all workers of the process, one for each policy as it is written, or one
-//! for each value of its `key`.
+//! `localRateLimit`: token buckets, shared by all workers of the process. A policy has one bucket, or one per value of
+//! its `key`.
 //!
-//! A bucket is one number: the moment at which it will be full again (the generic cell rate algorithm). An idle bucket is
-//! the same as a new one, so forgetting those costs nothing, and the number of keys that are remembered is bounded.
-//! Requests whose key can't be evaluated share one bucket: without a name nobody gets a bucket of their own.
+//! A bucket is a single number: the time at which it will be full again (the generic cell rate algorithm). An idle
+//! bucket equals a new one, so evicting it loses nothing, and the number of keys is bounded. Requests whose key fails
+//! to evaluate share one bucket: without a key there is no bucket of one's own.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
@@ -15,19 +15,19 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authz::{Expression, Vars};
 
-/// Keys that one policy remembers. The least used are forgotten first.
+/// Limit on the keys of one policy. The least used keys are evicted first.
 const MAX_KEYS: usize = 1 << 16;
 
-/// A policy's buckets.
+/// The buckets of a policy.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// Nanoseconds in which one token comes in.
+    /// Nanoseconds per token.
     nanos_per_token: u64,
     /// Nanoseconds in which an empty bucket fills.
     fill_nanos: u64,
     capacity: u64,
     epoch: Instant,
-    /// The only bucket, unless there are keys.
+    /// The bucket for requests without a key.
     shared: Bucket,
     by_key: Option<KeyedBuckets>,
 }
@@ -35,48 +35,48 @@ pub struct RateLimit {
 #[derive(Debug)]
 struct KeyedBuckets {
     key: Expression,
-    /// With a seed of its own, so that nobody can choose keys that meet.
+    /// Randomly seeded, so that clients cannot choose colliding keys.
     hasher: RandomState,
     buckets: quick_cache::sync::Cache<u64, Arc<Bucket>>,
 }
 
-/// Nanoseconds from the beginning at which the bucket is full again.
+/// Nanoseconds since the epoch at which the bucket is full again.
 #[derive(Debug, Default)]
 struct Bucket(AtomicU64);
 
-/// What a request took.
+/// A token that was taken.
 #[derive(Debug)]
 pub struct RateLimitToken {
     bucket: Option<Arc<Bucket>>,
-    /// How the bucket stands now.
+    /// The quota after the token was taken.
     pub quota: Quota,
 }
 
-/// How a bucket stands, as the client is told.
+/// The state of a bucket, as reported to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// How many tokens it holds when full.
+    /// Tokens of a full bucket.
     pub limit: u64,
-    /// How many are left.
+    /// Remaining tokens.
     pub remaining: u64,
     /// Seconds until it is full, rounded up.
     pub reset: u64,
 }
 
-/// A bucket is empty.
+/// The error of an empty bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimited {
-    /// How it stands.
+    /// The quota of the bucket.
     pub quota: Quota,
     /// Seconds until the next token, rounded up; at least 1.
     pub retry_after: u32,
 }
 
 impl RateLimit {
-    /// Buckets of `size` tokens, full at first, that get `tokens` back every `interval`, evenly over it.
+    /// Creates buckets of `size` tokens, initially full, that regain `tokens` evenly over each `interval`.
     pub fn new(capacity: u64, tokens: u64, interval: Duration, key: Option<Expression>) -> Self {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-        // a century, so that sums of such times can't overflow
+        // more than a century, so that sums of such times cannot overflow
         let nanos_per_token = (interval / tokens.max(1)).clamp(1, u64::MAX >> 2);
         let fill_nanos = nanos_per_token.saturating_mul(capacity).min(u64::MAX >> 2);
         let buckets = || quick_cache::sync::Cache::new(MAX_KEYS);
@@ -87,7 +87,7 @@ impl RateLimit {
     /// Takes a token.
     ///
     /// # Errors
-    /// When none is left.
+    /// If none is left.
     pub fn acquire(&self, vars: &Vars<'_>) -> Result<RateLimitToken, RateLimited> {
         self.acquire_at(vars, Instant::now())
     }
@@ -108,7 +108,7 @@ impl RateLimit {
         }
     }
 
-    /// Gives a token back that another limit made useless.
+    /// Returns a token, because another limit rejected the request.
     pub fn refund(&self, token: &RateLimitToken) {
         let bucket = token.bucket.as_deref().unwrap_or(&self.shared);
         bucket
@@ -130,7 +130,7 @@ impl KeyedBuckets {
             Ok(serde_json::Value::String(text)) => Some(text),
             Ok(value) => Some(value.to_string()),
             Err(error) => {
-                tracing::debug!(%error, "the key of a rate limit gave no value");
+                tracing::debug!(%error, "rate limit key failed to evaluate");
                 None
             }
         };
@@ -145,10 +145,10 @@ fn ceil_seconds(nanoseconds: u64) -> u64 {
     nanoseconds.div_ceil(1_000_000_000)
 }
 
-/// Takes a token of every limit, or of none: the tightest quota, if there is a limit at all.
+/// Takes a token of every limit, or of none. Returns the tightest quota, if there is a limit.
 ///
 /// # Errors
-/// The first limit that has none left.
+/// The first limit without a token.
 pub fn acquire_all(limits: &[Arc<RateLimit>], vars: &Vars<'_>) -> Result<Option<Quota>, RateLimited> {
     let mut tokens: Vec<RateLimitToken> = Vec::new();
     for limit in limits {
@@ -224,7 +224,7 @@ mod tests {
             assert!(limit.acquire_at(vars, at(499)).is_err());
             assert!(limit.acquire_at(vars, at(500)).is_ok());
             assert!(limit.acquire_at(vars, at(500)).is_err());
-            // never more than the bucket holds, however long the wait
+            // never more than the capacity, however long the wait
             for good in [true, true, true, false] {
                 assert_eq!(limit.acquire_at(vars, at(3_600_000)).is_ok(), good);
             }

@@ -1,8 +1,8 @@
-//! `retry`: when a request is tried again, and how often at most.
+//! `retry`: the conditions and limits for retrying a request.
 //!
-//! A request that a backend may have begun to act on is repeated only when that changes nothing (RFC 9110 §9.2.2), or
-//! when its answer has a status that the config calls worth a new try. When everything fails, tries are not multiplied:
-//! a budget keeps those of requests that a backend has seen below a fifth of the route's requests, and three.
+//! A request that a backend may have started to process is retried only if it is idempotent (RFC 9110 §9.2.2), or if
+//! the response has a status that the config lists. To avoid retry storms, a budget limits the retries of requests that
+//! a backend has seen to a fifth of the route's requests, plus three.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,34 +11,34 @@ use http::StatusCode;
 
 use crate::telemetry::metrics::CounterId;
 
-/// The policy, ready to use.
+/// A compiled `retry` policy.
 #[derive(Debug)]
 pub struct RetryPolicy {
-    /// Tries after the first.
+    /// Number of attempts after the first.
     pub attempts: u32,
-    /// The time before each new try.
+    /// The delay in front of each retry.
     pub backoff: Duration,
-    /// Statuses that are worth a new try.
+    /// Statuses that are retried.
     pub codes: Box<[StatusCode]>,
-    /// Counts new tries.
+    /// Counts retries.
     pub counter: CounterId,
-    /// What keeps them few.
+    /// The budget that limits concurrent retries.
     pub budget: RetryBudget,
 }
 
-/// How many requests a route has in flight, and how many of them are tried again.
+/// The numbers of a route's requests and retries in flight.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     requests: AtomicUsize,
     retries: AtomicUsize,
 }
 
-/// Counts one request, or one new try, as long as it lives.
+/// Counts one request or retry while it lives.
 #[derive(Debug)]
 pub struct BudgetGuard<'a>(&'a AtomicUsize);
 
 impl RetryBudget {
-    /// New tries that are always allowed at one time.
+    /// Retries that are always allowed at the same time.
     const MIN_RETRIES: usize = 3;
 
     /// Counts a request.
@@ -47,7 +47,7 @@ impl RetryBudget {
         BudgetGuard(&self.requests)
     }
 
-    /// Leave for a new try; `None` when too many are under way.
+    /// Acquires a retry, or returns `None` if too many are in flight.
     pub fn try_retry(&self) -> Option<BudgetGuard<'_>> {
         let max_retries = Self::MIN_RETRIES + self.requests.load(Ordering::Relaxed) / 5;
         let increment = |now: usize| (now < max_retries).then_some(now + 1);

@@ -1,5 +1,5 @@
-//! `urlRewrite`: the host and path that the backend sees. The rewritten path is as canonical as the one that was judged,
-//! and the query stays.
+//! `urlRewrite`: the host and path that the backend sees. The rewritten path is canonical like the one that was
+//! authorized, and the query is kept.
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -8,42 +8,42 @@ use http::uri::{PathAndQuery, Uri};
 use crate::reason::Reason;
 use crate::request::host::Host;
 
-/// The rewrite, ready to apply.
+/// A compiled `urlRewrite` policy.
 #[derive(Debug, Default)]
 pub struct Rewrite {
-    /// The authority, if it changes.
+    /// The new authority, if it changes.
     pub authority: Option<NewAuthority>,
-    /// The path, if it changes.
+    /// The new path, if it changes.
     pub path: Option<NewPath>,
 }
 
-/// What replaces an authority.
+/// The replacement of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewAuthority {
-    /// Host and port.
+    /// A new host and port.
     Full(HeaderValue),
-    /// This host, with the port that was there.
+    /// A new host with the previous port.
     Host(Box<str>),
-    /// This port, with the host that was there.
+    /// A new port with the previous host.
     Port(u16),
-    /// The backend's own, once it is chosen.
+    /// The authority of the selected backend.
     Backend,
 }
 
-/// What replaces a path. Both are canonical, which the config's compilation makes sure of.
+/// The replacement of a path. Both variants are canonical, which is checked when the config is compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewPath {
-    /// All of it.
+    /// Replaces the whole path.
     Full(Box<str>),
-    /// The prefix that the route matched.
+    /// Replaces the prefix that the route matched.
     Prefix(Box<str>),
 }
 
 impl Rewrite {
-    /// Rewrites a request whose route matched the first `matched` bytes of its path.
+    /// Rewrites a request whose route matched the first `matched_len` bytes of its path.
     ///
     /// # Errors
-    /// `internal_error` when the result is no target; there is none that canonical parts could make.
+    /// `internal_error` if the result is not a valid target. Canonical parts never yield one.
     pub fn apply(&self, parts: &mut Parts, matched_len: usize) -> Result<(), Reason> {
         if let Some(path) = &self.path {
             let query = parts.uri.query();
@@ -78,7 +78,8 @@ impl Rewrite {
 }
 
 impl NewPath {
-    /// `path`, of which the route matched the first `matched` bytes, rewritten. Never `//` where the two parts meet.
+    /// Rewrites `path`, of which the route matched the first `matched_len` bytes. Never yields `//` where the parts are
+    /// joined.
     pub fn replace(&self, path: &str, matched_len: usize) -> String {
         match self {
             Self::Full(path) => path.to_string(),
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_matched_prefix_is_replaced_by_whole_segments() {
-        // the table of the Gateway API's ReplacePrefixMatch
+        // from the table for ReplacePrefixMatch in the Gateway API
         for (path, prefix, new, result) in [
             ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
             ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
@@ -120,7 +121,7 @@ mod tests {
             ("/bar", "/", "/xyz", "/xyz/bar"),
             ("/", "/", "/xyz", "/xyz"),
         ] {
-            // as the router tells it: a path below `/` has nothing in common with it but the slash it keeps
+            // as in the router: the root prefix matches zero bytes of a longer path
             let matched_len = if prefix == "/" && path != "/" { 0 } else { prefix.len() };
             assert_eq!(NewPath::Prefix(new.into()).replace(path, matched_len), result, "{path} {prefix} -> {new}");
         }

@@ -1,49 +1,49 @@
-//! `transformations`: headers whose values CEL expressions make, from the request as it was judged.
+//! `transformations`: headers with values from CEL expressions, which see the request as it was authorized.
 //!
-//! Fail closed: when an expression that sets a header fails, or gives what no header can hold, the header is not
-//! written and what the client sent under its name is removed, so that nobody can speak in the gateway's name. A value
-//! of null does the same. A header that is only added to keeps its other lines.
+//! Fails closed: if the expression for a header to set fails, or yields null or a value that is invalid in a header,
+//! the header is removed, so that a client cannot supply the value instead. A header to add keeps its other lines in
+//! that case.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::authz::{Expression, Vars};
 
-/// Edits whose values are expressions.
+/// Edits with values from expressions.
 #[derive(Debug, Default)]
 pub struct Transformation {
-    /// Names whose lines all go.
+    /// Headers to remove.
     pub remove: Box<[HeaderName]>,
-    /// Names that have this as their only line afterwards.
+    /// Headers to set, replacing all lines.
     pub set: Box<[(HeaderName, Expression)]>,
-    /// Lines that are added to what is there.
+    /// Header lines to add.
     pub add: Box<[(HeaderName, Expression)]>,
 }
 
-/// Values that were made and are not written yet, in the order of the policy: those that are set, then those added.
+/// Rendered values in the order of the policy: those to set, then those to add.
 #[derive(Debug)]
 pub struct RenderedHeaders(Vec<Option<HeaderValue>>);
 
 impl Transformation {
-    /// Makes the values.
+    /// Evaluates the expressions.
     pub fn render(&self, vars: &Vars<'_>) -> RenderedHeaders {
         let value = |(name, expression): &(HeaderName, Expression)| match expression.eval_json(vars) {
             Ok(value) => {
                 let header = header_value(&value);
                 if header.is_none() && !value.is_null() {
-                    tracing::debug!(header = %name, "the value that a transformation made can't stand in a header");
+                    tracing::debug!(header = %name, "transformation yielded an invalid header value");
                 }
                 header
             }
             Err(error) => {
-                tracing::debug!(header = %name, %error, "a transformation gave no value");
+                tracing::debug!(header = %name, %error, "transformation failed to evaluate");
                 None
             }
         };
         RenderedHeaders(self.set.iter().chain(&self.add).map(value).collect())
     }
 
-    /// Writes the values.
+    /// Applies the edits with rendered values.
     pub fn apply(&self, rendered: RenderedHeaders, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);
@@ -63,7 +63,7 @@ impl Transformation {
     }
 }
 
-/// A text as it is, a list of scalars joined by commas, anything else as JSON.
+/// Converts a value to a header: text as it is, a list of scalars joined by commas, anything else as JSON.
 fn header_value(value: &Value) -> Option<HeaderValue> {
     let text = match value {
         Value::Null => return None,
@@ -71,7 +71,7 @@ fn header_value(value: &Value) -> Option<HeaderValue> {
         Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
             let texts: Vec<String> =
                 items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
-            // an element with a comma would be read as two
+            // an element that contains a comma would be read as two
             if texts.iter().any(|text| text.contains(',')) {
                 return None;
             }

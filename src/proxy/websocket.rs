@@ -30,7 +30,7 @@ use crate::telemetry::access_log::{AccessRecord, field};
 use crate::upstream::connect::dial;
 use crate::upstream::outlier::InFlightGuard;
 use crate::upstream::replay::clone_without_body;
-use crate::upstream::{Endpoint, UpstreamError, UpstreamProtocol, framing};
+use crate::upstream::{Endpoint, UpstreamBody, UpstreamError, UpstreamProtocol, framing};
 use crate::worker::Worker;
 
 /// Rejects a WebSocket handshake with a body: a backend that switches protocols would read the body as the first bytes

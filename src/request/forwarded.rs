@@ -1,7 +1,7 @@
-//! Who the client is when other proxies stand before this one, and what the backend is told of it.
+//! Forwarding headers: the client's address behind other proxies, and the headers that the backend gets.
 //!
-//! Only a peer named in `config.trustedProxies` is believed. What anybody else says of addresses, schemes and hosts is
-//! removed before this hop's own word is written.
+//! Only peers in `config.trustedProxies` are trusted. Addresses, schemes and hosts from any other client are removed
+//! before the gateway writes its own headers.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The client's address as a chain of trusted proxies tells it: the last address in `X-Forwarded-For`, or else in
-/// `Forwarded` (RFC 7239), that is not itself trusted. What can't be read ends the chain.
+/// Returns the client's address as reported by a chain of trusted proxies: the last address in `X-Forwarded-For`, or
+/// else in `Forwarded` (RFC 7239), that is not itself trusted. An entry that cannot be parsed ends the chain.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let hops: Vec<Hop<'_>> = if headers.contains_key(&FORWARDED_FOR) {
         list_values(headers, &FORWARDED_FOR)
@@ -27,7 +27,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpA
     client_hop(&hops, is_trusted).and_then(|hop| hop.address).unwrap_or(peer)
 }
 
-/// What one proxy tells of the hop before it.
+/// The report of one proxy about the hop in front of it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Hop<'a> {
     address: Option<IpAddr>,
@@ -36,7 +36,7 @@ struct Hop<'a> {
 }
 
 impl<'a> Hop<'a> {
-    /// An element of `Forwarded` (RFC 7239 §4).
+    /// Parses an element of `Forwarded` (RFC 7239 §4).
     fn parse(element: &'a str) -> Self {
         let mut hop = Self::default();
         for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
@@ -52,7 +52,7 @@ impl<'a> Hop<'a> {
     }
 }
 
-/// The hop that the client made: the last one from somebody who is not trusted, or as far back as can be read.
+/// Returns the hop of the client: the last one that is not from a trusted proxy, or the first one that can be parsed.
 fn client_hop<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) -> Option<&'h Hop<'a>> {
     let mut found = None;
     for hop in hops.iter().rev() {
@@ -65,9 +65,9 @@ fn client_hop<'h, 'a>(hops: &'h [Hop<'a>], is_trusted: impl Fn(IpAddr) -> bool) 
     found
 }
 
-/// Writes `X-Forwarded-For`, `-Proto` and `-Host` of a request that had `names`: appended to or kept when the `peer`, here
-/// with its address as text, is trusted, and replaced otherwise. What a trusted peer tells by `Forwarded` alone is taken
-/// over from there.
+/// Writes `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`. If `peer`, given with its address as text, is
+/// trusted, the values are appended to or kept, and information that exists only in `Forwarded` is converted. Otherwise
+/// all forwarding headers of the client are replaced.
 pub fn write_headers(
     headers: &mut HeaderMap,
     known_headers: KnownHeaders,
@@ -97,7 +97,7 @@ pub fn write_headers(
     headers.entry(FORWARDED_HOST).or_insert(authority);
 }
 
-/// Says by `X-Forwarded-…` what trusted proxies said by `Forwarded`, where they did not say both.
+/// Converts `Forwarded` from trusted proxies to `X-Forwarded-…` headers that are not present.
 fn adopt_forwarded(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
     let hops: Vec<Hop<'_>> = list_values(headers, &header::FORWARDED).map(Hop::parse).collect();
     let name = |hop: &Hop<'_>| hop.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
@@ -113,7 +113,7 @@ fn adopt_forwarded(headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool)
     }
 }
 
-/// Every spelling in which a client could claim to be another, or to have come another way.
+/// Removes every header with which a client could claim another address, scheme or host.
 fn remove_forwarding_headers(headers: &mut HeaderMap) {
     let is_forwarding = |name: &str| name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip");
     let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name.as_str())).cloned().collect();
@@ -126,7 +126,7 @@ fn list_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<I
     headers.get_all(name).iter().flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim)
 }
 
-/// An address as proxies write it: with or without port, an IPv6 address with or without brackets.
+/// Parses an address as proxies write it: with or without a port, IPv6 addresses with or without brackets.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches('"');
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// What is written of a request from 10.0.0.1 by plain HTTP for the host `a:1`.
+    /// Returns the headers that are written for a request from 10.0.0.1 over HTTP for the host `a:1`.
     fn forwarded_headers(lines: &[(&'static str, &'static str)], trusted: &str) -> HeaderMap {
         let mut headers = map(lines);
         let known_headers = KnownHeaders::from_headers(&headers);
@@ -198,7 +198,7 @@ mod tests {
             ),
             (&[("forwarded", "for=6.6.6.6;Proto=https;host=x.y")], ["6.6.6.6, 10.0.0.1", "https", "x.y"]),
             (&[("forwarded", "for=\"[2001:db8::1]:99\"; host=\"x.y:8\"")], ["2001:db8::1, 10.0.0.1", "http", "x.y:8"]),
-            // what the client says before the first trusted proxy's word is not believed
+            // entries in front of the first trusted proxy come from the client and are not trusted
             (
                 &[("forwarded", "for=7.7.7.7;proto=ws;host=evil, for=6.6.6.6;proto=https, for=10.0.0.2;proto=http")],
                 ["7.7.7.7, 6.6.6.6, 10.0.0.2, 10.0.0.1", "https", "a:1"],

@@ -1,13 +1,13 @@
-//! Header fields that end at this hop: removed from requests before they are forwarded, and from answers.
+//! Hop-by-hop headers: removed from requests before they are forwarded, and from responses.
 //!
-//! A client may name further fields in `Connection` (RFC 9110 §7.6.1), but not the ones that say who is asking for
-//! what: those stay, however they are named.
+//! A client may name further headers in `Connection` (RFC 9110 §7.6.1). Headers that identify the client or the
+//! requested resource stay even if they are named there.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::known_headers::{KnownHeader, KnownHeaders};
 
-/// The fields themselves.
+/// The hop-by-hop headers.
 const HOP_BY_HOP_HEADERS: [(KnownHeader, HeaderName); 10] = [
     (KnownHeader::Connection, header::CONNECTION),
     (KnownHeader::Te, header::TE),
@@ -21,12 +21,11 @@ const HOP_BY_HOP_HEADERS: [(KnownHeader, HeaderName); 10] = [
     (KnownHeader::Http2Settings, HeaderName::from_static("http2-settings")),
 ];
 
-/// Removes what ends at this hop from a request that has `names`. `is_identity` tells the names that carry identity.
-///
-/// Returns whether the client asks for a WebSocket: the one upgrade that is forwarded.
+/// Removes hop-by-hop headers from a request. `is_identity` returns whether a name carries identity. Returns whether
+/// the client requests a WebSocket, the only upgrade that is forwarded.
 pub fn strip_request(headers: &mut HeaderMap, known_headers: KnownHeaders, is_identity: impl Fn(&str) -> bool) -> bool {
     let websocket = known_headers.contains(KnownHeader::Upgrade) && is_websocket_upgrade(headers);
-    // `TE` has to be named in `Connection`, so it is read before what is named there goes
+    // `TE` must be named in `Connection`, so it is read before the named headers are removed
     let accepts_trailers =
         known_headers.contains(KnownHeader::Te) && headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
     if known_headers.contains(KnownHeader::Connection) {
@@ -39,7 +38,7 @@ pub fn strip_request(headers: &mut HeaderMap, known_headers: KnownHeaders, is_id
     websocket
 }
 
-/// Removes what ends at this hop from an answer.
+/// Removes hop-by-hop headers from a response.
 pub fn strip_response(headers: &mut HeaderMap) {
     let known_headers = KnownHeaders::from_headers(headers);
     if known_headers.contains(KnownHeader::Connection) {
@@ -54,20 +53,20 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, known_headers: KnownHeaders) {
     }
 }
 
-/// Whether `value`, a comma-separated list, holds `token`, ignoring case.
+/// Returns whether `value`, a comma-separated list, contains `token`, ignoring case.
 pub fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.as_bytes().split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Whether `value` begins with `text`, ignoring case.
+/// Returns whether `value` starts with `text`, ignoring case.
 pub fn starts_with_ignore_case(value: &HeaderValue, text: &[u8]) -> bool {
     value.as_bytes().get(..text.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(text))
 }
 
-/// Removes those fields that `Connection` names and that `may_go`.
+/// Removes the headers that `Connection` names and that `is_removable` permits.
 fn remove_connection_options(headers: &mut HeaderMap, is_removable: impl Fn(&str) -> bool) {
     let values = || headers.get_all(header::CONNECTION).iter();
-    // these two are options of the connection, and all that most messages have
+    // these two are options of the connection itself; most messages have no others
     let is_option = |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
     if values().all(|value| is_option(value.as_bytes())) {
         return;
@@ -83,7 +82,8 @@ fn remove_connection_options(headers: &mut HeaderMap, is_removable: impl Fn(&str
     }
 }
 
-/// Fields that say who asks for what, or how long the body is: a client must not be able to make them vanish.
+/// Returns whether a header identifies the client or the resource, or frames the body. A client must not be able to
+/// make such headers disappear.
 fn is_protected(name: &str) -> bool {
     matches!(
         name,

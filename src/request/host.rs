@@ -1,27 +1,26 @@
-//! Who a request is for: one host, in lower case, without port and trailing dot.
+//! The host of a request: in lower case, without port and trailing dot.
 //!
-//! Refused: an empty host, user information, white space, lists, path characters, a bad port, a bad IPv6 literal.
-//! Nothing is decoded: a Punycode label stays as it is.
+//! Rejects an empty host, user information, white space, lists, path characters, an invalid port and an invalid IPv6
+//! literal. Nothing is decoded: a Punycode label stays as it is.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// A DNS name has at most 253 bytes (RFC 1035 §2.3.4); a dot and a port may follow.
+/// Limit on an authority: 253 bytes of a DNS name (RFC 1035 §2.3.4), a trailing dot and a port.
 const MAX_AUTHORITY_LEN: usize = 253 + 1 + 6;
 
-/// An authority taken apart.
+/// A parsed authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host<'a> {
-    /// The name or address in lower case, without port, trailing dot; an IPv6 address keeps its brackets.
+    /// The name or address in lower case, without port and trailing dot. An IPv6 address keeps its brackets.
     pub name: Cow<'a, str>,
-    /// The port, when one was written.
+    /// The port, if the authority has one.
     pub port: Option<u16>,
 }
 
 impl<'a> Host<'a> {
-    /// Reads the value of a `Host` header, or an authority (RFC 9110 §7.2, RFC 3986 §3.2).
-    ///
-    /// Returns `None` for what is not exactly one host with an optional port.
+    /// Parses the value of a `Host` header, or an authority (RFC 9110 §7.2, RFC 3986 §3.2). Returns `None` unless it is
+    /// exactly one host with an optional port.
     pub fn parse(authority: &'a str) -> Option<Self> {
         if authority.len() > MAX_AUTHORITY_LEN {
             return None;
@@ -60,13 +59,13 @@ impl<'a> Host<'a> {
     }
 }
 
-/// `str::split_once` by a byte: names are too short for the standard one's search to pay.
+/// Splits at a byte. Names are too short for the setup of `str::split_once` to pay off.
 fn split_once(text: &str, separator: u8) -> Option<(&str, &str)> {
     let index = text.bytes().position(|b| b == separator)?;
     Some((text.get(..index)?, text.get(index + 1..)?))
 }
 
-/// Labels between dots, none of them empty.
+/// Returns whether a name consists of non-empty labels separated by dots.
 fn is_name(name: &str) -> bool {
     let mut previous = b'.';
     for byte in name.bytes() {

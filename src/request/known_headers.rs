@@ -1,12 +1,12 @@
-//! Which fields a message has, of those that the gateway knows by name: told by one pass over the names, so that an
-//! ordinary message costs no look-ups of what it has not.
+//! The set of headers in a message that the gateway knows by name. It is computed in one pass over the names, so that
+//! absent headers, the common case, cost no lookups.
 //!
-//! It tells what was there. A field that is removed afterwards is still told of, which costs a look-up and no more;
-//! nothing may rely on it for fields that are added.
+//! The set describes the message as received. A header that is removed afterwards stays in the set, which costs one
+//! lookup. A header that is added is not in it.
 
 use http::HeaderMap;
 
-/// A field, or a kind of fields.
+/// A header, or a group of headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KnownHeader {
     /// `accept`.
@@ -37,24 +37,23 @@ pub enum KnownHeader {
     TransferEncoding,
     /// `upgrade`.
     Upgrade,
-    /// What says who the client is, or which way it came: `forwarded`, `x-real-ip` and all that begin with
-    /// `x-forwarded-`.
+    /// Forwarding headers: `forwarded`, `x-real-ip` and all names that begin with `x-forwarded-`.
     Forwarding,
     /// Any name with an underscore.
     Underscored,
 }
 
-/// The names of a message.
+/// The known headers of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KnownHeaders(u32);
 
 impl KnownHeaders {
-    /// Looks at every name once.
+    /// Computes the set in one pass over the names.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |names, name| names | bits_for_name(name.as_str())))
     }
 
-    /// Whether a field of this name was there.
+    /// Returns whether a header was present.
     pub fn contains(self, name: KnownHeader) -> bool {
         self.0 & name.bit() != 0
     }
@@ -66,7 +65,7 @@ impl KnownHeader {
     }
 }
 
-/// What a name, which is in lower case as in every header map, is to the gateway.
+/// Returns the bits for a name. The name is in lower case, as in every header map.
 fn bits_for_name(name: &str) -> u32 {
     let header = match name {
         "accept" => KnownHeader::Accept,
@@ -86,7 +85,7 @@ fn bits_for_name(name: &str) -> u32 {
         "upgrade" => KnownHeader::Upgrade,
         _ => {
             let forwarding = if name.starts_with("x-forwarded-") { KnownHeader::Forwarding.bit() } else { 0 };
-            // without a way out in the middle, the whole loop is a few wide instructions
+            // without an early exit, the loop compiles to a few wide instructions
             let underscored = name.bytes().fold(false, |found, b| found | (b == b'_'));
             return forwarding | if underscored { KnownHeader::Underscored.bit() } else { 0 };
         }

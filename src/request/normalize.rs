@@ -1,9 +1,9 @@
-//! A request as hyper read it becomes a request with one meaning, or is refused.
+//! Gives a request as hyper parsed it one meaning, or rejects it.
 //!
-//! hyper settles some ambiguities while parsing (equal Content-Lengths, a length beside `chunked`, bare line feeds,
-//! fragments); the others are refused here: transfer codings other than one `chunked`, a missing, second or bad host,
-//! a target that contradicts the host, methods that a gateway does not forward. Header names with underscores are
-//! dropped, since some backends read them as dashes.
+//! hyper resolves some ambiguities while parsing: equal Content-Lengths, a length together with `chunked`, bare line
+//! feeds, fragments. The others are rejected here: transfer codings other than a single `chunked`, a missing, repeated
+//! or invalid host, a target that contradicts the host, methods that a gateway does not forward. Header names with
+//! underscores are dropped, since some backends treat them as dashes.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -16,10 +16,10 @@ use super::path::PathRules;
 use crate::reason::{Reason, Rejection};
 use crate::request::{ClientInfo, HeadLimits, RequestHead, Scheme};
 
-/// The head of a request in its one meaning. Made only here, so that nothing unjudged can be forwarded.
+/// A request head in its only meaning. It can only be created here, so that nothing else is evaluated or forwarded.
 #[derive(Debug, Clone)]
 pub struct NormalizedRequest {
-    /// Boxed, since a request moves through many hands and its head is large.
+    /// Boxed, since a request is moved often and its head is large.
     parts: Box<Parts>,
     scheme: Scheme,
     client: ClientInfo,
@@ -32,11 +32,11 @@ pub struct NormalizedRequest {
 }
 
 impl NormalizedRequest {
-    /// Reads the head that hyper parsed, which has `names`. The path is left for [`Request::settle_path`], since how it is read is the
-    /// listener's choice, and the listener is found by the host.
+    /// Normalizes everything except the path. The path follows in [`NormalizedRequest::normalize_path`], since its
+    /// rules depend on the listener, and the listener is selected by the host.
     ///
     /// # Errors
-    /// A closing rejection for whatever could be read in two ways, with the head as it came, for the log.
+    /// A closing rejection for a head that could be read in two ways, with the head as received, for the log.
     pub fn from_parts(
         mut parts: Box<Parts>,
         known_headers: KnownHeaders,
@@ -51,16 +51,16 @@ impl NormalizedRequest {
         }
     }
 
-    /// Gives the path its one spelling. What is matched, judged and forwarded afterwards is this path.
+    /// Normalizes the path. This spelling is matched, evaluated by rules and forwarded.
     ///
     /// # Errors
-    /// `bad_path` when it has none.
+    /// `bad_path` if the path or the query is ambiguous.
     pub fn normalize_path(&mut self, rules: &PathRules) -> Result<(), Rejection> {
         let bad = Rejection::closing(Reason::BadPath);
         if self.parts.uri.path() == "*" && self.parts.method == Method::OPTIONS {
             return Ok(());
         }
-        // RFC 3986 has no such bytes, and what is raw UTF-8 to one may be Latin-1 to another
+        // RFC 3986 does not allow these bytes, and servers decode them as UTF-8 or as Latin-1
         let is_invalid = |query: &str| !query.bytes().all(|b| (0x21..0x7f).contains(&b));
         if self.parts.uri.query().is_some_and(is_invalid) {
             return Err(bad);
@@ -80,27 +80,27 @@ impl NormalizedRequest {
         Ok(())
     }
 
-    /// The host in lower case, without port and trailing dot.
+    /// Returns the host in lower case, without port and trailing dot.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.parts.method
     }
 
-    /// The header fields.
+    /// Returns the headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
-    /// Which fields it came with.
+    /// Returns the known headers of the request as received.
     pub fn known_headers(&self) -> KnownHeaders {
         self.known_headers
     }
 
-    /// What may be judged.
+    /// Returns the head for evaluation.
     pub fn head(&self) -> RequestHead<'_> {
         RequestHead {
             method: &self.parts.method,
@@ -117,33 +117,33 @@ impl NormalizedRequest {
         }
     }
 
-    /// The header fields, for stages behind the decision to edit.
+    /// Returns the headers for edits after the decision.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.parts.headers
     }
 
-    /// The whole head, for forwarding.
+    /// Returns the whole head for forwarding.
     pub fn into_parts(self) -> Box<Parts> {
         self.parts
     }
 
-    /// The head, for stages behind the decision to edit.
+    /// Returns the head for edits after the decision.
     pub fn parts_mut(&mut self) -> &mut Parts {
         &mut self.parts
     }
 
-    /// The authority as the client sent it, as a header value.
+    /// Returns the authority as the client sent it.
     pub fn authority(&self) -> &HeaderValue {
         &self.authority
     }
 
-    /// The request's id as a header value.
+    /// Returns the request ID.
     pub fn id(&self) -> &HeaderValue {
         &self.id
     }
 }
 
-/// Everything but the path: the authority, its host and its port.
+/// Normalizes everything except the path. Returns the authority, its host and its port.
 fn normalize_head(
     parts: &mut Parts,
     known_headers: KnownHeaders,
@@ -182,7 +182,8 @@ fn reject_method(method: &Method) -> Result<(), Rejection> {
     }
 }
 
-/// HTTP/1: nothing but one `chunked` (RFC 9112 §6.1). hyper has refused what leaves the body's length unknown.
+/// Rejects transfer codings of HTTP/1 other than a single `chunked` (RFC 9112 §6.1). hyper has already rejected codings
+/// that leave the length of the body undefined.
 fn reject_transfer_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -196,8 +197,8 @@ fn reject_transfer_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(Rejection::closing(if only_chunked { Reason::MalformedRequest } else { Reason::UnsupportedCoding }))
 }
 
-/// HTTP/2: white space around values and contradicting lengths are refused, and cookie crumbs joined (RFC 9113
-/// §8.2.1, §8.2.3), since HTTP/1 on the other side would read them otherwise.
+/// Normalizes headers of HTTP/2, which HTTP/1 backends would read differently: rejects white space around values and
+/// contradicting lengths, and joins cookie headers (RFC 9113 §8.2.1, §8.2.3).
 fn normalize_http2_headers(headers: &mut HeaderMap, max_headers: usize) -> Result<(), Rejection> {
     let malformed = Rejection::new(Reason::MalformedRequest);
     let is_space = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
@@ -223,7 +224,7 @@ fn normalize_http2_headers(headers: &mut HeaderMap, max_headers: usize) -> Resul
         let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| malformed)?;
         headers.insert(header::COOKIE, cookie);
     }
-    // hyper counts the lines of HTTP/1 only
+    // hyper enforces this limit for HTTP/1 only
     if headers.len() > max_headers { Err(Rejection::new(Reason::HeadTooLarge)) } else { Ok(()) }
 }
 
@@ -234,8 +235,8 @@ fn drop_underscore_names(headers: &mut HeaderMap) {
     }
 }
 
-/// One authority: the `Host` header's, which an absolute target or `:authority` must not contradict. Afterwards the
-/// header holds it and the target is a path.
+/// Returns the only authority: that of the `Host` header, which an absolute target or `:authority` must not contradict.
+/// Afterwards the header contains it and the target is a path.
 fn normalize_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Rejection> {
     let bad = Rejection::closing(Reason::BadHost);
     let mut hosts = parts.headers.get_all(header::HOST).iter();
@@ -244,13 +245,13 @@ fn normalize_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue,
         return Err(bad);
     }
     let Some(target) = parts.uri.authority() else {
-        // hyper leaves a target without authority as a path, `*` or, for what is neither, an empty path
+        // for a target without an authority, hyper leaves a path, `*`, or an empty path if it is neither
         return host_header.ok_or(bad);
     };
     if parts.uri.path().is_empty() && parts.uri.scheme().is_none() {
         return Err(Rejection::closing(Reason::MalformedRequest)); // authority-form without CONNECT
     }
-    // on HTTP/2 it tells what the client's own end speaks, which may be TLS that ends before this gateway
+    // on HTTP/2 the scheme is that of the client's end, whose TLS may be terminated in front of this gateway
     let scheme_matches = match parts.version {
         Version::HTTP_2 => matches!(parts.uri.scheme_str(), Some("http" | "https")),
         _ => parts.uri.scheme_str().is_none_or(|s| s == scheme.as_str()),
@@ -274,7 +275,7 @@ fn normalize_authority(parts: &mut Parts, scheme: Scheme) -> Result<HeaderValue,
                 _ => return Err(bad),
             }
             if host_header != value {
-                // another spelling of the same: the target's is the one that counts (RFC 9112 §3.2.2)
+                // the two differ only in spelling: the one in the target is authoritative (RFC 9112 §3.2.2)
                 parts.headers.insert(header::HOST, value.clone());
             }
         }

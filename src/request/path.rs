@@ -1,12 +1,13 @@
-//! One spelling for each path: what is matched, judged by rules and sent to the backend is this and nothing else.
+//! Canonical paths: only this spelling is matched, evaluated by rules and sent to the backend.
 //!
-//! Percent-encoded unreserved characters are decoded, other escapes upper-cased, dot segments removed, slashes merged
-//! (RFC 3986 §6.2.2). Refused as [`BadPath`]: what two servers could read differently — an encoded slash or
-//! backslash, a raw backslash, a broken escape, control and non-ASCII characters, `;` inside a dot segment.
+//! Percent-encoded unreserved characters are decoded, other escapes are converted to upper case, dot segments are
+//! removed and slashes merged (RFC 3986 §6.2.2). Rejected as [`BadPath`] is everything that two servers could read
+//! differently: an encoded slash or backslash, a raw backslash, an invalid escape, control and non-ASCII characters,
+//! and `;` in a dot segment.
 
 use std::borrow::Cow;
 
-/// A path that has no single meaning.
+/// The error of an ambiguous path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadPath;
 
@@ -38,10 +39,10 @@ impl Default for PathRules {
 }
 
 impl PathRules {
-    /// The canonical form of `path`, borrowed when `path` is canonical already. Applying it again changes nothing.
+    /// Returns the canonical form of `path`, borrowed if `path` is canonical. Idempotent.
     ///
     /// # Errors
-    /// [`BadPath`] when the path has no single meaning, or does not begin with a slash.
+    /// [`BadPath`] if the path is ambiguous or does not begin with a slash.
     pub fn canonicalize<'a>(&self, path: &'a str) -> Result<Cow<'a, str>, BadPath> {
         if !path.starts_with('/') {
             return Err(BadPath);
@@ -54,7 +55,7 @@ impl PathRules {
         Ok(if canonical == path { Cow::Borrowed(path) } else { Cow::Owned(canonical) })
     }
 
-    /// Escapes in their one spelling; slashes as the listener wants them.
+    /// Decodes or normalizes escapes, and handles encoded slashes by the listener's rules.
     fn decode(&self, path: &[u8]) -> Result<String, BadPath> {
         let mut out = String::with_capacity(path.len());
         let mut rest = path.iter().copied();
@@ -84,7 +85,7 @@ impl PathRules {
         Ok(out)
     }
 
-    /// Removes dot segments and, if the listener wants it, empty ones (RFC 3986 §5.2.4).
+    /// Removes dot segments and, if slashes are merged, empty segments (RFC 3986 §5.2.4).
     fn resolve_segments(&self, path: &str) -> Result<String, BadPath> {
         let mut resolved: Vec<&str> = Vec::new();
         let mut segments = path.split('/').skip(1).peekable();
@@ -118,7 +119,7 @@ impl PathRules {
     }
 }
 
-/// Whether nothing in the path can need a change: the common case, in one pass and without memory.
+/// Returns whether a path needs no change: the common case, checked in one pass and without allocation.
 fn is_trivially_canonical(path: &[u8]) -> bool {
     let mut previous = 0;
     for &byte in path {

@@ -248,7 +248,9 @@ fn explain_and_inspect_fetch_remote_keys_with_online() {
     let offline = explain(&[]);
     assert_eq!((offline.code, idp.requests().len()), (1, 0));
     assert!(offline.out.contains("=> 503 keys_unavailable\n"), "{}", offline.out);
-    assert!(offline.out.contains("hint: keys by URL are not here yet. On the command line `--online` fetches them"));
+    assert!(
+        offline.out.contains("hint: remote keys have not been fetched. On the command line, `--online` fetches them")
+    );
     let online = explain(&["--online"]);
     assert_eq!((online.code, online.err.as_str(), idp.requests().len()), (0, "", 1), "{online:?}");
     assert!(online.out.contains("ok   signature good, of provider `agentgateway.dev`"), "{}", online.out);

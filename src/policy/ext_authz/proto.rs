@@ -1,5 +1,5 @@
-//! The messages of Envoy's authorization protocol (`envoy.service.auth.v3`), as far as they are used: what is not named
-//! here is skipped when it is read and never sent. The numbers are the protocol's own.
+//! The messages of Envoy's authorization protocol (`envoy.service.auth.v3`), reduced to the fields in use: other fields
+//! are skipped when reading and never sent. The tags are those of the protocol.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 use serde_json::Map;
 
-/// The question: may this request pass?
+/// The request of a check.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct CheckRequest {
     #[prost(message, optional, tag = "1")]
     pub(crate) attributes: Option<Attributes>,
 }
 
-/// What is known of the request (`AttributeContext`).
+/// The attributes of the request to check (`AttributeContext`).
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Attributes {
     #[prost(message, optional, tag = "1")]
@@ -78,14 +78,14 @@ pub(crate) struct HttpRequest {
     pub(crate) method: String,
     #[prost(btree_map = "string, string", tag = "3")]
     pub(crate) headers: BTreeMap<String, String>,
-    /// With the query; `query` and `fragment` stay empty, as the protocol has it.
+    /// Includes the query. `query` and `fragment` stay empty, as in Envoy.
     #[prost(string, tag = "4")]
     pub(crate) path: String,
     #[prost(string, tag = "5")]
     pub(crate) host: String,
     #[prost(string, tag = "6")]
     pub(crate) scheme: String,
-    /// Bytes of the whole body; -1 when that is not known.
+    /// Size of the whole body; -1 if it is unknown.
     #[prost(int64, tag = "9")]
     pub(crate) size: i64,
     #[prost(string, tag = "10")]
@@ -108,10 +108,10 @@ pub(crate) struct Metadata {
     pub(crate) filter_metadata: BTreeMap<String, Struct>,
 }
 
-/// The answer.
+/// The response of a check.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct CheckResponse {
-    /// Whether the request may pass: yes, if its code is 0.
+    /// Allows the request if its code is 0.
     #[prost(message, optional, tag = "1")]
     pub(crate) status: Option<Status>,
     #[prost(message, optional, tag = "2")]
@@ -221,7 +221,7 @@ pub(crate) struct List {
     pub(crate) values: Vec<Value>,
 }
 
-/// Whole numbers up to here are told exactly by a double.
+/// The largest integer up to which a double represents every integer.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 impl From<&Map<String, serde_json::Value>> for Struct {
@@ -252,7 +252,7 @@ impl From<Struct> for Map<String, serde_json::Value> {
 }
 
 impl From<Value> for serde_json::Value {
-    /// As the protocol's own JSON form has it: a whole number has no fraction.
+    /// Converts as the JSON mapping of protobuf: an integral number has no fraction.
     fn from(value: Value) -> Self {
         match value.kind {
             None | Some(Kind::Null(_)) => Self::Null,
@@ -286,7 +286,7 @@ mod tests {
     fn no_bytes_make_the_decoder_panic_or_recurse_without_end() {
         let mut deep = Vec::new();
         for _ in 0..10_000 {
-            // a list that holds a list, and so on: each level's length is nonsense, which ends it
+            // nested lists whose invalid lengths end the decoding at each level
             deep.extend_from_slice(&[0x32, 0x7f, 0x0a, 0x7f]);
         }
         assert!(Value::decode(&*deep).is_err());
