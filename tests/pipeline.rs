@@ -1,4 +1,4 @@
-//! A request's way through a whole gateway: who gets in, what the backend sees, what the client is told, what is logged.
+//! Requests through a whole gateway: access, the request that the backend gets, the client's response, and the log.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -46,7 +46,7 @@ fn assert_rejected(response: &Message, status: u16, body: &str, challenge: Optio
 }
 
 #[test]
-fn the_three_modes_treat_no_token_a_bad_one_and_a_good_one_as_the_contract_says() {
+fn three_modes_handle_missing_invalid_and_valid_tokens() {
     let backend = Backend::ok();
     for (mode, none, bad, good) in
         [("strict", 401, 401, 200), ("optional", 200, 401, 200), ("permissive", 200, 200, 200)]
@@ -71,7 +71,7 @@ fn the_three_modes_treat_no_token_a_bad_one_and_a_good_one_as_the_contract_says(
 }
 
 #[test]
-fn every_algorithm_of_the_contract_is_accepted() {
+fn every_supported_algorithm_is_accepted() {
     let backend = Backend::ok();
     for alg in Alg::ASYMMETRIC {
         let key = Key::new(alg, "k1");
@@ -85,7 +85,7 @@ fn every_algorithm_of_the_contract_is_accepted() {
 }
 
 #[test]
-fn a_refusal_says_what_the_contract_says() {
+fn rejections_have_the_documented_responses() {
     let backend = Backend::ok();
     let (gateway, key) = gateway(&format!("{STRICT}, authorization: {{rules: ['jwt.sub == \"alice\"']}}"), &backend);
     let mut client = gateway.client();
@@ -132,7 +132,7 @@ fn a_refusal_says_what_the_contract_says() {
 }
 
 #[test]
-fn one_line_tells_which_rule_from_where_decided() {
+fn access_log_names_the_deciding_rule_and_its_origin() {
     let backend = Backend::ok();
     let policies = format!(
         "{STRICT}, authorization: {{rules: [{{name: no-banned, deny: 'has(jwt.banned) && jwt.banned'}}, {{name: staff, allow: '\"staff\" in jwt.groups'}}]}}"
@@ -165,7 +165,7 @@ fn one_line_tells_which_rule_from_where_decided() {
 }
 
 #[test]
-fn the_route_replaces_the_gateways_token_policy_but_each_levels_rules_must_allow() {
+fn route_replaces_jwt_auth_but_rules_of_every_level_must_allow() {
     let backend = Backend::ok();
     let (wide, narrow) = (Key::new(Alg::Es256, "k1"), Key::new(Alg::EdDsa, "k2"));
     let policy = |key: &Key| STRICT.replace("$KEYS", &format!("'{}'", mint::jwks([key])));
@@ -210,7 +210,7 @@ gatewayPolicies:
 }
 
 #[test]
-fn the_backend_sees_what_was_judged_and_nothing_that_a_client_must_not_say() {
+fn backend_gets_the_authorized_request_without_forged_headers() {
     let backend = Backend::ok();
     let policies = STRICT.replace(
         "jwks: $KEYS",
@@ -280,7 +280,7 @@ fn identity_headers_are_removed_on_every_route_and_in_every_mode() {
 }
 
 #[test]
-fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
+fn identity_header_survives_forged_forwarding_headers() {
     let backend = Backend::ok();
     let key = Key::new(Alg::Es256, "k1");
     let gateway = InProcessGateway::start(&format!(
@@ -306,7 +306,7 @@ fn an_identity_header_arrives_whatever_the_client_claims_of_its_way() {
 }
 
 #[test]
-fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
+fn backend_failures_have_distinct_codes_and_the_next_request_is_served() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |request| match request.target() {
@@ -315,10 +315,10 @@ fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
         "/slow" => ScriptedResponse::default().wait(&backend_gate),
         _ => ScriptedResponse::ok(),
     });
-    let nobody = support::closed_port();
+    let closed_port = support::closed_port();
     let gateway = InProcessGateway::start(&format!(
         "binds: [{{port: 0, listeners: [{{routes: [
-          {{name: dead, matches: [{{path: {{exact: /dead}}}}], backends: [{{host: '{nobody}'}}]}},
+          {{name: dead, matches: [{{path: {{exact: /dead}}}}], backends: [{{host: '{closed_port}'}}]}},
           {{name: none, matches: [{{path: {{exact: /none}}}}]}},
           {{name: rest, policies: {{timeout: {{backend: 200ms}}}}, backends: [{{host: '{}'}}]}}]}}]}}]",
         backend.address()
@@ -341,7 +341,7 @@ fn a_backend_that_fails_is_told_apart_by_code_and_the_next_request_is_served() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_never_a_clean_short_one() {
+fn truncated_body_is_never_a_complete_one() {
     let backend = Backend::start(|request| match request.target() {
         "/length" => ScriptedResponse::head(200, &[("content-length", "100")]).send("short").then_close(),
         "/chunked" => ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]).chunk("short").then_close(),
@@ -382,7 +382,7 @@ fn bodies_stream_both_ways() {
 }
 
 #[test]
-fn connections_to_the_backend_are_kept_and_used_again() {
+fn backend_connections_are_reused() {
     let backend = Backend::ok();
     let (gateway, _) = gateway("", &backend);
     // one client connection stays with one worker, and so with its pool
@@ -394,7 +394,7 @@ fn connections_to_the_backend_are_kept_and_used_again() {
 }
 
 #[test]
-fn a_config_error_leaves_nothing_listening_and_tells_all_errors_at_once() {
+fn config_error_binds_nothing_and_reports_all_errors() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port();
     let error = InProcessGateway::try_start(&format!(
@@ -425,7 +425,7 @@ fn a_config_error_leaves_nothing_listening_and_tells_all_errors_at_once() {
 }
 
 #[test]
-fn the_document_of_the_standalone_gateway_runs_in_its_three_generations() {
+fn three_generations_of_the_config_format_run() {
     let backend = Backend::ok();
     let address = backend.address();
     let jwt = "mode: strict, issuer: agentgateway.dev, audiences: [test.agentgateway.dev], jwks: {file: ./manifests/jwt/pub-key}";
@@ -457,7 +457,7 @@ routes: [{{gateways: default, name: r, policies: {{{rule}}}, backends: [{{host: 
 }
 
 #[test]
-fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
+fn client_disconnect_is_logged_and_cancels_the_backend_request() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |_| ScriptedResponse::default().wait(&backend_gate));
@@ -473,7 +473,7 @@ fn a_client_that_hangs_up_is_logged_and_its_request_to_the_backend_ends() {
 }
 
 #[test]
-fn draining_lets_requests_in_flight_finish() {
+fn drain_waits_for_requests_in_flight() {
     let gate = Gate::new();
     let backend_gate = gate.clone();
     let backend = Backend::start(move |_| {
@@ -494,7 +494,7 @@ fn draining_lets_requests_in_flight_finish() {
 }
 
 #[test]
-fn via_is_written_only_when_asked_for() {
+fn via_is_written_only_when_configured() {
     let backend = Backend::ok();
     for (via, expected) in [(true, Some("1.1 portcullis")), (false, None)] {
         let gateway = InProcessGateway::start(&format!(
@@ -508,7 +508,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 }
 
 #[test]
-fn only_a_trusted_proxy_is_believed_about_the_client() {
+fn client_address_is_accepted_only_from_trusted_proxies() {
     let backend = Backend::ok();
     for (trusted, status, chain, id) in [("[127.0.0.0/8]", 200, "9.9.9.9, 127.0.0.1", "abc"), ("[]", 403, "", "")] {
         let gateway = InProcessGateway::start(&format!(
@@ -528,7 +528,7 @@ binds: [{{port: 0, listeners: [{{routes: [{{policies: {{authorization: {{rules: 
 }
 
 #[test]
-fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
+fn failing_rule_denies_and_is_counted_as_an_error() {
     let backend = Backend::ok();
     let rules = "authorization: {rules: [{name: no-banned, deny: 'jwt.banned == true'}]}";
     let (gateway, key) = gateway(&format!("{STRICT}, {rules}"), &backend);
@@ -549,7 +549,7 @@ fn a_rule_that_fails_refuses_and_is_counted_as_an_error() {
 }
 
 #[test]
-fn a_near_miss_is_told_to_the_operator_and_never_to_the_client() {
+fn near_miss_is_reported_to_the_operator_but_not_to_the_client() {
     let backend = Backend::ok();
     let (gateway, key) = gateway(STRICT, &backend);
     let with = |claims| key.token(&mint::claims_with(claims));
@@ -586,7 +586,7 @@ fn a_near_miss_is_told_to_the_operator_and_never_to_the_client() {
 }
 
 #[test]
-fn keys_that_are_not_there_yet_refuse_only_who_needs_them() {
+fn unavailable_keys_reject_only_requests_that_need_them() {
     let backend = Backend::ok();
     let key = Key::new(Alg::Es256, "k1");
     let token = bearer(&key.token(&mint::claims()));
@@ -595,7 +595,7 @@ fn keys_that_are_not_there_yet_refuse_only_who_needs_them() {
     for (mode, needed, several, nothing) in
         [("strict", 503, 400, 401), ("optional", 503, 400, 200), ("permissive", 200, 200, 200)]
     {
-        // nobody listens there, and nothing is tried twice
+        // nothing listens on this port, and there are no retries
         let policies = format!(
             "jwtAuth: {{mode: {mode}, issuer: agentgateway.dev, jwks: {{url: 'http://127.0.0.1:1/', retry: {{attempts: 0}}}}}}"
         );

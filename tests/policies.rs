@@ -1,4 +1,4 @@
-//! Every policy besides `jwtAuth` and `authorization`, through a whole gateway.
+//! Every policy other than `jwtAuth` and `authorization`, through a whole gateway.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +34,7 @@ fn gateway_with(policies: &str, backend: &Backend) -> (InProcessGateway, Key) {
     gateway(&format!("[{{name: all, policies: {{{policies}}}, backends: [{{host: '@B'}}]}}]"), backend)
 }
 
-/// What is wrong with a config of one route with these policies.
+/// Returns the error of a config of one route with these policies.
 #[track_caller]
 fn config_error(policies: &str) -> String {
     let yaml = format!(
@@ -43,7 +43,7 @@ fn config_error(policies: &str) -> String {
     InProcessGateway::try_start(&yaml).err().expect("a config that does not load")
 }
 
-/// An answer without anything in it.
+/// An empty response.
 const OK_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A port on which nothing listens.
@@ -61,7 +61,7 @@ const CORS: &str = "cors: {allowOrigins: ['https://app.test', 'https://*.more.te
                     allowHeaders: [authorization], exposeHeaders: [x-total], allowCredentials: true, maxAge: 10m}";
 
 #[test]
-fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
+fn preflight_needs_no_token_and_never_reaches_the_backend() {
     let backend = Backend::ok();
     let (gateway, _) = gateway_with(&format!("$JWT, {CORS}"), &backend);
     let mut client = gateway.client();
@@ -73,8 +73,8 @@ fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
             ))
             .response()
     };
-    let answer = ask(&mut client, "https://app.test");
-    assert_eq!(answer.status(), 204);
+    let response = ask(&mut client, "https://app.test");
+    assert_eq!(response.status(), 204);
     for (name, value) in [
         ("access-control-allow-origin", "https://app.test"),
         ("access-control-allow-methods", "GET, PATCH"),
@@ -82,7 +82,7 @@ fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
         ("access-control-allow-credentials", "true"),
         ("access-control-max-age", "600"),
     ] {
-        assert_eq!(answer.header(name), Some(value), "{name}");
+        assert_eq!(response.header(name), Some(value), "{name}");
     }
     let stranger = ask(&mut client, "https://evil.test");
     assert_eq!(stranger.status(), 204);
@@ -94,7 +94,7 @@ fn a_preflight_needs_no_token_and_never_reaches_the_backend() {
 }
 
 #[test]
-fn refusals_and_answers_carry_cors_headers_and_the_backends_own_are_replaced() {
+fn all_responses_have_cors_headers_and_the_backends_are_replaced() {
     let backend = Backend::start(|_| {
         ScriptedResponse::new(
             200,
@@ -109,26 +109,26 @@ fn refusals_and_answers_carry_cors_headers_and_the_backends_own_are_replaced() {
     for (path, token, status) in [("/", None, 401), ("/no", Some(&token), 403), ("/", Some(&token), 200)] {
         let mut headers = vec![SITE];
         headers.extend(token.map(|token| ("authorization", token.as_str())));
-        let answer = client.get(path, &headers);
-        assert_eq!(answer.status(), status);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"), "{status}");
-        assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+        let response = client.get(path, &headers);
+        assert_eq!(response.status(), status);
+        assert_eq!(response.header("access-control-allow-origin"), Some("https://app.test"), "{status}");
+        assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
         let exposed = if status == 200 { "x-total" } else { "x-total, WWW-Authenticate" };
-        assert_eq!(answer.header("access-control-expose-headers"), Some(exposed));
-        assert_eq!(vary(&answer), ["Origin"]);
+        assert_eq!(response.header("access-control-expose-headers"), Some(exposed));
+        assert_eq!(vary(&response), ["Origin"]);
         headers[0].1 = "https://evil.test";
         for headers in [&headers[..], &headers[1..]] {
-            let answer = client.get(path, headers);
-            assert_eq!(answer.status(), status);
-            assert_eq!(answer.header("access-control-allow-origin"), None);
-            assert_eq!(answer.header("access-control-allow-credentials"), None);
-            assert_eq!(vary(&answer), ["Origin"]);
+            let response = client.get(path, headers);
+            assert_eq!(response.status(), status);
+            assert_eq!(response.header("access-control-allow-origin"), None);
+            assert_eq!(response.header("access-control-allow-credentials"), None);
+            assert_eq!(vary(&response), ["Origin"]);
         }
     }
 }
 
 #[test]
-fn cors_of_a_listener_holds_for_what_no_route_takes_and_a_preflight_finds_its_method() {
+fn listener_cors_applies_without_route_and_preflight_uses_the_requested_method() {
     let backend = Backend::ok();
     let listener = format!(
         "binds: [{{port: 0, listeners: [{{policies: {{{CORS}}}, routes: [{{name: patch, matches: [{{path: {{exact: /p}}, \
@@ -138,29 +138,29 @@ fn cors_of_a_listener_holds_for_what_no_route_takes_and_a_preflight_finds_its_me
     );
     let gateway = InProcessGateway::start(&listener);
     let mut client = gateway.client();
-    let answer = client.get("/nowhere", &[SITE]);
-    assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (404, Some("https://app.test")));
+    let response = client.get("/nowhere", &[SITE]);
+    assert_eq!((response.status(), response.header("access-control-allow-origin")), (404, Some("https://app.test")));
     for (path, origin) in [("/nowhere", "https://app.test"), ("/p", "https://patch.test")] {
         let preflight = format!(
             "OPTIONS {path} HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: PATCH\r\n\r\n"
         );
-        let answer = client.send(preflight).response();
-        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, Some(origin)), "{path}");
+        let response = client.send(preflight).response();
+        assert_eq!((response.status(), response.header("access-control-allow-origin")), (204, Some(origin)), "{path}");
     }
 }
 
 #[test]
-fn headers_are_edited_on_requests_and_answers() {
+fn headers_of_requests_and_responses_are_edited() {
     let backend = Backend::start(|_| ScriptedResponse::new(200, &[("server", "old"), ("x-keep", "1")], "hi"));
     let (gateway, _) = gateway_with(
         "requestHeaderModifier: {remove: [x-gone], set: {x-set: new}, add: {x-add: '2'}}, \
          responseHeaderModifier: {remove: [server], add: {x-keep: '2'}, set: {x-frame-options: DENY}}",
         &backend,
     );
-    let answer = gateway.client().get("/", &[("x-gone", "1"), ("X-Set", "old"), ("x-set", "older"), ("x-add", "1")]);
-    assert_eq!(answer.header("server"), None);
-    assert_eq!(answer.headers.values("x-keep"), ["1", "2"]);
-    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    let response = gateway.client().get("/", &[("x-gone", "1"), ("X-Set", "old"), ("x-set", "older"), ("x-add", "1")]);
+    assert_eq!(response.header("server"), None);
+    assert_eq!(response.headers.values("x-keep"), ["1", "2"]);
+    assert_eq!(response.header("x-frame-options"), Some("DENY"));
     let seen = &backend.wait_for(1)[0];
     assert_eq!(seen.header("x-gone"), None);
     assert_eq!(seen.header("x-set"), Some("new"));
@@ -168,7 +168,7 @@ fn headers_are_edited_on_requests_and_answers() {
 }
 
 #[test]
-fn headers_that_frame_a_message_or_end_at_a_hop_are_refused_at_their_place() {
+fn edits_of_framing_and_hop_by_hop_headers_are_config_errors() {
     for (policies, name) in [
         ("requestHeaderModifier: {set: {Host: x}}", "host"),
         ("requestHeaderModifier: {remove: [content-length]}", "content-length"),
@@ -183,7 +183,7 @@ fn headers_that_frame_a_message_or_end_at_a_hop_are_refused_at_their_place() {
 }
 
 #[test]
-fn host_and_path_are_rewritten_and_the_query_stays() {
+fn host_and_path_are_rewritten_and_the_query_is_kept() {
     let backend = Backend::ok();
     let (gateway, _) = gateway(
         "[{name: prefix, matches: [{path: {pathPrefix: /one}}, {path: {pathPrefix: /one/two}}], \
@@ -214,7 +214,7 @@ fn host_and_path_are_rewritten_and_the_query_stays() {
 }
 
 #[test]
-fn rewrites_that_make_no_sense_are_refused() {
+fn invalid_rewrites_are_config_errors() {
     for (policies, why) in [
         ("urlRewrite: {path: {full: /a/../b}}", "write `/b`"),
         ("urlRewrite: {path: {prefix: '/a%2fb'}}", "could be read in two ways"),
@@ -234,7 +234,7 @@ fn rewrites_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn redirects_and_direct_answers_need_no_backend_but_a_token() {
+fn redirects_and_direct_responses_need_a_token_but_no_backend() {
     let backend = Backend::ok();
     let (gateway, key) = gateway(
         "[{name: moved, matches: [{path: {pathPrefix: /old}}], \
@@ -249,9 +249,9 @@ fn redirects_and_direct_answers_need_no_backend_but_a_token() {
     let token = [("authorization", token.as_str())];
     let mut client = gateway.client();
     for path in ["/old/x", "/robots.txt"] {
-        let answer = client.get(path, &[]);
-        assert_eq!((answer.status(), answer.header("location")), (401, None));
-        assert_eq!(answer.header("x-edited"), None, "a refusal is not the route's answer");
+        let response = client.get(path, &[]);
+        assert_eq!((response.status(), response.header("location")), (401, None));
+        assert_eq!(response.header("x-edited"), None, "a rejection is not edited");
     }
     let moved = client.get("/old/x?a=1&b", &token);
     assert_eq!((moved.status(), moved.header("location")), (308, Some("https://localhost/new/x?a=1&b")));
@@ -264,15 +264,15 @@ fn redirects_and_direct_answers_need_no_backend_but_a_token() {
 }
 
 #[test]
-fn an_exchange_that_takes_too_long_ends() {
+fn slow_exchange_times_out() {
     let slow = Backend::start(|request| match request.target() {
         "/head" => ScriptedResponse::hang(),
         _ => ScriptedResponse::head(200, &[("content-length", "5")]).send("ab").stall(),
     });
     let (gateway, _) = gateway_with("timeout: {request: 300ms}", &slow);
     let began = Instant::now();
-    let answer = gateway.client().get("/head", &[]);
-    assert_eq!((answer.status(), answer.text()), (504, "the backend did not answer in time"));
+    let response = gateway.client().get("/head", &[]);
+    assert_eq!((response.status(), response.text()), (504, "the backend did not answer in time"));
     let mut client = gateway.client();
     client.send("GET /body HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.response_head().status(), 200);
@@ -283,7 +283,7 @@ fn an_exchange_that_takes_too_long_ends() {
 }
 
 #[test]
-fn a_client_that_takes_too_long_is_told_so_and_its_backend_stays_in_service() {
+fn slow_client_gets_408_and_does_not_eject_the_backend() {
     let backends = [Backend::ok(), Backend::ok()];
     let (gateway, _) = gateway(
         &format!(
@@ -296,8 +296,8 @@ fn a_client_that_takes_too_long_is_told_so_and_its_backend_stays_in_service() {
     );
     for _ in 0..4 {
         let mut client = gateway.client();
-        let answer = client.send("POST /late HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\na").response();
-        assert_eq!((answer.status(), answer.text()), (408, "the request did not arrive in time"));
+        let response = client.send("POST /late HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\na").response();
+        assert_eq!((response.status(), response.text()), (408, "the request did not arrive in time"));
         client.read_to_close();
     }
     for _ in 0..4 {
@@ -308,10 +308,10 @@ fn a_client_that_takes_too_long_is_told_so_and_its_backend_stays_in_service() {
 }
 
 #[test]
-fn an_exchange_that_never_stops_to_move_ends_too() {
+fn exchange_that_keeps_moving_times_out_too() {
     let endless = Backend::start(|_| {
-        (0..400).fold(ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]), |answer, _| {
-            answer.chunk("x").delay(Duration::from_millis(10))
+        (0..400).fold(ScriptedResponse::head(200, &[("transfer-encoding", "chunked")]), |response, _| {
+            response.chunk("x").delay(Duration::from_millis(10))
         })
     });
     let (gateway, _) = gateway_with("timeout: {request: 200ms}", &endless);
@@ -322,7 +322,7 @@ fn an_exchange_that_never_stops_to_move_ends_too() {
 }
 
 #[test]
-fn a_request_is_tried_again_as_often_as_the_policy_says() {
+fn request_is_retried_as_often_as_configured() {
     for (method, attempts, answers, status, tries) in [
         (
             "GET",
@@ -359,7 +359,7 @@ fn a_request_is_tried_again_as_often_as_the_policy_says() {
 }
 
 #[test]
-fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
+fn body_is_never_sent_twice_but_retried_if_no_connection_was_made() {
     let backend = Backend::with_responses([ScriptedResponse::new(503, &[], "first"), ScriptedResponse::ok()]);
     let (gateway, _) = gateway_with("retry: {attempts: 3, codes: [503]}", &backend);
     let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
@@ -383,7 +383,7 @@ fn a_body_is_never_sent_twice_but_goes_elsewhere_when_no_connection_was_made() {
 }
 
 #[test]
-fn tries_that_no_backend_has_seen_are_not_too_many() {
+fn attempts_that_no_backend_has_seen_need_no_budget() {
     let backend = Backend::start(|_| ScriptedResponse::default().delay(Duration::from_millis(50)).send(OK_RESPONSE));
     let routes = format!(
         "[{{policies: {{retry: {{attempts: 4}}}}, backends: [{{hosts: ['{}', '@B'], policies: {{balance: roundRobin}}}}]}}]",
@@ -400,7 +400,7 @@ fn tries_that_no_backend_has_seen_are_not_too_many() {
 }
 
 #[test]
-fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
+fn rate_limit_rejects_excess_requests_with_retry_after() {
     let backend = Backend::ok();
     let (gateway, key) = gateway_with(
         "$JWT, localRateLimit: [{maxTokens: 2, tokensPerFill: 1, fillInterval: 60s, key: jwt.sub}]",
@@ -413,8 +413,8 @@ fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
         assert_eq!(gateway.client().get("/", &[]).status(), 401, "who is refused before takes nothing");
     }
     for remaining in ["1", "0"] {
-        let answer = ask(&alice);
-        assert_eq!((answer.status(), answer.header("ratelimit-remaining")), (200, Some(remaining)));
+        let response = ask(&alice);
+        assert_eq!((response.status(), response.header("ratelimit-remaining")), (200, Some(remaining)));
     }
     let refused = ask(&alice);
     assert_eq!((refused.status(), refused.text()), (429, "too many requests"));
@@ -429,7 +429,7 @@ fn a_limit_refuses_what_is_too_much_and_says_when_to_come_back() {
 }
 
 #[test]
-fn headers_are_made_by_expressions_and_fail_closed() {
+fn transformations_set_headers_and_fail_closed() {
     let backend = Backend::ok();
     let (gateway, key) = gateway_with(
         "$JWT, transformations: {request: {set: {x-user: jwt.sub, x-tenant: jwt.tenant, x-path: 'request.path', \
@@ -438,7 +438,7 @@ fn headers_are_made_by_expressions_and_fail_closed() {
         &backend,
     );
     let token = format!("Bearer {}", key.token(&mint::claims_with(json!({"sub": "alice"}))));
-    let answer = gateway.client().get(
+    let response = gateway.client().get(
         "/a/./b",
         &[
             ("authorization", &token),
@@ -449,8 +449,8 @@ fn headers_are_made_by_expressions_and_fail_closed() {
             ("x-gone", "1"),
         ],
     );
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.header("x-seen"), Some("/a/b 200 alice"));
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.header("x-seen"), Some("/a/b 200 alice"));
     let seen = &backend.wait_for(1)[0];
     assert_eq!(seen.header("x-user"), Some("alice"));
     assert_eq!(seen.header("x-tenant"), None, "what can't be made is not sent, the client's word least of all");
@@ -461,7 +461,7 @@ fn headers_are_made_by_expressions_and_fail_closed() {
 }
 
 #[test]
-fn the_most_specific_policy_of_a_kind_replaces_the_broader_ones() {
+fn most_specific_policy_replaces_broader_ones() {
     let backend = Backend::ok();
     let yaml = format!(
         "binds: [{{port: 0, listeners: [{{policies: {{requestHeaderModifier: {{set: {{x-a: listener, x-b: listener}}}}}}, \
@@ -484,7 +484,7 @@ fn basic_credential(pair: &str) -> String {
 }
 
 #[test]
-fn names_and_passwords_are_asked_for_and_not_passed_on() {
+fn basic_auth_is_required_and_not_forwarded() {
     let backend = Backend::ok();
     let hash = bcrypt::hash("secret", 4).unwrap();
     let (gateway, _) = gateway_with(&format!("basicAuth: {{htpasswd: 'alice:{hash}', realm: staff}}"), &backend);
@@ -495,9 +495,9 @@ fn names_and_passwords_are_asked_for_and_not_passed_on() {
         (Some(basic_credential("mallory:secret")), "authentication failure: the user name or password is wrong"),
     ] {
         let headers: Vec<_> = credential.iter().map(|value| ("authorization", value.as_str())).collect();
-        let answer = client.get("/", &headers);
-        assert_eq!((answer.status(), answer.text()), (401, body));
-        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"staff\", charset=\"UTF-8\""));
+        let response = client.get("/", &headers);
+        assert_eq!((response.status(), response.text()), (401, body));
+        assert_eq!(response.header("www-authenticate"), Some("Basic realm=\"staff\", charset=\"UTF-8\""));
     }
     for _ in 0..2 {
         assert_eq!(client.get("/", &[("authorization", &basic_credential("alice:secret"))]).status(), 200);
@@ -515,7 +515,7 @@ fn names_and_passwords_are_asked_for_and_not_passed_on() {
 }
 
 #[test]
-fn an_api_key_and_a_token_must_both_be_good() {
+fn api_key_and_token_must_both_be_valid() {
     let backend = Backend::ok();
     let (gateway, key) = gateway_with(
         "$JWT, apiKey: {keys: [{key: k1}], location: {header: {name: x-api-key}}}, \
@@ -532,8 +532,8 @@ fn an_api_key_and_a_token_must_both_be_good() {
         (&[token, ("x-api-key", "k2")], "/", 401, "invalid_api_key"),
         (&[token, api_key], "/no", 403, "denied"),
     ] {
-        let answer = client.get(path, &[headers, &[("accept", "application/json")]].concat());
-        assert_eq!((answer.status(), &answer.json()["code"]), (status, &json!(reason)), "{headers:?}");
+        let response = client.get(path, &[headers, &[("accept", "application/json")]].concat());
+        assert_eq!((response.status(), &response.json()["code"]), (status, &json!(reason)), "{headers:?}");
     }
     assert_eq!(backend.requests().len(), 0);
     assert_eq!(client.get("/", &[token, api_key]).status(), 200);
@@ -549,7 +549,7 @@ fn an_api_key_and_a_token_must_both_be_good() {
 }
 
 #[test]
-fn rules_see_who_came_with_a_password_or_a_key() {
+fn rules_can_read_basic_auth_users_and_api_keys() {
     let backend = Backend::ok();
     let hash = bcrypt::hash("secret", 4).unwrap();
     let (gateway, _) = gateway_with(
@@ -584,9 +584,9 @@ fn rules_see_who_came_with_a_password_or_a_key() {
         assert_eq!(client.get(path, &headers).status(), status, "{path} {headers:?}");
     }
     let seen = backend.wait_for(6);
-    let told: Vec<_> = seen.iter().map(|request| (request.header("x-user"), request.header("x-team"))).collect();
+    let reported: Vec<_> = seen.iter().map(|request| (request.header("x-user"), request.header("x-team"))).collect();
     assert_eq!(
-        told,
+        reported,
         [(Some("alice"), None), (None, Some("a")), (None, Some("c")), (None, None), (None, None), (None, None)]
     );
     assert!(seen.iter().all(|request| request.header("x-api-key").is_none()), "also a bad key is removed");
@@ -602,7 +602,7 @@ fn rules_see_who_came_with_a_password_or_a_key() {
 }
 
 #[test]
-fn another_service_decides() {
+fn ext_authz_service_decides() {
     let backend = Backend::ok();
     let service = Backend::start(|request| match request.header("authorization") {
         Some("good") => {
@@ -628,9 +628,12 @@ fn another_service_decides() {
             .response()
     };
     assert_eq!(post("good").status(), 200);
-    let asked = &service.wait_for(1)[0];
-    assert_eq!((asked.method(), asked.target(), asked.header("host")), ("POST", "/check/a/b?c", Some("h.test")));
-    assert_eq!((asked.body.len(), asked.header("x-user")), (0, None), "what is not named is not sent");
+    let check_request = &service.wait_for(1)[0];
+    assert_eq!(
+        (check_request.method(), check_request.target(), check_request.header("host")),
+        ("POST", "/check/a/b?c", Some("h.test"))
+    );
+    assert_eq!((check_request.body.len(), check_request.header("x-user")), (0, None), "what is not named is not sent");
     let seen = &backend.wait_for(1)[0];
     assert_eq!(seen.headers.values("x-user"), ["alice", "too"]);
     assert_eq!(seen.header("x-role"), None, "the service's to say, and it did not");
@@ -651,7 +654,7 @@ fn another_service_decides() {
 }
 
 #[test]
-fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
+fn unavailable_ext_authz_service_follows_the_failure_mode() {
     let backend = Backend::ok();
     for (mode, status) in [("deny", 403), ("allow", 200), ("{denyWithStatus: 503}", 503)] {
         for host in [unreachable_address(), Backend::start(|_| ScriptedResponse::hang()).address().to_string()] {
@@ -667,7 +670,7 @@ fn a_service_that_can_not_be_asked_does_what_the_policy_says() {
 }
 
 #[test]
-fn a_refusals_status_is_one() {
+fn failure_mode_status_must_be_an_error() {
     let policy = |status: u16| {
         let text = format!(
             "binds:\n- port: 3000\n  listeners:\n  - routes:\n    - policies: {{extAuthz: {{host: 'a:1', protocol: {{http: {{}}}}, \
@@ -680,7 +683,7 @@ fn a_refusals_status_is_one() {
 }
 
 #[test]
-fn a_refusal_stays_one_whatever_becomes_of_its_body() {
+fn denial_stays_one_whatever_its_body() {
     let backend = Backend::ok();
     let large = vec![b'x'; 100_000];
     for (status, expected) in [(403, 403), (200, 200)] {
@@ -695,7 +698,7 @@ fn a_refusal_stays_one_whatever_becomes_of_its_body() {
 }
 
 #[test]
-fn a_mirror_gets_a_copy_and_nobody_waits_for_it() {
+fn mirror_gets_a_copy_without_delaying_the_request() {
     let (backend, mirror) = (Backend::ok(), Backend::start(|_| ScriptedResponse::hang()));
     let policy = format!(
         "requestMirror: [{{backend: {{host: '{}'}}}}, {{backend: {{host: '{}'}}, percentage: 0}}, {{backend: {{host: '{}'}}}}], \

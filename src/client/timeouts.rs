@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_wait_ends_by_its_own_limit() {
+    async fn each_wait_has_its_own_timeout() {
         let activity = ClientActivity::new(TIMEOUTS, true);
         assert_eq!(wait_for_timeout(&activity).await, Some((10, TimeoutKind::Idle)), "not a byte came");
         activity.bytes_received(b"GET / HTTP/1.1\r\n\r\n");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_head_is_not_kept_alive_by_its_bytes() {
+    async fn bytes_of_a_slow_head_do_not_extend_its_timeout() {
         let activity = ClientActivity::new(TIMEOUTS, true);
         let mut mark = ActivityMark::new();
         for second in 0..60 {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_beginning_of_a_next_head_has_the_time_of_a_head() {
+    async fn start_of_the_next_head_begins_the_head_timeout() {
         for (reads, has_body, expected) in [
             (&["GET /\r\n\r\n"][..], false, (60, TimeoutKind::Idle)),
             (&["GET /\r\n\r", "\n"], false, (60, TimeoutKind::Idle)),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_a_large_piece_slowly_is_not_stalled() {
+    async fn slow_reader_of_large_chunk_is_not_timed_out() {
         let activity = ClientActivity::new(TIMEOUTS, true);
         activity.request_started(false);
         activity.chunk_sent();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_http2_bytes_between_requests_begin_no_head_and_keep_nothing_alive() {
+    async fn http2_bytes_between_requests_are_not_activity() {
         let activity = ClientActivity::new(TIMEOUTS, false);
         activity.request_started(false);
         activity.request_finished(None);

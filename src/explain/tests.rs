@@ -18,7 +18,7 @@ binds:
         jwks: {file: ./manifests/jwt/pub-key}
       authorization:
         rules:
-        - {name: anybody, allow: '!request.path.startsWith("/admin")'}
+        - {name: public, allow: '!request.path.startsWith("/admin")'}
         - {name: admins, allow: 'jwt.groups.contains("admins")'}
     routes:
     - name: api
@@ -56,15 +56,15 @@ fn explain_with_token(config: &Snapshot, url: &str, token: Option<String>) -> Ex
 }
 
 #[test]
-fn each_step_is_told_with_its_origin() {
+fn each_step_is_reported_with_its_origin() {
     let config = config();
     for (url, token, status, reason, route, rule) in [
         ("/x", "", Some(401), Some("missing_token"), Some("api"), None),
-        ("/x", "bob", None, None, Some("api"), Some("anybody")),
+        ("/x", "bob", None, None, Some("api"), Some("public")),
         ("/admin", "bob", Some(403), Some("denied"), Some("api"), Some("none")),
         ("http://localhost:3000/y/../admin", "alice", None, None, Some("api"), Some("admins")),
         ("/x", "expired", Some(401), Some("expired"), Some("api"), None),
-        ("/open/x", "", None, None, Some("open"), Some("anybody")),
+        ("/open/x", "", None, None, Some("open"), Some("public")),
         ("/a%2fb", "alice", Some(400), Some("bad_path"), None, None),
     ] {
         let told = explain_url(&config, url, token);
@@ -80,7 +80,7 @@ fn each_step_is_told_with_its_origin() {
 }
 
 #[test]
-fn a_rule_is_told_with_the_claims_that_it_reads() {
+fn rule_is_reported_with_the_claims_that_it_reads() {
     let text = CONFIG.replace(
         "jwks: {file: ./manifests/jwt/pub-key}\n      auth",
         "jwks: {file: ./manifests/jwt/pub-key}\n        splitClaims: [scope]\n      auth",
@@ -102,9 +102,9 @@ fn a_rule_is_told_with_the_claims_that_it_reads() {
     }
 }
 
-/// Explanations hold the judge's own list, and their text has a line for each check that was made.
+/// An explanation contains the verifier's own checks, and its text has a line for each of them.
 #[test]
-fn the_checks_are_those_of_the_judge() {
+fn checks_are_those_of_the_verifier() {
     let config = config();
     let listener = &config.binds[0].listeners[0];
     for (route, url) in [(0, "/x"), (1, "/open/x")] {
@@ -126,7 +126,7 @@ fn the_checks_are_those_of_the_judge() {
                 assert_eq!(step.checks, policy.checks(&expected), "{url} {token}");
             }
             for check in &step.checks {
-                // those of the form share a line
+                // structural checks share a line
                 let line = |mark: &str| {
                     text.contains(&format!("  {mark} {:<9} ", check.name))
                         || text.lines().any(|line| {
@@ -149,7 +149,7 @@ fn the_checks_are_those_of_the_judge() {
 }
 
 #[test]
-fn the_text_never_shows_the_token() {
+fn text_never_shows_the_token() {
     let config = config();
     for token in ["alice", "bob", "expired"] {
         let explanation = explain_url(&config, "/admin", token);
@@ -160,10 +160,36 @@ fn the_text_never_shows_the_token() {
 }
 
 #[test]
-fn what_is_answered_in_envoys_words_is_told_in_them() {
+fn envoy_errors_are_explained_as_sent() {
     let text = CONFIG.replace("  - name: main\n", "  - name: main\n    errors: envoy\n");
     let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
     let snapshot = crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap();
     let explanation = explain_url(&snapshot, "/x", "");
     assert_eq!((explanation.status, explanation.response_body.as_deref()), (Some(401), Some("Jwt is missing")));
+}
+
+/// The routes that almost match come from the router itself, so every condition counts.
+#[test]
+fn near_misses_respect_cel_conditions_and_canonical_paths() {
+    let text = CONFIG.replace(
+        "    - name: api\n",
+        "    - name: cel\n      matches: [{path: {exact: /x}, cel: 'request.method == \"POST\"'}]\n      \
+         backends: [{host: localhost:1}]\n    - name: escaped\n      matches: [{path: {exact: '/%7Ealice'}}]\n      \
+         backends: [{host: localhost:1}]\n    - name: api\n",
+    );
+    let config = config_from(text);
+    let near_misses = |url: &str| {
+        let explanation = explain_url(&config, url, "bob");
+        explanation.near_misses.iter().map(|near| (near.route.name.clone(), near.why.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        near_misses("/x"),
+        [("cel".to_owned(), "its `cel` condition is not true: request.method == \"POST\"".to_owned())]
+    );
+    assert_eq!(explain_url(&config, "/~alice", "bob").route.unwrap().name, "escaped");
+    assert_eq!(explain_url(&config, "/~alice", "bob").matched.as_deref(), Some("path /~alice"));
+    assert_eq!(
+        near_misses("/~alice/"),
+        [("escaped".to_owned(), "it is for exactly /~alice; a trailing slash makes it another path".to_owned())]
+    );
 }

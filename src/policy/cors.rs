@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_sites_are_allowed() {
+    fn only_listed_origins_are_allowed() {
         let wildcard = AllowedOrigin::Wildcard { scheme: "https://".into(), suffix: ".example.com".into() };
         let cors =
             CorsSettings { origins: vec![exact("https://a.test"), exact("null"), wildcard], ..CorsSettings::default() };
@@ -293,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn any_site_and_credentials_do_not_go_together() {
+    fn any_origin_with_credentials_is_rejected() {
         let settings = CorsSettings { origins: vec![AllowedOrigin::Any], credentials: true, ..CorsSettings::default() };
         assert!(Cors::new(settings).unwrap_err().contains("allowCredentials"));
     }
 
     #[test]
-    fn wildcards_answer_with_what_was_asked_for() {
+    fn wildcards_echo_the_requested_names() {
         let settings = CorsSettings {
             origins: vec![exact("https://a.test")],
             methods: strings(&["*"]),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_gets_no_permission_and_caches_are_told() {
+    fn unlisted_origin_gets_no_permission_and_responses_vary() {
         let settings = CorsSettings {
             origins: vec![exact("https://a.test")],
             methods: strings(&["GET"]),

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_written_as_the_protocol_says() {
+    fn append_actions_follow_the_protocol() {
         for (append, action, present, absent) in [
             (None, 0, vec!["new"], vec!["new"]),
             (Some(false), 0, vec!["new"], vec!["new"]),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn query_parameters_are_set_and_removed_and_the_others_stay_as_they_were() {
+    fn other_query_parameters_keep_their_spelling() {
         for (target, without, query, expected) in [
             ("/p?a=1&b=%2f&a=2&c", &["a"][..], &[][..], "/p?b=%2f&c"),
             ("/p?a=1", &["a"], &[], "/p"),

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_removed_then_set_then_added() {
+    fn headers_are_removed_then_set_then_added() {
         let name = |n: &'static str| HeaderName::from_static(n);
         let value = |v: &'static str| HeaderValue::from_static(v);
         let edits = HeaderEdits {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_and_hop_by_hop_fields_are_refused() {
+    fn framing_and_hop_by_hop_headers_are_protected() {
         for name in ["Host", "content-length", "Transfer-Encoding", "TE", "Upgrade", "connection", "Expect"] {
             assert!(protected_reason(&name.parse().unwrap()).is_some(), "{name}");
         }

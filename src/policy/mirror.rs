@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_share() {
+    fn ratio_is_sampled() {
         for (share, drawn, sampled) in [
             (0.0, 0, false),
             (0.5, u64::MAX / 2 - 2048, true),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_on_their_way_are_bounded() {
+    fn copies_in_flight_are_bounded() {
         let mirror = mirror(1.0);
         let permits: Vec<_> = std::iter::from_fn(|| mirror.try_acquire()).take(2 * MAX_IN_FLIGHT).collect();
         assert_eq!(permits.len(), MAX_IN_FLIGHT);

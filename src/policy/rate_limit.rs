@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_empties_and_fills_evenly() {
+    fn bucket_empties_and_fills_evenly() {
         let limit = RateLimit::new(3, 2, Duration::from_secs(1), None);
         let at = |millis: u64| limit.epoch + Duration::from_millis(millis);
         with_head("", |vars| {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing_away() {
+    fn clock_that_goes_back_adds_no_tokens() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(10), None);
         let at = |seconds: u64| limit.epoch + Duration::from_secs(seconds);
         with_head("", |vars| {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_a_bucket_and_the_nameless_share_one() {
+    fn each_key_has_a_bucket_and_requests_without_key_share_one() {
         let limit = RateLimit::new(1, 1, Duration::from_secs(60), by_user());
         for (user, good) in [("a", true), ("b", true), ("a", false), ("", true), ("", false), ("b", false)] {
             assert_eq!(with_head(user, |vars| limit.acquire(vars).is_ok()), good, "{user}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_limit_refuses_costs_nothing_in_another() {
+    fn rejection_by_one_limit_costs_no_token_of_another() {
         let wide = Arc::new(RateLimit::new(10, 1, Duration::from_secs(3600), None));
         let narrow = Arc::new(RateLimit::new(1, 1, Duration::from_secs(3600), by_user()));
         let both = [Arc::clone(&wide), narrow];

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retries_stay_below_a_fifth_of_the_requests_and_three() {
+    fn retries_are_limited_to_a_fifth_of_requests_plus_three() {
         let budget = RetryBudget::default();
         let requests: Vec<_> = (0..50).map(|_| budget.track_request()).collect();
         let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).take(100).collect();

@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_matched_prefix_is_replaced_by_whole_segments() {
+    fn matched_prefix_is_replaced_by_whole_segments() {
         // from the table for ReplacePrefixMatch in the Gateway API
         for (path, prefix, new, result) in [
             ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_path_change_and_the_query_stays() {
+    fn query_survives_rewrites_of_host_and_path() {
         for (authority, path, host, target) in [
             (NewAuthority::Full("b.test:81".parse().unwrap()), None, "b.test:81", "/a/b?q=%2F..&x"),
             (NewAuthority::Host("b.test".into()), None, "b.test:8080", "/a/b?q=%2F..&x"),
@@ -145,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_rewritten_path_is_canonical(
+        fn rewritten_path_is_canonical(
             segments in proptest::collection::vec("[a-z%.]{1,4}", 0..5), new in "(/[a-z]{1,3}){0,3}/?", keep in 0usize..5,
         ) {
             let rules = PathRules::default();

@@ -88,7 +88,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_what_a_header_can_hold_is_written() {
+    fn only_valid_header_values_are_written() {
         for (value, expected) in [
             (json!("a b"), Some("a b")),
             (json!(7), Some("7")),

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_hop_that_is_not_trusted() {
+    fn client_is_the_last_hop_that_is_not_trusted() {
         let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
         for (lines, expected) in [
             (&[][..], "10.0.0.1"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_says_is_replaced() {
+    fn headers_from_untrusted_peers_are_replaced() {
         let lines = [
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-proto", "https"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
+    fn headers_from_trusted_proxies_are_kept_and_appended_to() {
         for (lines, expected) in [
             (
                 &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")][..],

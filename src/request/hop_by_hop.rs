@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_fields_go_and_the_others_stay() {
+    fn only_hop_by_hop_headers_are_removed() {
         let mut headers = map(&[
             ("connection", "close, X-Foo, te"),
             ("Connection", "Keep-Alive"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_can_not_name_away_who_is_asking() {
+    fn connection_cannot_remove_identity() {
         let lines = [
             ("host", "a"),
             ("authorization", "Bearer x"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_websocket_is_an_upgrade() {
+    fn only_websocket_upgrades_are_detected() {
         for (lines, expected) in [
             (&[("connection", "Upgrade"), ("upgrade", "WebSocket")][..], true),
             (&[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")][..], true),

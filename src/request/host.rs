@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_read_in_one_way() {
+    fn host_has_one_meaning() {
         for (authority, expected) in [
             ("example.com", Some(("example.com", None))),
             ("EXAMPLE.com:8080", Some(("example.com", Some(8080)))),

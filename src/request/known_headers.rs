@@ -99,7 +99,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     #[test]
-    fn each_field_is_told_of_under_its_name_alone() {
+    fn each_header_sets_its_own_bit() {
         for (field, name) in [
             ("Accept", KnownHeader::Accept),
             ("connection", KnownHeader::Connection),

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn each_path_has_one_spelling() {
+    fn path_has_one_spelling() {
         for (path, canonical) in [
             ("/", Some("/")),
             ("/admin", Some("/admin")),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_may_keep_or_decode_escaped_slashes() {
+    fn escaped_slashes_are_kept_or_decoded_by_the_rules() {
         use EscapedSlashes::{Decode, Keep};
         for (mode, path, canonical) in [
             (Keep, "/a%2fb", Some("/a%2Fb")),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_may_keep_empty_segments() {
+    fn empty_segments_are_kept_by_the_rules() {
         for (path, canonical) in [("//a//b", "//a//b"), ("/a//../b", "/a/b"), ("//", "//")] {
             assert_eq!(rules(EscapedSlashes::Reject, false).canonicalize(path).as_deref(), Ok(canonical), "{path}");
         }
@@ -229,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_canonical_form_is_its_own_canonical_form(path in "/([a-zA-Z.;/%\\\\ ]|%2[eEfF]|%5[cC]|%[0-9a-fA-F]{2}){0,24}", how in 0..3, merge: bool) {
+        fn canonicalization_is_idempotent(path in "/([a-zA-Z.;/%\\\\ ]|%2[eEfF]|%5[cC]|%[0-9a-fA-F]{2}){0,24}", how in 0..3, merge: bool) {
             let how = [EscapedSlashes::Reject, EscapedSlashes::Keep, EscapedSlashes::Decode][how as usize];
             let rules = rules(how, merge);
             if let Ok(once) = rules.canonicalize(&path) {
@@ -242,7 +242,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(path in any::<String>()) {
+        fn no_path_panics(path in any::<String>()) {
             let _ = PathRules::default().canonicalize(&path);
         }
     }

@@ -1,4 +1,4 @@
-//! Route choice: the behaviour that the Gateway API's conformance cases ask for, and a naive model.
+//! Route choice: the behavior that the Gateway API's conformance tests require, and a comparison with a naive model.
 
 use http::{HeaderMap, HeaderValue, Version};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::request::{ClientInfo, Scheme};
 
-/// One way: host, path, method, headers, query, and where it leads.
+/// One match: host, path, conditions and target.
 #[derive(Debug, Clone)]
 struct RouteSpec {
     host: Hostname,
@@ -15,7 +15,7 @@ struct RouteSpec {
     target: usize,
 }
 
-/// A request as far as routes see it.
+/// The properties of a request that routing depends on.
 #[derive(Debug, Clone, Default)]
 struct RequestSpec {
     host: String,
@@ -113,7 +113,7 @@ fn find(router: &Router<usize>, request: &RequestSpec) -> Option<usize> {
     with_head(request, |head| router.find_target(head, UnixTime(0.0)).map(|target| **target))
 }
 
-/// Each way leads to the number of its line; each case names the line that it must take.
+/// Checks that each request selects the expected line. The target of a match is the number of its line.
 #[track_caller]
 fn check(routes: &[&str], cases: &[(&str, Option<usize>)]) {
     let routes: Vec<RouteSpec> = routes.iter().enumerate().map(|(index, text)| route_spec(text, index + 1)).collect();
@@ -141,7 +141,7 @@ fn exact_paths_are_whole_and_case_sensitive() {
 
 #[test]
 fn prefixes_match_whole_segments_and_longer_ones_come_first() {
-    // HTTPRouteMatching: the ways of one route are alternatives
+    // HTTPRouteMatching: the matches of one route are alternatives
     let routes = ["- /*", "- /* version=one", "- /v2*", "- /* version=two"];
     check(
         &routes,
@@ -163,7 +163,7 @@ fn prefixes_match_whole_segments_and_longer_ones_come_first() {
 }
 
 #[test]
-fn exact_beats_prefix_beats_regex_whatever_the_order() {
+fn exact_beats_prefix_beats_regex_in_any_order() {
     // HTTPRoutePathMatchOrder
     check(
         &[
@@ -194,7 +194,7 @@ fn exact_beats_prefix_beats_regex_whatever_the_order() {
 }
 
 #[test]
-fn hosts_go_from_exact_over_the_longest_wildcard_to_any() {
+fn exact_hosts_beat_the_longest_wildcard_which_beats_any() {
     // HTTPRouteHostnameIntersection, GRPCRouteListenerHostnameMatching, HTTPRouteMatchingAcrossRoutes
     check(
         &[
@@ -213,7 +213,7 @@ fn hosts_go_from_exact_over_the_longest_wildcard_to_any() {
             ("a.b.example.com /", Some(3)),
             ("notexample.com /", Some(2)),
             ("www.example.com /deep/er", Some(4)),
-            // the better host has no way for this path: the next best has
+            // the better host has no match for this path, the next best has
             ("www.example.com /shallow", Some(3)),
             ("example.net /", Some(5)),
             ("example.net / version=one", Some(6)),
@@ -224,7 +224,7 @@ fn hosts_go_from_exact_over_the_longest_wildcard_to_any() {
 }
 
 #[test]
-fn methods_then_headers_then_query_then_the_order_of_the_file_break_ties() {
+fn ties_go_to_method_then_headers_then_query_then_order() {
     // HTTPRouteMethodMatching, HTTPRouteHeaderMatching, HTTPRouteQueryParamMatching
     check(
         &[
@@ -245,7 +245,7 @@ fn methods_then_headers_then_query_then_the_order_of_the_file_break_ties() {
             ("h /?animal=wh%61le", Some(2)),
             ("h /?animal=whale&fin=yes", Some(3)),
             ("h /?animal=dolphin", Some(1)),
-            // of several with one name the first counts
+            // only the first of several values counts
             ("h /?animal=dolphin&animal=whale", Some(1)),
             ("h /?animal=whale version=one", Some(4)),
             ("h / version=two color=orange", Some(5)),
@@ -279,7 +279,7 @@ fn grpc_methods_are_exact_paths() {
 }
 
 #[test]
-fn the_matched_part_of_the_path_is_told() {
+fn matched_part_of_the_path_is_reported() {
     let routes = ["- /a/b*", "- /*", "- /exact", "- ~/re/.*"].map(|text| route_spec(text, 0));
     let router = router(&routes);
     for (path, matched) in [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/x", ""), ("/", "/"), ("/exact", "/exact")] {
@@ -290,7 +290,7 @@ fn the_matched_part_of_the_path_is_told() {
     }
 }
 
-/// What SPEC says in so many words: of all ways that fit, the best.
+/// The specification of route choice as code: of all matches that apply, the best.
 fn model(routes: &[RouteSpec], request: &RequestSpec) -> Option<usize> {
     use std::cmp::Reverse;
     let host = |route: &RouteSpec| match &route.host {
@@ -346,13 +346,13 @@ fn any_request() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn many_regular_expressions_keep_their_order() {
+fn order_of_many_regular_expressions_is_kept() {
     let mut routes = Vec::new();
     for at in 0..300 {
         routes.push(format!("- ~/known/{at}/.*"));
         routes.push(format!("- ~.*/loose/{at}"));
     }
-    // of the same length as others, and later in the file
+    // the same length as others, but later in the file
     routes.extend(["- ~.*/l..se/7".to_owned(), "- ~/kn.wn/7/.*".to_owned(), "- ~.*/loose/299 POST".to_owned()]);
     let routes: Vec<RouteSpec> = routes.iter().enumerate().map(|(at, text)| route_spec(text, at)).collect();
     let (finished, mut unfinished) = (router(&routes), Router::default());
@@ -378,14 +378,23 @@ fn many_regular_expressions_keep_their_order() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn the_router_chooses_as_the_contract_says(
-        ways in proptest::collection::vec(any_route(), 1..24), requests in proptest::collection::vec(any_request(), 1..8),
+    fn router_agrees_with_the_model(
+        lines in proptest::collection::vec(any_route(), 1..24), requests in proptest::collection::vec(any_request(), 1..8),
     ) {
-        let ways: Vec<RouteSpec> = ways.iter().enumerate().map(|(at, text)| route_spec(text, at)).collect();
-        let router = router(&ways);
-        for request in requests {
-            let asked = request_spec(&request);
-            prop_assert_eq!(find(&router, &asked), model(&ways, &asked), "{}", request);
+        let routes: Vec<RouteSpec> = lines.iter().enumerate().map(|(index, text)| route_spec(text, index)).collect();
+        let router = router(&routes);
+        for text in requests {
+            let request = request_spec(&text);
+            let found = find(&router, &request);
+            prop_assert_eq!(found, model(&routes, &request), "{}", text);
+            let applying: Option<Vec<usize>> = with_head(&request, |head| {
+                let matches = router.explain(head, UnixTime(0.0));
+                let in_order = matches.iter().map(|explained| **explained.target).eq(0..routes.len());
+                in_order.then(|| matches.iter().filter(|m| m.unmet.is_empty()).map(|m| **m.target).collect())
+            });
+            let applying = applying.expect("all matches are explained in the order of the file");
+            prop_assert_eq!(found.is_some(), !applying.is_empty(), "{}", text);
+            prop_assert!(found.is_none_or(|target| applying.contains(&target)), "{}", text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Policies where they meet what nobody expects: odd methods, statuses, origins and names, and backends that fail.
+//! Policies in unusual cases: odd methods, statuses, origins and names, and failing backends.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn send(client: &mut RawClient, head: &str) -> crate::support::Message {
 }
 
 #[test]
-fn response_edits_are_on_what_the_route_answers_and_on_no_refusal() {
+fn response_edits_apply_to_the_routes_responses_but_not_to_rejections() {
     let backend = Backend::start(|_| ScriptedResponse::close());
     let edits = "responseHeaderModifier: {set: {x-frame-options: DENY}}, \
                  transformations: {response: {set: {x-status: 'string(response.status)'}}}";
@@ -36,11 +36,11 @@ fn response_edits_are_on_what_the_route_answers_and_on_no_refusal() {
         ("/rule", 403, false),
         ("/nowhere", 404, false),
     ] {
-        let answer = gateway.client().get(path, &[("origin", "https://app.test")]);
-        assert_eq!(answer.status(), status, "{path}");
-        assert_eq!(answer.header("x-frame-options"), edited.then_some("DENY"), "{path}");
-        assert_eq!(answer.header("x-status"), edited.then_some(&*status.to_string()), "{path}");
-        assert_eq!(answer.header("access-control-allow-origin").is_some(), path == "/dead", "{path}");
+        let response = gateway.client().get(path, &[("origin", "https://app.test")]);
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.header("x-frame-options"), edited.then_some("DENY"), "{path}");
+        assert_eq!(response.header("x-status"), edited.then_some(&*status.to_string()), "{path}");
+        assert_eq!(response.header("access-control-allow-origin").is_some(), path == "/dead", "{path}");
     }
     let lines = gateway.lines(7);
     for reason in ["upstream_connect", "upstream_reset", "no_backend"] {
@@ -49,7 +49,7 @@ fn response_edits_are_on_what_the_route_answers_and_on_no_refusal() {
 }
 
 #[test]
-fn a_direct_answer_fits_its_asker() {
+fn direct_response_suits_head_and_grpc_requests() {
     let backend = Backend::ok();
     let (gateway, _) = gateway(
         "[{matches: [{path: {exact: /text}}], policies: {directResponse: {status: 503, body: 'be back'}}}, \
@@ -71,7 +71,7 @@ fn a_direct_answer_fits_its_asker() {
 }
 
 #[test]
-fn odd_origins_get_no_more_than_they_should() {
+fn unusual_origins_get_no_extra_permission() {
     let backend = Backend::ok();
     let any = "cors: {allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*'], exposeHeaders: ['*']}";
     let routes = format!(
@@ -83,15 +83,15 @@ fn odd_origins_get_no_more_than_they_should() {
     let token = format!("Bearer {}", key.token(&mint::claims()));
     let mut client = gateway.client();
     for origin in ["null", "https://app.test"] {
-        let answer = client.get("/any", &[("origin", origin), ("authorization", &token)]);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{origin}");
-        assert_eq!(answer.header("access-control-allow-credentials"), None);
+        let response = client.get("/any", &[("origin", origin), ("authorization", &token)]);
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{origin}");
+        assert_eq!(response.header("access-control-allow-credentials"), None);
     }
     for origin in ["null", "", "https://app.test.evil", "https://app.test, https://evil.test", "*"] {
         for path in ["/some", "/some/deeper"] {
-            let answer = client.get(path, &[("origin", origin), ("authorization", &token)]);
-            assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (403, None), "{origin}");
-            assert_eq!(vary(&answer), ["Origin"], "a cache must not give it to others");
+            let response = client.get(path, &[("origin", origin), ("authorization", &token)]);
+            assert_eq!((response.status(), response.header("access-control-allow-origin")), (403, None), "{origin}");
+            assert_eq!(vary(&response), ["Origin"], "a cache must not give it to others");
         }
     }
     // on a route whose rules refuse everybody, and on one that is not there
@@ -110,7 +110,7 @@ fn odd_origins_get_no_more_than_they_should() {
 }
 
 #[test]
-fn a_rewrite_can_not_be_talked_out_of_its_prefix() {
+fn rewrite_cannot_escape_its_prefix() {
     let backend = Backend::ok();
     let (gateway, _) = gateway(
         "[{matches: [{path: {pathPrefix: /public}}], policies: {urlRewrite: {path: {prefix: /files/public}}}, \
@@ -131,14 +131,14 @@ fn a_rewrite_can_not_be_talked_out_of_its_prefix() {
         ("/public/%41%3f%23?/../x=%2f..", Some("/files/public/A%3F%23?/../x=%2f..")),
         ("/public;/../x", None),
     ] {
-        let answer = gateway.client().send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).response();
+        let response = gateway.client().send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).response();
         match forwarded {
             Some(forwarded) => {
-                assert_eq!(answer.status(), 200, "{target}");
+                assert_eq!(response.status(), 200, "{target}");
                 sent += 1;
                 assert_eq!(backend.wait_for(sent)[sent - 1].target(), forwarded);
             }
-            None => assert!([400, 404].contains(&answer.status()), "{target}: {}", answer.status()),
+            None => assert!([400, 404].contains(&response.status()), "{target}: {}", response.status()),
         }
     }
     assert_eq!(backend.requests().len(), sent);
@@ -150,7 +150,7 @@ fn a_rewrite_can_not_be_talked_out_of_its_prefix() {
 }
 
 #[test]
-fn no_edit_changes_who_asks_how_long_a_message_is_or_where_it_goes() {
+fn no_edit_changes_identity_framing_or_target() {
     for name in [
         "Host",
         "Content-Length",
@@ -191,14 +191,14 @@ fn no_edit_changes_who_asks_how_long_a_message_is_or_where_it_goes() {
          response: {set: {x-c: '\"a\\r\\n\\r\\nb\"', x-d: '\"\\u0000\"', x-e: '\"\\u00e9\"'}}}",
         &backend,
     );
-    let answer = gateway.client().get("/?q", &[("x-a", "mallory")]);
+    let response = gateway.client().get("/?q", &[("x-a", "mallory")]);
     let seen = &backend.wait_for(1)[0];
     assert_eq!((seen.header("x-a"), seen.header("x-b"), seen.header("x-admin")), (None, None, None));
-    assert_eq!((answer.header("x-c"), answer.header("x-d"), answer.text()), (None, None, "ok"));
+    assert_eq!((response.header("x-c"), response.header("x-d"), response.text()), (None, None, "ok"));
 }
 
 #[test]
-fn a_claim_goes_into_no_header_that_is_somebody_elses() {
+fn claims_cannot_be_written_to_reserved_headers() {
     for name in [
         "Host",
         "Content-Length",
@@ -225,7 +225,7 @@ fn a_claim_goes_into_no_header_that_is_somebody_elses() {
 }
 
 #[test]
-fn a_limit_tells_the_same_as_it_does() {
+fn rate_limit_headers_match_its_behavior() {
     let backend = Backend::ok();
     let (gateway, _) = gateway_with(
         "localRateLimit: [{maxTokens: 3, tokensPerFill: 3, fillInterval: 300ms, key: 'request.headers[\"x-key\"]'}]",
@@ -234,10 +234,10 @@ fn a_limit_tells_the_same_as_it_does() {
     let mut client = gateway.client();
     let mut ask = |key: &str| client.get("/", &[("x-key", key), ("ratelimit-limit", "999")]);
     for remaining in ["2", "1", "0"] {
-        let answer = ask("a");
-        assert_eq!((answer.status(), answer.header("ratelimit-remaining")), (200, Some(remaining)));
-        assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-reset")), (Some("3"), Some("1")));
-        assert_eq!(answer.header("retry-after"), None);
+        let response = ask("a");
+        assert_eq!((response.status(), response.header("ratelimit-remaining")), (200, Some(remaining)));
+        assert_eq!((response.header("ratelimit-limit"), response.header("ratelimit-reset")), (Some("3"), Some("1")));
+        assert_eq!(response.header("retry-after"), None);
     }
     let refused = ask("a");
     assert_eq!((refused.status(), refused.header("retry-after")), (429, Some("1")), "never 0, which would say at once");
@@ -249,7 +249,7 @@ fn a_limit_tells_the_same_as_it_does() {
 }
 
 #[test]
-fn a_mirror_that_hangs_or_is_gone_costs_the_request_nothing() {
+fn hanging_or_absent_mirror_does_not_delay_the_request() {
     let backend = Backend::ok();
     let hangs = Backend::start(|_| ScriptedResponse::hang());
     let policy = format!(
@@ -268,7 +268,7 @@ fn a_mirror_that_hangs_or_is_gone_costs_the_request_nothing() {
 }
 
 #[test]
-fn a_backends_own_time_ends_before_the_whole_exchanges() {
+fn backend_timeout_is_within_the_request_timeout() {
     let slow = Backend::start(|_| {
         ScriptedResponse::default()
             .delay(Duration::from_millis(600))
@@ -296,7 +296,7 @@ fn a_backends_own_time_ends_before_the_whole_exchanges() {
 }
 
 #[test]
-fn retries_are_few_when_everything_fails() {
+fn retries_are_limited_when_everything_fails() {
     let broken = Backend::start(|_| ScriptedResponse::new(503, &[], ""));
     let (gateway, _) = gateway_with("retry: {attempts: 5, codes: [503]}", &broken);
     assert_eq!(gateway.client().get("/", &[]).status(), 503);
@@ -314,7 +314,7 @@ fn named_backend(name: &'static str) -> Backend {
 }
 
 #[test]
-fn requests_are_shared_out_by_weight() {
+fn requests_are_distributed_by_weight() {
     // HTTPRouteWeight, GRPCRouteWeight
     let backends = [named_backend("a"), named_backend("b"), named_backend("c")];
     let [a, b, c] = backends.each_ref().map(Backend::address);
@@ -325,15 +325,15 @@ fn requests_are_shared_out_by_weight() {
     let mut client = gateway.client();
     let mut first = 0;
     for _ in 0..1000 {
-        let answer = client.get("/", &[]);
-        first += usize::from(answer.header("x-backend") == Some("a"));
-        assert_ne!(answer.header("x-backend"), Some("c"));
+        let response = client.get("/", &[]);
+        first += usize::from(response.header("x-backend") == Some("a"));
+        assert_ne!(response.header("x-backend"), Some("c"));
     }
     assert!((630..770).contains(&first), "{first} of 1000 for 70 %");
 }
 
 #[test]
-fn listeners_and_routes_meet_by_their_hostnames() {
+fn listeners_and_routes_match_by_hostname() {
     // HTTPRouteHostnameIntersection, HTTPRouteListenerHostnameMatching, GatewayHTTPListenerIsolation
     let backends = [named_backend("exact"), named_backend("wild"), named_backend("any"), named_backend("narrow")];
     let [exact, wild, any, narrow] = backends.each_ref().map(Backend::address);
@@ -370,14 +370,14 @@ fn listeners_and_routes_meet_by_their_hostnames() {
         ("example.net", "/any", None),
         ("x.example.net", "/s", None),
     ] {
-        let answer = send(&mut client, &format!("GET {path} HTTP/1.1\r\nHost: {host}"));
-        assert_eq!(answer.header("x-backend"), backend, "{host}{path}");
-        assert_eq!(answer.status(), if backend.is_some() { 200 } else { 404 }, "{host}{path}");
+        let response = send(&mut client, &format!("GET {path} HTTP/1.1\r\nHost: {host}"));
+        assert_eq!(response.header("x-backend"), backend, "{host}{path}");
+        assert_eq!(response.status(), if backend.is_some() { 200 } else { 404 }, "{host}{path}");
     }
 }
 
 #[test]
-fn grpc_calls_find_their_routes_or_are_told_that_there_is_none() {
+fn grpc_calls_are_routed_or_get_a_grpc_status() {
     // GRPCExactMethodMatching, GRPCRouteHeaderMatching, GRPCRouteNamedRule
     let backends = [named_backend("echo"), named_backend("two"), named_backend("v2")];
     let [echo, two, v2] = backends.each_ref().map(Backend::address);
@@ -404,14 +404,14 @@ fn grpc_calls_find_their_routes_or_are_told_that_there_is_none() {
         let head = format!(
             "POST /{method} HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc\r\nVersion: {version}\r\nContent-Length: 0"
         );
-        let answer = send(&mut client, &head);
-        assert_eq!((answer.status(), answer.header("x-backend")), (200, found), "{method}");
-        assert_eq!(answer.header("grpc-status"), status, "{method}");
+        let response = send(&mut client, &head);
+        assert_eq!((response.status(), response.header("x-backend")), (200, found), "{method}");
+        assert_eq!(response.header("grpc-status"), status, "{method}");
     }
 }
 
 #[test]
-fn redirects_go_where_the_gateway_api_says() {
+fn redirects_follow_the_gateway_api() {
     // HTTPRoute303Redirect to 308Redirect, RedirectHostAndStatus, RedirectPath, RedirectPort, RedirectPortAndScheme,
     // RedirectScheme
     let backend = Backend::ok();
@@ -437,8 +437,8 @@ fn redirects_go_where_the_gateway_api_says() {
             ),
             &backend,
         );
-        let answer = send(&mut gateway.client(), &format!("GET {target} HTTP/1.1\r\nHost: {host}"));
-        assert_eq!((answer.status(), answer.header("location")), (status, Some(location)), "{redirect} {host}");
+        let response = send(&mut gateway.client(), &format!("GET {target} HTTP/1.1\r\nHost: {host}"));
+        assert_eq!((response.status(), response.header("location")), (status, Some(location)), "{redirect} {host}");
     }
     for status in [200, 304, 305, 306, 400] {
         config_error(&format!("requestRedirect: {{status: {status}}}"));

@@ -1,4 +1,4 @@
-//! `extAuthz`, asked by Envoy's gRPC protocol and by plain requests, and what it sees of bodies.
+//! `extAuthz` by Envoy's gRPC protocol and by HTTP, with and without bodies.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -19,12 +19,12 @@ fn header_option(key: &str, value: &str, append: Option<bool>, action: u64) -> V
     option
 }
 
-/// An answer that allows, with this `OkHttpResponse` and these further fields.
+/// A response that allows, with this `OkHttpResponse` and these further fields.
 fn allowed(ok: Vec<u8>, more: Vec<u8>) -> Reply {
     Reply::ok([bytes_field(1, varint_field(1, 0)), bytes_field(3, ok), more].concat())
 }
 
-/// An answer that refuses with `PERMISSION_DENIED` and these further fields.
+/// A response that denies with `PERMISSION_DENIED` and these further fields.
 fn denied(more: Vec<u8>) -> Reply {
     Reply::ok([bytes_field(1, varint_field(1, 7)), more].concat())
 }
@@ -38,7 +38,7 @@ fn authorization(call: &grpc::Call) -> String {
 const PATIENT: &str = "timeout: 5s";
 
 #[test]
-fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
+fn grpc_service_gets_the_request_and_edits_it() {
     let backend = Backend::start(|_| ScriptedResponse::new(200, &[("x-checked", "no")], "ok"));
     let service = GrpcServer::start(|_| {
         let ok = [
@@ -80,9 +80,9 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
             ))
             .response()
     };
-    let answer = ask();
+    let response = ask();
     assert_eq!(
-        (answer.status(), answer.header("x-checked"), answer.header("x-plan")),
+        (response.status(), response.header("x-checked"), response.header("x-plan")),
         (200, Some("yes"), Some("gold"))
     );
     let seen = &backend.wait_for(1)[0];
@@ -110,13 +110,13 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
         assert_eq!(call.head.headers[name], value);
     }
     let http = &grpc::values_at(&call.message, &[1, 4, 2])[0];
-    let told = |number| grpc::text_at(http, &[number]);
+    let reported = |number| grpc::text_at(http, &[number]);
     assert_eq!(
-        (told(2), told(4), told(5)),
+        (reported(2), reported(4), reported(5)),
         ("POST".into(), "/a/b?debug=1&q=%2f&tenant=evil".into(), "Shop.test:80".into())
     );
     assert_eq!(
-        (told(6), told(10), told(11), told(12)),
+        (reported(6), reported(10), reported(11), reported(12)),
         ("http".into(), "HTTP/1.1".into(), String::new(), String::new())
     );
     let headers: Vec<_> = grpc::values_at(http, &[3])
@@ -148,20 +148,21 @@ fn a_grpc_service_is_told_of_the_request_and_edits_what_is_forwarded() {
 }
 
 #[test]
-fn a_service_is_told_this_hops_word_of_the_client_and_not_the_clients_own() {
+fn service_gets_the_gateways_forwarding_headers_and_not_the_clients() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
     let (gateway, _) = gateway_with(&format!("extAuthz: {{host: '{}', {PATIENT}}}", service.address()), &backend);
     let forged = [("x-forwarded-for", "10.9.9.9"), ("forwarded", "for=10.9.9.9"), ("x-real-ip", "10.9.9.9")];
     assert_eq!(gateway.client().get("/", &forged).status(), 200);
     let headers = grpc::values_at(&service.calls().remove(0).message, &[1, 4, 2, 3]);
-    let told: Vec<_> = headers.iter().map(|entry| (grpc::text_at(entry, &[1]), grpc::text_at(entry, &[2]))).collect();
-    assert!(told.contains(&("x-forwarded-for".to_owned(), "127.0.0.1".to_owned())), "{told:?}");
-    assert!(!told.iter().any(|(_, value)| value.contains("10.9.9.9")), "{told:?}");
+    let reported: Vec<_> =
+        headers.iter().map(|entry| (grpc::text_at(entry, &[1]), grpc::text_at(entry, &[2]))).collect();
+    assert!(reported.contains(&("x-forwarded-for".to_owned(), "127.0.0.1".to_owned())), "{reported:?}");
+    assert!(!reported.iter().any(|(_, value)| value.contains("10.9.9.9")), "{reported:?}");
 }
 
 #[test]
-fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
+fn grpc_denial_uses_the_services_response_or_the_gateways() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|call| match authorization(call).as_str() {
         "words" => denied(bytes_field(
@@ -194,9 +195,9 @@ fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
     assert_eq!(words.headers.values("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(words.header("access-control-allow-origin"), Some("https://app.test"));
     for credential in ["wordless", "odd"] {
-        let answer = ask(credential, &[("accept", "application/json")]);
-        assert_eq!((answer.status(), &answer.json()["code"]), (403, &json!("ext_authz_denied")), "{credential}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+        let response = ask(credential, &[("accept", "application/json")]);
+        assert_eq!((response.status(), &response.json()["code"]), (403, &json!("ext_authz_denied")), "{credential}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("https://app.test"));
     }
     assert_eq!(backend.requests().len(), 0);
     assert_eq!(ask("empty", &[]).status(), 200, "a status that is not there is OK");
@@ -210,7 +211,7 @@ fn a_grpc_service_refuses_in_its_own_words_or_in_the_gateways() {
 }
 
 #[test]
-fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
+fn unusable_grpc_response_is_a_failure() {
     let backend = Backend::ok();
     let ok = || {
         [bytes_field(1, varint_field(1, 0)), bytes_field(3, bytes_field(2, header_option("x-user", "alice", None, 0)))]
@@ -250,7 +251,7 @@ fn what_is_no_answer_of_a_grpc_service_opens_nothing() {
     assert!(seen.iter().all(|request| request.header("x-user").is_none() && request.header("x-admin").is_none()));
 }
 
-/// Sends a body in pieces and reads the answer.
+/// Sends a body in chunks and reads the response.
 fn post(gateway: &InProcessGateway, framing: &str, pieces: &[&[u8]]) -> crate::support::Message {
     let mut client = gateway.client();
     client.send(format!("POST /up HTTP/1.1\r\nHost: h\r\nAuthorization: x\r\n{framing}\r\n\r\n"));
@@ -261,7 +262,7 @@ fn post(gateway: &InProcessGateway, framing: &str, pieces: &[&[u8]]) -> crate::s
 }
 
 #[test]
-fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
+fn service_gets_the_body_and_the_backend_gets_it_unchanged() {
     let backend = Backend::ok();
     let grpc_service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
     let http_service = Backend::ok();
@@ -301,8 +302,8 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
             let policy = format!("extAuthz: {{host: '{host}', {protocol}includeRequestBody: {include}, {PATIENT}}}");
             let before = backend.requests().len();
             let (gateway, _) = gateway_with(&policy, &backend);
-            let answer = post(&gateway, framing, pieces);
-            assert_eq!(answer.status(), 200, "{include} {framing}");
+            let response = post(&gateway, framing, pieces);
+            assert_eq!(response.status(), 200, "{include} {framing}");
             let seen = backend.wait_for(before + 1).remove(before);
             let sent = pieces.concat();
             let whole = if framing.starts_with("Tr") { &b"hello"[..sent.len().min(5)] } else { &sent };
@@ -321,14 +322,14 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
                     (size, String::new()),
                     "{include}"
                 );
-                let told = grpc::values_at(http, &[3])
+                let reported = grpc::values_at(http, &[3])
                     .into_iter()
                     .find(|entry| grpc::text_at(entry, &[1]).contains("partial"));
-                assert_eq!(grpc::text_at(&told.unwrap(), &[2]), partial, "{include} {framing}");
+                assert_eq!(grpc::text_at(&reported.unwrap(), &[2]), partial, "{include} {framing}");
             } else {
-                let asked = http_service.requests().pop().unwrap();
-                assert!(asked.body == shown, "{include} {framing}");
-                assert_eq!(asked.header("x-envoy-auth-partial-body"), Some(partial), "{include} {framing}");
+                let check_request = http_service.requests().pop().unwrap();
+                assert!(check_request.body == shown, "{include} {framing}");
+                assert_eq!(check_request.header("x-envoy-auth-partial-body"), Some(partial), "{include} {framing}");
             }
         }
     }
@@ -340,7 +341,7 @@ fn a_service_sees_the_body_and_the_backend_gets_it_as_it_came() {
 }
 
 #[test]
-fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
+fn too_long_broken_or_slow_body_is_rejected_before_the_check() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
     let policy = format!(
@@ -355,18 +356,18 @@ fn a_body_that_is_too_long_broken_or_slow_is_refused_before_anybody_is_asked() {
         ("Transfer-Encoding: chunked", &[b"z\r\n"], 400),
         ("Content-Length: 5", &[b"hel"], 408),
     ] {
-        let answer = post(&gateway, framing, pieces);
-        assert_eq!((answer.status(), answer.header("connection")), (status, Some("close")), "{framing}");
+        let response = post(&gateway, framing, pieces);
+        assert_eq!((response.status(), response.header("connection")), (status, Some("close")), "{framing}");
     }
     assert_eq!((service.calls().len(), backend.requests().len()), (0, 0));
     let many = "1\r\nx\r\n".repeat(4);
-    let answer = post(&gateway, "Transfer-Encoding: chunked", &[many.as_bytes(), b"0\r\n\r\n"]);
-    assert_eq!(answer.status(), 200);
+    let response = post(&gateway, "Transfer-Encoding: chunked", &[many.as_bytes(), b"0\r\n\r\n"]);
+    assert_eq!(response.status(), 200);
     assert_eq!(backend.wait_for(1)[0].text(), "xxxx");
 }
 
 #[test]
-fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
+fn body_is_requested_for_the_service_only_after_the_rules_allow() {
     let backend = Backend::ok();
     let service = GrpcServer::start(|_| denied(Vec::new()));
     let policy = format!(
@@ -379,14 +380,14 @@ fn a_body_is_invited_for_the_service_only_after_the_rules_agreed() {
     assert_eq!(gateway.client().send(head("/no")).response().status(), 403);
     let mut client = gateway.client();
     assert_eq!(client.send(head("/yes")).response_head().status(), 100);
-    let answer = client.send("hello").response();
-    assert_eq!((answer.status(), answer.text()), (403, "authorization failed"));
+    let response = client.send("hello").response();
+    assert_eq!((response.status(), response.text()), (403, "authorization failed"));
     assert_eq!(grpc::text_at(&service.calls()[0].message, &[1, 4, 2, 11]), "hello");
     assert_eq!((service.calls().len(), backend.requests().len()), (1, 0));
 }
 
 #[test]
-fn a_mirror_gets_a_body_that_was_held_too() {
+fn mirror_gets_a_buffered_body_too() {
     let (backend, mirror) = (Backend::ok(), Backend::ok());
     let service = GrpcServer::start(|_| allowed(Vec::new(), Vec::new()));
     let policy = format!(
@@ -403,7 +404,7 @@ fn a_mirror_gets_a_body_that_was_held_too() {
 }
 
 #[test]
-fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect() {
+fn http_check_uses_expressions_and_denial_can_become_a_redirect() {
     let backend = Backend::ok();
     let service = Backend::start(|request| match request.header("x-team") {
         Some("a") => ScriptedResponse::new(200, &[("x-plan", "gold")], ""),
@@ -422,11 +423,11 @@ fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect
     let ask = |team: &str| gateway.client().get("/a/./b?q", &[("x-key", team), ("x-team", "a")]);
     assert_eq!(ask("a").status(), 200);
     assert_eq!(backend.wait_for(1)[0].header("x-plan"), Some("gold200"));
-    let asked = &service.wait_for(1)[0];
-    assert_eq!((asked.target(), asked.header("x-none")), ("/check/a/b?of=GET", None));
+    let check_request = &service.wait_for(1)[0];
+    assert_eq!((check_request.target(), check_request.header("x-none")), ("/check/a/b?of=GET", None));
     for team in ["b", "d"] {
-        let answer = ask(team);
-        assert_eq!((answer.status(), answer.header("location")), (302, Some("/login?to=/a/b")), "{team}");
+        let response = ask(team);
+        assert_eq!((response.status(), response.header("location")), (302, Some("/login?to=/a/b")), "{team}");
     }
     let later = ask("c");
     assert_eq!((later.status(), later.text(), later.header("retry-after")), (429, "later", Some("7")));
@@ -445,7 +446,7 @@ fn a_plain_service_is_asked_by_expressions_and_its_refusal_may_become_a_redirect
 
 #[test]
 #[ignore = "needs PORTCULLIS_PYTHON"]
-fn a_grpc_service_of_another_make_is_understood() {
+fn foreign_grpc_service_is_compatible() {
     let python =
         std::env::var_os("PORTCULLIS_PYTHON").expect("PORTCULLIS_PYTHON names a Python with grpcio and xds-protos");
     let script = format!("{ROOT}/tests/support/authz/service.py");
@@ -473,8 +474,8 @@ fn a_grpc_service_of_another_make_is_understood() {
     let seen = &backend.wait_for(1)[0];
     assert_eq!((seen.target(), seen.text(), seen.header("x-admin")), ("/a?q=1&tenant=a%20b", "hello", None));
     assert_eq!(seen.header("x-plan"), Some("gold3"));
-    let told: Value = serde_json::from_str(seen.header("x-received").unwrap()).unwrap();
-    let attributes = &told["attributes"];
+    let received: Value = serde_json::from_str(seen.header("x-received").unwrap()).unwrap();
+    let attributes = &received["attributes"];
     let http = &attributes["request"]["http"];
     assert_eq!((&http["body"], &http["size"], &http["path"]), (&json!("hello"), &json!("5"), &json!("/a?q=1")));
     assert_eq!((&http["host"], &http["headers"]["x-admin"]), (&json!("shop.test"), &json!("1")));

@@ -1,4 +1,4 @@
-//! Every policy at every level where it may stand, in every spelling, and what replaces what.
+//! Every policy at every level where it is allowed, in every spelling, and the replacement of broader policies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,8 +38,8 @@ fn kinds(service: &Backend) -> Vec<PolicyCase> {
             |g, _| g.client().get("/x", &[]).status() == 403,
         ),
         kind("cors", "{allowOrigins: ['https://a.test']}", "{allowOrigins: ['https://b.test']}", |g, _| {
-            let answer = g.client().get("/x", &[("origin", "https://a.test")]);
-            answer.header("access-control-allow-origin") == Some("https://a.test")
+            let response = g.client().get("/x", &[("origin", "https://a.test")]);
+            response.header("access-control-allow-origin") == Some("https://a.test")
         }),
         kind("requestHeaderModifier", "{set: {x-set: '1'}}", "{set: {x-other: '1'}}", |g, backend| {
             g.client().get("/x", &[]);
@@ -193,7 +193,7 @@ fn every_policy_works_at_every_level_in_every_spelling() {
 }
 
 #[test]
-fn a_routes_policy_replaces_its_gateways_but_rules_add_up() {
+fn route_policy_replaces_the_gateways_but_rules_add_up() {
     let service = service();
     for PolicyCase { name, policy, other, is_applied: shows } in kinds(&service) {
         for level in ["gatewayPolicies: gateway", "policies: gateway", "listener", "gateways: listener"] {
@@ -206,7 +206,7 @@ fn a_routes_policy_replaces_its_gateways_but_rules_add_up() {
 }
 
 #[test]
-fn what_only_routes_have_is_refused_elsewhere() {
+fn route_only_policies_are_rejected_elsewhere() {
     for policy in ["requestRedirect: {}", "urlRewrite: {path: {full: /a}}", "directResponse: {status: 200}"] {
         let name = policy.split(':').next().unwrap();
         for yaml in [
@@ -223,7 +223,7 @@ fn what_only_routes_have_is_refused_elsewhere() {
 }
 
 #[test]
-fn what_is_not_this_gateways_to_do_is_refused_by_name() {
+fn unsupported_policies_are_rejected_by_name() {
     for (policies, name) in [
         ("mcpAuthorization: {rules: []}", "mcpAuthorization"),
         ("mcpAuthentication: {}", "mcpAuthentication"),
