@@ -36,12 +36,13 @@ use crate::request::RequestHead;
 use crate::request::forwarded;
 use crate::request::normalize::NormalizedRequest;
 use crate::router;
-use crate::snapshot::{Bind, Snapshot};
+use crate::snapshot::{Bind, Route, Snapshot};
 use crate::telemetry::access_log::{AccessRecord, field};
 use crate::worker::{self, Worker};
 use context::RequestContext;
 use error_response::respond_with_error;
-use plan::{ForwardPlan, RouteSelection};
+use pending_edits::PendingEdits;
+use plan::RouteSelection;
 use response_body::{BodySource, ResponseBody};
 use upstream_headers::{via, write_trace_context};
 
@@ -121,53 +122,32 @@ async fn respond(
     if let Some(preflight) = apply_cors(ctx, &selection, &request) {
         return Ok(preflight);
     }
-    let (permit, mut plan) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
-        Admission::Admitted(permit, plan) => (permit, plan),
-        Admission::Responded(response) => return Ok(*response),
+    let (permit, route, websocket, edits) = match admit(env, ctx, &selection, &mut request, &mut body).await? {
+        Admission::Forward { permit, route, websocket, edits } => (permit, route, websocket, edits),
+        Admission::Local(response, edits) => return finish(env, ctx, *response, edits),
+        Admission::Denied(response) => return Ok(*response),
     };
-    write_trace_context(env, &mut ctx.record, &mut request);
-    let result = if let Some(response) = plan.local_response(&request, ctx.error_format) {
-        response
+    let result = if websocket {
+        Box::pin(websocket::forward(permit, env, request.into_parts(), route, &mut ctx.record)).await
     } else {
-        plan.edit_request(&mut request, ctx.allowed_edits())?;
-        websocket::reject_body(&plan, &body)?;
-        if plan.websocket {
-            Box::pin(websocket::forward(permit, env, request.into_parts(), plan.route, &mut ctx.record)).await
-        } else {
-            let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
-            forward::forward(permit, parts, body, plan.route, settings, &env.worker, &mut ctx.record).await
-        }
+        let (parts, settings) = (request.into_parts(), &env.snapshot.settings);
+        forward::forward(permit, parts, body, route, settings, &env.worker, &mut ctx.record).await
     };
-    let mut response = match result {
-        Ok(response) => response,
-        // from here on the route's response edits apply even if the backend failed
-        Err(rejection) if plan.has_edits() => {
-            let mut response = respond_with_error(ctx, &rejection);
-            ctx.policy_state_mut().rejection_reason = Some(rejection.reason);
-            plan.edit_response(&mut response);
-            return Ok(response);
-        }
-        Err(rejection) => return Err(rejection),
-    };
-    plan.edit_response(&mut response);
-    if env.snapshot.settings.via {
-        let via = via(response.version());
-        response.headers_mut().append(header::VIA, via);
-    }
-    *response.version_mut() = Version::HTTP_11; // the gateway's own, independent of the backend's protocol
-    Ok(response)
+    finish(env, ctx, result, edits)
 }
 
-/// The outcome of the stages from the decision to the plan.
+/// The outcome of the stages from the decision to the last edit of the request.
 enum Admission<'a> {
-    /// The request may be forwarded.
-    Admitted(Permit, ForwardPlan<'a>),
+    /// The request is forwarded.
+    Forward { permit: Permit, route: &'a Route, websocket: bool, edits: Option<Box<PendingEdits<'a>>> },
+    /// The route responds itself.
+    Local(Box<Result<Response<BodySource>, Rejection>>, Option<Box<PendingEdits<'a>>>),
     /// The `extAuthz` service denied the request with its own response.
-    Responded(Box<Response<BodySource>>),
+    Denied(Box<Response<BodySource>>),
 }
 
-/// Decides about the request, runs the admission checks and prepares the plan. This is a stage of its own so that the
-/// decision, which is large, is not part of the future that waits for a backend.
+/// Decides about the request, runs the admission checks and applies the plan to the request. This is a stage of its own
+/// so that the decision, which is large, is not part of the future that waits for a backend.
 async fn admit<'a>(
     env: &RequestEnv,
     ctx: &mut RequestContext,
@@ -184,14 +164,48 @@ async fn admit<'a>(
     if let Some(checks) = &policies.admission_checks {
         let check = admission::run_admission_checks(env, ctx, checks, selection, &decision, request, body);
         if let Some(response) = Box::pin(check).await? {
-            return Ok(Admission::Responded(Box::new(response)));
+            return Ok(Admission::Denied(Box::new(response)));
         }
     }
     let metadata = ctx.policy_state.as_ref().and_then(|state| state.ext_authz_metadata.as_ref());
     let (settings, connection) = (&env.snapshot.settings, &env.connection.info);
     let mut plan = plan::prepare(settings, connection, selection, &decision, metadata, request)?;
     plan.retain_decision(decision);
-    Ok(Admission::Admitted(permit, plan))
+    write_trace_context(env, &mut ctx.record, request);
+    if let Some(response) = plan.local_response(request, ctx.error_format) {
+        return Ok(Admission::Local(Box::new(response), plan.edits));
+    }
+    plan.edit_request(request, ctx.allowed_edits())?;
+    websocket::reject_body(&plan, body)?;
+    Ok(Admission::Forward { permit, route: plan.route, websocket: plan.websocket, edits: plan.edits })
+}
+
+/// Applies the route's edits to the response of a backend or of the route itself. They apply even if the backend failed.
+fn finish(
+    env: &RequestEnv,
+    ctx: &mut RequestContext,
+    result: Result<Response<BodySource>, Rejection>,
+    edits: Option<Box<PendingEdits<'_>>>,
+) -> Result<Response<BodySource>, Rejection> {
+    let mut response = match (result, &edits) {
+        (Ok(response), _) => response,
+        (Err(rejection), None) => return Err(rejection),
+        (Err(rejection), Some(edits)) => {
+            let mut response = respond_with_error(ctx, &rejection);
+            ctx.policy_state_mut().rejection_reason = Some(rejection.reason);
+            edits.apply_to_response(&mut response);
+            return Ok(response);
+        }
+    };
+    if let Some(edits) = &edits {
+        edits.apply_to_response(&mut response);
+    }
+    if env.snapshot.settings.via {
+        let via = via(response.version());
+        response.headers_mut().append(header::VIA, via);
+    }
+    *response.version_mut() = Version::HTTP_11; // the gateway's own, independent of the backend's protocol
+    Ok(response)
 }
 
 /// Determines the client's address and the request ID, and normalizes the head.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::Response;
 
 use super::plan::RouteSelection;
 use crate::authz::Vars;
@@ -19,6 +19,7 @@ pub(crate) type ExtAuthzMetadata = Arc<[(&'static str, serde_json::Value)]>;
 
 /// Edits that were evaluated and not yet applied.
 pub(super) struct PendingEdits<'a> {
+    selection: &'a RouteSelection,
     edits: &'a Edits,
     rendered: Option<RenderedHeaders>,
     /// The request as it was authorized, for response expressions that read it.
@@ -43,7 +44,7 @@ impl<'a> PendingEdits<'a> {
             transformation.render(&Vars { extra, ..vars })
         });
         let original = edits.transform_response.is_some().then(|| (request.clone(), None));
-        Some(Box::new(Self { edits, rendered, original, metadata: metadata.cloned() }))
+        Some(Box::new(Self { selection, edits, rendered, original, metadata: metadata.cloned() }))
     }
 
     /// Keeps the decision if response expressions read it, and drops it otherwise.
@@ -54,17 +55,13 @@ impl<'a> PendingEdits<'a> {
     }
 
     /// Edits the request: the header modifier first, then host and path, then the transformations.
-    pub(super) fn apply_to_request(
-        &mut self,
-        request: &mut NormalizedRequest,
-        matched_len: usize,
-    ) -> Result<(), Rejection> {
+    pub(super) fn apply_to_request(&mut self, request: &mut NormalizedRequest) -> Result<(), Rejection> {
         let parts = request.parts_mut();
         if let Some(edits) = &self.edits.request {
             edits.apply(&mut parts.headers);
         }
         if let Some(rewrite) = &self.edits.rewrite {
-            rewrite.apply(parts, matched_len)?;
+            rewrite.apply(parts, self.selection.matched_len)?;
         }
         if let Some((transformation, rendered)) = self.edits.transform_request.as_ref().zip(self.rendered.take()) {
             transformation.apply(rendered, &mut parts.headers);
@@ -72,8 +69,9 @@ impl<'a> PendingEdits<'a> {
         Ok(())
     }
 
-    /// Edits the headers of a response with this status.
-    pub(super) fn apply_to_response(&self, selection: &RouteSelection, status: u16, headers: &mut HeaderMap) {
+    /// Edits the headers of a response.
+    pub(super) fn apply_to_response<B>(&self, response: &mut Response<B>) {
+        let selection = self.selection;
         let original =
             self.original.as_ref().and_then(|(request, decision)| Some((request.head(), decision.as_ref()?)));
         let vars = original.as_ref().map(|(head, decision)| {
@@ -81,6 +79,7 @@ impl<'a> PendingEdits<'a> {
                 decision::cel_vars(selection.policies(), head, selection.matched_route(), UnixTime::now(), decision);
             Vars { extra: self.metadata.as_deref().unwrap_or_default(), ..vars }
         });
-        self.edits.apply_to_response(vars.as_ref(), status, headers);
+        let status = response.status().as_u16();
+        self.edits.apply_to_response(vars.as_ref(), status, response.headers_mut());
     }
 }

@@ -7,7 +7,7 @@
 //! 4. The decision, in [`crate::decision`].
 //! 5. [`prepare`]: the route's edits are evaluated, and the head is rewritten for the backend.
 //! 6. [`ForwardPlan::local_response`]: the response of a route that needs no backend.
-//! 7. [`ForwardPlan::edit_request`], and [`ForwardPlan::edit_response`] when there is a response.
+//! 7. [`ForwardPlan::edit_request`], and [`PendingEdits::apply_to_response`] when there is a response.
 
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ pub(crate) struct ForwardPlan<'a> {
     pub(super) websocket: bool,
     selection: &'a RouteSelection,
     /// Boxed, so that requests without edits stay small.
-    edits: Option<Box<PendingEdits<'a>>>,
+    pub(super) edits: Option<Box<PendingEdits<'a>>>,
 }
 
 /// Evaluates the edits of the selected route while the request still is as it was authorized, then rewrites the head for
@@ -142,11 +142,6 @@ impl ForwardPlan<'_> {
         if let Some(edits) = &mut self.edits {
             edits.retain_decision(decision);
         }
-    }
-
-    /// Returns whether the route edits its requests or responses.
-    pub(super) fn has_edits(&self) -> bool {
-        self.edits.is_some()
     }
 
     /// Returns the response of a route that needs no backend. A gRPC client gets a text as a gRPC status.
@@ -179,16 +174,8 @@ impl ForwardPlan<'_> {
             allowed_edits.apply(request.parts_mut());
         }
         match &mut self.edits {
-            Some(edits) => edits.apply_to_request(request, self.selection.matched_len),
+            Some(edits) => edits.apply_to_request(request),
             None => Ok(()),
-        }
-    }
-
-    /// Applies the route's edits to a response.
-    pub(super) fn edit_response<B>(&self, response: &mut Response<B>) {
-        if let Some(edits) = &self.edits {
-            let status = response.status().as_u16();
-            edits.apply_to_response(self.selection, status, response.headers_mut());
         }
     }
 }
