@@ -1,4 +1,4 @@
-//! What a request costs besides its token and its route: its one meaning, and the edits of its head.
+//! The cost of a request besides its token and its route: normalization, and the edits of its head.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 use divan::{Bencher, black_box};
@@ -15,7 +15,7 @@ fn main() {
     divan::main();
 }
 
-/// What a browser sends.
+/// The headers of a browser.
 const HEAD: [(&str, &str); 12] = [
     ("host", "api.example.com"),
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -36,7 +36,7 @@ fn head(path: &str) -> Box<Parts> {
     Box::new(request.body(()).unwrap().into_parts().0)
 }
 
-/// A plain path costs a look; one with dots and escapes costs a new path.
+/// Normalizes a canonical path, which is only checked, and one with dots and escapes, which is rebuilt.
 #[divan::bench(args = ["/orders/12?page=2", "/a/../orders//%7e12/./items?page=2"])]
 fn normalize(bencher: Bencher<'_, '_>, path: &str) {
     let client = ClientInfo::from(std::net::SocketAddr::from(([192, 0, 2, 1], 50_000)));
@@ -51,7 +51,7 @@ fn normalize(bencher: Bencher<'_, '_>, path: &str) {
     });
 }
 
-/// What is edited of every request's head on its way to a backend.
+/// Applies the edits that every request's head gets.
 #[divan::bench]
 fn edit_in_place(bencher: Bencher<'_, '_>) {
     let peer = HeaderValue::from_static("192.0.2.1");
@@ -65,16 +65,16 @@ fn edit_in_place(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// What a copy of that head would cost on top.
+/// Copies that head, for comparison.
 #[divan::bench]
 fn copy(bencher: Bencher<'_, '_>) {
     let headers = head("/").headers;
     bencher.bench_local(|| black_box(&headers).clone());
 }
 
-/// What is edited of an answer's head.
+/// Strips the head of a response.
 #[divan::bench]
-fn answer(bencher: Bencher<'_, '_>) {
+fn response(bencher: Bencher<'_, '_>) {
     let headers = || {
         let mut headers = HeaderMap::new();
         for (name, value) in [

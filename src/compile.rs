@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
             listener: Arc::clone(listener),
             policies: self.policies(&effective, paths),
             backends: LoadBalancer::new(backends),
-            answer: self.local_response(&effective, route, paths),
+            local_response: self.local_response(&effective, route, paths),
             mirrors: self.mirrors(&effective, listener, &route.name),
             retry: self.retry(&effective, listener, &route.name),
             forwards_credential: self.forwards_credential(&route.backends),

@@ -195,7 +195,7 @@ fn simulate(
     }
     permit?;
     let route = route.ok_or(Reason::NoRoute)?;
-    if route.backends.endpoints().next().is_none() && route.answer.is_none() {
+    if route.backends.endpoints().next().is_none() && route.local_response.is_none() {
         return Err(Reason::NoBackend.into());
     }
     explanation.backends = route.backends.endpoints().map(|endpoint| endpoint.label.to_string()).collect();

@@ -110,7 +110,7 @@ pub struct HeadLimits {
     pub size: usize,
     /// Number of header lines.
     pub headers: usize,
-    /// Whether header names with underscores are dropped.
+    /// Set if header names with underscores are dropped.
     pub drop_underscores: bool,
 }
 

@@ -195,7 +195,7 @@ pub struct Route {
     /// Where its requests go.
     pub backends: LoadBalancer,
     /// The answer, when no backend is to be asked.
-    pub answer: Option<LocalResponse>,
+    pub local_response: Option<LocalResponse>,
     /// Who gets copies of its requests.
     pub mirrors: Box<[Arc<Mirror>]>,
     /// When a request is tried again.

@@ -21,7 +21,7 @@ fn gateway(policies: &str, backend: &Backend) -> (InProcessGateway, Key) {
     (InProcessGateway::start(&yaml(policies, &key, backend)), key)
 }
 
-/// `$KEYS` in the policies stands for the key set.
+/// Returns the config. `$KEYS` in the policies is replaced by the key set.
 fn yaml(policies: &str, key: &Key, backend: &Backend) -> String {
     let policies = policies.replace("$KEYS", &format!("'{}'", mint::jwks([key])));
     let address = backend.address();
@@ -61,7 +61,7 @@ fn three_modes_handle_missing_invalid_and_valid_tokens() {
         assert_eq!(client.get("/", &[("authorization", "Basic dTpw")]).status(), none, "{mode}, another scheme");
     }
     let seen = backend.requests();
-    assert_eq!(seen.len(), 12 - 4, "what was refused never reached the backend");
+    assert_eq!(seen.len(), 12 - 4, "rejected requests never reach the backend");
     let forwarded: Vec<_> = seen.iter().filter_map(|request| request.header("authorization")).collect();
     assert_eq!(
         forwarded,
@@ -591,7 +591,7 @@ fn unavailable_keys_reject_only_requests_that_need_them() {
     let key = Key::new(Alg::Es256, "k1");
     let token = bearer(&key.token(&mint::claims()));
     let other = bearer(&key.token(&mint::claims_with(json!({"jti": "other"}))));
-    let foreign = bearer(&key.token(&mint::claims_with(json!({"iss": "somebody else"}))));
+    let foreign = bearer(&key.token(&mint::claims_with(json!({"iss": "other.example"}))));
     for (mode, needed, several, nothing) in
         [("strict", 503, 400, 401), ("optional", 503, 400, 200), ("permissive", 200, 200, 200)]
     {

@@ -21,7 +21,7 @@ use serde_json::json;
 use support::mint::{self, Alg, Key};
 use support::{Backend, InProcessGateway, Message, ScriptedResponse};
 
-/// One listener with these routes; `@B` in them stands for the backend's address, `$JWT` for a strict `jwtAuth`.
+/// Starts a gateway with these routes. `@B` is replaced by the backend's address, `$JWT` by a strict `jwtAuth`.
 fn gateway(routes: &str, backend: &Backend) -> (InProcessGateway, Key) {
     let key = Key::new(Alg::Es256, "k1");
     let jwt = format!("jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: '{}'}}", mint::jwks([&key]));
@@ -410,17 +410,17 @@ fn rate_limit_rejects_excess_requests_with_retry_after() {
     let (alice, bob) = (token("alice"), token("bob"));
     let ask = |token: &str| gateway.client().get("/", &[("authorization", token)]);
     for _ in 0..5 {
-        assert_eq!(gateway.client().get("/", &[]).status(), 401, "who is refused before takes nothing");
+        assert_eq!(gateway.client().get("/", &[]).status(), 401, "a request that is rejected earlier takes no token");
     }
     for remaining in ["1", "0"] {
         let response = ask(&alice);
         assert_eq!((response.status(), response.header("ratelimit-remaining")), (200, Some(remaining)));
     }
-    let refused = ask(&alice);
-    assert_eq!((refused.status(), refused.text()), (429, "too many requests"));
-    assert_eq!(refused.header("ratelimit-limit"), Some("2"));
-    assert_eq!(refused.header("ratelimit-remaining"), Some("0"));
-    let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    let rejected = ask(&alice);
+    assert_eq!((rejected.status(), rejected.text()), (429, "too many requests"));
+    assert_eq!(rejected.header("ratelimit-limit"), Some("2"));
+    assert_eq!(rejected.header("ratelimit-remaining"), Some("0"));
+    let wait: u32 = rejected.header("retry-after").unwrap().parse().unwrap();
     assert!((58..=60).contains(&wait), "{wait}");
     assert_eq!(ask(&bob).status(), 200, "another key, another bucket");
     assert_eq!(backend.requests().len(), 3);
@@ -453,7 +453,7 @@ fn transformations_set_headers_and_fail_closed() {
     assert_eq!(response.header("x-seen"), Some("/a/b 200 alice"));
     let seen = &backend.wait_for(1)[0];
     assert_eq!(seen.header("x-user"), Some("alice"));
-    assert_eq!(seen.header("x-tenant"), None, "what can't be made is not sent, the client's word least of all");
+    assert_eq!(seen.header("x-tenant"), None, "a failed value is not sent, and the client's is removed");
     assert_eq!(seen.header("x-bad"), None);
     assert_eq!(seen.header("x-path"), Some("/a/b"));
     assert_eq!(seen.headers.values("x-more"), ["1", "2"]);
@@ -639,10 +639,10 @@ fn ext_authz_service_decides() {
     assert_eq!(seen.header("x-role"), None, "the service's to say, and it did not");
     assert_eq!((seen.header("x-other"), seen.text()), (None, "body"));
 
-    let refused = post("bad");
-    assert_eq!((refused.status(), refused.text()), (302, "log in"));
-    assert_eq!(refused.header("location"), Some("https://login.test/"));
-    assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.test"));
+    let rejected = post("bad");
+    assert_eq!((rejected.status(), rejected.text()), (302, "log in"));
+    assert_eq!(rejected.header("location"), Some("https://login.test/"));
+    assert_eq!(rejected.header("access-control-allow-origin"), Some("https://app.test"));
     let broken = post("broken");
     assert_eq!((broken.status(), broken.text()), (403, "authorization failed: the deciding service can not be asked"));
     assert_eq!(backend.requests().len(), 1);

@@ -27,11 +27,11 @@ pub enum TimeoutKind {
 #[derive(Debug)]
 pub struct ClientActivity {
     timeouts: ClientTimeouts,
-    /// Whether requests are serial, so that bytes between them begin a head.
+    /// Set if requests are serial, so that bytes between them begin a head.
     is_http1: bool,
-    /// Whether a first request has arrived.
+    /// Set if a first request has arrived.
     had_request: AtomicBool,
-    /// Whether a head is incomplete.
+    /// Set if a head is incomplete.
     in_head: AtomicBool,
     /// Number of requests in flight.
     active: AtomicU32,
@@ -41,11 +41,11 @@ pub struct ClientActivity {
     events: AtomicU32,
     /// The last four bytes received, which show whether a head is complete.
     tail: AtomicU32,
-    /// Whether the request in flight has a body, which the last bytes may belong to.
+    /// Set if the request in flight has a body, which the last bytes may belong to.
     has_body: AtomicBool,
-    /// Whether closing the connection would look like the regular end of a response that failed.
+    /// Set if closing the connection would look like the regular end of a response that failed.
     reset_required: AtomicBool,
-    /// Whether the connection has become a WebSocket.
+    /// Set if the connection has become a WebSocket.
     tunnel: AtomicBool,
 }
 

@@ -137,7 +137,7 @@ pub struct RuleSetStep {
     pub origin: String,
     /// `enforce` or `shadow`.
     pub mode: &'static str,
-    /// Whether the set allows the request.
+    /// Set if the set allows the request.
     pub allows: bool,
     /// The reason, in words.
     pub because: String,
@@ -161,7 +161,7 @@ pub struct RuleStep {
     pub result: &'static str,
     /// The error of a failed evaluation.
     pub why: Option<String>,
-    /// Whether the rule decided the result of its set.
+    /// Set if the rule decided the result of its set.
     pub decides: bool,
     /// The claims of a verified token that the rule reads; null for absent claims.
     pub reads: BTreeMap<String, Value>,

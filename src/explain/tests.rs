@@ -67,10 +67,14 @@ fn each_step_is_reported_with_its_origin() {
         ("/open/x", "", None, None, Some("open"), Some("public")),
         ("/a%2fb", "alice", Some(400), Some("bad_path"), None, None),
     ] {
-        let told = explain_url(&config, url, token);
-        let shown =
-            (told.status, told.reason, told.route.as_ref().map(|r| r.name.as_str()), told.deciding_rule.as_deref());
-        assert_eq!(shown, (status, reason, route, rule), "{url} {token}\n{told}");
+        let explanation = explain_url(&config, url, token);
+        let shown = (
+            explanation.status,
+            explanation.reason,
+            explanation.route.as_ref().map(|r| r.name.as_str()),
+            explanation.deciding_rule.as_deref(),
+        );
+        assert_eq!(shown, (status, reason, route, rule), "{url} {token}\n{explanation}");
     }
     let explanation = explain_url(&config, "/admin", "bob");
     assert_eq!(explanation.route.unwrap().origin, "gw.yaml:17");

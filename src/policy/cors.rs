@@ -47,7 +47,7 @@ pub struct CorsSettings {
     pub headers: Vec<String>,
     /// Response headers that scripts may read, or `*`.
     pub expose: Vec<String>,
-    /// Whether cookies and `Authorization` are allowed.
+    /// Set if cookies and `Authorization` are allowed.
     pub credentials: bool,
     /// Seconds for which a browser may cache a preflight response.
     pub max_age: Option<u64>,

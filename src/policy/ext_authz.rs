@@ -84,9 +84,9 @@ pub enum CheckTarget {
 pub struct BodyOptions {
     /// Limit on the bytes that are sent.
     pub max_bytes: usize,
-    /// Whether a longer body is truncated. Otherwise the request is rejected.
+    /// Set if a longer body is truncated. Otherwise the request is rejected.
     pub allow_partial: bool,
-    /// Whether the body is sent as bytes and not as text (gRPC only).
+    /// Set if the body is sent as bytes and not as text (gRPC only).
     pub as_bytes: bool,
 }
 
@@ -166,7 +166,7 @@ pub struct AllowedEdits {
     /// Query parameters to set, replacing those with the same name.
     pub set_query: Vec<(String, String)>,
     /// Response headers for the client.
-    pub answer: Vec<HeaderMutation>,
+    pub response_headers: Vec<HeaderMutation>,
     /// The value of [`METADATA_VARIABLE`].
     pub metadata: Map<String, Value>,
 }
@@ -199,7 +199,7 @@ impl AllowedEdits {
             set_headers: parse_all(ok.headers)?,
             remove_query: ok.query_parameters_to_remove,
             set_query: ok.query_parameters_to_set.into_iter().map(|pair| (pair.key, pair.value)).collect(),
-            answer: parse_all(ok.response_headers_to_add)?,
+            response_headers: parse_all(ok.response_headers_to_add)?,
             metadata,
         })
     }

@@ -270,7 +270,7 @@ mod tests {
         let narrow = Arc::new(RateLimit::new(1, 1, Duration::from_secs(3600), by_user()));
         let both = [Arc::clone(&wide), narrow];
         let quota = with_head("a", |vars| acquire_all(&both, vars)).unwrap().unwrap();
-        assert_eq!((quota.limit, quota.remaining), (1, 0), "the tightest is told");
+        assert_eq!((quota.limit, quota.remaining), (1, 0), "the tightest quota is reported");
         for _ in 0..20 {
             assert!(with_head("a", |vars| acquire_all(&both, vars)).is_err());
         }

@@ -90,7 +90,7 @@ impl RequestContext {
 impl PolicyState {
     /// Writes the response headers of these policies. `rejected` is set for error responses.
     pub(super) fn write_headers(&mut self, rejected: bool, headers: &mut HeaderMap) {
-        for mutation in self.allowed_edits.iter_mut().flat_map(|edits| edits.answer.drain(..)) {
+        for mutation in self.allowed_edits.iter_mut().flat_map(|edits| edits.response_headers.drain(..)) {
             mutation.apply(headers);
         }
         if let Some(quota) = &self.quota {

@@ -23,7 +23,7 @@ use format::{ErrorFormat, grpc_trailers, into_grpc_response};
 pub(crate) struct ErrorContext<'a> {
     /// The policies of the route or listener.
     pub(crate) policies: Option<&'a Policies>,
-    /// Whether the listener uses Envoy's wording.
+    /// Set if the listener uses Envoy's wording.
     pub(crate) envoy_errors: bool,
     /// Envoy's message for the failure, if it is more specific than the reason.
     pub(crate) envoy_message: Option<&'static str>,

@@ -37,9 +37,9 @@ pub struct UpstreamRequest<'a> {
     progress: Option<Arc<BodyProgress>>,
     /// The end of the timeout for the whole exchange.
     pub(super) deadline: Option<Instant>,
-    /// Whether the client's own deadline comes before the route's timeout. Missing it does not count against the backend.
+    /// Set if the client's own deadline comes before the route's timeout. Missing it does not count against the backend.
     client_deadline_first: bool,
-    /// Whether the client reads gRPC trailers, which can report that a response ended early.
+    /// Set if the client reads gRPC trailers, which can report that a response ended early.
     pub(super) reads_trailers: bool,
 }
 

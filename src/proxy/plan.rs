@@ -110,7 +110,7 @@ pub(crate) fn preflight_policy<'a>(
 /// A permitted request's route, with the edits that remain to be applied.
 pub(crate) struct ForwardPlan<'a> {
     pub(super) route: &'a Route,
-    /// Whether the client requests a WebSocket.
+    /// Set if the client requests a WebSocket.
     pub(super) websocket: bool,
     selection: &'a RouteSelection,
     /// Boxed, so that requests without edits stay small.
@@ -150,7 +150,7 @@ impl ForwardPlan<'_> {
         request: &NormalizedRequest,
         error_format: ErrorFormat,
     ) -> Option<Result<Response<BodySource>, Rejection>> {
-        let local_response = self.route.answer.as_ref()?;
+        let local_response = self.route.local_response.as_ref()?;
         let response = local_response.render(&request.head(), self.selection.matched_len).map(|response| {
             let is_grpc = response.headers().get(CONTENT_TYPE).is_some_and(format::is_grpc);
             match error_format {

@@ -28,7 +28,7 @@ pub enum BodySource {
         body: UpstreamBody,
         /// The timer that aborts the response.
         idle_timer: IdleTimer,
-        /// Whether the client reads gRPC trailers, which can report that the response ended early.
+        /// Set if the client reads gRPC trailers, which can report that the response ended early.
         reads_trailers: bool,
     },
     /// An empty body followed by a tunnel. The tunnel gets the record, since it counts bytes until its end.
@@ -54,11 +54,11 @@ pub struct ResponseBody {
     /// `None` if a tunnel owns it.
     record: Option<AccessRecord>,
     activity: Arc<ClientActivity>,
-    /// Whether a chunk was handed over and the next one was not requested yet.
+    /// Set if a chunk was handed over and the next one was not requested yet.
     chunk_pending: bool,
     /// The error that aborted the response. It is returned by the next poll, so that earlier chunks are flushed first.
     pending_error: Option<BodyError>,
-    /// Whether the body is delimited by the end of the connection.
+    /// Set if the body is delimited by the end of the connection.
     close_delimited: bool,
     done: bool,
 }

@@ -11,24 +11,24 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadPath;
 
-/// What becomes of `%2F` and `%5C` in a path.
+/// The handling of `%2F` and `%5C` in a path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EscapedSlashes {
-    /// The request is refused.
+    /// Rejects the request.
     #[default]
     Reject,
-    /// They stay as they are: the backend is known to tell them from a slash.
+    /// Keeps them encoded, for backends that distinguish them from a slash.
     Keep,
-    /// `%2F` becomes a slash before anything is judged; `%5C` is refused.
+    /// Decodes `%2F` to a slash before the path is evaluated, and rejects `%5C`.
     Decode,
 }
 
-/// How a listener reads paths.
+/// The path rules of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathRules {
-    /// What becomes of encoded slashes.
+    /// The handling of encoded slashes.
     pub escaped_slashes: EscapedSlashes,
-    /// Whether `//` counts as `/`.
+    /// Set if `//` is merged to `/`.
     pub merge_slashes: bool,
 }
 

@@ -94,7 +94,7 @@ fn unusual_origins_get_no_extra_permission() {
             assert_eq!(vary(&response), ["Origin"], "a cache must not give it to others");
         }
     }
-    // on a route whose rules refuse everybody, and on one that is not there
+    // on a route whose rules deny every request, and without a route
     let preflight = |path: &str, client: &mut RawClient| {
         let head = format!(
             "OPTIONS {path} HTTP/1.1\r\nHost: h\r\nOrigin: https://app.test\r\nAccess-Control-Request-Method: GET"
@@ -239,12 +239,16 @@ fn rate_limit_headers_match_its_behavior() {
         assert_eq!((response.header("ratelimit-limit"), response.header("ratelimit-reset")), (Some("3"), Some("1")));
         assert_eq!(response.header("retry-after"), None);
     }
-    let refused = ask("a");
-    assert_eq!((refused.status(), refused.header("retry-after")), (429, Some("1")), "never 0, which would say at once");
+    let rejected = ask("a");
+    assert_eq!(
+        (rejected.status(), rejected.header("retry-after")),
+        (429, Some("1")),
+        "never 0, which would mean immediately"
+    );
     std::thread::sleep(Duration::from_millis(1000));
-    assert_eq!(ask("a").status(), 200, "who waits as told is served");
+    assert_eq!(ask("a").status(), 200, "a client that waits as advised is served");
     for key in 0..300 {
-        assert_eq!(ask(&format!("k{key}")).status(), 200, "no key is refused for the others' sake");
+        assert_eq!(ask(&format!("k{key}")).status(), 200, "no key is rejected because of others");
     }
 }
 
@@ -308,7 +312,7 @@ fn retries_are_limited_when_everything_fails() {
     assert_eq!(plain[0]["status"], json!(503));
 }
 
-/// Which of the backends answers, by the header that each sets.
+/// Starts a backend that identifies itself in a header.
 fn named_backend(name: &'static str) -> Backend {
     Backend::start(move |_| ScriptedResponse::new(200, &[("x-backend", name)], ""))
 }

@@ -7,7 +7,7 @@ use crate::support::mint::{self, Alg, Key};
 use crate::support::{Backend, InProcessGateway, ScriptedResponse};
 use crate::{basic_credential, config_error};
 
-/// Whether a policy does its work on the route `/x` of this gateway.
+/// Returns whether a policy is effective on the route `/x` of a gateway.
 type Probe = fn(&InProcessGateway, &Backend) -> bool;
 
 /// A policy that shows, one of the same kind that does not, and how it shows.
@@ -95,7 +95,7 @@ fn kinds(service: &Backend) -> Vec<PolicyCase> {
     ]
 }
 
-/// A config with `policies` at the broad level and, beside it, `own` on the route.
+/// Returns a config with `policies` at a level, and `own` on the route.
 fn config_with(level: &str, kind: &str, policy: &str, own: &str, backend: &Backend) -> String {
     let policies = format!("{{{kind}: {policy}}}");
     let routes = format!(

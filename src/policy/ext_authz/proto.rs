@@ -294,7 +294,7 @@ mod tests {
         for _ in 0..200 {
             nested = Value { kind: Some(Kind::List(List { values: vec![nested] })) };
         }
-        assert!(Value::decode(&*nested.encode_to_vec()).is_err(), "deeper than any honest answer");
+        assert!(Value::decode(&*nested.encode_to_vec()).is_err(), "deeper than any valid response");
         for byte in 0..=255_u8 {
             let _ = CheckResponse::decode(&[byte, 0xff, 0xff, 0xff, 0x0f, 1][..]);
         }

@@ -267,15 +267,15 @@ mod tests {
         let status = |code| Some(Status { code });
         let denied = || Some(DeniedHttpResponse { body: "no".to_owned(), ..Default::default() });
         let ok = || Some(OkHttpResponse::default());
-        for (answer, passes) in [
+        for (response, passes) in [
             (CheckResponse::default(), true),
             (CheckResponse { status: status(0), ok_response: ok(), ..Default::default() }, true),
             (CheckResponse { status: status(0), denied_response: denied(), ..Default::default() }, true),
             (CheckResponse { status: status(7), ok_response: ok(), ..Default::default() }, false),
             (CheckResponse { status: status(-1), denied_response: denied(), ..Default::default() }, false),
         ] {
-            let shown = format!("{answer:?}");
-            assert_eq!(matches!(interpret_response(answer), Ok(Some(CheckResult::Allow(_)))), passes, "{shown}");
+            let shown = format!("{response:?}");
+            assert_eq!(matches!(interpret_response(response), Ok(Some(CheckResult::Allow(_)))), passes, "{shown}");
         }
         let header = Some(crate::policy::ext_authz::proto::HeaderValue { key: ":path".into(), ..Default::default() });
         let headers = vec![HeaderValueOption { header, ..Default::default() }];

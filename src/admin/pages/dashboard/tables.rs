@@ -94,7 +94,7 @@ fn route_row(out: &mut String, listener: &ListenerConfig, compiled: &snapshot::R
         let mark = if unhealthy { " <span class=\"mark bad\">unhealthy</span>" } else { "" };
         write!(out, "{}{mark}<br>", Escaped(&endpoint.label))?;
     }
-    match &compiled.answer {
+    match &compiled.local_response {
         Some(_) => out.write_str("<span class=dim>answered by the gateway</span>"),
         None => Ok(()),
     }
