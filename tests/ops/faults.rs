@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::binary::BinaryGateway;
@@ -211,13 +210,9 @@ fn a_signal_lets_two_hundred_requests_finish() {
 
 /// The system delivers to PID 1 only signals for which the process has handlers.
 #[test]
+#[ignore = "needs process namespaces"]
 fn signals_are_handled_as_pid_1() {
     let launcher = ["unshare", "--pid", "--fork"];
-    let allowed = Command::new(launcher[0]).args(&launcher[1..]).arg("true").stderr(Stdio::null()).status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        println!("skipped: this system gives no process namespace");
-        return;
-    }
     let backend = Backend::ok();
     for signal in ["-TERM", "-INT"] {
         let mut gateway = BinaryGateway::start_with(&yaml(backend.address(), ""), &launcher, |_| {});
