@@ -43,7 +43,7 @@ impl Summary {
     }
 
     /// Formats the counts as JSON.
-    pub(super) fn to_json(&self) -> Value {
+    pub(super) fn to_json(self) -> Value {
         let Self { binds, listeners, strict, optional, open, providers, rules } = self;
         json!({
             "binds": binds,

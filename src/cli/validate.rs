@@ -163,7 +163,7 @@ impl ValidationResult {
         let mut document = json!({
             "file": self.name,
             "ok": self.summary.is_some() && self.error_count() == 0,
-            "summary": self.summary.as_ref().map(Summary::to_json),
+            "summary": self.summary.map(Summary::to_json),
             "findings": self.findings.iter().map(finding_json).collect::<Vec<_>>(),
         });
         if let (Some(probes), Some(members)) = (&self.probes, document.as_object_mut()) {

@@ -57,8 +57,8 @@ pub struct ActivityMark {
 }
 
 impl ActivityMark {
-    /// Creates the mark for the first check.
-    pub fn new() -> Self {
+    /// Creates the mark of the first check, at the current time.
+    pub fn start() -> Self {
         Self { events: 0, since: Instant::now() }
     }
 }
@@ -220,7 +220,7 @@ mod tests {
 
     /// Checks every second for at most two minutes. Returns the time of the timeout.
     async fn wait_for_timeout(activity: &ClientActivity) -> Option<(u64, TimeoutKind)> {
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         for second in 0..120 {
             if let Some(kind) = activity.check_timeouts(&mut mark) {
                 return Some((second, kind));
@@ -249,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_of_a_slow_head_do_not_extend_its_timeout() {
         let activity = ClientActivity::new(TIMEOUTS, true);
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         for second in 0..60 {
             activity.bytes_received(b"x");
             if activity.check_timeouts(&mut mark) == Some(TimeoutKind::Head) {
@@ -285,7 +285,7 @@ mod tests {
         let activity = ClientActivity::new(TIMEOUTS, true);
         activity.request_started(false);
         activity.chunk_sent();
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         for _ in 0..10 {
             tokio::time::advance(TIMEOUTS.stall / 2).await;
             activity.bytes_written();
@@ -299,7 +299,7 @@ mod tests {
         let activity = ClientActivity::new(TIMEOUTS, false);
         activity.request_started(false);
         activity.request_finished(None);
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         for second in 0..120 {
             activity.bytes_received(b"x");
             activity.bytes_written();

@@ -36,8 +36,7 @@ fn config() -> Snapshot {
 
 fn config_from(text: String) -> Snapshot {
     let loaded = Arc::new(load(Text::new("gw.yaml", text), &|_| None).unwrap());
-    let snapshot = crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap();
-    snapshot
+    crate::compile::compile(&loaded, &Arc::new(Metrics::default()), 1).unwrap()
 }
 
 fn read_token(token: &str) -> String {

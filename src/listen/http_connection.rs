@@ -131,7 +131,7 @@ impl HttpConnection {
         }
         let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut timer = pin!(tokio::time::sleep(timeouts.interval()));
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         let (mut drain, mut abort) = (self.drain.clone(), self.drain.clone());
         let mut drain_started = pin!(drain.wait_for_drain());
         let mut draining = false;
@@ -174,7 +174,7 @@ impl HttpConnection {
             .keep_alive_timeout(Duration::from_secs(10));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut timer = pin!(tokio::time::sleep(timeouts.interval()));
-        let mut mark = ActivityMark::new();
+        let mut mark = ActivityMark::start();
         let (mut drain, mut abort) = (self.drain.clone(), self.drain.clone());
         let mut drain_started = pin!(drain.wait_for_drain());
         let (mut draining, mut closing) = (false, false);
