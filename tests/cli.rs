@@ -275,8 +275,8 @@ fn explain_shows_the_response_or_the_headers_for_the_backend() {
     let gone = explain(&["GET", "/gone"]);
     assert_eq!(gone.code, 0);
     assert!(gone.out.ends_with("=> 410, from the route itself\n"), "{}", gone.out);
-    let asked = ["-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET", "OPTIONS", "/site"];
-    assert!(explain(&asked).out.ends_with("=> a preflight, answered by `cors` before authentication\n"));
+    let preflight = ["-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET", "OPTIONS", "/site"];
+    assert!(explain(&preflight).out.ends_with("=> a preflight, answered by `cors` before authentication\n"));
     assert_eq!(explain(&["OPTIONS", "/site"]).code, 3);
     let explanation = explain(&["-t", ALICE, "-H", "x-user: root", "--output", "json", "GET", "/site"]).json();
     let headers = explanation["upstreamHeaders"].as_array().unwrap();

@@ -485,8 +485,8 @@ fn command_prints_the_config_and_reports_to_standard_error() {
         "{report}"
     );
     // the output is a valid config
-    let written = folder.write("portcullis.yaml", &yaml.stdout);
-    let validated = portcullis(&["validate", "-f", written.to_str().unwrap()]);
+    let config = folder.write("portcullis.yaml", &yaml.stdout);
+    let validated = portcullis(&["validate", "-f", config.to_str().unwrap()]);
     assert_eq!(validated.status.code(), Some(0), "{}", text(&validated.stderr));
     let as_json = arguments(&["--output", "json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&as_json.stdout).unwrap()["binds"].is_array());

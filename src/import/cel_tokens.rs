@@ -59,14 +59,14 @@ pub(super) fn map_request_fields(text: &str, map_field: impl Fn(&str) -> Option<
         return None;
     }
     let next_non_space = |from: usize| {
-        let is_whitespace = |piece: &CelToken<'_>| matches!(piece, CelToken::Other(text) if text.trim().is_empty());
-        tokens.iter().enumerate().skip(from).find(|(_, piece)| !is_whitespace(piece))
+        let is_whitespace = |token: &CelToken<'_>| matches!(token, CelToken::Other(text) if text.trim().is_empty());
+        tokens.iter().enumerate().skip(from).find(|(_, token)| !is_whitespace(token))
     };
     let (mut mapped, mut index, mut after_dot) = (String::new(), 0, false);
     while let Some(token) = tokens.get(index) {
         match token {
             CelToken::Identifier("request") if !after_dot => {
-                let (dot_index, _) = next_non_space(index + 1).filter(|(_, piece)| **piece == CelToken::Other("."))?;
+                let (dot_index, _) = next_non_space(index + 1).filter(|(_, token)| **token == CelToken::Other("."))?;
                 let (name_index, name) = next_non_space(dot_index + 1)?;
                 let CelToken::Identifier(name) = name else { return None };
                 mapped.push_str(&map_field(name)?);
@@ -125,7 +125,7 @@ mod tests {
         fn tokens_concatenate_to_the_original_text(text in "\\PC*|[rRb'\"\\\\ .a-z\n]*") {
             let whole: String = tokenize(&text)
                 .into_iter()
-                .map(|piece| match piece { CelToken::Identifier(text) | CelToken::String(text) | CelToken::Other(text) => text })
+                .map(|token| match token { CelToken::Identifier(text) | CelToken::String(text) | CelToken::Other(text) => text })
                 .collect();
             prop_assert_eq!(&whole, &text);
         }

@@ -79,7 +79,7 @@ impl ImportedGateway {
 
     /// Evaluates a request as in `decide`, with the failures and the rules in shadow mode.
     pub(super) fn evaluate(&self, request: &Request) -> Evaluation {
-        let rejected = |answer: &str| Evaluation { outcome: answer.to_owned(), failed: 0, shadow: Vec::new() };
+        let rejected = |outcome: &str| Evaluation { outcome: outcome.to_owned(), failed: 0, shadow: Vec::new() };
         let host = request.authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let peer = Peer::from(std::net::SocketAddr::new(request.peer.parse().unwrap(), 4567));
         let head = RequestHead {

@@ -324,11 +324,11 @@ mod tests {
         #[test]
         fn any_string_survives_yaml_and_json(text in "\\PC*|[ -~\\n\\t]*|(true|null|1|~|- a|a: b|\\$\\{A\\}|# c)") {
             let value = Value::from(Map::default().with("k", text.as_str()));
-            for written in [value.to_yaml(), value.to_json()] {
-                let node = read(written.clone());
-                let NodeKind::Map(entries) = &node.kind else { panic!("{written}") };
-                let NodeKind::Scalar { text: read, plain } = &entries[0].value.kind else { panic!("{written}") };
-                prop_assert_eq!(read, &text, "{}", written);
+            for output in [value.to_yaml(), value.to_json()] {
+                let node = read(output.clone());
+                let NodeKind::Map(entries) = &node.kind else { panic!("{output}") };
+                let NodeKind::Scalar { text: read, plain } = &entries[0].value.kind else { panic!("{output}") };
+                prop_assert_eq!(read, &text, "{}", output);
                 prop_assert!(!plain || read.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/'));
             }
         }

@@ -40,8 +40,9 @@ pub(super) fn grpc_match(field: FieldRef<'_>) -> Option<Match> {
             ("Exact", Some(service), None) => Some(("pathPrefix", format!("/{service}"))),
             ("Exact", None, Some(name)) => Some(("regex", format!("/[^/]+/{}", regex::escape(name)))),
             ("RegularExpression", service, name) => {
-                let segment =
-                    |pattern: Option<&str>| pattern.map_or_else(|| "[^/]+".to_owned(), |one| format!("(?:{one})"));
+                let segment = |pattern: Option<&str>| {
+                    pattern.map_or_else(|| "[^/]+".to_owned(), |pattern| format!("(?:{pattern})"))
+                };
                 let whole = format!("/{}/{}", segment(service), segment(name));
                 Some((regex_kind(method, &whole)?, whole))
             }

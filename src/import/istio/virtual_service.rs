@@ -28,7 +28,7 @@ pub(super) fn apply(ctx: &ImportContext<'_>, model: &mut Model) {
                 .listeners
                 .iter_mut()
                 .filter(|listener| listener.gateway == gateway_name)
-                .for_each(|one| one.closed = true);
+                .for_each(|listener| listener.closed = true);
         }
     }
     let listeners = model.listeners.get_mut(first..).unwrap_or_default();

@@ -22,13 +22,13 @@ fn import_policies(policies: &str) -> ImportedGateway {
 
 #[test]
 fn mode_defaults_to_strict() {
-    for (written, mode) in [
+    for (mode_field, mode) in [
         ("", "strict"),
         ("mode: Strict,", "strict"),
         ("mode: Optional,", "optional"),
         ("mode: Permissive,", "permissive"),
     ] {
-        let gateway = import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(written)));
+        let gateway = import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(mode_field)));
         assert!(gateway.yaml.contains(&format!("mode: {mode}\n")), "{}", gateway.yaml);
         assert_eq!(gateway.decide(&get_request("/foo")) == "401", mode == "strict");
         assert!(gateway.yaml.contains("requiredClaims: [exp]"), "{}", gateway.yaml);
@@ -105,15 +105,15 @@ fn pre_routing_policy_applies_to_the_gateway() {
 
 #[test]
 fn host_is_the_authority_with_its_port() {
-    for (expression, asked, written) in [
+    for (expression, authority, expected) in [
         ("request . host == 'a.example:8080'", "a.example:8080", "request.authority == "),
         ("request.host.startsWith('a.') && '\\'request.host' == \"'request.host\"", "a.example", "'request.host"),
     ] {
         let rule = format!("authorization: {{policy: {{matchExpressions: [{}]}}}}", json!(expression));
         let gateway = import_policies(&policy("p", "kind: Gateway, name: eg", &rule));
-        assert!(gateway.allows(&get_request("/foo").host(asked)), "{expression}\n{}", gateway.yaml);
+        assert!(gateway.allows(&get_request("/foo").host(authority)), "{expression}\n{}", gateway.yaml);
         assert!(!gateway.allows(&get_request("/foo").host("other")), "{expression}\n{}", gateway.yaml);
-        assert!(gateway.yaml.replace("''", "'").contains(written), "{written}\n{}", gateway.yaml);
+        assert!(gateway.yaml.replace("''", "'").contains(expected), "{expected}\n{}", gateway.yaml);
     }
 }
 
@@ -171,13 +171,13 @@ fn keys_are_fetched_from_a_service_or_a_url() {
 
 #[test]
 fn token_locations_are_translated() {
-    for (location, written) in [
+    for (location, expected) in [
         ("header: {name: X-Token}", "name: x-token\n"),
         ("cookie: {name: c}", "cookie:\n"),
         ("queryParameter: {name: q}", "queryParameter:\n"),
     ] {
         let yaml =
             import_policies(&policy("p", "kind: Gateway, name: eg", &jwt(&format!("location: {{{location}}},")))).yaml;
-        assert!(yaml.contains(written), "{yaml}");
+        assert!(yaml.contains(expected), "{yaml}");
     }
 }

@@ -365,9 +365,9 @@ fn audit_and_dry_run_policies_only_log() {
     let audit = policy("a", &format!("action: AUDIT\n{}", path("/a")));
     let gateway = policies(&audit);
     for (target, expected) in [("/a", &["default/a"][..]), ("/b", &[])] {
-        let judged = gateway.evaluate(&get_request(target));
-        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
-        assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{}", gateway.yaml);
+        let evaluation = gateway.evaluate(&get_request(target));
+        let shadow: Vec<&str> = evaluation.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*evaluation.outcome, &shadow[..]), ("default/web/0", expected), "{}", gateway.yaml);
     }
     let deny = trial("d", &format!("action: DENY\n{}", path("/d")));
     let allow = trial("l", &path("/l"));
@@ -376,9 +376,9 @@ fn audit_and_dry_run_policies_only_log() {
     for (target, expected) in
         [("/a", &["none", "default/a"][..]), ("/d", &["default/d"]), ("/l", &[]), ("/x", &["none"])]
     {
-        let judged = gateway.evaluate(&get_request(target));
-        let shadow: Vec<&str> = judged.shadow.iter().map(String::as_str).collect();
-        assert_eq!((&*judged.outcome, &shadow[..]), ("default/web/0", expected), "{target}");
+        let evaluation = gateway.evaluate(&get_request(target));
+        let shadow: Vec<&str> = evaluation.shadow.iter().map(String::as_str).collect();
+        assert_eq!((&*evaluation.outcome, &shadow[..]), ("default/web/0", expected), "{target}");
     }
     assert!(gateway.report.contains("a dry run in both gateways"), "{}", gateway.report);
     // a condition that cannot be translated is dropped from rules that only log

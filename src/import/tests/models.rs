@@ -141,7 +141,7 @@ fn model_request() -> impl Strategy<Value = ModelRequest> {
 }
 
 impl ModelRequest {
-    fn request(&self, base: &str) -> Request {
+    fn to_request(&self, base: &str) -> Request {
         let target = match self.query {
             Some(query) => format!("{base}{}?{query}", self.path),
             None => format!("{base}{}", self.path),
@@ -334,8 +334,8 @@ mod istio {
         }
     }
 
-    fn principal(value: &str, asked: &ModelRequest) -> bool {
-        let string = |name: &str| asked.claims().and_then(|claims| claims.get(name)).and_then(Value::as_str);
+    fn principal(value: &str, request: &ModelRequest) -> bool {
+        let string = |name: &str| request.claims().and_then(|claims| claims.get(name)).and_then(Value::as_str);
         let (Some(iss), Some(sub)) = (string("iss"), string("sub")) else { return false };
         let slash = value.rfind('/');
         if value == "*" {
@@ -419,22 +419,24 @@ mod istio {
         }
     }
 
-    fn holds((name, values, negative): &Field, asked: &ModelRequest) -> bool {
+    fn holds((name, values, negative): &Field, request: &ModelRequest) -> bool {
         let any = |test: &dyn Fn(&str) -> bool| values.iter().any(|value| test(value));
-        let claims = |path: &[&str]| claim(values, path, asked);
+        let claims = |path: &[&str]| claim(values, path, request);
         let found = match *name {
-            "requestPrincipals" | "request.auth.principal" => any(&|value| principal(value, asked)),
+            "requestPrincipals" | "request.auth.principal" => any(&|value| principal(value, request)),
             "principals" => false,
             "remoteIpBlocks" => any(&|value| match value {
-                "10.0.0.0/8" => asked.peer.starts_with("10."),
-                "192.0.2.1" => asked.peer == "192.0.2.1",
-                _ => asked.peer.starts_with("2001:db8:"),
+                "10.0.0.0/8" => request.peer.starts_with("10."),
+                "192.0.2.1" => request.peer == "192.0.2.1",
+                _ => request.peer.starts_with("2001:db8:"),
             }),
-            "methods" => any(&|value| text(value, asked.method)),
-            "hosts" => any(&|value| text(&value.to_lowercase(), &asked.host.to_lowercase())),
-            "paths" => any(&|value| path(value, &asked.path)),
+            "methods" => any(&|value| text(value, request.method)),
+            "hosts" => any(&|value| text(&value.to_lowercase(), &request.host.to_lowercase())),
+            "paths" => any(&|value| path(value, &request.path)),
             "ports" => values.iter().any(|value| value == "8080"),
-            "request.headers[X-Env]" => asked.env().is_some_and(|env| any(&|value| value == "*" || text(value, &env))),
+            "request.headers[X-Env]" => {
+                request.env().is_some_and(|env| any(&|value| value == "*" || text(value, &env)))
+            }
             "request.auth.audiences" => claims(&["aud"]),
             "request.auth.presenter" => claims(&["azp"]),
             "request.auth.claims[groups]" => claims(&["groups"]),
@@ -448,16 +450,16 @@ mod istio {
         found != *negative
     }
 
-    fn matches(rule: &Rule, asked: &ModelRequest) -> bool {
-        let all = |fields: &Vec<Field>| fields.iter().all(|field| holds(field, asked));
+    fn matches(rule: &Rule, request: &ModelRequest) -> bool {
+        let all = |fields: &Vec<Field>| fields.iter().all(|field| holds(field, request));
         (rule.from.is_empty() || rule.from.iter().any(all))
             && (rule.to.is_empty() || rule.to.iter().any(all))
-            && rule.when.iter().all(|field| holds(field, asked))
+            && rule.when.iter().all(|field| holds(field, request))
     }
 
-    pub(super) fn allows(policies: &[Policy], asked: &ModelRequest) -> bool {
+    pub(super) fn allows(policies: &[Policy], request: &ModelRequest) -> bool {
         let enforced = |action| policies.iter().filter(move |policy| policy.action == action && !policy.trial);
-        let any = |policy: &Policy| policy.rules.iter().any(|rule| matches(rule, asked));
+        let any = |policy: &Policy| policy.rules.iter().any(|rule| matches(rule, request));
         !enforced("DENY").any(any) && (enforced("ALLOW").next().is_none() || enforced("ALLOW").any(any))
     }
 }
@@ -586,8 +588,8 @@ mod envoy_gateway {
     }
 
     /// Returns a claim as Envoy stores it for Envoy Gateway: `scope` and `scp` as lists of words.
-    fn claim_value(name: &str, asked: &ModelRequest) -> Option<Value> {
-        let mut found = asked.token.clone()?;
+    fn claim_value(name: &str, request: &ModelRequest) -> Option<Value> {
+        let mut found = request.token.clone()?;
         for step in name.split('.') {
             found = found.as_object()?.get(step)?.clone();
         }
@@ -604,14 +606,14 @@ mod envoy_gateway {
         all.iter().any(|value| words.iter().any(|word| value.as_str() == Some(word)))
     }
 
-    fn matches(rule: &Rule, asked: &ModelRequest) -> bool {
-        let path = format!("/foo{}", asked.path);
-        let whole = match asked.query {
+    fn matches(rule: &Rule, request: &ModelRequest) -> bool {
+        let path = format!("/foo{}", request.path);
+        let whole = match request.query {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         };
         let methods =
-            rule.methods.is_empty() || rule.methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method));
+            rule.methods.is_empty() || rule.methods.iter().any(|method| method.eq_ignore_ascii_case(request.method));
         let by_path = rule.path.is_none_or(|(kind, value, invert)| {
             let found = match kind {
                 "Exact" => path == value,
@@ -626,30 +628,30 @@ mod envoy_gateway {
         });
         let ranges = rule.ranges.is_empty()
             || rule.ranges.iter().any(|range| match *range {
-                "10.0.0.0/8" => asked.peer.starts_with("10."),
-                "192.0.2.0/24" => asked.peer.starts_with("192.0.2."),
-                _ => asked.peer.starts_with("2001:db8:"),
+                "10.0.0.0/8" => request.peer.starts_with("10."),
+                "192.0.2.0/24" => request.peer.starts_with("192.0.2."),
+                _ => request.peer.starts_with("2001:db8:"),
             });
-        let env = rule.env.is_empty() || asked.env().is_some_and(|env| rule.env.contains(&env));
+        let env = rule.env.is_empty() || request.env().is_some_and(|env| rule.env.contains(&env));
         let jwt = rule.jwt.as_ref().is_none_or(|jwt| {
-            asked.token.is_some()
-                && jwt.provider == asked.provider
+            request.token.is_some()
+                && jwt.provider == request.provider
                 && jwt.claims.iter().all(|(name, list, values)| match list {
-                    true => in_list(claim_value(name, asked), values),
+                    true => in_list(claim_value(name, request), values),
                     false => {
-                        claim_value(name, asked).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word)))
+                        claim_value(name, request).is_some_and(|v| values.iter().any(|word| v.as_str() == Some(word)))
                     }
                 })
                 && jwt.scopes.iter().all(|word| {
                     let word = std::slice::from_ref(word);
-                    in_list(claim_value("scope", asked), word) || in_list(claim_value("scp", asked), word)
+                    in_list(claim_value("scope", request), word) || in_list(claim_value("scp", request), word)
                 })
         });
         methods && by_path && ranges && env && jwt
     }
 
-    pub(super) fn allows(policy: &Policy, asked: &ModelRequest) -> bool {
-        let decided = policy.rules.iter().find(|rule| matches(rule, asked)).map(|rule| rule.allow);
+    pub(super) fn allows(policy: &Policy, request: &ModelRequest) -> bool {
+        let decided = policy.rules.iter().find(|rule| matches(rule, request)).map(|rule| rule.allow);
         decided.or(policy.default).unwrap_or(false)
     }
 
@@ -693,12 +695,12 @@ proptest! {
         let manifests: String =
             policies.iter().enumerate().map(|(index, policy)| format!("---\n{}\n", policy.manifest(index))).collect();
         let gateway = ImportedGateway::import(Dialect::Istio, &format!("{ISTIO}{manifests}"), &mapped_options());
-        for asked in &all {
+        for request in &all {
             // preflights are not authenticated
-            let judged = gateway.evaluate(&asked.request(""));
-            prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
-            let allowed = !matches!(&*judged.outcome, "401" | "403" | "404");
-            prop_assert_eq!(allowed, istio::allows(&policies, asked), "{:?}\n{}", asked, gateway.yaml);
+            let evaluation = gateway.evaluate(&request.to_request(""));
+            prop_assert_eq!(evaluation.failed, 0, "{:?}\n{}", request, gateway.yaml);
+            let allowed = !matches!(&*evaluation.outcome, "401" | "403" | "404");
+            prop_assert_eq!(allowed, istio::allows(&policies, request), "{:?}\n{}", request, gateway.yaml);
         }
     }
 
@@ -715,13 +717,13 @@ proptest! {
         });
         let manifests = format!("{}\n{}\n", super::envoy_gateway::ROUTES, yaml(&object));
         let gateway = ImportedGateway::import(Dialect::EnvoyGateway, &manifests, &mapped_options());
-        for asked in &all {
-            let judged = gateway.evaluate(&asked.request("/foo"));
-            prop_assert_eq!(judged.failed, 0, "{:?}\n{}", asked, gateway.yaml);
-            let (allowed, wanted) =
-                (!matches!(&*judged.outcome, "401" | "403" | "404"), envoy_gateway::allows(&policy, asked));
+        for request in &all {
+            let evaluation = gateway.evaluate(&request.to_request("/foo"));
+            prop_assert_eq!(evaluation.failed, 0, "{:?}\n{}", request, gateway.yaml);
+            let (allowed, expected) =
+                (!matches!(&*evaluation.outcome, "401" | "403" | "404"), envoy_gateway::allows(&policy, request));
             let stricter = envoy_gateway::may_be_stricter(&policy) && !allowed;
-            prop_assert!(allowed == wanted || stricter, "{:?}\n{:?}\n{}", asked, policy, gateway.yaml);
+            prop_assert!(allowed == expected || stricter, "{:?}\n{:?}\n{}", request, policy, gateway.yaml);
         }
     }
 }

@@ -254,9 +254,9 @@ fn allow_full_rule_field_by_field() {
     for (rule, requests) in rows {
         let gateway = gateway(&policy("p", &format!(", rules: [{rule}]")));
         for (request, allowed) in requests {
-            let judged = gateway.evaluate(&request);
-            assert_eq!(judged.outcome != "403", allowed, "{rule}\n{request:?}\n{}", gateway.yaml);
-            assert_eq!(judged.failed, 0, "{rule}\n{request:?}");
+            let evaluation = gateway.evaluate(&request);
+            assert_eq!(evaluation.outcome != "403", allowed, "{rule}\n{request:?}\n{}", gateway.yaml);
+            assert_eq!(evaluation.failed, 0, "{rule}\n{request:?}");
         }
     }
     // behind a gateway, the direct peer is not the client
