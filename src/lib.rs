@@ -10,7 +10,7 @@
 //!                                                                              `-> telemetry::access_log
 //! ```
 //!
-//! Where to look:
+//! The modules by concept:
 //!
 //! | concept | module |
 //! |---|---|
@@ -37,7 +37,8 @@
 //!
 //! # Reference
 //!
-//! [`docs`] has the generated reference pages: config keys, reason codes, findings, metrics, CEL and commands.
+//! [`docs`] has the [architecture](docs::architecture), the guide for [contributing](docs::contributing), and the
+//! generated reference pages: config keys, reason codes, findings, metrics, CEL and commands.
 
 // The command line: one file per command. `config print`, `validate --online` (cli/probe.rs), `explain`, `import`.
 pub mod cli;
