@@ -15,18 +15,6 @@ pub mod changelog {}
 #[doc = include_str!("docs/security.md")]
 pub mod security {}
 
-#[doc = include_str!("docs/architecture.md")]
-pub mod architecture {}
-
-#[doc = include_str!("docs/contributing.md")]
-pub mod contributing {}
-
-#[doc = include_str!("docs/changelog.md")]
-pub mod changelog {}
-
-#[doc = include_str!("docs/security.md")]
-pub mod security {}
-
 #[doc = include_str!("docs/reference/config.md")]
 pub mod config {}
 
