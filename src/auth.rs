@@ -40,19 +40,9 @@ pub use keys::key_set::{KeyError, KeyOrigin, KeySet, KeySetError, SkippedKey};
 pub use keys::key_source::KeySource;
 pub use keys::key_wait::PendingKeys;
 
+pub use crate::config::policy::AuthMode;
 use crate::reason::{Reason, Rejection};
 use crate::request::{RequestHead, UnixTime};
-
-/// The treatment of a request without a valid credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AuthMode {
-    /// Rejects missing and invalid credentials.
-    Strict,
-    /// Treats a missing credential as anonymous and rejects an invalid one.
-    Optional,
-    /// Rejects nothing; a request without a valid credential is anonymous.
-    Permissive,
-}
 
 impl AuthMode {
     /// Applies the mode to the result of a check. `missing` is the reason code for a credential that is required and absent.

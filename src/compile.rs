@@ -3,11 +3,9 @@
 //!
 //! Nothing is bound or fetched here; a config that does not compile leaves no trace.
 
-mod authorization;
 mod backend;
 mod carry_over;
 mod health_checks;
-mod jwt_auth;
 mod keys;
 mod lint;
 mod policy;
@@ -36,8 +34,7 @@ use crate::request::path;
 use crate::request::path::PathRules;
 use crate::router::{Conditions, Hostname, PathMatch, Router};
 use crate::snapshot::{
-    Bind, ClientLimits, ClientTimeouts, GlobalSettings, Listener, Policies, Route, RouteTimeouts, Snapshot,
-    TokenCounters,
+    Bind, ClientLimits, ClientTimeouts, GlobalSettings, Listener, Policies, Route, Snapshot, TokenCounters,
 };
 use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::metrics::{Family, Metrics};
@@ -229,7 +226,11 @@ impl<'a> Compiler<'a> {
         let jwt = effective.jwt_auth.as_ref().and_then(|chosen| self.jwt_auth(chosen.policy));
         let rules = self.rule_sets(&effective.authorization);
         let counters = jwt.as_ref().map(|policy| Arc::new(self.token_counters(policy)));
-        let (cors, gates, edits) = (self.cors(effective), self.gates(effective), self.edits(effective, paths));
+        let (cors, gates, edits) = (
+            effective.cors.as_ref().and_then(|chosen| self.cors(chosen.policy)),
+            self.admission_checks(effective),
+            self.edits(effective, paths),
+        );
         let credentials = self.credentials(effective);
         Policies {
             jwt_auth: jwt,
@@ -248,21 +249,6 @@ impl<'a> Compiler<'a> {
             cache_hits: self.metrics.counter(Family::CacheHits, &[]),
             verifications: policy.providers().iter().map(|p| (Box::from(&**p.name()), group(p.name()))).collect(),
             unmatched: group(""),
-        }
-    }
-
-    fn timeouts(&self, effective: &Effective<'_>) -> RouteTimeouts {
-        let limits = &self.process.limits;
-        let timeout = effective.timeout.as_ref().map(|chosen| chosen.policy);
-        let limit = |configured: Option<crate::config::value::Duration>, default: crate::config::value::Duration| {
-            let limit = configured.unwrap_or(default).get();
-            if limit.is_zero() { UNLIMITED } else { limit }
-        };
-        RouteTimeouts {
-            request: timeout.and_then(|t| t.request).map(|t| t.get()).filter(|t| !t.is_zero()),
-            response: limit(timeout.and_then(|t| t.backend), limits.response_timeout),
-            stall: limit(timeout.and_then(|t| t.idle), limits.stall_timeout),
-            stream: limit(timeout.and_then(|t| t.idle), limits.stream_timeout),
         }
     }
 
@@ -343,9 +329,6 @@ fn is_field_name(name: &str) -> bool {
 fn log_field_name(claim: &str) -> String {
     claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }
-
-/// What stands for no limit: longer than any machine runs, and far from overflowing a clock.
-const UNLIMITED: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
 
 fn hostname(pattern: &HostPattern) -> Hostname {
     match pattern {

@@ -1,5 +1,5 @@
 //! Explains what the gateway would do with a request, without sending it. The steps are those of the proxy's own plan
-//! (`proxy::plan`); nothing is decided here.
+//! ([`crate::proxy::plan`]); nothing is decided here.
 //!
 //! [`explain`] returns a plain value, which is rendered as text, JSON or HTML. It contains the claims of a verified
 //! token. Of any other token it contains only what is needed to see why it was rejected, marked as unverified. It never

@@ -1,8 +1,8 @@
 //! The composition root: compile, bind, serve, reload, drain. It is the only module that knows all others.
 //!
 //! Each worker is a thread with its own runtime, sockets, connections and caches. The control thread does everything
-//! that is not part of a request: admin pages, metrics, probes, and fetching keys from issuers. The reload thread watches
-//! the files and reloads the config.
+//! that is not part of a request: admin pages, metrics, probes, health checks, and fetching keys from issuers. The
+//! reload thread watches the files and reloads the config.
 
 mod bind;
 mod config_diff;

@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     ("proxy", "the request pipeline", &["reason", "request", "auth", "authz", "body", "telemetry", "upstream", "router", "policy", "worker", "snapshot", "client", "decision"]),
     ("listen", "listening sockets, TLS and HTTP connections of clients", &["drain", "reason", "request", "telemetry", "worker", "snapshot", "client", "proxy"]),
     ("state", "the active config and the readiness of the gateway", &["config", "auth", "telemetry", "snapshot"]),
-    ("explain", "a report of what the gateway would do with a request", &["reason", "config", "request", "auth", "authz", "router", "snapshot", "decision", "proxy"]),
+    ("explain", "a report of what the gateway would do with a request", &["reason", "config", "request", "auth", "authz", "router", "snapshot", "decision", "proxy", "state"]),
     ("admin", "the admin, metrics and readiness servers", &["config", "request", "auth", "authz", "telemetry", "snapshot", "listen", "state", "explain"]),
     ("import", "translation of configs of other gateways", &["config", "authz"]),
     ("gateway", "the composition root: start, reload, drain", &["drain", "config", "auth", "telemetry", "worker", "snapshot", "compile", "listen", "state", "admin"]),

@@ -894,7 +894,7 @@ fn the_binary_reloads_and_drains_and_does_not_log_secrets() {
     drop(second);
     assert_eq!(idle.get("/", &[("authorization", &format!("Bearer {good}"))]).status(), 502);
     signal("-TERM");
-    let status = eventually(TEST_TIMEOUT, "the process exits", || child.try_wait().unwrap());
+    let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert_eq!(health(&config).0, Some(1));
     let logs = seen() + &std::fs::read_to_string(&out).unwrap();
@@ -924,19 +924,17 @@ fn a_second_signal_exits_at_once() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    eventually(TEST_TIMEOUT, "the socket accepts connections", || {
-        std::net::TcpStream::connect(http).is_ok().then_some(())
-    });
+    eventually(TEST_TIMEOUT, "it listens", || std::net::TcpStream::connect(http).is_ok().then_some(()));
     let mut client = RawClient::connect(http);
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     backend.wait_for(1);
     let signal = || Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     signal();
-    eventually(TEST_TIMEOUT, "the socket is closed", || std::net::TcpStream::connect(http).is_err().then_some(()));
+    eventually(TEST_TIMEOUT, "it drains", || std::net::TcpStream::connect(http).is_err().then_some(()));
     assert!(child.try_wait().unwrap().is_none(), "a request is in flight");
     let start = Instant::now();
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    let status = eventually(TEST_TIMEOUT, "the process exits", || child.try_wait().unwrap());
+    let status = eventually(TEST_TIMEOUT, "it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(1));
     assert!(start.elapsed() < Duration::from_secs(3));
 }

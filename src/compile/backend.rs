@@ -7,7 +7,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::Compiler;
-use crate::config::route::{BackendAuth, BackendConfig, BackendProtocol, BalancePolicy};
+use crate::config::route::{BackendAuth, BackendConfig, BackendPolicies, BackendProtocol, BalancePolicy};
 use crate::config::serde_shapes::StringOr;
 use crate::config::span::Spanned;
 use crate::config::unreadable_file;
@@ -130,5 +130,17 @@ impl Compiler<'_> {
         let mut fingerprint = DefaultHasher::new();
         (settings.fingerprint, dns_name).hash(&mut fingerprint);
         Some((ClientTls::new(&settings.config, server_name), fingerprint.finish()))
+    }
+
+    /// The one endpoint of a policy's own service.
+    pub(super) fn single_endpoint(&mut self, host: &Spanned<BackendHost>) -> Option<Arc<Endpoint>> {
+        let backend = BackendConfig {
+            name: None,
+            hosts: vec![host.clone()],
+            weight: 1,
+            policies: BackendPolicies::default(),
+            span: host.span.clone(),
+        };
+        self.backend(&backend).1.endpoints().first().cloned()
     }
 }

@@ -8,6 +8,8 @@ use super::Compiler;
 use crate::auth::keys::jwks::{FetchRetry, FetchSettings, FetchTls, KeyLocation};
 use crate::auth::{Algorithms, KeyOrigin, KeySet, KeySource};
 use crate::config::policy::{JwksRetryOn, JwksSource, JwksTls, ProviderConfig, RemoteJwks};
+use crate::config::route::CredentialFile;
+use crate::config::serde_shapes::StringOr;
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::{Diagnostic, DiagnosticCode, unreadable_file};
 
@@ -123,6 +125,19 @@ impl Compiler<'_> {
                 self.errors.push(unreadable_file(path, &error));
                 None
             }
+        }
+    }
+
+    pub(super) fn text_or_file(&mut self, source: &Spanned<StringOr<CredentialFile>>) -> Option<String> {
+        match &source.value {
+            StringOr::Text(text) => Some(text.clone()),
+            StringOr::Other(CredentialFile { file }) => match String::from_utf8(self.read_file(file)?) {
+                Ok(text) => Some(text),
+                Err(_) => {
+                    self.error(&file.span, "the file is no text");
+                    None
+                }
+            },
         }
     }
 }

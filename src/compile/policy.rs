@@ -1,9 +1,23 @@
-//! The policies of `crate::policy`, compiled: one of each kind for a level's most specific, made once however many
-//! routes it holds for.
+//! Compiles policies: one file for each kind, named as in `config::policy`.
+//!
+//! A policy that applies to several routes is compiled once. Policies that the request path runs at the same stage are
+//! grouped here.
 
-mod access;
-mod edit;
-mod traffic;
+mod api_key;
+mod authorization;
+mod basic_auth;
+mod cors;
+mod direct_response;
+mod ext_authz;
+mod header_modifier;
+mod jwt_auth;
+mod mirror;
+mod rate_limit;
+mod redirect;
+mod retry;
+mod timeout;
+mod transformation;
+mod url_rewrite;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +28,15 @@ use crate::auth::CredentialPolicies;
 use crate::authz::Scope;
 use crate::config::Effective;
 use crate::config::effective::Chosen;
-use crate::config::policy::{CorsConfig, Origin as OriginConfig};
-use crate::config::span::Spanned;
-use crate::policy::cors::{self, AllowedOrigin, Cors};
+use crate::config::policy::{PathRewrite, TransformationConfig, TransformationsConfig};
+use crate::config::route::{PathMatchConfig, RouteConfig};
+use crate::config::span::{SourceSpan, Spanned};
+use crate::policy::cors::Cors;
 use crate::policy::ext_authz::METADATA_VARIABLE;
+use crate::policy::local_response::LocalResponse;
 use crate::policy::rate_limit::RateLimit;
 use crate::policy::{AdmissionChecks, Edits};
+use crate::request::path::PathRules;
 
 /// What the expressions of policies behind `extAuthz` see: its answer, too.
 pub(super) const POST_AUTHZ_SCOPE: Scope<'_> = Scope::Value { extra: &[METADATA_VARIABLE] };
@@ -42,37 +59,111 @@ fn policy<'c, T>(chosen: &Option<Chosen<'c, T>>) -> Option<&'c Spanned<T>> {
 }
 
 impl Compiler<'_> {
-    pub(super) fn cors(&mut self, effective: &Effective<'_>) -> Option<Arc<Cors>> {
-        let config = policy(&effective.cors)?;
-        if let Some(cached) = self.policy_cache.cors.get(&config.span.start) {
-            return cached.clone();
+    /// What a request must show besides a bearer token; made once for all routes with the same policies.
+    pub(super) fn credentials(&mut self, effective: &Effective<'_>) -> Option<Arc<CredentialPolicies>> {
+        let basic = policy(&effective.basic_auth);
+        let keys = policy(&effective.api_key);
+        let key = [basic.map(|p| p.span.start), keys.map(|p| p.span.start)];
+        if key == [None, None] {
+            return None;
         }
-        let compiled = match Cors::new(cors_settings(config)) {
-            Ok(cors) => Some(Arc::new(cors)),
-            Err(message) => {
-                self.error(&config.span, message);
+        if let Some(cached) = self.policy_cache.credentials.get(&key) {
+            return Some(Arc::clone(cached));
+        }
+        let compiled = Arc::new(CredentialPolicies {
+            basic: basic.and_then(|config| self.basic_auth(config)),
+            api_key: keys.and_then(|config| self.api_keys(config)).map(Arc::new),
+        });
+        self.policy_cache.credentials.insert(key, Arc::clone(&compiled));
+        Some(compiled)
+    }
+
+    /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
+    pub(super) fn admission_checks(&mut self, effective: &Effective<'_>) -> Option<Arc<AdmissionChecks>> {
+        let limits = policy(&effective.local_rate_limit);
+        let service = policy(&effective.ext_authz);
+        let key = [limits.map(|p| p.span.start), service.map(|p| p.span.start)];
+        if key == [None, None] {
+            return None;
+        }
+        if let Some(cached) = self.policy_cache.gates.get(&key) {
+            return Some(Arc::clone(cached));
+        }
+        let compiled = Arc::new(AdmissionChecks {
+            rate_limits: effective
+                .local_rate_limit
+                .as_ref()
+                .map(|chosen| self.rate_limits(chosen.level, chosen.policy))
+                .unwrap_or_default(),
+            ext_authz: service.and_then(|config| self.ext_authz(config)),
+        });
+        self.policy_cache.gates.insert(key, Arc::clone(&compiled));
+        Some(compiled)
+    }
+
+    /// What is changed on the way, if anything is; made once for all routes with the same policies.
+    pub(super) fn edits(&mut self, effective: &Effective<'_>, rules: &PathRules) -> Option<Arc<Edits>> {
+        let request = policy(&effective.request_header_modifier);
+        let response = policy(&effective.response_header_modifier);
+        let transformations = policy(&effective.transformations);
+        let rewrite = policy(&effective.url_rewrite);
+        let start_offset = |span: Option<&SourceSpan>| span.map(|place| place.start);
+        let key = [
+            start_offset(request.map(|p| &p.span)),
+            start_offset(response.map(|p| &p.span)),
+            start_offset(transformations.map(|p| &p.span)),
+            start_offset(rewrite.map(|p| &p.span)),
+        ];
+        if key.iter().all(Option::is_none) {
+            return None;
+        }
+        if let Some(cached) = self.policy_cache.edits.get(&key) {
+            return Some(Arc::clone(cached));
+        }
+        let transformation = |this: &mut Self, select: fn(&TransformationsConfig) -> &TransformationConfig| {
+            let config =
+                transformations.map(|t| (select(t), &t.span)).filter(|(t, _)| **t != TransformationConfig::default());
+            config.map(|(written, span)| this.transformation(written, span))
+        };
+        let edits = Arc::new(Edits {
+            request: request.map(|config| self.header_edits(config)),
+            response: response.map(|config| self.header_edits(config)),
+            transform_request: transformation(self, |t| &t.request),
+            transform_response: transformation(self, |t| &t.response),
+            rewrite: rewrite.map(|config| self.rewrite(config, rules)),
+        });
+        self.policy_cache.edits.insert(key, Arc::clone(&edits));
+        Some(edits)
+    }
+
+    /// The answer of a route that asks no backend.
+    pub(super) fn local_response(
+        &mut self,
+        effective: &Effective<'_>,
+        route: &RouteConfig,
+        rules: &PathRules,
+    ) -> Option<LocalResponse> {
+        let (redirect, direct) = (policy(&effective.request_redirect), policy(&effective.direct_response));
+        let replaces_prefix = |path: &Option<PathRewrite>| matches!(path, Some(PathRewrite::Prefix(_)));
+        let rewritten =
+            policy(&effective.url_rewrite).filter(|rewrite| replaces_prefix(&rewrite.path)).map(|p| &p.span);
+        let redirected = redirect.filter(|redirect| replaces_prefix(&redirect.path)).map(|p| &p.span);
+        if let Some(span) = rewritten.or(redirected)
+            && route.matches.iter().any(|entry| matches!(entry.path, PathMatchConfig::Regex(_)))
+        {
+            self.error(
+                span,
+                "`path.prefix` replaces a prefix, and a match of this route is a `regex`; use `path.full`",
+            );
+        }
+        match (redirect, direct) {
+            (None, None) => None,
+            (Some(_), Some(direct)) => {
+                self.error(&direct.span, "a route has either `requestRedirect` or `directResponse`, not both");
                 None
             }
-        };
-        self.policy_cache.cors.insert(config.span.start, compiled.clone());
-        compiled
-    }
-}
-
-fn cors_settings(config: &CorsConfig) -> cors::CorsSettings {
-    let origin = |origin: &OriginConfig| match origin {
-        OriginConfig::Any => AllowedOrigin::Any,
-        OriginConfig::Exact(site) => AllowedOrigin::Exact(site.as_str().into()),
-        OriginConfig::Wildcard { scheme, suffix } => {
-            AllowedOrigin::Wildcard { scheme: scheme.as_str().into(), suffix: suffix.as_str().into() }
+            (Some(redirect), None) => Some(LocalResponse::Redirect(self.redirect(redirect, rules))),
+            (None, Some(direct)) => Some(LocalResponse::Direct(self.direct_response(direct))),
         }
-    };
-    cors::CorsSettings {
-        origins: config.allow_origins.iter().map(origin).collect(),
-        methods: config.allow_methods.iter().map(|method| method.0.to_string()).collect(),
-        headers: config.allow_headers.iter().map(|name| name.0.to_string()).collect(),
-        expose: config.expose_headers.iter().map(|name| name.0.to_string()).collect(),
-        credentials: config.allow_credentials,
-        max_age: config.max_age.map(|age| age.get().as_secs()),
     }
 }

@@ -1,4 +1,4 @@
-//! Binds and listeners: the sockets, and who is served on them.
+//! Binds and listeners.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,47 +11,47 @@ use super::route::RouteConfig;
 use super::span::{SourceSpan, Spanned};
 use super::value::{BindAddress, HostPattern};
 
-/// One socket.
+/// A bind: an address and port that accepts connections, with its listeners.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BindConfig {
-    /// The port; 0 lets the system choose.
+    /// The port; 0 lets the operating system choose.
     pub port: u16,
-    /// The address; none is the dual-stack wildcard.
+    /// The address; `None` is the dual-stack wildcard.
     pub address: Option<BindAddress>,
-    /// Who is served on it, in the order of the file.
+    /// The listeners, in the order of the file.
     pub listeners: Vec<Arc<ListenerConfig>>,
-    /// Where it stands.
+    /// The position in the file.
     pub span: SourceSpan,
 }
 
-/// A set of hosts on a bind, with its own certificate, policies and routes.
+/// A listener: a hostname, protocol and TLS settings on a bind, with policies and routes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerConfig {
-    /// Its name; default `listener<index>`.
+    /// The listener's name; default `listener<index>`.
     pub name: String,
-    /// The gateway that it belongs to, which policies can target; default `bind/<port>`.
+    /// The gateway of the listener, which policies can target; default `bind/<port>`.
     pub gateway: String,
-    /// The hosts that it answers for; none is any.
+    /// The hosts that the listener serves; `None` means any.
     pub hostname: Option<Spanned<HostPattern>>,
     /// Cleartext or TLS. `Https` always comes with `tls`.
     pub protocol: Protocol,
-    /// Certificates, when it speaks TLS.
+    /// TLS settings, for `Https`.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// How paths are made unambiguous.
+    /// Path normalization.
     pub path_normalization: PathNormalization,
-    /// Whose words and statuses its refusals have.
+    /// The format of error responses.
     pub error_style: ErrorStyle,
-    /// What holds for the gateway that it belongs to.
+    /// The policies of its gateway.
     pub gateway_policies: PoliciesConfig,
-    /// What holds for this listener.
+    /// The listener's policies.
     pub policies: PoliciesConfig,
-    /// Its routes, in the order of the file.
+    /// The routes, in the order of the file.
     pub routes: Vec<Arc<RouteConfig>>,
-    /// Where it stands.
+    /// The position in the file.
     pub span: SourceSpan,
 }
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2 in cleartext.
@@ -62,32 +62,32 @@ pub enum Protocol {
     Https,
 }
 
-/// Whose words and statuses a listener's refusals have.
+/// The format of a listener's error responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ErrorStyle {
-    /// The gateway's own.
+    /// The gateway's format.
     #[default]
     Own,
-    /// Envoy's, for clients that match on them.
+    /// Envoy's statuses and texts, for clients that match on them.
     Envoy,
 }
 
-/// The TLS side of a listener.
+/// TLS settings of a listener.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// File with the certificate chain in PEM form, the listener's own first.
+    /// File with the certificate chain in PEM format, the listener's certificate first.
     pub cert: Spanned<PathBuf>,
-    /// File with the private key in PEM form.
+    /// File with the private key in PEM format.
     pub key: Spanned<PathBuf>,
-    /// File with the authorities that clients' certificates must come from; when it is given, a client without a
-    /// certificate is refused.
+    /// File with the certificate authorities that may issue client certificates. If set, clients without a certificate are
+    /// rejected.
     pub root: Option<Spanned<PathBuf>>,
-    /// The oldest TLS version that is spoken; default `TLS_V1_2`.
+    /// The minimum TLS version; default `TLS_V1_2`.
     #[serde(rename = "minTLSVersion")]
     pub min_tls_version: Option<TlsVersion>,
-    /// The newest TLS version that is spoken; default `TLS_V1_3`.
+    /// The maximum TLS version; default `TLS_V1_3`.
     #[serde(rename = "maxTLSVersion")]
     pub max_tls_version: Option<TlsVersion>,
 }
@@ -103,13 +103,14 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// How a listener makes paths unambiguous.
+/// Path normalization of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PathNormalization {
-    /// What an encoded slash or backslash in a path does; default `reject`.
+    /// The treatment of encoded slashes in paths; default `reject`. An encoded backslash (`%5C`) is rejected unless it is
+    /// kept.
     pub escaped_slashes: EscapedSlashes,
-    /// Whether `//` becomes `/`; default true.
+    /// Whether `//` is merged into `/`; default true.
     pub merge_slashes: bool,
 }
 
@@ -119,14 +120,14 @@ impl Default for PathNormalization {
     }
 }
 
-/// What an encoded slash or backslash in a path does.
+/// The treatment of encoded slashes in paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EscapedSlashes {
-    /// The request is refused.
+    /// The request is rejected.
     Reject,
-    /// It stays encoded, and is no slash to any rule.
+    /// The slash stays encoded and does not separate segments.
     Keep,
-    /// It becomes a slash, for rules and backend alike.
+    /// The slash is decoded, for rules and backends alike.
     Decode,
 }

@@ -1,5 +1,4 @@
-//! The ids of everything that `validate` can find. They are public: scripts filter by them, so an id is never given to
-//! something else and never reused.
+//! The ids of all findings. They are public: scripts filter by them, so an id never changes its meaning and is never reused.
 
 use std::fmt;
 
@@ -7,27 +6,27 @@ use super::diagnostic::Severity;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $id:literal $title:literal,)+) => {
-        /// What kind of finding it is.
+        /// The id of a kind of finding.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum DiagnosticCode {
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl DiagnosticCode {
-            /// Every code, errors first.
+            /// All codes, errors first.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// The id: `E` or `W` and three digits.
+            /// Returns the id: `E` or `W` and three digits.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $id,)+ }
             }
 
-            /// What the id means, in a few words.
+            /// Returns a short title.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)+ }
             }
 
-            /// Why it is found, and what to do.
+            /// Returns the explanation: why the finding is reported, and what to do.
             pub fn explanation(self) -> String {
                 match self { $(Self::$name => concat!($($doc, "\n"),+),)+ }.trim().replace("\n ", "\n")
             }
@@ -36,89 +35,88 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The file is not there, can't be read, is not UTF-8, or is longer than 4 MiB.
-    UnreadableConfig = "E001" "the config file can't be read",
-    /// The text is not YAML 1.2, is nested too deeply, or uses tags or aliases in a way that has no meaning here.
-    InvalidYaml = "E002" "the text is not YAML",
-    /// No such key is known at this place. Unknown keys are never skipped: a policy that is misspelt would protect
-    /// nothing.
+    /// The file does not exist, cannot be read, is not UTF-8, or is longer than 4 MiB.
+    UnreadableConfig = "E001" "the config file cannot be read",
+    /// The text is not YAML 1.2, is nested too deeply, or uses tags or aliases that a config does not support.
+    InvalidYaml = "E002" "invalid YAML",
+    /// The key is not valid here. Unknown keys are never ignored, because a misspelled policy would protect nothing.
     UnknownKey = "E003" "unknown key",
-    /// The value has the wrong type or form, or does not go with what stands beside it.
-    InvalidValue = "E004" "a value that can't be",
-    /// A key that must be written is not there.
-    MissingKey = "E005" "something is missing",
-    /// The same key, name, address or policy stands twice where there can be one.
-    Duplicate = "E006" "written twice",
-    /// A name (of a gateway, listener, route, backend) that nothing has. A policy whose target does not exist would
+    /// The value has the wrong type or format, or conflicts with other values.
+    InvalidValue = "E004" "invalid value",
+    /// A required key is missing.
+    MissingKey = "E005" "missing key",
+    /// The same key, name, address or policy is configured twice where only one is allowed.
+    Duplicate = "E006" "duplicate",
+    /// A reference to a gateway, listener, route or backend that does not exist. A policy whose target does not exist would
     /// protect nothing.
-    UnknownName = "E007" "a name that nothing has",
-    /// A file that the config names is not there or can't be read. Relative paths start at the directory that the
-    /// gateway runs in.
-    UnreadableFile = "E008" "a file that the config names can't be read",
-    /// The expression does not parse, names something that does not exist, compares what is never equal, or has a part
-    /// that always fails, such as a date that is none.
-    InvalidExpression = "E009" "a CEL expression that can't be",
-    /// The key set has no key that could verify a token, or is no key set.
+    UnknownName = "E007" "unknown name",
+    /// A file that the config refers to does not exist or cannot be read. Relative paths are resolved against the working
+    /// directory of the gateway.
+    UnreadableFile = "E008" "a referenced file cannot be read",
+    /// The expression does not parse, refers to something that does not exist, compares types that are never equal, or
+    /// contains a part that always fails, such as an invalid date.
+    InvalidExpression = "E009" "invalid CEL expression",
+    /// The document is not a key set, or contains no key that can verify a token.
     NoUsableKeys = "E010" "no usable keys",
-    /// `${NAME}` without a default, and the environment has no such variable. A literal `$` is written `$$`.
-    UnsetVariable = "E011" "an environment variable is not set",
-    /// The address is taken, not this machine's, or needs a right that the process lacks.
-    CannotBind = "E012" "an address can't be listened on",
-    /// Only with `--online`: the backend's name has no address, nobody answers there, or TLS does not come about. The
-    /// gateway would start, and answer 502 or 503.
-    UnreachableBackend = "E013" "a backend can't be reached",
-    /// Only with `--online`: the key server or its discovery document can't be reached, or gives no usable keys. The
-    /// gateway would start, and answer 503 to whoever brings a token of this provider.
-    KeyFetchFailed = "E014" "keys can't be fetched",
+    /// `${NAME}` has no default, and the environment variable is not set. Write `$$` for a literal `$`.
+    UnsetVariable = "E011" "environment variable is not set",
+    /// The address is in use, does not belong to this machine, or requires a privilege that the process does not have.
+    CannotBind = "E012" "cannot bind address",
+    /// Only with `--online`: the host name of the backend does not resolve, the connection is refused, or the TLS handshake
+    /// fails. The gateway would start, and respond with 502 or 503.
+    UnreachableBackend = "E013" "backend is unreachable",
+    /// Only with `--online`: the key server or its discovery document is unreachable, or returns no usable keys. The gateway
+    /// would start, and reject tokens of this provider with 503.
+    KeyFetchFailed = "E014" "cannot fetch keys",
 
-    /// `jwtAuth` without `mode` is `optional`: a request without a token goes on as anonymous. Write the mode.
-    MissingMode = "W001" "the mode is not written",
-    /// Without `issuer`, a token of anybody whose key is in the set is accepted.
+    /// `jwtAuth` without `mode` is `optional`: requests without a token continue as anonymous. Set the mode explicitly.
+    MissingMode = "W001" "mode is not set",
+    /// Without `issuer`, tokens of any issuer are accepted if their key is in the key set.
     MissingIssuer = "W002" "no issuer",
-    /// Without `audiences`, a token that the issuer made for another service is accepted here as well.
+    /// Without `audiences`, tokens that the issuer created for other services are accepted.
     MissingAudiences = "W003" "no audiences",
-    /// `insecure: true` accepts any certificate: whoever stands in between can sign tokens, or read and change requests.
-    UnverifiedCertificate = "W004" "certificates are not checked",
-    /// Keys over plain HTTP: whoever stands in between can replace them and sign any token.
-    PlaintextKeyUrl = "W005" "keys come over plain HTTP",
-    /// `rules: []` refuses nothing.
+    /// `insecure: true` accepts any certificate: anyone on the network path can sign tokens, or read and modify requests.
+    UnverifiedCertificate = "W004" "certificates are not verified",
+    /// Keys are fetched over plain HTTP: anyone on the network path can replace them and sign any token.
+    PlaintextKeyUrl = "W005" "keys are fetched over plain HTTP",
+    /// `rules: []` rejects nothing.
     EmptyRules = "W006" "no rules",
-    /// A listener or route replaces a stricter `jwtAuth` of the level above it with a weaker one. That is how it works,
-    /// but it is easily written by mistake.
-    WeakerThanParent = "W007" "weaker than the level above",
-    /// A deny that reads a claim without `has()` fails to evaluate for a token that lacks the claim, and a deny that
-    /// fails refuses.
-    DenyWithoutHas = "W008" "a deny that refuses whoever lacks a claim",
-    /// The rule reads nothing of the request and is always true.
-    AlwaysTrue = "W009" "a rule that is always true",
-    /// The rule reads nothing of the request and is never true, or compares with a value that never comes: methods are
-    /// upper case, hosts lower case, and a path begins with a slash.
-    NeverTrue = "W010" "a condition that can never be true",
-    /// One allow rule is enough, so an allow that is always true or stands there twice makes others useless.
-    RedundantRule = "W011" "a rule that makes no difference",
-    /// An earlier or more specific match takes every request that this one could take.
-    UnreachableRoute = "W012" "a route that is never reached",
-    /// With HS256, HS384 or HS512 whoever can check a token can also make one.
-    SharedSecret = "W013" "a shared secret",
-    /// A transformation writes a header from the token, but only `claimsToHeaders` and `payloadHeader` remove what
-    /// clients send under that name: where the transformation does not run or fails, the client's own value passes.
-    SpoofableHeader = "W014" "an identity header that clients can send",
-    /// A key of the set can't be used and is left out.
-    SkippedKey = "W015" "a key is left out",
-    /// The policy judges and records, and refuses nobody.
-    NeverRejects = "W016" "a policy that refuses nobody",
+    /// A listener or route replaces a stricter `jwtAuth` of a broader level with a weaker one. This is supported, but is
+    /// easily done by mistake.
+    WeakerThanParent = "W007" "weaker than a broader level",
+    /// A deny rule that reads a claim without `has()` fails to evaluate for tokens without the claim, and a deny rule that
+    /// fails rejects the request.
+    DenyWithoutHas = "W008" "deny rule also rejects tokens without the claim",
+    /// The rule reads nothing from the request and is always true.
+    AlwaysTrue = "W009" "rule is always true",
+    /// The rule reads nothing from the request and is never true, or compares with a value that never occurs: methods are
+    /// upper case, hosts lower case, and paths start with a slash.
+    NeverTrue = "W010" "condition is never true",
+    /// One allow rule is enough, so an allow rule that is always true or a duplicate makes other rules redundant.
+    RedundantRule = "W011" "rule has no effect",
+    /// An earlier or more specific match takes every request that this route could match.
+    UnreachableRoute = "W012" "route is unreachable",
+    /// With HS256, HS384 or HS512, anyone who can verify a token can also create one.
+    SharedSecret = "W013" "shared secret",
+    /// A transformation sets a header from the token, but only `claimsToHeaders` and `payloadHeader` remove values that
+    /// clients send. Where the transformation does not run or fails, the client's value reaches the backend.
+    SpoofableHeader = "W014" "clients can send this identity header",
+    /// A key of the key set cannot be used and is skipped.
+    SkippedKey = "W015" "key is skipped",
+    /// The policy is evaluated and logged, but never rejects a request.
+    NeverRejects = "W016" "policy never rejects",
     /// The rule reads `jwt` on a route without `jwtAuth`, where no token is ever accepted.
-    TokenNeverPresent = "W017" "a rule reads a token where none is accepted",
-    /// Only with `--online`: by its `Date` header, the key server's clock differs from this machine's by more than half
-    /// of the provider's `leeway`. New tokens are refused as not yet valid, or old ones accepted too long.
-    ClockSkew = "W018" "clocks that differ",
-    /// The rule calls `scopes(jwt)`, and the `jwtAuth` that holds there splits no claim, so the rule fails to evaluate:
-    /// write `splitClaims: [scope]`, or whichever claim holds the words.
-    ScopesNotSplit = "W019" "a rule reads scopes where no claim is split",
+    TokenNeverPresent = "W017" "rule reads a token where none is accepted",
+    /// Only with `--online`: according to its `Date` header, the clock of the key server differs from the local clock by more
+    /// than half of the provider's `leeway`. New tokens may be rejected as not yet valid, or old ones accepted for too long.
+    ClockSkew = "W018" "clock difference",
+    /// The rule calls `scopes(jwt)`, but the effective `jwtAuth` splits no claim, so the rule fails to evaluate. Set
+    /// `splitClaims: [scope]`, or the claim that contains the words.
+    ScopesNotSplit = "W019" "rule reads scopes, but no claim is split",
 }
 
 impl DiagnosticCode {
-    /// Errors begin with `E`, warnings with `W`.
+    /// Returns the severity: ids of errors start with `E`, those of warnings with `W`.
     pub fn severity(self) -> Severity {
         if self.as_str().starts_with('E') { Severity::Error } else { Severity::Warning }
     }

@@ -1,29 +1,50 @@
-//! Policies: one type for each kind. Which level a policy stands on is settled by the tree around it.
+//! Policies: one file and one type for each kind. The level of a policy follows from its position in the config tree.
+//!
+//! A policy is named in three places besides its own file: [`PoliciesConfig`], its table of entries and
+//! [`merge`](PoliciesConfig::merge), all in this file, and [`Effective`](super::Effective). Each of them destructures the
+//! struct without `..`, so that a forgotten policy does not compile.
 
-mod access;
-mod edit;
+mod api_key;
+mod auth_mode;
+mod authorization;
+mod basic_auth;
+mod cors;
+mod direct_response;
+mod ext_authz;
+mod header_modifier;
 mod jwks;
 mod jwt_auth;
-mod traffic;
+mod mirror;
+mod rate_limit;
+mod redirect;
+mod retry;
+mod timeout;
+mod transformation;
+mod url_rewrite;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use access::{
-    ApiKey, ApiKeyAuth, AuthMode, Authorization, AuthorizationMode, BasicAuthConfig, CorsConfig, ExtAuthzConfig,
-    ExtAuthzProtocol, FailureMode, GrpcAuthz, HttpAuthz, IncludeBody, Origin, RuleConfig, RuleKind,
-};
-pub use edit::{
-    AbsolutePath, DirectResponseConfig, HeaderModifierConfig, MirrorBackend, MirrorConfig, PathRewrite, Ratio,
-    RedirectAuthority, RedirectConfig, RedirectScheme, RedirectStatus, TransformationConfig, TransformationsConfig,
-    UrlAuthority, UrlRewrite,
-};
+pub use api_key::{ApiKey, ApiKeyAuth};
+pub use auth_mode::AuthMode;
+pub use authorization::{Authorization, AuthorizationMode, RuleConfig, RuleKind};
+pub use basic_auth::BasicAuthConfig;
+pub use cors::{CorsConfig, Origin};
+pub use direct_response::DirectResponseConfig;
+pub use ext_authz::{ExtAuthzConfig, ExtAuthzProtocol, FailureMode, GrpcAuthz, HttpAuthz, IncludeBody};
+pub use header_modifier::HeaderModifierConfig;
 pub use jwks::{JwksBackoff, JwksRetry, JwksRetryOn, JwksSource, JwksTls, RemoteJwks};
 pub use jwt_auth::{
     Algorithm, ClaimEncoding, ClaimToHeader, HeaderLocation, JwtAuthConfig, JwtMode, LocationConfig, NamedLocation,
     ProviderConfig,
 };
-pub use traffic::{NonZeroDuration, RateLimitConfig, RateLimitUnit, RetryConfig, Timeout};
+pub use mirror::{MirrorBackend, MirrorConfig};
+pub use rate_limit::{NonZeroDuration, RateLimitConfig, RateLimitUnit};
+pub use redirect::{RedirectConfig, RedirectScheme, RedirectStatus};
+pub use retry::RetryConfig;
+pub use timeout::Timeout;
+pub use transformation::{TransformationConfig, TransformationsConfig};
+pub use url_rewrite::{AbsolutePath, PathRewrite, RedirectAuthority, UrlAuthority, UrlRewrite};
 
 use super::serde_shapes::OneOrMany;
 use super::span::{SourceSpan, Spanned};
@@ -32,46 +53,49 @@ use super::span::{SourceSpan, Spanned};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PoliciesConfig {
-    /// Who the client is, by its bearer token.
+    /// Authentication by bearer token (JWT).
     pub jwt_auth: Option<Spanned<JwtAuthConfig>>,
-    /// Sets of rules that must each allow. In a file one set stands here; policies that target this level add theirs.
-    #[serde(deserialize_with = "one_set")]
+    /// A set of rules. The sets of all levels must each allow a request. A level has one set of its own; policies that
+    /// target the level add theirs.
+    #[serde(deserialize_with = "single_rule_set")]
     #[schemars(with = "Authorization")]
     pub authorization: OneOrMany<Spanned<Authorization>>,
-    /// Which other sites' scripts may ask.
+    /// Origins that may make cross-origin requests (CORS).
     pub cors: Option<Spanned<CorsConfig>>,
-    /// Headers that are set, added and removed on requests.
+    /// Headers to set, add and remove on requests.
     pub request_header_modifier: Option<Spanned<HeaderModifierConfig>>,
-    /// The same on responses: a backend's, the route's own, and the gateway's when a backend gave none. Refusals by
-    /// authentication, rules and limits stay as they are; `cors` is on those, too.
+    /// Headers to set, add and remove on responses: those of backends, the route's own, and the gateway's if a backend
+    /// failed. Rejections by authentication, rules and limits are not modified, but receive the headers of `cors`.
     pub response_header_modifier: Option<Spanned<HeaderModifierConfig>>,
-    /// Headers that CEL expressions make.
+    /// Headers computed by CEL expressions.
     pub transformations: Option<Spanned<TransformationsConfig>>,
-    /// How many requests are let through in a time.
+    /// Rate limits.
     pub local_rate_limit: Option<Spanned<OneOrMany<RateLimitConfig>>>,
-    /// How long a request may take.
+    /// Timeouts of a request.
     pub timeout: Option<Spanned<Timeout>>,
-    /// When a request is tried again.
+    /// When a request is retried.
     pub retry: Option<Spanned<RetryConfig>>,
-    /// Who the client is, by name and password.
+    /// Authentication by user name and password.
     pub basic_auth: Option<Spanned<BasicAuthConfig>>,
-    /// Who the client is, by an API key.
+    /// Authentication by API key.
     pub api_key: Option<Spanned<ApiKeyAuth>>,
-    /// Another service that decides, after the rules have. What it tells (Envoy's dynamic metadata) is `extauthz` for the
-    /// keys of rate limits and for transformations.
+    /// An external authorization service, called after the rules allow a request. The metadata that it returns (Envoy's
+    /// dynamic metadata) is available as `extauthz` to the keys of rate limits and to transformations.
     pub ext_authz: Option<Spanned<ExtAuthzConfig>>,
-    /// Routes only: the answer is a redirect.
+    /// Routes only: responds with a redirect.
     pub request_redirect: Option<Spanned<RedirectConfig>>,
-    /// Routes only: host and path that the backend sees.
+    /// Routes only: the authority and path that the backend receives.
     pub url_rewrite: Option<Spanned<UrlRewrite>>,
-    /// Routes only: the answer, without a backend.
+    /// Routes only: responds without a backend.
     pub direct_response: Option<Spanned<DirectResponseConfig>>,
-    /// Routes only: another backend that gets a copy of the request.
+    /// Routes only: another backend that receives copies of requests.
     pub request_mirror: Option<Spanned<OneOrMany<MirrorConfig>>>,
 }
 
-/// A list of sets would make an empty list say "no rules", which must be written out.
-fn one_set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<Spanned<Authorization>>, D::Error> {
+/// Reads one rule set. A list is rejected: an empty list would mean "no rules", which must be explicit.
+fn single_rule_set<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<OneOrMany<Spanned<Authorization>>, D::Error> {
     Spanned::deserialize(deserializer).map(|set| OneOrMany(vec![set]))
 }
 

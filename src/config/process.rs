@@ -1,44 +1,44 @@
-//! The `config:` section: what belongs to the process and not to any one route. A change here needs a restart.
+//! The `config:` section: settings of the process. A change here needs a restart.
 
 use std::num::NonZeroUsize;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::policy::Ratio;
 use super::serde_shapes::{OneOrMany, OrderedMap};
 use super::span::Spanned;
-use super::value::{Cidr, Duration, HeaderName, HeaderValue, ListenAddress, Size};
+use super::value::{Cidr, Duration, HeaderName, HeaderValue, ListenAddress, Ratio, Size};
 
 /// Process-wide settings.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ProcessConfig {
-    /// Where the admin pages are served; default `127.0.0.1:15000`.
+    /// The address of the admin page; default `127.0.0.1:15000`.
     pub admin_addr: Spanned<ListenAddress>,
-    /// Where `GET /metrics` is served; default `0.0.0.0:15020`.
+    /// The address of `GET /metrics`; default `0.0.0.0:15020`.
     pub stats_addr: Spanned<ListenAddress>,
-    /// Where `GET /healthz/ready` and `/healthz/live` are served; default `0.0.0.0:15021`.
+    /// The address of `GET /healthz/ready` and `/healthz/live`; default `0.0.0.0:15021`.
     pub readiness_addr: Spanned<ListenAddress>,
-    /// The number of worker threads; default: the CPUs that this process may use.
+    /// The number of worker threads; default: the number of CPUs available to the process.
     pub worker_threads: Option<NonZeroUsize>,
-    /// How long requests in flight may go on after the process was told to end; default `30s`.
+    /// How long requests in flight may continue after shutdown starts; default `30s`.
     pub drain_timeout: Duration,
-    /// How long the process goes on accepting after it stopped being ready, so that balancers notice; default `0s`.
+    /// How long the process keeps accepting connections after it reports that it is not ready, so that load balancers
+    /// notice; default `0s`.
     pub drain_delay: Duration,
-    /// The peers whose `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` are believed; default none.
+    /// The peers whose `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` headers are trusted; default none.
     pub trusted_proxies: Vec<Cidr>,
     /// Whether a `Via` header is added to requests and responses; default false.
     pub via: bool,
-    /// What is logged.
+    /// The application log and the access log.
     pub logging: LoggingConfig,
-    /// Where spans are sent.
+    /// The export of trace spans.
     pub tracing: TracingConfig,
     /// The cache of verified tokens.
     pub token_cache: TokenCache,
-    /// When the process counts as ready.
+    /// When the process reports that it is ready.
     pub readiness: ReadinessConfig,
-    /// The limits on clients, tokens and backends.
+    /// Limits on clients, tokens and backends.
     pub limits: LimitsConfig,
 }
 
@@ -69,33 +69,33 @@ fn default_address(ip: [u8; 4], port: u16) -> Spanned<ListenAddress> {
     }
 }
 
-/// What is logged, and how.
+/// The application log and the access log.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoggingConfig {
-    /// The least important events that are still logged: a level (`info`, the default), or a filter such as
-    /// `warn,portcullis::auth=debug`. Of libraries only errors are logged, unless the filter names them: `info,h2=warn`.
+    /// The minimum log level (`info`, the default), or a filter such as `warn,portcullis::auth=debug`. Libraries log only
+    /// errors unless the filter names them: `info,h2=warn`.
     pub level: Option<Spanned<String>>,
     /// `text` (the default) or `json`.
     pub format: LogFormat,
-    /// Claims that the access log carries too: names, or lists that are paths into nested claims.
+    /// Claims to add to the access log: names, or lists that are paths into nested claims.
     pub claims: Vec<ClaimPath>,
-    /// Further fields of the access log: name and CEL expression.
+    /// Additional fields of the access log: a name and a CEL expression.
     pub fields: OrderedMap<String, Spanned<String>>,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {
     /// One line of `key=value` pairs.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A claim: its name, or a list that leads into nested objects. A name may hold dots.
+/// A claim: its name, or a list that is a path into nested objects. A name may contain dots.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "OneOrMany<String>")]
 #[schemars(with = "OneOrMany<String>")]
@@ -105,29 +105,29 @@ impl TryFrom<OneOrMany<String>> for ClaimPath {
     type Error = &'static str;
     fn try_from(OneOrMany(names): OneOrMany<String>) -> Result<Self, Self::Error> {
         match names.is_empty() || names.iter().any(String::is_empty) {
-            true => Err("a claim needs a name"),
+            true => Err("a claim name is empty"),
             false => Ok(Self(names)),
         }
     }
 }
 
-/// Where spans are sent: one for each request, by OTLP.
+/// The export of trace spans over OTLP, one for each request.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TracingConfig {
-    /// The URL of an OTLP collector, such as `http://collector:4318`; without a path of its own spans go to `/v1/traces`.
-    /// Absent: spans are not exported. Takes a binary that was built with the feature `otlp`, as the image is.
+    /// The URL of an OTLP collector, such as `http://collector:4318`; a URL without a path gets `/v1/traces`. Default:
+    /// spans are not exported. Requires a binary built with the feature `otlp`, as the release image is.
     pub endpoint: Option<Spanned<String>>,
-    /// How the collector is spoken to; `http/protobuf` is the default and the only one.
+    /// The protocol of the collector; `http/protobuf` is the default and the only one.
     pub protocol: TracingProtocol,
-    /// Headers that are sent to the collector.
+    /// Headers sent to the collector.
     pub headers: OrderedMap<HeaderName, HeaderValue>,
-    /// How long the collector may take for one batch of spans; default `10s`.
+    /// The timeout for sending one batch of spans; default `10s`.
     pub timeout: Duration,
-    /// The share of traces that is exported, of those that begin here, from 0 to 1; default 1. Of a trace that a client
-    /// began, the client's `traceparent` says whether it is.
+    /// The ratio of traces to export, from 0 to 1; default 1. It applies to traces that start here; for the others the
+    /// client's `traceparent` decides.
     pub sampling_ratio: Ratio,
-    /// What the gateway calls itself in traces (`service.name`); default `portcullis`.
+    /// The name of the gateway in traces (`service.name`); default `portcullis`.
     pub service_name: String,
 }
 
@@ -144,7 +144,7 @@ impl Default for TracingConfig {
     }
 }
 
-/// How a trace collector is spoken to.
+/// The protocol of a trace collector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum TracingProtocol {
     /// OTLP over HTTP, in protobuf.
@@ -157,7 +157,7 @@ pub enum TracingProtocol {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TokenCache {
-    /// Its size in memory; default `32MiB`; 0 turns it off.
+    /// The maximum size in memory; default `32MiB`; 0 disables the cache.
     pub max_size: Size,
 }
 
@@ -167,61 +167,61 @@ impl Default for TokenCache {
     }
 }
 
-/// When the process counts as ready.
+/// When the process reports that it is ready.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReadinessConfig {
-    /// Whether readiness waits until every provider has keys; default false.
+    /// Whether the process is ready only when every provider has keys; default false.
     pub require_keys: bool,
 }
 
-/// The limits on what clients, tokens, key sets and backends may take.
+/// Limits on clients, tokens, key sets and backends.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LimitsConfig {
-    /// Bytes of a request's head; default `64KiB`.
-    #[serde(deserialize_with = "some")]
+    /// The maximum size of a request's headers; default `64KiB`.
+    #[serde(deserialize_with = "above_zero")]
     pub head: Size,
-    /// Header lines of a request; default 100.
-    #[serde(deserialize_with = "some")]
+    /// The maximum number of header lines of a request; default 100.
+    #[serde(deserialize_with = "above_zero")]
     pub headers: usize,
-    /// Bytes of a token; default `16KiB`.
-    #[serde(deserialize_with = "some")]
+    /// The maximum size of a token; default `16KiB`.
+    #[serde(deserialize_with = "above_zero")]
     pub token: Size,
-    /// How long a request's head may take to arrive; default `10s`. A client that goes on sending after its last
-    /// answer is listened to as long, so that it can read it.
-    #[serde(deserialize_with = "some")]
+    /// The timeout for receiving a request's headers; default `10s`. It is also how long the gateway reads from a client
+    /// that keeps sending after its last response, so that the client can receive that response.
+    #[serde(deserialize_with = "above_zero")]
     pub head_timeout: Duration,
-    /// How long a TLS handshake may take; default `10s`.
-    #[serde(deserialize_with = "some")]
+    /// The timeout of a TLS handshake; default `10s`.
+    #[serde(deserialize_with = "above_zero")]
     pub handshake_timeout: Duration,
-    /// How long a connection may wait for its next request; default `60s`.
-    #[serde(deserialize_with = "some")]
+    /// How long a connection may be idle between requests; default `60s`.
+    #[serde(deserialize_with = "above_zero")]
     pub idle_timeout: Duration,
-    /// Bytes of a request's body; default: no limit.
+    /// The maximum size of a request's body; default: no limit.
     pub body: Option<Size>,
-    /// Connections of a listener; default 10000.
-    #[serde(deserialize_with = "some")]
+    /// The maximum number of connections of a listener; default 10000.
+    #[serde(deserialize_with = "above_zero")]
     pub connections: usize,
-    /// Streams that are open at a time on one HTTP/2 connection; default 100.
-    #[serde(deserialize_with = "some")]
+    /// The maximum number of concurrent streams of an HTTP/2 connection; default 100.
+    #[serde(deserialize_with = "above_zero")]
     pub http2_streams: u32,
-    /// Bytes of a fetched key set, unless `maxSize` stands at its URL; default `1MiB`.
-    #[serde(deserialize_with = "some")]
+    /// The maximum size of a fetched key set, unless `maxSize` is set for its URL; default `1MiB`.
+    #[serde(deserialize_with = "above_zero")]
     pub jwks_size: Size,
-    /// Keys of a key set; default 256.
-    #[serde(deserialize_with = "some")]
+    /// The maximum number of keys of a key set; default 256.
+    #[serde(deserialize_with = "above_zero")]
     pub jwks_keys: usize,
-    /// How long connecting to a backend may take; default `5s`.
-    #[serde(deserialize_with = "some")]
+    /// The timeout for connecting to a backend; default `5s`.
+    #[serde(deserialize_with = "above_zero")]
     pub connect_timeout: Duration,
-    /// How long a backend may take to begin its answer; default `60s`, and 0 is no limit.
+    /// The time until a backend starts its response; default `60s`; 0 means no limit.
     pub response_timeout: Duration,
-    /// How long a body may stall, in either direction; default `60s`, and 0 is no limit.
+    /// How long a body may stall, in either direction; default `60s`; 0 means no limit.
     pub stall_timeout: Duration,
-    /// The same for event streams, upgraded connections and gRPC; default `1h`, and 0 is no limit.
+    /// How long event streams, upgraded connections and gRPC may stall; default `1h`; 0 means no limit.
     pub stream_timeout: Duration,
-    /// What happens to headers with an underscore in their name; default `drop`.
+    /// The treatment of headers with an underscore in their name; default `drop`.
     pub underscore_headers: UnderscoreHeaders,
 }
 
@@ -248,24 +248,26 @@ impl Default for LimitsConfig {
     }
 }
 
-/// A limit that lets something through. Elsewhere 0 means "no limit", and here it would refuse everything.
-fn some<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default + PartialEq>(from: D) -> Result<T, D::Error> {
+/// Reads a limit above zero. For other limits 0 means "no limit"; here it would reject everything.
+fn above_zero<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default + PartialEq>(
+    from: D,
+) -> Result<T, D::Error> {
     let limit = T::deserialize(from)?;
     match limit == T::default() {
         true => Err(serde::de::Error::custom(
-            "0 would let nothing through: it is not \"no limit\"; write a large value for hardly any limit, or remove the key \
-             for the default",
+            "0 would let nothing through: it does not mean \"no limit\"; write a large value to raise the limit, or remove the \
+             key to use the default",
         )),
         false => Ok(limit),
     }
 }
 
-/// What happens to headers with an underscore in their name, which some backends read as a dash.
+/// The treatment of headers with an underscore in their name, which some backends read as a dash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum UnderscoreHeaders {
-    /// They are removed.
+    /// The headers are removed.
     Drop,
-    /// They are passed on.
+    /// The headers are forwarded.
     Allow,
 }

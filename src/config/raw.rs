@@ -1,4 +1,4 @@
-//! The file as it is written: the keys of all three generations of the dialect, side by side.
+//! The raw form of a config file, with the keys of all three generations of the format.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,29 +18,29 @@ use super::value::{BackendHost, BindAddress, HostPattern};
 pub(crate) struct RawConfig {
     /// Process-wide settings.
     pub config: ProcessConfig,
-    /// Sockets with their listeners.
+    /// Binds with their listeners.
     pub binds: Vec<Spanned<RawBind>>,
-    /// Policies and what they are for, in the first generation's spelling.
+    /// Policies with their targets, in the first generation of the format.
     pub gateway_policies: Vec<Spanned<RawTargetedPolicy>>,
-    /// Policies and what they are for.
+    /// Policies with their targets.
     pub policies: Vec<Spanned<RawTargetedPolicy>>,
-    /// Gateways by name: sockets in the newest spelling.
+    /// Gateways by name: binds in the newest generation of the format.
     pub gateways: OrderedMap<String, Spanned<Merged<PoliciesConfig, RawGateway>>>,
-    /// Routes that name their gateways.
+    /// Routes with references to their gateways.
     pub routes: Vec<Spanned<Merged<RawRoute, RouteGateways>>>,
-    /// Backends that routes name.
+    /// Backends that routes refer to.
     pub backends: Vec<Spanned<RawNamedBackend>>,
 }
 
-/// A socket.
+/// A bind.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawBind {
     /// The port.
     pub port: u16,
-    /// The IP address to listen at; default: the dual-stack wildcard.
+    /// The IP address to listen on; default: the dual-stack wildcard.
     pub address: Option<BindAddress>,
-    /// Who is served on it.
+    /// The listeners.
     pub listeners: Vec<Spanned<RawListener>>,
 }
 
@@ -48,70 +48,70 @@ pub(crate) struct RawBind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawListener {
-    /// Its name.
+    /// The listener's name.
     pub name: Option<Spanned<String>>,
-    /// The gateway that it belongs to, which policies can target.
+    /// The gateway of the listener, which policies can target.
     pub gateway_name: Option<Spanned<String>>,
-    /// agentgateway's namespace; without meaning here.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
-    /// The hosts that it answers for.
+    /// The hosts that the listener serves.
     pub hostname: Option<Spanned<HostPattern>>,
-    /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
+    /// `HTTP` or `HTTPS`; default: `HTTPS` if `tls` is set.
     pub protocol: Option<Spanned<Protocol>>,
-    /// Its certificates.
+    /// TLS settings.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// How paths are made unambiguous.
+    /// Path normalization.
     #[serde(default)]
     pub path_normalization: PathNormalization,
-    /// `own` (the default) or `envoy`: whose words and statuses its refusals have.
+    /// The format of error responses: `own` (the default) or `envoy`.
     #[serde(default)]
     pub errors: ErrorStyle,
-    /// What holds for this listener.
+    /// The listener's policies.
     #[serde(default)]
     pub policies: PoliciesConfig,
-    /// Its routes.
+    /// The routes.
     #[serde(default)]
     pub routes: Vec<Spanned<RawRoute>>,
 }
 
-/// A gateway; its policies stand beside these keys.
+/// A gateway. Its policies are keys of the same map.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawGateway {
     /// The port.
     pub port: u16,
-    /// The IP address to listen at; default: the dual-stack wildcard.
+    /// The IP address to listen on; default: the dual-stack wildcard.
     pub address: Option<BindAddress>,
-    /// The hosts that it answers for.
+    /// The hosts that the listener serves.
     pub hostname: Option<Spanned<HostPattern>>,
-    /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
+    /// `HTTP` or `HTTPS`; default: `HTTPS` if `tls` is set.
     pub protocol: Option<Spanned<Protocol>>,
-    /// Its certificates.
+    /// TLS settings.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// How paths are made unambiguous.
+    /// Path normalization.
     pub path_normalization: Option<PathNormalization>,
-    /// Whose words and statuses its refusals have.
+    /// The format of error responses.
     pub errors: Option<ErrorStyle>,
-    /// Several sets of hosts, each with its own settings.
+    /// Several listeners, each with separate settings.
     pub listeners: Option<Vec<Spanned<Merged<PoliciesConfig, RawGatewayListener>>>>,
 }
 
-/// A listener of a gateway; its policies stand beside these keys.
+/// A listener of a gateway. Its policies are keys of the same map.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawGatewayListener {
-    /// Its name.
+    /// The name.
     pub name: Option<Spanned<String>>,
-    /// The hosts that it answers for.
+    /// The hosts that the listener serves.
     pub hostname: Option<Spanned<HostPattern>>,
-    /// `HTTP` or `HTTPS`; default: by whether `tls` is there.
+    /// `HTTP` or `HTTPS`; default: `HTTPS` if `tls` is set.
     pub protocol: Option<Spanned<Protocol>>,
-    /// Its certificates.
+    /// TLS settings.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// How paths are made unambiguous.
+    /// Path normalization.
     pub path_normalization: Option<PathNormalization>,
-    /// Whose words and statuses its refusals have; default: the gateway's.
+    /// The format of error responses; default: the gateway's.
     pub errors: Option<ErrorStyle>,
 }
 
@@ -119,97 +119,97 @@ pub(crate) struct RawGatewayListener {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRoute {
-    /// Its name.
+    /// The name.
     pub name: Option<Spanned<String>>,
-    /// agentgateway's namespace; without meaning here.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
-    /// The hosts that it takes.
+    /// The hosts that match.
     #[serde(default)]
     pub hostnames: Vec<Spanned<HostPattern>>,
-    /// The conditions, of which one must hold.
+    /// The match conditions, of which one must hold.
     #[serde(default)]
     pub matches: Vec<RouteMatch>,
-    /// What holds for this route.
+    /// The route's policies.
     #[serde(default)]
     pub policies: PoliciesConfig,
-    /// Where its requests go.
+    /// The backends.
     #[serde(default)]
     pub backends: Vec<Spanned<RawBackend>>,
 }
 
-/// What a top-level route says besides.
+/// The additional keys of a top-level route.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteGateways {
-    /// The gateways, or `gateway/listener`, that it belongs to; default: the gateway named `default`.
+    /// The gateways of the route, or `gateway/listener`; default: the gateway named `default`.
     pub gateways: Option<OneOrMany<Spanned<String>>>,
 }
 
-/// A backend of a route: its own, or one with a name.
+/// A backend of a route, inline or by name.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawBackend {
-    /// Its address.
+    /// The address.
     pub host: Option<Spanned<BackendHost>>,
-    /// Its addresses, when it has several.
+    /// The addresses, if there are several.
     pub hosts: Option<Vec<Spanned<BackendHost>>>,
     /// The name of an entry of the top-level `backends`.
     pub backend: Option<Spanned<String>>,
-    /// Its share of the requests; default 1; 0 is none.
+    /// The relative weight; default 1; 0 means no requests.
     pub weight: Option<u32>,
-    /// Which HTTP it speaks.
+    /// The HTTP version.
     pub protocol: Option<BackendProtocol>,
-    /// How an address is chosen among several.
+    /// The load balancing algorithm.
     pub balance: Option<BalancePolicy>,
-    /// How it is reached.
+    /// Connection settings.
     #[serde(default)]
     pub policies: BackendPolicies,
 }
 
-/// A backend that routes name.
+/// A named backend.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawNamedBackend {
-    /// Its name.
+    /// The name.
     pub name: Spanned<String>,
-    /// Its address.
+    /// The address.
     pub host: Option<Spanned<BackendHost>>,
-    /// Its addresses, when it has several.
+    /// The addresses, if there are several.
     pub hosts: Option<Vec<Spanned<BackendHost>>>,
-    /// Which HTTP it speaks.
+    /// The HTTP version.
     pub protocol: Option<BackendProtocol>,
-    /// How an address is chosen among several.
+    /// The load balancing algorithm.
     pub balance: Option<BalancePolicy>,
-    /// How it is reached.
+    /// Connection settings.
     #[serde(default)]
     pub policies: BackendPolicies,
 }
 
-/// Policies, and what they are for.
+/// Policies with their target.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTargetedPolicy {
-    /// Their name: a string, or `{name, namespace}`.
+    /// The name: a string, or `{name, namespace}`.
     #[serde(rename = "name")]
     pub _name: Option<StringOr<RawPolicyName>>,
-    /// What they are for.
+    /// The target.
     pub target: PolicyTarget,
-    /// agentgateway's phase; here there is only one.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "phase")]
     pub _phase: Option<PolicyPhase>,
     /// The policies.
     pub policy: Spanned<PoliciesConfig>,
 }
 
-/// A name in agentgateway's longer form.
+/// The long form of a name in agentgateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawPolicyName {
     /// The name.
     #[serde(rename = "name")]
     pub _name: String,
-    /// Without meaning here.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
 }
@@ -224,28 +224,28 @@ pub(crate) enum PolicyPhase {
     Route,
 }
 
-/// What policies are for.
+/// The target of policies.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum PolicyTarget {
-    /// A gateway, or one listener of it.
+    /// A gateway, or one of its listeners.
     Gateway(SpannedStringOr<GatewayTarget>),
-    /// Every listener of this name.
+    /// All listeners with this name.
     Listener(Spanned<String>),
-    /// Every route of this name.
+    /// All routes with this name.
     Route(SpannedStringOr<RouteTarget>),
 }
 
-/// A name, or more about it.
+/// A name, or a map with more details.
 pub(crate) type SpannedStringOr<T> = Spanned<StringOr<T>>;
 
-/// A gateway, or one listener of it.
+/// A gateway, or one of its listeners.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct GatewayTarget {
     /// The gateway's name.
     pub gateway_name: Spanned<String>,
-    /// Without meaning here.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "gatewayNamespace")]
     pub _gateway_namespace: Option<String>,
     /// The listener's name.
@@ -258,7 +258,7 @@ pub(crate) struct GatewayTarget {
 pub(crate) struct RouteTarget {
     /// The route's name.
     pub name: Spanned<String>,
-    /// Without meaning here.
+    /// Accepted for compatibility with agentgateway; ignored.
     #[serde(rename = "namespace")]
     pub _namespace: Option<String>,
 }

@@ -143,7 +143,7 @@ impl Resolver {
                 Vec::new()
             }
             (Some(_), Some(_)) => {
-                self.error(span, "`host` and `hosts` can't both be given");
+                self.error(span, "`host` and `hosts` cannot be combined");
                 Vec::new()
             }
             (None, None) => {

@@ -1,4 +1,5 @@
-//! Routes: which requests they take, and the backends that these go to.
+//! Routes: match conditions, and the backends that matching requests are forwarded to. Rejects paths without a leading
+//! slash.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -12,34 +13,34 @@ use super::serde_shapes::StringOr;
 use super::span::{SourceSpan, Spanned};
 use super::value::{BackendHost, Duration, HeaderName, HostPattern, Method, Regex, Status};
 
-/// A set of requests, what is done with them, and where they go.
+/// A route: match conditions with the policies and backends for requests that match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteConfig {
-    /// Its name, unique in its listener; default `route<index>`.
+    /// The route's name, unique in its listener; default `route<index>`.
     pub name: String,
-    /// The hosts that it takes; empty is every host of its listener.
+    /// The hosts that match; empty means every host of the listener.
     pub hostnames: Vec<Spanned<HostPattern>>,
-    /// The conditions, of which one must hold; never empty.
+    /// The match conditions, of which one must hold; never empty.
     pub matches: Vec<RouteMatch>,
-    /// What holds for this route.
+    /// The route's policies.
     pub policies: PoliciesConfig,
-    /// The backends to choose from by weight. Named ones stand here in full.
+    /// The backends, chosen by weight. References to named backends are resolved.
     pub backends: Vec<BackendConfig>,
-    /// Where it stands.
+    /// The route's position in the file.
     pub span: SourceSpan,
 }
 
-/// One condition of a route: all of its parts must hold.
+/// A match condition: all of its parts must hold.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteMatch {
-    /// What the path must be; default: the prefix `/`, which is every path.
+    /// The path to match; default: the prefix `/`, which matches every path.
     pub path: PathMatchConfig,
-    /// What the method must be.
+    /// The method to match.
     pub method: Option<Method>,
-    /// What headers must be there.
+    /// The headers to match.
     pub headers: Vec<HeaderMatch>,
-    /// What query parameters must be there.
+    /// The query parameters to match.
     pub query: Vec<QueryMatch>,
     /// A CEL expression over `request` and `source` that must be true.
     pub cel: Option<Spanned<String>>,
@@ -71,27 +72,27 @@ impl fmt::Display for RouteMatch {
     }
 }
 
-/// What a path must be.
+/// A condition on the path.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "RawPathMatch")]
 #[schemars(with = "RawPathMatch")]
 pub enum PathMatchConfig {
-    /// Exactly this.
+    /// Matches exactly this path.
     Exact(String),
-    /// This, or anything below it, by whole segments. Kept without a trailing slash, but for `/` itself.
+    /// Matches this path and everything below it, by whole segments. Has no trailing slash, except for `/` itself.
     PathPrefix(String),
-    /// As a whole like this expression.
+    /// Matches the whole path against an expression.
     Regex(Regex),
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 enum RawPathMatch {
-    /// Exactly this path.
+    /// Matches exactly this path.
     Exact(String),
-    /// This path, or anything below it, by whole segments.
+    /// Matches this path and everything below it, by whole segments.
     PathPrefix(String),
-    /// The whole path is like this expression.
+    /// Matches the whole path against this regular expression.
     Regex(Regex),
 }
 
@@ -121,7 +122,7 @@ impl TryFrom<RawPathMatch> for PathMatchConfig {
 pub struct HeaderMatch {
     /// The header's name.
     pub name: HeaderName,
-    /// What its value must be.
+    /// The value to match.
     pub value: ValueMatch,
 }
 
@@ -131,78 +132,78 @@ pub struct HeaderMatch {
 pub struct QueryMatch {
     /// The parameter's name.
     pub name: String,
-    /// What its value must be.
+    /// The value to match.
     pub value: ValueMatch,
 }
 
-/// What a header's or parameter's value must be.
+/// A condition on the value of a header or query parameter.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueMatch {
-    /// Exactly this.
+    /// Matches exactly this value.
     Exact(String),
-    /// As a whole like this expression.
+    /// Matches the whole value against this regular expression.
     Regex(Regex),
 }
 
 /// A backend of a route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendConfig {
-    /// The name of the top-level entry that it came from.
+    /// The name of the top-level entry that the route refers to, if any.
     pub name: Option<String>,
-    /// Its endpoints; never empty.
+    /// The endpoints; never empty.
     pub hosts: Vec<Spanned<BackendHost>>,
-    /// Its share of the requests, in proportion to the others'; 0 is none.
+    /// The weight relative to the route's other backends; 0 means no requests.
     pub weight: u32,
-    /// How it is reached.
+    /// Connection settings of the backend.
     pub policies: BackendPolicies,
-    /// Where the route names it.
+    /// The position of the backend in the route.
     pub span: SourceSpan,
 }
 
-/// How a backend is reached.
+/// Connection settings of a backend.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct BackendPolicies {
-    /// TLS towards the backend.
+    /// TLS to the backend.
     #[serde(rename = "backendTLS")]
     pub backend_tls: Option<Spanned<BackendTls>>,
-    /// The credential that the backend gets.
+    /// The credential sent to the backend.
     pub backend_auth: Option<Spanned<BackendAuth>>,
-    /// How it is found out which endpoints are well.
+    /// Active and passive health checks of the endpoints.
     pub health: Option<Spanned<HealthConfig>>,
-    /// Which HTTP the backend speaks; default `auto`.
+    /// The HTTP version of the backend; default `auto`.
     pub protocol: Option<BackendProtocol>,
-    /// How an endpoint is chosen among several; default `leastRequest`.
+    /// The load balancing algorithm; default `leastRequest`.
     pub balance: Option<BalancePolicy>,
-    /// The most connections to one endpoint at a time from one worker; default: no limit.
+    /// The maximum number of connections to one endpoint from one worker; default: no limit.
     pub max_connections: Option<NonZeroU32>,
 }
 
-/// TLS towards a backend.
+/// TLS to a backend.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendTls {
-    /// File with the authorities that the backend's certificate must come from, in PEM form; default: the well-known
-    /// public ones.
+    /// File with the certificate authorities that may issue the backend's certificate, in PEM format; default: the public
+    /// authorities.
     pub root: Option<Spanned<PathBuf>>,
-    /// The name that the certificate must carry, and that is asked for; default: the backend's.
+    /// The host name that the certificate must be valid for, also sent as SNI; default: the backend's host.
     pub hostname: Option<Spanned<String>>,
-    /// File with the certificate that the gateway shows, in PEM form; goes with `key`.
+    /// File with the gateway's client certificate, in PEM format; requires `key`.
     pub cert: Option<Spanned<PathBuf>>,
-    /// File with its private key, in PEM form; goes with `cert`.
+    /// File with the client certificate's private key, in PEM format; requires `cert`.
     pub key: Option<Spanned<PathBuf>>,
-    /// Accept any certificate. Whoever can stand in between can then read and change everything.
+    /// Accepts any certificate. Anyone between the gateway and the backend can then read and modify the traffic.
     pub insecure: bool,
 }
 
-/// The credential that a backend gets.
+/// The credential sent to a backend.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BackendAuth {
-    /// The client's own, as it came.
+    /// Forwards the client's credential unchanged.
     Passthrough(Empty),
-    /// This bearer token: a string, or `{file: path}`.
+    /// Sends this bearer token: a string, or `{file: path}`.
     Key(StringOr<CredentialFile>),
 }
 
@@ -211,34 +212,34 @@ pub enum BackendAuth {
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// A credential that stands in a file.
+/// A file that contains a credential.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialFile {
-    /// The file; white space around its content is left out.
+    /// The file; white space around its content is ignored.
     pub file: Spanned<PathBuf>,
 }
 
-/// How it is found out which endpoints are well.
+/// Active and passive health checks of endpoints.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HealthConfig {
-    /// The path that is asked for regularly; absent: endpoints are judged by their answers to requests only.
+    /// The path of active health checks; default: only responses to client requests are evaluated.
     pub path: Option<String>,
-    /// The time between two checks of an endpoint; default `10s`.
+    /// The time between two active checks of an endpoint; default `10s`.
     pub interval: Duration,
-    /// How long an endpoint may take to answer a check; default `2s`.
+    /// The timeout of an active check; default `2s`.
     pub timeout: Duration,
-    /// The status that a well endpoint answers with; default: any 2xx.
+    /// The status of a successful check; default: any 2xx.
     pub expected_status: Option<Status>,
-    /// Good checks after which an endpoint counts as well again; default 1.
+    /// The number of successful checks after which an endpoint is healthy again; default 1.
     pub healthy_threshold: NonZeroU32,
-    /// Failed checks after which an endpoint gets no more requests; default 3.
+    /// The number of failed checks after which an endpoint receives no more requests; default 3.
     pub unhealthy_threshold: NonZeroU32,
-    /// Failed requests (no connection, broken off, 502 to 504) in a row after which an endpoint rests; default 5; 0
-    /// never.
+    /// The number of consecutive failed requests (no connection, connection reset, 502 to 504) after which an endpoint is
+    /// ejected; default 5; 0 disables ejection.
     pub consecutive_failures: u32,
-    /// How long it rests; default `30s`.
+    /// How long an endpoint stays ejected; default `30s`.
     pub ejection_time: Duration,
 }
 
@@ -257,24 +258,24 @@ impl Default for HealthConfig {
     }
 }
 
-/// Which HTTP a backend speaks.
+/// The HTTP version of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BackendProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2; in cleartext by prior knowledge.
+    /// HTTP/2; in cleartext with prior knowledge.
     Http2,
-    /// Over TLS what both sides like best; in cleartext HTTP/2 for gRPC and HTTP/1.1 for the rest.
+    /// Negotiated over TLS (ALPN); in cleartext HTTP/2 for gRPC and HTTP/1.1 otherwise.
     Auto,
 }
 
-/// How an endpoint is chosen among several.
+/// A load balancing algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BalancePolicy {
-    /// The less busy of two drawn at random.
+    /// Picks two endpoints at random, and takes the one with fewer requests in flight.
     LeastRequest,
-    /// One after the other.
+    /// Takes the endpoints in turn.
     RoundRobin,
 }

@@ -8,4 +8,4 @@ mod quantity;
 pub use address::{BackendAddress, BackendHost, BindAddress, Cidr, ListenAddress};
 pub use host::{HostPattern, Regex};
 pub use http_types::{HeaderName, HeaderValue, Method, Status};
-pub use quantity::{Duration, Size};
+pub use quantity::{Duration, Ratio, Size};

@@ -85,7 +85,7 @@ async fn run_worker(worker: Arc<Worker>, mut commands: mpsc::UnboundedReceiver<W
     }
 }
 
-/// The thread for everything that is not part of a request: the admin, metrics and probe servers, and key fetches.
+/// The thread for everything that is not part of a request: admin endpoints, signals, health checks and key fetches.
 #[derive(Debug)]
 pub(crate) struct ControlThread {
     handle: Handle,

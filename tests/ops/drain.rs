@@ -127,7 +127,7 @@ fn event_streams_continue_until_the_drain_timeout() {
     let ending = std::thread::spawn(move || gateway.shutdown());
     eventually(TEST_TIMEOUT, "not ready", || (!control.not_ready_reasons().is_empty()).then_some(()));
     gate.open();
-    assert_eq!(client.bytes(14), b"9\r\ndata: 2\n\n\r\n", "during the drain");
+    assert_eq!(client.bytes(14), b"9\r\ndata: 2\n\n\r\n", "while it drains");
     assert!(!ending.join().unwrap(), "not all finished");
     assert!(!client.read_to_close().ends_with(b"0\r\n\r\n"), "it does not look finished");
 }
@@ -146,7 +146,7 @@ fn readiness_fails_first_and_new_requests_are_served_during_the_drain_delay() {
     assert_eq!(open.get("/", &[]).status(), 200);
     assert_eq!(gateway.client().get("/", &[]).status(), 200, "a new connection, too");
     assert_eq!(gateway.get("readiness", "/healthz/live").status(), 200, "it is alive and must not be restarted");
-    let status = eventually(TEST_TIMEOUT, "the process exits", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0));
 }
 

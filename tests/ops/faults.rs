@@ -86,7 +86,7 @@ fn unread_logs_do_not_delay_requests() {
     let start = Instant::now();
     drop(client);
     gateway.signal("-TERM");
-    let status = eventually(TEST_TIMEOUT, "the process exits", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert!(status.success() && start.elapsed() < Duration::from_secs(5));
 }
 
@@ -170,9 +170,7 @@ fn hundreds_of_slow_clients_time_out_without_delaying_others() {
     assert!(growth < (200 << 20), "{} MiB", growth >> 20);
     drop((slow, good));
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    eventually(TEST_TIMEOUT * 2, "all descriptors are released", || {
-        (gateway.open_descriptors() <= descriptors + 8).then_some(())
-    });
+    eventually(TEST_TIMEOUT * 2, "all is given back", || (gateway.open_descriptors() <= descriptors + 8).then_some(()));
     println!("{count} slow clients: {} KiB more, the slowest good request took {worst:?}", growth >> 10);
 }
 
@@ -206,7 +204,7 @@ fn a_signal_lets_two_hundred_requests_finish() {
         let response = client.response();
         assert_eq!((response.status(), response.text(), response.header("connection")), (200, "done", Some("close")));
     }
-    let status = eventually(TEST_TIMEOUT, "the process exits", || gateway.exit_status());
+    let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
     assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
 }
 
@@ -225,7 +223,7 @@ fn signals_are_handled_as_pid_1() {
             (gateway.metric("portcullis_config_generation") >= Some(2.0)).then_some(())
         });
         gateway.signal(signal);
-        let status = eventually(TEST_TIMEOUT, "the process exits", || gateway.exit_status());
+        let status = eventually(TEST_TIMEOUT, "the end", || gateway.exit_status());
         assert_eq!(status.code(), Some(0), "{signal}: {}", gateway.stderr());
     }
 }

@@ -31,7 +31,7 @@ impl ChildProcess {
         Self::start(&["-f", file.to_str().unwrap()], address, folder)
     }
 
-    /// Starts the echo backend.
+    /// The echo backend.
     #[track_caller]
     pub fn echo() -> Self {
         let address = free_address();

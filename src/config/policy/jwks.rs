@@ -1,4 +1,4 @@
-//! `jwks`: where a provider's keys come from.
+//! `jwks`: the source of a provider's keys. Rejects more than one source, and URLs with a user or another scheme.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::super::value::{BackendHost, Duration, HeaderName, HeaderValue, Size};
 use crate::config::serde_shapes::{OrderedMap, StringOr};
 use crate::config::span::Spanned;
 
-/// Where a provider's keys come from.
+/// The source of a provider's keys.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "StringOr<RawJwks>")]
 #[schemars(with = "StringOr<RawJwks>")]
@@ -20,44 +20,44 @@ pub enum JwksSource {
     Url(Box<RemoteJwks>),
     /// The key set itself, as JSON text.
     Inline(String),
-    /// The issuer's own discovery document.
+    /// The URL in the issuer's discovery document.
     Discover,
 }
 
-/// A key set that is fetched.
+/// A fetched key set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteJwks {
     /// An `http` or `https` URL without user, password and fragment.
     pub url: Spanned<String>,
-    /// How long keys are fresh; none: as `Cache-Control` says within bounds, or else five minutes.
+    /// How long keys are fresh; `None`: `Cache-Control` within bounds, or else five minutes.
     pub cache_duration: Option<Duration>,
-    /// How long one fetch may take.
+    /// The timeout of a fetch.
     pub timeout: Duration,
-    /// Bytes of a document; none: `limits.jwksSize`.
+    /// The maximum size of a document; `None`: `limits.jwksSize`.
     pub max_size: Option<Size>,
-    /// How long the last good keys count while refreshing fails.
+    /// How long the last fetched keys are used while refreshing fails.
     pub stale_for: Duration,
-    /// How a failed fetch is tried again.
+    /// Retries of a failed fetch.
     pub retry: JwksRetry,
-    /// TLS towards the server.
+    /// TLS to the key server.
     pub tls: JwksTls,
-    /// Headers of the fetch.
+    /// Headers of the fetch request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Where to connect instead of the URL's host.
+    /// The address to connect to instead of the URL's host.
     pub connect_to: Option<Spanned<BackendHost>>,
-    /// Whether proxies that the environment names are used.
+    /// Whether the proxy environment variables apply.
     pub proxy_from_environment: bool,
 }
 
-/// How a failed fetch is tried again.
+/// Retries of a failed fetch.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksRetry {
-    /// Tries after the first; default 3. Afterwards it goes on for ever, after `maxInterval` each time.
+    /// The number of retries with increasing delays; default 3. Further retries follow forever, after `maxInterval` each.
     pub attempts: u32,
-    /// The time between tries.
+    /// The delay between attempts.
     pub backoff: JwksBackoff,
-    /// What counts as failed in a way that a quick new try may cure; default all of them.
+    /// The failures that are retried quickly; default: all.
     pub on: Vec<JwksRetryOn>,
 }
 
@@ -68,13 +68,13 @@ impl Default for JwksRetry {
     }
 }
 
-/// The time between tries, doubled each time.
+/// The delay between attempts, doubled each time.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct JwksBackoff {
-    /// Before the second try; default `1s`.
+    /// The delay before the first retry; default `1s`.
     pub base_interval: Duration,
-    /// The longest, however often it failed; default `5s`.
+    /// The maximum delay; default `5s`.
     pub max_interval: Duration,
 }
 
@@ -84,33 +84,34 @@ impl Default for JwksBackoff {
     }
 }
 
-/// A way in which a fetch fails.
+/// A failure of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum JwksRetryOn {
     /// A 5xx status.
     #[serde(rename = "5xx")]
     ServerError,
-    /// The connection was broken off.
+    /// The connection was reset.
     #[serde(rename = "reset")]
     Reset,
-    /// No connection could be made.
+    /// The connection could not be established.
     #[serde(rename = "connect-failure")]
     ConnectFailure,
 }
 
-/// TLS towards the server that has the keys.
+/// TLS to the key server.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwksTls {
-    /// File with the authorities that its certificate must come from, in PEM form; default: the well-known public ones.
+    /// File with the certificate authorities that may issue the server's certificate, in PEM format; default: the public
+    /// authorities.
     pub root: Option<Spanned<PathBuf>>,
-    /// The name that its certificate must carry; default: the URL's host.
+    /// The host name that the certificate must be valid for; default: the URL's host.
     pub hostname: Option<Spanned<String>>,
-    /// File with the certificate that the gateway shows, in PEM form; goes with `key`.
+    /// File with the gateway's client certificate, in PEM format; requires `key`.
     pub cert: Option<Spanned<PathBuf>>,
-    /// File with its private key, in PEM form; goes with `cert`.
+    /// File with the client certificate's private key, in PEM format; requires `cert`.
     pub key: Option<Spanned<PathBuf>>,
-    /// Accept any certificate. Whoever can stand in between can then sign any token.
+    /// Accepts any certificate. Anyone between the gateway and the server can then sign any token.
     pub insecure: bool,
 }
 
@@ -126,28 +127,28 @@ struct RawJwks {
     inline: Option<StringOr<serde_json::Value>>,
     /// The list of keys itself.
     keys: Option<serde_json::Value>,
-    /// With `url`: how long keys are fresh; default: as `Cache-Control` says within 1m and 24h, or else `5m`.
+    /// With `url`: how long keys are fresh; default: `Cache-Control` between 1m and 24h, or else `5m`.
     cache_duration: Option<Duration>,
-    /// With `url`: how long one fetch may take; default `10s`.
+    /// With `url`: the timeout of a fetch; default `10s`.
     timeout: Option<Duration>,
-    /// With `url`: the largest answer, also above `limits.jwksSize`, which is the default.
+    /// With `url`: the maximum size of a response, which may exceed the default, `limits.jwksSize`.
     max_size: Option<Size>,
-    /// With `url`: how long the last good keys count while refreshing fails; default `24h`.
+    /// With `url`: how long the last fetched keys are used while refreshing fails; default `24h`.
     stale_for: Option<Duration>,
-    /// With `url`: how a failed fetch is tried again.
+    /// With `url`: retries of a failed fetch.
     retry: Option<JwksRetry>,
-    /// With `url`: TLS towards the server.
+    /// With `url`: TLS to the key server.
     tls: Option<JwksTls>,
-    /// With `url`: headers of the fetch.
+    /// With `url`: headers of the fetch request.
     headers: Option<OrderedMap<HeaderName, HeaderValue>>,
-    /// With `url`: where to connect instead of the URL's host.
+    /// With `url`: the address to connect to instead of the URL's host.
     connect_to: Option<Spanned<BackendHost>>,
-    /// With `url`: whether proxies that the environment names are used; default false.
+    /// With `url`: whether the proxy environment variables apply; default false.
     proxy_from_environment: Option<bool>,
 }
 
 impl RawJwks {
-    /// The first setting that only a fetched set has.
+    /// Returns the first setting that only a fetched key set has.
     fn remote_only_key(&self) -> Option<&'static str> {
         [
             ("cacheDuration", self.cache_duration.is_some()),
@@ -195,22 +196,23 @@ impl TryFrom<StringOr<RawJwks>> for JwksSource {
             (None, None, Some(StringOr::Text(json)), None) => parse_inline(json)?,
             (None, None, Some(StringOr::Other(set)), None) => Self::Inline(set.to_string()),
             (None, None, None, Some(keys)) => Self::Inline(serde_json::json!({ "keys": keys }).to_string()),
-            (None, None, None, None) => return Err(format!("{FORMS}; none is there")),
-            _ => return Err(format!("{FORMS}; more than one is there")),
+            (None, None, None, None) => return Err(format!("{FORMS}; found none")),
+            _ => return Err(format!("{FORMS}; found several")),
         };
         match remote_key {
-            Some(remote_key) => Err(format!("`{remote_key}` goes only with `url`")),
+            Some(remote_key) => Err(format!("`{remote_key}` requires `url`")),
             None => Ok(local),
         }
     }
 }
 
-/// A text under `jwks` must be a JSON object; the keys in it are judged one by one when they are loaded.
+/// Checks that a text under `jwks` is a JSON object. Its keys are checked when they are loaded.
 fn parse_inline(json: String) -> Result<JwksSource, String> {
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json) {
         Ok(_) => Ok(JwksSource::Inline(json)),
         Err(_) if !json.trim_start().starts_with('{') => {
-            Err("a string here is a key set as JSON; write `file:` or `url:` for one that is elsewhere".to_owned())
+            Err("a string here must be a key set as JSON; use `file:` or `url:` for a key set that is elsewhere"
+                .to_owned())
         }
         Err(error) => Err(format!("not JSON: {error}")),
     }
@@ -220,7 +222,7 @@ fn check_url(url: &str) -> Result<(), String> {
     let uri: http::Uri = url.parse().map_err(|_| format!("not a URL: `{url}`"))?;
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
-            Err("a URL has no user and password here; use `headers`".to_owned())
+            Err("a URL cannot contain a user and password; use `headers`".to_owned())
         }
         (Some("http" | "https"), Some(_)) => Ok(()),
         _ => Err(format!("a URL starts with `https://` or `http://`: `{url}`")),

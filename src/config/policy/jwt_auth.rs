@@ -1,4 +1,4 @@
-//! `jwtAuth`: where a token stands, who may have signed it, and what it must say.
+//! `jwtAuth`: the locations of tokens, the accepted issuers, and the checks of a token.
 
 mod raw;
 
@@ -16,52 +16,52 @@ use crate::config::value::{Duration, HeaderName};
 #[serde(try_from = "Merged<raw::RawJwtAuth, raw::RawProvider>")]
 #[schemars(with = "Merged<raw::RawJwtAuth, raw::RawProvider>")]
 pub struct JwtAuthConfig {
-    /// What a missing or bad token does. Absent is [`JwtMode::Optional`], and worth a warning.
+    /// The treatment of missing and invalid tokens. `None` means [`JwtMode::Optional`], with a warning.
     pub mode: Option<Spanned<JwtMode>>,
-    /// Where tokens are looked for; never empty.
+    /// The locations of tokens; never empty.
     pub locations: Vec<LocationConfig>,
-    /// Whether the verified credential stays on the request.
+    /// Whether the verified token is forwarded to the backend.
     pub forward: bool,
     /// The realm of the challenge.
     pub realm: String,
-    /// Who may have signed the token; never empty.
+    /// The accepted token issuers; never empty.
     pub providers: Vec<ProviderConfig>,
-    /// Claims that become request headers.
+    /// Claims to copy into request headers.
     pub claims_to_headers: Vec<ClaimToHeader>,
-    /// The header that carries the token's payload as base64url.
+    /// The header that receives the token's payload as base64url.
     pub payload_header: Option<HeaderName>,
-    /// Claims that hold several words in one string.
+    /// Claims whose string value is a list of words.
     pub split_claims: Vec<String>,
 }
 
-/// What a missing or bad token does.
+/// The treatment of missing and invalid tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum JwtMode {
-    /// Every request needs a good token.
+    /// Every request needs a valid token.
     #[serde(alias = "Strict")]
     Strict,
-    /// A token must be good if there is one.
+    /// A token must be valid if there is one.
     #[default]
     #[serde(alias = "Optional")]
     Optional,
-    /// Nothing is refused; a good token gives its claims.
+    /// Rejects nothing; a valid token provides its claims.
     #[serde(alias = "Permissive")]
     Permissive,
-    /// What strict would refuse is logged and counted, and let through.
+    /// Logs and counts what `strict` would reject, and lets it through.
     #[serde(alias = "Shadow")]
     Shadow,
 }
 
-/// Where a token may stand.
+/// A location of tokens in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LocationConfig {
-    /// In a header, behind a prefix.
+    /// A header, after a prefix.
     Header(HeaderLocation),
-    /// In a cookie.
+    /// A cookie.
     Cookie(NamedLocation),
-    /// In a parameter of the query.
+    /// A query parameter.
     QueryParameter(NamedLocation),
 }
 
@@ -72,8 +72,8 @@ pub enum LocationConfig {
 pub struct HeaderLocation {
     /// The header's name.
     pub name: HeaderName,
-    /// What stands before the token, compared ignoring case. In what was read it is always there: the default is
-    /// nothing, but `Bearer ` for `authorization`.
+    /// The prefix of the token, compared ignoring case. Always set in a config that was read: the default is empty, or
+    /// `Bearer ` for `authorization`.
     pub prefix: Option<String>,
 }
 
@@ -81,7 +81,7 @@ pub struct HeaderLocation {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedLocation {
-    /// Its name.
+    /// The name of the cookie or parameter.
     pub name: String,
 }
 
@@ -93,30 +93,30 @@ impl LocationConfig {
     }
 }
 
-/// An issuer of tokens and the keys it signs with.
+/// A token issuer, with its key set and checks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProviderConfig {
-    /// Its name in logs and metrics; default: the issuer.
+    /// The provider's name in logs and metrics; default: the issuer.
     pub name: String,
-    /// The issuers that are accepted, exactly; none: not checked.
+    /// The accepted issuers, compared exactly; `None`: not checked.
     pub issuers: Option<Spanned<Vec<String>>>,
-    /// The audiences of which a token must name one; none: not checked.
+    /// The accepted audiences, of which a token must contain one; `None`: not checked.
     pub audiences: Option<Spanned<Vec<String>>>,
-    /// Where its keys come from; never [`Jwks::Discover`] without an issuer.
+    /// The source of its keys; never [`Jwks::Discover`] without an issuer.
     pub jwks: Spanned<JwksSource>,
-    /// The algorithms that are accepted; none: what the key allows, HMAC excluded.
+    /// The accepted algorithms; `None`: those that the key allows, except HMAC.
     pub algorithms: Option<Vec<Algorithm>>,
-    /// How far clocks may differ.
+    /// The allowed clock difference.
     pub leeway: Duration,
-    /// The claims that a token must have.
+    /// The claims that a token must contain.
     pub required_claims: Vec<String>,
-    /// The longest time that a token may be valid for, from `iat` to `exp`.
+    /// The maximum lifetime of a token, from `iat` to `exp`.
     pub max_lifetime: Option<Duration>,
-    /// The accepted values of the header's `typ`; none: not checked.
+    /// The accepted values of the header's `typ`; `None`: not checked.
     pub token_types: Option<Vec<String>>,
-    /// Where its tokens stand, when not where the policy says.
+    /// The locations of its tokens; `None`: the policy's.
     pub locations: Option<Vec<LocationConfig>>,
-    /// Where it stands.
+    /// The position in the file.
     pub span: SourceSpan,
 }
 
@@ -152,7 +152,7 @@ pub enum Algorithm {
     HS512,
 }
 
-/// A claim that becomes a request header.
+/// A claim to copy into a request header.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimToHeader {
@@ -160,17 +160,17 @@ pub struct ClaimToHeader {
     pub claim: ClaimPath,
     /// The header's name.
     pub header: HeaderName,
-    /// How the value is written; default `text`. What can't be written as it is refuses the request with
-    /// `invalid_claim`: text that is no legal header value, an integer of more than 64 bits, a double of 2^53 or more.
+    /// The encoding of the value; default `text`. A value that cannot be encoded exactly rejects the request with
+    /// `invalid_claim`: text that is not a valid header value, an integer of more than 64 bits, a double of 2^53 or more.
     #[serde(default)]
     pub encoding: ClaimEncoding,
 }
 
-/// How a claim is written into a header.
+/// The encoding of a claim in a header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ClaimEncoding {
-    /// Scalars as text, lists of scalars joined with commas, anything else as JSON.
+    /// Scalars as text, lists of scalars joined with commas, other values as JSON.
     #[default]
     Text,
     /// Always as ASCII JSON.

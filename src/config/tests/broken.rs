@@ -403,7 +403,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      authorization: {rules: [{allow: a, deny: b}, {name: n}, {alow: a}, [x], 7]}\n",
         &[
             "5:31 binds[0].listeners[0].policies.authorization.rules[0]: a rule has exactly one of `allow`, `deny` and `require`; write several rules",
-            "5:52 binds[0].listeners[0].policies.authorization.rules[1]: a rule has one of `allow`, `deny` and `require`; none is there",
+            "5:52 binds[0].listeners[0].policies.authorization.rules[1]: a rule needs one of `allow`, `deny` and `require`",
             "5:64 binds[0].listeners[0].policies.authorization.rules[2].alow: unknown key `alow` (did you mean `allow`?)",
             "5:74 binds[0].listeners[0].policies.authorization.rules[3]: expected a map, found a list (remove the `- ` at the start of its lines)",
             "5:79 binds[0].listeners[0].policies.authorization.rules[4]: expected a string, found the number `7` (put it in quotes)",
@@ -416,7 +416,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {}\n",
         &[
-            "5:16 binds[0].listeners[0].policies.jwtAuth: keys are missing: write `jwks`, or an `issuer` to discover them from",
+            "5:16 binds[0].listeners[0].policies.jwtAuth: `jwks` is missing; write it, or an `issuer` to discover the keys from",
         ],
     ),
     (
@@ -428,13 +428,13 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, jwks: {}}\n",
         &[
-            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `jwks` has exactly one of `file`, `url`, `inline` and `keys`; none is there",
+            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `jwks` has exactly one of `file`, `url`, `inline` and `keys`; found none",
         ],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, jwks: {file: a, url: 'https://b'}}\n",
         &[
-            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `jwks` has exactly one of `file`, `url`, `inline` and `keys`; more than one is there",
+            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `jwks` has exactly one of `file`, `url`, `inline` and `keys`; found several",
         ],
     ),
     (
@@ -444,12 +444,12 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, jwks: not json}\n",
         &[
-            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: a string here is a key set as JSON; write `file:` or `url:` for one that is elsewhere",
+            "5:34 binds[0].listeners[0].policies.jwtAuth.jwks: a string here must be a key set as JSON; use `file:` or `url:` for a key set that is elsewhere",
         ],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, jwks: {file: a, timeout: 1s}}\n",
-        &["5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `timeout` goes only with `url`"],
+        &["5:34 binds[0].listeners[0].policies.jwtAuth.jwks: `timeout` requires `url`"],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, jwks: {url: 'ftp://x'}}\n",
@@ -480,7 +480,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, providers: []}\n",
         &[
-            "5:16 binds[0].listeners[0].policies.jwtAuth: `issuer` stands beside `providers`; move it into the provider that it is meant for",
+            "5:16 binds[0].listeners[0].policies.jwtAuth: `issuer` cannot be combined with `providers`; move it into a provider",
         ],
     ),
     (
@@ -489,15 +489,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {providers: [{name: a, issuer: i}, {name: a, issuer: i}]}\n",
-        &[
-            "5:16 binds[0].listeners[0].policies.jwtAuth: two providers have the name `a`; give each a `name` of its own",
-        ],
+        &["5:16 binds[0].listeners[0].policies.jwtAuth: two providers have the name `a`; give each a unique `name`"],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {providers: [{issuer: a, leway: 1s}, {audiences: [x]}]}\n",
         &[
             "5:41 binds[0].listeners[0].policies.jwtAuth.providers[0].leway: unknown key `leway` (did you mean `leeway`?)",
-            "5:53 binds[0].listeners[0].policies.jwtAuth.providers[1]: keys are missing: write `jwks`, or an `issuer` to discover them from",
+            "5:53 binds[0].listeners[0].policies.jwtAuth.providers[1]: `jwks` is missing; write it, or an `issuer` to discover the keys from",
         ],
     ),
     (
@@ -515,13 +513,13 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, requiredClaims: [a], jwtValidationOptions: {requiredClaims: [b]}}\n",
         &[
-            "5:16 binds[0].listeners[0].policies.jwtAuth: `requiredClaims` and `jwtValidationOptions.requiredClaims` can't both be given",
+            "5:16 binds[0].listeners[0].policies.jwtAuth: `requiredClaims` and `jwtValidationOptions.requiredClaims` cannot be combined",
         ],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {issuer: i, realm: 'a\"b'}\n",
         &[
-            "5:16 binds[0].listeners[0].policies.jwtAuth: `realm` stands between quotes in a header: no quotes, backslashes or control characters",
+            "5:16 binds[0].listeners[0].policies.jwtAuth: `realm` contains a character that is not allowed in a quoted header parameter; use printable ASCII without quotes and backslashes",
         ],
     ),
     (
@@ -529,7 +527,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "5:36 binds[0].listeners[0].policies.jwtAuth.leeway: not a duration: `soon`; a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m",
             "5:51 binds[0].listeners[0].policies.jwtAuth.forward: expected `true` or `false`, found the string `maybe`",
-            "5:84 binds[0].listeners[0].policies.jwtAuth.claimsToHeaders[0].claim: a claim needs a name",
+            "5:84 binds[0].listeners[0].policies.jwtAuth.claimsToHeaders[0].claim: a claim name is empty",
             "5:96 binds[0].listeners[0].policies.jwtAuth.claimsToHeaders[0].header: not a header name: `x y`",
         ],
     ),
@@ -624,12 +622,12 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{routes: [{policies: {requestRedirect: {status: 200}}}]}]}]\n",
         &[
-            "1:79 binds[0].listeners[0].routes[0].policies.requestRedirect.status: not a status code that redirects: 200; they are 301, 302, 303, 307 and 308",
+            "1:79 binds[0].listeners[0].routes[0].policies.requestRedirect.status: not a redirect status: 200; use 301, 302, 303, 307 or 308",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{policies: {requestMirror: {backend: {host: 'a:1'}, percentage: 2}}}]}]}]\n",
-        &["1:105 binds[0].listeners[0].routes[0].policies.requestMirror.percentage: not a share from 0 to 1: 2"],
+        &["1:105 binds[0].listeners[0].routes[0].policies.requestMirror.percentage: not a ratio from 0 to 1: 2"],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{policies: {urlRewrite: {authority: aut}}}]}]}]\n",

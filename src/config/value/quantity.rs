@@ -1,4 +1,4 @@
-//! Durations and sizes.
+//! Durations, sizes and ratios.
 
 use std::fmt;
 use std::str::FromStr;
@@ -174,5 +174,27 @@ impl<'de> Deserialize<'de> for Size {
             }
         }
         deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+/// A ratio from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "f64")]
+#[schemars(with = "f64")]
+pub struct Ratio(pub f64);
+
+impl Default for Ratio {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl TryFrom<f64> for Ratio {
+    type Error = String;
+    fn try_from(ratio: f64) -> Result<Self, String> {
+        match (0.0..=1.0).contains(&ratio) {
+            true => Ok(Self(ratio)),
+            false => Err(format!("not a ratio from 0 to 1: {ratio}")),
+        }
     }
 }

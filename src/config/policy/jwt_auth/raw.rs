@@ -1,4 +1,4 @@
-//! `jwtAuth` as it is written: one provider's fields may stand directly in it, and older spellings are taken too.
+//! The raw form of `jwtAuth`, in which the fields of a single provider may be inlined, and older spellings are accepted.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::config::value::{Duration, HeaderName};
 pub(crate) struct RawHeaderLocation {
     /// The header's name.
     name: HeaderName,
-    /// What stands before the token, compared ignoring case; default: nothing, but `Bearer ` for `authorization`.
+    /// The prefix of the token, compared ignoring case; default: empty, or `Bearer ` for `authorization`.
     prefix: Option<String>,
 }
 
@@ -28,65 +28,65 @@ impl From<RawHeaderLocation> for HeaderLocation {
     }
 }
 
-/// What `jwtAuth` says for all providers.
+/// The fields of `jwtAuth` that apply to all providers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawJwtAuth {
-    /// What a missing or bad token does; default `optional`, and worth a warning.
+    /// The treatment of missing and invalid tokens; default `optional`, with a warning.
     mode: Option<Spanned<JwtMode>>,
-    /// Where tokens are looked for; default: the `Authorization` header with the prefix `Bearer `.
+    /// The locations of tokens; default: the `Authorization` header with the prefix `Bearer `.
     locations: Option<OneOrMany<LocationConfig>>,
-    /// The same, for one place.
+    /// A single location.
     location: Option<LocationConfig>,
-    /// Whether the verified credential stays on the request; default false.
+    /// Whether the verified token is forwarded to the backend; default false.
     #[serde(default)]
     forward: bool,
     /// The realm of the challenge; default `portcullis`.
     realm: Option<Spanned<String>>,
-    /// Who may have signed the token. One provider's fields may stand directly in `jwtAuth` instead.
+    /// The accepted token issuers. The fields of a single provider may be inlined in `jwtAuth` instead.
     providers: Option<Spanned<Vec<ProviderEntry>>>,
-    /// Claims that become request headers. Clients can't send these headers: they are removed from every request.
+    /// Claims to copy into request headers. Clients cannot send these headers: they are removed from every request.
     #[serde(default)]
     claims_to_headers: Vec<ClaimToHeader>,
-    /// The header that carries the token's payload as base64url; removed from every request as well.
+    /// The header that receives the token's payload as base64url; also removed from every request.
     payload_header: Option<HeaderName>,
-    /// Claims that hold several words in one string, such as `scope`; CEL sees them as a list through `scopes(jwt)`.
+    /// Claims whose string value is a list of words, such as `scope`; `scopes(jwt)` returns the words in CEL.
     #[serde(default)]
     split_claims: OneOrMany<String>,
 }
 
-/// A provider's entry, or the same fields standing directly in `jwtAuth`.
+/// The fields of a provider: an entry of `providers`, or inlined in `jwtAuth`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawProvider {
-    /// Its name in logs and metrics; default: the issuer.
+    /// The provider's name in logs and metrics; default: the issuer.
     name: Option<Spanned<String>>,
-    /// The issuer, compared exactly with `iss`; a list is any of them; absent: not checked, and worth a warning.
+    /// The accepted issuer or issuers, compared exactly with `iss`; default: not checked, with a warning.
     issuer: Option<Spanned<OneOrMany<String>>>,
-    /// The audiences of which a token must name one; absent or empty: not checked, and worth a warning.
+    /// The accepted audiences, of which a token must contain one; default or empty: not checked, with a warning.
     audiences: Option<Spanned<OneOrMany<String>>>,
-    /// Where its keys come from; absent: discovered from the issuer.
+    /// The source of its keys; default: discovered from the issuer.
     jwks: Option<Spanned<JwksSource>>,
-    /// The algorithms that are accepted; default: what each key allows, HMAC excluded.
+    /// The accepted algorithms; default: those that each key allows, except HMAC.
     algorithms: Option<Spanned<OneOrMany<Algorithm>>>,
-    /// How far clocks may differ, for `exp`, `nbf` and `iat`; default `60s`.
+    /// The allowed clock difference for `exp`, `nbf` and `iat`; default `60s`.
     leeway: Option<Spanned<Duration>>,
-    /// Claims that a token must have; default `[exp]`.
+    /// The claims that a token must contain; default `[exp]`.
     required_claims: Option<Spanned<OneOrMany<String>>>,
-    /// agentgateway's place for `requiredClaims`.
+    /// The agentgateway spelling of `requiredClaims`.
     jwt_validation_options: Option<Spanned<ValidationOptions>>,
-    /// The longest time from `iat` to `exp`; default: any.
+    /// The maximum lifetime of a token, from `iat` to `exp`; default: no limit.
     max_lifetime: Option<Spanned<Duration>>,
     /// The accepted values of the header's `typ`; default: not checked.
     token_types: Option<Spanned<OneOrMany<String>>>,
-    // The same as the policy's own when the fields stand directly in `jwtAuth`.
-    /// Where its tokens are looked for; default: the policy's `locations`.
+    // Inlined in `jwtAuth`, these are the same keys as the policy's.
+    /// The locations of its tokens; default: the policy's `locations`.
     locations: Option<OneOrMany<LocationConfig>>,
-    /// The same, for one place.
+    /// A single location.
     location: Option<LocationConfig>,
 }
 
-/// A provider of the list. It is put together here, so that its errors stand at its own place.
+/// An entry of `providers`. It is converted here so that errors point to the entry.
 #[derive(Deserialize, JsonSchema)]
 #[serde(try_from = "Spanned<RawProvider>")]
 #[schemars(with = "Spanned<RawProvider>")]
@@ -99,11 +99,11 @@ impl TryFrom<Spanned<RawProvider>> for ProviderEntry {
     }
 }
 
-/// agentgateway's place for `requiredClaims`.
+/// The agentgateway spelling of `requiredClaims`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct ValidationOptions {
-    /// Claims that a token must have.
+    /// The claims that a token must contain.
     required_claims: Option<OneOrMany<String>>,
 }
 
@@ -112,7 +112,7 @@ fn merge_locations(
     single: Option<LocationConfig>,
 ) -> Result<Option<Vec<LocationConfig>>, String> {
     let all = match (list, single) {
-        (Some(_), Some(_)) => return Err("`location` and `locations` can't both be given".to_owned()),
+        (Some(_), Some(_)) => return Err("`location` and `locations` cannot be combined".to_owned()),
         (Some(OneOrMany(all)), None) if all.is_empty() => {
             return Err("`locations` is empty, so no token could ever be found".to_owned());
         }
@@ -124,7 +124,7 @@ fn merge_locations(
 }
 
 impl RawProvider {
-    /// The first field that only a provider has, with its place.
+    /// Returns the first field that only a provider has.
     fn first_provider_key(&self) -> Option<&'static str> {
         [
             ("name", self.name.is_some()),
@@ -142,7 +142,7 @@ impl RawProvider {
         .find_map(|(name, present)| present.then_some(name))
     }
 
-    /// The provider; without a name of its own that is still empty.
+    /// Builds the provider. The name stays empty if it is not configured.
     fn into_provider(self, span: Option<SourceSpan>) -> Result<ProviderConfig, String> {
         let issuers = self.issuer.map(|l| l.map(|OneOrMany(all)| all));
         if issuers.as_ref().is_some_and(|i| i.is_empty() || i.iter().any(String::is_empty)) {
@@ -165,14 +165,14 @@ impl RawProvider {
                 (Spanned { value: JwksSource::Discover, span: issuers.span.clone() }, span)
             }
             (None, None, _) => {
-                return Err("keys are missing: write `jwks`, or an `issuer` to discover them from".to_owned());
+                return Err("`jwks` is missing; write it, or an `issuer` to discover the keys from".to_owned());
             }
         };
         let required_claims =
             match (self.required_claims, self.jwt_validation_options.and_then(|o| o.value.required_claims)) {
                 (Some(_), Some(_)) => {
                     return Err(
-                        "`requiredClaims` and `jwtValidationOptions.requiredClaims` can't both be given".to_owned()
+                        "`requiredClaims` and `jwtValidationOptions.requiredClaims` cannot be combined".to_owned()
                     );
                 }
                 (Some(claims), None) => claims.value.0,
@@ -203,12 +203,12 @@ impl RawProvider {
     }
 }
 
-/// Gives each provider without a name that of its issuer, with a number when it is taken.
+/// Names each unnamed provider after its issuer, with a number if that name is taken.
 fn assign_names(providers: &mut [ProviderConfig]) -> Result<(), String> {
     let mut taken = BTreeSet::new();
     for provider in providers.iter().filter(|provider| !provider.name.is_empty()) {
         if !taken.insert(provider.name.clone()) {
-            return Err(format!("two providers have the name `{}`; give each a `name` of its own", provider.name));
+            return Err(format!("two providers have the name `{}`; give each a unique `name`", provider.name));
         }
     }
     for (index, provider) in providers.iter_mut().enumerate().filter(|(_, provider)| provider.name.is_empty()) {
@@ -227,9 +227,7 @@ impl TryFrom<Merged<RawJwtAuth, RawProvider>> for JwtAuthConfig {
         let mut providers = match policy.providers {
             Some(_) if direct.first_provider_key().is_some() => {
                 let field = direct.first_provider_key().unwrap_or_default();
-                return Err(format!(
-                    "`{field}` stands beside `providers`; move it into the provider that it is meant for"
-                ));
+                return Err(format!("`{field}` cannot be combined with `providers`; move it into a provider"));
             }
             Some(list) if list.is_empty() => {
                 return Err("`providers` is empty, so no token could be accepted".to_owned());
@@ -244,7 +242,8 @@ impl TryFrom<Merged<RawJwtAuth, RawProvider>> for JwtAuthConfig {
         let realm = policy.realm.map_or_else(|| "portcullis".to_owned(), |r| r.value);
         if realm.chars().any(|c| c == '"' || c == '\\' || !(' '..='~').contains(&c)) {
             return Err(
-                "`realm` stands between quotes in a header: no quotes, backslashes or control characters".to_owned()
+                "`realm` contains a character that is not allowed in a quoted header parameter; use printable ASCII without quotes and \
+                 backslashes".to_owned()
             );
         }
         Ok(Self {

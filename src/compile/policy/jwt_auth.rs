@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Compiler;
 use crate::auth::{Algorithm, Algorithms, AuthMode, ClaimHeader, JwtAuth, JwtSettings, Location, ProviderSettings};
+use crate::compile::Compiler;
 use crate::config::policy::{
     Algorithm as AlgorithmConfig, ClaimEncoding, JwtAuthConfig, JwtMode, LocationConfig, ProviderConfig,
 };
@@ -12,7 +12,7 @@ use crate::policy::header_modifier::protected_reason;
 
 impl Compiler<'_> {
     /// The policy at this place, made once however many routes it holds for. `None` after an error.
-    pub(super) fn jwt_auth(&mut self, policy: &Spanned<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
+    pub(in crate::compile) fn jwt_auth(&mut self, policy: &Spanned<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
         if let Some(cached) = self.jwt_policies.get(&policy.span.start) {
             return cached.clone();
         }
@@ -102,7 +102,7 @@ impl Compiler<'_> {
     }
 }
 
-pub(super) fn location(config: &LocationConfig) -> Option<Location> {
+pub(in crate::compile) fn location(config: &LocationConfig) -> Option<Location> {
     Some(match config {
         LocationConfig::Header(header) => {
             Location::Header { name: header.name.0.clone(), prefix: header.prefix.clone().unwrap_or_default() }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Compiler;
 use crate::authz::{EnforcementMode, Rule, RuleAction, RuleSet, Scope, SourceLocation};
+use crate::compile::Compiler;
 use crate::config::PolicyLevel;
 use crate::config::policy::{Authorization, AuthorizationMode, RuleKind};
 use crate::config::span::{SourceSpan, Spanned};
 
 impl Compiler<'_> {
     /// Compiles rule sets, once for all routes that have the same ones.
-    pub(super) fn rule_sets(&mut self, sets: &[(&Spanned<Authorization>, PolicyLevel)]) -> Arc<[RuleSet]> {
+    pub(in crate::compile) fn rule_sets(&mut self, sets: &[(&Spanned<Authorization>, PolicyLevel)]) -> Arc<[RuleSet]> {
         let key: Vec<usize> = sets.iter().map(|(set, _)| set.span.start).collect();
         if let Some(cached) = self.rule_sets.get(&key) {
             return Arc::clone(cached);
