@@ -495,7 +495,7 @@ fn command_prints_the_config_and_reports_to_standard_error() {
     let refused = arguments(&[]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
     assert!(
-        text(&refused.stderr).contains("security.yaml:6: SecurityPolicy default/jwt-example spec.oidc: rejected: "),
+        text(&refused.stderr).contains("security.yaml:6: SecurityPolicy default/jwt-example spec.oidc: refused: "),
         "{}",
         text(&refused.stderr)
     );

@@ -106,8 +106,8 @@ pub(super) fn main(args: &ImportArgs) -> ExitCode {
         eprint_line(match rejected {
             0 => "error: the manifests contain nothing to serve".to_owned(),
             number => format!(
-                "error: not imported: {number} rejected above; `--allow-partial` imports the rest and denies all \
-                 requests to the rejected parts"
+                "error: not imported: {number} refused above; `--allow-partial` imports the rest and denies all \
+                 requests to the refused parts"
             ),
         });
         return ExitCode::from(FAILED);

@@ -29,7 +29,7 @@ pub enum FieldOutcome {
 }
 
 impl FieldOutcome {
-    /// Returns the word for this outcome in the report.
+    /// Returns the word for this outcome in the report. The words are public.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -37,7 +37,7 @@ impl FieldOutcome {
             Self::Approximate => "approximate",
             Self::Dropped => "dropped",
             Self::NeedsInput => "needs input",
-            Self::Rejected => "rejected",
+            Self::Rejected => "refused",
         }
     }
 }

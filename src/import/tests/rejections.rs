@@ -10,7 +10,7 @@ fn assert_rejected(dialect: Dialect, manifests: &str, words: &str, closed: &[&st
     let imported = import_file(dialect, manifests, &mapped_options());
     let text = report(&imported);
     assert!(imported.config.is_none(), "not refused: {words}\n{text}");
-    let reported = text.lines().any(|line| line.contains(": rejected: ") && line.contains(words));
+    let reported = text.lines().any(|line| line.contains(": refused: ") && line.contains(words));
     assert!(reported, "{words} is not among:\n{text}");
     let options = ImportOptions { allow_partial: true, ..mapped_options() };
     let gateway = ImportedGateway::import(dialect, manifests, &options);
