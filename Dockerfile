@@ -12,6 +12,19 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features otlp --bin portcullis --target "$target" \
  && cp "target/$target/release/portcullis" /portcullis
 
+# The backend of examples/docker-compose, with `--target echo`.
+FROM build AS build-echo
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    target="$(rustc -vV | sed -n 's/^host: //p')" \
+ && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --features otlp --example echo --target "$target" \
+ && cp "target/$target/release/examples/echo" /echo
+
+FROM scratch AS echo
+COPY --from=build-echo /echo /echo
+USER 65532:65532
+ENTRYPOINT ["/echo"]
+CMD ["0.0.0.0:8080"]
+
 FROM scratch
 LABEL org.opencontainers.image.title="portcullis" \
       org.opencontainers.image.description="A JWT-authenticating reverse proxy with CEL authorization rules" \

@@ -4,6 +4,9 @@
 //! one) without the admin, metrics and readiness addresses, so that it does not conflict with a running gateway.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
+#[allow(dead_code, reason = "its `main` is not used here")]
+mod echo;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
@@ -55,8 +58,7 @@ fn backend() -> std::io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
-        let result = runtime
-            .block_on(async { portcullis::cli::echo::serve(tokio::net::TcpListener::from_std(listener)?).await });
+        let result = runtime.block_on(async { echo::serve(tokio::net::TcpListener::from_std(listener)?).await });
         if let Err(error) = result {
             eprintln!("the backend stopped: {error}");
         }

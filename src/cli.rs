@@ -3,7 +3,6 @@
 
 mod args;
 mod config;
-pub mod echo;
 mod explain;
 mod health;
 mod import;
@@ -18,7 +17,6 @@ mod test;
 mod token;
 mod validate;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -142,13 +140,6 @@ Examples:
   portcullis health -f /etc/portcullis/config.yaml      the address from the config
   portcullis health --url 'http://10.0.0.7:15021/healthz/ready?verbose'")]
     Health(health::HealthArgs),
-    /// Run a backend that responds with the request that it received, for demos and tests.
-    #[command(hide = true)]
-    Echo {
-        /// The address to listen on.
-        #[arg(long, default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -191,7 +182,6 @@ pub fn main() -> ExitCode {
         Command::Version { output } => print_version(output),
         Command::Import(args) => import::main(&args),
         Command::Health(args) => health::main(&args),
-        Command::Echo { listen } => echo::main(listen),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::mint::{self, Key};
-use support::{Backend, ChildProcess, ROOT, RawClient, ScriptedResponse};
+use support::{Backend, ChildProcess, ROOT, RawClient, ScriptedResponse, start_echo_backend};
 
 /// An example with its gateway and backend.
 struct Example {
@@ -198,8 +198,8 @@ fn providers_are_selected_by_issuer() {
 #[test]
 fn grpc_rejections_are_grpc_statuses() {
     let [alice, bob, expired] = &example_tokens();
-    let echo = ChildProcess::echo();
-    let gateway = ChildProcess::gateway(&read_example("grpc").replace("localhost:50051", &echo.address().to_string()));
+    let echo = start_echo_backend();
+    let gateway = ChildProcess::gateway(&read_example("grpc").replace("localhost:50051", &echo.to_string()));
     for (path, token, status, method) in [
         ("/echo.Echo/Ping", "", Some("16"), None),
         ("/echo.Echo/Ping", expired.as_str(), Some("16"), None),

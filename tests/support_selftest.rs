@@ -207,3 +207,74 @@ fn eventually_waits_for_a_value() {
     let timed_out = std::panic::catch_unwind(|| eventually(Duration::from_millis(5), "never", || None::<()>));
     assert!(timed_out.is_err() && std::net::TcpStream::connect(closed_address).is_err());
 }
+
+/// Tests of the backend in `examples/echo.rs`.
+mod echo_backend {
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use crate::support::start_echo_backend;
+
+    #[tokio::test]
+    async fn responds_over_http1_with_the_request() {
+        let mut client = TcpStream::connect(start_echo_backend()).await.unwrap();
+        let request = "POST /a%20b?c=d HTTP/1.1\r\nHost: Api.example:80\r\nX-One: 1\r\nx-one: \"2\"\r\n\
+                       Connection: close\r\nContent-Length: 3\r\n\r\nxyz";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"), "{head}");
+        let lines = [
+            "{",
+            "  \"method\": \"POST\",",
+            "  \"path\": \"/a%20b\",",
+            "  \"query\": \"c=d\",",
+            "  \"host\": \"Api.example:80\",",
+            "  \"headers\": {",
+            "    \"connection\": [\"close\"],",
+            "    \"content-length\": [\"3\"],",
+            "    \"host\": [\"Api.example:80\"],",
+            "    \"x-one\": [\"1\",\"\\\"2\\\"\"]",
+            "  },",
+            "  \"bodyBytes\": 3",
+            "}\n",
+        ];
+        assert_eq!(body, lines.join("\n"));
+        assert!(serde_json::from_str::<Value>(body).is_ok());
+    }
+
+    #[tokio::test]
+    async fn responds_over_http2_with_prior_knowledge() {
+        let stream = TcpStream::connect(start_echo_backend()).await.unwrap();
+        let io = TokioIo::new(stream);
+        let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        drop(tokio::spawn(connection));
+        let request = Request::get("http://h2.example/x").body(Full::<Bytes>::default()).unwrap();
+        let body = client.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let echoed: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            echoed,
+            json!({"method": "GET", "path": "/x", "query": null, "host": "h2.example", "headers": {}, "bodyBytes": 0})
+        );
+    }
+
+    #[tokio::test]
+    async fn split_preface_is_http2() {
+        let mut client = TcpStream::connect(start_echo_backend()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        for chunk in ["P", "R", "I * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            client.write_all(chunk.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap(); // an empty SETTINGS frame
+        let mut frame = [0; 9];
+        client.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[3], 4, "the server's SETTINGS: {frame:?}");
+    }
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::binary::BinaryGateway;
 use super::yaml;
 use crate::support::mint::{self, Alg, Key};
-use crate::support::{ChildProcess, RawClient, TEST_TIMEOUT, eventually};
+use crate::support::{RawClient, TEST_TIMEOUT, eventually, start_echo_backend};
 
 fn seconds() -> u64 {
     std::env::var("PORTCULLIS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(1200)
@@ -37,8 +37,8 @@ impl Drop for StopOnDrop<'_> {
 #[test]
 #[ignore = "takes a minute"]
 fn two_hundred_reloads_in_a_minute_lose_no_request() {
-    let backend = ChildProcess::echo();
-    let text = yaml(backend.address(), "");
+    let backend = start_echo_backend();
+    let text = yaml(backend, "");
     let gateway = BinaryGateway::start(&text);
     gateway.client().get("/", &[]);
     let length = Duration::from_secs(seconds().min(60));
@@ -67,7 +67,7 @@ fn two_hundred_reloads_in_a_minute_lose_no_request() {
         let start = Instant::now();
         for round in 1..=200_u32 {
             let more = format!("      policies: {{timeout: {{request: {}s}}}}\n", 60 + round);
-            std::fs::write(gateway.config(), yaml(backend.address(), &more)).unwrap();
+            std::fs::write(gateway.config(), yaml(backend, &more)).unwrap();
             gateway.signal("-HUP");
             let expected = f64::from(round + 1);
             eventually(TEST_TIMEOUT, "the reload", || {
@@ -92,9 +92,9 @@ fn ten_thousand_idle_connections_take_little_memory() {
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let files: usize = files.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX);
     let count = 10_000.min(files.saturating_sub(200));
-    let backend = ChildProcess::echo();
+    let backend = start_echo_backend();
     let roomy = "limits: {connections: 20000, idleTimeout: 10m}, drainTimeout";
-    let gateway = BinaryGateway::start(&yaml(backend.address(), "").replace("drainTimeout", roomy));
+    let gateway = BinaryGateway::start(&yaml(backend, "").replace("drainTimeout", roomy));
     for _ in 0..20 {
         gateway.client().get("/", &[]);
     }
@@ -127,7 +127,7 @@ fn ten_thousand_idle_connections_take_little_memory() {
 #[ignore = "takes as long as PORTCULLIS_SOAK says, in seconds; 20 minutes without"]
 fn memory_and_descriptors_stay_flat_under_mixed_load() {
     let key = Key::new(Alg::Es256, "k1");
-    let backend = ChildProcess::echo();
+    let backend = start_echo_backend();
     let policies = |name: &str| {
         format!(
             "      name: {name}\n      policies: {{jwtAuth: {{mode: strict, issuer: agentgateway.dev, jwks: {{inline: '{}'}}}}, \
@@ -135,9 +135,8 @@ fn memory_and_descriptors_stay_flat_under_mixed_load() {
             mint::jwks([&key])
         )
     };
-    let text = |name: &str| {
-        yaml(backend.address(), &policies(name)).replace("drainTimeout", "limits: {headTimeout: 1s}, drainTimeout")
-    };
+    let text =
+        |name: &str| yaml(backend, &policies(name)).replace("drainTimeout", "limits: {headTimeout: 1s}, drainTimeout");
     let gateway = BinaryGateway::start(&text("first"));
     let http = gateway.address();
     let bearer = |sub: &str| format!("Bearer {}", key.token(&mint::claims_with(serde_json::json!({"sub": sub}))));

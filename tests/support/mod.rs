@@ -14,6 +14,7 @@
 
 mod backend;
 mod client;
+mod echo;
 mod gateway;
 pub mod grpc;
 pub mod mint;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use backend::{Backend, Gate, RecordedRequest, ScriptedResponse};
 pub use client::RawClient;
+pub use echo::start_echo_backend;
 pub use gateway::{InProcessGateway, LogBuffer};
 pub use process::{ChildProcess, PORTCULLIS, ROOT, free_address};
 pub use temp::TempDir;

@@ -31,13 +31,6 @@ impl ChildProcess {
         Self::start(&["-f", file.to_str().unwrap()], address, folder)
     }
 
-    /// The echo backend.
-    #[track_caller]
-    pub fn echo() -> Self {
-        let address = free_address();
-        Self::start(&["echo", "--listen", &address.to_string()], address, TempDir::new())
-    }
-
     #[track_caller]
     fn start(arguments: &[&str], address: SocketAddr, folder: TempDir) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
