@@ -1,8 +1,8 @@
-//! What a token costs: one verification for each algorithm, cold and from memory, beside the bare signature check of
-//! the same run; the choice of a key among 100; the checks of header and claims alone; a refusal.
+//! The cost of a token: verification with each algorithm, uncached and cached, next to the bare signature check; key
+//! selection among 100; the checks of header and claims alone; a rejection.
 //!
-//! Run with `cargo bench --bench verify`. Compare the rows with each other, not with another machine's.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a fixture that can't be made should stop the bench
+//! Run with `cargo bench --bench verify`. Compare rows of one run, not results of different machines.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a fixture that fails stops the benchmark
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -23,12 +23,12 @@ use portcullis::auth::{
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::json;
 
-/// The gateway's own.
+/// The allocator of the gateway.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const NOW: UnixTime = UnixTime(1_700_000_000.0);
-const SECRET: &[u8] = b"a secret of this bench, not of anybody else";
+const SECRET: &[u8] = b"a secret that only this benchmark uses";
 const ALGORITHMS: [&str; 6] = ["RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"];
 
 fn main() {
@@ -50,7 +50,7 @@ struct Fixture {
 static RSA: LazyLock<aws_lc_rs::rsa::KeyPair> =
     LazyLock::new(|| aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap());
 
-/// A policy with `others` more keys, and a token of about 900 bytes.
+/// Creates a policy with `others` additional keys, and a token of about 900 bytes.
 fn fixture(alg: &str, others: usize) -> Fixture {
     type Signer = Box<dyn Fn(&[u8]) -> Vec<u8>>;
     let random = SystemRandom::new();
@@ -73,7 +73,7 @@ fn fixture(alg: &str, others: usize) -> Fixture {
             let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
             let jwk = json!({"kty": "oct", "k": b64(SECRET)});
             let sign = move |input: &[u8]| hmac::sign(&key, input).as_ref().to_vec();
-            // The bare check of a signature is not asked for here.
+            // `bare_signature` is not measured for HMAC, so any key does
             (jwk, Ed25519KeyPair::generate().unwrap().public_key().as_ref().to_vec(), &sig::ED25519, Box::new(sign))
         }
         "EdDSA" => {
@@ -181,7 +181,7 @@ fn cached(bencher: Bencher, alg: &str) {
     bencher.bench(|| authenticate(&fixture, &cache));
 }
 
-/// What the choice adds is the difference from `cold` of the same algorithm.
+/// Measures key selection: the difference from `cold` with the same algorithm.
 #[divan::bench(args = ["RS256", "EdDSA"])]
 fn last_of_100_keys(bencher: Bencher, alg: &str) {
     let (fixture, cache) = (fixture(alg, 99), TokenCache::off());
@@ -189,7 +189,7 @@ fn last_of_100_keys(bencher: Bencher, alg: &str) {
     bencher.bench(|| authenticate(&fixture, &cache));
 }
 
-/// A signature that costs next to nothing, so that what is left is the reading and checking of header and claims.
+/// Measures parsing and checks of header and claims, with a signature of negligible cost.
 #[divan::bench]
 fn claims_checks(bencher: Bencher) {
     let (fixture, cache) = (fixture("HS256", 0), TokenCache::off());
@@ -198,7 +198,7 @@ fn claims_checks(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn refused_without_a_signature(bencher: Bencher) {
+fn rejected_without_a_signature(bencher: Bencher) {
     let mut fixture = fixture("RS256", 0);
     let header = b64(r#"{"alg":"HS256","kid":"x"}"#);
     let token = format!("Bearer {header}.{}.AA", b64(r#"{"iss":"https://idp.example/realms/a"}"#));

@@ -15,30 +15,31 @@ type Layer = (&'static str, &'static str, &'static [&'static str]);
 #[rustfmt::skip]
 const LAYERS: &[Layer] = &[
     ("hex", "hexadecimal text", &[]),
+    ("digest", "SHA-256 of several parts", &[]),
     ("sync", "locks that ignore poisoning", &[]),
     ("drain", "the signal to finish, and the wait for what has to", &[]),
     ("reason", "the closed list of reason codes, and the rejection that carries one", &[]),
     ("config", "the config file: parsing, diagnostics, merging of policy levels", &[]),
     ("request", "the request head: normalization, host, path, known headers", &["reason"]),
-    ("auth", "authentication: JWT, basic auth, API keys, and the keys of providers", &["reason", "request"]),
+    ("auth", "authentication: JWT, basic auth, API keys, and the keys of providers", &["digest", "sync", "reason", "config", "request"]),
     ("authz", "authorization: rules, and CEL with its type checker and budget", &["reason", "config", "request"]),
     ("body", "request bodies: size, idle time and trailers", &["reason", "request"]),
     ("telemetry", "access log, metrics, spans, application log", &["hex", "sync", "reason", "request", "body"]),
-    ("upstream", "connections to backends: load balancing, health, DNS, TLS, pool", &["reason", "body"]),
+    ("upstream", "connections to backends: load balancing, health, DNS, TLS, pool", &["sync", "reason", "body"]),
     ("router", "route matching", &["config", "request", "authz"]),
     ("policy", "the compiled policies other than authentication and authorization", &["reason", "request", "authz", "telemetry", "upstream"]),
     ("worker", "the resources of a worker thread", &["hex", "auth", "telemetry", "upstream"]),
     ("snapshot", "the compiled, immutable config that a request uses", &["config", "request", "auth", "authz", "telemetry", "upstream", "router", "policy"]),
     ("client", "client connections: their facts, lifetime guards and timeouts", &["drain", "request", "body", "worker", "snapshot"]),
     ("decision", "the decision on a request: authentication, then authorization", &["reason", "request", "auth", "authz", "snapshot"]),
-    ("compile", "config to snapshot, and state carried over a reload", &["config", "request", "auth", "authz", "telemetry", "upstream", "router", "policy", "snapshot"]),
+    ("compile", "config to snapshot, and state carried over a reload", &["digest", "sync", "config", "request", "auth", "authz", "telemetry", "upstream", "router", "policy", "snapshot"]),
     ("proxy", "the request pipeline", &["reason", "request", "auth", "authz", "body", "telemetry", "upstream", "router", "policy", "worker", "snapshot", "client", "decision"]),
     ("listen", "listening sockets, TLS and HTTP connections of clients", &["drain", "reason", "request", "telemetry", "worker", "snapshot", "client", "proxy"]),
-    ("state", "the active config and the readiness of the gateway", &["config", "auth", "telemetry", "snapshot"]),
-    ("explain", "a report of what the gateway would do with a request", &["reason", "config", "request", "auth", "authz", "router", "snapshot", "decision", "proxy", "state"]),
-    ("admin", "the admin, metrics and readiness servers", &["config", "request", "auth", "authz", "telemetry", "snapshot", "listen", "state", "explain"]),
+    ("state", "the active config and the readiness of the gateway", &["sync", "auth", "telemetry", "snapshot"]),
+    ("explain", "a report of what the gateway would do with a request", &["reason", "config", "request", "auth", "authz", "router", "snapshot", "decision", "proxy"]),
+    ("admin", "the admin, metrics and readiness servers", &["sync", "config", "request", "auth", "authz", "telemetry", "snapshot", "listen", "state", "explain"]),
     ("import", "translation of configs of other gateways", &["config", "authz"]),
-    ("gateway", "the composition root: start, reload, drain", &["drain", "config", "auth", "telemetry", "worker", "snapshot", "compile", "listen", "state", "admin"]),
+    ("gateway", "the composition root: start, reload, drain", &["sync", "drain", "config", "auth", "telemetry", "worker", "snapshot", "compile", "listen", "state", "admin"]),
     ("cli", "the command line", &["reason", "config", "request", "auth", "authz", "telemetry", "upstream", "snapshot", "compile", "state", "explain", "import", "gateway"]),
     ("docs", "the generated reference pages", &["reason", "config", "authz", "telemetry", "cli"]),
 ];
@@ -75,7 +76,7 @@ const FREE_RELATIVES: [&str; 7] = ["What", "Who", "Whose", "How", "Whether", "Wh
 /// Names that say nothing about what they name.
 const EMPTY_NAMES: [&str; 4] = ["of", "told", "made", "thing"];
 /// Violations that are left. The numbers may only shrink.
-const LEFT: (usize, usize) = (720, 35);
+const LEFT: (usize, usize) = (231, 2);
 
 #[test]
 fn comments_and_names_follow_the_style() {

@@ -73,8 +73,8 @@ fn echo_backend() -> (SocketAddr, Arc<Mutex<Vec<RecordedRequest>>>) {
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = Arc::clone(&seen);
                 let service = service_fn(move |request| {
-                    let answer = echo_request(request, &seen);
-                    async { Ok::<_, std::convert::Infallible>(answer) }
+                    let received = echo_request(request, &seen);
+                    async { Ok::<_, std::convert::Infallible>(received) }
                 });
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
@@ -92,7 +92,7 @@ fn echo_request(request: Request<Incoming>, seen: &Mutex<Vec<RecordedRequest>>) 
         uri: parts.uri.to_string(),
         headers: parts.headers,
     });
-    let (feed, answer) = channel_body();
+    let (feed, received) = channel_body();
     tokio::spawn(async move {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().unwrap());
@@ -104,7 +104,7 @@ fn echo_request(request: Request<Incoming>, seen: &Mutex<Vec<RecordedRequest>>) 
         }
         let _ = feed.send(Frame::trailers(trailers));
     });
-    let mut response = Response::new(answer);
+    let mut response = Response::new(received);
     if let Some(kind) = kind {
         response.headers_mut().insert("content-type", kind);
     }
@@ -222,12 +222,12 @@ fn grpc_streams_both_ways_and_ends_with_trailers() {
             request.headers_mut().insert(http::HeaderName::from_static(name), value.parse().unwrap());
         }
         let mut sender = connect_h2c(gateway.address()).await;
-        let answer = tokio::spawn(async move { sender.send_request(request).await.unwrap() });
+        let received = tokio::spawn(async move { sender.send_request(request).await.unwrap() });
         feed.send(Frame::data(Bytes::from_static(b"one"))).unwrap();
-        let mut response = answer.await.unwrap();
+        let mut response = received.await.unwrap();
         assert_eq!(response.headers()["content-type"], "application/grpc+proto");
-        let piece = response.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(piece, "one", "before the second chunk was sent");
+        let has_chunk = response.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(has_chunk, "one", "before the second chunk was sent");
         feed.send(Frame::data(Bytes::from_static(b"two"))).unwrap();
         assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
         let mut trailers = HeaderMap::new();
@@ -272,7 +272,7 @@ fn grpc_timeout_of_the_client_ends_the_call() {
         "/s/Breaks" => crate::support::ScriptedResponse::head(200, &grpc).chunk("x").then_close(),
         _ => crate::support::ScriptedResponse::ok(),
     });
-    for (policies, path, grpc_timeout, statuses, piece) in [
+    for (policies, path, grpc_timeout, statuses, has_chunk) in [
         ("", "/s/Hangs", Some("300m"), "4", false),
         ("timeout: {request: 10s}", "/s/Hangs", Some("300000u"), "4", false),
         ("timeout: {request: 300ms}", "/s/Hangs", Some("10S"), "4", false),
@@ -297,14 +297,14 @@ fn grpc_timeout_of_the_client_ends_the_call() {
             assert_eq!(response.status(), 200);
             let (head, body) = response.into_parts();
             let body = body.collect().await.unwrap();
-            let end = if piece { body.trailers().unwrap() } else { &head.headers };
+            let end = if has_chunk { body.trailers().unwrap() } else { &head.headers };
             assert_eq!(
                 (&end["grpc-status"], end.contains_key("grpc-message")),
                 (&statuses.parse().unwrap(), true),
                 "{path}"
             );
-            assert_eq!(body.to_bytes(), if piece { "x" } else { "" });
-            if grpc_timeout != Some("10S") || !piece {
+            assert_eq!(body.to_bytes(), if has_chunk { "x" } else { "" });
+            if grpc_timeout != Some("10S") || !has_chunk {
                 let took = start.elapsed();
                 assert!(
                     took >= Duration::from_millis(290) && took < Duration::from_secs(5),
@@ -336,7 +336,8 @@ fn grpc_timeout_of_the_client_does_not_eject_endpoints() {
             }
             responses
         });
-        let failed = responses.iter().filter(|answer| answer.headers().get("grpc-status").is_some_and(|s| s == "4"));
+        let failed =
+            responses.iter().filter(|received| received.headers().get("grpc-status").is_some_and(|s| s == "4"));
         assert_eq!(failed.count(), late, "{policies}: only the route's timeout ejects an endpoint");
     }
 }
@@ -460,13 +461,13 @@ fn frame_floods_end_only_their_own_connection() {
     ];
     for (name, flood) in floods {
         let start = Instant::now();
-        let answer = exchange(gateway.address(), [&hello[..], &flood].concat(), TEST_TIMEOUT);
+        let received = exchange(gateway.address(), [&hello[..], &flood].concat(), TEST_TIMEOUT);
         if name == "header bomb" {
             // the request is rejected, and the connection may stay open
-            assert!(answer.is_none_or(|bytes| !bytes.is_empty()), "{name}");
+            assert!(received.is_none_or(|bytes| !bytes.is_empty()), "{name}");
         } else {
-            let answer = answer.unwrap_or_else(|| panic!("{name} was tolerated for {:?}", start.elapsed()));
-            assert_eq!(goaway(&answer), Some(ENHANCE_YOUR_CALM), "{name}: the client gets a reason");
+            let received = received.unwrap_or_else(|| panic!("{name} was tolerated for {:?}", start.elapsed()));
+            assert_eq!(goaway(&received), Some(ENHANCE_YOUR_CALM), "{name}: the client gets a reason");
         }
         assert_eq!(gateway.client().get("/", &[]).status(), 200, "after {name}");
     }
@@ -486,8 +487,8 @@ fn usual_number_of_control_frames_is_accepted() {
         &frame(7, 0, 0, &[0; 8]),
     ]
     .concat();
-    let answer = exchange(gateway.address(), bytes, TEST_TIMEOUT).expect("closed after GOAWAY");
-    let pongs = answer.windows(9).filter(|header| *header == [0, 0, 8, 6, 1, 0, 0, 0, 0]).count();
+    let received = exchange(gateway.address(), bytes, TEST_TIMEOUT).expect("closed after GOAWAY");
+    let pongs = received.windows(9).filter(|header| *header == [0, 0, 8, 6, 1, 0, 0, 0, 0]).count();
     assert_eq!(pongs, 5000);
     eventually(TEST_TIMEOUT, "the request", || (plain.requests().len() == 1).then_some(()));
 }
@@ -502,8 +503,8 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
     ));
     let closed_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let start = Instant::now();
-    let answer = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), TEST_TIMEOUT);
-    assert!(answer.is_some() && start.elapsed() < Duration::from_secs(5));
+    let received = exchange(gateway.address(), [PREFACE, &closed_window, &frame(1, 5, 1, GET)].concat(), TEST_TIMEOUT);
+    assert!(received.is_some() && start.elapsed() < Duration::from_secs(5));
     let line = &gateway.lines(1)[0];
     assert_eq!((&line["status"], &line["end"]), (&200.into(), &"aborted".into()));
 }

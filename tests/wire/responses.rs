@@ -53,7 +53,7 @@ fn connection_closed_by_its_backend_gets_no_further_request() {
         for halves in [1, 2] {
             let pieces = response.as_bytes().chunks(response.len().div_ceil(halves));
             let first = pieces
-                .fold(ScriptedResponse::raw(""), |first, piece| first.send(piece).delay(Duration::from_millis(1)));
+                .fold(ScriptedResponse::raw(""), |first, chunk| first.send(chunk).delay(Duration::from_millis(1)));
             let backend = Backend::with_responses([first.then_close(), ScriptedResponse::ok()]);
             let gateway = gateway(&backend);
             let mut client = gateway.client();

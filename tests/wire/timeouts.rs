@@ -198,10 +198,10 @@ binds: [{{port: 0, listeners: [{{routes: [{{backends: [{{host: '{}'}}]}}]}}]}}]"
 
 #[test]
 fn client_that_does_not_read_is_timed_out() {
-    let piece = "x".repeat(1 << 20);
+    let chunk = "x".repeat(1 << 20);
     let backend = Backend::start(move |_| {
         let head = ScriptedResponse::head(200, &[("content-length", &(64 << 20).to_string())]);
-        (0..64).fold(head, |response, _| response.send(&piece))
+        (0..64).fold(head, |response, _| response.send(&chunk))
     });
     let gateway = start("", &backend);
     let mut client = gateway.client();

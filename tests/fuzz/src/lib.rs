@@ -1,15 +1,15 @@
-//! What each fuzz target does with its input, and what must hold whatever that is. Nothing here may panic but an
-//! assertion. `tests/fuzz_replay.rs` runs the same functions over the corpora on every `cargo test`.
+//! The fuzz targets, and the properties that must hold for every input. Only a failed assertion may panic.
+//! `tests/fuzz_replay.rs` runs the same functions over the corpora in every `cargo test`.
 
 mod parsers;
 mod slow;
 mod tokens;
 mod wire;
 
-/// What is done with one input.
+/// The body of a target, run for each input.
 pub type Body = fn(&[u8]);
 
-/// Every target: its name, which is also its corpus's, and its body.
+/// All targets with their names, which are also the names of their corpora.
 pub const TARGETS: [(&str, Body); 10] = [
     ("token", tokens::token),
     ("claims", tokens::claims),
@@ -23,16 +23,16 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("http1", wire::http1),
 ];
 
-/// The body of a target.
+/// Runs a target.
 ///
 /// # Panics
-/// There is no such target, or a property does not hold.
+/// If the target does not exist or a property does not hold.
 pub fn run(name: &str, data: &[u8]) {
-    let (_, body) = TARGETS.iter().find(|(own, _)| *own == name).expect("a known target");
+    let (_, body) = TARGETS.iter().find(|(target, _)| *target == name).expect("a known target");
     body(data);
 }
 
-/// Whether a payload, once signed, makes a token that the gateway accepts. (If so, the slow check accepted it too.)
+/// Returns whether the gateway accepts the payload once it is signed. If so, the reference check accepts it too.
 pub fn accepted_claims(payload: &[u8]) -> bool {
     tokens::accepted_claims(payload)
 }

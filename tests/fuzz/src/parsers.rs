@@ -1,4 +1,4 @@
-//! Targets that read a text of the operator's, of an identity provider's, or of a client's.
+//! Targets that parse text from an operator, an identity provider or a client.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,7 +11,7 @@ use portcullis::request::path::{EscapedSlashes, PathRules};
 use portcullis::request::{ClientInfo, RequestHead, Scheme, UnixTime};
 use serde_json::{Value, json};
 
-/// A key set: bounded, equal for equal texts, and never with keys that its origin may not have.
+/// Parses a key set: its size is bounded, equal text gives an equal set, and keys that its origin may not have are rejected.
 pub fn jwks(data: &[u8]) {
     for origin in [KeyOrigin::Fetched, KeyOrigin::Local] {
         for algorithms in [None, Some(Algorithms::HMAC)] {
@@ -19,18 +19,21 @@ pub fn jwks(data: &[u8]) {
             assert!(set.len() <= KeySet::MAX_KEYS && set.kids().count() <= set.len());
             set.skipped().iter().for_each(|skipped| assert!(!skipped.to_string().contains('\n')));
             let secrets = set.describe().any(|(_, own)| !own.intersection(Algorithms::HMAC).is_empty());
-            assert!(!secrets || (origin == KeyOrigin::Local && algorithms.is_some()), "a secret that nobody asked for");
+            assert!(
+                !secrets || (origin == KeyOrigin::Local && algorithms.is_some()),
+                "an HMAC key that was not requested"
+            );
             let again = KeySet::parse(data, origin, algorithms).expect("the same");
             assert!(set.describe().eq(again.describe()));
             let document: Value = serde_json::from_slice(data).unwrap_or_default();
             let keys = document.get("keys").and_then(Value::as_array);
             let private = keys.is_some_and(|keys| keys.iter().all(|key| key.get("d").is_some()));
-            assert!(!private || origin == KeyOrigin::Local || set.is_empty(), "a private half was fetched");
+            assert!(!private || origin == KeyOrigin::Local || set.is_empty(), "a private key was accepted from a URL");
         }
     }
 }
 
-/// A config: read, or refused with findings that can be shown.
+/// Loads a config, or rejects it with diagnostics that can be rendered.
 pub fn config(data: &[u8]) {
     let source = match config::Source::from_bytes("fuzz.yaml", data.to_vec()) {
         Ok(source) => source,
@@ -40,14 +43,14 @@ pub fn config(data: &[u8]) {
     let findings = match config::load(source.clone(), &env) {
         Ok(loaded) => loaded.warnings,
         Err(errors) => {
-            assert!(!errors.is_empty(), "refused for a reason");
+            assert!(!errors.is_empty(), "rejected with a reason");
             errors
         }
     };
     findings.iter().for_each(|finding| assert!(!finding.render(Some(&source)).is_empty()));
 }
 
-/// The first line is a path, the second a host: one spelling each, which reads as itself.
+/// Normalizes a path (first line) and a host (second line). Normalizing again does not change them.
 pub fn path_host(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (path, host) = text.split_once('\n').unwrap_or((&text, &text));
@@ -55,7 +58,7 @@ pub fn path_host(data: &[u8]) {
         for merge_slashes in [true, false] {
             let rules = PathRules { escaped_slashes, merge_slashes };
             let Ok(canonical) = rules.canonicalize(path) else { continue };
-            assert_eq!(rules.canonicalize(&canonical).as_deref(), Ok(&*canonical), "reads as itself: {path:?}");
+            assert_eq!(rules.canonicalize(&canonical).as_deref(), Ok(&*canonical), "normalized again: {path:?}");
             assert!(canonical.starts_with('/') && canonical.bytes().all(|byte| byte.is_ascii_graphic()));
             assert!(!canonical.split('/').any(|segment| matches!(segment, "." | "..")), "{canonical}");
             assert!(!merge_slashes || !canonical.contains("//"), "{canonical}");
@@ -67,12 +70,12 @@ pub fn path_host(data: &[u8]) {
     if let Some(Host { name, port }) = Host::parse(host) {
         assert!(!name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name}");
         assert!(!name.ends_with('.') && port != Some(0));
-        let again = Host::parse(&name).expect("reads as itself");
+        let again = Host::parse(&name).expect("normalized again");
         assert_eq!((&again.name, again.port), (&name, None));
     }
 }
 
-/// An expression: compiled or refused, and evaluated twice to the same, with a token and without.
+/// Compiles an expression. Evaluating it twice gives the same result, with and without a token.
 pub fn cel(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let scopes = [Scope::Rule, Scope::RouteMatch, Scope::Value { extra: &[] }];
@@ -111,7 +114,7 @@ pub fn cel(data: &[u8]) {
                     assert_eq!(expression.eval_bool(vars), expression.eval_bool(vars), "{text}");
                 }
             }
-            Err(faults) => assert!(!faults.is_empty(), "refused for a reason: {text}"),
+            Err(faults) => assert!(!faults.is_empty(), "rejected with a reason: {text}"),
         }
     }
 }

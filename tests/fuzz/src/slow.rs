@@ -1,11 +1,11 @@
-//! An independent judgement of a token: slow, plain, and by other code than the gateway's.
+//! A reference check of tokens: slow, simple, and independent of the code of the gateway.
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::tokens::{AUDIENCE, ISSUER, LEEWAY, LIFETIME, NOW, SECRET};
 
-/// Whether the token is good by the settings of [`super::tokens::policy`].
+/// Returns whether the token is valid under the settings of [`super::tokens::policy`].
 pub fn accepts(token: &str) -> bool {
     let parts: Vec<&str> = token.split('.').collect();
     let alphabet = |part: &&str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -22,7 +22,7 @@ pub fn accepts(token: &str) -> bool {
     good_header && signed(token) && good_claims(&claims)
 }
 
-/// The signature alone: a whole decoding would also read parameters of the header that are to be ignored.
+/// Checks only the signature. Decoding the whole token would also read header parameters that must be ignored.
 fn signed(token: &str) -> bool {
     let Some((input, signature)) = token.rsplit_once('.') else { return false };
     let key = DecodingKey::from_secret(SECRET);
@@ -47,8 +47,8 @@ fn good_claims(claims: &Map<String, Value>) -> bool {
         && expires - issued <= LIFETIME
 }
 
-/// The object in a part, if no name stands in it twice: then it has as many colons outside of strings when it is
-/// written again.
+/// Parses the object in a part, and rejects duplicate names: an object without duplicates has the same number of colons
+/// outside of strings when it is serialized again.
 fn object(part: &str) -> Option<Map<String, Value>> {
     use base64::Engine;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok()?;

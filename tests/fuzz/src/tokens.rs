@@ -1,5 +1,5 @@
-//! Targets that put a token before a policy. Tokens are signed here with a shared secret, so that the input comes as
-//! far as the checks behind the signature.
+//! Targets that authenticate a token. Tokens are signed with a shared secret, so that the input reaches the checks after the
+//! signature.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const HEADER: &str = r#"{"alg":"HS256","kid":"k"}"#;
 const CLAIMS: &str = r#"{"iss":"https://idp.example","aud":"my-app","sub":"a","exp":1700000300,"iat":1699999990}"#;
 
-/// The policy that [`slow::accepts`] knows by heart, and headers to write.
+/// The policy that [`slow::accepts`] reimplements, with headers to write.
 fn policy(mode: AuthMode, locations: Vec<Location>, claims_to_headers: Vec<ClaimHeader>) -> JwtAuth {
     let algorithms = Some(Algorithms::from_slice(&[Algorithm::HS256]));
     let jwk = json!({"kty": "oct", "kid": "k", "k": URL_SAFE_NO_PAD.encode(SECRET)}).to_string();
@@ -64,7 +64,7 @@ fn signed(header: &[u8], payload: &[u8]) -> String {
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> JwtAuthentication {
+fn authenticate(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> JwtAuthentication {
     let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
     let head = RequestHead {
         method: &Method::GET,
@@ -82,19 +82,19 @@ fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &Token
     policy.authenticate(&head, UnixTime(NOW), cache)
 }
 
-/// Asks twice with one cache: the answers are the same, and a token that is accepted is good by the slow check too.
-fn judged(policy: &JwtAuth, token: &[u8]) -> Option<JwtAuthentication> {
+/// Authenticates twice with one cache: the results are equal, and the reference check accepts every token that is accepted.
+fn check_token(policy: &JwtAuth, token: &[u8]) -> Option<JwtAuthentication> {
     let value = HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok()?;
     let headers = HeaderMap::from_iter([(HeaderName::from_static("authorization"), value)]);
     let cache = TokenCache::new(1 << 20);
-    let [first, second] = [(); 2].map(|()| ask(policy, &headers, None, &cache));
-    let reason = |of: &JwtAuthentication| of.failure().map(|failure| failure.reason());
+    let [first, second] = [(); 2].map(|()| authenticate(policy, &headers, None, &cache));
+    let reason = |result: &JwtAuthentication| result.failure().map(|failure| failure.reason());
     assert_eq!(reason(&first), reason(&second), "the cache changes nothing");
     assert!(first.identity().verified().is_some() != first.failure().is_some(), "an identity or a failure");
     let accepted = first.identity().verified().is_some();
     assert!(
         !accepted || slow::accepts(std::str::from_utf8(token).expect("ASCII").trim()),
-        "accepted here, refused there"
+        "accepted here, rejected by the reference check"
     );
     let checks = policy.checks(&first);
     assert!(
@@ -103,27 +103,27 @@ fn judged(policy: &JwtAuth, token: &[u8]) -> Option<JwtAuthentication> {
     Some(first)
 }
 
-/// The input as a whole token, and as the header of a signed one.
+/// Uses the input as a whole token, and as the header result a signed one.
 pub fn token(data: &[u8]) {
     let policy = policy(AuthMode::Strict, Vec::new(), Vec::new());
-    judged(&policy, data);
-    judged(&policy, signed(data, CLAIMS.as_bytes()).as_bytes());
+    check_token(&policy, data);
+    check_token(&policy, signed(data, CLAIMS.as_bytes()).as_bytes());
 }
 
-/// The input as the payload of a signed token.
+/// Uses the input as the payload result a signed token.
 pub fn claims(data: &[u8]) {
     accepted_claims(data);
 }
 
-/// Whether the payload of a signed token is accepted.
+/// Returns whether the payload result a signed token is accepted.
 pub fn accepted_claims(payload: &[u8]) -> bool {
     let result =
-        judged(&policy(AuthMode::Strict, Vec::new(), Vec::new()), signed(HEADER.as_bytes(), payload).as_bytes());
+        check_token(&policy(AuthMode::Strict, Vec::new(), Vec::new()), signed(HEADER.as_bytes(), payload).as_bytes());
     result.is_some_and(|result| result.identity().verified().is_some())
 }
 
-/// Lines of input: an `Authorization`, another one, a `Cookie`, a query. `TOKEN` stands for a good token. A permissive
-/// policy refuses nothing, and leaves no credential behind.
+/// Uses the lines result the input as two `Authorization` headers, a `Cookie` and a query. `TOKEN` is replaced by a valid token.
+/// A permissive policy rejects nothing, and no credential is left after removal.
 pub fn authorization(data: &[u8]) {
     let locations =
         vec![Location::bearer(), Location::Cookie { name: "a".into() }, Location::Query { name: "a".into() }];
@@ -139,21 +139,24 @@ pub fn authorization(data: &[u8]) {
     }
     let query = lines.next();
     let cache = TokenCache::off();
-    let result = ask(&policy, &headers, query, &cache);
+    let result = authenticate(&policy, &headers, query, &cache);
     assert!(result.rejection().is_none(), "permissive");
     let several = headers.get_all("authorization").iter().count() > 1;
     assert!(!several || result.identity().verified().is_none(), "two lines are never one credential");
-    // a query of a real request has been parsed as part of a URI
+    // a query result a real request has been parsed as part result a URI
     let target = query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
     let Ok(request) = http::Request::builder().uri(target).body(()) else { return };
     let mut parts = request.into_parts().0;
     parts.headers = headers;
     policy.remove_credential(&result, &mut parts);
     let rest = parts.uri.query();
-    assert!(!ask(&policy, &parts.headers, rest, &cache).found_credential(), "removal leaves nothing behind");
+    assert!(
+        !authenticate(&policy, &parts.headers, rest, &cache).found_credential(),
+        "a credential is left after removal"
+    );
 }
 
-/// The input as a claim that becomes a header: it arrives as it is, or the request is refused.
+/// Uses the input as a claim that is written to a header: it is written unchanged, or the request is rejected.
 pub fn claim_headers(data: &[u8]) {
     let read: Option<Value> = serde_json::from_slice(data).ok();
     let literal = match &read {
@@ -166,7 +169,7 @@ pub fn claim_headers(data: &[u8]) {
     let payload = format!("{},\"c\":{literal}}}", CLAIMS.trim_end_matches('}'));
     let token = signed(HEADER.as_bytes(), payload.as_bytes());
     let written = |entries| {
-        let result = judged(&policy(AuthMode::Strict, Vec::new(), entries), token.as_bytes())?;
+        let result = check_token(&policy(AuthMode::Strict, Vec::new(), entries), token.as_bytes())?;
         let mut headers = HeaderMap::new();
         result.identity().verified()?.write_headers(&mut headers);
         for value in headers.values() {
@@ -184,26 +187,26 @@ pub fn claim_headers(data: &[u8]) {
         let text = headers.get("x-text").map(|value| value.to_str().expect("ASCII"));
         match &claim {
             Value::Null => assert_eq!(text, None),
-            Value::String(own) => assert_eq!(text, Some(own.as_str())),
+            Value::String(value) => assert_eq!(text, Some(value.as_str())),
             Value::Number(_) if literal.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) => {
                 assert_eq!(text, Some(if literal == "-0" { "0" } else { literal.as_str() }), "every digit");
             }
             Value::Bool(_) | Value::Number(_) => assert_eq!(text, Some(claim.to_string().as_str())),
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
-                let own: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
-                assert_eq!(text.map(|text| text.split(',').collect::<Vec<_>>()), Some(own));
+                let value: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                assert_eq!(text.map(|text| text.split(',').collect::<Vec<_>>()), Some(value));
             }
             Value::Array(_) | Value::Object(_) => assert!(text.is_some()),
         }
     }
 }
 
-/// JSON has one zero.
+/// Replaces `-0`, which JSON does not distinguish from `0`.
 fn without_minus_zero(value: Value) -> Value {
     match value {
         Value::Number(number) if number.as_f64() == Some(0.0) && number.to_string().starts_with('-') => 0.into(),
         Value::Array(items) => items.into_iter().map(without_minus_zero).collect(),
-        Value::Object(members) => members.into_iter().map(|(name, own)| (name, without_minus_zero(own))).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, without_minus_zero(value))).collect(),
         other => other,
     }
 }

@@ -1,5 +1,5 @@
-//! Targets that play a client: a request's head before what gives it one meaning, and raw bytes before a whole gateway
-//! with a backend that remembers what it saw.
+//! Targets that act as a client: a request head for the normalization, and raw bytes for a whole gateway with a recording
+//! backend.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,8 +20,8 @@ use serde_json::Value;
 
 const FOLDED: [&str; 2] = ["x-user", "x-roles"];
 
-/// The first line is a method, a target and a version, the others are header fields. What comes out reads as itself,
-/// and says nothing that only the gateway may say.
+/// Normalizes a request head. The first line is a method, a target and a version, the others are headers. Normalizing the
+/// result again does not change it, and it contains no header that only the gateway may set.
 pub fn head(data: &[u8]) {
     let Some(parts) = parts(data) else { return };
     let identity = IdentityHeaderNames::new(&FOLDED.map(HeaderName::from_static));
@@ -36,18 +36,18 @@ pub fn head(data: &[u8]) {
     if request.normalize_path(&PathRules::default()).is_err() {
         return;
     }
-    let told = |request: &NormalizedRequest| {
+    let meaning = |request: &NormalizedRequest| {
         let head = request.head();
         (head.host.to_owned(), head.port, head.path.to_owned(), head.query.map(str::to_owned))
     };
-    let first = told(&request);
+    let first = meaning(&request);
     assert!(first.0.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()), "{first:?}");
     let kept = |headers: &HeaderMap, name: &str| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
     let before = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
     let names = request.known_headers();
     hop_by_hop::strip_request(request.headers_mut(), names, |name| identity.contains(name));
     let after = ["host", "authorization", "cookie", "content-length"].map(|name| kept(request.headers_mut(), name));
-    assert_eq!(before, after, "no client names these away");
+    assert_eq!(before, after, "`Connection` must not remove these");
     let authority = request.authority().clone();
     let peer = HeaderValue::from_static("192.0.2.1");
     let address = ([192, 0, 2, 1].into(), &peer);
@@ -57,15 +57,15 @@ pub fn head(data: &[u8]) {
     assert_eq!(kept(&headers, "x-forwarded-for"), [peer]);
     for name in ["connection", "upgrade", "transfer-encoding", "keep-alive", "proxy-connection", "expect", "forwarded"]
     {
-        assert!(!headers.contains_key(name), "{name} ends here");
+        assert!(!headers.contains_key(name), "{name} must not be forwarded");
     }
     assert!(!headers.keys().any(|name| name.as_str().contains('_')));
-    // what is forwarded is read as what was judged
+    // the backend reads the forwarded request as the one that was authorized
     let mut forwarded = *request.into_parts();
     forwarded.version = Version::HTTP_11;
-    let mut again = read(forwarded).expect("what came out can be read");
-    again.normalize_path(&PathRules::default()).expect("and has a path");
-    assert_eq!(told(&again), first, "the backend reads what was judged");
+    let mut reparsed = read(forwarded).expect("the result can be normalized");
+    reparsed.normalize_path(&PathRules::default()).expect("the path can be normalized");
+    assert_eq!(meaning(&reparsed), first, "the backend reads what was authorized");
 }
 
 fn parts(data: &[u8]) -> Option<http::request::Parts> {
@@ -90,21 +90,21 @@ fn read(parts: http::request::Parts) -> Result<NormalizedRequest, ()> {
         .map_err(|_| ())
 }
 
-/// Bytes on a connection. Each request that the backend sees is one that the gateway judged, with that method and
-/// path, in one framing, and said so in its log.
+/// Sends raw bytes on a connection. Each request that the backend sees is in the access log with the same method and path,
+/// and has unambiguous framing.
 pub fn http1(data: &[u8]) {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     let stage = STAGE.get_or_init(Stage::start);
     stage.play(data);
     let end = Instant::now() + Duration::from_secs(20);
-    // a request's line comes when all of it is over; those of inputs that are tried at the same time count too
+    // a line is written when the request is complete; requests of concurrent inputs are awaited too
     while let Some(missing) = stage.unaccounted() {
-        assert!(Instant::now() < end, "nobody accounted for {missing:?}");
+        assert!(Instant::now() < end, "not in the access log: {missing:?}");
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
-/// A gateway and its backend, for all inputs.
+/// A gateway and its backend, shared by all inputs.
 struct Stage {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -127,7 +127,7 @@ impl Write for Log {
     }
 }
 
-/// A request as the backend saw it.
+/// A request as seen by the backend.
 #[derive(Debug, Clone)]
 struct Seen {
     id: String,
@@ -143,9 +143,9 @@ impl Stage {
         let limits = "headTimeout: 40ms, idleTimeout: 40ms, stallTimeout: 40ms";
         let off = "adminAddr: off, statsAddr: off, readinessAddr: off, workerThreads: 2, logging: {format: json}";
         let denied = "matches: [{path: {pathPrefix: /denied}}], policies: {authorization: {rules: [{deny: 'true'}]}}";
-        let to = format!("backends: [{{host: '{backend}'}}]");
+        let backends = format!("backends: [{{host: '{backend}'}}]");
         let yaml = format!(
-            "config: {{{off}, limits: {{{limits}}}}}\nbinds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{{denied}, {to}}}, {{{to}}}]}}]}}]"
+            "config: {{{off}, limits: {{{limits}}}}}\nbinds: [{{port: 0, address: 127.0.0.1, listeners: [{{routes: [{{{denied}, {backends}}}, {{{backends}}}]}}]}}]"
         );
         let loaded = config::load(Text::new("fuzz.yaml", yaml), &|_| None).expect("a config");
         let log = Log::default();
@@ -159,16 +159,16 @@ impl Stage {
         let mut stream = TcpStream::connect(self.address).expect("the gateway listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let _ = stream.write_all(data); // it may be refused half way
-        let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer) {
+        let _ = stream.write_all(data); // the gateway may close halfway
+        let mut response = Vec::new();
+        match stream.read_to_end(&mut response) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
             Err(error) => panic!("not closed: {error}"),
         }
     }
 
-    /// A request that the backend saw and the log does not have, yet.
+    /// Returns a request that the backend saw and that is not in the access log yet.
     fn unaccounted(&self) -> Option<Seen> {
         let new = std::mem::take(&mut *self.log.0.lock().expect("the log"));
         let mut lines = self.lines.lock().expect("the lines");
@@ -191,7 +191,7 @@ impl Stage {
     }
 }
 
-/// A backend that reads no more leniently than it must, and answers 200.
+/// Starts a backend that parses strictly and responds with 200.
 fn backend(seen: Arc<Mutex<Vec<Seen>>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -204,7 +204,7 @@ fn backend(seen: Arc<Mutex<Vec<Seen>>>) -> SocketAddr {
     address
 }
 
-/// One request; `None` when the connection is over.
+/// Serves one request. Returns `None` at the end of the connection.
 fn serve(reader: &mut BufReader<&TcpStream>, seen: &Mutex<Vec<Seen>>) -> Option<()> {
     let line = |reader: &mut BufReader<&TcpStream>| {
         let mut line = Vec::new();
@@ -236,13 +236,13 @@ fn serve(reader: &mut BufReader<&TcpStream>, seen: &Mutex<Vec<Seen>>) -> Option<
     match framings.first().map(String::as_str) {
         None => {}
         Some("chunked") => loop {
-            let size = usize::from_str_radix(&line(reader)?, 16).expect("a chunk's size");
+            let size = usize::from_str_radix(&line(reader)?, 16).expect("the size of a chunk");
             if size == 0 {
                 while !line(reader)?.is_empty() {}
                 break;
             }
             reader.read_exact(&mut vec![0; size]).ok()?;
-            assert_eq!(line(reader)?, "", "a chunk's end");
+            assert_eq!(line(reader)?, "", "the end of a chunk");
         },
         Some(length) => {
             let length: u64 = length.parse().expect("a length");
