@@ -509,7 +509,7 @@ fn cel_is_translated_if_all_rules_allow() {
         let manifests = format!("{ROUTES}{}", policy("p", "kind: HTTPRoute, name: foo", &spec));
         let imported = import_file(Dialect::EnvoyGateway, &manifests, &mapped_options());
         let findings = report(&imported);
-        let is_reported = findings.lines().any(|line| line.contains("cel: rejected") && line.contains(words));
+        let is_reported = findings.lines().any(|line| line.contains("cel: refused") && line.contains(words));
         assert!(imported.config.is_none() && is_reported, "{cel}\n{findings}");
     }
 }
