@@ -79,7 +79,7 @@ fn invalid_arguments_cause_one_error_line() {
         (&["explain", "-f", GOOD, "GET", "http://"][..], 2, "error: not a URL or path: `http://`"),
         (&["explain", "-f", GOOD, "GET", "a b"], 2, "error: not a URL or path: `a b`"),
         (&["explain", "-f", GOOD, "--token", "", "GET", "/"], 2, "error: the token is empty"),
-        (&["explain", "-f", GOOD, "--token", "a\nb", "GET", "/"], 2, "error: the token holds characters"),
+        (&["explain", "-f", GOOD, "--token", "a\nb", "GET", "/"], 2, "error: the token contains characters"),
         (&["health", "--url", "nonsense"], 2, "error: invalid URL: nonsense"),
         (&["health", "--url", "https://localhost"], 2, "error: invalid URL: https://localhost"),
         (&["token", "inspect", ""], 2, "error: the token is empty"),
