@@ -107,7 +107,7 @@ fn fixture(alg: &str, others: usize) -> Fixture {
         name: "idp".into(),
         issuers: vec!["https://idp.example/realms/a".into()],
         audiences: vec!["my-app".into()],
-        keys: KeySource::fixed(set),
+        keys: KeySource::local(set),
         algorithms,
         leeway: Duration::from_secs(60),
         required_claims: vec!["exp".into()],

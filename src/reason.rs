@@ -1,71 +1,72 @@
-//! Why a request was refused: the closed list of reason codes, and what each one means on the wire.
+//! Reason codes: the closed list of reasons for a rejection, with the status and the sentence of each.
 //!
-//! One code stands in the body, the challenge, the access log and the metric label. Nothing here holds text that
-//! came from a request: a refusal never reflects what was sent.
+//! The same code appears in the body, the challenge, the access log and the metric label. Nothing here contains text from
+//! a request: a rejection never reflects what the client sent.
 
 use http::StatusCode;
 
-/// A reason code. Codes are public: they stand in logs, metrics and responses, and change only with the contract.
+/// A reason code. Codes are public and stable: they appear in logs, metrics and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
-    /// No bearer token where the policy looks for one, and the mode is strict.
+    /// No bearer token was found in the policy's locations, and the mode is strict.
     MissingToken,
-    /// Not a compact JWS of three strict base64url parts with a JSON header and payload, or a header that is refused.
+    /// The token is not a compact JWS of three strict base64url parts with a JSON header and payload, or its header is
+    /// rejected.
     MalformedToken,
     /// The header's `alg` is `none`, unknown, or not allowed for any candidate key.
     UnsupportedAlgorithm,
     /// The token is longer than `limits.token`.
     TokenTooLarge,
-    /// Two different tokens, or two `Authorization` lines.
+    /// The request has two different tokens, or two `Authorization` headers.
     MultipleTokens,
     /// No configured key can have signed the token.
     UnknownKey,
-    /// A candidate key was found, and the signature is not its own.
+    /// A candidate key was found, and does not verify the signature.
     InvalidSignature,
-    /// `exp` lies in the past, beyond the leeway.
+    /// `exp` is in the past, beyond the leeway.
     Expired,
-    /// `nbf` or `iat` lies in the future, beyond the leeway.
+    /// `nbf` or `iat` is in the future, beyond the leeway.
     NotYetValid,
-    /// `iss` is not one of the provider's.
+    /// `iss` is not one of the provider's issuers.
     IssuerMismatch,
-    /// `aud` holds none of the provider's audiences.
+    /// `aud` contains none of the provider's audiences.
     AudienceMismatch,
     /// A required claim is absent.
     MissingClaim,
     /// A claim has the wrong JSON type or an impossible value.
     InvalidClaim,
-    /// The keys that the token needs have not been fetched yet, or are too old to count.
+    /// The keys that the token needs have not been fetched yet, or have expired.
     KeysUnavailable,
-    /// No name and password, where `basicAuth` needs them.
+    /// The request has no user name and password, and `basicAuth` requires them.
     MissingCredentials,
-    /// An unknown name, a wrong password, or not what RFC 7617 calls credentials.
+    /// The user name is unknown, the password is wrong, or the value is not valid by RFC 7617.
     InvalidCredentials,
-    /// No API key, where `apiKey` needs one.
+    /// The request has no API key, and `apiKey` requires one.
     MissingApiKey,
-    /// An unknown API key, or several.
+    /// The API key is unknown, or the request has several.
     InvalidApiKey,
-    /// The authorization rules say no.
+    /// The authorization rules deny the request.
     Denied,
-    /// The service of `extAuthz` says no.
+    /// The service of `extAuthz` denies the request.
     ExtAuthzDenied,
-    /// The service of `extAuthz` could not be asked.
+    /// The service of `extAuthz` is unavailable.
     ExtAuthzUnavailable,
     /// No listener or route matches the request.
     NoRoute,
-    /// The route has no backend to send the request to.
+    /// The route has no backend.
     NoBackend,
-    /// A connection to the backend could not be made.
+    /// No connection to the backend could be established.
     UpstreamConnect,
-    /// The backend broke the exchange off, or answered with something that is not HTTP.
+    /// The backend interrupted the exchange, or its response is not HTTP.
     UpstreamReset,
-    /// The backend did not answer in time.
+    /// The backend did not respond in time.
     UpstreamTimeout,
     /// The request is ambiguous or not HTTP.
     MalformedRequest,
-    /// The path holds something that could be read in two ways.
+    /// The path is ambiguous.
     BadPath,
-    /// The host is missing, doubled, malformed, or contradicts the request target.
+    /// The host is missing, duplicated or malformed, or contradicts the request target.
     BadHost,
     /// The request target is longer than the limit on the request's head.
     UriTooLong,
@@ -75,24 +76,24 @@ pub enum Reason {
     BodyTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
-    /// A method that a gateway does not forward (CONNECT, TRACE).
+    /// The method is one that a gateway does not forward (CONNECT, TRACE).
     MethodNotAllowed,
-    /// The host is one for which the connection's TLS handshake would have gone otherwise (RFC 9110 §15.5.20).
+    /// The host would have required another TLS handshake than that of the connection (RFC 9110 §15.5.20).
     MisdirectedRequest,
-    /// A transfer coding that is not understood.
+    /// The transfer coding is not supported.
     UnsupportedCoding,
-    /// A rate limit is used up.
+    /// A rate limit is exhausted.
     RateLimited,
-    /// The backend has all the connections that it may have.
+    /// The backend's connection limit is reached.
     UpstreamBusy,
-    /// The gateway failed; never caused by a request alone.
+    /// The gateway failed. A request alone never causes this.
     Internal,
 }
 
 use Reason as R;
 
 impl Reason {
-    /// Every reason, in the order of the contract.
+    /// All reasons, in the order of their declaration.
     pub const ALL: [Self; 39] = [
         R::MissingToken,
         R::MalformedToken,
@@ -135,22 +136,22 @@ impl Reason {
         R::Internal,
     ];
 
-    /// The code, as it stands in bodies, challenges, logs and metrics.
+    /// Returns the code for bodies, challenges, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         self.row().0
     }
 
-    /// The HTTP status of the refusal.
+    /// Returns the HTTP status of the rejection.
     pub const fn status(self) -> StatusCode {
         self.row().1
     }
 
-    /// The stable sentence that the response's body carries.
+    /// Returns the stable sentence of the response body.
     pub const fn sentence(self) -> &'static str {
         self.row().2
     }
 
-    /// The table of SPEC §7: code, status, sentence.
+    /// Returns the code, the status and the sentence of a reason.
     const fn row(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
@@ -234,13 +235,13 @@ impl Reason {
         }
     }
 
-    /// The `grpc-status` of the refusal (SPEC §7; codes of the gRPC specification).
+    /// Returns the `grpc-status` of the rejection.
     pub fn grpc_status(self) -> u8 {
         grpc_status(self.status())
     }
 }
 
-/// The gRPC status that tells the same as a refusal's HTTP status.
+/// Returns the gRPC status that corresponds to the HTTP status of a rejection.
 pub fn grpc_status(status: StatusCode) -> u8 {
     match status.as_u16() {
         400 => 13,                  // INTERNAL
@@ -260,28 +261,28 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// A request that goes no further.
+/// The rejection of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
-    /// Why.
+    /// The reason code.
     pub reason: Reason,
-    /// A token came with the request, so a challenge names what is wrong with it (RFC 6750 §3).
+    /// True if the request had a token, so that the challenge names the error (RFC 6750 §3).
     pub with_token: bool,
-    /// The connection can't be used for another request: its framing is in doubt.
+    /// True if the connection must be closed, because the framing of the request is in doubt.
     pub close: bool,
-    /// Seconds after which another try makes sense.
+    /// The number of seconds after which the client may retry.
     pub retry_after: Option<u32>,
     /// A status from the config that replaces the one of the reason.
     pub status: Option<StatusCode>,
 }
 
 impl Rejection {
-    /// A rejection for `reason`, with no token and a connection that stays usable.
+    /// Creates a rejection of a request without a token, on a connection that stays usable.
     pub const fn new(reason: Reason) -> Self {
         Self { reason, with_token: false, close: false, retry_after: None, status: None }
     }
 
-    /// The same, and the connection is closed after the answer.
+    /// Creates a rejection that closes the connection after the response.
     pub const fn closing(reason: Reason) -> Self {
         Self { reason, with_token: false, close: true, retry_after: None, status: None }
     }
@@ -298,23 +299,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_and_the_list_is_whole() {
+    fn codes_are_distinct_and_the_list_is_complete() {
         let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
-        for (at, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, at, "{reason} stands in its own place");
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{reason} is listed at its own index");
         }
     }
 
     #[test]
-    fn the_seed_documents_sentences_are_exact() {
+    fn stable_sentences_are_exact() {
         assert_eq!(Reason::MissingToken.sentence().len(), 45);
         assert_eq!(Reason::MissingToken.sentence(), "authentication failure: no bearer token found");
         assert_eq!(Reason::Denied.sentence(), "authorization failed");
     }
 
     #[test]
-    fn grpc_codes_follow_the_contract() {
+    fn grpc_status_matches_the_http_status() {
         for (reason, code) in [
             (Reason::MissingToken, 16),
             (Reason::Denied, 7),

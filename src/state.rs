@@ -120,7 +120,7 @@ impl GatewayState {
         let snapshot = self.snapshot();
         if snapshot.loaded.config.process.readiness.require_keys {
             for provider in providers(&snapshot) {
-                if provider.keys().current().is_none() {
+                if provider.keys().current().get().is_none() {
                     reasons.push(format!("provider `{}` has no keys yet", provider.name()));
                 }
             }

@@ -57,10 +57,10 @@ fn collect_key_sets(providers: &[Arc<Provider>], collected: &mut CollectedSeries
     for provider in providers {
         let name = ("provider", &**provider.name());
         let keys = provider.keys().current();
-        let usable = keys.as_ref().map_or(0, |keys| keys.len());
+        let usable = keys.get().map_or(0, |keys| keys.len());
         collected.gauges.push((Gauge::Keys, Labels::new(&[name]), usable as f64));
         let mut reasons: BTreeMap<&str, f64> = BTreeMap::new();
-        for key in keys.iter().flat_map(|keys| keys.skipped()) {
+        for key in keys.get().into_iter().flat_map(|keys| keys.skipped()) {
             *reasons.entry(key.reason.code()).or_default() += 1.0;
         }
         for (reason, count) in reasons {

@@ -45,7 +45,7 @@ fn write_details(state: &GatewayState, out: &mut String) {
         }
     }
     for provider in state::providers(&snapshot) {
-        let _ = match provider.keys().current().as_ref() {
+        let _ = match provider.keys().current().get() {
             Some(keys) => write!(out, "provider {}: {} keys", provider.name(), keys.len()),
             None => write!(out, "provider {}: no keys", provider.name()),
         };

@@ -1,9 +1,9 @@
-//! Where a request carries its credential: a header behind a scheme, a cookie, a query parameter.
+//! Locations of credentials in a request: a header with a scheme, a cookie, or a query parameter.
 //!
-//! Exactly one token may stand on a request; the same token in two places is one token. Two `Authorization` lines are
-//! refused whatever they hold, since RFC 9110 §11.6.2 knows only one. A header without the scheme holds no token and
-//! is left alone; an empty cookie or parameter is nothing (that is how cookies are cleared), but a scheme with nothing
-//! behind it announces a token that is not there, and is malformed.
+//! A request may carry one credential; the same value in two locations counts once. Rejected: two different credentials,
+//! two `Authorization` headers of any value, since RFC 9110 §11.6.2 allows only one, and a scheme without a credential. A
+//! header with another scheme contains no credential and is left unchanged. An empty cookie or parameter counts as absent,
+//! since cookies are cleared that way.
 
 use std::borrow::Cow;
 
@@ -12,22 +12,23 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use super::jwt::jws::MalformedToken;
 use crate::request::RequestHead;
 
-/// One place to look for a token.
+/// A location of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
-    /// A header; the value is the token behind `prefix`, which is compared ignoring case. An empty prefix: all of it.
+    /// A header, whose value is the credential after `prefix`. The prefix is compared without case. If it is empty, the
+    /// whole value is the credential.
     Header {
         /// The header's name.
         name: HeaderName,
-        /// What stands before the token, such as `Bearer ` with its space.
+        /// The text before the credential, such as `Bearer ` with its space.
         prefix: String,
     },
-    /// A cookie of this name; names are case-sensitive.
+    /// A cookie, by its case-sensitive name.
     Cookie {
         /// The cookie's name.
         name: String,
     },
-    /// A query parameter of this name, compared after percent-decoding; names are case-sensitive.
+    /// A query parameter, by its case-sensitive name after percent-decoding.
     Query {
         /// The parameter's name.
         name: String,
@@ -35,7 +36,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// The default of RFC 6750 §2.1: `Authorization: Bearer …`.
+    /// Returns the default location of RFC 6750 §2.1: `Authorization: Bearer …`.
     pub fn bearer() -> Self {
         Self::Header { name: AUTHORIZATION, prefix: "Bearer ".to_owned() }
     }
@@ -52,7 +53,7 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// A set of places in a list of at most [`Places::MAX`] locations.
+/// A set of indexes into a list of at most [`LocationSet::MAX`] locations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct LocationSet(u64);
 
@@ -74,16 +75,16 @@ impl LocationSet {
     }
 }
 
-/// What a request carries.
+/// The credential of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FoundCredential<'a> {
-    /// No credential.
+    /// The request has no credential.
     Nothing,
-    /// One token, and where it stands.
+    /// The request has one credential, in these locations.
     Token(Cow<'a, [u8]>, LocationSet),
-    /// Something that was meant to be a token.
+    /// The request has a malformed credential, in these locations.
     Malformed(MalformedToken, LocationSet),
-    /// Two different credentials, or two `Authorization` lines.
+    /// The request has two different credentials, or two `Authorization` headers.
     Several(LocationSet),
 }
 
@@ -97,30 +98,30 @@ impl<'a> FoundCredential<'a> {
     }
 
     fn add(self, at: usize, found: Result<Cow<'a, [u8]>, MalformedToken>) -> Self {
-        let mut places = match &self {
+        let mut found_in = match &self {
             Self::Nothing => LocationSet::default(),
-            Self::Token(_, places) | Self::Malformed(_, places) | Self::Several(places) => *places,
+            Self::Token(_, found_in) | Self::Malformed(_, found_in) | Self::Several(found_in) => *found_in,
         };
-        places.insert(at);
+        found_in.insert(at);
         match (self, found) {
-            (Self::Nothing, Ok(token)) => Self::Token(token, places),
-            (Self::Token(first, _), Ok(token)) if first == token => Self::Token(first, places),
-            (Self::Nothing, Err(fault)) => Self::Malformed(fault, places),
-            (Self::Malformed(first, _), Err(_)) => Self::Malformed(first, places),
-            _ => Self::Several(places),
+            (Self::Nothing, Ok(token)) => Self::Token(token, found_in),
+            (Self::Token(first, _), Ok(token)) if first == token => Self::Token(first, found_in),
+            (Self::Nothing, Err(fault)) => Self::Malformed(fault, found_in),
+            (Self::Malformed(first, _), Err(_)) => Self::Malformed(first, found_in),
+            _ => Self::Several(found_in),
         }
     }
 
     fn mark_multiple(self, at: usize) -> Self {
         let mut all = self.add(at, Err(MalformedToken::Empty));
-        if let Self::Token(_, places) | Self::Malformed(_, places) = all {
-            all = Self::Several(places);
+        if let Self::Token(_, found_in) | Self::Malformed(_, found_in) = all {
+            all = Self::Several(found_in);
         }
         all
     }
 }
 
-/// Looks in every location.
+/// Searches all locations for a credential.
 pub(crate) fn extract_credential<'a>(locations: &[Location], head: &RequestHead<'a>) -> FoundCredential<'a> {
     let mut found = FoundCredential::Nothing;
     for (at, location) in locations.iter().enumerate() {
@@ -156,7 +157,7 @@ pub(crate) fn extract_credential<'a>(locations: &[Location], head: &RequestHead<
     found
 }
 
-/// The token behind the prefix in a header's value; `None` when the value is of another scheme.
+/// Returns the credential after the prefix of a header value; `None` if the value has another scheme.
 fn strip_scheme<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]>, MalformedToken>> {
     let value = value.trim_ascii();
     let scheme = prefix.trim_end_matches(' ');
@@ -179,13 +180,13 @@ fn strip_scheme<'a>(prefix: &str, value: &'a [u8]) -> Option<Result<Cow<'a, [u8]
     }
 }
 
-/// A byte that goes on with the name of a scheme (RFC 9110 §5.6.2), so that it is another scheme. Quotes are no part
-/// of any registered one, and `Bearer'…` is meant as a token.
+/// Returns true for a byte that continues the name of a scheme (RFC 9110 §5.6.2), so that it is another scheme. A quote
+/// does not occur in a registered scheme, and `Bearer'…` is an attempt to send a token.
 fn is_scheme_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&*+-.^_`|~".contains(&byte)
 }
 
-/// The pairs of a `Cookie` line (RFC 6265 §4.2.1), with what else stands there as a name without value.
+/// Returns the pairs of a `Cookie` header (RFC 6265 §4.2.1). Text that is not a pair is a name without a value.
 fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|byte| *byte == b';').map(|pair| {
         let pair = pair.trim_ascii();
@@ -196,7 +197,7 @@ fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The parameters of a query, as they were sent.
+/// Returns the parameters of a query, without decoding them.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
@@ -205,7 +206,7 @@ fn is_named(sent: &str, name: &str) -> bool {
     sent == name || percent_decode(sent.as_bytes(), true) == name.as_bytes()
 }
 
-/// Decodes what is a percent-escape and leaves all else as it is. What a broken escape leaves behind is in no token.
+/// Decodes percent-escapes and leaves all other text unchanged. The remains of an invalid escape never occur in a token.
 fn percent_decode(text: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| *byte == b'%' || (plus_is_space && *byte == b'+')) {
         return Cow::Borrowed(text);
@@ -230,9 +231,9 @@ fn percent_decode(text: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// Takes the credentials at `places` out of the headers: the header, or the one cookie.
-pub(crate) fn remove_from_headers(locations: &[Location], places: LocationSet, headers: &mut HeaderMap) {
-    for (_, location) in locations.iter().enumerate().filter(|(at, _)| places.contains(*at)) {
+/// Removes the credentials in these locations from the headers: the whole header, or the single cookie.
+pub(crate) fn remove_from_headers(locations: &[Location], found_in: LocationSet, headers: &mut HeaderMap) {
+    for (_, location) in locations.iter().enumerate().filter(|(at, _)| found_in.contains(*at)) {
         match location {
             Location::Header { name, .. } => {
                 headers.remove(name);
@@ -244,40 +245,40 @@ pub(crate) fn remove_from_headers(locations: &[Location], places: LocationSet, h
 }
 
 fn remove_cookie(name: &[u8], headers: &mut HeaderMap) {
-    let mut kept: Vec<HeaderValue> = Vec::new();
+    let mut remaining: Vec<HeaderValue> = Vec::new();
     for line in headers.get_all(COOKIE) {
         let bytes = line.as_bytes();
         if cookies(bytes).all(|(n, _)| n != name) {
-            kept.push(line.clone());
+            remaining.push(line.clone());
             continue;
         }
         let pairs = bytes.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let rest: Vec<&[u8]> = pairs.filter(|pair| !pair.is_empty() && cookies(pair).all(|(n, _)| n != name)).collect();
         if let (false, Ok(value)) = (rest.is_empty(), HeaderValue::from_bytes(&rest.join(&b"; "[..]))) {
-            kept.push(value);
+            remaining.push(value);
         }
     }
     headers.remove(COOKIE);
-    for line in kept {
+    for line in remaining {
         headers.append(COOKIE, line);
     }
 }
 
-/// The query without the credentials at `places`; `None` when nothing is left of it.
+/// Returns the query without the credentials in these locations; `None` when nothing of it remains.
 pub(crate) fn remove_from_query<'q>(
     locations: &[Location],
-    places: LocationSet,
+    found_in: LocationSet,
     query: &'q str,
 ) -> Option<Cow<'q, str>> {
     let named = |sent: &str| {
         locations.iter().enumerate().any(|(at, location)| match location {
-            Location::Query { name } => places.contains(at) && is_named(sent, name),
+            Location::Query { name } => found_in.contains(at) && is_named(sent, name),
             Location::Header { .. } | Location::Cookie { .. } => false,
         })
     };
     if parameters(query).all(|(name, _)| !named(name)) {
         return Some(Cow::Borrowed(query));
     }
-    let kept: Vec<&str> = query.split('&').filter(|pair| parameters(pair).all(|(name, _)| !named(name))).collect();
-    (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
+    let remaining: Vec<&str> = query.split('&').filter(|pair| parameters(pair).all(|(name, _)| !named(name))).collect();
+    (!remaining.is_empty()).then(|| Cow::Owned(remaining.join("&")))
 }

@@ -1,10 +1,10 @@
-//! Claims as request headers for the backend, and the removal of such headers when a client sends them.
+//! Identity headers: claims that are written as request headers for the backend (`claimsToHeaders`).
 //!
-//! A claim that is not a legal header value is not written at all, and the request is refused: nothing is cut short or
-//! escaped into something else. Text is ASCII without control characters and without spaces around it, since a
-//! receiver drops those; other text can be written with `encoding: json`, which is ASCII with `\u` escapes. Integers
-//! are written in full up to 64 bits, other numbers as the shortest text that reads as the same double; a double of 2^53
-//! or more may stand for a longer number that it can't tell from its neighbours, and is refused.
+//! Rejected: a request with a claim that is not a valid header value. Nothing is truncated or replaced. Text must be
+//! ASCII without control characters and without leading or trailing spaces, which a receiver would drop. Other text can
+//! be written with `encoding: json`, which is ASCII with `\u` escapes. Integers of up to 64 bits are written in full,
+//! other numbers as the shortest text that parses to the same double. A double of 2^53 or more may represent several
+//! integers of the token, and is rejected.
 
 use std::fmt;
 
@@ -14,22 +14,22 @@ use serde_json::{Map, Value};
 /// One entry of `claimsToHeaders`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClaimHeader {
-    /// The path of names to the claim.
+    /// The path to the claim, as a list of names.
     pub path: Vec<String>,
-    /// The header to write.
+    /// The name of the header.
     pub header: HeaderName,
-    /// Whether the value is always written as JSON.
+    /// Writes every value as JSON.
     pub json: bool,
 }
 
-/// Why a claim can't be written as a header.
+/// The reason why a claim cannot be written as a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderValueError {
-    /// A character that is not printable ASCII, or a space at an end.
+    /// The value contains a character that is not printable ASCII, or starts or ends with a space.
     Characters,
-    /// An element of a list holds the comma that separates elements.
+    /// An element of a list contains a comma, which separates elements.
     Comma,
-    /// A number whose digits were more than a double keeps.
+    /// The value contains a number with more digits than a double can represent.
     Number,
 }
 
@@ -37,9 +37,9 @@ impl fmt::Display for HeaderValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Characters => {
-                "the claim is not printable ASCII without spaces around it (`encoding: json` can carry it)"
+                "the claim is not printable ASCII without leading and trailing spaces (`encoding: json` can carry it)"
             }
-            Self::Comma => "an element of the list holds a comma (`encoding: json` can carry it)",
+            Self::Comma => "an element of the list contains a comma (`encoding: json` can carry it)",
             Self::Number => {
                 "a number in the claim is an integer of more than 64 bits, or a double of 2^53 or more, which is not exact \
                  (a string or `payloadHeader` can carry it)"
@@ -48,7 +48,7 @@ impl fmt::Display for HeaderValueError {
     }
 }
 
-/// The value for one header; `None` when the claim is absent or null.
+/// Returns the value of one header; `None` if the claim is absent or null.
 pub(crate) fn header_value(
     entry: &ClaimHeader,
     claims: &Map<String, Value>,
@@ -59,14 +59,14 @@ pub(crate) fn header_value(
     }
     let text = match claim {
         Value::Null => return Ok(None),
-        Value::Array(items) if !entry.json && items.iter().all(|item| scalar(item).is_some()) => join_list(items)?,
+        Value::Array(items) if !entry.json && items.iter().all(|item| scalar_text(item).is_some()) => join_list(items)?,
         _ if entry.json => ascii_json(claim),
-        _ => scalar(claim).unwrap_or_else(|| ascii_json(claim)),
+        _ => scalar_text(claim).unwrap_or_else(|| ascii_json(claim)),
     };
     to_header_value(&text).map(Some)
 }
 
-/// The claim at a path of names.
+/// Returns the claim at a path of names.
 pub(crate) fn claim_at_path<'a>(path: &[String], claims: &'a Map<String, Value>) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.get(first)?, |value, name| value.as_object()?.get(name))
@@ -74,14 +74,14 @@ pub(crate) fn claim_at_path<'a>(path: &[String], claims: &'a Map<String, Value>)
 
 fn join_list(items: &[Value]) -> Result<String, HeaderValueError> {
     let mut text = String::new();
-    for (at, item) in items.iter().filter_map(scalar).enumerate() {
+    for (index, item) in items.iter().filter_map(scalar_text).enumerate() {
         if item.contains(',') {
             return Err(HeaderValueError::Comma);
         }
         if item.trim_ascii().len() != item.len() {
             return Err(HeaderValueError::Characters);
         }
-        if at > 0 {
+        if index > 0 {
             text.push(',');
         }
         text.push_str(&item);
@@ -89,13 +89,13 @@ fn join_list(items: &[Value]) -> Result<String, HeaderValueError> {
     Ok(text)
 }
 
-/// Whether every number in it is the one that the token has.
+/// Returns true if every number in the value is exactly that of the token.
 fn is_exact(value: &Value) -> bool {
-    /// From here on doubles are farther apart than 1.
-    const INEXACT: f64 = 9_007_199_254_740_992.0;
+    /// The smallest double from which on the distance to the next one exceeds 1.
+    const MIN_INEXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => {
-            number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|value| value.abs() < INEXACT)
+            number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|value| value.abs() < MIN_INEXACT)
         }
         Value::Array(items) => items.iter().all(is_exact),
         Value::Object(members) => members.values().all(is_exact),
@@ -103,16 +103,16 @@ fn is_exact(value: &Value) -> bool {
     }
 }
 
-fn scalar(value: &Value) -> Option<String> {
+fn scalar_text(value: &Value) -> Option<String> {
     match value {
-        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Bool(boolean) => Some(boolean.to_string()),
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => Some(text.clone()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-/// JSON in printable ASCII: every other character as a `\u` escape (RFC 8259 §7).
+/// Formats JSON in printable ASCII, with `\u` escapes for all other characters (RFC 8259 §7).
 fn ascii_json(value: &Value) -> String {
     let mut text = String::new();
     let mut units = [0; 2];
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn written(claims: Value, path: &[&str], json: bool) -> Result<Option<String>, HeaderValueError> {
+    fn render(claims: Value, path: &[&str], json: bool) -> Result<Option<String>, HeaderValueError> {
         let path = path.iter().map(ToString::to_string).collect();
         let entry = ClaimHeader { path, header: HeaderName::from_static("x"), json };
         let value = header_value(&entry, claims.as_object().unwrap())?;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_kind() {
+    fn claims_of_every_type_are_written() {
         let some = |text: &str| Ok(Some(text.to_owned()));
         for (claim, text, json) in [
             (json!("alice"), some("alice"), some("\"alice\"")),
@@ -174,17 +174,17 @@ mod tests {
             (json!(["a\n"]), Err(HeaderValueError::Characters), some("[\"a\\n\"]")),
         ] {
             let claims = json!({"c": claim});
-            assert_eq!(written(claims.clone(), &["c"], false), text, "{claims}");
-            assert_eq!(written(claims.clone(), &["c"], true), json, "{claims}");
+            assert_eq!(render(claims.clone(), &["c"], false), text, "{claims}");
+            assert_eq!(render(claims.clone(), &["c"], true), json, "{claims}");
         }
     }
 
     #[test]
-    fn paths_are_lists_of_names() {
+    fn claim_paths_are_lists_of_names() {
         let claims = json!({"a.b": {"https://x/y": "z"}, "a": {"b": "no"}});
-        assert_eq!(written(claims.clone(), &["a.b", "https://x/y"], false), Ok(Some("z".into())));
+        assert_eq!(render(claims.clone(), &["a.b", "https://x/y"], false), Ok(Some("z".into())));
         for absent in [&["a.b.c"][..], &["a", "c"], &["a", "b", "c"], &[]] {
-            assert_eq!(written(claims.clone(), absent, false), Ok(None), "{absent:?}");
+            assert_eq!(render(claims.clone(), absent, false), Ok(None), "{absent:?}");
         }
     }
 }

@@ -166,7 +166,7 @@ impl JwtAuth {
     fn is_entry_valid(&self, jwt: &VerifiedJwt, found_in: LocationSet, now: UnixTime) -> bool {
         self.providers.get(jwt.provider_index).is_some_and(|provider| {
             provider.location_set.intersects(found_in)
-                && provider.keys().current().as_deref().is_some_and(|set| *set.fingerprint() == jwt.keys)
+                && provider.keys().current().get().is_some_and(|set| *set.fingerprint() == jwt.keys)
                 && jwt.validity.check(provider, now).is_ok()
         })
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::eprint_line;
 use super::output::pluralize;
-use crate::auth::keys::jwks::{FetchError, FetchFault, FetchReport};
+use crate::auth::keys::jwks::{FetchError, FetchErrorKind, FetchReport};
 use crate::auth::{JwtAuth, KeySource};
 use crate::compile::CarryOver;
 use crate::config::policy::JwtAuthConfig;
@@ -64,7 +64,7 @@ struct Probe {
 
 enum ProbeKind {
     Endpoint(Arc<Endpoint>),
-    Keys { source: Arc<KeySource>, provider: String, leeway: f64 },
+    Keys { source: KeySource, provider: String, leeway: f64 },
 }
 
 /// Runs all probes and waits for the results, which are in the order of the config. `kept` must be the state that
@@ -244,20 +244,22 @@ async fn probe_endpoint(endpoint: &Endpoint) -> Result<String, (String, Option<S
 
 fn fetch_hint(error: &FetchError) -> Option<String> {
     Some(
-        match &error.fault {
-            FetchFault::Connect(why) if why.contains("certificate") => {
+        match &error.kind {
+            FetchErrorKind::Connect(why) if why.contains("certificate") => {
                 "set `jwks.tls.root` to the CA of a private certificate"
             }
-            FetchFault::Connect(_) | FetchFault::Timeout(_) => {
+            FetchErrorKind::Connect(_) | FetchErrorKind::Timeout(_) => {
                 "check the address as seen from this host; `jwks.connectTo` overrides the address of the URL"
             }
-            FetchFault::Status(400..=499) => {
+            FetchErrorKind::Status(400..=499) => {
                 "check that this is the URL of the key set (`jwks_uri`) and that it needs no credentials"
             }
-            FetchFault::Redirect => "use the target URL of the redirect: only redirects within one origin are followed",
-            FetchFault::Discovery(_) => "`issuer` is compared exactly; `jwks: {url: …}` avoids discovery",
-            FetchFault::NotKeys(_) => "check that this is the URL of the key set (`jwks_uri`)",
-            FetchFault::NoUsableKey(_) => "a key must be a signing key for an algorithm in `algorithms`",
+            FetchErrorKind::Redirect => {
+                "use the target URL of the redirect: only redirects within one origin are followed"
+            }
+            FetchErrorKind::Discovery(_) => "`issuer` is compared exactly; `jwks: {url: …}` avoids discovery",
+            FetchErrorKind::InvalidKeySet(_) => "check that this is the URL of the key set (`jwks_uri`)",
+            FetchErrorKind::NoUsableKey(_) => "a key must be a signing key for an algorithm in `algorithms`",
             _ => return None,
         }
         .to_owned(),
@@ -312,7 +314,7 @@ struct ProbeCollector {
     scope: ProbeScope,
     probes: Vec<Probe>,
     endpoints: HashSet<u64>,
-    sources: Vec<Arc<KeySource>>,
+    sources: Vec<KeySource>,
 }
 
 impl ProbeCollector {
@@ -329,15 +331,15 @@ impl ProbeCollector {
     fn add_key_sources(&mut self, configured: &JwtAuthConfig, compiled: &JwtAuth) {
         for (configured, provider) in configured.providers.iter().zip(compiled.providers()) {
             let source = provider.keys();
-            if source.remote().is_none() || self.sources.iter().any(|existing| Arc::ptr_eq(existing, source)) {
+            if source.remote().is_none() || self.sources.iter().any(|existing| existing.is_same(source)) {
                 continue;
             }
-            self.sources.push(Arc::clone(source));
+            self.sources.push(source.clone());
             let (provider, leeway) = (provider.name().escape_debug().to_string(), provider.leeway());
             self.probes.push(Probe {
                 target: format!("keys of {provider}"),
                 place: configured.jwks.span.clone(),
-                kind: ProbeKind::Keys { source: Arc::clone(source), provider, leeway },
+                kind: ProbeKind::Keys { source: source.clone(), provider, leeway },
             });
         }
     }

@@ -103,7 +103,7 @@ fn print_banner(gateway: &Gateway) {
     eprint_line(Summary::from_snapshot(&snapshot));
     let providers: Vec<String> = state::providers(&snapshot)
         .iter()
-        .map(|provider| match provider.keys().current().as_ref() {
+        .map(|provider| match provider.keys().current().get() {
             Some(keys) => format!("{} ({})", provider.name().escape_debug(), pluralize(keys.len(), "key")),
             None => format!("{} (no keys yet)", provider.name().escape_debug()),
         })

@@ -2,7 +2,6 @@
 //! shared by all providers with the same settings, also across reloads.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Compiler;
 use crate::auth::keys::jwks::{FetchRetry, FetchSettings, FetchTls, KeyLocation};
@@ -15,7 +14,7 @@ use crate::config::{Diagnostic, DiagnosticCode, unreadable_file};
 
 impl Compiler<'_> {
     /// A provider's keys. `None` after an error.
-    pub(super) fn keys(&mut self, provider: &ProviderConfig, algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+    pub(super) fn keys(&mut self, provider: &ProviderConfig, algorithms: Option<Algorithms>) -> Option<KeySource> {
         let span = &provider.jwks.span;
         match &provider.jwks.value {
             JwksSource::File(path) => {
@@ -37,7 +36,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<Arc<KeySource>> {
+    fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<KeySource> {
         match KeySet::parse_with_limit(text, KeyOrigin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
                 let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key")
@@ -49,7 +48,7 @@ impl Compiler<'_> {
                 self.errors.push(error);
                 None
             }
-            Ok(keys) => Some(KeySource::fixed(keys)),
+            Ok(keys) => Some(KeySource::local(keys)),
             Err(error) => {
                 self.errors
                     .push(Diagnostic::error(span.clone(), error.to_string()).with_code(DiagnosticCode::NoUsableKeys));
@@ -58,7 +57,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn fetched_keys(&mut self, span: &SourceSpan, mut settings: FetchSettings) -> Option<Arc<KeySource>> {
+    fn fetched_keys(&mut self, span: &SourceSpan, mut settings: FetchSettings) -> Option<KeySource> {
         settings.max_keys = self.process.limits.jwks_keys;
         match self.carry_over.sources.get(settings) {
             Ok(source) => Some(source),

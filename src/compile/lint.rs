@@ -34,7 +34,7 @@ fn check_policies(effective: &Effective<'_>, compiled: &Policies, found: &mut Ve
     if let (Some(jwt), Some(compiled)) = (&effective.jwt_auth, &compiled.jwt_auth) {
         for (config, provider) in jwt.policy.providers.iter().zip(compiled.providers()) {
             let keys = provider.keys().current();
-            for skipped in keys.iter().flat_map(|set| set.skipped()) {
+            for skipped in keys.get().into_iter().flat_map(|set| set.skipped()) {
                 let message = format!("a key of the provider `{}` is left out: {skipped}", config.name);
                 found.push(Diagnostic::warning(DiagnosticCode::SkippedKey, config.jwks.span.clone(), message));
             }

@@ -139,7 +139,8 @@ fn key_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     let local = |snapshot: &Snapshot| -> BTreeMap<Arc<str>, ([u8; 32], usize)> {
         let providers = providers(snapshot).into_iter().filter(|provider| provider.keys().status().is_none());
         let keys = providers.filter_map(|provider| {
-            let keys = provider.keys().current().clone()?;
+            let current = provider.keys().current();
+            let keys = current.get()?;
             Some((Arc::clone(provider.name()), (*keys.fingerprint(), keys.len())))
         });
         keys.collect()

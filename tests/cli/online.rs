@@ -253,7 +253,7 @@ fn explain_and_inspect_fetch_remote_keys_with_online() {
     );
     let online = explain(&["--online"]);
     assert_eq!((online.code, online.err.as_str(), idp.requests().len()), (0, "", 1), "{online:?}");
-    assert!(online.out.contains("ok   signature good, of provider `agentgateway.dev`"), "{}", online.out);
+    assert!(online.out.contains("ok   signature valid, provider `agentgateway.dev`"), "{}", online.out);
 
     let inspect = |more: &[&str]| run(&[&["token", "inspect", ALICE, "-f", file], more].concat());
     assert_eq!(inspect(&[]).code, 1);

@@ -84,7 +84,7 @@ fn jwt_auth(jwt: &JwtAuth, origin: Option<String>) -> Value {
             "name": &**provider.name(),
             "issuers": provider.issuers().collect::<Vec<_>>(),
             "audiences": provider.audiences().collect::<Vec<_>>(),
-            "keys": provider.keys().current().as_ref().map_or(0, |keys| keys.len()),
+            "keys": provider.keys().current().get().map_or(0, |keys| keys.len()),
         })
     });
     json!({

@@ -1,6 +1,6 @@
 //! The signature algorithms of RFC 7518 §3.1 and RFC 8037 that a token may use, and sets of them.
 //!
-//! `none` is not an algorithm here, so nothing can be configured to accept it.
+//! Rejected: every other name. `none` is not an algorithm here, so no setting can accept it.
 
 /// A JWS algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,14 +30,14 @@ pub enum Algorithm {
     ES384,
     /// ECDSA on P-521 with SHA-512.
     ES512,
-    /// Ed25519; written `EdDSA` (RFC 8037) or `Ed25519` (RFC 9864).
+    /// Ed25519, named `EdDSA` (RFC 8037) or `Ed25519` (RFC 9864).
     EdDSA,
 }
 
 use Algorithm as A;
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms.
     pub const ALL: [Self; 13] = [
         A::HS256,
         A::HS384,
@@ -54,7 +54,7 @@ impl Algorithm {
         A::EdDSA,
     ];
 
-    /// The algorithm of this name; names are case-sensitive (RFC 7515 §4.1.1).
+    /// Parses the name of an algorithm. Names are case-sensitive (RFC 7515 §4.1.1).
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "Ed25519" => Some(A::EdDSA),
@@ -62,7 +62,7 @@ impl Algorithm {
         }
     }
 
-    /// The name, as it stands in a token's header.
+    /// Returns the name for a token's header.
     pub const fn as_str(self) -> &'static str {
         match self {
             A::HS256 => "HS256",
@@ -93,16 +93,16 @@ impl std::fmt::Display for Algorithm {
 pub struct Algorithms(u16);
 
 impl Algorithms {
-    /// No algorithm.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// The algorithms of a shared secret.
     pub const HMAC: Self = Self::from_slice(&[A::HS256, A::HS384, A::HS512]);
     /// The algorithms of an RSA key.
     pub const RSA: Self = Self::from_slice(&[A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512]);
-    /// The algorithms that are accepted when none are named: all but HMAC.
+    /// The algorithms that are accepted by default: all except HMAC.
     pub const ASYMMETRIC: Self = Self::RSA.union(Self::from_slice(&[A::ES256, A::ES384, A::ES512, A::EdDSA]));
 
-    /// The set of these algorithms.
+    /// Creates the set of these algorithms.
     pub const fn from_slice(list: &[Algorithm]) -> Self {
         let (mut bits, mut rest) = (0, list);
         while let [first, tail @ ..] = rest {
@@ -112,27 +112,27 @@ impl Algorithms {
         Self(bits)
     }
 
-    /// What is in either set.
+    /// Returns the algorithms that are in either set.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in both sets.
+    /// Returns the algorithms that are in both sets.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether the algorithm is in the set.
+    /// Returns true if the algorithm is in the set.
     pub const fn contains(self, algorithm: Algorithm) -> bool {
         self.0 & (1 << algorithm as u16) != 0
     }
 
-    /// Whether the set holds nothing.
+    /// Returns true if the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The algorithms of the set, in a fixed order.
+    /// Returns the algorithms of the set, in a fixed order.
     pub fn iter(self) -> impl Iterator<Item = Algorithm> {
         Algorithm::ALL.into_iter().filter(move |a| self.contains(*a))
     }
@@ -140,8 +140,8 @@ impl Algorithms {
 
 impl std::fmt::Display for Algorithms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, algorithm) in self.iter().enumerate() {
-            write!(f, "{}{algorithm}", if at == 0 { "" } else { ", " })?;
+        for (index, algorithm) in self.iter().enumerate() {
+            write!(f, "{}{algorithm}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_hold_what_they_are_made_of() {
+    fn sets_contain_the_given_algorithms() {
         assert_eq!(Algorithms::ASYMMETRIC.iter().count(), 10);
         assert!(Algorithms::ASYMMETRIC.intersection(Algorithms::HMAC).is_empty());
         assert_eq!(Algorithms::HMAC.to_string(), "HS256, HS384, HS512");

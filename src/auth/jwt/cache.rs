@@ -1,9 +1,9 @@
-//! Tokens that were verified before, so that a hot token costs a look-up instead of a signature.
+//! The token cache: a token that was verified before costs a lookup instead of a signature verification.
 //!
-//! The cache never makes the set of accepted tokens larger. An entry is found only by the whole token and the policy it
-//! was verified for; it counts only while the provider that verified it still has the very same key set, the token
-//! stands where that provider's tokens may stand, and its dates are good at that moment. Anything else is a miss, and
-//! the token is verified anew. Refusals are never kept: anybody could fill the cache with them.
+//! The cache never extends the set of accepted tokens. An entry is found only by the whole token and the policy that
+//! verified it. It is valid only while the verifying provider still has the same key set, the token is in one of that
+//! provider's locations, and its dates are valid at that moment. Everything else is a miss, and the token is verified
+//! again. Rejected tokens are never cached, since any client could fill the cache with them.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,62 +13,67 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::auth::VerifiedJwt;
 
-/// The name of a policy's settings: equal settings have equal names, other settings other names.
+/// The digest of a policy's settings, which is equal for equal settings only.
 pub(crate) type PolicyId = [u8; 32];
 
-/// A bounded memory of verified tokens. Clones share it, so that a token is verified once and not once a worker; it is
-/// cut into parts by the token's hash, and a look-up only reads, so that workers seldom meet at a lock.
+/// A bounded cache of verified tokens. Clones share it, so that a token is verified once and not once per worker. It is
+/// sharded by the token's hash, and a lookup only reads, so that workers rarely contend for a lock.
 #[derive(Debug, Clone)]
 pub struct TokenCache {
     entries: Option<Arc<Entries>>,
 }
 
-type Entries = Cache<OwnedKey, Arc<VerifiedJwt>, Bytes, foldhash::fast::RandomState>;
+type Entries = Cache<OwnedKey, Arc<VerifiedJwt>, EntryWeighter, foldhash::fast::RandomState>;
 
 impl TokenCache {
-    /// What one entry costs beside its token and claims: a slot of the cache and its place in the index, half of them
-    /// empty at worst.
-    const OVERHEAD: u64 = 192;
-    /// Into how many parts a large cache is cut. An entry must fit into its part.
-    const PARTS: usize = 32;
+    /// The memory for one entry in addition to its token and claims: a slot in the cache and one in the index, of which
+    /// at worst half are empty.
+    const ENTRY_OVERHEAD: u64 = 192;
+    /// The number of shards of a large cache. An entry must fit into its shard.
+    const SHARDS: usize = 32;
 
-    /// A cache that holds at most `max_bytes` of tokens and claims. 0 turns it off.
+    /// Creates a cache of at most `max_bytes` of tokens and claims. 0 disables it.
     pub fn new(max_bytes: u64) -> Self {
         let entries = usize::try_from(max_bytes / 2048).unwrap_or(usize::MAX).clamp(16, 65_536);
         let options = OptionsBuilder::new()
             .estimated_items_capacity(entries)
             .weight_capacity(max_bytes)
-            .shards(Self::PARTS)
+            .shards(Self::SHARDS)
             .build()
             .ok()
             .filter(|_| max_bytes > 0);
         let cache = |options| {
-            Cache::with_options(options, Bytes, foldhash::fast::RandomState::default(), DefaultLifecycle::default())
+            Cache::with_options(
+                options,
+                EntryWeighter,
+                foldhash::fast::RandomState::default(),
+                DefaultLifecycle::default(),
+            )
         };
         Self { entries: options.map(cache).map(Arc::new) }
     }
 
-    /// A cache that remembers nothing.
+    /// Creates a disabled cache.
     pub fn off() -> Self {
         Self { entries: None }
     }
 
-    /// How many tokens are remembered.
+    /// Returns the number of cached tokens.
     pub fn len(&self) -> usize {
         self.entries.as_ref().map_or(0, |cache| cache.len())
     }
 
-    /// Whether no token is remembered.
+    /// Returns true if no token is cached.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes the remembered tokens count for.
+    /// Returns the accounted size of the cached tokens, in bytes.
     pub fn bytes(&self) -> u64 {
         self.entries.as_ref().map_or(0, |cache| cache.weight())
     }
 
-    /// Forgets everything.
+    /// Removes all tokens.
     pub fn clear(&self) {
         if let Some(cache) = &self.entries {
             cache.clear();
@@ -98,7 +103,7 @@ impl Hash for OwnedKey {
     }
 }
 
-/// The same key, borrowed, so that a look-up allocates nothing.
+/// A borrowed [`OwnedKey`], so that a lookup does not allocate.
 #[derive(Hash)]
 struct KeyRef<'a> {
     policy: &'a PolicyId,
@@ -112,10 +117,10 @@ impl quick_cache::Equivalent<OwnedKey> for KeyRef<'_> {
 }
 
 #[derive(Debug, Clone)]
-struct Bytes;
+struct EntryWeighter;
 
-impl Weighter<OwnedKey, Arc<VerifiedJwt>> for Bytes {
+impl Weighter<OwnedKey, Arc<VerifiedJwt>> for EntryWeighter {
     fn weight(&self, key: &OwnedKey, verified: &Arc<VerifiedJwt>) -> u64 {
-        TokenCache::OVERHEAD + (key.token.len() + verified.size()) as u64
+        TokenCache::ENTRY_OVERHEAD + (key.token.len() + verified.size()) as u64
     }
 }

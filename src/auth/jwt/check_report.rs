@@ -1,8 +1,7 @@
-//! What was checked of a credential, in the order of SPEC §4: for `explain`, `test` and the admin page.
+//! The report of all checks of a token, in their order, for `explain`, `test` and the admin page.
 //!
-//! Nothing is checked again here. The list is read off a policy and what came of its checks, and it says no more than
-//! they tell: what stands behind the check that failed was not reached. Of a credential that was refused it holds
-//! nothing but the failure's own detail.
+//! Nothing is checked again here. The report is derived from a policy and the outcome of its checks. The checks after a
+//! failed one were not reached. Of a rejected token the report contains only the detail of the failure.
 
 use std::sync::Arc;
 
@@ -15,35 +14,35 @@ use super::jws::MalformedToken;
 use super::provider::Provider;
 use super::{JwtAuth, JwtAuthentication};
 
-/// How one check came out.
+/// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckOutcome {
-    /// It was made, and is good.
+    /// The check passed.
     Ok,
-    /// It was made, and the credential was refused for it.
+    /// The check failed, and the token was rejected for it.
     Failed,
-    /// An earlier one failed.
+    /// An earlier check failed.
     NotReached,
-    /// The policy wants nothing of it.
+    /// The policy requires nothing here.
     NotChecked,
 }
 
-/// One check of a credential.
+/// One check of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is checked: a word of the field, such as `signature` or `aud`.
+    /// The name of the checked property, such as `signature` or `aud`.
     pub name: &'static str,
-    /// How it came out.
+    /// The outcome of the check.
     #[serde(rename = "result")]
     pub outcome: CheckOutcome,
-    /// What the policy wants.
+    /// The requirement of the policy.
     pub expected: String,
-    /// What was found; empty where the check was not reached, or nothing is kept of it.
+    /// The value that was found; empty if the check was not reached or its value is not retained.
     pub found: String,
 }
 
-/// The checks, in their order.
+/// The checks, in the order of verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum CheckStep {
     Token,
@@ -86,14 +85,15 @@ const STEPS: [(CheckStep, &str); 17] = [
 ];
 
 impl JwtAuth {
-    /// Every check of a credential, from what came of them. Empty when there was no credential, and none was needed.
+    /// Returns the checks of a request's token, derived from their outcome. The list is empty if there was no token and
+    /// none was required.
     pub fn checks(&self, authentication: &JwtAuthentication) -> Vec<Check> {
         let failed = authentication.failure().map(CheckStep::from_error);
         let verified = authentication.identity().verified();
         if failed.is_none() && verified.is_none() {
             return Vec::new();
         }
-        // the one that had the last word; before there is one, every provider that could have had it
+        // the provider that decided; without one, every provider that could have decided
         let deciding = match verified {
             Some(verified) => self.providers().get(verified.provider_index),
             None => authentication
@@ -102,7 +102,7 @@ impl JwtAuth {
                 .and_then(AuthError::deciding_provider),
         };
         let candidates = deciding.map_or(self.providers(), std::slice::from_ref);
-        let check = |(step, name): (CheckStep, &'static str)| {
+        let to_check = |(step, name): (CheckStep, &'static str)| {
             let expected = self.expected(step, candidates);
             let outcome = match failed {
                 Some(failed) if step == failed => CheckOutcome::Failed,
@@ -117,72 +117,72 @@ impl JwtAuth {
             };
             Check { name, outcome, expected: expected.unwrap_or_else(|| "anything".to_owned()), found }
         };
-        STEPS.into_iter().map(check).collect()
+        STEPS.into_iter().map(to_check).collect()
     }
 
-    /// What the policy wants of a step, of each of the providers that may judge; `None` is nothing.
-    fn expected(&self, step: CheckStep, asked: &[Arc<Provider>]) -> Option<String> {
+    /// Returns the requirements of a step, by all providers that may decide; `None` if there are none.
+    fn expected(&self, step: CheckStep, providers: &[Arc<Provider>]) -> Option<String> {
         match step {
             CheckStep::Token => {
-                let places: Vec<_> = self.locations().iter().map(ToString::to_string).collect();
-                Some(format!("one token in {}", places.join(" or ")))
+                let locations: Vec<_> = self.locations().iter().map(ToString::to_string).collect();
+                Some(format!("one token in {}", locations.join(" or ")))
             }
             CheckStep::Size => Some(format!("at most {} bytes", self.settings.max_token_size)),
             CheckStep::Parts => Some("three parts of strict base64url".to_owned()),
-            CheckStep::Header => Some("JSON, a known `alg`, no name twice, no `crit`, `b64`, `zip`".to_owned()),
-            CheckStep::Payload => Some("JSON, no name twice".to_owned()),
-            // any one of them will do
-            CheckStep::Issuer if asked.iter().any(|own| own.issuers().next().is_none()) => None,
-            CheckStep::Issuer => join_quoted(asked.iter().flat_map(|own| own.issuers()), " or "),
-            CheckStep::Signature => Some("by such a key, over header and payload".to_owned()),
+            CheckStep::Header => Some("JSON, a known `alg`, no duplicate names, no `crit`, `b64`, `zip`".to_owned()),
+            CheckStep::Payload => Some("JSON, no duplicate names".to_owned()),
+            // one of the issuers is enough
+            CheckStep::Issuer if providers.iter().any(|provider| provider.issuers().next().is_none()) => None,
+            CheckStep::Issuer => join_quoted(providers.iter().flat_map(|provider| provider.issuers()), " or "),
+            CheckStep::Signature => Some("a signature over header and payload by that key".to_owned()),
             CheckStep::Types => Some("names are strings, dates are numbers".to_owned()),
             CheckStep::Headers => join_quoted(self.identity_header_names().map(http::HeaderName::as_str), ", "),
-            _ => describe_each(asked, |provider| expected_by_provider(step, provider)),
+            _ => describe_each(providers, |provider| expected_by_provider(step, provider)),
         }
     }
 }
 
-/// What one provider wants.
+/// Returns the requirement of one provider.
 fn expected_by_provider(step: CheckStep, provider: &Provider) -> Option<String> {
     let leeway = provider.leeway();
     match step {
         CheckStep::Key if provider.algorithms == Algorithms::ASYMMETRIC => {
-            Some("one with the token's `kid`, for any algorithm but HMAC".to_owned())
+            Some("a key with the token's `kid`, for any algorithm except HMAC".to_owned())
         }
-        CheckStep::Key => Some(format!("one with the token's `kid`, for {}", provider.algorithms)),
+        CheckStep::Key => Some(format!("a key with the token's `kid`, for {}", provider.algorithms)),
         CheckStep::Audience => join_quoted(provider.audiences(), " or "),
         CheckStep::Expiry => Some(format!("later than now, leeway {leeway:.0}s")),
         CheckStep::NotBefore | CheckStep::IssuedAt => Some(format!("not later than now, leeway {leeway:.0}s")),
         CheckStep::Required => join_quoted(provider.required_claims(), ", "),
-        CheckStep::Lifetime => provider.max_lifetime().map(|most| format!("`exp` - `iat` of at most {most:.0}s")),
+        CheckStep::Lifetime => provider.max_lifetime().map(|limit| format!("`exp` - `iat` of at most {limit:.0}s")),
         CheckStep::Type => join_quoted(provider.token_types(), " or "),
         _ => None,
     }
 }
 
-/// One text for all providers, where they want the same; else each by name.
-fn describe_each(asked: &[Arc<Provider>], wanted: impl Fn(&Provider) -> Option<String>) -> Option<String> {
-    let all: Vec<Option<String>> = asked.iter().map(|provider| wanted(provider)).collect();
+/// Returns one text if the requirement of all providers is the same, else the requirement of each by name.
+fn describe_each(providers: &[Arc<Provider>], expected: impl Fn(&Provider) -> Option<String>) -> Option<String> {
+    let all: Vec<Option<String>> = providers.iter().map(|provider| expected(provider)).collect();
     let first = all.first()?;
-    if all.iter().all(|one| one == first) {
+    if all.iter().all(|text| text == first) {
         return first.clone();
     }
-    let named = asked.iter().zip(&all).map(|(provider, wanted)| {
-        format!("provider {}: {}", quoted(provider.name()), wanted.as_deref().unwrap_or("anything"))
+    let named = providers.iter().zip(&all).map(|(provider, expected)| {
+        format!("provider {}: {}", quote(provider.name()), expected.as_deref().unwrap_or("anything"))
     });
     Some(named.collect::<Vec<_>>().join("; "))
 }
 
-fn join_quoted<'a>(of: impl Iterator<Item = &'a str>, between: &str) -> Option<String> {
-    let all: Vec<String> = of.map(quoted).collect();
-    (!all.is_empty()).then(|| all.join(between))
+fn join_quoted<'a>(items: impl Iterator<Item = &'a str>, separator: &str) -> Option<String> {
+    let all: Vec<String> = items.map(quote).collect();
+    (!all.is_empty()).then(|| all.join(separator))
 }
 
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     format!("`{}`", text.escape_debug())
 }
 
-/// What an accepted token had.
+/// Returns the value that an accepted token had.
 fn found_value(step: CheckStep, token: &VerifiedJwt) -> String {
     let claim = |name: &str| match token.claims().get(name) {
         Some(value) => value.to_string().escape_debug().to_string().replace("\\\"", "\""),
@@ -198,15 +198,15 @@ fn found_value(step: CheckStep, token: &VerifiedJwt) -> String {
         | CheckStep::Type => String::new(),
         CheckStep::Header => token.algorithm().to_string(),
         CheckStep::Issuer => claim("iss"),
-        CheckStep::Key => token.kid().map_or("a key without `kid`".to_owned(), quoted),
-        CheckStep::Signature => format!("good, of provider {}", quoted(token.provider())),
+        CheckStep::Key => token.kid().map_or("a key without `kid`".to_owned(), quote),
+        CheckStep::Signature => format!("valid, provider {}", quote(token.provider())),
         CheckStep::Audience => claim("aud"),
         CheckStep::Expiry => token.validity.expires_at.map_or_else(|| claim("exp"), format_date),
         CheckStep::NotBefore => token.validity.not_before.map_or_else(|| claim("nbf"), format_date),
         CheckStep::IssuedAt => token.validity.issued_at.map_or_else(|| claim("iat"), format_date),
         CheckStep::Lifetime => match (token.expires_at(), token.issued_at()) {
-            (Some(end), Some(start)) => format!("{:.0}s", end.0 - start.0),
-            _ => "no end or no beginning".to_owned(),
+            (Some(expires_at), Some(issued_at)) => format!("{:.0}s", expires_at.0 - issued_at.0),
+            _ => "no `exp` or no `iat`".to_owned(),
         },
         CheckStep::Headers => {
             join_quoted(token.headers().iter().map(|(name, _)| name.as_str()), ", ").unwrap_or_default()
@@ -215,13 +215,13 @@ fn found_value(step: CheckStep, token: &VerifiedJwt) -> String {
 }
 
 impl CheckStep {
-    /// The check that a failure is of.
+    /// Returns the check that a failure belongs to.
     fn from_error(failure: &AuthError) -> Self {
         match failure.detail() {
             AuthErrorDetail::NoCredential | AuthErrorDetail::SeveralCredentials => Self::Token,
             AuthErrorDetail::TooLarge { .. } => Self::Size,
-            AuthErrorDetail::Malformed(fault) => match fault {
-                // how it stands in its place, which is told before its size is looked at
+            AuthErrorDetail::Malformed(error) => match error {
+                // a defect of the header around the token, which is detected before its size is checked
                 MalformedToken::Empty | MalformedToken::Separator => Self::Token,
                 MalformedToken::Parts | MalformedToken::Base64 => Self::Parts,
                 MalformedToken::Header
@@ -249,10 +249,12 @@ impl CheckStep {
 
     fn from_claim_fault(provider: &Provider, name: &str, fault: ClaimFault) -> Self {
         match (name, fault) {
-            // without an issuer that can be compared there is no provider whose keys could be asked
+            // without a comparable issuer, no provider's keys could be tried
             ("iss", _) if provider.issuers().next().is_some() => Self::Issuer,
             ("aud", ClaimFault::Missing) if provider.audiences().next().is_some() => Self::Audience,
-            (name, ClaimFault::Missing) if provider.required_claims().any(|wanted| wanted == name) => Self::Required,
+            (name, ClaimFault::Missing) if provider.required_claims().any(|required| required == name) => {
+                Self::Required
+            }
             (_, ClaimFault::Missing) => Self::Lifetime,
             _ => Self::Types,
         }

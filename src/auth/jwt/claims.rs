@@ -1,10 +1,10 @@
-//! The claims of a token whose signature is good, against what its provider wants and an injected clock.
+//! Validation of the claims of a token with a valid signature, against its provider's settings and an injected clock.
 //!
 //! Order: types, `iss`, `aud`, `exp`, `nbf`, `iat`, required claims, lifetime, `typ`. A claim of the wrong JSON type is
-//! refused, never coerced. With leeway `l`, a token is good while `now < exp + l` (RFC 7519 §4.1.4: "on or after"
-//! `exp` it must not be accepted), and from `nbf - l` and `iat - l` on. A date beyond the year 9999 is refused: it is
-//! milliseconds taken for seconds, and would make a token that never ends. All arithmetic is on finite doubles, so
-//! nothing overflows.
+//! rejected and never coerced. With a leeway `l`, a token is valid while `now < exp + l` (RFC 7519 §4.1.4: "on or after"
+//! `exp` it must not be accepted), and from `nbf - l` and `iat - l` on. A date after the year 9999 is rejected: it is
+//! probably in milliseconds instead of seconds, and would make a token that never expires. All arithmetic is on finite
+//! doubles, so nothing overflows.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::reason::Reason;
 use crate::request::UnixTime;
 
 /// 9999-12-31T23:59:59Z.
-const LAST_DATE: f64 = 253_402_300_799.0;
+const MAX_DATE: f64 = 253_402_300_799.0;
 
 /// The dates of a token, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct ValidityWindow {
     pub(crate) issued_at: Option<f64>,
 }
 
-/// Judges the claims and the header's `typ`.
+/// Validates the claims and the header's `typ`.
 pub(crate) fn check(
     provider: &Arc<Provider>,
     claims: &Map<String, Value>,
@@ -38,7 +38,7 @@ pub(crate) fn check(
         AuthError::new(reason, AuthErrorDetail::Claim { provider: Arc::clone(provider), name: name.into(), fault })
     };
     let missing = |name: &str| claim(Reason::MissingClaim, name, ClaimFault::Missing);
-    let type_error = |name: &str, wanted| claim(Reason::InvalidClaim, name, ClaimFault::Type(wanted));
+    let type_error = |name: &str, expected| claim(Reason::InvalidClaim, name, ClaimFault::Type(expected));
     let string = |name: &str, value: Option<&Value>| match value {
         None | Some(Value::String(_)) => Ok(()),
         Some(_) => Err(type_error(name, "a string")),
@@ -46,7 +46,7 @@ pub(crate) fn check(
     let date = |name: &str, value: Option<&Value>| match value {
         None => Ok(None),
         Some(Value::Number(number)) => match number.as_f64() {
-            Some(seconds) if seconds.abs() <= LAST_DATE => Ok(Some(seconds)),
+            Some(seconds) if seconds.abs() <= MAX_DATE => Ok(Some(seconds)),
             _ => Err(claim(Reason::InvalidClaim, name, ClaimFault::OutOfRange)),
         },
         Some(_) => Err(type_error(name, "a number")),
@@ -57,8 +57,8 @@ pub(crate) fn check(
     string("sub", registered.subject)?;
     let audiences = match registered.audience {
         None => &[],
-        Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        Some(Value::Array(several)) if several.iter().all(Value::is_string) => several.as_slice(),
+        Some(single @ Value::String(_)) => std::slice::from_ref(single),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => list.as_slice(),
         Some(_) => return Err(type_error("aud", "a string or a list of strings")),
     };
     let dates = ValidityWindow {
@@ -69,7 +69,7 @@ pub(crate) fn check(
 
     if provider.issuers().next().is_some() {
         let found = registered.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
-        if provider.issuers().all(|wanted| wanted != found) {
+        if provider.issuers().all(|expected| expected != found) {
             let asked = vec![Arc::clone(provider)];
             return Err(AuthError::new(
                 Reason::IssuerMismatch,
@@ -82,7 +82,7 @@ pub(crate) fn check(
         if registered.audience.is_none() {
             return Err(missing("aud"));
         }
-        if provider.audiences().all(|wanted| audiences.iter().all(|aud| aud != wanted)) {
+        if provider.audiences().all(|expected| audiences.iter().all(|aud| aud != expected)) {
             let found = audiences.iter().filter_map(Value::as_str).take(9).map(Into::into).collect();
             let provider = Arc::clone(provider);
             return Err(AuthError::new(Reason::AudienceMismatch, AuthErrorDetail::Audience { provider, found }));
@@ -94,22 +94,23 @@ pub(crate) fn check(
     if let Some(name) = provider.required_claims().find(|name| claims.get(*name).is_none_or(Value::is_null)) {
         return Err(missing(name));
     }
-    if let Some(most) = provider.max_lifetime() {
+    if let Some(limit) = provider.max_lifetime() {
         let found = dates.expires_at.ok_or_else(|| missing("exp"))? - dates.issued_at.ok_or_else(|| missing("iat"))?;
-        if found > most {
+        if found > limit {
             let provider = Arc::clone(provider);
             return Err(AuthError::new(Reason::InvalidClaim, AuthErrorDetail::Lifetime { provider, found }));
         }
     }
-    let fits = |typ: &str| provider.token_types().any(|wanted| bare_media_type(typ).eq_ignore_ascii_case(wanted));
-    if provider.token_types().next().is_some() && !typ.is_some_and(fits) {
+    let is_accepted =
+        |typ: &str| provider.token_types().any(|expected| bare_media_type(typ).eq_ignore_ascii_case(expected));
+    if provider.token_types().next().is_some() && !typ.is_some_and(is_accepted) {
         let detail = AuthErrorDetail::TokenType { provider: Arc::clone(provider), found: typ.map(Into::into) };
         return Err(AuthError::new(Reason::InvalidClaim, detail));
     }
     Ok(dates)
 }
 
-/// The claims of RFC 7519 §4.1 that are judged, found in one go.
+/// The registered claims of RFC 7519 §4.1 that are validated, found in one pass.
 #[derive(Default)]
 struct RegisteredClaims<'a> {
     issuer: Option<&'a Value>,
@@ -124,7 +125,7 @@ impl<'a> RegisteredClaims<'a> {
     fn from_claims(claims: &'a Map<String, Value>) -> Self {
         let mut found = Self::default();
         for (name, value) in claims {
-            let place = match name.as_str() {
+            let slot = match name.as_str() {
                 "iss" => &mut found.issuer,
                 "sub" => &mut found.subject,
                 "aud" => &mut found.audience,
@@ -133,28 +134,28 @@ impl<'a> RegisteredClaims<'a> {
                 "iat" => &mut found.issued_at,
                 _ => continue,
             };
-            *place = Some(value);
+            *slot = Some(value);
         }
         found
     }
 }
 
 impl ValidityWindow {
-    /// Judges the dates alone; this is what is done again each time that a token is answered from memory.
+    /// Validates the dates alone. This check is repeated for each hit in the token cache.
     pub(crate) fn check(&self, provider: &Arc<Provider>, now: UnixTime) -> Result<(), AuthError> {
         let leeway = provider.leeway();
-        let wrong = |reason, claim, value| {
+        let fail = |reason, claim, value| {
             let detail = AuthErrorDetail::Time { provider: Arc::clone(provider), claim, value, now: now.0 };
             Err(AuthError::new(reason, detail))
         };
         if let Some(value) = self.expires_at.filter(|exp| now.0 >= exp + leeway) {
-            return wrong(Reason::Expired, "exp", value);
+            return fail(Reason::Expired, "exp", value);
         }
         if let Some(value) = self.not_before.filter(|nbf| *nbf > now.0 + leeway) {
-            return wrong(Reason::NotYetValid, "nbf", value);
+            return fail(Reason::NotYetValid, "nbf", value);
         }
         if let Some(value) = self.issued_at.filter(|iat| *iat > now.0 + leeway) {
-            return wrong(Reason::NotYetValid, "iat", value);
+            return fail(Reason::NotYetValid, "iat", value);
         }
         Ok(())
     }

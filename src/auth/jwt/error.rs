@@ -1,7 +1,7 @@
-//! Why no identity came out: the reason code, and what was expected and found, rendered only when somebody reads it.
+//! Authentication failures: the reason code with the expected and the actual values, rendered only when they are read.
 //!
-//! A failure goes to logs, `explain` and the admin page, never to the client. It holds no token and no signature; of
-//! what the token claims it holds at most a clipped copy of the claim that was refused.
+//! A failure is shown in logs, in `explain` and on the admin page, never to the client. It contains no token and no
+//! signature, and of the token's claims at most a truncated copy of the rejected one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::auth::identity_headers::HeaderValueError;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 
-/// A refused credential, or a missing one.
+/// The failure of a rejected or missing token.
 #[derive(Debug, Clone)]
 pub struct AuthError {
     reason: Reason,
@@ -27,22 +27,22 @@ impl AuthError {
         Self { reason, detail }
     }
 
-    /// The reason code.
+    /// Returns the reason code.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// What was expected and what was found. Its `Display` is text for a log line.
+    /// Returns the expected and the actual values. Their `Display` is text for a log line.
     pub fn detail(&self) -> &AuthErrorDetail {
         &self.detail
     }
 
-    /// The provider that had the last word, if the token came as far as one.
+    /// Returns the name of the provider that decided, if a provider was tried.
     pub fn provider(&self) -> Option<&str> {
         self.deciding_provider().map(|provider| &**provider.name())
     }
 
-    /// The same, with what it wants.
+    /// Returns the provider that decided, if a provider was tried.
     pub(crate) fn deciding_provider(&self) -> Option<&Arc<Provider>> {
         match &self.detail {
             AuthErrorDetail::Claim { provider, .. }
@@ -71,54 +71,54 @@ impl fmt::Display for AuthError {
     }
 }
 
-/// What is wrong with a claim.
+/// The defect of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimFault {
-    /// It is not there.
+    /// The claim is absent.
     Missing,
-    /// It has the wrong JSON type; the right one is named.
+    /// The claim does not have this JSON type.
     Type(&'static str),
-    /// It is a number that is no date before the year 10000.
+    /// The claim is a number that is not a date before the year 10000.
     OutOfRange,
 }
 
-/// What was expected and found.
+/// The expected and the actual values of a failure.
 #[derive(Debug, Clone)]
 pub enum AuthErrorDetail {
-    /// No credential in any location.
+    /// No location contains a token.
     NoCredential,
-    /// Two different credentials.
+    /// The request has more than one token.
     SeveralCredentials,
-    /// The token is longer than the limit; both in bytes.
+    /// The token is longer than the limit, in bytes.
     TooLarge {
-        /// Its length.
+        /// The length of the token.
         size: usize,
         /// The limit.
         limit: usize,
     },
-    /// The token can't be read.
+    /// The token is malformed.
     Malformed(MalformedToken),
-    /// The algorithm is unknown (`None`), or no candidate key may be used with it.
+    /// The algorithm is unknown (`None`), or no candidate key allows it.
     Algorithm(Option<Algorithm>),
-    /// No provider that looks at this location has the token's issuer.
+    /// No provider with this location accepts the token's issuer.
     Issuer {
         /// The token's issuer.
         found: TruncatedText,
-        /// The providers that were asked.
+        /// The providers that were considered.
         candidates: Vec<Arc<Provider>>,
     },
-    /// No key fits.
+    /// No key matches.
     Key {
-        /// The provider whose keys were asked last.
+        /// The provider whose keys were considered last.
         provider: Arc<Provider>,
         /// The token's `kid`.
         kid: Option<TruncatedText>,
     },
-    /// Keys were tried, and the signature is none of theirs.
+    /// Keys were tried, and none of them verifies the signature.
     Signature {
         /// The provider whose key was tried last.
         provider: Arc<Provider>,
-        /// How many keys were tried.
+        /// The number of keys that were tried.
         tried: usize,
     },
     /// The provider has no keys.
@@ -126,54 +126,54 @@ pub enum AuthErrorDetail {
         /// The provider.
         provider: Arc<Provider>,
     },
-    /// A claim can't be used.
+    /// A claim is missing or invalid.
     Claim {
-        /// The provider that judged.
+        /// The provider that decided.
         provider: Arc<Provider>,
         /// The claim's name.
         name: TruncatedText,
-        /// What is wrong with it.
+        /// The defect of the claim.
         fault: ClaimFault,
     },
-    /// No audience fits.
+    /// No audience is accepted.
     Audience {
-        /// The provider that judged.
+        /// The provider that decided.
         provider: Arc<Provider>,
         /// The token's audiences.
         found: Vec<TruncatedText>,
     },
-    /// A date is on the wrong side of now; all in seconds since the epoch.
+    /// A date is in the past or in the future. All times are in seconds since the epoch.
     Time {
-        /// The provider that judged, whose leeway counted.
+        /// The provider that decided, whose leeway applies.
         provider: Arc<Provider>,
         /// `exp`, `nbf` or `iat`.
         claim: &'static str,
         /// The claim's value.
         value: f64,
-        /// The clock.
+        /// The time of verification.
         now: f64,
     },
-    /// The token lives longer than the provider allows; in seconds.
+    /// The lifetime of the token exceeds the limit, in seconds.
     Lifetime {
-        /// The provider that judged.
+        /// The provider that decided.
         provider: Arc<Provider>,
         /// `exp` minus `iat`.
         found: f64,
     },
-    /// The header's `typ` is not one of the provider's.
+    /// The provider does not accept the header's `typ`.
     TokenType {
-        /// The provider that judged.
+        /// The provider that decided.
         provider: Arc<Provider>,
         /// The header's `typ`.
         found: Option<TruncatedText>,
     },
-    /// A claim can't be written as a header.
+    /// A claim cannot be written as a header.
     Header {
-        /// The provider that judged.
+        /// The provider that decided.
         provider: Arc<Provider>,
-        /// The header that was to be written.
+        /// The name of the header.
         name: HeaderName,
-        /// Why it can't be.
+        /// The reason why the claim cannot be written.
         fault: HeaderValueError,
     },
 }
@@ -182,17 +182,17 @@ impl fmt::Display for AuthErrorDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredential => f.write_str("no token in any of the policy's locations"),
-            Self::SeveralCredentials => f.write_str("more than one token, or more than one `Authorization` line"),
+            Self::SeveralCredentials => f.write_str("more than one token, or more than one `Authorization` header"),
             Self::TooLarge { size, limit } => write!(f, "the token has {size} bytes, the limit is {limit}"),
             Self::Malformed(fault) => fault.fmt(f),
             Self::Algorithm(None) => f.write_str("the header's `alg` is not a known algorithm"),
-            Self::Algorithm(Some(alg)) => write!(f, "no key of the token's issuer may be used with {alg}"),
+            Self::Algorithm(Some(alg)) => write!(f, "no key of the token's issuer allows {alg}"),
             Self::Issuer { found, candidates: asked } => {
                 write!(f, "`iss` is {found}, expected")?;
-                let wanted = asked.iter().flat_map(|provider| provider.issuers());
-                write_list(f, wanted.clone())?;
-                match wanted.filter_map(|issuer| Some((issuer, near_miss(&found.0, issuer)?))).next() {
-                    Some((issuer, only)) => write!(f, "; it differs from `{issuer}` only by {only}"),
+                let expected = asked.iter().flat_map(|provider| provider.issuers());
+                write_list(f, expected.clone())?;
+                match expected.filter_map(|issuer| Some((issuer, near_miss(&found.0, issuer)?))).next() {
+                    Some((issuer, difference)) => write!(f, "; it differs from `{issuer}` only by {difference}"),
                     None => Ok(()),
                 }
             }
@@ -202,19 +202,23 @@ impl fmt::Display for AuthErrorDetail {
                     None => write!(f, "no key for a token without `kid` at provider `{}`, which has", provider.name())?,
                 }
                 let keys = provider.keys().current();
-                write_list(f, keys.iter().flat_map(|set| set.kids()))
+                write_list(f, keys.get().into_iter().flat_map(|set| set.kids()))
             }
             Self::Signature { provider, tried } => {
-                write!(f, "the signature fits none of the {tried} key(s) tried, last of provider `{}`", provider.name())
+                write!(
+                    f,
+                    "none of the {tried} key(s) tried verifies the signature, the last of provider `{}`",
+                    provider.name()
+                )
             }
             Self::KeysUnavailable { provider } => write!(f, "provider `{}` has no keys yet", provider.name()),
             Self::Claim { name, fault, .. } => match fault {
                 ClaimFault::Missing => write!(f, "claim {name} is missing"),
-                ClaimFault::Type(wanted) => write!(f, "claim {name} must be {wanted}"),
+                ClaimFault::Type(expected) => write!(f, "claim {name} must be {expected}"),
                 ClaimFault::OutOfRange => {
                     write!(
                         f,
-                        "claim {name} is no date before the year 10000; is it in milliseconds instead of seconds?"
+                        "claim {name} is not a date before the year 10000; is it in milliseconds instead of seconds?"
                     )
                 }
             },
@@ -225,13 +229,17 @@ impl fmt::Display for AuthErrorDetail {
                 write_list(f, provider.audiences())
             }
             Self::Time { provider, claim, value, now } => {
-                let side = if value < now { "in the past" } else { "in the future" };
+                let direction = if value < now { "in the past" } else { "in the future" };
                 let (leeway, date) = (provider.leeway(), format_date(*value));
-                write!(f, "`{claim}` is {date}, {} {side}, leeway {leeway:.0}s", format_duration((now - value).abs()))
+                write!(
+                    f,
+                    "`{claim}` is {date}, {} {direction}, leeway {leeway:.0}s",
+                    format_duration((now - value).abs())
+                )
             }
             Self::Lifetime { provider, found } => {
-                let most = provider.max_lifetime().unwrap_or_default();
-                write!(f, "the token lives {found:.0}s, `maxLifetime` is {most:.0}s")
+                let limit = provider.max_lifetime().unwrap_or_default();
+                write!(f, "the token's lifetime is {found:.0}s, `maxLifetime` is {limit:.0}s")
             }
             Self::TokenType { provider, found } => {
                 match found {
@@ -240,12 +248,12 @@ impl fmt::Display for AuthErrorDetail {
                 }
                 write_list(f, provider.token_types())
             }
-            Self::Header { name, fault, .. } => write!(f, "header `{name}` can't be written: {fault}"),
+            Self::Header { name, fault, .. } => write!(f, "cannot write header `{name}`: {fault}"),
         }
     }
 }
 
-/// A date as the token has it, and as people read it.
+/// Formats a date as the number in the token and as a calendar date.
 pub(crate) fn format_date(seconds: f64) -> String {
     match UnixTime(seconds).to_rfc3339() {
         Some(calendar) => format!("{seconds:.0} ({calendar})"),
@@ -253,7 +261,7 @@ pub(crate) fn format_date(seconds: f64) -> String {
     }
 }
 
-/// A length of time that people can judge: to the second where seconds matter.
+/// Formats a duration with a precision that suits its length.
 fn format_duration(seconds: f64) -> String {
     match seconds {
         ..7200.0 => format!("{seconds:.0}s"),
@@ -278,7 +286,7 @@ fn write_list<'a>(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = &'a st
     }
 }
 
-/// A copy of something the token claims, cut to a length that a log line can bear, and escaped when shown.
+/// A copy of a value from the token, truncated to a length that suits a log line, and escaped for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TruncatedText(Box<str>);
 
@@ -290,7 +298,7 @@ impl From<&str> for TruncatedText {
 }
 
 impl TruncatedText {
-    /// The text, as the token had it.
+    /// Returns the text as in the token.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -302,25 +310,25 @@ impl fmt::Display for TruncatedText {
     }
 }
 
-/// What alone tells two issuers apart, when it is something that people get wrong by hand.
-fn near_miss(found: &str, wanted: &str) -> Option<&'static str> {
-    let slashless = |s: &str| s.trim_end_matches('/').to_owned();
-    if slashless(found) == slashless(wanted) {
+/// Returns the only difference between two issuers, if it is a common mistake in a config.
+fn near_miss(found: &str, expected: &str) -> Option<&'static str> {
+    let without_trailing_slash = |s: &str| s.trim_end_matches('/').to_owned();
+    if without_trailing_slash(found) == without_trailing_slash(expected) {
         return Some("a trailing slash");
     }
-    if found.eq_ignore_ascii_case(wanted) {
+    if found.eq_ignore_ascii_case(expected) {
         return Some("upper and lower case");
     }
     let parts = |url: &str| -> Option<(String, String, String, String)> {
         let (scheme, rest) = url.split_once("://")?;
-        let (authority, path) = rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, ""));
+        let (authority, path) = rest.find('/').and_then(|index| rest.split_at_checked(index)).unwrap_or((rest, ""));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
             _ => (authority, ""),
         };
-        Some((scheme.to_owned(), host.to_owned(), port.to_owned(), slashless(path)))
+        Some((scheme.to_owned(), host.to_owned(), port.to_owned(), without_trailing_slash(path)))
     };
-    let (a, b) = (parts(found)?, parts(wanted)?);
+    let (a, b) = (parts(found)?, parts(expected)?);
     if a.3 != b.3 {
         return None;
     }
@@ -338,9 +346,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_named() {
-        let wanted = "https://idp.example/realms/a";
-        for (found, only) in [
+    fn common_mistakes_in_issuers_are_detected() {
+        let expected = "https://idp.example/realms/a";
+        for (found, difference) in [
             ("https://idp.example/realms/a/", Some("a trailing slash")),
             ("https://idp.example/realms/A", Some("upper and lower case")),
             ("http://idp.example/realms/a", Some("the scheme")),
@@ -351,12 +359,12 @@ mod tests {
             ("http://other/realms/a", None),
             ("", None),
         ] {
-            assert_eq!(near_miss(found, wanted), only, "{found}");
+            assert_eq!(near_miss(found, expected), difference, "{found}");
         }
     }
 
     #[test]
-    fn what_a_token_claims_is_clipped_and_escaped() {
+    fn token_values_are_truncated_and_escaped() {
         let long = "é\n".repeat(1000);
         let shown = TruncatedText::from(long.as_str()).to_string();
         assert!(shown.len() < 500 && !shown.contains('\n'), "{shown}");

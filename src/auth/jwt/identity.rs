@@ -1,4 +1,4 @@
-//! Who a request speaks for. Only this module's parent makes a [`Verified`], so holding one proves that a token was
+//! The identity of a request. Only token verification creates a [`VerifiedJwt`], so the value proves that a token was
 //! accepted.
 
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::algorithm::Algorithm;
 use super::claims::ValidityWindow;
 use crate::request::UnixTime;
 
-/// Who a request speaks for.
+/// The identity of a request by its token.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// No accepted token.
+    /// The request has no accepted token.
     Anonymous,
-    /// The bearer of an accepted token.
+    /// The request has an accepted token.
     Verified(Arc<VerifiedJwt>),
 }
 
 impl Identity {
-    /// The accepted token, if there is one.
+    /// Returns the accepted token, if there is one.
     pub fn verified(&self) -> Option<&VerifiedJwt> {
         match self {
             Self::Anonymous => None,
@@ -29,90 +29,91 @@ impl Identity {
     }
 }
 
-/// An accepted token: signature and claims are good, by the provider named here.
+/// An accepted token, whose signature and claims are valid for the provider that it names.
 #[derive(Debug)]
 pub struct VerifiedJwt {
     pub(crate) claims: Map<String, Value>,
     pub(crate) provider: Arc<str>,
-    /// The provider's place in the policy.
+    /// The index of the provider in the policy.
     pub(crate) provider_index: usize,
     pub(crate) kid: Option<Box<str>>,
     pub(crate) algorithm: Algorithm,
     pub(crate) validity: ValidityWindow,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The key set that verified it.
+    /// The fingerprint of the key set that verified the token.
     pub(crate) keys: [u8; 32],
 }
 
 impl VerifiedJwt {
-    /// All claims.
+    /// Returns all claims.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// The provider's name.
+    /// Returns the provider's name.
     pub fn provider(&self) -> &str {
         &self.provider
     }
 
-    /// The `kid` of the token, or else of the key that verified it.
+    /// Returns the `kid` of the token, or else that of the key that verified it.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The algorithm of the signature.
+    /// Returns the algorithm of the signature.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The `iss` claim.
+    /// Returns the `iss` claim.
     pub fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
     }
 
-    /// The `sub` claim.
+    /// Returns the `sub` claim.
     pub fn subject(&self) -> Option<&str> {
         self.claims.get("sub")?.as_str()
     }
 
-    /// The `iat` claim.
+    /// Returns the `iat` claim.
     pub fn issued_at(&self) -> Option<UnixTime> {
         self.validity.issued_at.map(UnixTime)
     }
 
-    /// The `exp` claim.
+    /// Returns the `exp` claim.
     pub fn expires_at(&self) -> Option<UnixTime> {
         self.validity.expires_at.map(UnixTime)
     }
 
-    /// The headers that carry this identity to the backend (`claimsToHeaders`, `payloadHeader`).
+    /// Returns the headers that carry this identity to the backend (`claimsToHeaders`, `payloadHeader`).
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
 
-    /// Writes [`Self::headers`]. Whatever a client sent under these names must have been stripped before.
+    /// Adds [`Self::headers`] to a request. The caller must first have removed all headers of these names that the client
+    /// sent.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
     }
 
-    /// Roughly how many bytes this takes in memory.
+    /// Estimates the memory for the token, in bytes.
     pub(crate) fn size(&self) -> usize {
-        // 64: the allocations' own counts, and a name that is not a standard one.
+        // 64: the reference counts of the allocations, and a non-standard name
         let header = |(_, value): &(HeaderName, HeaderValue)| size_of::<(HeaderName, HeaderValue)>() + 64 + value.len();
         size_of::<Self>() + map_size(&self.claims) + self.headers.iter().map(header).sum::<usize>()
     }
 }
 
 fn map_size(map: &Map<String, Value>) -> usize {
-    /// What an allocator adds to a short string by rounding up.
+    /// The bytes that an allocator adds to a short string by rounding up.
     const ROUNDING: usize = 8;
-    // A B-tree's node has room for 11 entries. Beyond that leaves are half full or more, and there are nodes above them.
+    // A B-tree node has room for 11 entries. Larger maps have leaves that are at least half full, and inner nodes.
     let nodes = match map.len() {
         0 => 0,
         1..=11 => 1,
-        more => more.div_ceil(6) + more.div_ceil(66),
+        len => len.div_ceil(6) + len.div_ceil(66),
     };
     let node = 11 * (size_of::<String>() + size_of::<Value>()) + 24;
     let entry = |(name, value): (&String, &Value)| name.len() + ROUNDING + value_size(value);

@@ -1,8 +1,9 @@
-//! The compact JWS (RFC 7515 §7.1): cut at its dots, decoded strictly, and its small header.
+//! The compact JWS (RFC 7515 §7.1): splits a token into its parts, decodes them strictly, and parses the header.
 //!
-//! Refused: anything but three parts, base64url with padding, white space or loose trailing bits, a header that is no
-//! strict JSON object, and every header parameter that would change what the signature means (`crit`, `b64`, `zip`).
-//! Header parameters that bring their own key (`jwk`, `jku`, `x5u`, `x5c`) are ignored: only configured keys count.
+//! Rejected: any number of parts other than three, base64url with padding, white space or loose trailing bits, a header
+//! that is not a strict JSON object, and every header parameter that changes the meaning of the signature (`crit`,
+//! `b64`, `zip`). Header parameters that carry a key (`jwk`, `jku`, `x5u`, `x5c`) are ignored: only configured keys
+//! verify a token.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,17 +12,16 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::strict_json;
-use super::strict_json::{StringSeed, ValidateOnly};
+use super::strict_json::{self, StrictValue, StringSeed};
 
-/// How a token is malformed.
+/// The defect of a malformed token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MalformedToken {
-    /// The scheme stands there, and no token behind it.
+    /// No token follows the scheme.
     Empty,
-    /// Something else than one space stands between the scheme and the token.
+    /// The separator of the scheme and the token is not exactly one space.
     Separator,
-    /// Not exactly two dots.
+    /// The token does not contain exactly two dots.
     Parts,
     /// A part is not strict base64url.
     Base64,
@@ -29,9 +29,9 @@ pub enum MalformedToken {
     Header,
     /// The header has no `alg`.
     NoAlgorithm,
-    /// The header has a `crit`, `b64` or `zip`, which change the meaning of the rest.
+    /// The header has a `crit`, `b64` or `zip`, which change the meaning of the token.
     Critical,
-    /// The header's `cty` says that the payload is another token.
+    /// The header's `cty` declares that the payload is another token.
     Nested,
     /// The payload is not a strict JSON object.
     Payload,
@@ -40,64 +40,62 @@ pub enum MalformedToken {
 impl fmt::Display for MalformedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "no token stands behind the scheme",
+            Self::Empty => "no token follows the scheme",
             Self::Separator => "the scheme and the token must be separated by exactly one space",
             Self::Parts => "a compact JWS has exactly three parts separated by dots",
             Self::Base64 => "a part is not strict base64url (no padding, no white space)",
-            Self::Header => {
-                "the header is not a JSON object, or a name stands in it twice, or a value has the wrong type"
-            }
+            Self::Header => "the header is not a JSON object, has a duplicate name, or has a value of the wrong type",
             Self::NoAlgorithm => "the header has no `alg`",
             Self::Critical => "the header has `crit`, `b64` or `zip`, which are not supported",
-            Self::Nested => "the header's `cty` names a nested token, which is not supported",
-            Self::Payload => "the payload is not a JSON object, or a name stands in it twice",
+            Self::Nested => "the header's `cty` declares a nested token, which is not supported",
+            Self::Payload => "the payload is not a JSON object, or has a duplicate name",
         })
     }
 }
 
-/// A compact JWS, cut and decoded; nothing in it is verified.
+/// A compact JWS, split and decoded. Nothing in it is verified.
 #[derive(Debug)]
 pub(crate) struct CompactJws<'a> {
-    /// Header and payload as they were sent, with the dot between: what is signed.
+    /// The signed text: the encoded header and payload with the dot between them.
     pub(crate) signing_input: &'a [u8],
-    /// The payload as it was sent.
-    pub(crate) payload_text: &'a [u8],
+    /// The encoded payload.
+    pub(crate) encoded_payload: &'a [u8],
     pub(crate) header: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
 }
 
 impl<'a> CompactJws<'a> {
-    /// Cuts and decodes `token`, whose size the caller has bounded.
+    /// Splits and decodes `token`, whose size the caller has bounded.
     pub(crate) fn split(token: &'a [u8]) -> Result<Self, MalformedToken> {
-        // From both ends, since the payload in the middle is the longest part; a dot in it is found by its decoding.
-        // A text is searched many bytes at a time, so looking at once whether it is one costs less than it saves.
+        // The dots are searched from both ends, since the payload in the middle is the longest part. Decoding detects a
+        // further dot in it. A `str` is searched many bytes at a time, which saves more than the UTF-8 check costs.
         let text = std::str::from_utf8(token).map_err(|_| MalformedToken::Base64)?;
         let (Some(first), Some(last)) = (text.find('.'), text.rfind('.')) else {
             return Err(MalformedToken::Parts);
         };
-        let (Some(header), Some(payload_text), Some(signature), Some(signing_input)) =
+        let (Some(header), Some(encoded_payload), Some(signature), Some(signing_input)) =
             (token.get(..first), token.get(first + 1..last), token.get(last + 1..), token.get(..last))
         else {
             return Err(MalformedToken::Parts);
         };
         let decode = |part: &[u8]| {
-            URL_SAFE_NO_PAD.decode(part).map_err(|_| match payload_text.contains(&b'.') {
+            URL_SAFE_NO_PAD.decode(part).map_err(|_| match encoded_payload.contains(&b'.') {
                 true => MalformedToken::Parts,
                 false => MalformedToken::Base64,
             })
         };
         Ok(Self {
             signing_input,
-            payload_text,
+            encoded_payload,
             header: decode(header)?,
-            payload: decode(payload_text)?,
+            payload: decode(encoded_payload)?,
             signature: decode(signature)?,
         })
     }
 }
 
-/// What counts in a token's header.
+/// The header parameters that affect verification.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct JwsHeader<'a> {
     pub(crate) alg: Cow<'a, str>,
@@ -106,12 +104,12 @@ pub(crate) struct JwsHeader<'a> {
 }
 
 impl<'a> JwsHeader<'a> {
-    /// Reads the decoded header.
+    /// Parses the decoded header.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, MalformedToken> {
         let text = strict_json::utf8(text).map_err(|_| MalformedToken::Header)?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let raw = reader.deserialize_map(HeaderVisitor).map_err(|_| MalformedToken::Header)?;
-        reader.end().map_err(|_| MalformedToken::Header)?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let raw = deserializer.deserialize_map(HeaderVisitor).map_err(|_| MalformedToken::Header)?;
+        deserializer.end().map_err(|_| MalformedToken::Header)?;
         if raw.critical {
             return Err(MalformedToken::Critical);
         }
@@ -123,12 +121,13 @@ impl<'a> JwsHeader<'a> {
     }
 }
 
-/// Whether a media type says JWT (RFC 7519 §5.2 recommends upper case; RFC 7515 §4.1.10 lets `application/` be left out).
+/// Returns true if a media type is that of a JWT. RFC 7519 §5.2 recommends upper case, and RFC 7515 §4.1.10 allows
+/// `application/` to be omitted.
 fn declares_nested_jwt(media_type: &str) -> bool {
     bare_media_type(media_type).eq_ignore_ascii_case("jwt")
 }
 
-/// A media type without the `application/` that RFC 7515 §4.1.9 lets a header leave out.
+/// Removes the `application/` of a media type, which RFC 7515 §4.1.9 allows a header to omit.
 pub(crate) fn bare_media_type(media_type: &str) -> &str {
     match media_type.split_at_checked(12) {
         Some((tree, name)) if tree.eq_ignore_ascii_case("application/") => name,
@@ -155,7 +154,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawHeader<'de>, M::Error> {
-        let twice = || M::Error::custom("a header parameter stands twice");
+        let duplicate = || M::Error::custom("duplicate header parameter");
         let mut raw = RawHeader::default();
         let mut others: Vec<Cow<'de, str>> = Vec::new();
         while let Some(name) = members.next_key_seed(StringSeed)? {
@@ -166,18 +165,18 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 "cty" => &mut raw.cty,
                 other => {
                     raw.critical |= matches!(other, "crit" | "b64" | "zip");
-                    members.next_value_seed(ValidateOnly)?;
+                    members.next_value_seed(StrictValue)?;
                     others.push(name);
                     continue;
                 }
             };
             if slot.replace(members.next_value_seed(StringSeed)?).is_some() {
-                return Err(twice());
+                return Err(duplicate());
             }
         }
         others.sort_unstable();
         match others.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-            true => Err(twice()),
+            true => Err(duplicate()),
             false => Ok(raw),
         }
     }
@@ -188,8 +187,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_three_strict_parts() {
-        for (token, wanted) in [
+    fn tokens_have_three_strict_parts() {
+        for (token, expected) in [
             ("e30.e30.AA", None),
             ("e30.e30.", None),
             ("..", None),
@@ -209,18 +208,18 @@ mod tests {
             ("e30.e30.é", Some(MalformedToken::Base64)),
             ("e30.e30.A\0", Some(MalformedToken::Base64)),
         ] {
-            assert_eq!(CompactJws::split(token.as_bytes()).err(), wanted, "{token:?}");
+            assert_eq!(CompactJws::split(token.as_bytes()).err(), expected, "{token:?}");
         }
         let many = ".".repeat(20_000);
         assert_eq!(CompactJws::split(many.as_bytes()).err(), Some(MalformedToken::Parts));
     }
 
     #[test]
-    fn headers() {
+    fn header_parameters_are_parsed_strictly() {
         let good = |alg: &'static str, kid: Option<&'static str>, typ: Option<&'static str>| {
             Ok(JwsHeader { alg: alg.into(), kid: kid.map(Into::into), typ: typ.map(Into::into) })
         };
-        for (text, wanted) in [
+        for (text, expected) in [
             (r#"{"alg":"RS256"}"#, good("RS256", None, None)),
             (r#"{"alg":"none"}"#, good("none", None, None)),
             (
@@ -251,7 +250,7 @@ mod tests {
             (r#"{"alg":"RS256",}"#, Err(MalformedToken::Header)),
             ("", Err(MalformedToken::Header)),
         ] {
-            assert_eq!(JwsHeader::parse(text.as_bytes()), wanted, "{text}");
+            assert_eq!(JwsHeader::parse(text.as_bytes()), expected, "{text}");
         }
         let deep = format!(r#"{{"alg":"RS256","x":{}"#, "[".repeat(10_000));
         assert_eq!(JwsHeader::parse(deep.as_bytes()), Err(MalformedToken::Header));

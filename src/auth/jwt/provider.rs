@@ -1,4 +1,4 @@
-//! One identity provider of a policy: whose tokens count, signed by which keys, and what they must claim.
+//! An identity provider of a policy: the issuers it stands for, the keys that sign its tokens, and the required claims.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +8,33 @@ use super::jws::bare_media_type;
 use crate::auth::credential_location::{Location, LocationSet};
 use crate::auth::keys::key_source::KeySource;
 
-/// What a provider is made of. Every list may be empty; what that means stands with each.
+/// The settings of a provider. Every list may be empty, with the meaning that its field documents.
 #[derive(Debug, Clone)]
 pub struct ProviderSettings {
     /// The provider's name in logs, metrics and CEL.
     pub name: String,
-    /// The issuers, compared exactly, any of them. Empty: `iss` is not checked.
+    /// The accepted issuers, compared exactly. If empty, `iss` is not checked.
     pub issuers: Vec<String>,
-    /// The audiences, any of them. Empty: `aud` is not checked beyond its type.
+    /// The accepted audiences, of which a token must name one. If empty, only the type of `aud` is checked.
     pub audiences: Vec<String>,
-    /// Where the keys come from. It must have been made with the same `algorithms`.
-    pub keys: Arc<KeySource>,
-    /// The algorithms that are accepted; `None`: all but HMAC.
+    /// The source of the keys, which must have been created with the same `algorithms`.
+    pub keys: KeySource,
+    /// The accepted algorithms; all except HMAC if `None`.
     pub algorithms: Option<Algorithms>,
-    /// How far clocks may be apart, for `exp`, `nbf` and `iat`.
+    /// The tolerated clock difference for `exp`, `nbf` and `iat`.
     pub leeway: Duration,
-    /// Claims that must be there and not null.
+    /// The claims that must be present and not null.
     pub required_claims: Vec<String>,
-    /// The longest time from `iat` to `exp`.
+    /// The limit on the time from `iat` to `exp`.
     pub max_lifetime: Option<Duration>,
-    /// The accepted values of the header's `typ`, compared ignoring case and a leading `application/`. Empty: any.
+    /// The accepted values of the header's `typ`, compared without case and without a leading `application/`. If empty,
+    /// every value is accepted.
     pub token_types: Vec<String>,
-    /// Where this provider's tokens may stand, instead of the policy's locations.
+    /// The locations of this provider's tokens, instead of those of the policy.
     pub locations: Option<Vec<Location>>,
 }
 
-/// A provider, ready to judge.
+/// A compiled provider.
 #[derive(Debug)]
 pub struct Provider {
     name: Arc<str>,
@@ -51,42 +52,42 @@ impl Provider {
         Self { name: settings.name.as_str().into(), algorithms, settings, location_set }
     }
 
-    /// The name in logs, metrics and CEL.
+    /// Returns the name in logs, metrics and CEL.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The issuers; none means that `iss` is not checked.
+    /// Returns the accepted issuers. If there are none, `iss` is not checked.
     pub fn issuers(&self) -> impl Iterator<Item = &str> + Clone {
         self.settings.issuers.iter().map(String::as_str)
     }
 
-    /// The audiences; none means that `aud` is not checked.
+    /// Returns the accepted audiences. If there are none, only the type of `aud` is checked.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
         self.settings.audiences.iter().map(String::as_str)
     }
 
-    /// The keys.
-    pub fn keys(&self) -> &Arc<KeySource> {
+    /// Returns the source of the keys.
+    pub fn keys(&self) -> &KeySource {
         &self.settings.keys
     }
 
-    /// The leeway in seconds.
+    /// Returns the leeway in seconds.
     pub fn leeway(&self) -> f64 {
         self.settings.leeway.as_secs_f64()
     }
 
-    /// The longest lifetime in seconds.
+    /// Returns the limit on the lifetime, in seconds.
     pub fn max_lifetime(&self) -> Option<f64> {
-        self.settings.max_lifetime.map(|most| most.as_secs_f64())
+        self.settings.max_lifetime.map(|limit| limit.as_secs_f64())
     }
 
-    /// The claims that must be there.
+    /// Returns the required claims.
     pub fn required_claims(&self) -> impl Iterator<Item = &str> {
         self.settings.required_claims.iter().map(String::as_str)
     }
 
-    /// The accepted media types, in lower case; none means any.
+    /// Returns the accepted media types, in lower case. If there are none, every type is accepted.
     pub fn token_types(&self) -> impl Iterator<Item = &str> {
         self.settings.token_types.iter().map(String::as_str)
     }

@@ -1,8 +1,8 @@
-//! Strict JSON: one object, valid UTF-8, no member name twice at any depth, nesting bounded.
+//! Strict JSON: a single object in valid UTF-8, without duplicate member names at any depth, and with bounded nesting.
 //!
-//! RFC 7515 §4 and RFC 7519 §4 let a parser either refuse a doubled name or take the last; two parsers that choose
-//! differently read two tokens in one, so a doubled name is refused here, in whatever spelling it is escaped. Nesting
-//! beyond serde_json's 128 levels is refused before it can use up the stack.
+//! RFC 7515 §4 and RFC 7519 §4 let a parser either reject a duplicate name or use the last one. Two parsers that choose
+//! differently read different claims from the same token, so a duplicate name is rejected here, however it is escaped.
+//! Nesting beyond serde_json's limit of 128 levels is rejected before it can exhaust the stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,23 +10,23 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The object in `text`, read strictly.
+const DUPLICATE_MEMBER: &str = "duplicate member name";
+
+/// Parses a strict JSON object.
 ///
 /// # Errors
-/// Whatever is wrong with the text; a syntax error, a doubled name, a number beyond a double, or not an object.
+/// The text contains a syntax error, a duplicate name or a number beyond the range of a double, or is not an object.
 pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_str(utf8(text)?);
-    let map = reader.deserialize_map(ObjectVisitor)?;
-    reader.end()?;
+    let mut deserializer = serde_json::Deserializer::from_str(utf8(text)?);
+    let map = deserializer.deserialize_map(ObjectVisitor)?;
+    deserializer.end()?;
     Ok(map)
 }
 
-/// JSON is UTF-8 (RFC 8259 §8.1). Looked at as a whole, which is quicker than string by string.
+/// Validates that a JSON text is UTF-8 (RFC 8259 §8.1). One pass over the whole text is faster than one for each string.
 pub(crate) fn utf8(text: &[u8]) -> Result<&str, serde_json::Error> {
     std::str::from_utf8(text).map_err(serde_json::Error::custom)
 }
-
-const DUPLICATE_MEMBER: &str = "a member name stands twice";
 
 struct ObjectVisitor;
 
@@ -49,13 +49,14 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
-struct StrictValue;
+/// Deserializes any JSON value by the rules of [`object`].
+pub(crate) struct StrictValue;
 
 impl<'de> DeserializeSeed<'de> for StrictValue {
     type Value = Value;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        reader.deserialize_any(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -82,8 +83,8 @@ impl<'de> Visitor<'de> for StrictValue {
         Ok(value.into())
     }
 
-    /// A fraction, an exponent, or an integer beyond 64 bits: a double, as RFC 8259 §6 expects of any reader. `-0` comes
-    /// here too, and is the integer that it is.
+    /// Converts a number with a fraction or an exponent, or beyond 64 bits, to a double, as RFC 8259 §6 expects of any
+    /// parser. `-0` arrives here as well and becomes an integer.
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         Ok(if value == 0.0 && value.is_sign_negative() { 0.into() } else { value.into() })
     }
@@ -109,75 +110,14 @@ impl<'de> Visitor<'de> for StrictValue {
     }
 }
 
-/// Checks a value as strictly as [`object`] does, and keeps nothing of it.
-pub(crate) struct ValidateOnly;
-
-impl<'de> DeserializeSeed<'de> for ValidateOnly {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ValidateOnly {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<(), S::Error> {
-        while items.next_element_seed(ValidateOnly)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<(), M::Error> {
-        let mut names = Vec::new();
-        while let Some(name) = members.next_key_seed(StringSeed)? {
-            members.next_value_seed(ValidateOnly)?;
-            names.push(name);
-        }
-        names.sort_unstable();
-        match names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-            true => Err(M::Error::custom(DUPLICATE_MEMBER)),
-            false => Ok(()),
-        }
-    }
-}
-
-/// A string, borrowed when it holds no escapes. Anything else is an error.
+/// Deserializes a string, borrowed if it contains no escapes, and rejects any other value.
 pub(crate) struct StringSeed;
 
 impl<'de> DeserializeSeed<'de> for StringSeed {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_str(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
@@ -197,7 +137,7 @@ impl<'de> Visitor<'de> for StringSeed {
     }
 }
 
-/// A token's issuer as its payload claims it, before anything is verified: good for choosing keys, for nothing else.
+/// The issuer that a token's payload claims, before anything is verified. It serves only to select keys.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ClaimedIssuer<'a> {
     Absent,
@@ -205,14 +145,14 @@ pub(crate) enum ClaimedIssuer<'a> {
     Named(Cow<'a, str>),
 }
 
-/// The `iss` member of the object in `text`.
+/// Reads the `iss` member of a JSON object without parsing the other members.
 ///
 /// # Errors
-/// The text is no JSON object, or `iss` stands in it twice.
+/// The text is not a JSON object, or has more than one `iss`.
 pub(crate) fn claimed_issuer(text: &[u8]) -> Result<ClaimedIssuer<'_>, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_str(utf8(text)?);
-    let issuer = reader.deserialize_map(IssuerVisitor)?;
-    reader.end()?;
+    let mut deserializer = serde_json::Deserializer::from_str(utf8(text)?);
+    let issuer = deserializer.deserialize_map(IssuerVisitor)?;
+    deserializer.end()?;
     Ok(issuer)
 }
 
@@ -226,18 +166,18 @@ impl<'de> Visitor<'de> for IssuerVisitor {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
-        let mut found = ClaimedIssuer::Absent;
+        let mut issuer = ClaimedIssuer::Absent;
         while let Some(name) = members.next_key_seed(StringSeed)? {
             if name != "iss" {
                 members.next_value::<IgnoredAny>()?;
                 continue;
             }
-            if found != ClaimedIssuer::Absent {
+            if issuer != ClaimedIssuer::Absent {
                 return Err(M::Error::custom(DUPLICATE_MEMBER));
             }
-            found = members.next_value_seed(IssuerValue)?;
+            issuer = members.next_value_seed(IssuerValue)?;
         }
-        Ok(found)
+        Ok(issuer)
     }
 }
 
@@ -246,9 +186,17 @@ struct IssuerValue;
 impl<'de> DeserializeSeed<'de> for IssuerValue {
     type Value = ClaimedIssuer<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_any(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
+}
+
+macro_rules! not_a_string {
+    ($($visit:ident: $value:ty),*) => {
+        $(fn $visit<E: Error>(self, _: $value) -> Result<Self::Value, E> {
+            Ok(ClaimedIssuer::NotAString)
+        })*
+    };
 }
 
 impl<'de> Visitor<'de> for IssuerValue {
@@ -258,23 +206,9 @@ impl<'de> Visitor<'de> for IssuerValue {
         f.write_str("JSON")
     }
 
+    not_a_string! { visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64 }
+
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(ClaimedIssuer::NotAString)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(ClaimedIssuer::NotAString)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(ClaimedIssuer::NotAString)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(ClaimedIssuer::NotAString)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
         Ok(ClaimedIssuer::NotAString)
     }
 
@@ -302,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_objects_are_read_like_any_json() {
+    fn valid_objects_parse_like_any_json() {
         for text in
             [r#"{}"#, r#" {"a":1,"b":[{"a":-2.5e3}],"c":{"a":null}} "#, r#"{"A":true,"a":"\u00e9\ud83d\ude00"}"#]
         {
@@ -312,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_parsers_could_read_differently_is_refused() {
+    fn ambiguous_objects_are_rejected() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         let open = format!("{{\"a\":{}", "[".repeat(10_000));
         for text in [
@@ -342,22 +276,22 @@ mod tests {
     }
 
     #[test]
-    fn skipping_is_as_strict_as_reading() {
-        for (text, good) in [
+    fn values_are_parsed_as_strictly_as_objects() {
+        for (text, valid) in [
             (r#"{"a":{"b":1,"c":[{"b":1}]},"b":2}"#, true),
             (r#"{"a":{"b":1,"b":1}}"#, false),
             (r#"[{"a":1,"\u0061":1}]"#, false),
             (r#"["\ud800"]"#, false),
         ] {
-            let mut reader = serde_json::Deserializer::from_str(text);
-            assert_eq!(ValidateOnly.deserialize(&mut reader).is_ok(), good, "{text}");
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            assert_eq!(StrictValue.deserialize(&mut deserializer).is_ok(), valid, "{text}");
         }
     }
 
     #[test]
-    fn the_claimed_issuer_is_found_without_reading_the_rest() {
+    fn claimed_issuer_is_read_without_parsing_the_rest() {
         use ClaimedIssuer::{Absent, Named, NotAString};
-        for (text, wanted) in [
+        for (text, expected) in [
             (r#"{"sub":"a","iss":"me","x":{"iss":"no"}}"#, Some(Named("me".into()))),
             (r#"{"\u0069ss":"m\u0065"}"#, Some(Named("me".into()))),
             (r#"{"x":{"iss":"no"}}"#, Some(Absent)),
@@ -369,7 +303,7 @@ mod tests {
             (r#"{"iss":"a""#, None),
             (r#"["iss"]"#, None),
         ] {
-            assert_eq!(claimed_issuer(text.as_bytes()).ok(), wanted, "{text}");
+            assert_eq!(claimed_issuer(text.as_bytes()).ok(), expected, "{text}");
         }
     }
 }

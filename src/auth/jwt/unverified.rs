@@ -1,5 +1,4 @@
-//! A look at the credential that a request carries, without judging it: for explanations. Whatever it gives is the
-//! sender's word alone.
+//! Decodes a request's token without verifying it, for explanations. The result is untrusted: the sender chose all of it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,21 +9,21 @@ use crate::auth::credential_location;
 use crate::auth::credential_location::FoundCredential;
 use crate::request::RequestHead;
 
-/// What a credential says of itself. Nothing of it is verified.
+/// The unverified content of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnverifiedToken {
-    /// Where it stands.
+    /// The locations of the token.
     pub found_in: Vec<String>,
-    /// Its length.
+    /// The length of the token, in bytes.
     pub bytes: usize,
-    /// Its header, as far as it is a JSON object.
+    /// The header; empty if it is not a JSON object.
     pub header: Map<String, Value>,
-    /// Its claims, as far as they are a JSON object.
+    /// The claims; empty if they are not a JSON object.
     pub claims: Map<String, Value>,
 }
 
 impl JwtAuth {
-    /// The one credential that the request carries, if it is one.
+    /// Decodes the token of a request; `None` if there is none, or more than one.
     pub fn decode_unverified(&self, head: &RequestHead<'_>) -> Option<UnverifiedToken> {
         let FoundCredential::Token(token, places) = credential_location::extract_credential(&self.locations, head)
         else {
@@ -36,9 +35,9 @@ impl JwtAuth {
             decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
         };
         let (header, claims) = (part(), part());
-        let named = self.locations.iter().enumerate().filter(|(at, _)| places.contains(*at));
+        let locations = self.locations.iter().enumerate().filter(|(index, _)| places.contains(*index));
         Some(UnverifiedToken {
-            found_in: named.map(|(_, place)| place.to_string()).collect(),
+            found_in: locations.map(|(_, location)| location.to_string()).collect(),
             bytes: token.len(),
             header,
             claims,

@@ -1,7 +1,9 @@
-//! One token against a policy's providers: candidates by issuer, then by `kid`, then signatures, then claims.
+//! Verification of one token against the providers of a policy: selects providers by issuer and keys by `kid`, then
+//! checks signatures, then claims.
 //!
-//! At most [`MAX_TRIES`] signatures are tried, since each costs what the sender chooses. What is told when nothing fits
-//! is the furthest that the token came: claims refused, keys not there, signature wrong, key unknown, algorithm refused.
+//! At most [`MAX_TRIES`] signatures are checked, since the sender of a token can cause that cost. If no provider accepts
+//! the token, the failure of the furthest stage is reported, in this order: claims rejected, keys unavailable, signature
+//! invalid, key unknown, algorithm unsupported.
 
 use std::sync::Arc;
 
@@ -23,15 +25,15 @@ use crate::auth::keys::key_wait::PendingKeys;
 use crate::reason::Reason;
 use crate::request::UnixTime;
 
-/// The most signatures that are checked for one token.
+/// The limit on the number of signatures that are checked for one token.
 pub(crate) const MAX_TRIES: usize = 8;
 
-/// A token that was refused, and the keys that may yet change that.
+/// The failure of a token, with the key fetches that may change the outcome.
 #[derive(Debug)]
 pub(crate) struct VerifyError {
     pub(crate) failure: AuthError,
     pub(crate) pending: Option<PendingKeys>,
-    /// Signatures that were checked.
+    /// The number of signatures that were checked.
     pub(crate) tried: usize,
 }
 
@@ -41,11 +43,11 @@ impl<F: Into<AuthError>> From<F> for VerifyError {
     }
 }
 
-/// Judges `token`, which stands at `places` and whose size has been checked.
+/// Verifies `token`, which was found in the given locations and whose size has been checked.
 pub(crate) fn verify(
     policy: &JwtAuth,
     token: &[u8],
-    places: LocationSet,
+    found_in: LocationSet,
     now: UnixTime,
 ) -> Result<VerifiedJwt, VerifyError> {
     let compact = CompactJws::split(token)?;
@@ -64,11 +66,11 @@ pub(crate) fn verify(
         pending: None,
     };
     let mut matching =
-        policy.providers.iter().enumerate().filter(|(_, provider)| provider.location_set.intersects(places));
-    let only = matching.next().filter(|_| matching.next().is_none());
-    // With one provider there is nothing to choose: its keys are asked first, and a payload whose signature is good is
-    // read only once. The claims' check compares `iss` too; a token that fails is looked at for its issuer below.
-    if let Some((index, provider)) = only
+        policy.providers.iter().enumerate().filter(|(_, provider)| provider.location_set.intersects(found_in));
+    let sole_provider = matching.next().filter(|_| matching.next().is_none());
+    // A single provider needs no selection by issuer: its keys are tried first, and a payload with a valid signature is
+    // parsed only once. The validation of claims compares `iss` as well. For a token that fails, the issuer is read below.
+    if let Some((index, provider)) = sole_provider
         && let Some(verified) = search.try_provider(index, provider)?
     {
         return Ok(verified);
@@ -77,10 +79,10 @@ pub(crate) fn verify(
     let mut had_candidate = false;
     for pass in [IssuerMatch::Issuer, IssuerMatch::AnyIssuer] {
         let is_candidate =
-            |p: &Provider| p.location_set.intersects(places) && IssuerMatch::classify(p, &issuer) == Some(pass);
+            |p: &Provider| p.location_set.intersects(found_in) && IssuerMatch::classify(p, &issuer) == Some(pass);
         for (index, provider) in policy.providers.iter().enumerate().filter(|(_, p)| is_candidate(p)) {
             had_candidate = true;
-            if only.is_some() {
+            if sole_provider.is_some() {
                 continue;
             }
             if let Some(verified) = search.try_provider(index, provider)? {
@@ -92,11 +94,11 @@ pub(crate) fn verify(
         Some((_, failure)) if had_candidate => {
             Err(VerifyError { failure, pending: search.pending, tried: search.tried })
         }
-        _ => Err(no_candidate(policy, places, &issuer).into()),
+        _ => Err(no_candidate(policy, found_in, &issuer).into()),
     }
 }
 
-/// How a provider comes to be a candidate.
+/// The reason why a provider is a candidate for a token.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum IssuerMatch {
     Issuer,
@@ -107,15 +109,15 @@ impl IssuerMatch {
     fn classify(provider: &Provider, issuer: &ClaimedIssuer<'_>) -> Option<Self> {
         match issuer {
             _ if provider.issuers().next().is_none() => Some(Self::AnyIssuer),
-            ClaimedIssuer::Named(name) if provider.issuers().any(|own| own == name) => Some(Self::Issuer),
+            ClaimedIssuer::Named(name) if provider.issuers().any(|accepted| accepted == name) => Some(Self::Issuer),
             _ => None,
         }
     }
 }
 
-fn no_candidate(policy: &JwtAuth, places: LocationSet, issuer: &ClaimedIssuer<'_>) -> AuthError {
+fn no_candidate(policy: &JwtAuth, found_in: LocationSet, issuer: &ClaimedIssuer<'_>) -> AuthError {
     let candidates: Vec<_> =
-        policy.providers.iter().filter(|p| p.location_set.intersects(places)).map(Arc::clone).collect();
+        policy.providers.iter().filter(|p| p.location_set.intersects(found_in)).map(Arc::clone).collect();
     let claim = |reason, fault| match candidates.first() {
         Some(provider) => {
             AuthError::new(reason, AuthErrorDetail::Claim { provider: Arc::clone(provider), name: "iss".into(), fault })
@@ -131,7 +133,7 @@ fn no_candidate(policy: &JwtAuth, places: LocationSet, issuer: &ClaimedIssuer<'_
     }
 }
 
-/// How far a token came; the later, the more it tells.
+/// The stage of verification that a token reached. A later stage makes a more useful report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Algorithm,
@@ -147,7 +149,7 @@ struct ProviderSearch<'a> {
     header: &'a JwsHeader<'a>,
     algorithm: Algorithm,
     now: UnixTime,
-    /// The claims, parsed when the first signature is good.
+    /// The claims, parsed after the first valid signature.
     claims: Option<Map<String, Value>>,
     tried: usize,
     furthest: Option<(Stage, AuthError)>,
@@ -155,7 +157,7 @@ struct ProviderSearch<'a> {
 }
 
 impl ProviderSearch<'_> {
-    /// Asks one provider. `Ok(None)`: not here, and why is noted.
+    /// Tries one provider. Returns `None` if the provider does not accept the token, after recording the failure.
     fn try_provider(&mut self, index: usize, provider: &Arc<Provider>) -> Result<Option<VerifiedJwt>, AuthError> {
         if !provider.algorithms.contains(self.algorithm) {
             self.record_algorithm_mismatch();
@@ -163,7 +165,7 @@ impl ProviderSearch<'_> {
         }
         let kid = self.header.kid.as_deref();
         let keys = provider.keys().current();
-        let Some(set) = keys.as_deref() else {
+        let Some(set) = keys.get() else {
             PendingKeys::add(&mut self.pending, provider.keys(), None, kid);
             let provider = Arc::clone(provider);
             self.record_failure(Stage::Unavailable, || {
@@ -171,9 +173,9 @@ impl ProviderSearch<'_> {
             });
             return Ok(None);
         };
-        let named = |key: &&Key| kid.is_some() && key.kid() == kid;
-        let unnamed = |key: &&Key| kid.is_none() || key.kid().is_none();
-        let candidates = set.keys().iter().filter(named).chain(set.keys().iter().filter(unnamed));
+        let has_kid = |key: &&Key| kid.is_some() && key.kid() == kid;
+        let may_match = |key: &&Key| kid.is_none() || key.kid().is_none();
+        let candidates = set.keys().iter().filter(has_kid).chain(set.keys().iter().filter(may_match));
         let tried_before = self.tried;
         for key in candidates.filter(|key| key.allows(self.algorithm)) {
             if self.tried == MAX_TRIES {
@@ -184,7 +186,7 @@ impl ProviderSearch<'_> {
                 return self.check_claims(index, provider, set, key);
             }
         }
-        let kid_exists = kid.is_none_or(|_| set.keys().iter().any(|key| named(&key)));
+        let kid_exists = kid.is_none_or(|_| set.keys().iter().any(|key| has_kid(&key)));
         PendingKeys::add(&mut self.pending, provider.keys(), Some(set), kid);
         let tried = self.tried;
         if tried > tried_before {
@@ -201,7 +203,8 @@ impl ProviderSearch<'_> {
         Ok(None)
     }
 
-    /// The signature is good: what do the claims say? An error ends the search, `None` lets the next provider judge.
+    /// Validates the claims of a token with a valid signature. Returns an error if the search must end, and `None` if the
+    /// next provider is to be tried.
     fn check_claims(
         &mut self,
         index: usize,
@@ -221,7 +224,7 @@ impl ProviderSearch<'_> {
                 return Ok(None);
             }
         };
-        let headers = self.policy.identity_headers(provider, &claims, self.compact.payload_text)?;
+        let headers = self.policy.identity_headers(provider, &claims, self.compact.encoded_payload)?;
         Ok(Some(VerifiedJwt {
             claims,
             provider: Arc::clone(provider.name()),
@@ -239,7 +242,8 @@ impl ProviderSearch<'_> {
         self.record_failure(Stage::Algorithm, || AuthError::new(Reason::UnsupportedAlgorithm, detail));
     }
 
-    /// Keeps the failure of the furthest stage; of one stage the first, which is that of the better match.
+    /// Records a failure if it is of a later stage than the recorded one. Within a stage the first failure is kept, which is
+    /// that of the better match.
     fn record_failure(&mut self, stage: Stage, failure: impl FnOnce() -> AuthError) {
         if self.furthest.as_ref().is_none_or(|(best, _)| stage > *best) {
             self.furthest = Some((stage, failure()));
@@ -254,7 +258,7 @@ impl JwtAuth {
         claims: &Map<String, Value>,
         payload: &[u8],
     ) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, AuthError> {
-        let unwritable = |name: &http::HeaderName, fault| {
+        let invalid = |name: &http::HeaderName, fault| {
             let detail = AuthErrorDetail::Header { provider: Arc::clone(provider), name: name.clone(), fault };
             AuthError::new(Reason::InvalidClaim, detail)
         };
@@ -265,12 +269,12 @@ impl JwtAuth {
             match identity_headers::header_value(entry, claims) {
                 Ok(Some(value)) => headers.push((entry.header.clone(), value)),
                 Ok(None) => {}
-                Err(fault) => return Err(unwritable(&entry.header, fault)),
+                Err(fault) => return Err(invalid(&entry.header, fault)),
             }
         }
         if let Some(name) = &self.settings.payload_header {
             let value = http::HeaderValue::from_bytes(payload)
-                .map_err(|_| unwritable(name, identity_headers::HeaderValueError::Characters))?;
+                .map_err(|_| invalid(name, identity_headers::HeaderValueError::Characters))?;
             headers.push((name.clone(), value));
         }
         Ok(headers)

@@ -1,14 +1,15 @@
-//! A key set (RFC 7517), a PEM public key or a certificate -> keys that are ready to verify with.
+//! Key sets: parses a JSON Web Key Set (RFC 7517), a PEM public key or a certificate into keys that verify signatures.
 //!
-//! Every key is judged alone: one that can't be used is skipped and named with its reason, and never spoils the set.
-//! A key verifies with the algorithms of its own type only, narrowed by its `alg` and by the provider's `algorithms`;
-//! a token's header never widens them.
+//! Each key is parsed independently: an unusable key is skipped and reported with the reason, and does not affect the
+//! rest of the set. A key verifies with the algorithms of its type only, restricted by its `alg` and by the provider's
+//! `algorithms`. A token's header never extends them.
 //!
-//! Refused keys: unknown types and curves, `use` other than `sig`, `key_ops` without `verify`, an `alg` that is not the
-//! type's, RSA outside 2048 to 8192 bits, RSA with an even or tiny exponent or the ROCA weakness, points that are not
-//! on their curve or of small order. A shared secret (`oct`) counts only in a local set, when `algorithms` names HMAC, with at least the
-//! hash's length. Private members in a fetched set mean that the private half is public, so the key is refused; in a
-//! local file (where a developer's own key pair may lie) only the public half is taken.
+//! Rejected keys: unknown types and curves, `use` other than `sig`, `key_ops` without `verify`, an `alg` of another key
+//! type, RSA outside 2048 to 8192 bits, RSA with an even or tiny exponent or with the ROCA weakness, and points that are
+//! not on their curve or have a small order. A shared secret (`oct`) is accepted only in a local set, if `algorithms`
+//! names HMAC, and with at least the length of the hash. Private members in a fetched set mean that the private key is
+//! public, so the key is rejected. In a local file, which may contain a developer's key pair, only the public half is
+//! used.
 
 pub(crate) mod key;
 mod pem;
@@ -20,39 +21,39 @@ use crate::digest::sha256;
 pub(crate) use key::Key;
 pub use key::KeyError;
 
-/// Where a key set comes from, which decides how far it is trusted.
+/// The origin of a key set, which determines how far it is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyOrigin {
-    /// A file or the config itself.
+    /// The set comes from a file or from the config.
     Local,
-    /// Fetched by URL.
+    /// The set was fetched by URL.
     Fetched,
 }
 
-/// A text that is no key set at all.
+/// The error for a text that is not a key set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// Neither JSON nor PEM.
+    /// The text is neither JSON nor PEM.
     #[error("neither a JSON Web Key Set nor PEM: {0}")]
     Syntax(String),
-    /// JSON, but without a list under `keys`, and no key itself.
-    #[error("not a JSON Web Key Set: it has no list `keys`, and is no single key with `kty` either")]
+    /// The JSON has no list `keys`, and is not a single key either.
+    #[error("not a JSON Web Key Set: expected a list `keys`, or a single key with `kty`")]
     NoKeys,
-    /// PEM without a public key or certificate in it.
+    /// The PEM text does not contain a public key or certificate.
     #[error(
-        "the PEM text holds no public key and no certificate (expected `BEGIN PUBLIC KEY`, `BEGIN RSA PUBLIC KEY` or `BEGIN CERTIFICATE`)"
+        "the PEM text contains neither a public key nor a certificate (expected `BEGIN PUBLIC KEY`, `BEGIN RSA PUBLIC KEY` or `BEGIN CERTIFICATE`)"
     )]
     NoPemKey,
 }
 
-/// A key that was left out.
+/// An unusable key that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedKey {
-    /// Its place in the set, from 0.
+    /// The index of the key in the set, from 0.
     pub index: usize,
-    /// Its `kid`, if it has one.
+    /// The `kid` of the key, if it has one.
     pub kid: Option<String>,
-    /// Why.
+    /// The reason why the key is unusable.
     pub reason: KeyError,
 }
 
@@ -75,32 +76,32 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// The most keys that are taken from one set, unless another number is given (`limits.jwksKeys`).
+    /// The default limit on the number of keys in one set (`limits.jwksKeys`).
     pub const MAX_KEYS: usize = 256;
 
-    /// Reads a JSON Web Key Set, a single JSON Web Key, or PEM. `algorithms` is the provider's setting.
+    /// Parses a JSON Web Key Set, a single JSON Web Key, or PEM. `algorithms` is the provider's setting.
     ///
     /// # Errors
-    /// The text is none of these. A set without a usable key is no error; see [`Self::is_empty`].
+    /// The text has none of these formats. A set without a usable key is not an error; see [`Self::is_empty`].
     pub fn parse(text: &[u8], origin: KeyOrigin, algorithms: Option<Algorithms>) -> Result<Self, KeySetError> {
         Self::parse_with_limit(text, origin, algorithms, Self::MAX_KEYS)
     }
 
-    /// The same; of more than `most` usable keys the later ones are skipped.
+    /// Parses like [`Self::parse`], and skips the usable keys after the first `max_keys`.
     ///
     /// # Errors
-    /// The same.
+    /// The text has none of the accepted formats.
     pub fn parse_with_limit(
         text: &[u8],
         origin: KeyOrigin,
         algorithms: Option<Algorithms>,
-        most: usize,
+        max_keys: usize,
     ) -> Result<Self, KeySetError> {
-        let fingerprint = fingerprint(text, origin, algorithms, most);
-        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, max_keys: most };
+        let fingerprint = fingerprint(text, origin, algorithms, max_keys);
+        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), fingerprint, max_keys };
         if text.trim_ascii_start().starts_with(b"-----BEGIN") {
-            for (index, found) in pem::public_keys(text)?.into_iter().enumerate() {
-                set.add(index, None, found.and_then(|public| Key::from_public(public, algorithms)));
+            for (index, public) in pem::public_keys(text)?.into_iter().enumerate() {
+                set.add(index, None, public.and_then(|public| Key::from_public_numbers(public, algorithms)));
             }
             return Ok(set);
         }
@@ -121,8 +122,8 @@ impl KeySet {
     }
 
     fn add_jwk(&mut self, index: usize, jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) {
-        let none = Map::new();
-        let members = jwk.as_object().unwrap_or(&none);
+        let empty = Map::new();
+        let members = jwk.as_object().unwrap_or(&empty);
         let kid = members.get("kid").and_then(Value::as_str);
         self.add(index, kid, Key::from_jwk(jwk, origin, algorithms));
     }
@@ -131,31 +132,31 @@ impl KeySet {
         match key {
             Ok(key) if self.keys.len() < self.max_keys => self.keys.push(key),
             Ok(_) => self.skipped.push(SkippedKey { index, kid: kid.map(Into::into), reason: KeyError::TooMany }),
-            Err(why) => self.skipped.push(SkippedKey { index, kid: kid.map(Into::into), reason: why }),
+            Err(reason) => self.skipped.push(SkippedKey { index, kid: kid.map(Into::into), reason }),
         }
     }
 
-    /// How many keys can be used.
+    /// Returns the number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key can be used.
+    /// Returns true if no key is usable.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The keys that were left out, and why.
+    /// Returns the keys that were skipped, with the reasons.
     pub fn skipped(&self) -> &[SkippedKey] {
         &self.skipped
     }
 
-    /// The `kid`s of the usable keys that have one.
+    /// Returns the `kid`s of the usable keys that have one.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid())
     }
 
-    /// Each usable key: its `kid` and the algorithms it may be used with.
+    /// Returns the `kid` and the allowed algorithms of each usable key.
     pub fn describe(&self) -> impl Iterator<Item = (Option<&str>, Algorithms)> {
         self.keys.iter().map(|key| (key.kid(), key.algorithms()))
     }
@@ -164,21 +165,17 @@ impl KeySet {
         &self.keys
     }
 
-    /// The same for the same text read by the same rules, and for nothing else: what the token cache knows a set by.
+    /// Returns the digest of the set's text and of the rules by which it was parsed. The token cache identifies sets by it.
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
     }
 }
 
 fn fingerprint(text: &[u8], origin: KeyOrigin, algorithms: Option<Algorithms>, max_keys: usize) -> [u8; 32] {
+    let origin: &[u8] = if origin == KeyOrigin::Fetched { b"f" } else { b"l" };
     let allowed = algorithms.map(|set| set.to_string());
-    sha256(&[
-        if origin == KeyOrigin::Fetched { b"f" } else { b"l" },
-        allowed.as_deref().unwrap_or("default").as_bytes(),
-        b"\0",
-        &max_keys.to_le_bytes(),
-        text,
-    ])
+    let allowed = allowed.as_deref().unwrap_or("default").as_bytes();
+    sha256(&[origin, allowed, b"\0", &max_keys.to_le_bytes(), text])
 }
 
 #[cfg(test)]

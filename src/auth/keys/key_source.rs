@@ -1,53 +1,73 @@
-//! Where a provider's keys come from: a fixed set, or one that is fetched and replaced while requests read it.
+//! The source of a provider's keys: a fixed set, or one that is fetched and replaced while requests read it.
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::Guard;
 
-use super::jwks::FetchState;
+use super::jwks::{KeySourceStatus, RemoteKeys};
 use super::key_set::KeySet;
 
-/// A provider's keys. Requests read them without a lock.
+/// The source of a provider's keys. Clones share the keys.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// Keys from a file or from the config, which never change.
+    Local(Arc<KeySet>),
+    /// Keys that are fetched by URL and refreshed in the background.
+    Remote(Arc<RemoteKeys>),
+}
+
+/// The keys that verify tokens at one moment. A refresh does not affect them.
 #[derive(Debug)]
-pub struct KeySource {
-    keys: ArcSwapOption<KeySet>,
-    remote: Option<FetchState>,
+pub enum CurrentKeys<'a> {
+    /// The keys of a local source.
+    Local(&'a KeySet),
+    /// The keys of a remote source, if it has any.
+    Remote(Guard<Option<Arc<KeySet>>>),
 }
 
 impl KeySource {
-    /// Keys that never change: from a file or from the config.
-    pub fn fixed(keys: KeySet) -> Arc<Self> {
-        Arc::new(Self { keys: ArcSwapOption::from_pointee(keys), remote: None })
+    /// Creates a source of keys that never change.
+    pub fn local(keys: KeySet) -> Self {
+        Self::Local(Arc::new(keys))
     }
 
-    /// Keys that somebody else fetches and [`publish`](Self::publish)es.
-    pub(crate) fn fetched(remote: FetchState) -> Arc<Self> {
-        Arc::new(Self { keys: ArcSwapOption::empty(), remote: Some(remote) })
+    /// Returns the current keys, without taking a lock.
+    pub fn current(&self) -> CurrentKeys<'_> {
+        match self {
+            Self::Local(keys) => CurrentKeys::Local(keys),
+            Self::Remote(remote) => CurrentKeys::Remote(remote.current()),
+        }
     }
 
-    /// The same, beginning with these.
-    pub(crate) fn fetched_with(remote: FetchState, keys: Arc<KeySet>) -> Arc<Self> {
-        Arc::new(Self { keys: ArcSwapOption::new(Some(keys)), remote: Some(remote) })
+    /// Returns the remote source; `None` for local keys.
+    pub fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(remote) => Some(remote),
+        }
     }
 
-    /// The keys that count now; `None` before the first fetch, and when they are too old to count.
-    pub fn current(&self) -> Guard<Option<Arc<KeySet>>> {
-        self.keys.load()
-    }
-
-    /// What is known of the fetching, for keys that are fetched.
-    pub fn remote(&self) -> Option<&FetchState> {
-        self.remote.as_ref()
-    }
-
-    /// Replaces the keys, or ends them. An equal set stays in place, so that tokens verified with it stay in the cache.
-    pub(crate) fn publish(&self, keys: Option<KeySet>) {
-        let same = match (&keys, self.current().as_deref()) {
-            (Some(new), Some(old)) => new.fingerprint() == old.fingerprint(),
+    /// Returns true if both are the same source, and not only sources of equal keys.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(a), Self::Local(b)) => Arc::ptr_eq(a, b),
+            (Self::Remote(a), Self::Remote(b)) => Arc::ptr_eq(a, b),
             _ => false,
-        };
-        if !same {
-            self.keys.store(keys.map(Arc::new));
+        }
+    }
+
+    /// Returns the status of the fetches; `None` for local keys.
+    pub fn status(&self) -> Option<KeySourceStatus> {
+        self.remote().map(|remote| remote.status())
+    }
+}
+
+impl CurrentKeys<'_> {
+    /// Returns the keys; `None` before the first successful fetch, and when the last fetched keys have expired.
+    pub fn get(&self) -> Option<&KeySet> {
+        match self {
+            Self::Local(keys) => Some(keys),
+            Self::Remote(keys) => keys.as_deref(),
         }
     }
 }

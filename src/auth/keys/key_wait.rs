@@ -1,4 +1,4 @@
-//! A token that was refused for want of keys, and the keys that may yet come while its request waits.
+//! Waiting for keys: a token that cannot be verified until a key fetch completes.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -8,46 +8,44 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::jwks::MissingKey;
+use super::jwks::{MissingKey, RemoteKeys};
 use super::key_set::KeySet;
 use super::key_source::KeySource;
 
-/// Keys that may come while a request waits: of providers that have none yet, or lack the token's `kid`.
+/// The key fetches that a request can wait for: of providers that have no keys yet, or lack the token's `kid`.
 #[derive(Debug, Clone)]
 pub struct PendingKeys {
-    sources: Vec<Arc<KeySource>>,
+    sources: Vec<Arc<RemoteKeys>>,
     kid: Option<Box<str>>,
 }
 
 impl PendingKeys {
-    /// The longest that a request waits for keys.
+    /// The limit on the time that a request waits for keys.
     pub const MAX_WAIT: Duration = Duration::from_secs(2);
 
-    /// Adds a source whose `keys` did not do, if it lacks something and asking it makes sense at this moment.
-    pub(crate) fn add(pending: &mut Option<Self>, source: &Arc<KeySource>, keys: Option<&KeySet>, kid: Option<&str>) {
-        let (Some(remote), Some(want)) = (source.remote(), MissingKey::find(kid, keys)) else { return };
-        if remote.refresh().could_help(want, Instant::now() + Self::MAX_WAIT) {
-            let all = pending.get_or_insert_with(|| Self { sources: Vec::new(), kid: kid.map(Into::into) });
-            all.sources.push(Arc::clone(source));
+    /// Adds a source whose `keys` could not verify the token, if it lacks a key and a fetch could complete in time.
+    pub(crate) fn add(pending: &mut Option<Self>, source: &KeySource, keys: Option<&KeySet>, kid: Option<&str>) {
+        let (Some(remote), Some(missing)) = (source.remote(), MissingKey::find(kid, keys)) else { return };
+        if remote.refresh().could_help(missing, Instant::now() + Self::MAX_WAIT) {
+            let waiting = pending.get_or_insert_with(|| Self { sources: Vec::new(), kid: kid.map(Into::into) });
+            waiting.sources.push(Arc::clone(remote));
         }
     }
 
-    /// Asks all sources at once and waits until one of them has fetched: the token is to be judged again. False when
-    /// none will have in time, so that the refusal stands. The first wait of a request sets `until` for all of them.
-    pub async fn wait_for_fetch(&self, until: &mut Option<Instant>) -> bool {
-        let until = *until.get_or_insert_with(|| Instant::now() + Self::MAX_WAIT);
+    /// Requests keys from all sources at once and waits until a fetch completes. Returns true if the token is worth
+    /// verifying again, and false if no fetch completes in time. The first wait of a request sets the deadline for all.
+    pub async fn wait_for_fetch(&self, deadline: &mut Option<Instant>) -> bool {
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + Self::MAX_WAIT);
         let kid = self.kid.as_deref();
         let mut waits: Vec<Pin<Box<dyn Future<Output = bool> + Send + '_>>> = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            if let Some(remote) = source.remote() {
-                waits.push(Box::pin(remote.refresh().wait_for_fetch(source, kid, until)));
-            }
+            waits.push(Box::pin(source.refresh().wait_for_fetch(source, kid, deadline)));
         }
         poll_fn(|cx| {
             let mut fetched = false;
             waits.retain_mut(|wait| match wait.as_mut().poll(cx) {
-                Poll::Ready(yes) => {
-                    fetched |= yes;
+                Poll::Ready(completed) => {
+                    fetched |= completed;
                     false
                 }
                 Poll::Pending => true,

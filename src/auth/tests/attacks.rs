@@ -1,4 +1,4 @@
-//! The attack list: hostile and odd tokens, each with its verdict, against a strict policy.
+//! The attack list: hostile and unusual tokens with the expected verdict of a strict policy.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::kit::*;
 use crate::auth::*;
 use crate::reason::Reason as R;
 
-/// A list of named tokens with verdicts.
+/// A list of named tokens with the expected verdicts.
 #[derive(Default)]
 struct Cases(Vec<(String, String, Result<(), R>)>);
 
@@ -27,7 +27,7 @@ impl Cases {
         self.payload(format!("{name} = {value}"), claims(json!({name: value})), want);
     }
 
-    /// A claim whose JSON text no `Value` can hold.
+    /// Adds a claim whose JSON text a `Value` cannot represent.
     fn raw_claim(&mut self, name: &str, text: &str, want: Result<(), R>) {
         let good: Value = serde_json::from_str(&claims(json!({}))).unwrap();
         let others = good.as_object().unwrap().iter().filter(|(other, _)| *other != name);
@@ -113,7 +113,7 @@ fn algorithms(cases: &mut Cases) {
     }
 }
 
-/// HMAC keyed with everything that is public.
+/// Adds tokens with an HMAC keyed by each public value.
 fn confusion(cases: &mut Cases) {
     let Pair::Rsa(rsa) = &*RSA else { unreachable!() };
     let pkcs1 = aws_lc_rs::signature::KeyPair::public_key(rsa).as_ref().to_vec();
@@ -174,8 +174,8 @@ fn signatures(cases: &mut Cases) {
     with("signature 1", [vec![0; 255], vec![1]].concat(), bad);
     with("signature n", RSA.rsa_numbers().0, bad);
     with("signature cut", bytes[..255].to_vec(), bad);
-    with("signature with a zero before", [&[0], &bytes[..]].concat(), bad);
-    with("signature with a zero behind", [&bytes[..], &[0]].concat(), bad);
+    with("signature with a leading zero", [&[0], &bytes[..]].concat(), bad);
+    with("signature with a trailing zero", [&bytes[..], &[0]].concat(), bad);
     for at in [0, 100, 255] {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
@@ -208,7 +208,7 @@ fn signatures(cases: &mut Cases) {
     with("ES256 s = 0", [&rs[..32], &[0; 32]].concat(), bad);
     with("ES256 63 bytes", rs[..63].to_vec(), bad);
     with("ES256 65 bytes", [&[0], &rs[..]].concat(), bad);
-    with("ES256 65 bytes behind", [&rs[..], &[0]].concat(), bad);
+    with("ES256 65 bytes, trailing", [&rs[..], &[0]].concat(), bad);
     with("ES256 66 bytes padded", [&[0], &rs[..32], &[0], &rs[32..]].concat(), bad);
     with("ES256 r and s exchanged", [&rs[32..], &rs[..32]].concat(), bad);
     with("ES256 empty", Vec::new(), bad);
@@ -255,7 +255,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// `a - b`, both big-endian and of one length.
+/// Returns `a - b`, both big-endian and of the same length.
 fn subtract(a: &[u8], b: &[u8]) -> Vec<u8> {
     let mut borrow = 0;
     let mut result: Vec<u8> = a
@@ -274,9 +274,9 @@ fn subtract(a: &[u8], b: &[u8]) -> Vec<u8> {
 
 fn header_parameters(cases: &mut Cases) {
     let bad = Err(R::MalformedToken);
-    let own = STRANGER.jwk();
+    let attacker_jwk = STRANGER.jwk();
     for (name, parameter) in [
-        ("jwk", json!({"jwk": own})),
+        ("jwk", json!({"jwk": attacker_jwk})),
         ("jku", json!({"jku": "https://attacker.example/keys"})),
         ("x5u", json!({"x5u": "http://169.254.169.254/latest/meta-data"})),
         ("x5c", json!({"x5c": ["MIIB"]})),
@@ -393,7 +393,7 @@ fn encoding(cases: &mut Cases) {
     ] {
         cases.add(name, token, bad);
     }
-    // 256 bytes of signature leave four loose bits in the last character.
+    // a signature of 256 bytes leaves four loose bits in the last character
     let last = signature.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let next = alphabet.chars().nth(alphabet.find(last).unwrap() + 1).unwrap();
@@ -429,7 +429,7 @@ fn encoding(cases: &mut Cases) {
     );
     let text = claims(json!({}));
     let open = text.trim_end_matches('}');
-    for twice in [
+    for duplicate in [
         r#""sub":"mallory""#,
         r#""\u0073ub":"mallory""#,
         r#""exp":1900000000"#,
@@ -439,7 +439,7 @@ fn encoding(cases: &mut Cases) {
         r#""realm_access":{"roles":[],"roles":["admins"]}"#,
         r#""x":[{"a":{"b":1,"b":1}}]"#,
     ] {
-        cases.payload(format!("twice: {twice}"), format!("{open},{twice}}}"), bad);
+        cases.payload(format!("duplicate: {duplicate}"), format!("{open},{duplicate}}}"), bad);
     }
     let input = good();
     for (name, token) in [
@@ -464,8 +464,8 @@ fn encoding(cases: &mut Cases) {
     }
     cases.payload("lone surrogate", format!(r#"{open},"x":"\ud800"}}"#), bad);
     cases.payload("lone surrogate in a name", format!(r#"{open},"\ud800":1}}"#), bad);
-    cases.payload("NUL behind the payload", format!("{text}\0"), bad);
-    cases.payload("white space behind the payload", format!("{text} \n"), Ok(()));
+    cases.payload("NUL after the payload", format!("{text}\0"), bad);
+    cases.payload("white space after the payload", format!("{text} \n"), Ok(()));
     cases.payload("NUL, escaped, in another claim", format!(r#"{open},"x":"a\u0000"}}"#), Ok(()));
     cases.payload("fraction of 9000 digits", format!("{open},\"x\":0.{}}}", "1".repeat(9_000)), Ok(()));
     cases.payload("nested too deep", format!("{open},\"x\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000)), bad);
@@ -610,7 +610,7 @@ fn parties(cases: &mut Cases) {
 }
 
 #[test]
-fn every_attack_gets_its_verdict() {
+fn every_attack_gets_the_expected_verdict() {
     let mut cases = Cases::default();
     for list in [algorithms, confusion, signatures, header_parameters, encoding, dates, parties] {
         list(&mut cases);
@@ -623,7 +623,7 @@ fn every_attack_gets_its_verdict() {
         if http::HeaderValue::from_str(token).is_err() && !token.contains('é') {
             panic!("{name}: not a header value");
         }
-        for round in ["cold", "again"] {
+        for round in ["uncached", "again"] {
             let result = ask(&policy, &bearer(token), None, &cache);
             let found = outcome(&result);
             if found != *want {
@@ -632,9 +632,9 @@ fn every_attack_gets_its_verdict() {
                     result.failure().map(ToString::to_string)
                 ));
             }
-            let shown = result.failure().map(ToString::to_string).unwrap_or_default();
+            let text = result.failure().map(ToString::to_string).unwrap_or_default();
             let secret = token.rsplit('.').next().filter(|part| part.len() > 20);
-            assert!(secret.is_none_or(|part| !shown.contains(part)), "{name}: the failure holds the token");
+            assert!(secret.is_none_or(|part| !text.contains(part)), "{name}: the failure contains the token");
         }
     }
     println!("{} tokens, {} wrong verdicts", cases.0.len(), wrong.len());
@@ -642,7 +642,7 @@ fn every_attack_gets_its_verdict() {
 }
 
 #[test]
-fn token_types() {
+fn token_types_are_checked() {
     let mut settings = settings(vec![provider(local(&key_set()))]);
     settings.providers[0].token_types = vec!["at+jwt".into(), "application/JWT".into()];
     let policy = JwtAuth::new(settings).unwrap();

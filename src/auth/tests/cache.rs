@@ -1,11 +1,11 @@
-//! The cache never accepts what a cold verification would refuse.
+//! The cache never accepts a token that a verification without the cache would reject.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::kit::*;
-use crate::auth::keys::jwks::FetchState;
+use crate::auth::keys::jwks::RemoteKeys;
 use crate::auth::*;
 use crate::reason::Reason as R;
 
@@ -14,7 +14,7 @@ fn keys(set: &serde_json::Value) -> KeySet {
 }
 
 #[test]
-fn a_hot_token_is_answered_from_memory() {
+fn a_verified_token_is_accepted_from_the_cache() {
     let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
     let first = ask(&policy, &bearer(&token), None, &cache);
     let second = ask(&policy, &bearer(&token), None, &cache);
@@ -32,7 +32,7 @@ fn a_hot_token_is_answered_from_memory() {
 }
 
 #[test]
-fn equal_settings_share_entries_and_others_do_not() {
+fn only_equal_settings_share_entries() {
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
     ask(&strict(), &bearer(&token), None, &cache);
     assert!(ask(&strict(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
@@ -50,7 +50,7 @@ fn equal_settings_share_entries_and_others_do_not() {
             |s| {
                 let text = key_set().to_string();
                 let none = KeySet::parse_with_limit(text.as_bytes(), KeyOrigin::Local, None, 0).unwrap();
-                s.providers[0].keys = KeySource::fixed(none);
+                s.providers[0].keys = KeySource::local(none);
             },
             Err(R::UnknownKey),
         ),
@@ -69,26 +69,26 @@ fn equal_settings_share_entries_and_others_do_not() {
 }
 
 #[test]
-fn a_key_that_is_gone_ends_its_tokens_at_once() {
-    let source = KeySource::fetched(FetchState::default());
-    let policy = JwtAuth::new(settings(vec![provider(Arc::clone(&source))])).unwrap();
+fn tokens_of_a_removed_key_are_rejected_at_once() {
+    let source = Arc::new(RemoteKeys::default());
+    let policy = JwtAuth::new(settings(vec![provider(KeySource::Remote(Arc::clone(&source)))])).unwrap();
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
-    let hit = || ask(&policy, &bearer(&token), None, &cache);
-    assert_eq!(outcome(&hit()), Err(R::KeysUnavailable));
+    let authenticate = || ask(&policy, &bearer(&token), None, &cache);
+    assert_eq!(outcome(&authenticate()), Err(R::KeysUnavailable));
     source.publish(Some(keys(&key_set())));
-    assert_eq!(outcome(&hit()), Ok(()));
+    assert_eq!(outcome(&authenticate()), Ok(()));
     source.publish(Some(keys(&key_set())));
-    assert!(hit().cached(), "the same keys fetched again");
+    assert!(authenticate().cached(), "the same keys fetched again");
     source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "new"}))]}))));
-    assert_eq!(outcome(&hit()), Err(R::UnknownKey));
+    assert_eq!(outcome(&authenticate()), Err(R::UnknownKey));
     source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "rsa"}))]}))));
-    assert_eq!(outcome(&hit()), Err(R::InvalidSignature));
+    assert_eq!(outcome(&authenticate()), Err(R::InvalidSignature));
     source.publish(None);
-    assert_eq!(outcome(&hit()), Err(R::KeysUnavailable));
+    assert_eq!(outcome(&authenticate()), Err(R::KeysUnavailable));
 }
 
 #[test]
-fn dates_are_judged_on_every_hit() {
+fn dates_are_checked_on_every_hit() {
     let policy = strict();
     let cache = TokenCache::new(1 << 20);
     let token = signed(claims(json!({"exp": NOW + 2.0, "nbf": NOW - 5.0, "iat": NOW - 5.0})));
@@ -102,21 +102,21 @@ fn dates_are_judged_on_every_hit() {
 }
 
 #[test]
-fn twin_signatures_are_two_tokens() {
+fn two_signatures_of_one_payload_are_two_tokens() {
     let (policy, cache) = (strict(), TokenCache::new(1 << 20));
     let header = r#"{"alg":"ES256","kid":"p256"}"#;
-    let twins: Vec<String> = (0..2).map(|_| P256.token(Algorithm::ES256, header, claims(json!({})))).collect();
-    assert_ne!(twins[0], twins[1]);
-    for token in &twins {
+    let tokens: Vec<String> = (0..2).map(|_| P256.token(Algorithm::ES256, header, claims(json!({})))).collect();
+    assert_ne!(tokens[0], tokens[1]);
+    for token in &tokens {
         assert!(!ask(&policy, &bearer(token), None, &cache).cached());
     }
-    let forged = format!("{}AAAA", &twins[0][..twins[0].len() - 4]);
+    let forged = format!("{}AAAA", &tokens[0][..tokens[0].len() - 4]);
     assert_eq!(outcome(&ask(&policy, &bearer(&forged), None, &cache)), Err(R::InvalidSignature));
-    assert_eq!(cache.len(), 2, "refusals are not kept");
+    assert_eq!(cache.len(), 2, "rejected tokens are not cached");
 }
 
 #[test]
-fn a_token_counts_only_where_its_provider_looks() {
+fn a_cached_token_is_accepted_only_in_a_location_of_its_provider() {
     let mut only_cookie = provider(local(&key_set()));
     only_cookie.locations = Some(vec![Location::Cookie { name: "session".into() }]);
     let mut other = provider(local(&json!({"keys": []})));
@@ -130,7 +130,7 @@ fn a_token_counts_only_where_its_provider_looks() {
 }
 
 #[test]
-fn the_cache_stays_within_its_bytes() {
+fn the_cache_stays_within_its_size_limit() {
     let (policy, cache) = (strict(), TokenCache::new(64 * 1024));
     for n in 0..300 {
         let token = ED.token(
@@ -145,13 +145,13 @@ fn the_cache_stays_within_its_bytes() {
     let huge =
         ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"ed"}"#, claims(json!({"x": vec![json!({"a": 1}); 900]})));
     assert_eq!(outcome(&ask(&policy, &bearer(&huge), None, &cache)), Ok(()));
-    assert!(cache.bytes() <= 64 * 1024, "an entry that does not fit is not kept");
+    assert!(cache.bytes() <= 64 * 1024, "an entry that does not fit is not cached");
     cache.clear();
     assert!(cache.is_empty());
 }
 
 #[test]
-fn ten_thousand_usual_tokens_fit_into_32_mebibytes() {
+fn ten_thousand_typical_tokens_fit_into_32_mebibytes() {
     let (policy, cache) = (strict(), TokenCache::new(32 << 20));
     let payload = claims(json!({
         "jti": "0b0f7a44-7c1c-4a2d-8a4f-5a0d5f0c7a11", "azp": "my-app", "scope": "openid profile email",
@@ -175,7 +175,7 @@ fn clones_of_a_cache_share_their_tokens() {
     let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
     assert!(!ask(&policy, &bearer(&token), None, &cache).cached());
     std::thread::scope(|scope| {
-        let asked = (0..4).map(|_| scope.spawn(|| ask(&policy, &bearer(&token), None, &cache.clone()).cached()));
-        asked.collect::<Vec<_>>().into_iter().for_each(|thread| assert!(thread.join().unwrap()));
+        let threads = (0..4).map(|_| scope.spawn(|| ask(&policy, &bearer(&token), None, &cache.clone()).cached()));
+        threads.collect::<Vec<_>>().into_iter().for_each(|thread| assert!(thread.join().unwrap()));
     });
 }

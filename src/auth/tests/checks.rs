@@ -1,4 +1,5 @@
-//! The list of checks says what was found, where the token failed, and nothing of what was not looked at.
+//! The check report shows the values that were found and the check that failed, and nothing of checks that were not
+//! reached.
 
 use serde_json::{Value, json};
 
@@ -23,10 +24,10 @@ fn checks_of(policy: &JwtAuth, headers: &http::HeaderMap) -> Vec<Check> {
     policy.checks(&ask(policy, headers, None, &TokenCache::off()))
 }
 
-/// The check that failed. Those before it are good or not wanted, those behind it were not reached.
+/// Returns the check that failed. The checks before it passed or do not apply, and those after it were not reached.
 #[track_caller]
 fn failed(all: &[Check]) -> &Check {
-    let at = all.iter().position(|check| check.outcome == CheckOutcome::Failed).expect("one that failed");
+    let at = all.iter().position(|check| check.outcome == CheckOutcome::Failed).expect("a failed check");
     assert!(
         all[..at].iter().all(|check| matches!(check.outcome, CheckOutcome::Ok | CheckOutcome::NotChecked)),
         "{all:?}"
@@ -36,7 +37,7 @@ fn failed(all: &[Check]) -> &Check {
 }
 
 #[test]
-fn a_good_token_passes_every_check_and_shows_what_was_found() {
+fn a_valid_token_passes_every_check_and_shows_its_values() {
     let all = checks(&signed(claims(json!({}))));
     assert!(all.iter().all(|check| check.outcome == CheckOutcome::Ok), "{all:?}");
     assert!(checks_of(&strict(), &bearer(&signed(claims(json!({}))))).iter().all(|check| match check.name {
@@ -55,10 +56,10 @@ fn a_good_token_passes_every_check_and_shows_what_was_found() {
 }
 
 #[test]
-fn a_refused_token_shows_where_it_failed() {
+fn a_rejected_token_shows_the_failed_check() {
     let with = |more: Value| signed(claims(more));
     let without_exp = json!({"iss": ISSUER, "aud": AUDIENCE, "iat": NOW}).to_string();
-    for (token, wanted) in [
+    for (token, expected) in [
         (String::new(), "token"),
         ("x".repeat(20_000), "size"),
         ("a.b".to_owned(), "parts"),
@@ -82,16 +83,16 @@ fn a_refused_token_shows_where_it_failed() {
         (with(json!({"sub": "é"})), "headers"),
     ] {
         let all = checks(&token);
-        assert_eq!((failed(&all).name, failed(&all).found.is_empty()), (wanted, false), "{wanted}: {all:?}");
+        assert_eq!((failed(&all).name, failed(&all).found.is_empty()), (expected, false), "{expected}: {all:?}");
     }
 }
 
-/// Tokens with two things wrong, and policies with several providers: the one list follows the order of the judge.
+/// Covers tokens with two defects: the report follows the order of verification.
 #[test]
-fn the_first_fault_is_the_one_that_failed() {
+fn the_first_defect_is_the_failed_check() {
     let with = |more: Value| signed(claims(more));
     let past = NOW - 1000.0;
-    for (token, wanted) in [
+    for (token, expected) in [
         (with(json!({"exp": past, "aud": "other"})), "aud"),
         (with(json!({"exp": past, "nbf": "soon"})), "types"),
         (with(json!({"aud": "other", "iat": "now"})), "types"),
@@ -105,25 +106,25 @@ fn the_first_fault_is_the_one_that_failed() {
             "header",
         ),
         (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, "[]"), "payload"),
-        // the key is known, and may not be used so
+        // the key exists, but does not allow the algorithm
         (RSA.token(Algorithm::RS384, r#"{"alg":"RS384","kid":"rsa"}"#, claims(json!({"exp": past}))), "key"),
         (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({"exp": past, "aud": "other"}))), "signature"),
         (format!("{}:{}", "x".repeat(20_000), "y"), "size"),
     ] {
         let all = checks(&token);
-        assert_eq!(failed(&all).name, wanted, "{all:?}");
+        assert_eq!(failed(&all).name, expected, "{all:?}");
     }
-    // what stands wrong in its place is told before its size
-    let glued = headers(&[("authorization", &format!("Bearer:{}", "x".repeat(20_000)))]);
-    assert_eq!(failed(&checks_of(&policy(), &glued)).name, "token");
+    // a malformed location is reported before the size
+    let malformed = headers(&[("authorization", &format!("Bearer:{}", "x".repeat(20_000)))]);
+    assert_eq!(failed(&checks_of(&policy(), &malformed)).name, "token");
     let token = signed(claims(json!({})));
     let two = headers(&[("authorization", &format!("Bearer {token}")), ("authorization", "Basic YTpi")]);
     assert_eq!(failed(&checks_of(&policy(), &two)).name, "token");
 }
 
 #[test]
-fn of_several_providers_the_one_that_had_the_last_word_is_told() {
-    let several = |second: &[&str]| {
+fn the_report_shows_the_provider_that_decided() {
+    let policy_with = |second: &[&str]| {
         let mut other = provider(local(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "s"}))]})));
         other.name = "other".into();
         other.issuers = second.iter().map(|issuer| (*issuer).to_owned()).collect();
@@ -134,30 +135,30 @@ fn of_several_providers_the_one_that_had_the_last_word_is_told() {
     let by_other = |more: Value| bearer(&STRANGER.token(Algorithm::RS256, header, claims(more)));
     let row = |all: &[Check], name: &str| all.iter().find(|check| check.name == name).cloned().unwrap();
 
-    // both providers are of one issuer, and the key is the second's: its audiences count
-    let all = checks_of(&several(&[ISSUER]), &by_other(json!({"exp": 1})));
+    // both providers have the same issuer, and the key is the second's, so its audiences apply
+    let all = checks_of(&policy_with(&[ISSUER]), &by_other(json!({"exp": 1})));
     assert_eq!((failed(&all).name, row(&all, "aud").expected.as_str()), ("aud", "`other-app`"));
-    // no provider is of this issuer: all of theirs are told, and what each would have wanted besides
-    let all = checks_of(&several(&["https://other.example"]), &by_other(json!({"iss": "x"})));
+    // no provider has this issuer, so the report lists all issuers and the requirements of each provider
+    let all = checks_of(&policy_with(&["https://other.example"]), &by_other(json!({"iss": "x"})));
     assert_eq!(failed(&all).name, "iss");
     assert_eq!(failed(&all).expected, "`https://idp.example/realms/a` or `https://other.example`");
     assert_eq!(row(&all, "aud").expected, "provider `idp`: `my-app`; provider `other`: `other-app`");
-    // one that asks for no issuer takes the token, and its type is looked at with the other claims
-    let all = checks_of(&several(&[]), &by_other(json!({"iss": 7})));
+    // a provider without issuers accepts any, and the type of `iss` is checked with the other claims
+    let all = checks_of(&policy_with(&[]), &by_other(json!({"iss": 7})));
     assert_eq!((failed(&all).name, row(&all, "iss").outcome), ("types", CheckOutcome::NotChecked));
-    let all = checks_of(&several(&[]), &by_other(json!({"aud": "other-app"})));
+    let all = checks_of(&policy_with(&[]), &by_other(json!({"aud": "other-app"})));
     assert_eq!((row(&all, "iss").outcome, row(&all, "aud").outcome), (CheckOutcome::NotChecked, CheckOutcome::Ok));
 }
 
 #[test]
-fn memory_and_mode_change_nothing_in_the_list() {
+fn the_report_does_not_depend_on_the_cache_or_the_mode() {
     let (cache, good) = (TokenCache::new(1 << 20), bearer(&signed(claims(json!({})))));
     let policy = policy();
     let cold = ask(&policy, &good, None, &cache);
     let warm = ask(&policy, &good, None, &cache);
     assert!(!cold.cached() && warm.cached());
     assert_eq!(policy.checks(&cold), policy.checks(&warm));
-    // long after: what the cache remembers is judged again, and so is told
+    // much later: the dates of the cached token are checked again, and reported
     let late = ask_at(&policy, &good, None, &cache, NOW + 5000.0);
     assert_eq!(failed(&policy.checks(&late)).name, "exp");
 
@@ -178,15 +179,15 @@ fn memory_and_mode_change_nothing_in_the_list() {
 }
 
 #[test]
-fn without_a_credential_only_a_strict_policy_has_something_to_tell() {
-    let tell = |mode| {
+fn without_a_token_only_a_strict_policy_has_a_report() {
+    let checks_in_mode = |mode| {
         let mut settings = settings(vec![provider(local(&key_set()))]);
         settings.mode = mode;
         let policy = JwtAuth::new(settings).unwrap();
         policy.checks(&ask(&policy, &headers(&[]), None, &TokenCache::off()))
     };
-    assert_eq!(tell(AuthMode::Optional), []);
-    let strict = tell(AuthMode::Strict);
+    assert_eq!(checks_in_mode(AuthMode::Optional), []);
+    let strict = checks_in_mode(AuthMode::Strict);
     assert_eq!((strict[0].name, strict[0].outcome), ("token", CheckOutcome::Failed));
     assert_eq!(strict[1].outcome, CheckOutcome::NotReached);
 }

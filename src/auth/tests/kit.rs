@@ -1,7 +1,7 @@
 //! Keys, tokens and policies for the tests. Keys are made anew in each run; nothing here is a published secret.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -140,15 +140,15 @@ pub(crate) fn key_set() -> Value {
     ]})
 }
 
-pub(crate) fn local(set: &Value) -> Arc<KeySource> {
+pub(crate) fn local(set: &Value) -> KeySource {
     local_for(set, None)
 }
 
-pub(crate) fn local_for(set: &Value, algorithms: Option<Algorithms>) -> Arc<KeySource> {
-    KeySource::fixed(KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, algorithms).unwrap())
+pub(crate) fn local_for(set: &Value, algorithms: Option<Algorithms>) -> KeySource {
+    KeySource::local(KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, algorithms).unwrap())
 }
 
-pub(crate) fn provider(keys: Arc<KeySource>) -> ProviderSettings {
+pub(crate) fn provider(keys: KeySource) -> ProviderSettings {
     ProviderSettings {
         name: "idp".into(),
         issuers: vec![ISSUER.into()],

@@ -47,8 +47,7 @@ fn the_rejection_says_whether_a_token_was_there() {
     assert!(!reject(headers(&[])).with_token);
     assert!(reject(bearer("x")).with_token);
     assert_eq!(reject(bearer("x")).retry_after, None);
-    let keyless =
-        JwtAuth::new(settings(vec![provider(KeySource::fetched(keys::jwks::FetchState::default()))])).unwrap();
+    let keyless = JwtAuth::new(settings(vec![provider(KeySource::Remote(Arc::default()))])).unwrap();
     let result = ask(&keyless, &bearer(&signed(claims(json!({})))), None, &TokenCache::off());
     assert_eq!(result.rejection().map(|r| (r.reason, r.retry_after.is_some())), Some((R::KeysUnavailable, true)));
 }

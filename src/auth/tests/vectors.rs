@@ -1,7 +1,8 @@
-//! Published vectors: Wycheproof, RFC appendices, the JOSE cookbook, and the examples of two other gateways.
+//! Published test vectors: Wycheproof, RFC appendices, the JOSE cookbook, and the examples of two other gateways.
 //!
-//! They are read from the directory that `PORTCULLIS_VECTORS` names, and ignored by default. Public sources: github.com/C2SP/wycheproof,
-//! github.com/ietf-jose/cookbook, github.com/envoyproxy/gateway, github.com/agentgateway/agentgateway.
+//! They are read from the directory that `PORTCULLIS_VECTORS` names, and ignored by default. Public sources:
+//! github.com/C2SP/wycheproof, github.com/ietf-jose/cookbook, github.com/envoyproxy/gateway,
+//! github.com/agentgateway/agentgateway.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ fn read(path: PathBuf) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// The signature layer alone: header rules, key rules, signature; the payload may be anything.
+/// Verifies the signature alone, by the rules for headers and keys, with any payload.
 fn signature_holds(jws: &str, set: &Value) -> bool {
     let all = Algorithms::ASYMMETRIC.union(Algorithms::HMAC);
     let Ok(set) = KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, Some(all)) else { return false };
@@ -37,31 +38,31 @@ fn signature_holds(jws: &str, set: &Value) -> bool {
 
 #[test]
 #[ignore = "needs PORTCULLIS_VECTORS"]
-fn wycheproof() {
+fn wycheproof_vectors_pass() {
     let folder = vectors();
     let suite = read(folder.join("wycheproof/json_web_signature_test.json"));
-    let (mut held, mut failed) = (0, Vec::new());
+    let (mut passed, mut failed) = (0, Vec::new());
     for group in suite["testGroups"].as_array().unwrap() {
         let key = if group["public"].is_null() { &group["private"] } else { &group["public"] };
         for test in group["tests"].as_array().unwrap() {
             let id = test["tcId"].as_u64().unwrap();
             let want = match id {
                 346 | 350 => false, // the key is for PS256, the token says PS384
-                347 | 351 => false, // the key's `alg` is ES521, which is none
-                367 | 370 => true,  // byte for byte a good token
+                347 | 351 => false, // the key's `alg` is ES521, which does not exist
+                367 | 370 => true,  // byte for byte a valid token
                 372 | 373 => false, // `?` inside base64url
                 _ => test["result"] == "valid",
             };
             let jws = test["jws"].as_str().map_or_else(|| test["jws"].to_string(), str::to_owned);
             match signature_holds(&jws, key) == want {
-                true => held += 1,
+                true => passed += 1,
                 false => failed.push(format!("{id} {}: expected {want}", test["comment"])),
             }
         }
     }
-    println!("Wycheproof JWS: {held} hold, {} fail", failed.len());
+    println!("Wycheproof JWS: {passed} pass, {} fail", failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert_eq!(held, suite["numberOfTests"]);
+    assert_eq!(passed, suite["numberOfTests"]);
 }
 
 fn bare_policy(set: &Value, algorithms: Option<Algorithms>) -> JwtAuth {
@@ -75,7 +76,7 @@ fn bare_policy(set: &Value, algorithms: Option<Algorithms>) -> JwtAuth {
 
 #[test]
 #[ignore = "needs PORTCULLIS_VECTORS"]
-fn rfc_appendices() {
+fn rfc_appendix_vectors_pass() {
     let folder = vectors();
     let suite = read(folder.join("rfc/rfc_appendix.json"));
     let all = Some(Algorithms::ASYMMETRIC.union(Algorithms::HMAC));
@@ -88,7 +89,7 @@ fn rfc_appendices() {
         let signed = ["7515 A.1", "7515 A.2", "7515 A.3", "7515 A.4"].iter().any(|good| name.starts_with(good));
         assert_eq!(signature_holds(&compact, key), signed, "{name}");
         let want = match name {
-            _ if name.starts_with("7515 A.4") => Err(R::MalformedToken), // the payload is no JSON
+            _ if name.starts_with("7515 A.4") => Err(R::MalformedToken), // the payload is not JSON
             _ if signed => Err(R::Expired),
             _ if name.starts_with("7515 A.5") => Err(R::UnsupportedAlgorithm),
             _ => Err(R::MalformedToken),
@@ -108,7 +109,7 @@ fn rfc_appendices() {
 
 #[test]
 #[ignore = "needs PORTCULLIS_VECTORS"]
-fn jose_cookbook() {
+fn jose_cookbook_vectors_pass() {
     let folder = vectors();
     let folder = folder.join("jose-cookbook");
     let tokens = [
@@ -151,7 +152,7 @@ fn jose_cookbook() {
 
 #[test]
 #[ignore = "needs PORTCULLIS_VECTORS"]
-fn examples_of_other_gateways() {
+fn examples_of_other_gateways_pass() {
     let folder = vectors();
     let set = read(folder.join("envoy-gateway/jwks.json"));
     let token = std::fs::read_to_string(folder.join("envoy-gateway/test.jwt")).unwrap();

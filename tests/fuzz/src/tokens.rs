@@ -35,7 +35,7 @@ fn policy(mode: AuthMode, locations: Vec<Location>, claims_to_headers: Vec<Claim
         name: "idp".into(),
         issuers: vec![ISSUER.into()],
         audiences: vec![AUDIENCE.into()],
-        keys: KeySource::fixed(KeySet::parse(jwk.as_bytes(), KeyOrigin::Local, algorithms).expect("a key")),
+        keys: KeySource::local(KeySet::parse(jwk.as_bytes(), KeyOrigin::Local, algorithms).expect("a key")),
         algorithms,
         leeway: Duration::from_secs_f64(LEEWAY),
         required_claims: vec!["exp".into()],

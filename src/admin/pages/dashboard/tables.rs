@@ -109,7 +109,7 @@ pub(crate) fn providers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     }
     out.write_str("<table><tr><th>Provider<th>Issuer<th class=number>Keys<th>Fetched<th>Last error")?;
     for provider in providers {
-        let keys = provider.keys().current().as_ref().map_or(0, |keys| keys.len());
+        let keys = provider.keys().current().get().map_or(0, |keys| keys.len());
         let issuers: Vec<_> = provider.issuers().collect();
         let class = if keys == 0 { "number bad" } else { "number" };
         write!(

@@ -1,90 +1,93 @@
-//! Where an issuer's keys are, out of its own metadata: OpenID Connect Discovery 1.0 §4, then RFC 8414 §3.
+//! Discovery of an issuer's key set URL from the issuer's metadata: OpenID Connect Discovery 1.0 §4, then RFC 8414 §3.
 //!
-//! The well-known part of RFC 8414 stands before the issuer's path; many providers have it behind the path instead, so
-//! both are tried. The next document is asked for when one is not there, is no JSON object or names no keys. It is not
-//! when the host could not be asked at all, nor when a document is of another issuer or leads to a place that is
-//! refused: who serves something wrong is not asked for something better.
+//! RFC 8414 inserts the well-known part before the issuer's path. Many providers append it to the path instead, so both
+//! URLs are tried. The next document is requested when one does not exist, is not a JSON object or does not name a key
+//! set. The search ends when the host is unreachable, when a document belongs to another issuer, and when its URL is
+//! rejected: a server with an incorrect document is not asked for another one.
 
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::fetch::{Document, FetchError, FetchFault, Fetcher, http_url, redact_url};
+use super::fetch::{Document, FetchError, FetchErrorKind, Fetcher, parse_http_url, redact_url};
 
-/// A document that did not tell where the keys are.
+/// The error of one metadata document.
 struct DiscoveryError {
     error: FetchError,
-    /// Another document may.
+    /// True if another document may name the key set.
     try_next: bool,
 }
 
 impl DiscoveryError {
-    /// This one after another: what is told is the first that was there, or the one that ends the search.
-    fn after(self, before: FetchError) -> Self {
-        let is_there = |error: &FetchError| !matches!(error.fault, FetchFault::Status(400..=499));
-        if self.try_next && (is_there(&before) || !is_there(&self.error)) {
-            return Self { error: before, try_next: true };
+    /// Combines this error with that of an earlier document. The result is the first error of a document that exists, or
+    /// the error that ends the search.
+    fn after(self, earlier: FetchError) -> Self {
+        let exists = |error: &FetchError| !matches!(error.kind, FetchErrorKind::Status(400..=499));
+        if self.try_next && (exists(&earlier) || !exists(&self.error)) {
+            return Self { error: earlier, try_next: true };
         }
         self
     }
 }
 
 impl Fetcher {
-    /// The URL of the keys.
-    pub(crate) async fn discover(&self, issuer: &str) -> Result<Url, FetchError> {
+    /// Returns the URL of the issuer's key set.
+    pub(super) async fn discover(&self, issuer: &str) -> Result<Url, FetchError> {
         let path = self.base.path().trim_end_matches('/');
-        let at = |path: String| {
+        let with_path = |path: String| {
             let mut url = self.base.clone();
             url.set_path(&path);
             url.set_query(None);
             url.set_fragment(None);
             url
         };
-        let mut fallbacks = vec![at(format!("/.well-known/oauth-authorization-server{path}"))];
+        let mut fallbacks = vec![with_path(format!("/.well-known/oauth-authorization-server{path}"))];
         if !path.is_empty() {
-            fallbacks.push(at(format!("{path}/.well-known/oauth-authorization-server")));
+            fallbacks.push(with_path(format!("{path}/.well-known/oauth-authorization-server")));
         }
-        let mut found = self.read_metadata(&at(format!("{path}/.well-known/openid-configuration")), issuer).await;
+        let first = with_path(format!("{path}/.well-known/openid-configuration"));
+        let mut result = self.read_metadata(&first, issuer).await;
         for url in fallbacks {
-            match found {
+            match result {
                 Err(DiscoveryError { error, try_next: true }) => {
-                    found = self.read_metadata(&url, issuer).await.map_err(|miss| miss.after(error));
+                    result = self.read_metadata(&url, issuer).await.map_err(|next| next.after(error));
                 }
                 _ => break,
             }
         }
-        found.map_err(|miss| miss.error)
+        result.map_err(|failure| failure.error)
     }
 
+    /// Fetches one metadata document and returns its key set URL.
     async fn read_metadata(&self, url: &Url, issuer: &str) -> Result<Url, DiscoveryError> {
         let Document { body, .. } = self.get(url).await.map_err(|error| {
-            let unreachable =
-                matches!(error.fault, FetchFault::Connect(_) | FetchFault::Timeout(_) | FetchFault::Reset(_));
-            DiscoveryError { error, try_next: !unreachable }
+            use FetchErrorKind::{Connect, Reset, Timeout};
+            let is_unreachable = matches!(error.kind, Connect(_) | Timeout(_) | Reset(_));
+            DiscoveryError { error, try_next: !is_unreachable }
         })?;
-        let miss = |elsewhere, text| {
-            let error = FetchError { url: redact_url(url), fault: FetchFault::Discovery(text) };
-            DiscoveryError { error, try_next: elsewhere }
+        let fail = |try_next, text| {
+            let error = FetchError { url: redact_url(url), kind: FetchErrorKind::Discovery(text) };
+            DiscoveryError { error, try_next }
         };
         let document: Map<String, Value> =
-            serde_json::from_slice(&body).map_err(|error| miss(true, format!("not a JSON object: {error}")))?;
-        let keys = match document.get("jwks_uri") {
-            None | Some(Value::Null) => return Err(miss(true, "the document has no `jwks_uri`".to_owned())),
-            Some(keys) => keys.as_str().and_then(http_url),
+            serde_json::from_slice(&body).map_err(|error| fail(true, format!("not a JSON object: {error}")))?;
+        let jwks_uri = match document.get("jwks_uri") {
+            None | Some(Value::Null) => return Err(fail(true, "the document has no `jwks_uri`".to_owned())),
+            Some(uri) => uri.as_str().and_then(parse_http_url),
         };
         match document.get("issuer").and_then(Value::as_str) {
             Some(found) if found == issuer => {}
             Some(found) => {
                 let found = found.escape_debug().to_string();
-                return Err(miss(false, format!("the document's issuer is `{found:.200}`, not `{issuer}`")));
+                return Err(fail(false, format!("the document's issuer is `{found:.200}`, not `{issuer}`")));
             }
-            None => return Err(miss(false, "the document names no issuer".to_owned())),
+            None => return Err(fail(false, "the document does not name an issuer".to_owned())),
         }
-        match keys {
-            None => Err(miss(false, "its `jwks_uri` is no http or https URL".to_owned())),
-            Some(keys) if self.base.scheme() == "https" && keys.scheme() != "https" => {
-                Err(miss(false, "the issuer is https, its `jwks_uri` is not".to_owned()))
+        match jwks_uri {
+            None => Err(fail(false, "`jwks_uri` is not an http or https URL".to_owned())),
+            Some(uri) if self.base.scheme() == "https" && uri.scheme() != "https" => {
+                Err(fail(false, "the issuer uses https, but its `jwks_uri` does not".to_owned()))
             }
-            Some(keys) => Ok(keys),
+            Some(uri) => Ok(uri),
         }
     }
 }

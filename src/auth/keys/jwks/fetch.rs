@@ -1,4 +1,7 @@
-//! One fetch of a key set: the requests, and everything that a response is refused for.
+//! One fetch of a key set over HTTP.
+//!
+//! Rejected: see [`FetchErrorKind`]. A redirect is followed only within the origin of the first request, so that a
+//! provider cannot direct the gateway to another service.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,93 +13,93 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
 
-use super::{FetchRetry, FetchSettings, KeyLocation};
+use super::settings::{FetchRetry, FetchSettings, KeyLocation};
 use crate::auth::keys::key_set::{KeyOrigin, KeySet, KeySetError};
 
-/// The most redirects that are followed.
+/// The limit on the number of redirects.
 const MAX_REDIRECTS: usize = 3;
 
-/// Settings that nothing can be fetched with.
+/// Invalid fetch settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchSettingsError {
-    /// The URL or issuer is no `http` or `https` URL.
+    /// The URL or issuer is not an absolute `http` or `https` URL.
     #[error("`{0}` is not an absolute http or https URL")]
     Url(String),
-    /// `connectTo` is no `host:port`.
+    /// `connectTo` is not `host:port`.
     #[error("`connectTo` is `{0}`, expected host:port")]
     ConnectTo(String),
-    /// A name that can't be checked in a certificate.
+    /// `tls.hostname` is not a DNS name.
     #[error("`tls.hostname` is `{0}`, expected a DNS name")]
     Hostname(String),
-    /// An address in the URL, and another one to connect to.
+    /// The URL contains an IP address, and `connectTo` names another address without a name for the certificate.
     #[error("`connectTo` with an IP address in an https URL needs `tls.hostname`, the name in the certificate")]
-    AddressOnly,
-    /// `tls.root` holds no certificate.
+    AddressNeedsHostname,
+    /// `tls.root` does not contain a certificate.
     #[error("`tls.root`: {0}")]
     Root(String),
-    /// `tls.cert` and `tls.key` are no client certificate.
+    /// `tls.cert` and `tls.key` are not a client certificate.
     #[error("`tls.cert` and `tls.key`: {0}")]
     Identity(String),
-    /// The client can't be made.
-    #[error("no client can be made of these settings: {0}")]
+    /// The HTTP client cannot be built.
+    #[error("cannot build an HTTP client from these settings: {0}")]
     Client(String),
 }
 
-/// A fetch that failed.
+/// The error of a failed fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchError {
-    /// The document that was asked for, without user, password and query.
+    /// The URL of the requested document, without user, password and query.
     pub url: String,
-    /// What went wrong.
-    pub fault: FetchFault,
+    /// The kind of error.
+    pub kind: FetchErrorKind,
 }
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.url, self.fault)
+        write!(f, "{}: {}", self.url, self.kind)
     }
 }
 
 impl std::error::Error for FetchError {}
 
-/// What can go wrong with a fetch.
+/// The kind of a fetch error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchFault {
-    /// No connection, or no trust in its certificate.
+pub enum FetchErrorKind {
+    /// No connection could be established, or the server certificate is not trusted.
     #[error("no connection: {0}")]
     Connect(String),
-    /// The exchange took longer than `timeout`.
-    #[error("no answer within {0:?}")]
+    /// The exchange exceeded `timeout`.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// The exchange broke off.
-    #[error("the exchange broke off: {0}")]
+    /// The exchange was interrupted.
+    #[error("the exchange was interrupted: {0}")]
     Reset(String),
-    /// A status other than 2xx.
+    /// The status is not 2xx.
     #[error("status {0}, expected 2xx")]
     Status(u16),
-    /// A redirect that is not followed.
-    #[error("a redirect to another origin, or too many of them")]
+    /// The response is a redirect that is not followed.
+    #[error("redirect to another origin, or too many redirects")]
     Redirect,
-    /// A compressed body, which was not asked for.
-    #[error("the body is compressed, which was not asked for")]
+    /// The body is compressed, although the request did not accept that.
+    #[error("the body is compressed, which the request did not accept")]
     Encoding,
-    /// More bytes than `maxSize`.
+    /// The body is larger than `maxSize`.
     #[error("more than {0} bytes (`maxSize`)")]
     TooLarge(usize),
-    /// The body is no key set.
+    /// The body is not a key set.
     #[error(transparent)]
-    NotKeys(#[from] KeySetError),
-    /// The key set has no usable key.
+    InvalidKeySet(#[from] KeySetError),
+    /// The key set does not contain a usable key.
     #[error("the set has no usable key{0}")]
     NoUsableKey(String),
-    /// The discovery document can't be used.
+    /// The discovery document is not usable.
     #[error("discovery: {0}")]
     Discovery(String),
 }
 
-impl FetchFault {
-    /// Whether the same fetch is tried again at once.
-    pub(crate) fn is_retried(&self, retry: &FetchRetry) -> bool {
+impl FetchErrorKind {
+    /// Returns true if the fetch is retried at once.
+    pub(crate) fn is_retryable(&self, retry: &FetchRetry) -> bool {
         match self {
             Self::Connect(_) => retry.on_connect_failure,
             Self::Timeout(_) | Self::Reset(_) => retry.on_reset,
@@ -106,31 +109,31 @@ impl FetchFault {
     }
 }
 
-/// A key set that came.
+/// A fetched key set.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct FetchedKeys {
     pub(crate) keys: KeySet,
-    /// How long `Cache-Control` says that it is fresh.
+    /// The `max-age` of `Cache-Control`.
     pub(crate) max_age: Option<Duration>,
     pub(crate) url: String,
-    /// By how many seconds the server's clock is ahead of this one, as far as it tells the time.
+    /// The number of seconds by which the server's clock is ahead of this one, if the response states the time.
     pub(crate) clock_ahead: Option<f64>,
 }
 
-/// A document that came.
+/// A fetched document.
 pub(crate) struct Document {
     pub(crate) body: Vec<u8>,
     headers: HeaderMap,
-    /// When its head came.
-    at: SystemTime,
+    /// The time at which the response head arrived.
+    received_at: SystemTime,
 }
 
-/// Settings that are ready to fetch with.
+/// An HTTP client with the settings of one source.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     settings: Arc<FetchSettings>,
     pub(crate) base: Url,
-    /// The host and port to write into requests to the base's origin, so that they go where they shall.
+    /// The host and port that replace those of URLs with the base's origin, so that requests reach `connectTo`.
     host: Option<String>,
     port: Option<u16>,
     client: Client,
@@ -139,7 +142,7 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     pub(crate) fn new(settings: FetchSettings) -> Result<Self, FetchSettingsError> {
         let (KeyLocation::Url(url) | KeyLocation::Discover { issuer: url }) = &settings.location;
-        let base = http_url(url).ok_or_else(|| FetchSettingsError::Url(url.clone()))?;
+        let base = parse_http_url(url).ok_or_else(|| FetchSettingsError::Url(url.clone()))?;
         let url_host = base.host_str().unwrap_or_default().to_owned();
         let secure = base.scheme() == "https";
         let target = settings.connect_to.as_deref().map(host_and_port).transpose()?;
@@ -160,11 +163,11 @@ impl Fetcher {
             client = client.no_proxy();
         }
         let host = match (secure, &name, &target_host) {
-            // Without TLS no name is checked, and the request can simply go to the target.
+            // without TLS no name is verified, so the request can use the target's address
             (false, _, Some(target)) => Some(target.clone()),
-            (true, None, Some(_)) if is_address(&url_host) => return Err(FetchSettingsError::AddressOnly),
+            (true, None, Some(_)) if is_address(&url_host) => return Err(FetchSettingsError::AddressNeedsHostname),
             (true, None, None) | (false, _, None) => None,
-            // With TLS the URL has the certificate's name, which resolves to the target.
+            // with TLS the URL contains the certificate's name, which resolves to the target
             (true, name, target) => {
                 let name = name.clone().unwrap_or_else(|| url_host.clone());
                 let target = target.clone().unwrap_or(url_host);
@@ -176,11 +179,11 @@ impl Fetcher {
             let roots =
                 Certificate::from_pem_bundle(root).map_err(|error| FetchSettingsError::Root(root_cause(&error)))?;
             if roots.is_empty() {
-                return Err(FetchSettingsError::Root("no certificate in it".to_owned()));
+                return Err(FetchSettingsError::Root("it does not contain a certificate".to_owned()));
             }
             client = client.tls_certs_only(roots);
         } else if !secure {
-            // Nothing to trust: the system's certificates need not be there.
+            // nothing to verify, so the system's certificates are not needed
             client = client.tls_certs_only([]);
         }
         if let Some(identity) = &settings.tls.identity {
@@ -195,70 +198,75 @@ impl Fetcher {
         Ok(Self { settings: Arc::new(settings), base, host, port, client })
     }
 
-    pub(crate) async fn fetch(&self) -> Result<Fetched, FetchError> {
+    pub(crate) async fn fetch(&self) -> Result<FetchedKeys, FetchError> {
         let url = match &self.settings.location {
             KeyLocation::Url(_) => self.base.clone(),
             KeyLocation::Discover { issuer } => self.discover(issuer).await?,
         };
-        let Document { body, headers, at } = self.get(&url).await?;
-        let fail = |fault| FetchError { url: redact_url(&url), fault };
+        let Document { body, headers, received_at } = self.get(&url).await?;
+        let fail = |kind| FetchError { url: redact_url(&url), kind };
         let keys =
             KeySet::parse_with_limit(&body, KeyOrigin::Fetched, self.settings.algorithms, self.settings.max_keys)
                 .map_err(|error| fail(error.into()))?;
         if keys.is_empty() {
-            let why = keys.skipped().first().map_or_else(String::new, |first| format!(" ({first})"));
-            return Err(fail(FetchFault::NoUsableKey(why)));
+            let reason = keys.skipped().first().map_or_else(String::new, |first| format!(" ({first})"));
+            return Err(fail(FetchErrorKind::NoUsableKey(reason)));
         }
-        Ok(Fetched { keys, max_age: max_age(&headers), url: redact_url(&url), clock_ahead: clock_ahead(&headers, at) })
+        Ok(FetchedKeys {
+            keys,
+            max_age: max_age(&headers),
+            url: redact_url(&url),
+            clock_ahead: clock_ahead(&headers, received_at),
+        })
     }
 
-    /// A document, with redirects followed within its origin.
+    /// Fetches a document, following redirects within its origin.
     pub(crate) async fn get(&self, first: &Url) -> Result<Document, FetchError> {
         let mut url = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let fail = |fault| FetchError { url: redact_url(&url), fault };
-            let mut response = self.send(&url).await.map_err(|error| fail(self.fault(&error)))?;
-            let at = SystemTime::now();
+            let fail = |kind| FetchError { url: redact_url(&url), kind };
+            let mut response = self.send(&url).await.map_err(|error| fail(self.classify(&error)))?;
+            let received_at = SystemTime::now();
             let status = response.status();
             if is_redirect(status) {
                 let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
                 let next = location.and_then(|location| url.join(location).ok());
                 match next {
                     Some(next) if next.origin() == first.origin() => url = next,
-                    _ => return Err(fail(FetchFault::Redirect)),
+                    _ => return Err(fail(FetchErrorKind::Redirect)),
                 }
                 continue;
             }
             if !status.is_success() {
-                return Err(fail(FetchFault::Status(status.as_u16())));
+                return Err(fail(FetchErrorKind::Status(status.as_u16())));
             }
             if response.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-                return Err(fail(FetchFault::Encoding));
+                return Err(fail(FetchErrorKind::Encoding));
             }
             let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| fail(self.fault(&error)))? {
+            while let Some(chunk) = response.chunk().await.map_err(|error| fail(self.classify(&error)))? {
                 if body.len() + chunk.len() > self.settings.max_size {
-                    return Err(fail(FetchFault::TooLarge(self.settings.max_size)));
+                    return Err(fail(FetchErrorKind::TooLarge(self.settings.max_size)));
                 }
                 body.extend_from_slice(&chunk);
             }
-            return Ok(Document { body, headers: response.headers().clone(), at });
+            return Ok(Document { body, headers: response.headers().clone(), received_at });
         }
-        Err(FetchError { url: redact_url(&url), fault: FetchFault::Redirect })
+        Err(FetchError { url: redact_url(&url), kind: FetchErrorKind::Redirect })
     }
 
     async fn send(&self, url: &Url) -> reqwest::Result<reqwest::Response> {
-        let mut to = url.clone();
+        let mut target = url.clone();
         if url.origin() == self.base.origin() {
             if let Some(host) = &self.host {
-                // Both were checked when the settings were: a host that is no host leaves the URL as it is.
-                let _ = to.set_host(Some(host));
+                // `new` has checked both; an invalid host would leave the URL unchanged
+                let _ = target.set_host(Some(host));
             }
             if let Some(port) = self.port {
-                let _ = to.set_port(Some(port));
+                let _ = target.set_port(Some(port));
             }
         }
-        let mut request = self.client.get(to);
+        let mut request = self.client.get(target);
         if let Some(host) = authority(url) {
             request = request.header(HOST, host);
         }
@@ -268,16 +276,16 @@ impl Fetcher {
         request.send().await
     }
 
-    fn fault(&self, error: &reqwest::Error) -> FetchFault {
+    fn classify(&self, error: &reqwest::Error) -> FetchErrorKind {
         match error {
-            _ if error.is_timeout() => FetchFault::Timeout(self.settings.timeout),
-            _ if error.is_connect() => FetchFault::Connect(root_cause(error)),
-            _ => FetchFault::Reset(root_cause(error)),
+            _ if error.is_timeout() => FetchErrorKind::Timeout(self.settings.timeout),
+            _ if error.is_connect() => FetchErrorKind::Connect(root_cause(error)),
+            _ => FetchErrorKind::Reset(root_cause(error)),
         }
     }
 }
 
-/// Resolves one name to where another one leads.
+/// A resolver that replaces one host name by another before the lookup.
 struct TargetResolver {
     name: String,
     target: String,
@@ -294,7 +302,7 @@ impl Resolve for TargetResolver {
     }
 }
 
-pub(crate) fn http_url(text: &str) -> Option<Url> {
+pub(crate) fn parse_http_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
 }
 
@@ -303,12 +311,12 @@ fn is_address(host: &str) -> bool {
 }
 
 fn host_and_port(text: &str) -> Result<(String, u16), FetchSettingsError> {
-    let wrong = || FetchSettingsError::ConnectTo(text.to_owned());
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let url = http_url(&format!("http://{text}/")).ok_or_else(wrong)?;
+    let invalid = || FetchSettingsError::ConnectTo(text.to_owned());
+    let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+    let url = parse_http_url(&format!("http://{text}/")).ok_or_else(invalid)?;
     match (url.host_str(), port.parse()) {
         (Some(parsed), Ok(port)) if parsed.eq_ignore_ascii_case(host) && port != 0 => Ok((parsed.to_owned(), port)),
-        _ => Err(wrong()),
+        _ => Err(invalid()),
     }
 }
 
@@ -325,27 +333,28 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// A URL for a message: without user, password, query and fragment.
+/// Formats a URL for a message, without user, password, query and fragment, which may contain secrets.
 pub(crate) fn redact_url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
-/// An error with its causes, without URLs.
+/// Returns the text of an error's root cause, which contains no URL.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.last().unwrap_or(error).to_string()
 }
 
-/// How far the server's clock is ahead, by `Date`, and by `Age` for what a cache has kept (RFC 9110 §6.6.1, RFC 9111 §5.1).
-fn clock_ahead(headers: &HeaderMap, at: SystemTime) -> Option<f64> {
+/// Returns the number of seconds by which the server's clock is ahead: by `Date`, plus `Age` for a response from a cache
+/// (RFC 9110 §6.6.1, RFC 9111 §5.1).
+fn clock_ahead(headers: &HeaderMap, received_at: SystemTime) -> Option<f64> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let date = httpdate::parse_http_date(text(DATE)?).ok()?;
     let age = text(AGE).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);
     let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    Some(since(date) + f64::from(age) - since(at))
+    Some(since(date) + f64::from(age) - since(received_at))
 }
 
-/// `max-age` of `Cache-Control` (RFC 9111 §5.2.2.1), unless the response is not to be kept at all.
+/// Returns the `max-age` of `Cache-Control` (RFC 9111 §5.2.2.1), unless the response must not be cached at all.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let lines: Vec<&str> = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok()).collect();
     let directives = || lines.iter().flat_map(|line| line.split(',')).map(str::trim);

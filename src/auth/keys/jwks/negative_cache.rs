@@ -1,8 +1,8 @@
-//! The `kid`s that tokens named and that no fetch has brought: not asked for again for a while.
+//! The negative cache of `kid`s: tokens named them, a fetch did not bring them, and they trigger no fetch for a while.
 //!
-//! Providers sign with a new key before every copy of their key set has it, so the first hold is short. It doubles each
-//! time, so that a `kid` that never comes is asked for ever more seldom. Only hashes are kept, and at most [`MOST`] of
-//! them; a `kid` that finds no room is not held, and only the cool-down bounds how often it is asked for.
+//! A provider may sign with a new key before every copy of its key set has it, so the first hold is short. The hold
+//! doubles each time, so that a `kid` that never appears triggers ever fewer fetches. The cache contains only hashes, at
+//! most [`MAX_ENTRIES`] of them. A `kid` that does not fit is not held, and only the cool-down limits its fetches.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -13,59 +13,63 @@ use tokio::time::Instant;
 
 use crate::auth::KeySet;
 
-/// The first hold, and the longest.
+/// The first hold.
 const INITIAL_HOLD: Duration = Duration::from_secs(10);
+/// The limit on a hold.
 const MAX_HOLD: Duration = Duration::from_secs(5 * 60);
-/// How many `kid`s are kept.
+/// The limit on the number of entries.
 const MAX_ENTRIES: usize = 1024;
 
+/// The negative cache of `kid`s.
 #[derive(Debug, Default)]
-pub(crate) struct NegativeKidCache {
-    kids: HashMap<u64, Entry, RandomState>,
+pub(super) struct NegativeKidCache {
+    entries: HashMap<u64, Entry, RandomState>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// When it was asked for, unless a fetch that began later has told that it is not there.
+    /// The time of the first request for the `kid` since the last fetch that started after a request.
     requested_at: Option<Instant>,
     hold: Duration,
-    until: Instant,
+    held_until: Instant,
 }
 
 impl NegativeKidCache {
-    /// Whether this `kid` is not to be asked for now.
-    pub(crate) fn is_suppressed(&self, kid: &str, now: Instant) -> bool {
-        self.kids.get(&self.hash(kid)).is_some_and(|kid| now < kid.until)
+    /// Returns true if this `kid` must not trigger a fetch now.
+    pub(super) fn is_suppressed(&self, kid: &str, now: Instant) -> bool {
+        self.entries.get(&self.hash(kid)).is_some_and(|entry| now < entry.held_until)
     }
 
-    /// Somebody waits for this `kid`.
-    pub(crate) fn record_request(&mut self, kid: &str, now: Instant) {
+    /// Records that a request waits for this `kid`.
+    pub(super) fn record_request(&mut self, kid: &str, now: Instant) {
         let hash = self.hash(kid);
-        if self.kids.len() >= MAX_ENTRIES && !self.kids.contains_key(&hash) {
-            self.kids.retain(|_, kid| now < kid.until);
-            if self.kids.len() >= MAX_ENTRIES {
+        if self.entries.len() >= MAX_ENTRIES && !self.entries.contains_key(&hash) {
+            self.entries.retain(|_, entry| now < entry.held_until);
+            if self.entries.len() >= MAX_ENTRIES {
                 return;
             }
         }
-        let new = Entry { requested_at: None, hold: Duration::ZERO, until: now };
-        self.kids.entry(hash).or_insert(new).requested_at.get_or_insert(now);
+        let new = Entry { requested_at: None, hold: Duration::ZERO, held_until: now };
+        self.entries.entry(hash).or_insert(new).requested_at.get_or_insert(now);
     }
 
-    /// A fetch that began at `began` brought this set: what was asked for before and is not in it is held.
-    pub(crate) fn record_fetch(&mut self, set: &KeySet, started: Instant, now: Instant) {
+    /// Records the result of a fetch that started at `started`: holds every `kid` that was requested earlier and is not
+    /// in the set.
+    pub(super) fn record_fetch(&mut self, set: &KeySet, started: Instant, now: Instant) {
         for kid in set.kids() {
-            self.kids.remove(&self.hash(kid));
+            self.entries.remove(&self.hash(kid));
         }
-        for kid in self.kids.values_mut().filter(|kid| kid.requested_at.is_some_and(|asked| asked <= started)) {
-            kid.requested_at = None;
-            kid.hold = (kid.hold * 2).clamp(INITIAL_HOLD, MAX_HOLD);
-            kid.until = now + kid.hold;
+        let absent = |entry: &&mut Entry| entry.requested_at.is_some_and(|requested_at| requested_at <= started);
+        for entry in self.entries.values_mut().filter(absent) {
+            entry.requested_at = None;
+            entry.hold = (entry.hold * 2).clamp(INITIAL_HOLD, MAX_HOLD);
+            entry.held_until = now + entry.hold;
         }
-        // What nobody has named for so long begins anew.
-        self.kids.retain(|_, kid| kid.requested_at.is_some() || now < kid.until + MAX_HOLD);
+        // a `kid` that no token has named for this long starts again with the first hold
+        self.entries.retain(|_, entry| entry.requested_at.is_some() || now < entry.held_until + MAX_HOLD);
     }
 
     fn hash(&self, kid: &str) -> u64 {
-        self.kids.hasher().hash_one(kid)
+        self.entries.hasher().hash_one(kid)
     }
 }

@@ -1,129 +1,132 @@
-//! Requests that ask for keys ahead of their time: shared by all that wait, rarely, and with a bounded memory.
+//! Fetches that requests trigger: shared by all requests that wait, at a bounded rate, and with bounded memory.
 //!
-//! What a token claims as its `kid` is chosen by whoever sends it, so asking is bounded three times: requests cause at
-//! most one fetch in [`COOL_DOWN`]; a `kid` that a fetch did not bring is held back ([`Unknown`]); and at most
-//! [`MOST_WAITING`] requests wait at a time. Whoever is beyond a bound is answered at once. Fetches that come by
-//! themselves are shared but not counted: a key that is new just after one of them is as good as any other.
+//! The sender of a token chooses its `kid`, so there are three bounds. Requests trigger at most one fetch per
+//! [`COOL_DOWN`]. A `kid` that a fetch did not bring triggers no fetch for a while ([`NegativeKidCache`]). At most
+//! [`MAX_WAITERS`] requests wait at a time. A request beyond a bound is rejected without waiting. Scheduled fetches are
+//! shared as well, but do not count: a key that is published just after one of them must not wait for the next.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::negative_cache::NegativeKidCache;
-use crate::auth::{KeySet, KeySource};
+use super::remote_keys::RemoteKeys;
+use crate::auth::KeySet;
+use crate::sync::lock;
 
-/// The shortest time from one fetch to another that requests ask for.
+/// The minimum interval between two fetches that requests trigger.
 const COOL_DOWN: Duration = Duration::from_secs(10);
-/// How many requests wait for one provider's keys.
+/// The limit on the number of requests that wait for the keys of one provider.
 const MAX_WAITERS: usize = 1024;
 
-/// What a request lacks.
+/// The key that a request lacks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MissingKey<'k> {
-    /// Any keys at all.
-    Keys,
+    /// Any key: the source has none.
+    Any,
     /// A key with this `kid`.
     Kid(&'k str),
 }
 
 impl<'k> MissingKey<'k> {
-    /// What a token that names this `kid` lacks in these keys.
+    /// Returns the key that a token with this `kid` lacks in `keys`.
     pub(crate) fn find(kid: Option<&'k str>, keys: Option<&KeySet>) -> Option<Self> {
         match keys {
-            None => Some(Self::Keys),
-            Some(set) => kid.filter(|kid| set.kids().all(|own| own != *kid)).map(Self::Kid),
+            None => Some(Self::Any),
+            Some(set) => kid.filter(|kid| set.kids().all(|existing| existing != *kid)).map(Self::Kid),
         }
     }
 }
 
-/// The meeting point of the requests that want keys and the task that fetches them.
+/// The link between the requests that need keys and the task that fetches them.
 #[derive(Debug)]
 pub(crate) struct RefreshSignal {
     requested: Notify,
     finished: watch::Sender<()>,
-    waiting: AtomicUsize,
+    waiters: AtomicUsize,
     state: Mutex<RefreshState>,
 }
 
 #[derive(Debug)]
 struct RefreshState {
-    /// A round of fetching is under way; true before the first one, which begins by itself.
+    /// True while a fetch is in progress, and before the first one, which starts without a request.
     fetching: bool,
     ever_finished: bool,
-    /// When the last round began.
+    /// The start of the last fetch.
     started_at: Option<Instant>,
-    /// When the last round began that requests had asked for.
-    last_driven: Option<Instant>,
-    /// When the round may begin that requests ask for.
+    /// The start of the last fetch that requests triggered.
+    last_triggered: Option<Instant>,
+    /// The time at which a requested fetch may start.
     due: Option<Instant>,
     negative_kids: NegativeKidCache,
 }
 
 impl Default for RefreshSignal {
     fn default() -> Self {
-        let memory = RefreshState {
+        let state = RefreshState {
             fetching: true,
             ever_finished: false,
             started_at: None,
-            last_driven: None,
+            last_triggered: None,
             due: None,
             negative_kids: NegativeKidCache::default(),
         };
         Self {
             requested: Notify::new(),
             finished: watch::Sender::new(()),
-            waiting: AtomicUsize::new(0),
-            state: Mutex::new(memory),
+            waiters: AtomicUsize::new(0),
+            state: Mutex::new(state),
         }
     }
 }
 
 impl RefreshSignal {
-    /// Whether waiting until then could help a request.
-    pub(crate) fn could_help(&self, want: MissingKey<'_>, until: Instant) -> bool {
-        self.state().can_refresh(want, until, Instant::now())
+    /// Returns true if a fetch that could bring the key may complete before the deadline.
+    pub(crate) fn could_help(&self, missing: MissingKey<'_>, deadline: Instant) -> bool {
+        self.state().could_help(missing, deadline, Instant::now())
     }
 
-    /// Asks for keys and waits until a fetch is over, well or not. False: none will be in time.
-    pub(crate) async fn wait_for_fetch(&self, source: &Arc<KeySource>, kid: Option<&str>, until: Instant) -> bool {
-        let Some(_place) = WaiterPermit::acquire(&self.waiting) else { return false };
+    /// Requests keys and waits until a fetch completes, successfully or not. Returns false if none does in time.
+    pub(crate) async fn wait_for_fetch(&self, source: &RemoteKeys, kid: Option<&str>, deadline: Instant) -> bool {
+        let Some(_permit) = WaiterPermit::acquire(&self.waiters) else { return false };
         let mut finished = self.finished.subscribe();
-        match MissingKey::find(kid, source.current().as_deref()) {
-            Some(want) if !self.register(want, until) => false,
-            Some(_) => timeout_at(until, finished.changed()).await.is_ok(),
-            // It came before the wait began.
+        let missing = MissingKey::find(kid, source.current().as_deref());
+        match missing {
+            Some(missing) if !self.request(missing, deadline) => false,
+            Some(_) => timeout_at(deadline, finished.changed()).await.is_ok(),
+            // the key arrived before the wait began
             None => true,
         }
     }
 
-    /// Takes a question down. False: it is not worth asking.
-    fn register(&self, want: MissingKey<'_>, until: Instant) -> bool {
+    /// Requests a fetch. Returns false if none could help in time.
+    fn request(&self, missing: MissingKey<'_>, deadline: Instant) -> bool {
         let now = Instant::now();
-        let mut memory = self.state();
-        let worth = memory.can_refresh(want, until, now);
-        if let MissingKey::Kid(kid) = want
-            && worth
+        let mut state = self.state();
+        let could_help = state.could_help(missing, deadline, now);
+        if let MissingKey::Kid(kid) = missing
+            && could_help
         {
-            memory.negative_kids.record_request(kid, now);
-            if !memory.fetching && memory.due.is_none() {
-                memory.due = Some(memory.next_allowed(now));
-                drop(memory);
+            state.negative_kids.record_request(kid, now);
+            if !state.fetching && state.due.is_none() {
+                state.due = Some(state.next_allowed(now));
+                drop(state);
                 self.requested.notify_one();
             }
         }
-        worth
+        could_help
     }
 
-    /// Ends the wait of [`Self::asked`] without a question: the source is gone.
+    /// Ends the wait of [`Self::refresh_requested`] without a request, since the source is no longer in use.
     pub(crate) fn wake(&self) {
         self.state().due = Some(Instant::now());
         self.requested.notify_one();
     }
 
-    /// Waits until a request has asked for keys and the provider may be asked.
+    /// Waits until a request has triggered a fetch and the fetch may start.
     pub(crate) async fn refresh_requested(&self) {
         loop {
             let due = self.state().due;
@@ -135,57 +138,58 @@ impl RefreshSignal {
         }
     }
 
-    /// A round of fetching begins. It serves all who ask, but is their own only when it was due.
+    /// Records the start of a fetch. All waiting requests share it, but it counts as triggered only if it was due.
     pub(crate) fn fetch_started(&self) {
         let now = Instant::now();
-        let mut memory = self.state();
-        memory.fetching = true;
-        memory.started_at = Some(now);
-        if memory.due.take().is_some_and(|due| due <= now) {
-            memory.last_driven = Some(now);
+        let mut state = self.state();
+        state.fetching = true;
+        state.started_at = Some(now);
+        if state.due.take().is_some_and(|due| due <= now) {
+            state.last_triggered = Some(now);
         }
     }
 
-    /// The round is over, with this set unless it failed: everybody who waits looks again.
+    /// Records the end of a fetch, with the fetched set unless it failed, and wakes all waiting requests.
     pub(crate) fn fetch_finished(&self, set: Option<&KeySet>) {
-        let mut memory = self.state();
-        memory.fetching = false;
-        memory.ever_finished = true;
-        if let (Some(set), Some(began)) = (set, memory.started_at) {
-            memory.negative_kids.record_fetch(set, began, Instant::now());
+        let mut state = self.state();
+        state.fetching = false;
+        state.ever_finished = true;
+        if let (Some(set), Some(started_at)) = (set, state.started_at) {
+            state.negative_kids.record_fetch(set, started_at, Instant::now());
         }
-        drop(memory);
+        drop(state);
         self.finished.send_replace(());
     }
 
     fn state(&self) -> MutexGuard<'_, RefreshState> {
-        crate::sync::lock(&self.state)
+        lock(&self.state)
     }
 }
 
 impl RefreshState {
-    fn can_refresh(&self, want: MissingKey<'_>, until: Instant, now: Instant) -> bool {
-        match want {
-            // The first fetch may still come; once it failed, the next comes when it comes.
-            MissingKey::Keys => !self.ever_finished,
+    fn could_help(&self, missing: MissingKey<'_>, deadline: Instant, now: Instant) -> bool {
+        match missing {
+            // The first fetch may still complete. After it has failed, requests do not wait for the next.
+            MissingKey::Any => !self.ever_finished,
             MissingKey::Kid(kid) => {
-                !self.negative_kids.is_suppressed(kid, now) && (self.fetching || self.next_allowed(now) <= until)
+                let in_time = self.fetching || self.next_allowed(now) <= deadline;
+                in_time && !self.negative_kids.is_suppressed(kid, now)
             }
         }
     }
 
     fn next_allowed(&self, now: Instant) -> Instant {
-        self.last_driven.map_or(now, |at| now.max(at + COOL_DOWN))
+        self.last_triggered.map_or(now, |last| now.max(last + COOL_DOWN))
     }
 }
 
-/// A place among those who wait, given back when it is dropped.
+/// A permit to wait, returned on drop.
 struct WaiterPermit<'a>(&'a AtomicUsize);
 
 impl<'a> WaiterPermit<'a> {
-    fn acquire(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS).then_some(place)
+    fn acquire(waiters: &'a AtomicUsize) -> Option<Self> {
+        let permit = Self(waiters);
+        (waiters.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS).then_some(permit)
     }
 }
 

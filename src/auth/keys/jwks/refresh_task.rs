@@ -1,4 +1,5 @@
-//! When keys are fetched: at once, before their time is over, when requests ask for it, and after failures with backoff.
+//! The task that keeps a remote key set fresh: it fetches at once, before the keys' lifetime ends, when requests trigger
+//! it, and with backoff after failures.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -7,56 +8,58 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::fetch::{FetchError, Fetched};
+use super::fetch::{FetchError, FetchedKeys};
 use super::refresh_signal::RefreshSignal;
-use super::{FetchRetry, FetchSettings};
-use crate::auth::KeySource;
+use super::remote_keys::RemoteKeys;
+use super::settings::{FetchRetry, FetchSettings};
 
-/// How long keys are fresh when nobody says otherwise.
+/// The lifetime of keys if neither the config nor the response sets one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// The bounds of what a provider may ask for by `Cache-Control`.
+/// The lower bound of a lifetime from `Cache-Control`.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
+/// The upper bound of a lifetime from `Cache-Control`.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// The shortest wait after a round that failed, whatever is configured: trying goes on for ever.
+/// The minimum delay after a failed fetch, whatever the config says: the task never stops trying.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The times of a source.
+/// The fetch schedule of a source.
 #[derive(Debug, Clone)]
-pub(crate) struct Schedule {
+pub(super) struct Schedule {
     cache_duration: Option<Duration>,
     stale_for: Duration,
     retry: FetchRetry,
 }
 
 impl Schedule {
-    pub(crate) fn new(settings: &FetchSettings) -> Self {
+    pub(super) fn new(settings: &FetchSettings) -> Self {
         Self { cache_duration: settings.cache_duration, stale_for: settings.stale_for, retry: settings.retry.clone() }
     }
 
-    /// How long after a good fetch the next is made: early enough, and not all gateways at the same moment.
-    pub(crate) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
+    /// Returns the delay from a successful fetch to the next, which ends before the lifetime does, and not for all
+    /// gateways at the same moment.
+    pub(super) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
         let lifetime = max_age.map_or(DEFAULT_LIFETIME, |age| age.clamp(MIN_LIFETIME, MAX_LIFETIME));
-        self.cache_duration.unwrap_or(lifetime).mul_f64(0.75 + 0.2 * fraction())
+        self.cache_duration.unwrap_or(lifetime).mul_f64(0.75 + 0.2 * random_fraction())
     }
 
-    /// The wait before try `n` (from 1) of one round.
-    fn before_retry(&self, n: u32) -> Duration {
+    /// Returns the delay before retry `n` (from 1) of one fetch.
+    fn retry_delay(&self, n: u32) -> Duration {
         self.cap_with_jitter(self.retry.base_interval.saturating_mul(1 << (n - 1).min(16)))
     }
 
-    /// The wait after a round that failed: the tries of it have doubled theirs up to the longest.
-    fn after_failure(&self) -> Duration {
+    /// Returns the delay after a failed fetch: the maximum that the delays of its retries have grown to.
+    fn failure_delay(&self) -> Duration {
         self.cap_with_jitter(Duration::MAX).max(MIN_BACKOFF)
     }
 
-    /// A wait cut down to the configured maximum, and further by chance.
-    fn cap_with_jitter(&self, wait: Duration) -> Duration {
-        wait.min(self.retry.max_interval).mul_f64(0.75 + 0.25 * fraction())
+    /// Reduces a delay to the configured maximum, and further by a random amount.
+    fn cap_with_jitter(&self, delay: Duration) -> Duration {
+        delay.min(self.retry.max_interval).mul_f64(0.75 + 0.25 * random_fraction())
     }
 }
 
-/// A number from 0 up to 1. Without randomness from the system it is the middle: jitter is a courtesy, no secret.
-fn fraction() -> f64 {
+/// Returns a random number from 0 up to 1, or 0.5 without randomness from the system: jitter needs no secrecy.
+fn random_fraction() -> f64 {
     let mut bytes = [0; 4];
     match rand::fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0,
@@ -65,105 +68,70 @@ fn fraction() -> f64 {
 }
 
 /// Keeps the keys of `source` fresh until it is dropped.
-pub(crate) async fn run<F>(
-    source: Weak<KeySource>,
-    demand: Arc<RefreshSignal>,
+pub(super) async fn run<F>(
+    source: Weak<RemoteKeys>,
+    refresh: Arc<RefreshSignal>,
     schedule: Schedule,
     mut fetch: impl FnMut() -> F,
 ) where
-    F: Future<Output = Result<Fetched, FetchError>>,
+    F: Future<Output = Result<FetchedKeys, FetchError>>,
 {
-    let good_at = source.upgrade().and_then(|source| source.good_at());
-    let mut expires: Option<Instant> = good_at.map(|at| at + schedule.stale_for);
+    let last_success = source.upgrade().and_then(|source| source.last_success());
+    let mut expires_at: Option<Instant> = last_success.map(|time| time + schedule.stale_for);
     while source.strong_count() > 0 {
-        demand.fetch_started();
-        let outcome = fetch_with_retries(&schedule, &mut fetch).await;
-        let Some(strong) = source.upgrade() else { break };
-        let good = outcome.is_ok();
-        let wait = match outcome {
+        refresh.fetch_started();
+        let result = fetch_with_retries(&schedule, &mut fetch).await;
+        let Some(keys) = source.upgrade() else { break };
+        let succeeded = result.is_ok();
+        let delay = match result {
             Ok(fetched) => {
-                expires = Some(Instant::now() + schedule.stale_for);
-                let wait = schedule.refresh_after(fetched.max_age);
-                strong.succeeded(fetched);
-                wait
+                expires_at = Some(Instant::now() + schedule.stale_for);
+                let delay = schedule.refresh_after(fetched.max_age);
+                keys.record_success(fetched);
+                delay
             }
             Err(error) => {
-                let wait = schedule.after_failure();
-                strong.failed(&error, wait);
-                wait
+                let delay = schedule.failure_delay();
+                let usable = keys.current().is_some();
+                if keys.record_failure(&error) {
+                    tracing::warn!(target: "portcullis::jwks", %error, usable, "cannot fetch keys, retrying in {delay:.0?}");
+                }
+                delay
             }
         };
-        demand.fetch_finished(strong.current().as_deref().filter(|_| good));
-        drop(strong);
-        let next = Instant::now() + wait;
+        refresh.fetch_finished(keys.current().as_deref().filter(|_| succeeded));
+        drop(keys);
+        let next = Instant::now() + delay;
         loop {
             let never = next + MAX_LIFETIME;
             tokio::select! {
                 () = sleep_until(next) => break,
-                () = demand.refresh_requested() => break,
-                () = sleep_until(expires.unwrap_or(never)), if expires.is_some() => {
-                    expires = None;
-                    if let Some(source) = source.upgrade() {
-                        source.expired();
+                () = refresh.refresh_requested() => break,
+                () = sleep_until(expires_at.unwrap_or(never)), if expires_at.is_some() => {
+                    expires_at = None;
+                    if let Some(keys) = source.upgrade() {
+                        keys.expire();
                     }
                 }
             }
         }
     }
-    demand.fetch_finished(None);
+    refresh.fetch_finished(None);
 }
 
-/// One fetch, and what is tried again at once.
-async fn fetch_with_retries<F>(schedule: &Schedule, fetch: &mut impl FnMut() -> F) -> Result<Fetched, FetchError>
+/// Fetches once, with the immediate retries of the schedule.
+async fn fetch_with_retries<F>(schedule: &Schedule, fetch: &mut impl FnMut() -> F) -> Result<FetchedKeys, FetchError>
 where
-    F: Future<Output = Result<Fetched, FetchError>>,
+    F: Future<Output = Result<FetchedKeys, FetchError>>,
 {
-    let mut tries = 0;
+    let mut retries = 0;
     loop {
         match fetch().await {
-            Err(error) if tries < schedule.retry.attempts && error.fault.is_retried(&schedule.retry) => {
-                tries += 1;
-                sleep(schedule.before_retry(tries)).await;
+            Err(error) if retries < schedule.retry.attempts && error.kind.is_retryable(&schedule.retry) => {
+                retries += 1;
+                sleep(schedule.retry_delay(retries)).await;
             }
-            outcome => return outcome,
+            result => return result,
         }
-    }
-}
-
-impl KeySource {
-    pub(crate) fn succeeded(&self, fetched: Fetched) {
-        let Some(remote) = self.remote() else { return };
-        let changed = self.current().as_deref().is_none_or(|old| old.fingerprint() != fetched.keys.fingerprint());
-        let skipped: Vec<String> = fetched.keys.skipped().iter().map(ToString::to_string).collect();
-        if changed {
-            let (url, keys) = (&fetched.url, fetched.keys.len());
-            tracing::info!(target: "portcullis::jwks", %url, keys, skipped = skipped.len(), "new key set");
-            for key in &skipped {
-                tracing::debug!(target: "portcullis::jwks", %url, "skipped {key}");
-            }
-        }
-        let mut record = remote.stats();
-        record.good_at = Some(Instant::now());
-        record.skipped = skipped;
-        record.expired = false;
-        record.last_error = None;
-        record.fetched += 1;
-        drop(record);
-        self.publish(Some(fetched.keys));
-    }
-
-    fn failed(&self, error: &FetchError, wait: Duration) {
-        let Some(remote) = self.remote() else { return };
-        let usable = self.current().is_some();
-        if remote.failed(error) {
-            tracing::warn!(target: "portcullis::jwks", %error, usable, "keys could not be fetched, next try in {:.0?}", wait);
-        }
-    }
-
-    fn expired(&self) {
-        let Some(remote) = self.remote() else { return };
-        tracing::error!(target: "portcullis::jwks", "the last good keys are older than `staleFor` and no longer count");
-        remote.stats().expired = true;
-        self.publish(None);
     }
 }

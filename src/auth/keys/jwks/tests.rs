@@ -1,9 +1,9 @@
-//! Fetching against a scripted server on a real socket, and the schedule on a paused clock.
+//! Tests of fetches against a scripted server on a real socket, and of the schedule on a paused clock.
 
-mod asking;
-mod fetching;
+mod fetch;
 mod idp;
-mod scheduling;
+mod negative_cache;
+mod on_demand;
+mod registry;
+mod schedule;
 mod server;
-mod sources;
-mod unknown;

@@ -1,4 +1,6 @@
-//! One key: what it may be used for, and the check of one signature.
+//! A single key: its allowed algorithms, and the verification of a signature.
+//!
+//! Rejected: every key with a [`KeyError`].
 
 use std::fmt;
 
@@ -13,78 +15,80 @@ use serde_json::{Map, Value};
 use super::KeyOrigin;
 use crate::auth::jwt::algorithm::{Algorithm, Algorithms};
 
-/// Why a key can't be used.
+/// The reason why a key is unusable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyError {
-    /// The entry is no JSON object.
+    /// The entry is not a JSON object.
     NotAnObject,
-    /// This member is missing or has the wrong type or encoding.
+    /// A required member is missing, or a member has the wrong type or encoding.
     Member(&'static str),
-    /// The `kty` is not one that signs.
+    /// The `kty` is not a type of signing key.
     Type(String),
-    /// The curve is not known, or not one that signs.
+    /// The curve is unknown or does not support signatures.
     Curve(String),
     /// `use` is not `sig`.
     Use(String),
-    /// `key_ops` does not hold `verify`.
+    /// `key_ops` does not list `verify`.
     Operations,
-    /// `alg` is unknown or belongs to another type of key.
+    /// `alg` is unknown or belongs to another key type.
     Algorithm(String),
-    /// None of the key's algorithms is among the provider's `algorithms`.
+    /// None of the key's algorithms is in the provider's `algorithms`.
     NotAllowed,
-    /// An RSA modulus of this many bits.
+    /// The RSA modulus has an unsupported number of bits.
     RsaSize(usize),
-    /// An RSA exponent that is even, below 3, or of more than 33 bits.
+    /// The RSA exponent is even, below 3, or has more than 33 bits.
     RsaExponent,
-    /// An RSA modulus from the broken generator of CVE-2017-15361.
+    /// The RSA modulus comes from the broken generator of CVE-2017-15361.
     Roca,
-    /// An Ed25519 point of small order, under which anybody can sign.
+    /// The Ed25519 point has a small order, so signatures can be forged without a secret.
     SmallOrder,
-    /// The numbers are no key of this type, such as a point that is not on the curve.
+    /// The numbers are not a valid key of the type, such as a point that is not on the curve.
     Rejected,
-    /// A shared secret in a fetched set.
+    /// The key is a shared secret in a fetched set.
     FetchedSecret,
-    /// A shared secret, and `algorithms` does not name an HMAC.
+    /// The key is a shared secret, and `algorithms` does not name an HMAC algorithm.
     SecretNotNamed,
-    /// A shared secret of this many bytes, shorter than the hash of every allowed algorithm.
+    /// The shared secret, of this many bytes, is shorter than the hash of every allowed algorithm.
     ShortSecret(usize),
-    /// A private key in a fetched set.
+    /// The key is a private key in a fetched set.
     FetchedPrivate,
-    /// More keys than one set may have.
+    /// The set has more keys than the limit.
     TooMany,
 }
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAnObject => f.write_str("it is not a JSON object"),
+            Self::NotAnObject => f.write_str("not a JSON object"),
             Self::Member(name) => write!(f, "`{name}` is missing, or has the wrong type or encoding"),
             Self::Type(kty) => write!(f, "`kty` is `{}`, expected RSA, EC, OKP or oct", kty.escape_debug()),
             Self::Curve(crv) => write!(f, "`crv` is `{}`, expected P-256, P-384, P-521 or Ed25519", crv.escape_debug()),
             Self::Use(usage) => write!(f, "`use` is `{}`, expected sig", usage.escape_debug()),
             Self::Operations => f.write_str("`key_ops` does not list verify"),
             Self::Algorithm(alg) => {
-                write!(f, "`alg` is `{}`, which is not a signature algorithm of this type of key", alg.escape_debug())
+                write!(f, "`alg` is `{}`, which is not a signature algorithm of this key type", alg.escape_debug())
             }
-            Self::NotAllowed => f.write_str("none of its algorithms is in the provider's `algorithms`"),
+            Self::NotAllowed => f.write_str("none of the key's algorithms is in the provider's `algorithms`"),
             Self::RsaSize(bits) => write!(f, "the RSA modulus has {bits} bits, expected 2048 to 8192"),
             Self::RsaExponent => f.write_str("the RSA exponent must be odd, at least 3 and below 2^33"),
             Self::Roca => f.write_str("the RSA modulus has the ROCA weakness (CVE-2017-15361)"),
-            Self::SmallOrder => f.write_str("the Ed25519 point has a small order, so anybody can sign with it"),
-            Self::Rejected => f.write_str("its numbers are not a valid key of its type"),
-            Self::FetchedSecret => f.write_str("a shared secret in a fetched set is public, and never used"),
+            Self::SmallOrder => f.write_str("the Ed25519 point has a small order, so signatures can be forged"),
+            Self::Rejected => f.write_str("the numbers are not a valid key of this type"),
+            Self::FetchedSecret => f.write_str("a shared secret in a fetched set is public and cannot be trusted"),
             Self::SecretNotNamed => {
-                f.write_str("a shared secret counts only when `algorithms` names HS256, HS384 or HS512")
+                f.write_str("a shared secret is used only if `algorithms` names HS256, HS384 or HS512")
             }
-            Self::ShortSecret(bytes) => write!(f, "the secret has {bytes} bytes, less than the hash (32, 48 or 64)"),
-            Self::FetchedPrivate => f.write_str("its private half stands in a fetched set, so anybody may have it"),
-            Self::TooMany => f.write_str("the set has more keys than are taken from one (`limits.jwksKeys`)"),
+            Self::ShortSecret(bytes) => {
+                write!(f, "the secret has {bytes} bytes, which is shorter than the hash (32, 48 or 64)")
+            }
+            Self::FetchedPrivate => f.write_str("the private key is part of a fetched set, so it is public"),
+            Self::TooMany => f.write_str("the set has more keys than the limit (`limits.jwksKeys`)"),
         }
     }
 }
 
 impl KeyError {
-    /// One word for the reason, as the metric's label.
+    /// Returns the reason as a metric label.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotAnObject => "not_an_object",
@@ -109,13 +113,13 @@ impl KeyError {
     }
 }
 
-/// A public key in its numbers.
+/// The numbers of a public key.
 pub(crate) enum PublicNumbers {
-    /// Modulus and exponent, big-endian.
+    /// The modulus and the exponent, big-endian.
     Rsa { n: Vec<u8>, e: Vec<u8> },
-    /// A curve's algorithm, and the uncompressed point of SEC 1 §2.3.3.
+    /// The algorithm of the curve, and the uncompressed point of SEC 1 §2.3.3.
     Ec { algorithm: Algorithm, point: Vec<u8> },
-    /// The 32 bytes of RFC 8032.
+    /// The 32-byte public key of RFC 8032.
     Ed25519(Vec<u8>),
 }
 
@@ -124,12 +128,12 @@ enum Verifier {
     Secret(Box<hmac::Key>),
 }
 
-/// A key that is ready to verify with.
+/// A key that verifies signatures.
 pub(crate) struct Key {
     kid: Option<Box<str>>,
-    /// The length of a signature, where the type of key fixes it.
+    /// The length of a signature, if the key type determines it.
     signature_len: Option<usize>,
-    /// One verifier for each algorithm that the key may be used with.
+    /// One verifier for each allowed algorithm.
     verifiers: Vec<(Algorithm, Verifier)>,
 }
 
@@ -151,15 +155,16 @@ impl Key {
     }
 
     pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
-        self.verifiers.iter().any(|(own, _)| *own == algorithm)
+        self.verifiers.iter().any(|(allowed, _)| *allowed == algorithm)
     }
 
-    /// Whether `signature` is this key's over `input`; false for an algorithm that the key does not allow.
+    /// Returns true if `signature` is a valid signature of this key over `input`, and false for an algorithm that the key
+    /// does not allow.
     pub(crate) fn verify(&self, algorithm: Algorithm, input: &[u8], signature: &[u8]) -> bool {
         if self.signature_len.is_some_and(|len| len != signature.len()) {
             return false;
         }
-        match self.verifiers.iter().find(|(own, _)| *own == algorithm) {
+        match self.verifiers.iter().find(|(allowed, _)| *allowed == algorithm) {
             Some((_, Verifier::Public(key))) => key.verify_sig(input, signature).is_ok(),
             Some((_, Verifier::Secret(key))) => hmac::verify(key, input, signature).is_ok(),
             None => false,
@@ -178,12 +183,12 @@ impl Key {
             Some(Value::Array(_)) => return Err(KeyError::Operations),
             Some(_) => return Err(KeyError::Member("key_ops")),
         }
-        let named = match optional_string(jwk, "alg")? {
+        let declared = match optional_string(jwk, "alg")? {
             None => None,
             Some(name) => Some(Algorithm::parse(name).ok_or_else(|| KeyError::Algorithm(name.to_owned()))?),
         };
         let mut key = match optional_string(jwk, "kty")?.ok_or(KeyError::Member("kty"))? {
-            "oct" => Self::from_secret(jwk, origin, named, allowed)?,
+            "oct" => Self::from_secret(jwk, origin, declared, allowed)?,
             kty => {
                 if origin == KeyOrigin::Fetched
                     && ["d", "p", "q", "dp", "dq", "qi", "oth"].iter().any(|m| jwk.contains_key(*m))
@@ -199,20 +204,20 @@ impl Key {
                     },
                     other => return Err(KeyError::Type(other.to_owned())),
                 };
-                Self::from_numbers(public, named, allowed)?
+                Self::from_numbers(public, declared, allowed)?
             }
         };
         key.kid = kid.map(Into::into);
         Ok(key)
     }
 
-    pub(crate) fn from_public(public: PublicNumbers, allowed: Option<Algorithms>) -> Result<Self, KeyError> {
+    pub(crate) fn from_public_numbers(public: PublicNumbers, allowed: Option<Algorithms>) -> Result<Self, KeyError> {
         Self::from_numbers(public, None, allowed)
     }
 
     fn from_numbers(
         public: PublicNumbers,
-        named: Option<Algorithm>,
+        declared: Option<Algorithm>,
         allowed: Option<Algorithms>,
     ) -> Result<Self, KeyError> {
         let supported = match &public {
@@ -220,10 +225,10 @@ impl Key {
             PublicNumbers::Ec { algorithm, .. } => Algorithms::from_slice(&[*algorithm]),
             PublicNumbers::Ed25519(_) => Algorithms::from_slice(&[Algorithm::EdDSA]),
         };
-        let algorithms = restrict_algorithms(supported, named, allowed.unwrap_or(Algorithms::ASYMMETRIC))?;
+        let algorithms = restrict_algorithms(supported, declared, allowed.unwrap_or(Algorithms::ASYMMETRIC))?;
         let (signature_len, parse): (usize, Box<dyn Fn(Algorithm) -> Option<ParsedPublicKey>>) = match public {
             PublicNumbers::Rsa { n, e } => {
-                let (n, e) = (unpadded(&n).to_vec(), unpadded(&e).to_vec());
+                let (n, e) = (strip_leading_zeros(&n).to_vec(), strip_leading_zeros(&e).to_vec());
                 check_rsa(&n, &e)?;
                 let parse = {
                     let components = PublicKeyComponents { n: n.clone(), e };
@@ -249,7 +254,7 @@ impl Key {
     fn from_secret(
         jwk: &Map<String, Value>,
         origin: KeyOrigin,
-        named: Option<Algorithm>,
+        declared: Option<Algorithm>,
         allowed: Option<Algorithms>,
     ) -> Result<Self, KeyError> {
         if origin == KeyOrigin::Fetched {
@@ -259,7 +264,7 @@ impl Key {
         if allowed.is_empty() {
             return Err(KeyError::SecretNotNamed);
         }
-        let algorithms = restrict_algorithms(Algorithms::HMAC, named, allowed)?;
+        let algorithms = restrict_algorithms(Algorithms::HMAC, declared, allowed)?;
         let secret = decode_octets(jwk, "k")?;
         let verifiers: Vec<_> = algorithms
             .iter()
@@ -269,7 +274,7 @@ impl Key {
                     Algorithm::HS384 => hmac::HMAC_SHA384,
                     _ => hmac::HMAC_SHA512,
                 };
-                // RFC 7518 §3.2: a key at least as long as the hash.
+                // RFC 7518 §3.2: the key must be at least as long as the hash
                 let long_enough = secret.len() >= hash.digest_algorithm().output_len();
                 long_enough.then(|| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, &secret)))))
             })
@@ -281,22 +286,22 @@ impl Key {
     }
 }
 
-/// The algorithms of a type of key, narrowed by the key's own `alg` and by the provider.
+/// Restricts the algorithms of a key type to the key's declared `alg` and to those that the provider allows.
 fn restrict_algorithms(
     supported: Algorithms,
-    named: Option<Algorithm>,
+    declared: Option<Algorithm>,
     allowed: Algorithms,
 ) -> Result<Algorithms, KeyError> {
-    let supported = match named {
+    let supported = match declared {
         None => supported,
-        Some(named) if supported.contains(named) => Algorithms::from_slice(&[named]),
-        Some(named) => return Err(KeyError::Algorithm(named.to_string())),
+        Some(declared) if supported.contains(declared) => Algorithms::from_slice(&[declared]),
+        Some(declared) => return Err(KeyError::Algorithm(declared.to_string())),
     };
-    let both = supported.intersection(allowed);
-    if both.is_empty() { Err(KeyError::NotAllowed) } else { Ok(both) }
+    let algorithms = supported.intersection(allowed);
+    if algorithms.is_empty() { Err(KeyError::NotAllowed) } else { Ok(algorithms) }
 }
 
-/// A member that is a string, or absent; null counts as absent, since some servers write it.
+/// Returns a string member, or `None` if it is absent. Null counts as absent, since some servers write it.
 fn optional_string<'a>(jwk: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, KeyError> {
     match jwk.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -318,7 +323,7 @@ fn decode_point(jwk: &Map<String, Value>) -> Result<PublicNumbers, KeyError> {
         other => return Err(KeyError::Curve(other.to_owned())),
     };
     let (x, y) = (decode_octets(jwk, "x")?, decode_octets(jwk, "y")?);
-    // RFC 7518 §6.2.1.2: the full size of a coordinate, with its leading zeros.
+    // RFC 7518 §6.2.1.2: a coordinate has the full size, with leading zeros
     if x.len() != size {
         return Err(KeyError::Member("x"));
     }
@@ -332,8 +337,8 @@ fn decode_point(jwk: &Map<String, Value>) -> Result<PublicNumbers, KeyError> {
     Ok(PublicNumbers::Ec { algorithm, point })
 }
 
-/// A number without leading zero bytes, which RFC 7518 §6.3.1.1 forbids and some servers write all the same.
-fn unpadded(number: &[u8]) -> &[u8] {
+/// Removes leading zero bytes from a number. RFC 7518 §6.3.1.1 forbids them, but some servers write them.
+fn strip_leading_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.get(zeros..).unwrap_or_default()
 }
@@ -344,7 +349,7 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
         return Err(KeyError::RsaSize(bits));
     }
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-    // The upper bound is that of the crypto library, which would refuse each signature instead of the key.
+    // the upper bound of the crypto library, which would reject each signature instead of the key
     let exponent = e.iter().try_fold(0u64, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
     if !odd(e) || !exponent.is_some_and(|value| (3..1 << 33).contains(&value)) {
         return Err(KeyError::RsaExponent);
@@ -355,22 +360,24 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
     if has_roca(n) { Err(KeyError::Roca) } else { Ok(()) }
 }
 
-/// The weak generator made primes of the form `k·M + (65537^a mod M)`, with `M` a product of small primes. So its
-/// moduli are powers of 65537 modulo every one of those, which a random modulus is with a chance of about 2^-27.
+/// Detects a modulus of the weak generator (CVE-2017-15361). It generated primes of the form
+/// `k·M + (65537^a mod M)`, where `M` is a product of small primes. Its moduli are therefore powers of 65537 modulo each
+/// of those primes, which holds for a random modulus with a probability of about 2^-27.
 pub(crate) fn has_roca(n: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
         109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
     ];
     PRIMES.iter().all(|prime| {
-        let rest = n.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let residue = n.iter().fold(0, |residue, byte| (residue * 256 + u32::from(*byte)) % prime);
         std::iter::successors(Some(1), |power| Some(power * (65537 % prime) % prime).filter(|next| *next != 1))
-            .any(|power| power == rest)
+            .any(|power| power == residue)
     })
 }
 
-/// Whether an encoded Ed25519 point is one of those whose order divides 8 (RFC 8032 §5.1): signatures are made for such
-/// a key without any secret. They are known by their y, in both encodings where it has two; the sign of x is the top bit.
+/// Returns true if the order of an encoded Ed25519 point divides 8 (RFC 8032 §5.1). Signatures for such a key can be
+/// forged without a secret. The points are recognized by y, in both encodings if there are two. The top bit is the sign
+/// of x.
 fn has_small_order(point: &[u8]) -> bool {
     const ORDER_8: [[u8; 31]; 2] = [
         [
@@ -388,7 +395,7 @@ fn has_small_order(point: &[u8]) -> bool {
         ([0 | 1, middle @ ..], 0) if middle.iter().all(|byte| *byte == 0) => true,
         // y = -1, and 0 and 1 with the field's prime added
         ([0xec..=0xee, middle @ ..], 0x7f) if middle.iter().all(|byte| *byte == 0xff) => true,
-        (low, last) => ORDER_8.iter().zip([0x05, 0x7a]).any(|(known, end)| low == known && last == end),
+        (low, last) => ORDER_8.iter().zip([0x05, 0x7a]).any(|(y, end)| low == y && last == end),
     }
 }
 

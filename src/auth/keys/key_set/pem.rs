@@ -1,7 +1,7 @@
-//! Public keys out of PEM: SubjectPublicKeyInfo (`PUBLIC KEY`), PKCS #1 (`RSA PUBLIC KEY`) or a certificate's key.
+//! Public keys in PEM: SubjectPublicKeyInfo (`PUBLIC KEY`), PKCS #1 (`RSA PUBLIC KEY`) or a certificate's key.
 //!
-//! A certificate is only a wrapping for its key here: its dates and issuer are not checked, as RFC 7517 §4.7 leaves to
-//! the application. Private keys are not looked at.
+//! A certificate serves only as a container for its key: its dates and issuer are not checked, which RFC 7517 §4.7 leaves
+//! to the application. Private keys are ignored. Rejected: a text without a public key or certificate.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +11,11 @@ use super::KeySetError;
 use super::key::{KeyError, PublicNumbers};
 use crate::auth::jwt::algorithm::Algorithm;
 
-/// The label of PKCS #1 (RFC 8017 appendix A.1.1), which the PEM reader does not know.
+/// The label of PKCS #1 (RFC 8017 appendix A.1.1), which the PEM parser does not support.
 const PKCS1: &str = "RSA PUBLIC KEY-----";
 
 pub(crate) fn public_keys(text: &[u8]) -> Result<Vec<Result<PublicNumbers, KeyError>>, KeySetError> {
-    let mut found = pkcs1(text);
+    let mut keys = pkcs1(text);
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         let (kind, der) = section.map_err(|error| KeySetError::Syntax(error.to_string()))?;
         let key = match kind {
@@ -23,22 +23,22 @@ pub(crate) fn public_keys(text: &[u8]) -> Result<Vec<Result<PublicNumbers, KeyEr
             SectionKind::Certificate => certificate(Der(&der)),
             _ => continue,
         };
-        found.push(key);
+        keys.push(key);
     }
-    if found.is_empty() { Err(KeySetError::NoPemKey) } else { Ok(found) }
+    if keys.is_empty() { Err(KeySetError::NoPemKey) } else { Ok(keys) }
 }
 
-/// The keys in PKCS #1 form.
+/// Parses the keys in PKCS #1 form.
 fn pkcs1(text: &[u8]) -> Vec<Result<PublicNumbers, KeyError>> {
     let text = String::from_utf8_lossy(text);
-    let begin = format!("-----BEGIN {PKCS1}");
-    let blocks = text.split(begin.as_str()).skip(1);
-    let read = |block: &str| {
+    let marker = format!("-----BEGIN {PKCS1}");
+    let blocks = text.split(marker.as_str()).skip(1);
+    let decode = |block: &str| {
         let (body, _) = block.split_once("-----END")?;
         let base64: String = body.split_ascii_whitespace().collect();
         STANDARD.decode(base64).ok()
     };
-    blocks.map(|block| rsa(Der(&read(block).ok_or(KeyError::Rejected)?))).collect()
+    blocks.map(|block| rsa(Der(&decode(block).ok_or(KeyError::Rejected)?))).collect()
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -47,13 +47,13 @@ const BIT_STRING: u8 = 0x03;
 const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
 
-/// The rest of a DER text.
+/// The unread remainder of a DER text.
 #[derive(Clone, Copy)]
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The content of the next element, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<Der<'a>> {
+    /// Reads the next element, which must have this tag, and returns its content.
+    fn element(&mut self, tag: u8) -> Option<Der<'a>> {
         let [first, len, rest @ ..] = self.0 else { return None };
         let (len, rest) = match len {
             ..=0x7f => (usize::from(*len), rest),
@@ -71,19 +71,19 @@ impl<'a> Der<'a> {
         Some(Der(content))
     }
 
-    /// The bytes of the next element, a bit string without unused bits.
+    /// Reads the next element, a bit string without unused bits, and returns its bytes.
     fn bits(&mut self) -> Option<&'a [u8]> {
-        self.take(BIT_STRING)?.0.strip_prefix(&[0])
+        self.element(BIT_STRING)?.0.strip_prefix(&[0])
     }
 }
 
 fn certificate(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
-        let mut tbs = der.take(SEQUENCE)?.take(SEQUENCE)?;
-        tbs.take(VERSION);
-        tbs.take(INTEGER)?;
+        let mut tbs = der.element(SEQUENCE)?.element(SEQUENCE)?;
+        tbs.element(VERSION);
+        tbs.element(INTEGER)?;
         for _signature_issuer_validity_subject in 0..4 {
-            tbs.take(SEQUENCE)?;
+            tbs.element(SEQUENCE)?;
         }
         Some(tbs)
     };
@@ -92,10 +92,10 @@ fn certificate(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
 
 fn spki(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
-        let mut spki = der.take(SEQUENCE)?;
-        let mut algorithm = spki.take(SEQUENCE)?;
-        let kind = algorithm.take(OID)?.0;
-        Some((kind, algorithm.take(OID).map(|curve| curve.0), spki.bits()?))
+        let mut spki = der.element(SEQUENCE)?;
+        let mut algorithm = spki.element(SEQUENCE)?;
+        let kind = algorithm.element(OID)?.0;
+        Some((kind, algorithm.element(OID).map(|curve| curve.0), spki.bits()?))
     };
     let (kind, curve, bits) = read().ok_or(KeyError::Rejected)?;
     match (kind, curve) {
@@ -122,8 +122,8 @@ fn spki(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
 
 fn rsa(mut der: Der<'_>) -> Result<PublicNumbers, KeyError> {
     let mut read = || {
-        let mut key = der.take(SEQUENCE)?;
-        Some(PublicNumbers::Rsa { n: key.take(INTEGER)?.0.to_vec(), e: key.take(INTEGER)?.0.to_vec() })
+        let mut key = der.element(SEQUENCE)?;
+        Some(PublicNumbers::Rsa { n: key.element(INTEGER)?.0.to_vec(), e: key.element(INTEGER)?.0.to_vec() })
     };
     read().ok_or(KeyError::Rejected)
 }

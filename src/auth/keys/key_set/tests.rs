@@ -6,12 +6,12 @@ use crate::auth::{Algorithm, Algorithms};
 
 const HMAC: Option<Algorithms> = Some(Algorithms::HMAC);
 
-/// What becomes of one key between two good ones.
-fn judged(jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) -> Result<Algorithms, KeyError> {
+/// Parses a key between two valid ones, and returns its algorithms or the reason why it was skipped.
+fn parse_key(jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) -> Result<Algorithms, KeyError> {
     let good = || ED.jwk_with(json!({"kid": "good"}));
     let all = algorithms.map(|set| set.union(Algorithms::from_slice(&[Algorithm::EdDSA])));
     let set = KeySet::parse(json!({"keys": [good(), jwk, good()]}).to_string().as_bytes(), origin, all).unwrap();
-    assert_eq!(set.kids().filter(|kid| *kid == "good").count(), 2, "the good keys stay");
+    assert_eq!(set.kids().filter(|kid| *kid == "good").count(), 2, "the valid keys are retained");
     match set.skipped() {
         [] => Ok(set.describe().find(|(kid, _)| *kid != Some("good")).unwrap().1),
         [skipped] => {
@@ -23,26 +23,26 @@ fn judged(jwk: &Value, origin: KeyOrigin, algorithms: Option<Algorithms>) -> Res
 }
 
 #[test]
-fn algorithms_follow_from_the_key() {
-    let of = |list| Ok(Algorithms::from_slice(list));
+fn the_key_determines_the_algorithms() {
+    let only = |list| Ok(Algorithms::from_slice(list));
     for (jwk, want) in [
         (RSA.jwk(), Ok(Algorithms::RSA)),
-        (RSA.jwk_with(json!({"alg": "PS384"})), of(&[Algorithm::PS384])),
+        (RSA.jwk_with(json!({"alg": "PS384"})), only(&[Algorithm::PS384])),
         (RSA.jwk_with(json!({"alg": null, "use": null, "kid": null, "key_ops": null})), Ok(Algorithms::RSA)),
         (RSA.jwk_with(json!({"x5c": "broken", "x5t": 7, "unheard": {}})), Ok(Algorithms::RSA)),
-        (P256.jwk(), of(&[Algorithm::ES256])),
-        (P384.jwk(), of(&[Algorithm::ES384])),
-        (P521.jwk(), of(&[Algorithm::ES512])),
-        (ED.jwk(), of(&[Algorithm::EdDSA])),
-        (ED.jwk_with(json!({"alg": "Ed25519"})), of(&[Algorithm::EdDSA])),
-        (P256.jwk_with(json!({"key_ops": ["sign", "verify"]})), of(&[Algorithm::ES256])),
+        (P256.jwk(), only(&[Algorithm::ES256])),
+        (P384.jwk(), only(&[Algorithm::ES384])),
+        (P521.jwk(), only(&[Algorithm::ES512])),
+        (ED.jwk(), only(&[Algorithm::EdDSA])),
+        (ED.jwk_with(json!({"alg": "Ed25519"})), only(&[Algorithm::EdDSA])),
+        (P256.jwk_with(json!({"key_ops": ["sign", "verify"]})), only(&[Algorithm::ES256])),
     ] {
-        assert_eq!(judged(&jwk, KeyOrigin::Fetched, None), want, "{jwk}");
-        assert_eq!(judged(&jwk, KeyOrigin::Local, None), want, "{jwk}");
+        assert_eq!(parse_key(&jwk, KeyOrigin::Fetched, None), want, "{jwk}");
+        assert_eq!(parse_key(&jwk, KeyOrigin::Local, None), want, "{jwk}");
     }
     let narrowed =
-        judged(&RSA.jwk(), KeyOrigin::Fetched, Some(Algorithms::from_slice(&[Algorithm::RS256, Algorithm::ES256])));
-    assert_eq!(narrowed, of(&[Algorithm::RS256]));
+        parse_key(&RSA.jwk(), KeyOrigin::Fetched, Some(Algorithms::from_slice(&[Algorithm::RS256, Algorithm::ES256])));
+    assert_eq!(narrowed, only(&[Algorithm::RS256]));
 }
 
 #[test]
@@ -102,16 +102,16 @@ fn unusable_keys_are_skipped_with_a_reason() {
         (changed(&ED, "d", json!(null)), |u| *u == KeyError::FetchedPrivate),
     ];
     for (jwk, expected) in rows {
-        let why = judged(&jwk, KeyOrigin::Fetched, None).unwrap_err();
-        assert!(expected(&why), "{jwk:.200}: {why:?}");
-        assert!(!why.to_string().is_empty());
+        let error = parse_key(&jwk, KeyOrigin::Fetched, None).unwrap_err();
+        assert!(expected(&error), "{jwk:.200}: {error:?}");
+        assert!(!error.to_string().is_empty());
     }
     let only_es = Some(Algorithms::from_slice(&[Algorithm::ES256]));
-    assert_eq!(judged(&RSA.jwk(), KeyOrigin::Local, only_es), Err(KeyError::NotAllowed));
+    assert_eq!(parse_key(&RSA.jwk(), KeyOrigin::Local, only_es), Err(KeyError::NotAllowed));
 }
 
 #[test]
-fn ed25519_keys_of_small_order_are_refused() {
+fn ed25519_keys_of_small_order_are_rejected() {
     // every point whose order divides 8, in every encoding, with and without the sign of x
     let mut keys: Vec<[u8; 32]> = Vec::new();
     for (first, rest, last) in [(0, 0, 0), (1, 0, 0), (0xec, 0xff, 0x7f), (0xed, 0xff, 0x7f), (0xee, 0xff, 0x7f)] {
@@ -129,39 +129,39 @@ fn ed25519_keys_of_small_order_are_refused() {
         for sign in [0, 0x80] {
             y[31] |= sign;
             let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": b64(y), "kid": "small"});
-            // with y = 1 this signature is good for every text
+            // with y = 1 this signature is valid for every text
             let mut signature = [0; 64];
             signature[0] = 1;
             let set = KeySet::parse(jwk.to_string().as_bytes(), KeyOrigin::Local, None).unwrap();
             let forged = set.keys().iter().any(|key| key.verify(Algorithm::EdDSA, b"any text", &signature));
             assert!(!forged, "{jwk}");
-            assert_eq!(judged(&jwk, KeyOrigin::Fetched, None), Err(KeyError::SmallOrder), "{jwk}");
+            assert_eq!(parse_key(&jwk, KeyOrigin::Fetched, None), Err(KeyError::SmallOrder), "{jwk}");
         }
     }
 }
 
 #[test]
-fn secrets_count_only_in_local_sets_and_when_named() {
+fn secrets_are_accepted_only_in_local_sets_and_if_enabled() {
     let secret = |len: usize| json!({"kty": "oct", "k": b64(vec![7; len])});
-    assert_eq!(judged(&secret(64), KeyOrigin::Fetched, HMAC), Err(KeyError::FetchedSecret));
-    assert_eq!(judged(&secret(64), KeyOrigin::Local, None), Err(KeyError::SecretNotNamed));
+    assert_eq!(parse_key(&secret(64), KeyOrigin::Fetched, HMAC), Err(KeyError::FetchedSecret));
+    assert_eq!(parse_key(&secret(64), KeyOrigin::Local, None), Err(KeyError::SecretNotNamed));
     let rs = Some(Algorithms::from_slice(&[Algorithm::RS256]));
-    assert_eq!(judged(&secret(64), KeyOrigin::Local, rs), Err(KeyError::SecretNotNamed));
-    assert_eq!(judged(&secret(64), KeyOrigin::Local, HMAC), Ok(Algorithms::HMAC));
-    assert_eq!(judged(&secret(32), KeyOrigin::Local, HMAC), Ok(Algorithms::from_slice(&[Algorithm::HS256])));
+    assert_eq!(parse_key(&secret(64), KeyOrigin::Local, rs), Err(KeyError::SecretNotNamed));
+    assert_eq!(parse_key(&secret(64), KeyOrigin::Local, HMAC), Ok(Algorithms::HMAC));
+    assert_eq!(parse_key(&secret(32), KeyOrigin::Local, HMAC), Ok(Algorithms::from_slice(&[Algorithm::HS256])));
     for len in [0, 1, 31] {
-        assert_eq!(judged(&secret(len), KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(len)));
+        assert_eq!(parse_key(&secret(len), KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(len)));
     }
     let named = json!({"kty": "oct", "k": b64([7; 32]), "alg": "HS512"});
-    assert_eq!(judged(&named, KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(32)));
+    assert_eq!(parse_key(&named, KeyOrigin::Local, HMAC), Err(KeyError::ShortSecret(32)));
     let aes = json!({"kty": "oct", "k": b64([7; 32]), "alg": "A256GCM"});
-    assert!(matches!(judged(&aes, KeyOrigin::Local, HMAC), Err(KeyError::Algorithm(_))));
+    assert!(matches!(parse_key(&aes, KeyOrigin::Local, HMAC), Err(KeyError::Algorithm(_))));
 }
 
 #[test]
-fn a_private_key_in_a_local_file_gives_its_public_half() {
+fn a_local_private_key_is_used_as_its_public_half() {
     let jwk = P256.jwk_with(json!({"d": b64([1; 32])}));
-    assert_eq!(judged(&jwk, KeyOrigin::Local, None), Ok(Algorithms::from_slice(&[Algorithm::ES256])));
+    assert_eq!(parse_key(&jwk, KeyOrigin::Local, None), Ok(Algorithms::from_slice(&[Algorithm::ES256])));
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn leading_zeros_of_rsa_numbers_do_not_matter() {
 }
 
 #[test]
-fn moduli_of_the_broken_generator_are_known() {
-    // A multiple of all the primes, plus 1: a power of 65537, the zeroth, modulo every one of them.
+fn roca_moduli_are_detected() {
+    // a multiple of all the primes, plus 1: the zeroth power of 65537 modulo each of them
     let primes = (3..168u32).filter(|n| (2..*n).all(|d| n % d != 0));
     let product = primes.fold(vec![1u8], |bytes, prime| times(&bytes, prime));
     let weak = [times(&product, 0x0102_0304), vec![1]].concat();
@@ -182,7 +182,7 @@ fn moduli_of_the_broken_generator_are_known() {
     assert!(key::has_roca(&weak) && !key::has_roca(&n));
 }
 
-/// A big-endian number times a small one.
+/// Multiplies a big-endian number by a small one.
 fn times(bytes: &[u8], factor: u32) -> Vec<u8> {
     let mut carry = 0u64;
     let mut result: Vec<u8> = bytes
@@ -203,7 +203,7 @@ fn times(bytes: &[u8], factor: u32) -> Vec<u8> {
 }
 
 #[test]
-fn sets_single_keys_and_pem() {
+fn sets_single_keys_and_pem_are_parsed() {
     let parse = |text: &str| KeySet::parse(text.as_bytes(), KeyOrigin::Local, None);
     assert_eq!(parse(&RSA.jwk().to_string()).unwrap().len(), 1);
     assert_eq!(parse(r#"{"keys":[]}"#).unwrap().len(), 0);
@@ -231,9 +231,9 @@ fn sets_single_keys_and_pem() {
     assert_eq!((set.len(), set.skipped().len()), (256, 44));
     assert!(set.skipped().iter().all(|skipped| skipped.reason == KeyError::TooMany));
     let text = json!({"keys": many}).to_string();
-    for most in [2, 280] {
-        let set = KeySet::parse_with_limit(text.as_bytes(), KeyOrigin::Local, None, most).unwrap();
-        assert_eq!((set.len(), set.skipped().len()), (most, 300 - most));
+    for max_keys in [2, 280] {
+        let set = KeySet::parse_with_limit(text.as_bytes(), KeyOrigin::Local, None, max_keys).unwrap();
+        assert_eq!((set.len(), set.skipped().len()), (max_keys, 300 - max_keys));
     }
 
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
@@ -258,19 +258,19 @@ fn sets_single_keys_and_pem() {
 }
 
 #[test]
-fn equal_texts_under_equal_rules_have_equal_fingerprints() {
+fn fingerprints_depend_on_the_text_and_the_rules() {
     let text = key_set().to_string();
-    let print =
+    let fingerprint =
         |text: &str, origin, algorithms| *KeySet::parse(text.as_bytes(), origin, algorithms).unwrap().fingerprint();
-    let base = print(&text, KeyOrigin::Local, None);
-    assert_eq!(base, print(&text, KeyOrigin::Local, None));
-    assert_ne!(base, print(&format!("{text} "), KeyOrigin::Local, None));
-    assert_ne!(base, print(&text, KeyOrigin::Fetched, None));
-    assert_ne!(base, print(&text, KeyOrigin::Local, Some(Algorithms::RSA)));
+    let base = fingerprint(&text, KeyOrigin::Local, None);
+    assert_eq!(base, fingerprint(&text, KeyOrigin::Local, None));
+    assert_ne!(base, fingerprint(&format!("{text} "), KeyOrigin::Local, None));
+    assert_ne!(base, fingerprint(&text, KeyOrigin::Fetched, None));
+    assert_ne!(base, fingerprint(&text, KeyOrigin::Local, Some(Algorithms::RSA)));
 }
 
 #[test]
-fn pkcs1_public_keys_are_read_too() {
+fn pkcs1_public_keys_are_parsed() {
     use base64::Engine;
     let pkcs1 = |der: &[u8]| {
         let body = base64::engine::general_purpose::STANDARD.encode(der);
@@ -284,12 +284,12 @@ fn pkcs1_public_keys_are_read_too() {
     let input = b"signed";
     assert!(set.keys()[0].verify(Algorithm::PS256, input, &RSA.sign(Algorithm::PS256, input)));
     assert!(!set.keys()[0].verify(Algorithm::PS256, input, &STRANGER.sign(Algorithm::PS256, input)));
-    for (broken, why) in [
+    for (broken, reason) in [
         (pkcs1(&der[..40]), KeyError::Rejected),
         (pkcs1(b""), KeyError::Rejected),
         (pkcs1(der).replace("\nMII", "\n!!!"), KeyError::Rejected),
     ] {
         let set = KeySet::parse(broken.as_bytes(), KeyOrigin::Local, None).unwrap();
-        assert_eq!(set.skipped().iter().map(|skipped| &skipped.reason).collect::<Vec<_>>(), [&why], "{broken}");
+        assert_eq!(set.skipped().iter().map(|skipped| &skipped.reason).collect::<Vec<_>>(), [&reason], "{broken}");
     }
 }

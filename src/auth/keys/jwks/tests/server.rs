@@ -1,4 +1,4 @@
-//! A server that answers each connection with the next scripted bytes, and remembers what it was asked.
+//! A server that sends the next scripted response on each connection, and records the requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,78 +10,78 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What one connection gets.
+/// The response on one connection.
 #[derive(Clone)]
-pub(crate) enum Answer {
-    /// These bytes, then the end.
+pub(crate) enum ScriptedResponse {
+    /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
-    /// These bytes, then silence.
+    /// Sends these bytes and nothing more.
     Hang(Vec<u8>),
-    /// These bytes over and over.
+    /// Sends these bytes repeatedly.
     Endless(Vec<u8>),
-    /// These bytes, one at a time.
+    /// Sends these bytes one at a time.
     Drip(Vec<u8>),
 }
 
-pub(crate) fn ok(body: &str) -> Answer {
-    with("200 OK", "", body)
+pub(crate) fn ok(body: &str) -> ScriptedResponse {
+    response("200 OK", "", body)
 }
 
-pub(crate) fn with(status: &str, headers: &str, body: &str) -> Answer {
+pub(crate) fn response(status: &str, headers: &str, body: &str) -> ScriptedResponse {
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
-    Answer::Bytes(format!("{head}{body}").into_bytes())
+    ScriptedResponse::Bytes(format!("{head}{body}").into_bytes())
 }
 
 pub(crate) struct Server {
     pub(crate) port: u16,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    /// A server whose last answer is repeated for ever.
-    pub(crate) async fn start(answers: Vec<Answer>, tls: Option<TlsAcceptor>) -> Self {
-        Self::run(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers, tls)
+    /// Starts a server that repeats its last response forever.
+    pub(crate) async fn start(responses: Vec<ScriptedResponse>, tls: Option<TlsAcceptor>) -> Self {
+        Self::run(TcpListener::bind("127.0.0.1:0").await.unwrap(), responses, tls)
     }
 
-    /// The same without TLS on this address.
-    pub(crate) async fn start_at(address: &str, answers: Vec<Answer>) -> Self {
-        Self::run(TcpListener::bind(address).await.unwrap(), answers, None)
+    /// Starts a server without TLS on the given address.
+    pub(crate) async fn start_at(address: &str, responses: Vec<ScriptedResponse>) -> Self {
+        Self::run(TcpListener::bind(address).await.unwrap(), responses, None)
     }
 
-    fn run(listener: TcpListener, answers: Vec<Answer>, tls: Option<TlsAcceptor>) -> Self {
+    fn run(listener: TcpListener, responses: Vec<ScriptedResponse>, tls: Option<TlsAcceptor>) -> Self {
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         tokio::spawn(async move {
             let mut next = 0;
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let answer = answers[next.min(answers.len() - 1)].clone();
+                let response = responses[next.min(responses.len() - 1)].clone();
                 next += 1;
                 let (tls, log) = (tls.clone(), Arc::clone(&log));
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, answer, &log).await,
+                        None => serve(stream, response, &log).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, answer, &log).await;
+                                serve(stream, response, &log).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { port, asked }
+        Self { port, requests }
     }
 
-    /// The request heads, in lower case.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the request heads, in lower case.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, log: &Mutex<Vec<String>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, response: ScriptedResponse, log: &Mutex<Vec<String>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -91,18 +91,18 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, 
         head.push(byte[0]);
     }
     log.lock().unwrap().push(String::from_utf8(head).unwrap().to_ascii_lowercase());
-    match answer {
-        Answer::Bytes(bytes) => {
+    match response {
+        ScriptedResponse::Bytes(bytes) => {
             let _ = stream.write_all(&bytes).await;
             let _ = stream.shutdown().await;
         }
-        Answer::Hang(bytes) => {
+        ScriptedResponse::Hang(bytes) => {
             let _ = stream.write_all(&bytes).await;
             let _ = stream.flush().await;
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
-        Answer::Endless(bytes) => while stream.write_all(&bytes).await.is_ok() {},
-        Answer::Drip(bytes) => {
+        ScriptedResponse::Endless(bytes) => while stream.write_all(&bytes).await.is_ok() {},
+        ScriptedResponse::Drip(bytes) => {
             for byte in bytes {
                 if stream.write_all(&[byte]).await.is_err() || stream.flush().await.is_err() {
                     return;
@@ -113,7 +113,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer, 
     }
 }
 
-/// A private authority.
+/// A private certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
@@ -128,7 +128,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate and its key for this name.
+    /// Issues a certificate for a name, and returns it with its key.
     pub(crate) fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -136,7 +136,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// A server's side of TLS; with `clients`, only those with a certificate of this authority are let in.
+    /// Creates a TLS acceptor. With `clients`, it requires a client certificate of this authority.
     pub(crate) fn acceptor(&self, name: &str, clients: bool) -> TlsAcceptor {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (certificate, key) = self.issue(name);
