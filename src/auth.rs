@@ -14,18 +14,17 @@
 pub mod api_key;
 pub mod basic_auth;
 mod credential_location;
+mod credentials;
 mod identity_headers;
 pub mod jwt;
 pub mod keys;
-
-use std::sync::Arc;
 
 use http::request::Parts;
 
 pub use api_key::{ApiKeyAuth, ApiKeyMetadata};
 pub use basic_auth::BasicAuth;
 pub use credential_location::Location;
-pub(crate) use credential_location::LocationSet;
+pub use credentials::CredentialPolicies;
 pub use identity_headers::{ClaimHeader, HeaderValueError};
 pub use jwt::algorithm::{Algorithm, Algorithms};
 pub use jwt::cache::TokenCache;
@@ -33,134 +32,21 @@ pub use jwt::check_report::{Check, CheckOutcome};
 pub use jwt::error::{AuthError, AuthErrorDetail, ClaimFault, TruncatedText};
 pub use jwt::identity::{Identity, VerifiedJwt};
 pub use jwt::jws::MalformedToken;
+pub use jwt::outcome::JwtAuthentication;
+pub use jwt::policy::{JwtAuth, JwtSettings, JwtSettingsError};
 pub use jwt::provider::{Provider, ProviderSettings};
 pub use jwt::unverified::UnverifiedToken;
-pub use jwt::{JwtAuth, JwtAuthentication, JwtSettings, JwtSettingsError};
 pub use keys::key_set::{KeyError, KeyOrigin, KeySet, KeySetError, SkippedKey};
 pub use keys::key_source::KeySource;
 pub use keys::key_wait::PendingKeys;
+
+use credentials::CredentialResult;
 
 pub use crate::config::policy::AuthMode;
 use crate::reason::{Reason, Rejection};
 use crate::request::{RequestHead, UnixTime};
 
-impl AuthMode {
-    /// Applies the mode to the result of a check. `missing` is the reason code for a credential that is required and absent.
-    fn apply<T>(self, result: Result<Option<T>, Reason>, missing: Reason) -> Result<Option<T>, Reason> {
-        match (result, self) {
-            (Ok(None), Self::Strict) => Err(missing),
-            (Err(reason), Self::Permissive) => {
-                tracing::debug!(%reason, "ignoring an invalid credential (`mode: permissive`)");
-                Ok(None)
-            }
-            (result, _) => result,
-        }
-    }
-}
-
-/// The policies for credentials other than tokens.
-#[derive(Debug, Default)]
-pub struct CredentialPolicies {
-    /// The `basicAuth` policy.
-    pub basic: Option<Arc<BasicAuth>>,
-    /// The `apiKey` policy.
-    pub api_key: Option<Arc<ApiKeyAuth>>,
-}
-
-/// The result of checking one credential, and the locations where it was found.
-struct CheckedCredential<T: ?Sized> {
-    result: Result<Option<Arc<T>>, Reason>,
-    found_in: LocationSet,
-}
-
-impl CredentialPolicies {
-    /// Reports whether every request must carry a credential.
-    pub fn is_strict(&self) -> bool {
-        let basic = self.basic.as_ref().map(|policy| policy.mode());
-        [basic, self.api_key.as_ref().map(|policy| policy.mode())].contains(&Some(AuthMode::Strict))
-    }
-
-    /// Every location that is searched for a credential.
-    pub fn locations(&self) -> impl Iterator<Item = &Location> {
-        let basic = self.basic.iter().flat_map(|policy| policy.locations());
-        basic.chain(self.api_key.iter().flat_map(|policy| policy.locations()))
-    }
-
-    async fn check(&self, head: &RequestHead<'_>) -> CredentialResult {
-        let mut result = self.check_api_key(head);
-        if result.rejected.is_none()
-            && let Some(basic) = &self.basic
-        {
-            result.add_user(basic.check(head).await);
-        }
-        result
-    }
-
-    fn check_blocking(&self, head: &RequestHead<'_>) -> CredentialResult {
-        let mut result = self.check_api_key(head);
-        if result.rejected.is_none()
-            && let Some(basic) = &self.basic
-        {
-            result.add_user(basic.check_blocking(head));
-        }
-        result
-    }
-
-    fn check_api_key(&self, head: &RequestHead<'_>) -> CredentialResult {
-        let Some(policy) = &self.api_key else { return CredentialResult::default() };
-        let CheckedCredential { result, found_in } = policy.check(head);
-        let (api_key, rejected) = split(result);
-        CredentialResult { api_key, rejected, api_key_found_in: found_in, ..CredentialResult::default() }
-    }
-
-    /// Removes the credentials that were found, valid or not, from the headers and the query.
-    fn remove(&self, found: &CredentialResult, parts: &mut Parts) {
-        if let Some(policy) = &self.basic {
-            remove_credential(policy.locations(), found.basic_found_in, parts);
-        }
-        if let Some(policy) = &self.api_key {
-            remove_credential(policy.locations(), found.api_key_found_in, parts);
-        }
-    }
-}
-
-/// Removes the credential found at these locations from the headers and the query.
-fn remove_credential(locations: &[Location], found_in: LocationSet, parts: &mut Parts) {
-    credential_location::remove_from_headers(locations, found_in, &mut parts.headers);
-    if let Some(query) = parts.uri.query() {
-        let rest = credential_location::remove_from_query(locations, found_in, query);
-        if rest.as_deref() != Some(query) {
-            let rest = rest.map(|rest| rest.into_owned());
-            crate::request::set_query(parts, rest.as_deref());
-        }
-    }
-}
-
-/// The identity by user name or API key, or the reason for a rejection.
-#[derive(Debug, Default)]
-struct CredentialResult {
-    user: Option<Arc<str>>,
-    api_key: Option<Arc<ApiKeyMetadata>>,
-    rejected: Option<Reason>,
-    basic_found_in: LocationSet,
-    api_key_found_in: LocationSet,
-}
-
-impl CredentialResult {
-    fn add_user(&mut self, checked: CheckedCredential<str>) {
-        (self.user, self.rejected) = split(checked.result);
-        self.basic_found_in = checked.found_in;
-    }
-}
-
-fn split<T: ?Sized>(result: Result<Option<Arc<T>>, Reason>) -> (Option<Arc<T>>, Option<Reason>) {
-    match result {
-        Ok(identity) => (identity, None),
-        Err(reason) => (None, Some(reason)),
-    }
-}
-
-/// The result of authenticating one request: who it is from, or why it is rejected.
+/// The result of authenticating one request: its identity, or the reason for its rejection.
 #[derive(Debug)]
 pub struct Authentication {
     token: JwtAuthentication,
@@ -169,47 +55,47 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// The result for a request that needs no credential.
+    /// Returns the result for a request that needs no credential.
     pub fn anonymous() -> Self {
         Self { token: JwtAuthentication::anonymous(), credentials: None }
     }
 
-    /// The result of the `jwtAuth` policy alone.
+    /// Returns the result of the `jwtAuth` policy alone.
     pub fn token(&self) -> &JwtAuthentication {
         &self.token
     }
 
-    /// The identity of the bearer token.
+    /// Returns the identity of the bearer token.
     pub fn identity(&self) -> &Identity {
         self.token.identity()
     }
 
-    /// The user name that `basicAuth` accepted.
+    /// Returns the user name that `basicAuth` accepted.
     pub fn user(&self) -> Option<&str> {
         self.credentials.as_ref()?.user.as_deref()
     }
 
-    /// The metadata of the key that `apiKey` accepted.
+    /// Returns the metadata of the key that `apiKey` accepted.
     pub fn api_key(&self) -> Option<&ApiKeyMetadata> {
         self.credentials.as_ref()?.api_key.as_deref()
     }
 
-    /// The reason why a password or an API key was rejected. In that case no token was verified.
+    /// Returns the reason why a password or an API key was rejected. In that case no token was verified.
     pub fn credential_failure(&self) -> Option<Reason> {
         self.credentials.as_ref()?.rejected
     }
 
-    /// The error of the token, whether or not the request is rejected for it.
+    /// Returns the error of the token, whether or not the request is rejected for it.
     pub fn failure(&self) -> Option<&AuthError> {
         self.token.failure()
     }
 
-    /// The rejection, unless the modes of the policies let the request through.
+    /// Returns the rejection, unless the modes of the policies let the request through.
     pub fn rejection(&self) -> Option<Rejection> {
         self.credential_failure().map(Rejection::from).or_else(|| self.token.rejection())
     }
 
-    /// Reports whether a signature was verified, successfully or not: by far the most expensive step of a request.
+    /// Returns true if a signature was verified, successfully or not: by far the most expensive step of a request.
     pub fn checked_signature(&self) -> bool {
         self.token.checked_signature()
     }

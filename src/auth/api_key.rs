@@ -1,15 +1,16 @@
 //! `apiKey`: authentication by an API key in a header, a cookie or a query parameter.
 //!
-//! Only SHA-256 digests of the keys are kept, and a key is looked up by its digest, so the time of a look-up reveals
-//! nothing about the keys. An unknown key is rejected, and so is a request that carries several.
+//! The policy contains only SHA-256 digests of the keys and looks keys up by digest, so the time of a lookup reveals
+//! nothing about them. Rejected: an unknown key, and a request with several keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::AuthMode;
 use super::credential_location::{FoundCredential, Location, extract_credential};
-use super::{AuthMode, CheckedCredential};
+use super::credentials::CheckedCredential;
 use crate::digest::sha256;
 use crate::reason::Reason;
 use crate::request::RequestHead;
@@ -32,12 +33,12 @@ impl ApiKeyAuth {
         Self { keys, locations: [location], mode }
     }
 
-    /// The mode of the policy.
+    /// Returns the mode of the policy.
     pub fn mode(&self) -> AuthMode {
         self.mode
     }
 
-    /// The locations that are searched for a key.
+    /// Returns the locations that are searched for a key.
     pub fn locations(&self) -> &[Location] {
         &self.locations
     }

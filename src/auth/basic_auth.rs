@@ -2,7 +2,7 @@
 //!
 //! Unknown names cost as much time as wrong passwords. Slow hashes are computed off the worker threads, and at most as
 //! many at a time as there are CPUs. An accepted password is remembered as a keyed digest, so that its hash is not
-//! computed for each request.
+//! computed for each request. Rejected: an unknown name, a wrong password, and several `Authorization` headers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
 
-use super::credential_location::{FoundCredential, Location, extract_credential};
-use super::{AuthMode, CheckedCredential};
+use super::AuthMode;
+use super::credential_location::{FoundCredential, Location, LocationSet, extract_credential};
+use super::credentials::CheckedCredential;
 use crate::reason::Reason;
 use crate::request::RequestHead;
 
@@ -62,7 +63,7 @@ impl BasicAuth {
     /// Parses a file of `name:hash` lines as `htpasswd` writes it, with bcrypt (`htpasswd -B`) or SHA-1 hashes.
     ///
     /// # Errors
-    /// A description of the problem with its line number.
+    /// Returns a description of the problem, with its line number.
     pub fn new(htpasswd: &str, realm: &str, mode: AuthMode) -> Result<Self, String> {
         if !realm.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
             return Err("the `realm` contains a character that is not allowed in a quoted header value".to_owned());
@@ -103,17 +104,17 @@ impl BasicAuth {
         })
     }
 
-    /// The realm of the challenge.
+    /// Returns the realm of the challenge.
     pub fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// The mode of the policy.
+    /// Returns the mode of the policy.
     pub fn mode(&self) -> AuthMode {
         self.mode
     }
 
-    /// The locations that are searched for a login.
+    /// Returns the locations that are searched for a login.
     pub fn locations(&self) -> &[Location] {
         &self.locations
     }
@@ -148,7 +149,7 @@ impl BasicAuth {
         CheckedCredential { result: self.mode.apply(result, Reason::MissingCredentials), found_in }
     }
 
-    fn start_login(&self, head: &RequestHead<'_>) -> (Result<LoginStep, Reason>, super::LocationSet) {
+    fn start_login(&self, head: &RequestHead<'_>) -> (Result<LoginStep, Reason>, LocationSet) {
         let found = extract_credential(&self.locations, head);
         let found_in = found.locations();
         let step = match found {

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 
 use super::jwt::jws::MalformedToken;
 use crate::request::RequestHead;
@@ -231,8 +232,20 @@ fn percent_decode(text: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
+/// Removes the credential in these locations from the headers and the query.
+pub(super) fn remove_credential(locations: &[Location], found_in: LocationSet, parts: &mut Parts) {
+    remove_from_headers(locations, found_in, &mut parts.headers);
+    if let Some(query) = parts.uri.query() {
+        let rest = remove_from_query(locations, found_in, query);
+        if rest.as_deref() != Some(query) {
+            let rest = rest.map(|rest| rest.into_owned());
+            crate::request::set_query(parts, rest.as_deref());
+        }
+    }
+}
+
 /// Removes the credentials in these locations from the headers: the whole header, or the single cookie.
-pub(crate) fn remove_from_headers(locations: &[Location], found_in: LocationSet, headers: &mut HeaderMap) {
+pub(super) fn remove_from_headers(locations: &[Location], found_in: LocationSet, headers: &mut HeaderMap) {
     for (_, location) in locations.iter().enumerate().filter(|(at, _)| found_in.contains(*at)) {
         match location {
             Location::Header { name, .. } => {
@@ -265,7 +278,7 @@ fn remove_cookie(name: &[u8], headers: &mut HeaderMap) {
 }
 
 /// Returns the query without the credentials in these locations; `None` when nothing of it remains.
-pub(crate) fn remove_from_query<'q>(
+pub(super) fn remove_from_query<'q>(
     locations: &[Location],
     found_in: LocationSet,
     query: &'q str,

@@ -1,4 +1,4 @@
-//! The policy as a whole: what it accepts, what it refuses and why, and that its cache changes neither.
+//! Tests of whole policies: accepted and rejected requests with their reasons, with and without the cache.
 
 mod attacks;
 mod cache;

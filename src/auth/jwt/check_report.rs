@@ -11,8 +11,9 @@ use super::algorithm::Algorithms;
 use super::error::{AuthError, AuthErrorDetail, ClaimFault, format_date};
 use super::identity::VerifiedJwt;
 use super::jws::MalformedToken;
+use super::outcome::JwtAuthentication;
+use super::policy::JwtAuth;
 use super::provider::Provider;
-use super::{JwtAuth, JwtAuthentication};
 
 /// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

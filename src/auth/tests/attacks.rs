@@ -105,8 +105,8 @@ fn algorithms(cases: &mut Cases) {
         (&RSA_ANY, Algorithm::PS256, "RS256", "any", Err(R::InvalidSignature)),
         (&RSA_ANY, Algorithm::RS256, "PS256", "any", Err(R::InvalidSignature)),
         (&RSA_ANY, Algorithm::RS256, "RS512", "any", Err(R::InvalidSignature)),
-        (&STRANGER, Algorithm::RS256, "RS256", "enc", Err(R::UnknownKey)),
-        (&STRANGER, Algorithm::RS256, "RS256", "rsa", Err(R::InvalidSignature)),
+        (&OTHER_RSA, Algorithm::RS256, "RS256", "enc", Err(R::UnknownKey)),
+        (&OTHER_RSA, Algorithm::RS256, "RS256", "rsa", Err(R::InvalidSignature)),
     ] {
         let header = format!(r#"{{"alg":"{name}","kid":"{kid}"}}"#);
         cases.add(format!("{alg} signed, header {name}, kid {kid}"), pair.token(alg, header, claims(json!({}))), want);
@@ -115,7 +115,7 @@ fn algorithms(cases: &mut Cases) {
 
 /// Adds tokens with an HMAC keyed by each public value.
 fn confusion(cases: &mut Cases) {
-    let Pair::Rsa(rsa) = &*RSA else { unreachable!() };
+    let TestKey::Rsa(rsa) = &*RSA else { unreachable!() };
     let pkcs1 = aws_lc_rs::signature::KeyPair::public_key(rsa).as_ref().to_vec();
     let mut spki = vec![
         0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0, 3, 0x82, 0x01,
@@ -148,7 +148,7 @@ fn confusion(cases: &mut Cases) {
         ("zeros", vec![0; 32]),
     ];
     for (name, secret) in secrets {
-        let secret = Pair::Secret(secret);
+        let secret = TestKey::Secret(secret);
         for alg in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             for header in [format!(r#"{{"alg":"{alg}","kid":"rsa"}}"#), format!(r#"{{"alg":"{alg}"}}"#)] {
                 let token = secret.token(alg, &header, claims(json!({})));
@@ -274,7 +274,7 @@ fn subtract(a: &[u8], b: &[u8]) -> Vec<u8> {
 
 fn header_parameters(cases: &mut Cases) {
     let bad = Err(R::MalformedToken);
-    let attacker_jwk = STRANGER.jwk();
+    let attacker_jwk = OTHER_RSA.jwk();
     for (name, parameter) in [
         ("jwk", json!({"jwk": attacker_jwk})),
         ("jku", json!({"jku": "https://attacker.example/keys"})),
@@ -284,11 +284,11 @@ fn header_parameters(cases: &mut Cases) {
     ] {
         let mut header = json!({"alg": "RS256", "kid": "rsa"});
         header.as_object_mut().unwrap().extend(parameter.as_object().unwrap().clone());
-        let token = STRANGER.token(Algorithm::RS256, header.to_string(), claims(json!({})));
+        let token = OTHER_RSA.token(Algorithm::RS256, header.to_string(), claims(json!({})));
         cases.add(format!("the attacker's own key by {name}"), token, Err(R::InvalidSignature));
         cases.header(format!("{name} is ignored"), header.to_string(), Ok(()));
         header.as_object_mut().unwrap().remove("kid");
-        let token = STRANGER.token(Algorithm::RS256, header.to_string(), claims(json!({})));
+        let token = OTHER_RSA.token(Algorithm::RS256, header.to_string(), claims(json!({})));
         cases.add(format!("the attacker's own key by {name}, no kid"), token, Err(R::InvalidSignature));
     }
     let long = "k".repeat(8 * 1024);
@@ -314,7 +314,7 @@ fn header_parameters(cases: &mut Cases) {
         let header = format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
         cases.add(
             format!("kid {:.30} and an empty secret", kid),
-            Pair::Secret(Vec::new()).token(Algorithm::HS256, header, claims(json!({}))),
+            TestKey::Secret(Vec::new()).token(Algorithm::HS256, header, claims(json!({}))),
             Err(R::UnsupportedAlgorithm),
         );
     }
@@ -605,7 +605,7 @@ fn parties(cases: &mut Cases) {
         cases.claim("sub", sub, bad);
     }
     cases.without("sub", Ok(()));
-    let expired_and_forged = STRANGER.token(Algorithm::RS256, HEADER, claims(json!({"exp": 1})));
+    let expired_and_forged = OTHER_RSA.token(Algorithm::RS256, HEADER, claims(json!({"exp": 1})));
     cases.add("expired and forged", expired_and_forged, Err(R::InvalidSignature));
 }
 
@@ -616,7 +616,7 @@ fn every_attack_gets_the_expected_verdict() {
         list(&mut cases);
     }
     assert!(cases.0.len() >= 400, "{} cases", cases.0.len());
-    let policy = strict();
+    let policy = strict_policy();
     let cache = TokenCache::new(1 << 20);
     let mut wrong = Vec::new();
     for (name, token, want) in &cases.0 {
@@ -624,7 +624,7 @@ fn every_attack_gets_the_expected_verdict() {
             panic!("{name}: not a header value");
         }
         for round in ["uncached", "again"] {
-            let result = ask(&policy, &bearer(token), None, &cache);
+            let result = check_request(&policy, &bearer(token), None, &cache);
             let found = outcome(&result);
             if found != *want {
                 wrong.push(format!(
@@ -643,7 +643,7 @@ fn every_attack_gets_the_expected_verdict() {
 
 #[test]
 fn token_types_are_checked() {
-    let mut settings = settings(vec![provider(local(&key_set()))]);
+    let mut settings = settings(vec![provider(local_keys(&key_set()))]);
     settings.providers[0].token_types = vec!["at+jwt".into(), "application/JWT".into()];
     let policy = JwtAuth::new(settings).unwrap();
     for (typ, want) in [

@@ -15,9 +15,9 @@ fn keys(set: &serde_json::Value) -> KeySet {
 
 #[test]
 fn a_verified_token_is_accepted_from_the_cache() {
-    let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
-    let first = ask(&policy, &bearer(&token), None, &cache);
-    let second = ask(&policy, &bearer(&token), None, &cache);
+    let (policy, cache, token) = (strict_policy(), TokenCache::new(1 << 20), signed(claims(json!({}))));
+    let first = check_request(&policy, &bearer(&token), None, &cache);
+    let second = check_request(&policy, &bearer(&token), None, &cache);
     assert!(!first.cached() && second.cached());
     let (Identity::Verified(first), Identity::Verified(second)) = (first.identity(), second.identity()) else {
         panic!()
@@ -26,7 +26,7 @@ fn a_verified_token_is_accepted_from_the_cache() {
     assert_eq!((cache.len(), cache.is_empty()), (1, false));
     let off = TokenCache::new(0);
     for _ in 0..2 {
-        assert!(!ask(&policy, &bearer(&token), None, &off).cached());
+        assert!(!check_request(&policy, &bearer(&token), None, &off).cached());
     }
     assert_eq!((off.len(), off.bytes()), (0, 0));
 }
@@ -34,8 +34,8 @@ fn a_verified_token_is_accepted_from_the_cache() {
 #[test]
 fn only_equal_settings_share_entries() {
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
-    ask(&strict(), &bearer(&token), None, &cache);
-    assert!(ask(&strict(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
+    check_request(&strict_policy(), &bearer(&token), None, &cache);
+    assert!(check_request(&strict_policy(), &bearer(&token), None, &cache).cached(), "a reload of the same config");
     type Change = fn(&mut JwtSettings);
     let changes: [(&str, Change, Result<(), R>); 9] = [
         ("audience", |s| s.providers[0].audiences = vec!["other".into()], Err(R::AudienceMismatch)),
@@ -44,7 +44,7 @@ fn only_equal_settings_share_entries() {
         ("token types", |s| s.providers[0].token_types = vec!["at+jwt".into()], Err(R::InvalidClaim)),
         ("lifetime", |s| s.providers[0].max_lifetime = Some(std::time::Duration::from_secs(5)), Err(R::InvalidClaim)),
         ("token size", |s| s.max_token_size = 100, Err(R::TokenTooLarge)),
-        ("keys", |s| s.providers[0].keys = local(&json!({"keys": []})), Err(R::UnknownKey)),
+        ("keys", |s| s.providers[0].keys = local_keys(&json!({"keys": []})), Err(R::UnknownKey)),
         (
             "keys of one set",
             |s| {
@@ -61,10 +61,10 @@ fn only_equal_settings_share_entries() {
         ),
     ];
     for (name, change, want) in changes {
-        let mut settings = settings(vec![provider(local(&key_set()))]);
+        let mut settings = settings(vec![provider(local_keys(&key_set()))]);
         change(&mut settings);
         let policy = JwtAuth::new(settings).unwrap();
-        assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), want, "{name}");
+        assert_eq!(outcome(&check_request(&policy, &bearer(&token), None, &cache)), want, "{name}");
     }
 }
 
@@ -73,26 +73,26 @@ fn tokens_of_a_removed_key_are_rejected_at_once() {
     let source = Arc::new(RemoteKeys::default());
     let policy = JwtAuth::new(settings(vec![provider(KeySource::Remote(Arc::clone(&source)))])).unwrap();
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
-    let authenticate = || ask(&policy, &bearer(&token), None, &cache);
-    assert_eq!(outcome(&authenticate()), Err(R::KeysUnavailable));
+    let check = || check_request(&policy, &bearer(&token), None, &cache);
+    assert_eq!(outcome(&check()), Err(R::KeysUnavailable));
     source.publish(Some(keys(&key_set())));
-    assert_eq!(outcome(&authenticate()), Ok(()));
+    assert_eq!(outcome(&check()), Ok(()));
     source.publish(Some(keys(&key_set())));
-    assert!(authenticate().cached(), "the same keys fetched again");
-    source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "new"}))]}))));
-    assert_eq!(outcome(&authenticate()), Err(R::UnknownKey));
-    source.publish(Some(keys(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "rsa"}))]}))));
-    assert_eq!(outcome(&authenticate()), Err(R::InvalidSignature));
+    assert!(check().cached(), "the same keys fetched again");
+    source.publish(Some(keys(&json!({"keys": [OTHER_RSA.jwk_with(json!({"kid": "new"}))]}))));
+    assert_eq!(outcome(&check()), Err(R::UnknownKey));
+    source.publish(Some(keys(&json!({"keys": [OTHER_RSA.jwk_with(json!({"kid": "rsa"}))]}))));
+    assert_eq!(outcome(&check()), Err(R::InvalidSignature));
     source.publish(None);
-    assert_eq!(outcome(&authenticate()), Err(R::KeysUnavailable));
+    assert_eq!(outcome(&check()), Err(R::KeysUnavailable));
 }
 
 #[test]
 fn dates_are_checked_on_every_hit() {
-    let policy = strict();
+    let policy = strict_policy();
     let cache = TokenCache::new(1 << 20);
     let token = signed(claims(json!({"exp": NOW + 2.0, "nbf": NOW - 5.0, "iat": NOW - 5.0})));
-    let at = |now| outcome(&ask_at(&policy, &bearer(&token), None, &cache, now));
+    let at = |now| outcome(&check_request_at(&policy, &bearer(&token), None, &cache, now));
     assert_eq!(at(NOW), Ok(()));
     assert_eq!(at(NOW + 61.9), Ok(()));
     assert_eq!(at(NOW + 62.0), Err(R::Expired));
@@ -103,48 +103,48 @@ fn dates_are_checked_on_every_hit() {
 
 #[test]
 fn two_signatures_of_one_payload_are_two_tokens() {
-    let (policy, cache) = (strict(), TokenCache::new(1 << 20));
+    let (policy, cache) = (strict_policy(), TokenCache::new(1 << 20));
     let header = r#"{"alg":"ES256","kid":"p256"}"#;
     let tokens: Vec<String> = (0..2).map(|_| P256.token(Algorithm::ES256, header, claims(json!({})))).collect();
     assert_ne!(tokens[0], tokens[1]);
     for token in &tokens {
-        assert!(!ask(&policy, &bearer(token), None, &cache).cached());
+        assert!(!check_request(&policy, &bearer(token), None, &cache).cached());
     }
     let forged = format!("{}AAAA", &tokens[0][..tokens[0].len() - 4]);
-    assert_eq!(outcome(&ask(&policy, &bearer(&forged), None, &cache)), Err(R::InvalidSignature));
+    assert_eq!(outcome(&check_request(&policy, &bearer(&forged), None, &cache)), Err(R::InvalidSignature));
     assert_eq!(cache.len(), 2, "rejected tokens are not cached");
 }
 
 #[test]
 fn a_cached_token_is_accepted_only_in_a_location_of_its_provider() {
-    let mut only_cookie = provider(local(&key_set()));
+    let mut only_cookie = provider(local_keys(&key_set()));
     only_cookie.locations = Some(vec![Location::Cookie { name: "session".into() }]);
-    let mut other = provider(local(&json!({"keys": []})));
+    let mut other = provider(local_keys(&json!({"keys": []})));
     other.issuers = vec!["https://other.example".into()];
     let policy = JwtAuth::new(settings(vec![only_cookie, other])).unwrap();
     let (cache, token) = (TokenCache::new(1 << 20), signed(claims(json!({}))));
     let in_cookie = headers(&[("cookie", &format!("session={token}"))]);
-    assert_eq!(outcome(&ask(&policy, &in_cookie, None, &cache)), Ok(()));
-    assert!(ask(&policy, &in_cookie, None, &cache).cached());
-    assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), Err(R::IssuerMismatch));
+    assert_eq!(outcome(&check_request(&policy, &in_cookie, None, &cache)), Ok(()));
+    assert!(check_request(&policy, &in_cookie, None, &cache).cached());
+    assert_eq!(outcome(&check_request(&policy, &bearer(&token), None, &cache)), Err(R::IssuerMismatch));
 }
 
 #[test]
 fn the_cache_stays_within_its_size_limit() {
-    let (policy, cache) = (strict(), TokenCache::new(64 * 1024));
+    let (policy, cache) = (strict_policy(), TokenCache::new(64 * 1024));
     for n in 0..300 {
         let token = ED.token(
             Algorithm::EdDSA,
             r#"{"alg":"EdDSA","kid":"ed"}"#,
             claims(json!({"n": n, "pad": "x".repeat(500)})),
         );
-        assert_eq!(outcome(&ask(&policy, &bearer(&token), None, &cache)), Ok(()));
+        assert_eq!(outcome(&check_request(&policy, &bearer(&token), None, &cache)), Ok(()));
         assert!(cache.bytes() <= 64 * 1024, "{}", cache.bytes());
     }
     assert!(cache.len() > 5, "{}", cache.len());
     let huge =
         ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"ed"}"#, claims(json!({"x": vec![json!({"a": 1}); 900]})));
-    assert_eq!(outcome(&ask(&policy, &bearer(&huge), None, &cache)), Ok(()));
+    assert_eq!(outcome(&check_request(&policy, &bearer(&huge), None, &cache)), Ok(()));
     assert!(cache.bytes() <= 64 * 1024, "an entry that does not fit is not cached");
     cache.clear();
     assert!(cache.is_empty());
@@ -152,13 +152,13 @@ fn the_cache_stays_within_its_size_limit() {
 
 #[test]
 fn ten_thousand_typical_tokens_fit_into_32_mebibytes() {
-    let (policy, cache) = (strict(), TokenCache::new(32 << 20));
+    let (policy, cache) = (strict_policy(), TokenCache::new(32 << 20));
     let payload = claims(json!({
         "jti": "0b0f7a44-7c1c-4a2d-8a4f-5a0d5f0c7a11", "azp": "my-app", "scope": "openid profile email",
         "preferred_username": "alice", "email": "alice@example.com", "groups": ["admins", "devs", "ops", "everyone"],
     }));
     let token = signed(payload);
-    let verified = match ask(&policy, &bearer(&token), None, &TokenCache::off()).identity() {
+    let verified = match check_request(&policy, &bearer(&token), None, &TokenCache::off()).identity() {
         Identity::Verified(verified) => Arc::clone(verified),
         Identity::Anonymous => panic!("a good token"),
     };
@@ -172,10 +172,11 @@ fn ten_thousand_typical_tokens_fit_into_32_mebibytes() {
 
 #[test]
 fn clones_of_a_cache_share_their_tokens() {
-    let (policy, cache, token) = (strict(), TokenCache::new(1 << 20), signed(claims(json!({}))));
-    assert!(!ask(&policy, &bearer(&token), None, &cache).cached());
+    let (policy, cache, token) = (strict_policy(), TokenCache::new(1 << 20), signed(claims(json!({}))));
+    assert!(!check_request(&policy, &bearer(&token), None, &cache).cached());
     std::thread::scope(|scope| {
-        let threads = (0..4).map(|_| scope.spawn(|| ask(&policy, &bearer(&token), None, &cache.clone()).cached()));
+        let threads =
+            (0..4).map(|_| scope.spawn(|| check_request(&policy, &bearer(&token), None, &cache.clone()).cached()));
         threads.collect::<Vec<_>>().into_iter().for_each(|thread| assert!(thread.join().unwrap()));
     });
 }

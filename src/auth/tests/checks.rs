@@ -7,7 +7,7 @@ use super::kit::*;
 use crate::auth::*;
 
 fn policy() -> JwtAuth {
-    let mut idp = provider(local(&key_set()));
+    let mut idp = provider(local_keys(&key_set()));
     idp.max_lifetime = Some(std::time::Duration::from_secs(3600));
     idp.token_types = vec!["JWT".into()];
     let mut settings = settings(vec![idp]);
@@ -21,7 +21,7 @@ fn checks(token: &str) -> Vec<Check> {
 }
 
 fn checks_of(policy: &JwtAuth, headers: &http::HeaderMap) -> Vec<Check> {
-    policy.checks(&ask(policy, headers, None, &TokenCache::off()))
+    policy.checks(&check_request(policy, headers, None, &TokenCache::off()))
 }
 
 /// Returns the check that failed. The checks before it passed or do not apply, and those after it were not reached.
@@ -40,7 +40,7 @@ fn failed(all: &[Check]) -> &Check {
 fn a_valid_token_passes_every_check_and_shows_its_values() {
     let all = checks(&signed(claims(json!({}))));
     assert!(all.iter().all(|check| check.outcome == CheckOutcome::Ok), "{all:?}");
-    assert!(checks_of(&strict(), &bearer(&signed(claims(json!({}))))).iter().all(|check| match check.name {
+    assert!(checks_of(&strict_policy(), &bearer(&signed(claims(json!({}))))).iter().all(|check| match check.name {
         "lifetime" | "typ" | "headers" => check.outcome == CheckOutcome::NotChecked && check.expected == "anything",
         _ => check.outcome == CheckOutcome::Ok,
     }));
@@ -67,10 +67,10 @@ fn a_rejected_token_shows_the_failed_check() {
         (RSA.token(Algorithm::RS256, r#"{"alg":"none"}"#, "{}"), "header"),
         (RSA.token(Algorithm::RS256, HEADER, "[]"), "payload"),
         (with(json!({"iss": "other"})), "iss"),
-        (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({"iss": "other"}))), "iss"),
+        (OTHER_RSA.token(Algorithm::RS256, HEADER, claims(json!({"iss": "other"}))), "iss"),
         (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, claims(json!({}))), "key"),
         (RSA.token(Algorithm::RS256, r#"{"alg":"HS256","kid":"rsa"}"#, claims(json!({}))), "key"),
-        (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({}))), "signature"),
+        (OTHER_RSA.token(Algorithm::RS256, HEADER, claims(json!({}))), "signature"),
         (with(json!({"sub": 7})), "types"),
         (with(json!({"aud": "other"})), "aud"),
         (with(json!({"aud": 7})), "types"),
@@ -108,7 +108,7 @@ fn the_first_defect_is_the_failed_check() {
         (RSA.token(Algorithm::RS256, r#"{"alg":"RS256","kid":"new"}"#, "[]"), "payload"),
         // the key exists, but does not allow the algorithm
         (RSA.token(Algorithm::RS384, r#"{"alg":"RS384","kid":"rsa"}"#, claims(json!({"exp": past}))), "key"),
-        (STRANGER.token(Algorithm::RS256, HEADER, claims(json!({"exp": past, "aud": "other"}))), "signature"),
+        (OTHER_RSA.token(Algorithm::RS256, HEADER, claims(json!({"exp": past, "aud": "other"}))), "signature"),
         (format!("{}:{}", "x".repeat(20_000), "y"), "size"),
     ] {
         let all = checks(&token);
@@ -125,14 +125,14 @@ fn the_first_defect_is_the_failed_check() {
 #[test]
 fn the_report_shows_the_provider_that_decided() {
     let policy_with = |second: &[&str]| {
-        let mut other = provider(local(&json!({"keys": [STRANGER.jwk_with(json!({"kid": "s"}))]})));
+        let mut other = provider(local_keys(&json!({"keys": [OTHER_RSA.jwk_with(json!({"kid": "s"}))]})));
         other.name = "other".into();
         other.issuers = second.iter().map(|issuer| (*issuer).to_owned()).collect();
         other.audiences = vec!["other-app".into()];
-        JwtAuth::new(settings(vec![provider(local(&key_set())), other])).unwrap()
+        JwtAuth::new(settings(vec![provider(local_keys(&key_set())), other])).unwrap()
     };
     let header = r#"{"alg":"RS256","kid":"s"}"#;
-    let by_other = |more: Value| bearer(&STRANGER.token(Algorithm::RS256, header, claims(more)));
+    let by_other = |more: Value| bearer(&OTHER_RSA.token(Algorithm::RS256, header, claims(more)));
     let row = |all: &[Check], name: &str| all.iter().find(|check| check.name == name).cloned().unwrap();
 
     // both providers have the same issuer, and the key is the second's, so its audiences apply
@@ -154,12 +154,12 @@ fn the_report_shows_the_provider_that_decided() {
 fn the_report_does_not_depend_on_the_cache_or_the_mode() {
     let (cache, good) = (TokenCache::new(1 << 20), bearer(&signed(claims(json!({})))));
     let policy = policy();
-    let cold = ask(&policy, &good, None, &cache);
-    let warm = ask(&policy, &good, None, &cache);
+    let cold = check_request(&policy, &good, None, &cache);
+    let warm = check_request(&policy, &good, None, &cache);
     assert!(!cold.cached() && warm.cached());
     assert_eq!(policy.checks(&cold), policy.checks(&warm));
     // much later: the dates of the cached token are checked again, and reported
-    let late = ask_at(&policy, &good, None, &cache, NOW + 5000.0);
+    let late = check_request_at(&policy, &good, None, &cache, NOW + 5000.0);
     assert_eq!(failed(&policy.checks(&late)).name, "exp");
 
     let bad = bearer(&signed(claims(json!({"exp": NOW - 1000.0, "aud": "other"}))));
@@ -170,10 +170,10 @@ fn the_report_does_not_depend_on_the_cache_or_the_mode() {
         (AuthMode::Strict, true),
     ];
     for (mode, shadow) in lists {
-        let mut settings = settings(vec![provider(local(&key_set()))]);
+        let mut settings = settings(vec![provider(local_keys(&key_set()))]);
         (settings.mode, settings.shadow) = (mode, shadow);
         let all = checks_of(&JwtAuth::new(settings).unwrap(), &bad);
-        assert_eq!(all, checks_of(&strict(), &bad), "{mode:?} {shadow}");
+        assert_eq!(all, checks_of(&strict_policy(), &bad), "{mode:?} {shadow}");
         assert_eq!(failed(&all).name, "aud");
     }
 }
@@ -181,10 +181,10 @@ fn the_report_does_not_depend_on_the_cache_or_the_mode() {
 #[test]
 fn without_a_token_only_a_strict_policy_has_a_report() {
     let checks_in_mode = |mode| {
-        let mut settings = settings(vec![provider(local(&key_set()))]);
+        let mut settings = settings(vec![provider(local_keys(&key_set()))]);
         settings.mode = mode;
         let policy = JwtAuth::new(settings).unwrap();
-        policy.checks(&ask(&policy, &headers(&[]), None, &TokenCache::off()))
+        policy.checks(&check_request(&policy, &headers(&[]), None, &TokenCache::off()))
     };
     assert_eq!(checks_in_mode(AuthMode::Optional), []);
     let strict = checks_in_mode(AuthMode::Strict);

@@ -1,4 +1,4 @@
-//! Keys, tokens and policies for the tests. Keys are made anew in each run; nothing here is a published secret.
+//! Keys, tokens and policies for the tests. Keys are generated in each run; no secret is part of the source.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
@@ -24,14 +24,14 @@ pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub(crate) enum Pair {
+pub(crate) enum TestKey {
     Rsa(rsa::KeyPair),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
     Secret(Vec<u8>),
 }
 
-impl Pair {
+impl TestKey {
     pub(crate) fn rsa(size: rsa::KeySize) -> Self {
         Self::Rsa(rsa::KeyPair::generate(size).unwrap())
     }
@@ -73,7 +73,7 @@ impl Pair {
         }
     }
 
-    /// Modulus and exponent, out of the PKCS #1 form of a key of 2048 bits or more.
+    /// Returns modulus and exponent, from the PKCS #1 form of a key of 2048 bits or more.
     pub(crate) fn rsa_numbers(&self) -> (Vec<u8>, Vec<u8>) {
         let Self::Rsa(pair) = self else { panic!("not an RSA key") };
         let der = pair.public_key().as_ref();
@@ -81,7 +81,7 @@ impl Pair {
         (der[9..9 + len].to_vec(), der[der.len() - 3..].to_vec())
     }
 
-    /// The public JWK, without `kid`, `alg` and `use`.
+    /// Returns the public JWK, without `kid`, `alg` and `use`.
     pub(crate) fn jwk(&self) -> Value {
         match self {
             Self::Rsa(_) => {
@@ -103,14 +103,14 @@ impl Pair {
         }
     }
 
-    /// The same with more members.
+    /// Returns the public JWK with additional members.
     pub(crate) fn jwk_with(&self, more: Value) -> Value {
         let mut jwk = self.jwk();
         jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         jwk
     }
 
-    /// A token of this header and payload, as they stand, signed with `alg` whatever the header says.
+    /// Creates a token of exactly this header and payload, signed with `alg` whatever the header declares.
     pub(crate) fn token(&self, alg: Algorithm, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         let input = format!("{}.{}", b64(header), b64(payload));
         let signature = b64(self.sign(alg, input.as_bytes()));
@@ -118,15 +118,15 @@ impl Pair {
     }
 }
 
-pub(crate) static RSA: LazyLock<Pair> = LazyLock::new(|| Pair::rsa(rsa::KeySize::Rsa2048));
-pub(crate) static RSA_ANY: LazyLock<Pair> = LazyLock::new(|| Pair::rsa(rsa::KeySize::Rsa2048));
-pub(crate) static STRANGER: LazyLock<Pair> = LazyLock::new(|| Pair::rsa(rsa::KeySize::Rsa2048));
-pub(crate) static P256: LazyLock<Pair> = LazyLock::new(|| Pair::ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING));
-pub(crate) static P384: LazyLock<Pair> = LazyLock::new(|| Pair::ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING));
-pub(crate) static P521: LazyLock<Pair> = LazyLock::new(|| Pair::ec(&sig::ECDSA_P521_SHA512_FIXED_SIGNING));
-pub(crate) static ED: LazyLock<Pair> = LazyLock::new(Pair::ed);
+pub(crate) static RSA: LazyLock<TestKey> = LazyLock::new(|| TestKey::rsa(rsa::KeySize::Rsa2048));
+pub(crate) static RSA_ANY: LazyLock<TestKey> = LazyLock::new(|| TestKey::rsa(rsa::KeySize::Rsa2048));
+pub(crate) static OTHER_RSA: LazyLock<TestKey> = LazyLock::new(|| TestKey::rsa(rsa::KeySize::Rsa2048));
+pub(crate) static P256: LazyLock<TestKey> = LazyLock::new(|| TestKey::ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING));
+pub(crate) static P384: LazyLock<TestKey> = LazyLock::new(|| TestKey::ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING));
+pub(crate) static P521: LazyLock<TestKey> = LazyLock::new(|| TestKey::ec(&sig::ECDSA_P521_SHA512_FIXED_SIGNING));
+pub(crate) static ED: LazyLock<TestKey> = LazyLock::new(TestKey::ed);
 
-/// One key of each kind, and one that is for encryption.
+/// Returns a set with one key of each type, and one for encryption.
 pub(crate) fn key_set() -> Value {
     json!({"keys": [
         {"kty": "unheard-of", "kid": "odd"},
@@ -136,15 +136,15 @@ pub(crate) fn key_set() -> Value {
         P384.jwk_with(json!({"kid": "p384"})),
         P521.jwk_with(json!({"kid": "p521"})),
         ED.jwk_with(json!({"kid": "ed"})),
-        STRANGER.jwk_with(json!({"kid": "enc", "alg": "RSA-OAEP", "use": "enc"})),
+        OTHER_RSA.jwk_with(json!({"kid": "enc", "alg": "RSA-OAEP", "use": "enc"})),
     ]})
 }
 
-pub(crate) fn local(set: &Value) -> KeySource {
-    local_for(set, None)
+pub(crate) fn local_keys(set: &Value) -> KeySource {
+    local_keys_for(set, None)
 }
 
-pub(crate) fn local_for(set: &Value, algorithms: Option<Algorithms>) -> KeySource {
+pub(crate) fn local_keys_for(set: &Value, algorithms: Option<Algorithms>) -> KeySource {
     KeySource::local(KeySet::parse(set.to_string().as_bytes(), KeyOrigin::Local, algorithms).unwrap())
 }
 
@@ -178,11 +178,11 @@ pub(crate) fn settings(providers: Vec<ProviderSettings>) -> JwtSettings {
     }
 }
 
-pub(crate) fn strict() -> JwtAuth {
-    JwtAuth::new(settings(vec![provider(local(&key_set()))])).unwrap()
+pub(crate) fn strict_policy() -> JwtAuth {
+    JwtAuth::new(settings(vec![provider(local_keys(&key_set()))])).unwrap()
 }
 
-/// Claims that the strict policy accepts, and more.
+/// Returns claims that the strict policy accepts, with additional ones.
 pub(crate) fn claims(more: Value) -> String {
     let mut claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 600.0, "iat": NOW - 10.0});
     for (name, value) in more.as_object().unwrap() {
@@ -193,7 +193,7 @@ pub(crate) fn claims(more: Value) -> String {
 
 pub(crate) const HEADER: &str = r#"{"alg":"RS256","kid":"rsa","typ":"JWT"}"#;
 
-/// A good token with this payload.
+/// Creates a validly signed token with this payload.
 pub(crate) fn signed(payload: impl AsRef<[u8]>) -> String {
     RSA.token(Algorithm::RS256, HEADER, payload)
 }
@@ -210,9 +210,9 @@ pub(crate) fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, f: impl FnOnce(&RequestHead<'_>) -> T) -> T {
     let source = ClientInfo { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1, tls: None };
-    judge(&RequestHead {
+    f(&RequestHead {
         method: &Method::GET,
         scheme: Scheme::Http,
         authority: &HeaderValue::from_static("a"),
@@ -227,11 +227,16 @@ pub(crate) fn with_head<T>(headers: &HeaderMap, query: Option<&str>, judge: impl
     })
 }
 
-pub(crate) fn ask(policy: &JwtAuth, headers: &HeaderMap, query: Option<&str>, cache: &TokenCache) -> JwtAuthentication {
-    ask_at(policy, headers, query, cache, NOW)
+pub(crate) fn check_request(
+    policy: &JwtAuth,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    cache: &TokenCache,
+) -> JwtAuthentication {
+    check_request_at(policy, headers, query, cache, NOW)
 }
 
-pub(crate) fn ask_at(
+pub(crate) fn check_request_at(
     policy: &JwtAuth,
     headers: &HeaderMap,
     query: Option<&str>,
@@ -241,9 +246,9 @@ pub(crate) fn ask_at(
     with_head(headers, query, |head| policy.authenticate(head, UnixTime(now), cache))
 }
 
-/// What the policy says of a bearer token, cold.
+/// Returns the verdict of a policy on a bearer token, without the cache.
 pub(crate) fn verdict(policy: &JwtAuth, token: &str) -> Result<(), Reason> {
-    outcome(&ask(policy, &bearer(token), None, &TokenCache::off()))
+    outcome(&check_request(policy, &bearer(token), None, &TokenCache::off()))
 }
 
 pub(crate) fn outcome(result: &JwtAuthentication) -> Result<(), Reason> {
@@ -254,7 +259,7 @@ pub(crate) fn outcome(result: &JwtAuthentication) -> Result<(), Reason> {
     }
 }
 
-/// Removes the credential that was found, and returns the rest of the query.
+/// Removes the credential that was found, and returns the remaining query.
 pub(crate) fn strip_credential(
     policy: &JwtAuth,
     result: &JwtAuthentication,

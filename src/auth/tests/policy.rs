@@ -1,4 +1,6 @@
-//! Modes, locations, several providers, removal of credentials, headers from claims.
+//! Modes, locations, several providers, removal of credentials, and headers from claims.
+
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -6,16 +8,16 @@ use super::kit::*;
 use crate::auth::*;
 use crate::reason::Reason as R;
 
-fn with(change: impl FnOnce(&mut JwtSettings)) -> JwtAuth {
-    let mut settings = settings(vec![provider(local(&key_set()))]);
+fn policy_with(change: impl FnOnce(&mut JwtSettings)) -> JwtAuth {
+    let mut settings = settings(vec![provider(local_keys(&key_set()))]);
     change(&mut settings);
     JwtAuth::new(settings).unwrap()
 }
 
 #[test]
-fn the_table_of_modes() {
+fn modes_decide_what_is_rejected() {
     let good = bearer(&signed(claims(json!({}))));
-    let bad = bearer(&STRANGER.token(Algorithm::RS256, HEADER, claims(json!({}))));
+    let bad = bearer(&OTHER_RSA.token(Algorithm::RS256, HEADER, claims(json!({}))));
     let two = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]);
     let none = headers(&[("authorization", "Basic YTpi")]);
     for (mode, shadow, none_want, bad_want, two_want) in [
@@ -25,36 +27,37 @@ fn the_table_of_modes() {
         (AuthMode::Strict, true, None, None, None),
         (AuthMode::Optional, true, None, None, None),
     ] {
-        let policy = with(|s| (s.mode, s.shadow) = (mode, shadow));
+        let policy = policy_with(|s| (s.mode, s.shadow) = (mode, shadow));
         for (headers, want, verified) in
             [(&good, None, true), (&none, none_want, false), (&bad, bad_want, false), (&two, two_want, false)]
         {
-            let result = ask(&policy, headers, None, &TokenCache::off());
+            let result = check_request(&policy, headers, None, &TokenCache::off());
             let status = result.rejection().map(|rejection| rejection.reason.status().as_u16());
             assert_eq!(status, want, "{mode:?} shadow {shadow} {headers:?}");
             assert_eq!(result.identity().verified().is_some(), verified);
         }
-        let failure = |headers| ask(&policy, headers, None, &TokenCache::off()).failure().map(AuthError::reason);
-        assert_eq!(failure(&bad), Some(R::InvalidSignature), "the reason is told in every mode");
+        let failure =
+            |headers| check_request(&policy, headers, None, &TokenCache::off()).failure().map(AuthError::reason);
+        assert_eq!(failure(&bad), Some(R::InvalidSignature), "every mode records the reason");
         assert_eq!(failure(&none), (mode == AuthMode::Strict).then_some(R::MissingToken));
     }
 }
 
 #[test]
-fn the_rejection_says_whether_a_token_was_there() {
-    let policy = with(|_| {});
-    let reject = |headers| ask(&policy, &headers, None, &TokenCache::off()).rejection().unwrap();
+fn the_rejection_reports_whether_a_token_was_found() {
+    let policy = policy_with(|_| {});
+    let reject = |headers| check_request(&policy, &headers, None, &TokenCache::off()).rejection().unwrap();
     assert!(!reject(headers(&[])).with_token);
     assert!(reject(bearer("x")).with_token);
     assert_eq!(reject(bearer("x")).retry_after, None);
     let keyless = JwtAuth::new(settings(vec![provider(KeySource::Remote(Arc::default()))])).unwrap();
-    let result = ask(&keyless, &bearer(&signed(claims(json!({})))), None, &TokenCache::off());
+    let result = check_request(&keyless, &bearer(&signed(claims(json!({})))), None, &TokenCache::off());
     assert_eq!(result.rejection().map(|r| (r.reason, r.retry_after.is_some())), Some((R::KeysUnavailable, true)));
 }
 
 #[test]
-fn carriage_in_the_authorization_header() {
-    let policy = with(|_| {});
+fn the_authorization_header_is_parsed_strictly() {
+    let policy = policy_with(|_| {});
     let token = signed(claims(json!({})));
     for (value, want) in [
         (format!("Bearer {token}"), Ok(())),
@@ -84,7 +87,7 @@ fn carriage_in_the_authorization_header() {
         ("Bear".into(), Err(R::MissingToken)),
         (String::new(), Err(R::MissingToken)),
     ] {
-        let result = ask(&policy, &headers(&[("authorization", &value)]), None, &TokenCache::off());
+        let result = check_request(&policy, &headers(&[("authorization", &value)]), None, &TokenCache::off());
         assert_eq!(outcome(&result), want, "{value:.30}");
     }
     let line = format!("Bearer {token}");
@@ -93,20 +96,23 @@ fn carriage_in_the_authorization_header() {
         [("authorization", line.as_str()), ("authorization", "Basic YTpi")],
         [("authorization", "Basic YTpi"), ("authorization", "Basic YTpi")],
     ] {
-        assert_eq!(outcome(&ask(&policy, &headers(&lines), None, &TokenCache::off())), Err(R::MultipleTokens));
+        assert_eq!(
+            outcome(&check_request(&policy, &headers(&lines), None, &TokenCache::off())),
+            Err(R::MultipleTokens)
+        );
     }
     for name in ["proxy-authorization", "x-forwarded-authorization", "authorization_", "cookie", "x-authorization"] {
-        let result = ask(&policy, &headers(&[(name, &line)]), None, &TokenCache::off());
+        let result = check_request(&policy, &headers(&[(name, &line)]), None, &TokenCache::off());
         assert_eq!(outcome(&result), Err(R::MissingToken), "{name}");
     }
     assert_eq!(
-        outcome(&ask(&policy, &headers(&[]), Some(&format!("access_token={token}")), &TokenCache::off())),
+        outcome(&check_request(&policy, &headers(&[]), Some(&format!("access_token={token}")), &TokenCache::off())),
         Err(R::MissingToken)
     );
 }
 
-fn everywhere(forward: bool, mode: AuthMode) -> JwtAuth {
-    with(|s| {
+fn policy_with_all_locations(forward: bool, mode: AuthMode) -> JwtAuth {
+    policy_with(|s| {
         s.forward = forward;
         s.mode = mode;
         s.locations = vec![
@@ -119,12 +125,12 @@ fn everywhere(forward: bool, mode: AuthMode) -> JwtAuth {
 }
 
 #[test]
-fn one_token_wherever_it_stands_and_removed_from_there() {
+fn a_token_is_accepted_in_every_location_and_removed_from_it() {
     let good = &signed(claims(json!({})));
     let other = &signed(claims(json!({"sub": "bob"})));
     let escaped: &str = &good.replace('.', "%2E");
-    let policy = everywhere(false, AuthMode::Strict);
-    // Headers, query, verdict, headers and query afterwards.
+    let policy = policy_with_all_locations(false, AuthMode::Strict);
+    // headers, query, verdict, remaining headers and query
     type Row = (
         Vec<(&'static str, String)>,
         Option<String>,
@@ -203,7 +209,7 @@ fn one_token_wherever_it_stands_and_removed_from_there() {
     for (at, (lines, query, want, left, left_query)) in rows.into_iter().enumerate() {
         let lines: Vec<(&'static str, &str)> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let mut sent = headers(&lines);
-        let result = ask(&policy, &sent, query.as_deref(), &TokenCache::off());
+        let result = check_request(&policy, &sent, query.as_deref(), &TokenCache::off());
         assert_eq!(outcome(&result), want, "row {at}");
         if matches!(want, Ok(()) | Err(R::MissingToken)) && (want.is_ok() || !left.is_empty()) {
             let rest = strip_credential(&policy, &result, &mut sent, query.as_deref());
@@ -214,23 +220,23 @@ fn one_token_wherever_it_stands_and_removed_from_there() {
 }
 
 #[test]
-fn forward_keeps_credentials_and_permissive_removes_bad_ones() {
+fn forward_retains_credentials_and_permissive_removes_invalid_ones() {
     let good = signed(claims(json!({})));
-    let keeping = everywhere(true, AuthMode::Strict);
+    let forwarding = policy_with_all_locations(true, AuthMode::Strict);
     let mut sent = bearer(&good);
-    let result = ask(&keeping, &sent, Some("access_token=x"), &TokenCache::off());
-    let rest = strip_credential(&keeping, &result, &mut sent, Some("access_token=x"));
+    let result = check_request(&forwarding, &sent, Some("access_token=x"), &TokenCache::off());
+    let rest = strip_credential(&forwarding, &result, &mut sent, Some("access_token=x"));
     assert_eq!(sent, bearer(&good));
     assert_eq!(rest.as_deref(), Some("access_token=x"));
 
-    let permissive = everywhere(false, AuthMode::Permissive);
+    let permissive = policy_with_all_locations(false, AuthMode::Permissive);
     let mut sent = headers(&[
         ("authorization", "Bearer a"),
         ("authorization", "Bearer b"),
         ("cookie", "session=c; d=e"),
         ("x-other", "1"),
     ]);
-    let result = ask(&permissive, &sent, Some("access_token=f&g"), &TokenCache::off());
+    let result = check_request(&permissive, &sent, Some("access_token=f&g"), &TokenCache::off());
     assert!(result.rejection().is_none() && result.found_credential());
     assert_eq!(result.failure().map(AuthError::reason), Some(R::MultipleTokens));
     let rest = strip_credential(&permissive, &result, &mut sent, Some("access_token=f&g"));
@@ -238,58 +244,59 @@ fn forward_keeps_credentials_and_permissive_removes_bad_ones() {
     assert_eq!(rest.as_deref(), Some("g"));
 
     let mut basic = headers(&[("authorization", "Basic YTpi")]);
-    let result = ask(&permissive, &basic, None, &TokenCache::off());
+    let result = check_request(&permissive, &basic, None, &TokenCache::off());
     strip_credential(&permissive, &result, &mut basic, None);
     assert_eq!(basic, headers(&[("authorization", "Basic YTpi")]), "another scheme is left alone");
 }
 
 #[test]
-fn several_providers() {
+fn several_providers_are_tried_by_issuer() {
     let other_issuer = "https://other.example";
-    let of = |issuers: &[&str], audiences: &[&str], set: serde_json::Value| {
-        let mut provider = provider(local(&set));
+    let provider_for = |issuers: &[&str], audiences: &[&str], set: serde_json::Value| {
+        let mut provider = provider(local_keys(&set));
         provider.name = issuers.join("+");
         provider.issuers = issuers.iter().map(ToString::to_string).collect();
         provider.audiences = audiences.iter().map(ToString::to_string).collect();
         provider
     };
     let a = || json!({"keys": [RSA.jwk_with(json!({"kid": "1"}))]});
-    let b = || json!({"keys": [STRANGER.jwk_with(json!({"kid": "1"}))]});
+    let b = || json!({"keys": [OTHER_RSA.jwk_with(json!({"kid": "1"}))]});
     let policy = JwtAuth::new(settings(vec![
-        of(&[ISSUER], &["x"], a()),
-        of(&[other_issuer, "https://third.example"], &[], b()),
-        of(&[ISSUER], &["my-app"], a()),
+        provider_for(&[ISSUER], &["x"], a()),
+        provider_for(&[other_issuer, "https://third.example"], &[], b()),
+        provider_for(&[ISSUER], &["my-app"], a()),
     ]))
     .unwrap();
-    let token = |pair: &Pair, iss: &str, kid: &str| {
+    let token = |pair: &TestKey, iss: &str, kid: &str| {
         pair.token(Algorithm::RS256, format!(r#"{{"alg":"RS256"{kid}}}"#), claims(json!({"iss": iss})))
     };
     let kid = r#","kid":"1""#;
     for (name, token, want) in [
         ("one kid in two providers, a", token(&RSA, ISSUER, kid), Ok(())),
-        ("one kid in two providers, b", token(&STRANGER, other_issuer, kid), Ok(())),
-        ("another issuer of one provider", token(&STRANGER, "https://third.example", kid), Ok(())),
-        ("a's issuer with b's key", token(&STRANGER, ISSUER, kid), Err(R::InvalidSignature)),
+        ("one kid in two providers, b", token(&OTHER_RSA, other_issuer, kid), Ok(())),
+        ("another issuer of one provider", token(&OTHER_RSA, "https://third.example", kid), Ok(())),
+        ("a's issuer with b's key", token(&OTHER_RSA, ISSUER, kid), Err(R::InvalidSignature)),
         ("b's issuer with a's key", token(&RSA, other_issuer, kid), Err(R::InvalidSignature)),
-        ("a's issuer with b's key, no kid", token(&STRANGER, ISSUER, ""), Err(R::InvalidSignature)),
-        ("nobody's issuer", token(&RSA, "https://nobody.example", kid), Err(R::IssuerMismatch)),
+        ("a's issuer with b's key, no kid", token(&OTHER_RSA, ISSUER, ""), Err(R::InvalidSignature)),
+        ("an unknown issuer", token(&RSA, "https://unknown.example", kid), Err(R::IssuerMismatch)),
     ] {
         assert_eq!(verdict(&policy, &token), want, "{name}");
     }
-    let any = JwtAuth::new(settings(vec![of(&[], &[], a())])).unwrap();
-    assert_eq!(verdict(&any, &token(&RSA, "https://nobody.example", kid)), Ok(()));
+    let any = JwtAuth::new(settings(vec![provider_for(&[], &[], a())])).unwrap();
+    assert_eq!(verdict(&any, &token(&RSA, "https://unknown.example", kid)), Ok(()));
     assert_eq!(verdict(&any, &RSA.token(Algorithm::RS256, HEADER, r#"{"exp":1900000000}"#)), Err(R::UnknownKey));
     let bare = RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, r#"{"exp":1900000000}"#);
     assert_eq!(verdict(&any, &bare), Ok(()));
 }
 
 #[test]
-fn at_most_eight_signatures_are_tried() {
-    let mut keys: Vec<_> = (0..8).map(|_| Pair::ed().jwk()).collect();
+fn at_most_eight_signatures_are_checked() {
+    let mut keys: Vec<_> = (0..8).map(|_| TestKey::ed().jwk()).collect();
     keys.push(ED.jwk());
     let token = ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA"}"#, claims(json!({})));
-    let policy =
-        |keys: &[serde_json::Value]| JwtAuth::new(settings(vec![provider(local(&json!({"keys": keys})))])).unwrap();
+    let policy = |keys: &[serde_json::Value]| {
+        JwtAuth::new(settings(vec![provider(local_keys(&json!({"keys": keys})))])).unwrap()
+    };
     assert_eq!(verdict(&policy(&keys), &token), Err(R::InvalidSignature));
     assert_eq!(verdict(&policy(&keys[1..]), &token), Ok(()));
     let named = ED.token(Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"x"}"#, claims(json!({})));
@@ -297,12 +304,12 @@ fn at_most_eight_signatures_are_tried() {
 }
 
 #[test]
-fn hmac_counts_only_when_it_is_asked_for() {
-    let secret = Pair::Secret(vec![7; 32]);
+fn hmac_is_accepted_only_if_enabled() {
+    let secret = TestKey::Secret(vec![7; 32]);
     let set = json!({"keys": [secret.jwk(), RSA.jwk()]});
     let token = secret.token(Algorithm::HS256, r#"{"alg":"HS256"}"#, claims(json!({})));
     let policy = |algorithms| {
-        let mut provider = provider(local_for(&set, algorithms));
+        let mut provider = provider(local_keys_for(&set, algorithms));
         provider.algorithms = algorithms;
         JwtAuth::new(settings(vec![provider])).unwrap()
     };
@@ -317,8 +324,8 @@ fn hmac_counts_only_when_it_is_asked_for() {
 }
 
 #[test]
-fn lifetime_and_required_claims() {
-    let policy = with(|s| {
+fn lifetime_and_required_claims_are_checked() {
+    let policy = policy_with(|s| {
         s.providers[0].max_lifetime = Some(std::time::Duration::from_secs(3600));
         s.providers[0].required_claims = vec!["sub".into(), "https://x/y.z".into()];
     });
@@ -337,27 +344,27 @@ fn lifetime_and_required_claims() {
         all.as_object_mut().unwrap().remove(missing);
         assert_eq!(verdict(&policy, &signed(all.to_string())), Err(R::MissingClaim), "{missing}");
     }
-    let lax = with(|s| s.providers[0].required_claims = Vec::new());
+    let lax = policy_with(|s| s.providers[0].required_claims = Vec::new());
     let mut all: serde_json::Value = serde_json::from_str(&claims(json!({}))).unwrap();
     all.as_object_mut().unwrap().remove("exp");
     assert_eq!(verdict(&lax, &signed(all.to_string())), Ok(()), "requiredClaims: []");
 }
 
 #[test]
-fn claims_become_headers_or_the_request_is_refused() {
+fn claims_become_headers_or_the_request_is_rejected() {
     let entry = |path: &[&str], header: &'static str, json| ClaimHeader {
         path: path.iter().map(ToString::to_string).collect(),
         header: http::HeaderName::from_static(header),
         json,
     };
-    let policy = with(|s| {
+    let policy = policy_with(|s| {
         s.claims_to_headers =
             vec![entry(&["sub"], "x-user", false), entry(&["realm_access", "roles"], "x-roles", false)];
         s.payload_header = Some(http::HeaderName::from_static("x-jwt-payload"));
     });
     let payload = claims(json!({"realm_access": {"roles": ["a", "b"]}}));
     let mut request = headers(&[("x-other", "1")]);
-    let result = ask(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
+    let result = check_request(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
     let Identity::Verified(verified) = result.identity() else { panic!() };
     verified.write_headers(&mut request);
     assert_eq!(
@@ -379,10 +386,10 @@ fn claims_become_headers_or_the_request_is_refused() {
 }
 
 #[test]
-fn numbers_become_headers_as_they_are_or_the_request_is_refused() {
+fn numbers_become_headers_exactly_or_the_request_is_rejected() {
     let names = ["x-text", "x-json", "x-list", "x-deep"].map(http::HeaderName::from_static);
     let paths = [&["n"][..], &["n"], &["list"], &["deep"]];
-    for (literal, written) in [
+    for (literal, rendered) in [
         ("0", Ok("0")),
         ("-0", Ok("0")),
         ("-0.0", Ok("0")),
@@ -414,29 +421,29 @@ fn numbers_become_headers_as_they_are_or_the_request_is_refused() {
         let open = good.trim_end_matches('}');
         let payload = format!(r#"{open},"n":{literal},"list":["a",{literal}],"deep":{{"a":[{{"b":{literal}}}]}}}}"#);
         for (at, (path, name)) in paths.iter().zip(&names).enumerate() {
-            let policy = with(|s| {
+            let policy = policy_with(|s| {
                 let path = path.iter().map(ToString::to_string).collect();
                 s.claims_to_headers = vec![ClaimHeader { path, header: name.clone(), json: at == 1 }];
             });
-            let result = ask(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
+            let result = check_request(&policy, &bearer(&signed(&payload)), None, &TokenCache::off());
             let found = match result.identity().verified() {
                 Some(verified) => Ok(verified.headers()[0].1.to_str().unwrap().to_owned()),
                 None => Err(result.failure().unwrap().reason()),
             };
-            let wanted = written.map(|text| match at {
+            let expected = rendered.map(|text| match at {
                 2 => format!("a,{text}"),
                 3 => format!(r#"{{"a":[{{"b":{text}}}]}}"#),
                 _ => text.to_owned(),
             });
-            assert_eq!(found, wanted, "{literal} as {name}");
+            assert_eq!(found, expected, "{literal} as {name}");
         }
-        let unwritten = verdict(&strict(), &signed(&payload));
-        assert_eq!(unwritten.is_err(), written == Err(R::MalformedToken), "{literal}: a number that is not written");
+        let unwritten = verdict(&strict_policy(), &signed(&payload));
+        assert_eq!(unwritten.is_err(), rendered == Err(R::MalformedToken), "{literal}: a number that is not written");
     }
 }
 
 #[test]
-fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
+fn rules_see_64_bit_integers_exactly_and_other_numbers_as_doubles() {
     for (literal, rule) in [
         ("0", "type(jwt.n) == int && jwt.n == 0"),
         ("-0", "type(jwt.n) == int && jwt.n == 0"),
@@ -453,7 +460,7 @@ fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
     ] {
         let open = claims(json!({}));
         let token = signed(format!(r#"{},"n":{literal}}}"#, open.trim_end_matches('}')));
-        let result = ask(&strict(), &bearer(&token), None, &TokenCache::off());
+        let result = check_request(&strict_policy(), &bearer(&token), None, &TokenCache::off());
         let rule = crate::authz::Expression::compile(rule, crate::authz::Scope::Rule).unwrap();
         let holds = with_head(&headers(&[]), None, |head| {
             let subject = crate::authz::VerifiedToken {
@@ -475,8 +482,8 @@ fn rules_see_integers_of_64_bits_as_they_are_and_all_else_as_doubles() {
 }
 
 #[test]
-fn details_are_for_operators() {
-    let policy = with(|_| {});
+fn failure_details_explain_the_rejection() {
+    let policy = policy_with(|_| {});
     for (token, parts) in [
         (
             signed(claims(json!({"iss": "https://idp.example/realms/a/"}))),
@@ -490,16 +497,16 @@ fn details_are_for_operators() {
         ),
         (signed(claims(json!({"exp": NOW * 1000.0}))), ["claim `exp`", "milliseconds"]),
     ] {
-        let result = ask(&policy, &bearer(&token), None, &TokenCache::off());
+        let result = check_request(&policy, &bearer(&token), None, &TokenCache::off());
         let shown = result.failure().unwrap().to_string();
         assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
     }
 }
 
 #[test]
-fn settings_that_make_no_policy() {
+fn invalid_settings_are_rejected() {
     assert_eq!(JwtAuth::new(settings(vec![])).err(), Some(JwtSettingsError::NoProvider));
-    let mut many = settings(vec![provider(local(&key_set()))]);
+    let mut many = settings(vec![provider(local_keys(&key_set()))]);
     many.locations = (0..65).map(|n| Location::Cookie { name: n.to_string() }).collect();
     assert_eq!(JwtAuth::new(many).err(), Some(JwtSettingsError::TooManyLocations));
 }

@@ -1,4 +1,4 @@
-//! Properties: nothing panics, and what is accepted, an independent slow check accepts too.
+//! Properties: nothing panics, and an independent implementation accepts every token that is accepted here.
 
 use jsonwebtoken::{DecodingKey, Validation};
 use proptest::prelude::*;
@@ -8,8 +8,8 @@ use super::kit::*;
 use crate::auth::jwt::jws::{CompactJws, JwsHeader};
 use crate::auth::*;
 
-/// The same question to another implementation with strict settings.
-fn independent(token: &str) -> bool {
+/// Verifies a token with another implementation, with strict settings.
+fn accepted_by_jsonwebtoken(token: &str) -> bool {
     let mut validation = Validation::new(jsonwebtoken::Algorithm::ES256);
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
@@ -57,8 +57,8 @@ proptest! {
     }
 
     #[test]
-    fn any_header_line_gets_an_answer(value in "[ -~]{0,80}", query in ".{0,40}", cookie in "[ -~]{0,40}") {
-        let mut settings = settings(vec![provider(local(&json!({"keys": []})))]);
+    fn any_header_value_is_handled_and_removed(value in "[ -~]{0,80}", query in ".{0,40}", cookie in "[ -~]{0,40}") {
+        let mut settings = settings(vec![provider(local_keys(&json!({"keys": []})))]);
         settings.mode = AuthMode::Permissive;
         settings.locations = vec![
             Location::bearer(),
@@ -67,17 +67,17 @@ proptest! {
         ];
         let policy = JwtAuth::new(settings).unwrap();
         let mut sent = headers(&[("authorization", &value), ("cookie", &cookie)]);
-        let result = ask(&policy, &sent, Some(&query), &TokenCache::off());
+        let result = check_request(&policy, &sent, Some(&query), &TokenCache::off());
         prop_assert!(result.rejection().is_none());
         prop_assert!(result.identity().verified().is_none());
         credential_location::remove_from_headers(policy.locations(), result.found_in, &mut sent);
         let rest = credential_location::remove_from_query(policy.locations(), result.found_in, &query);
-        let again = ask(&policy, &sent, rest.as_deref(), &TokenCache::off());
-        prop_assert!(!again.found_credential(), "removal leaves nothing behind");
+        let second = check_request(&policy, &sent, rest.as_deref(), &TokenCache::off());
+        prop_assert!(!second.found_credential(), "no credential remains");
     }
 
     #[test]
-    fn accepted_means_accepted_elsewhere(
+    fn accepted_tokens_are_accepted_by_another_implementation(
         changed in prop::collection::vec((prop::sample::select(vec!["iss", "aud", "exp", "nbf", "iat", "sub", "x"]), any_claim()), 0..3),
         flip in prop::option::weighted(0.3, any::<prop::sample::Index>()),
     ) {
@@ -92,8 +92,8 @@ proptest! {
         }
         let token = String::from_utf8_lossy(&token).into_owned();
         prop_assume!(http::HeaderValue::from_str(&token).is_ok());
-        let mine = verdict(&strict(), &token);
-        let theirs = independent(&token);
-        prop_assert!(mine.is_err() || theirs, "accepted here, refused there: {}", token);
+        let ours = verdict(&strict_policy(), &token);
+        let theirs = accepted_by_jsonwebtoken(&token);
+        prop_assert!(ours.is_err() || theirs, "accepted here, rejected there: {}", token);
     }
 }

@@ -66,7 +66,7 @@ fn wycheproof_vectors_pass() {
 }
 
 fn bare_policy(set: &Value, algorithms: Option<Algorithms>) -> JwtAuth {
-    let mut provider = provider(local_for(set, algorithms));
+    let mut provider = provider(local_keys_for(set, algorithms));
     provider.issuers = Vec::new();
     provider.audiences = Vec::new();
     provider.required_claims = Vec::new();
@@ -157,19 +157,19 @@ fn examples_of_other_gateways_pass() {
     let set = read(folder.join("envoy-gateway/jwks.json"));
     let token = std::fs::read_to_string(folder.join("envoy-gateway/test.jwt")).unwrap();
     assert_eq!(verdict(&bare_policy(&set, None), token.trim()), Ok(()), "no kid, iss, aud, exp or nbf");
-    let mut with_exp = provider(local(&set));
+    let mut with_exp = provider(local_keys(&set));
     with_exp.issuers = Vec::new();
     with_exp.audiences = Vec::new();
     let with_exp = JwtAuth::new(settings(vec![with_exp])).unwrap();
     assert_eq!(verdict(&with_exp, token.trim()), Err(R::MissingClaim));
 
-    let mut provider = provider(local(&read(folder.join("agentgateway/pub-key"))));
+    let mut provider = provider(local_keys(&read(folder.join("agentgateway/pub-key"))));
     provider.issuers = vec!["agentgateway.dev".into()];
     provider.audiences = vec!["test.agentgateway.dev".into()];
     let policy = JwtAuth::new(settings(vec![provider])).unwrap();
     for file in ["agentgateway/example1.key", "agentgateway/example2.key"] {
         let token = std::fs::read_to_string(folder.join(file)).unwrap();
-        let result = ask_at(&policy, &bearer(token.trim()), None, &TokenCache::off(), 1_800_000_000.0);
+        let result = check_request_at(&policy, &bearer(token.trim()), None, &TokenCache::off(), 1_800_000_000.0);
         assert_eq!(outcome(&result), Ok(()), "{file}");
     }
     println!("Envoy Gateway's example: 2 verdicts hold; agentgateway's: 2 hold");

@@ -49,7 +49,7 @@ fn the_key_determines_the_algorithms() {
 fn unusable_keys_are_skipped_with_a_reason() {
     let (n, e) = RSA.rsa_numbers();
     let rsa = |n: &[u8], e: &[u8]| json!({"kty": "RSA", "n": b64(n), "e": b64(e)});
-    let changed = |pair: &Pair, name: &str, value: Value| pair.jwk_with(json!({name: value}));
+    let changed = |pair: &TestKey, name: &str, value: Value| pair.jwk_with(json!({name: value}));
     let p256_on_p384 = changed(&P256, "crv", json!("P-384"));
     let off_curve = changed(&P256, "x", json!(b64([1; 32])));
     let even = [&n[..255], &[n[255] & 0xfe]].concat();
@@ -168,7 +168,7 @@ fn a_local_private_key_is_used_as_its_public_half() {
 fn leading_zeros_of_rsa_numbers_do_not_matter() {
     let (n, e) = RSA.rsa_numbers();
     let jwk = json!({"keys": [{"kty": "RSA", "n": b64([vec![0, 0], n].concat()), "e": b64([vec![0], e].concat())}]});
-    let policy = crate::auth::JwtAuth::new(settings(vec![provider(local(&jwk))])).unwrap();
+    let policy = crate::auth::JwtAuth::new(settings(vec![provider(local_keys(&jwk))])).unwrap();
     assert_eq!(verdict(&policy, &RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, claims(json!({})))), Ok(()));
 }
 
@@ -277,13 +277,13 @@ fn pkcs1_public_keys_are_parsed() {
         let lines: Vec<&str> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
         format!("-----BEGIN RSA PUBLIC KEY-----\n{}\n-----END RSA PUBLIC KEY-----\n", lines.join("\n"))
     };
-    let Pair::Rsa(pair) = &*RSA else { panic!("an RSA key") };
+    let TestKey::Rsa(pair) = &*RSA else { panic!("an RSA key") };
     let der = aws_lc_rs::signature::KeyPair::public_key(pair).as_ref();
     let set = KeySet::parse(pkcs1(der).as_bytes(), KeyOrigin::Local, None).unwrap();
     assert_eq!((set.len(), set.skipped().len()), (1, 0));
     let input = b"signed";
     assert!(set.keys()[0].verify(Algorithm::PS256, input, &RSA.sign(Algorithm::PS256, input)));
-    assert!(!set.keys()[0].verify(Algorithm::PS256, input, &STRANGER.sign(Algorithm::PS256, input)));
+    assert!(!set.keys()[0].verify(Algorithm::PS256, input, &OTHER_RSA.sign(Algorithm::PS256, input)));
     for (broken, reason) in [
         (pkcs1(&der[..40]), KeyError::Rejected),
         (pkcs1(b""), KeyError::Rejected),

@@ -104,12 +104,12 @@ pub(crate) async fn authenticate_waiting(
     headers: &http::HeaderMap,
     cache: &TokenCache,
 ) -> Result<(), R> {
-    let mut result = ask(policy, headers, None, cache);
+    let mut result = check_request(policy, headers, None, cache);
     let mut deadline = None;
     while let Some(pending) = result.pending()
         && pending.wait_for_fetch(&mut deadline).await
     {
-        result = ask(policy, headers, None, cache);
+        result = check_request(policy, headers, None, cache);
     }
     outcome(&result)
 }

@@ -49,7 +49,7 @@ async fn keys_are_fetched_on_request_without_a_runtime() {
     assert_eq!(authenticate_kid(&policy_for(&source), "1").await, Ok(()));
 
     assert!(KeySourceRegistry::new(None).fetch_now(&source).await.is_none(), "another's source");
-    assert!(sources.fetch_now(&local(&key_set_with(&["1"]))).await.is_none(), "keys without a URL");
+    assert!(sources.fetch_now(&local_keys(&key_set_with(&["1"]))).await.is_none(), "keys without a URL");
 }
 
 /// Returns a source that has fetched a set of one key.
