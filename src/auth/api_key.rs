@@ -48,7 +48,7 @@ impl ApiKeyAuth {
         let found = extract_credential(&self.locations, head);
         let found_in = found.locations();
         let result = match found {
-            FoundCredential::Nothing => Ok(None),
+            FoundCredential::Absent => Ok(None),
             FoundCredential::Token(key, _) => match self.keys.get(&sha256(&[&key])) {
                 Some(metadata) => Ok(Some(Arc::clone(metadata))),
                 None => Err(Reason::InvalidApiKey),

@@ -153,7 +153,7 @@ impl BasicAuth {
         let found = extract_credential(&self.locations, head);
         let found_in = found.locations();
         let step = match found {
-            FoundCredential::Nothing => Ok(LoginStep::Done(None)),
+            FoundCredential::Absent => Ok(LoginStep::Done(None)),
             FoundCredential::Token(encoded, _) => self.check_fast(&encoded),
             _ => Err(Reason::InvalidCredentials),
         };

@@ -61,13 +61,13 @@ pub(crate) struct LocationSet(u64);
 impl LocationSet {
     pub(crate) const MAX: usize = 64;
 
-    pub(crate) fn insert(&mut self, at: usize) {
-        self.0 |= 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
+    pub(crate) fn insert(&mut self, index: usize) {
+        self.0 |= 1u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
     }
 
-    pub(crate) fn contains(self, at: usize) -> bool {
+    pub(crate) fn contains(self, index: usize) -> bool {
         let mut single = Self::default();
-        single.insert(at);
+        single.insert(index);
         self.intersects(single)
     }
 
@@ -80,69 +80,66 @@ impl LocationSet {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FoundCredential<'a> {
     /// The request has no credential.
-    Nothing,
+    Absent,
     /// The request has one credential, in these locations.
     Token(Cow<'a, [u8]>, LocationSet),
     /// The request has a malformed credential, in these locations.
     Malformed(MalformedToken, LocationSet),
     /// The request has two different credentials, or two `Authorization` headers.
-    Several(LocationSet),
+    Multiple(LocationSet),
 }
 
 impl<'a> FoundCredential<'a> {
-    /// The locations where a credential was found.
+    /// Returns the locations where a credential was found.
     pub(crate) fn locations(&self) -> LocationSet {
         match self {
-            Self::Nothing => LocationSet::default(),
-            Self::Token(_, found_in) | Self::Malformed(_, found_in) | Self::Several(found_in) => *found_in,
+            Self::Absent => LocationSet::default(),
+            Self::Token(_, found_in) | Self::Malformed(_, found_in) | Self::Multiple(found_in) => *found_in,
         }
     }
 
-    fn add(self, at: usize, found: Result<Cow<'a, [u8]>, MalformedToken>) -> Self {
-        let mut found_in = match &self {
-            Self::Nothing => LocationSet::default(),
-            Self::Token(_, found_in) | Self::Malformed(_, found_in) | Self::Several(found_in) => *found_in,
-        };
-        found_in.insert(at);
+    fn add(self, index: usize, found: Result<Cow<'a, [u8]>, MalformedToken>) -> Self {
+        let mut found_in = self.locations();
+        found_in.insert(index);
         match (self, found) {
-            (Self::Nothing, Ok(token)) => Self::Token(token, found_in),
+            (Self::Absent, Ok(token)) => Self::Token(token, found_in),
             (Self::Token(first, _), Ok(token)) if first == token => Self::Token(first, found_in),
-            (Self::Nothing, Err(fault)) => Self::Malformed(fault, found_in),
+            (Self::Absent, Err(error)) => Self::Malformed(error, found_in),
             (Self::Malformed(first, _), Err(_)) => Self::Malformed(first, found_in),
-            _ => Self::Several(found_in),
+            _ => Self::Multiple(found_in),
         }
     }
 
-    fn mark_multiple(self, at: usize) -> Self {
-        let mut all = self.add(at, Err(MalformedToken::Empty));
-        if let Self::Token(_, found_in) | Self::Malformed(_, found_in) = all {
-            all = Self::Several(found_in);
+    fn mark_multiple(self, index: usize) -> Self {
+        let mut result = self.add(index, Err(MalformedToken::Empty));
+        if let Self::Token(_, found_in) | Self::Malformed(_, found_in) = result {
+            result = Self::Multiple(found_in);
         }
-        all
+        result
     }
 }
 
 /// Searches all locations for a credential.
 pub(crate) fn extract_credential<'a>(locations: &[Location], head: &RequestHead<'a>) -> FoundCredential<'a> {
-    let mut found = FoundCredential::Nothing;
-    for (at, location) in locations.iter().enumerate() {
+    let mut found = FoundCredential::Absent;
+    for (index, location) in locations.iter().enumerate() {
         match location {
             Location::Header { name, prefix } => {
                 let mut lines = 0;
                 for line in head.headers.get_all(name) {
                     lines += 1;
                     if let Some(token) = strip_scheme(prefix, line.as_bytes()) {
-                        found = found.add(at, token);
+                        found = found.add(index, token);
                     }
                 }
                 if lines > 1 && *name == AUTHORIZATION {
-                    found = found.mark_multiple(at);
+                    found = found.mark_multiple(index);
                 }
             }
             Location::Cookie { name } => {
                 for line in head.headers.get_all(COOKIE) {
                     for (_, value) in cookies(line.as_bytes()).filter(|(n, v)| *n == name.as_bytes() && !v.is_empty()) {
-                        found = found.add(at, Ok(Cow::Borrowed(value)));
+                        found = found.add(index, Ok(Cow::Borrowed(value)));
                     }
                 }
             }
@@ -150,7 +147,7 @@ pub(crate) fn extract_credential<'a>(locations: &[Location], head: &RequestHead<
                 for (_, value) in
                     parameters(head.query.unwrap_or_default()).filter(|(n, v)| is_named(n, name) && !v.is_empty())
                 {
-                    found = found.add(at, Ok(percent_decode(value.as_bytes(), false)));
+                    found = found.add(index, Ok(percent_decode(value.as_bytes(), false)));
                 }
             }
         }
@@ -191,7 +188,7 @@ fn is_scheme_byte(byte: u8) -> bool {
 fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|byte| *byte == b';').map(|pair| {
         let pair = pair.trim_ascii();
-        match pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.split_at_checked(at)) {
+        match pair.iter().position(|byte| *byte == b'=').and_then(|index| pair.split_at_checked(index)) {
             Some((name, value)) => (name.trim_ascii_end(), value.get(1..).unwrap_or_default().trim_ascii_start()),
             None => (pair, &[][..]),
         }
@@ -246,7 +243,7 @@ pub(super) fn remove_credential(locations: &[Location], found_in: LocationSet, p
 
 /// Removes the credentials in these locations from the headers: the whole header, or the single cookie.
 pub(super) fn remove_from_headers(locations: &[Location], found_in: LocationSet, headers: &mut HeaderMap) {
-    for (_, location) in locations.iter().enumerate().filter(|(at, _)| found_in.contains(*at)) {
+    for (_, location) in locations.iter().enumerate().filter(|(index, _)| found_in.contains(*index)) {
         match location {
             Location::Header { name, .. } => {
                 headers.remove(name);
@@ -284,8 +281,8 @@ pub(super) fn remove_from_query<'q>(
     query: &'q str,
 ) -> Option<Cow<'q, str>> {
     let named = |sent: &str| {
-        locations.iter().enumerate().any(|(at, location)| match location {
-            Location::Query { name } => found_in.contains(at) && is_named(sent, name),
+        locations.iter().enumerate().any(|(index, location)| match location {
+            Location::Query { name } => found_in.contains(index) && is_named(sent, name),
             Location::Header { .. } | Location::Cookie { .. } => false,
         })
     };

@@ -70,10 +70,10 @@ pub(crate) fn check(
     if provider.issuers().next().is_some() {
         let found = registered.issuer.and_then(Value::as_str).ok_or_else(|| missing("iss"))?;
         if provider.issuers().all(|expected| expected != found) {
-            let asked = vec![Arc::clone(provider)];
+            let candidates = vec![Arc::clone(provider)];
             return Err(AuthError::new(
                 Reason::IssuerMismatch,
-                AuthErrorDetail::Issuer { found: found.into(), candidates: asked },
+                AuthErrorDetail::Issuer { found: found.into(), candidates },
             ));
         }
     }

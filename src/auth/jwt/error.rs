@@ -187,9 +187,9 @@ impl fmt::Display for AuthErrorDetail {
             Self::Malformed(fault) => fault.fmt(f),
             Self::Algorithm(None) => f.write_str("the header's `alg` is not a known algorithm"),
             Self::Algorithm(Some(alg)) => write!(f, "no key of the token's issuer allows {alg}"),
-            Self::Issuer { found, candidates: asked } => {
+            Self::Issuer { found, candidates } => {
                 write!(f, "`iss` is {found}, expected")?;
-                let expected = asked.iter().flat_map(|provider| provider.issuers());
+                let expected = candidates.iter().flat_map(|provider| provider.issuers());
                 write_list(f, expected.clone())?;
                 match expected.filter_map(|issuer| Some((issuer, near_miss(&found.0, issuer)?))).next() {
                     Some((issuer, difference)) => write!(f, "; it differs from `{issuer}` only by {difference}"),

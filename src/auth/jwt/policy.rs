@@ -105,12 +105,12 @@ impl JwtAuth {
     /// Authenticates a request by its token.
     pub fn authenticate(&self, head: &RequestHead<'_>, now: UnixTime, cache: &TokenCache) -> JwtAuthentication {
         match extract_credential(&self.locations, head) {
-            FoundCredential::Nothing if self.settings.mode == AuthMode::Strict => {
+            FoundCredential::Absent if self.settings.mode == AuthMode::Strict => {
                 let error = AuthError::new(Reason::MissingToken, AuthErrorDetail::NoCredential);
                 self.rejected(error, LocationSet::default(), None)
             }
-            FoundCredential::Nothing => JwtAuthentication::anonymous(),
-            FoundCredential::Several(found_in) => {
+            FoundCredential::Absent => JwtAuthentication::anonymous(),
+            FoundCredential::Multiple(found_in) => {
                 let error = AuthError::new(Reason::MultipleTokens, AuthErrorDetail::SeveralCredentials);
                 self.rejected(error, found_in, None)
             }

@@ -1,4 +1,4 @@
-//! An identity provider of a policy: the issuers it stands for, the keys that sign its tokens, and the required claims.
+//! An identity provider of a policy: its issuers, the keys that sign its tokens, and the claims that it requires.
 
 use std::sync::Arc;
 use std::time::Duration;

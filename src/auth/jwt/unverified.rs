@@ -25,7 +25,7 @@ pub struct UnverifiedToken {
 impl JwtAuth {
     /// Decodes the token of a request; `None` if there is none, or more than one.
     pub fn decode_unverified(&self, head: &RequestHead<'_>) -> Option<UnverifiedToken> {
-        let FoundCredential::Token(token, places) = credential_location::extract_credential(&self.locations, head)
+        let FoundCredential::Token(token, found_in) = credential_location::extract_credential(&self.locations, head)
         else {
             return None;
         };
@@ -35,7 +35,7 @@ impl JwtAuth {
             decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
         };
         let (header, claims) = (part(), part());
-        let locations = self.locations.iter().enumerate().filter(|(index, _)| places.contains(*index));
+        let locations = self.locations.iter().enumerate().filter(|(index, _)| found_in.contains(*index));
         Some(UnverifiedToken {
             found_in: locations.map(|(_, location)| location.to_string()).collect(),
             bytes: token.len(),
