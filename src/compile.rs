@@ -1,7 +1,7 @@
-//! What was written becomes what runs: the one step that sees both sides. Keys are loaded, expressions compiled, the
-//! effective policies of every route settled, and every error of the file is reported together, at its place.
+//! Compiles a config into a snapshot. This is the only module that knows both: it loads keys, compiles expressions and
+//! the effective policies of every route, and reports all errors of the file together, each at its position.
 //!
-//! Nothing is bound or fetched here; a config that does not compile leaves no trace.
+//! Nothing is bound or fetched here. A config that does not compile has no side effects.
 
 mod backend;
 mod carry_over;
@@ -44,7 +44,7 @@ use crate::upstream::balance::LoadBalancer;
 /// snapshot.
 ///
 /// # Errors
-/// Everything that is wrong with it beyond its form, in the order of the file.
+/// All errors beyond syntax and types, in the order of the file.
 pub fn compile(
     loaded: &Arc<LoadedConfig>,
     metrics: &Arc<Metrics>,
@@ -53,10 +53,10 @@ pub fn compile(
     compile_for_serving(loaded, metrics, &CarryOver::new(None), generation)
 }
 
-/// The same for serving: keys that have a URL are fetched, and what `kept` has of configs before this one goes on.
+/// Compiles a config for serving: remote keys are fetched, and the state of the previous config is carried over.
 ///
 /// # Errors
-/// Everything that is wrong with it beyond its form, in the order of the file.
+/// All errors beyond syntax and types, in the order of the file.
 pub fn compile_for_serving(
     loaded: &Arc<LoadedConfig>,
     metrics: &Arc<Metrics>,
@@ -71,17 +71,17 @@ pub fn compile_for_serving(
     }
 }
 
-/// The work in progress: what was made so far, and what is wrong.
+/// The state of a compilation: the policies compiled so far, and the errors.
 struct Compiler<'a> {
     source: &'a Source,
     process: &'a ProcessConfig,
     metrics: &'a Arc<Metrics>,
     carry_over: &'a CarryOver,
     errors: Vec<Diagnostic>,
-    /// Policies that hold for several routes are made once. Keyed by where they stand in the file.
+    /// Policies that apply to several routes are compiled once. The key is their offset in the file.
     jwt_policies: HashMap<usize, Option<Arc<JwtAuth>>>,
     rule_sets: HashMap<Vec<usize>, Arc<[RuleSet]>>,
-    /// What is being compiled.
+    /// The names of the gateway, listener and route that are being compiled.
     level_names: LevelNames,
     policy_cache: policy::PolicyCache,
     tls_cache: tls::TlsCache,
@@ -130,7 +130,7 @@ impl<'a> Compiler<'a> {
         Err(self.errors)
     }
 
-    /// Notes an error; the compilation goes on, to find the others.
+    /// Records an error. The compilation continues, to find the others.
     fn error(&mut self, span: &SourceSpan, message: impl Into<String>) {
         self.errors.push(Diagnostic::error(span.clone(), message));
     }
@@ -195,11 +195,14 @@ impl<'a> Compiler<'a> {
     }
 
     fn route_match(&mut self, entry: &RouteMatch, span: &SourceSpan, paths: &PathRules) -> (PathMatch, Conditions) {
-        // requests are matched by their path's one spelling: a match in another would silently never hold
+        // requests are matched by their canonical path: a match on another form would silently never apply
         let mut canonical = |path: &str| match paths.canonicalize(path) {
             Ok(path) => path.into_owned(),
             Err(_) => {
-                self.error(span, format!("no request is matched by the path `{path}`: it could be read in two ways"));
+                self.error(
+                    span,
+                    format!("no request matches the path `{path}`, because servers may interpret it differently"),
+                );
                 path.to_owned()
             }
         };
@@ -252,7 +255,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Compiles an expression; what is wrong with it is noted at its place inside the scalar.
+    /// Compiles an expression. Errors are recorded at their position inside the scalar.
     fn expression(&mut self, cel: &Spanned<String>, scope: Scope<'_>) -> Option<Expression> {
         match Expression::compile(cel, scope) {
             Ok(expression) => Some(expression),
@@ -280,7 +283,7 @@ impl<'a> Compiler<'a> {
             if !is_field_name(name) {
                 self.error(
                     &cel.span,
-                    format!("`{name}` can't name a log field: letters, digits, `_`, `-` and `.` can"),
+                    format!("`{name}` is not a valid log field name; use letters, digits, `_`, `-` and `.`"),
                 );
             } else if let Some(expression) = self.expression(cel, Scope::Value { extra: &[] }) {
                 log_fields.push((name.clone(), expression));
@@ -325,7 +328,7 @@ fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
-/// A claim's name as the name of a log field: what would break the line becomes an underscore.
+/// Returns a claim's name as the name of a log field. Characters that would break the line become underscores.
 fn log_field_name(claim: &str) -> String {
     claim.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' }).collect()
 }

@@ -1,7 +1,7 @@
-//! The config file: text in, a typed tree in one dialect out, or everything that is wrong with it, each at its place.
+//! The config file: text in, a typed config out, or all errors with their positions.
 //!
-//! What was written is kept apart from what runs: nothing here opens a socket, reads a key or compiles a rule. What
-//! the file names (keys, certificates) is read by the step that comes next; [`missing_file`] words its errors.
+//! Nothing here opens a socket, reads a key or compiles a rule. Files that the config refers to (keys, certificates) are
+//! read when the config is compiled; [`unreadable_file`] builds the errors for them.
 
 mod address_conflicts;
 pub mod bind;
@@ -45,30 +45,30 @@ pub use route::{BackendConfig, RouteConfig};
 pub use source::Source;
 pub use span::{SourceSpan, Spanned};
 
-/// A config file, whatever dialect it was written in.
+/// A config, independent of the generation of the format that it was written in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What belongs to the whole process.
+    /// Settings of the process.
     pub process: ProcessConfig,
-    /// The sockets and everything on them.
+    /// The binds with their listeners and routes.
     pub binds: Vec<Arc<BindConfig>>,
 }
 
-/// A config that holds together, and where it came from.
+/// A valid config with its source.
 #[derive(Debug, Clone)]
 pub struct LoadedConfig {
     /// The config.
     pub config: Config,
-    /// Its text, for errors that only show later.
+    /// The text of the config, for errors that are found later.
     pub source: Source,
-    /// What is probably not meant.
+    /// The warnings.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads a config. `env` gives the values of environment variables.
+/// Loads a config. `env` returns the values of environment variables.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the order of the file.
+/// All errors, in the order of the file.
 pub fn load(source: Source, env: EnvLookup<'_>) -> Result<LoadedConfig, Vec<Diagnostic>> {
     match parse_config(&source, env) {
         Ok(config) => {
@@ -83,8 +83,8 @@ pub fn load(source: Source, env: EnvLookup<'_>) -> Result<LoadedConfig, Vec<Diag
     }
 }
 
-/// What is left of a config with errors when they are left out, so that the steps behind can tell theirs in the same
-/// run. It is never served.
+/// Loads the valid parts of a config with errors, so that later steps can report their errors in the same run. The result is
+/// never served.
 pub fn load_partially(source: Source, env: EnvLookup<'_>) -> Option<LoadedConfig> {
     let (root, _) = yaml::parse(&source).ok()?;
     let (raw, _) = deserialize::decode_partially(&root, &source, env);
@@ -92,10 +92,10 @@ pub fn load_partially(source: Source, env: EnvLookup<'_>) -> Option<LoadedConfig
     Some(LoadedConfig { config, source, warnings: Vec::new() })
 }
 
-/// Reads another document by the rules of the config file: the same errors, variables and limits.
+/// Loads another document with the errors, variables and limits of a config file.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the order of the file.
+/// All errors, in the order of the file.
 pub fn load_document<T: serde::de::DeserializeOwned>(
     source: &Source,
     env: EnvLookup<'_>,
@@ -126,25 +126,25 @@ fn parse_config(source: &Source, env: EnvLookup<'_>) -> Result<Config, Vec<Diagn
     Err(errors)
 }
 
-/// Sorts findings by their place, and drops what a route on several gateways would tell twice.
+/// Sorts findings by position, and removes duplicates of routes that are on several gateways.
 fn sort_and_dedup(findings: &mut Vec<Diagnostic>) {
     findings.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
     findings.dedup();
 }
 
-/// The error for a file that the config names and that can't be read. Relative paths start at the directory that the
-/// process runs in; when the file lies beside the config instead, the error says so.
+/// Returns the error for a referenced file that cannot be read. Relative paths are resolved against the working directory;
+/// a hint is added if the file exists next to the config file.
 pub fn unreadable_file(file: &Spanned<std::path::PathBuf>, error: &std::io::Error) -> Diagnostic {
     let absolute_path = std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone());
     let message = match error.kind() {
         std::io::ErrorKind::NotFound => format!("there is no such file: {}", absolute_path.display()),
-        _ => format!("the file can't be read: {}: {error}", absolute_path.display()),
+        _ => format!("the file cannot be read: {}: {error}", absolute_path.display()),
     };
     let finding = Diagnostic::error(file.span.clone(), message).with_code(DiagnosticCode::UnreadableFile);
     let next_to_config = Path::new(&*file.span.file).parent().map(|folder| folder.join(&file.value));
     match next_to_config.filter(|path| file.value.is_relative() && *path != file.value && path.exists()) {
         Some(path) => finding.with_hint(format!(
-            "it exists beside the config file: paths are relative to the directory that the gateway runs in; write {}",
+            "the file exists next to the config file, but paths are relative to the working directory of the gateway; write {}",
             std::path::absolute(&path).unwrap_or(path).display()
         )),
         None => finding,

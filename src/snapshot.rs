@@ -1,4 +1,4 @@
-//! What runs: an immutable picture of the config with everything settled. Keys are loaded, expressions compiled, the
+//! The compiled, immutable config that a request uses from start to end. Keys are loaded, expressions compiled, the
 //! effective policies of each route worked out, backends resolved to endpoints. A request holds one snapshot from
 //! start to end; nothing in it is parsed, merged or looked up by name on a request's way.
 
@@ -25,33 +25,33 @@ use crate::telemetry::access_log::LogFormat;
 use crate::telemetry::metrics::{CounterId, CounterVecId, RouteSeries};
 use crate::upstream::balance::LoadBalancer;
 
-/// Everything that requests are judged and forwarded by.
+/// A compiled config.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Which config this is: 1 for the first, one more for each reload.
+    /// The generation: 1 for the first config, incremented by each reload.
     pub generation: u64,
     /// The config that it was compiled from.
     pub loaded: Arc<LoadedConfig>,
-    /// The sockets and who is served on them.
+    /// The binds.
     pub binds: Vec<Arc<Bind>>,
-    /// What holds for all requests.
+    /// Settings for all requests.
     pub settings: GlobalSettings,
 }
 
-/// What holds for all requests.
+/// Settings for all requests.
 #[derive(Debug)]
 pub struct GlobalSettings {
-    /// How access-log lines look.
+    /// The format of access-log lines.
     pub log_format: LogFormat,
-    /// Claims that the access log carries: the field's name, and the path to the claim.
+    /// Claims in the access log: the field name and the path to the claim.
     pub log_claims: Vec<(String, Vec<String>)>,
-    /// Further fields of the access log.
+    /// Additional fields of the access log.
     pub log_fields: Vec<(String, crate::authz::Expression)>,
-    /// The peers that are believed about who the client is.
+    /// The peers whose forwarded headers are trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// Headers that carry identity, removed from every incoming request.
     pub identity_headers: Arc<IdentityHeaderNames>,
-    /// Whether `Via` is added.
+    /// Whether a `Via` header is added.
     pub via: bool,
     /// Limits on clients.
     pub limits: ClientLimits,
@@ -69,15 +69,15 @@ impl GlobalSettings {
 pub struct ClientLimits {
     /// Limits on a request's head.
     pub head: HeadLimits,
-    /// Bytes of a request's body.
+    /// The maximum size of a request's body.
     pub body: Option<u64>,
-    /// Connections of a bind.
+    /// The maximum number of connections of a bind.
     pub connections: usize,
-    /// Streams of an HTTP/2 connection.
+    /// The maximum number of concurrent streams of an HTTP/2 connection.
     pub http2_streams: u32,
-    /// For a TLS handshake.
+    /// The timeout of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// For a head, between requests, and for an answer to be taken.
+    /// Timeouts for headers, idle connections and unread responses.
     pub client_timeouts: ClientTimeouts,
 }
 
@@ -100,28 +100,28 @@ impl ClientTimeouts {
     }
 }
 
-/// One socket.
+/// A bind.
 #[derive(Debug)]
 pub struct Bind {
     /// The config that it was compiled from.
     pub config: Arc<BindConfig>,
-    /// Where it listens; port 0 lets the system choose.
+    /// The address; port 0 lets the operating system choose.
     pub address: SocketAddr,
-    /// What the config calls it, in order.
+    /// The listeners, in the order of the config.
     pub listeners: Vec<Arc<Listener>>,
-    /// Counts requests that reach no listener.
+    /// Metrics of requests that match no listener.
     pub series: RouteSeries,
 }
 
 impl Bind {
-    /// How a connection is encrypted whose client asks for `name`: as the listener for that name says, or else the
-    /// first. `None` is cleartext: listeners of one bind are encrypted all or none.
+    /// Returns the TLS settings for a client that sends `name` as SNI: those of the listener for that name, or else of the
+    /// first listener. `None` is cleartext: either all listeners of a bind use TLS, or none.
     pub fn tls_for(&self, name: Option<&str>) -> Option<&ServerTls> {
         let matched = name.and_then(|name| self.listener(name)).and_then(|listener| listener.tls.as_ref());
         matched.or_else(|| self.listeners.first().and_then(|listener| listener.tls.as_ref()))
     }
 
-    /// The listener for `host`: an exact name, then the longest wildcard, then one for any host.
+    /// Returns the listener for `host`: an exact name, then the longest wildcard, then any host.
     pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
         let rank = |listener: &Listener| match &listener.hostname {
             Hostname::Exact(name) => (**name == *host).then_some(usize::MAX),
@@ -147,64 +147,64 @@ impl Bind {
     }
 }
 
-/// How a listener's connections are encrypted.
+/// TLS settings of a listener.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
-    /// Tells settings apart, also across reloads: what was written, not what the files hold.
+    /// Identifies the settings, also across reloads. It covers the config, not the contents of the files.
     pub fingerprint: u64,
-    /// Certificate, key, authorities and protocols.
+    /// The certificate, key, authorities and protocols.
     pub config: Arc<rustls::ServerConfig>,
 }
 
-/// A set of hosts on a bind.
+/// A listener.
 #[derive(Debug)]
 pub struct Listener {
     /// The config that it was compiled from.
     pub config: Arc<ListenerConfig>,
     /// Its name.
     pub name: Arc<str>,
-    /// The hosts it answers for.
+    /// The hosts that the listener serves.
     pub hostname: Hostname,
-    /// Whether its refusals have Envoy's words and statuses.
+    /// Whether error responses have Envoy's texts and statuses.
     pub envoy_errors: bool,
-    /// How its connections are encrypted; `None` is cleartext.
+    /// TLS settings; `None` is cleartext.
     pub tls: Option<ServerTls>,
-    /// How its requests' paths are read.
+    /// Path normalization.
     pub path_rules: PathRules,
     /// Its routes, in the order of the file.
     pub routes: Vec<Arc<Route>>,
-    /// The same, to be chosen from.
+    /// The router over these routes.
     pub router: Router<Route>,
-    /// What a request meets that matches no route, before it gets its 404.
+    /// The policies for requests that match no route, applied before the 404.
     pub policies: Policies,
-    /// Counts requests that match no route.
+    /// Metrics of requests that match no route.
     pub series: RouteSeries,
 }
 
-/// Where a request goes, and what it must pass before.
+/// A route.
 #[derive(Debug)]
 pub struct Route {
     /// The config that it was compiled from.
     pub config: Arc<RouteConfig>,
     /// Its name.
     pub name: Arc<str>,
-    /// Its listener's name.
+    /// The listener's name.
     pub listener: Arc<str>,
-    /// What holds for it.
+    /// The effective policies.
     pub policies: Policies,
-    /// Where its requests go.
+    /// The backends.
     pub backends: LoadBalancer,
     /// The answer, when no backend is to be asked.
     pub local_response: Option<LocalResponse>,
-    /// Who gets copies of its requests.
+    /// The backends that receive copies of requests.
     pub mirrors: Box<[Arc<Mirror>]>,
-    /// When a request is tried again.
+    /// The retry policy.
     pub retry: Option<RetryPolicy>,
-    /// The verified credential stays on its requests.
+    /// Whether the verified credential is forwarded to the backend.
     pub forwards_credential: bool,
-    /// How long its backends may take.
+    /// Timeouts.
     pub timeouts: RouteTimeouts,
-    /// Counts its requests.
+    /// Metrics of the route.
     pub series: RouteSeries,
 }
 
@@ -219,19 +219,19 @@ impl Route {
 /// The effective policies of a route, or of a listener's requests without one.
 #[derive(Debug, Clone)]
 pub struct Policies {
-    /// Who the client is.
+    /// Authentication by JWT.
     pub jwt_auth: Option<Arc<JwtAuth>>,
-    /// What it may do: each set must allow.
+    /// The rule sets, which must all allow a request.
     pub rule_sets: Arc<[RuleSet]>,
     /// Counts what came of credentials, where there is a `jwtAuth`.
     pub token_counters: Option<Arc<TokenCounters>>,
-    /// Which other sites' scripts may ask.
+    /// Cross-origin requests.
     pub cors: Option<Arc<Cors>>,
-    /// What must be shown besides a bearer token.
+    /// Authentication by password and API key.
     pub credentials: Option<Arc<CredentialPolicies>>,
-    /// What must be passed besides.
+    /// Rate limits and external authorization.
     pub admission_checks: Option<Arc<AdmissionChecks>>,
-    /// What is changed on the way.
+    /// Edits of requests and responses.
     pub edits: Option<Arc<Edits>>,
 }
 
@@ -282,7 +282,7 @@ pub struct TokenCounters {
     pub unmatched: CounterVecId,
 }
 
-/// How long things may take.
+/// Timeouts of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteTimeouts {
     /// The whole exchange.

@@ -177,7 +177,7 @@ fn edits_of_framing_and_hop_by_hop_headers_are_config_errors() {
         ("directResponse: {status: 200, headers: {upgrade: x}}", "upgrade"),
     ] {
         let fault = config_error(policies);
-        assert!(fault.contains(&format!("`{name}` can't be edited")), "{fault}");
+        assert!(fault.contains(&format!("`{name}` cannot be edited")), "{fault}");
         assert!(fault.contains("test.yaml:2:"), "{fault}");
     }
 }
@@ -217,11 +217,11 @@ fn host_and_path_are_rewritten_and_the_query_is_kept() {
 fn invalid_rewrites_are_config_errors() {
     for (policies, why) in [
         ("urlRewrite: {path: {full: /a/../b}}", "write `/b`"),
-        ("urlRewrite: {path: {prefix: '/a%2fb'}}", "could be read in two ways"),
+        ("urlRewrite: {path: {prefix: '/a%2fb'}}", "is ambiguous"),
         ("urlRewrite: {authority: {host: 'a:1'}}", "has no port"),
         ("requestRedirect: {}, directResponse: {status: 200}", "not both"),
-        ("directResponse: {status: 101}", "no final status"),
-        ("directResponse: {status: 204, body: x}", "has no body"),
+        ("directResponse: {status: 101}", "not a final status"),
+        ("directResponse: {status: 204, body: x}", "cannot have a body"),
         ("cors: {allowOrigins: ['*'], allowCredentials: true}", "allowCredentials"),
         ("localRateLimit: [{maxTokens: 1, fillInterval: 1s, key: jwt.sub +}]", "1"),
     ] {

@@ -1,4 +1,4 @@
-//! Backends: addresses, protocols, credentials and TLS settings become endpoints that requests can be sent to.
+//! Compiles backends into endpoints: addresses, protocols, credentials and TLS settings.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::upstream::tls::ClientTls;
 use crate::upstream::{Endpoint, EndpointAddress, UpstreamProtocol};
 
 impl Compiler<'_> {
-    /// A backend as a group of endpoints, with its weight.
+    /// Compiles a backend into a group of endpoints, with its weight.
     pub(super) fn backend(&mut self, backend: &BackendConfig) -> (u32, EndpointGroup) {
         let authorization = self.backend_credential(backend);
         let endpoints = backend
@@ -32,19 +32,22 @@ impl Compiler<'_> {
         (backend.weight, EndpointGroup::new(endpoints, choice))
     }
 
-    /// Whether the backends of a route get the credential that the client was let in with.
+    /// Returns whether the backends of a route receive the verified credential of the client.
     pub(super) fn forwards_credential(&mut self, backends: &[BackendConfig]) -> bool {
         let is_passthrough = |backend: &BackendConfig| {
             matches!(backend.policies.backend_auth.as_ref().map(|auth| &auth.value), Some(BackendAuth::Passthrough(_)))
         };
         let all_passthrough = !backends.is_empty() && backends.iter().all(is_passthrough);
         if !all_passthrough && let Some(backend) = backends.iter().find(|backend| is_passthrough(backend)) {
-            self.error(&backend.span, "`backendAuth: {passthrough: {}}` holds for all backends of a route or for none");
+            self.error(
+                &backend.span,
+                "`backendAuth: {passthrough: {}}` must be set for all backends of a route or for none",
+            );
         }
         all_passthrough
     }
 
-    /// `Authorization` for the backend, when it has a key of its own.
+    /// Returns the value of `Authorization` for the backend, if a key is configured.
     fn backend_credential(&mut self, backend: &BackendConfig) -> Option<HeaderValue> {
         let auth = backend.policies.backend_auth.as_ref()?;
         let BackendAuth::Key(key) = &auth.value else { return None };
@@ -64,7 +67,7 @@ impl Compiler<'_> {
                 Some(value)
             }
             _ => {
-                self.error(&auth.span, "the key is empty, or holds what no header can carry");
+                self.error(&auth.span, "the key is empty, or contains characters that are not allowed in a header");
                 None
             }
         }
@@ -92,7 +95,7 @@ impl Compiler<'_> {
         let mut key = DefaultHasher::new();
         (&address, protocol).hash(&mut key);
         if let (BackendAddress::Unix(_), Some(tls)) = (&host.endpoint, &policies.backend_tls) {
-            self.error(&tls.span, "TLS does not go with a Unix socket, which never leaves the machine");
+            self.error(&tls.span, "TLS cannot be used with a Unix socket");
             return None;
         }
         let tls = match host.tls || policies.backend_tls.is_some() {
@@ -111,7 +114,7 @@ impl Compiler<'_> {
         Some(endpoint)
     }
 
-    /// TLS towards one endpoint, and what tells its settings apart from others.
+    /// Compiles the TLS settings of an endpoint, with their fingerprint.
     fn endpoint_tls(&mut self, backend: &BackendConfig, host: &Spanned<BackendHost>) -> Option<(ClientTls, u64)> {
         let config = backend.policies.backend_tls.as_ref();
         let hostname = config.and_then(|tls| tls.hostname.as_ref());
@@ -123,7 +126,7 @@ impl Compiler<'_> {
         };
         let dns_name = name.strip_suffix('.').unwrap_or(&name).to_owned();
         let Ok(server_name) = ServerName::try_from(dns_name.clone()) else {
-            self.error(span, format!("not a name that a certificate can carry: `{name}`"));
+            self.error(span, format!("not a valid certificate host name: `{name}`"));
             return None;
         };
         let settings = self.client_tls(config, config.map_or(&host.span, |tls| &tls.span))?;
@@ -132,7 +135,7 @@ impl Compiler<'_> {
         Some((ClientTls::new(&settings.config, server_name), fingerprint.finish()))
     }
 
-    /// The one endpoint of a policy's own service.
+    /// Compiles the endpoint of a service that a policy refers to.
     pub(super) fn single_endpoint(&mut self, host: &Spanned<BackendHost>) -> Option<Arc<Endpoint>> {
         let backend = BackendConfig {
             name: None,

@@ -1,8 +1,7 @@
-//! What outlives the config that it was made for: keys that were fetched, tokens that are left in buckets, passwords that
-//! were accepted, what is known of how backends are.
+//! State carried over a reload: fetched keys, rate-limit buckets, verified passwords and endpoint health.
 //!
-//! Each is found again by its settings, and lives as long as a config uses it. Other settings are another thing, which
-//! begins anew: nothing that was allowed under one setting counts under another.
+//! State is found by a fingerprint of its settings, and lives as long as a config uses it. A change of settings starts with
+//! fresh state: nothing that was allowed under one setting counts under another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -15,7 +14,7 @@ use crate::digest::sha256;
 use crate::policy::rate_limit::RateLimit;
 use crate::upstream::outlier::EndpointHealth;
 
-/// What is handed on from one config to the next.
+/// The state that one config passes to the next.
 #[derive(Debug)]
 pub struct CarryOver {
     pub(super) sources: KeySourceRegistry,
@@ -25,23 +24,24 @@ pub struct CarryOver {
 }
 
 impl CarryOver {
-    /// Nothing yet. Keys are fetched and backends checked on `runtime`; `None`: never, as when a config is only checked.
+    /// Returns an empty state. Keys are fetched and backends checked on `runtime`; without one, never, as when a config is
+    /// only validated.
     pub fn new(runtime: Option<Handle>) -> Self {
         let (rate_limits, basic_auths, endpoint_loads) = Default::default();
         Self { sources: KeySourceRegistry::new(runtime), rate_limits, basic_auths, endpoint_loads }
     }
 
-    /// The keys that are fetched.
+    /// Returns the fetched keys.
     pub fn sources(&self) -> &KeySourceRegistry {
         &self.sources
     }
 }
 
-/// Things that are in use, by the name of their settings.
+/// Values in use, by the fingerprint of their settings.
 #[derive(Debug)]
 pub(super) struct WeakRegistry<T>(Mutex<HashMap<Fingerprint, Weak<T>>>);
 
-/// Tells settings apart: equal ones have equal names, others have others.
+/// A SHA-256 digest of settings.
 pub(super) type Fingerprint = [u8; 32];
 
 impl<T> Default for WeakRegistry<T> {
@@ -51,10 +51,10 @@ impl<T> Default for WeakRegistry<T> {
 }
 
 impl<T> WeakRegistry<T> {
-    /// The thing of this name, and whether it was made now.
+    /// Returns the value for a fingerprint, and whether it was built by this call.
     ///
     /// # Errors
-    /// Whatever keeps it from being made.
+    /// The error of `build`.
     pub(super) fn get_or_build<E>(
         &self,
         fingerprint: Fingerprint,
@@ -71,7 +71,7 @@ impl<T> WeakRegistry<T> {
     }
 }
 
-/// The name of settings that consist of these parts, in this order.
+/// Returns the fingerprint of settings that consist of these parts, in this order.
 pub(super) fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
     let framed: Vec<&[u8]> = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], *part]).collect();
@@ -84,7 +84,7 @@ mod tests {
     use std::convert::Infallible;
 
     #[test]
-    fn a_thing_is_shared_by_its_name_and_forgotten_with_its_last_user() {
+    fn values_are_shared_by_fingerprint_and_dropped_with_their_last_user() {
         let registry = WeakRegistry::<String>::default();
         let get = |key: Fingerprint, text: &str| {
             let Ok(entry) = registry.get_or_build(key, || Ok::<_, Infallible>(Arc::new(text.to_owned())));

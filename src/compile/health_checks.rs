@@ -1,4 +1,4 @@
-//! Which endpoints are kept an eye on, and how: several of one backend, and those with `health` or `maxConnections`.
+//! Active and passive health of endpoints: for backends with several endpoints, `health` or `maxConnections`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::upstream::active_health;
 use crate::upstream::active_health::HealthCheck;
 use crate::upstream::outlier::{EndpointHealth, EndpointLimits};
 
-/// Checks are never made more often than this.
+/// The minimum interval between active checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Compiler<'_> {

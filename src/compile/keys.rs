@@ -1,5 +1,5 @@
-//! `jwks`: keys that lie in a file or in the config are read and judged; keys that are fetched get a source, which is
-//! shared by all providers with the same settings, also across reloads.
+//! Compiles `jwks`: reads and checks local keys, and registers remote keys. A remote key source is shared by all providers
+//! with the same settings, also across reloads.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::config::span::{SourceSpan, Spanned};
 use crate::config::{Diagnostic, DiagnosticCode, unreadable_file};
 
 impl Compiler<'_> {
-    /// A provider's keys. `None` after an error.
+    /// Compiles a provider's keys. `None` after an error.
     pub(super) fn keys(&mut self, provider: &ProviderConfig, algorithms: Option<Algorithms>) -> Option<KeySource> {
         let span = &provider.jwks.span;
         match &provider.jwks.value {
@@ -39,7 +39,7 @@ impl Compiler<'_> {
     fn local_keys(&mut self, span: &SourceSpan, text: &[u8], algorithms: Option<Algorithms>) -> Option<KeySource> {
         match KeySet::parse_with_limit(text, KeyOrigin::Local, algorithms, self.process.limits.jwks_keys) {
             Ok(keys) if keys.is_empty() => {
-                let mut error = Diagnostic::error(span.clone(), "the key set holds no usable key")
+                let mut error = Diagnostic::error(span.clone(), "the key set contains no usable key")
                     .with_code(DiagnosticCode::NoUsableKeys);
                 if !keys.skipped().is_empty() {
                     let skipped: Vec<String> = keys.skipped().iter().map(ToString::to_string).collect();
@@ -108,7 +108,7 @@ impl Compiler<'_> {
             }
             (None, None) => None,
             (Some(file), None) | (None, Some(file)) => {
-                self.error(&file.span, "`cert` and `key` go together; one of them is missing");
+                self.error(&file.span, "`cert` and `key` must be set together");
                 return None;
             }
         };
@@ -116,7 +116,7 @@ impl Compiler<'_> {
         Some(FetchTls { root, hostname, identity, insecure: tls.insecure })
     }
 
-    /// The content of a file that the config names. `None` after an error.
+    /// Reads a file that the config refers to. `None` after an error.
     pub(super) fn read_file(&mut self, path: &Spanned<PathBuf>) -> Option<Vec<u8>> {
         match std::fs::read(&path.value) {
             Ok(bytes) => Some(bytes),
@@ -133,7 +133,7 @@ impl Compiler<'_> {
             StringOr::Other(CredentialFile { file }) => match String::from_utf8(self.read_file(file)?) {
                 Ok(text) => Some(text),
                 Err(_) => {
-                    self.error(&file.span, "the file is no text");
+                    self.error(&file.span, "the file is not valid UTF-8");
                     None
                 }
             },

@@ -1,4 +1,4 @@
-//! What compiles, and is probably not meant: what only the compiled keys and rules can tell.
+//! Warnings that require compiled keys and rules.
 
 use crate::authz::{Rule, RuleAction, RuleSet, with_deep_stack};
 use crate::config::policy::Authorization;
@@ -6,10 +6,9 @@ use crate::config::span::SourceSpan;
 use crate::config::{Diagnostic, DiagnosticCode, Effective, ListenerConfig, LoadedConfig};
 use crate::snapshot::{Policies, Snapshot};
 
-/// What is worth a second look in a config that compiled to `snapshot`, together with what its text alone told, in the
-/// order of the file.
+/// Returns the warnings of a config and of its compiled form, in the order of the file.
 pub fn warnings(loaded: &LoadedConfig, snapshot: &Snapshot) -> Vec<Diagnostic> {
-    // the expressions' parser needs a deep stack; without one, what the text alone told must do
+    // the expression parser needs a deep stack; without one, return the warnings of the config alone
     with_deep_stack(|| all_warnings(loaded, snapshot)).unwrap_or_else(|_| loaded.warnings.clone())
 }
 
@@ -35,7 +34,7 @@ fn check_policies(effective: &Effective<'_>, compiled: &Policies, found: &mut Ve
         for (config, provider) in jwt.policy.providers.iter().zip(compiled.providers()) {
             let keys = provider.keys().current();
             for skipped in keys.get().into_iter().flat_map(|set| set.skipped()) {
-                let message = format!("a key of the provider `{}` is left out: {skipped}", config.name);
+                let message = format!("a key of the provider `{}` is skipped: {skipped}", config.name);
                 found.push(Diagnostic::warning(DiagnosticCode::SkippedKey, config.jwks.span.clone(), message));
             }
         }
@@ -70,26 +69,29 @@ fn check_rule(span: &SourceSpan, rule: &Rule, set: &RuleSet, found: &mut Vec<Dia
         (RuleAction::Allow, Some(false)) if allows == 1 => {
             warn(
                 DiagnosticCode::NeverTrue,
-                "this is the only allow rule and it is never true: every request is refused".to_owned(),
+                "this is the only allow rule and it is never true: every request is rejected".to_owned(),
             );
         }
         (RuleAction::Allow | RuleAction::Deny, Some(false)) => {
-            warn(DiagnosticCode::NeverTrue, format!("this {} is never true, so it does nothing", rule.action.as_str()));
+            warn(
+                DiagnosticCode::NeverTrue,
+                format!("this {} is never true, so it has no effect", rule.action.as_str()),
+            );
         }
         (RuleAction::Deny, Some(true)) => {
-            warn(DiagnosticCode::AlwaysTrue, "this deny is always true: every request is refused".to_owned());
+            warn(DiagnosticCode::AlwaysTrue, "this deny is always true: every request is rejected".to_owned());
         }
         (RuleAction::Require, Some(true)) => {
-            warn(DiagnosticCode::AlwaysTrue, "this require is always true, so it does nothing".to_owned());
+            warn(DiagnosticCode::AlwaysTrue, "this require is always true, so it has no effect".to_owned());
         }
         (RuleAction::Require, Some(false)) => {
-            warn(DiagnosticCode::NeverTrue, "this require is never true: every request is refused".to_owned());
+            warn(DiagnosticCode::NeverTrue, "this require is never true: every request is rejected".to_owned());
         }
         (_, None) => {}
     }
 }
 
-/// The same rule a second time in one set.
+/// Warns of duplicate rules in a set.
 fn check_duplicates(config: &Authorization, set: &RuleSet, found: &mut Vec<Diagnostic>) {
     let same =
         |a: &Rule, b: &Rule| a.action == b.action && a.expression.source().trim() == b.expression.source().trim();
@@ -97,13 +99,13 @@ fn check_duplicates(config: &Authorization, set: &RuleSet, found: &mut Vec<Diagn
         let earlier = set.rules.iter().zip(&config.rules).take(at).find(|(earlier, _)| same(earlier, rule));
         if let Some((_, earlier)) = earlier {
             let line = earlier.cel.span.line;
-            let message = format!("the same {} stands on line {line}, so this one does nothing", rule.action.as_str());
+            let message = format!("the same {} is on line {line}, so this one has no effect", rule.action.as_str());
             found.push(Diagnostic::warning(DiagnosticCode::RedundantRule, rule_config.cel.span.clone(), message));
         }
     }
 }
 
-/// Rules about a token on a route that accepts none.
+/// Warns of rules that read a token on a route without `jwtAuth`.
 fn check_token_rules(effective: &Effective<'_>, compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
     if compiled.jwt_auth.is_some() {
         return;
@@ -112,7 +114,7 @@ fn check_token_rules(effective: &Effective<'_>, compiled: &Policies, route: &str
         for (rule_config, rule) in set.rules.iter().zip(&compiled.rules) {
             if rule.expression.reads_token() {
                 let message = format!(
-                    "this rule reads the token, and on the route `{route}` no `jwtAuth` holds, so there is never one"
+                    "this rule reads the token, but the route `{route}` has no `jwtAuth`, so there is never a token"
                 );
                 found.push(Diagnostic::warning(
                     DiagnosticCode::TokenNeverPresent,
@@ -124,7 +126,7 @@ fn check_token_rules(effective: &Effective<'_>, compiled: &Policies, route: &str
     }
 }
 
-/// Rules about scopes on a route whose tokens are not split into any.
+/// Warns of rules that read scopes on a route whose `jwtAuth` splits no claim.
 fn check_scope_rules(effective: &Effective<'_>, compiled: &Policies, route: &str, found: &mut Vec<Diagnostic>) {
     if compiled.jwt_auth.as_ref().is_none_or(|jwt| !jwt.split_claims().is_empty()) {
         return;
@@ -133,7 +135,7 @@ fn check_scope_rules(effective: &Effective<'_>, compiled: &Policies, route: &str
         for (rule_config, rule) in set.rules.iter().zip(&compiled.rules) {
             if rule.expression.reads_scopes() {
                 let message = format!(
-                    "this rule reads `scopes(jwt)`, and on the route `{route}` `jwtAuth` has no `splitClaims`, so it fails \
+                    "this rule reads `scopes(jwt)`, but `jwtAuth` of the route `{route}` has no `splitClaims`, so it fails \
                      to evaluate for every token"
                 );
                 let hint = "write `splitClaims: [scope]` under `jwtAuth`";
@@ -146,7 +148,7 @@ fn check_scope_rules(effective: &Effective<'_>, compiled: &Policies, route: &str
     }
 }
 
-/// Headers that transformations make of the token, and that clients can send as well.
+/// Warns of transformations that set a header from the token that clients can send as well.
 fn check_unstripped_headers(listener: &ListenerConfig, snapshot: &Snapshot, found: &mut Vec<Diagnostic>) {
     let levels = [&listener.gateway_policies, &listener.policies];
     let levels = levels.into_iter().chain(listener.routes.iter().map(|route| &route.policies));
@@ -157,7 +159,7 @@ fn check_unstripped_headers(listener: &ListenerConfig, snapshot: &Snapshot, foun
             let from_token = crate::authz::Expression::compile(cel, super::policy::POST_AUTHZ_SCOPE)
                 .is_ok_and(|expression| expression.reads_token());
             if from_token && !snapshot.settings.identity_headers.contains(name) {
-                let message = format!("`{name}` is made from the token, and clients can send it as well");
+                let message = format!("`{name}` is set from the token, but clients can send it as well");
                 let hint = format!("use `claimsToHeaders`, which removes `{name}` from every request before it is set");
                 found.push(
                     Diagnostic::warning(DiagnosticCode::SpoofableHeader, cel.span.clone(), message).with_hint(hint),

@@ -38,17 +38,17 @@ use crate::policy::rate_limit::RateLimit;
 use crate::policy::{AdmissionChecks, Edits};
 use crate::request::path::PathRules;
 
-/// What the expressions of policies behind `extAuthz` see: its answer, too.
+/// The variables of expressions that are evaluated after `extAuthz`, including its metadata.
 pub(super) const POST_AUTHZ_SCOPE: Scope<'_> = Scope::Value { extra: &[METADATA_VARIABLE] };
 
-/// What was made so far, by where it stands in the file. `None` after an error.
+/// The policies compiled so far, by their offset in the file. `None` after an error.
 #[derive(Debug, Default)]
 pub(super) struct PolicyCache {
     cors: HashMap<usize, Option<Arc<Cors>>>,
     credentials: HashMap<[Option<usize>; 2], Arc<CredentialPolicies>>,
     gates: HashMap<[Option<usize>; 2], Arc<AdmissionChecks>>,
     rate_limits: HashMap<usize, Box<[Arc<RateLimit>]>>,
-    /// Rate limits at one level with the same settings: each has buckets of its own.
+    /// The number of rate limits with the same settings at one level. Each has separate buckets.
     identical_rate_limits: HashMap<Fingerprint, usize>,
     edits: HashMap<[Option<usize>; 4], Arc<Edits>>,
 }
@@ -59,7 +59,7 @@ fn policy<'c, T>(chosen: &Option<Chosen<'c, T>>) -> Option<&'c Spanned<T>> {
 }
 
 impl Compiler<'_> {
-    /// What a request must show besides a bearer token; made once for all routes with the same policies.
+    /// Compiles `basicAuth` and `apiKey`, once for all routes with the same policies.
     pub(super) fn credentials(&mut self, effective: &Effective<'_>) -> Option<Arc<CredentialPolicies>> {
         let basic = policy(&effective.basic_auth);
         let keys = policy(&effective.api_key);
@@ -78,7 +78,7 @@ impl Compiler<'_> {
         Some(compiled)
     }
 
-    /// What a request must pass behind the decision. Routes that inherit a limit share its buckets.
+    /// Compiles `localRateLimit` and `extAuthz`, which run after the rules. Routes that inherit a limit share its buckets.
     pub(super) fn admission_checks(&mut self, effective: &Effective<'_>) -> Option<Arc<AdmissionChecks>> {
         let limits = policy(&effective.local_rate_limit);
         let service = policy(&effective.ext_authz);
@@ -101,13 +101,13 @@ impl Compiler<'_> {
         Some(compiled)
     }
 
-    /// What is changed on the way, if anything is; made once for all routes with the same policies.
+    /// Compiles the edits of requests and responses, once for all routes with the same policies.
     pub(super) fn edits(&mut self, effective: &Effective<'_>, rules: &PathRules) -> Option<Arc<Edits>> {
         let request = policy(&effective.request_header_modifier);
         let response = policy(&effective.response_header_modifier);
         let transformations = policy(&effective.transformations);
         let rewrite = policy(&effective.url_rewrite);
-        let start_offset = |span: Option<&SourceSpan>| span.map(|place| place.start);
+        let start_offset = |span: Option<&SourceSpan>| span.map(|span| span.start);
         let key = [
             start_offset(request.map(|p| &p.span)),
             start_offset(response.map(|p| &p.span)),
@@ -136,7 +136,7 @@ impl Compiler<'_> {
         Some(edits)
     }
 
-    /// The answer of a route that asks no backend.
+    /// Compiles the response of a route without a backend.
     pub(super) fn local_response(
         &mut self,
         effective: &Effective<'_>,

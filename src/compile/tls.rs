@@ -1,5 +1,5 @@
-//! TLS in both directions: certificates, keys and authorities are read from their files and checked against each
-//! other, so that a handshake can't fail for what the config could have told.
+//! Compiles TLS settings for listeners and backends: reads certificates, keys and authorities, and checks them against each
+//! other, so that no handshake fails because of an invalid config.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,7 +23,7 @@ use crate::config::unreadable_file;
 use crate::snapshot::ServerTls;
 use crate::upstream::tls::AcceptAnyCertificate;
 
-/// What was made for one set of settings serves whoever has the same ones.
+/// The TLS configs compiled so far, shared by equal settings.
 #[derive(Default)]
 pub(super) struct TlsCache {
     servers: HashMap<u64, Option<ServerTls>>,
@@ -31,17 +31,17 @@ pub(super) struct TlsCache {
     system_verifier: Option<Option<Arc<dyn ServerCertVerifier>>>,
 }
 
-/// TLS towards backends.
+/// TLS settings for backends.
 #[derive(Clone)]
 pub(super) struct ClientTlsSettings {
-    /// Without ALPN.
+    /// The TLS config, without ALPN.
     pub(super) config: Arc<ClientConfig>,
-    /// Tells settings apart, by what the files hold: a connection made under other settings must not be used.
+    /// Identifies the settings, including the contents of the files: a connection with other settings must not be reused.
     pub(super) fingerprint: u64,
 }
 
 impl Compiler<'_> {
-    /// How a listener's connections are encrypted. `None` after an error.
+    /// Compiles the TLS settings of a listener. `None` after an error.
     pub(super) fn server_tls(&mut self, settings: &Spanned<ListenerTls>) -> Option<ServerTls> {
         let fingerprint = hash_str(&format!("{:?}", settings.value));
         if let Some(cached) = self.tls_cache.servers.get(&fingerprint) {
@@ -75,7 +75,7 @@ impl Compiler<'_> {
         Some(config)
     }
 
-    /// TLS towards a backend; without anything written, with the system's authorities. `None` after an error.
+    /// Compiles the TLS settings for a backend; the default are the system's certificate authorities. `None` after an error.
     pub(super) fn client_tls(
         &mut self,
         settings: Option<&Spanned<BackendTls>>,
@@ -123,7 +123,7 @@ impl Compiler<'_> {
         Some(ClientTlsSettings { config: Arc::new(config), fingerprint: fingerprint.finish() })
     }
 
-    /// The authorities that this machine trusts, read once.
+    /// Returns a verifier for the certificate authorities of the operating system, loaded once.
     fn system_verifier(
         &mut self,
         span: &SourceSpan,
@@ -135,9 +135,9 @@ impl Compiler<'_> {
         let verifier = match rustls_platform_verifier::Verifier::new(Arc::clone(provider)) {
             Ok(verifier) => Some(Arc::new(verifier) as Arc<dyn ServerCertVerifier>),
             Err(error) => {
-                let message = format!("this machine has no authorities to verify the backend with: {error}");
+                let message = format!("no system certificate authorities to verify the backend with: {error}");
                 self.error(span, message);
-                self.add_hint("name a file with them in `backendTLS.root`");
+                self.add_hint("set `backendTLS.root` to a file with certificate authorities");
                 None
             }
         };
@@ -145,7 +145,7 @@ impl Compiler<'_> {
         verifier
     }
 
-    /// A certificate chain and the private key that belongs to it, and the bytes of both.
+    /// Reads a certificate chain and its private key. Also returns the contents of both files.
     fn certified_key(
         &mut self,
         cert: &Spanned<PathBuf>,
@@ -157,7 +157,7 @@ impl Compiler<'_> {
         let der = match PrivateKeyDer::from_pem_slice(&private) {
             Ok(der) => der,
             Err(_) => {
-                self.error(&key.span, "the file holds no private key in PEM form");
+                self.error(&key.span, "the file contains no private key in PEM format");
                 return None;
             }
         };
@@ -171,13 +171,13 @@ impl Compiler<'_> {
                 None
             }
             Err(error) => {
-                self.error(&cert.span, format!("the certificate can't be used: {error}"));
+                self.error(&cert.span, format!("the certificate cannot be used: {error}"));
                 None
             }
         }
     }
 
-    /// The authorities in a file, and its bytes.
+    /// Reads the certificate authorities in a file. Also returns its contents.
     fn authorities(&mut self, file: &Spanned<PathBuf>) -> Option<(RootCertStore, Vec<u8>)> {
         let (certificates, text) = self.certificates(file)?;
         let mut roots = RootCertStore::empty();
@@ -192,7 +192,7 @@ impl Compiler<'_> {
         let text = self.pem_file(file)?;
         match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => {
-                self.error(&file.span, "the file holds no certificate in PEM form");
+                self.error(&file.span, "the file contains no certificate in PEM format");
                 None
             }
             Ok(certificates) => Some((certificates, text)),
@@ -207,9 +207,9 @@ impl Compiler<'_> {
         std::fs::read(&file.value).map_err(|error| self.errors.push(unreadable_file(file, &error))).ok()
     }
 
-    /// The result of a step that the TLS library judges.
+    /// Records an error of the TLS library.
     fn tls_result<T, E: std::fmt::Display>(&mut self, span: &SourceSpan, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.error(span, format!("TLS can't be set up: {error}"))).ok()
+        result.map_err(|error| self.error(span, format!("cannot set up TLS: {error}"))).ok()
     }
 
     fn add_hint(&mut self, text: &str) {

@@ -1,24 +1,24 @@
-//! `config.tracing`: where spans go.
+//! Checks `config.tracing`. Rejects collector URLs that spans cannot be sent to.
 
 use reqwest::Url;
 
 use crate::config::Diagnostic;
 use crate::config::process::TracingConfig;
 
-/// Where OTLP over HTTP takes spans, when the URL has no path of its own.
+/// The path of OTLP over HTTP for a URL without a path.
 const DEFAULT_PATH: &str = "/v1/traces";
 
-/// The collector's URL, if there is to be one.
+/// Returns the URL of the collector, if one is configured.
 ///
 /// # Errors
-/// It is no URL that spans can be sent to, or this binary can't send any.
+/// Spans cannot be sent to the URL, or the binary was built without span export.
 pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic> {
     let Some(endpoint) = &tracing.endpoint else { return Ok(None) };
     let error =
         |message: String, hint: &str| Diagnostic::error(endpoint.span.clone(), message).with_hint(hint.to_owned());
     if !cfg!(feature = "otlp") {
         return Err(error(
-            "this binary was built without the export of spans".to_owned(),
+            "this binary was built without span export".to_owned(),
             "use the release image, build with `--features otlp`, or leave `config.tracing.endpoint` out",
         ));
     }
@@ -28,11 +28,11 @@ pub fn collector_url(tracing: &TracingConfig) -> Result<Option<Url>, Diagnostic>
         return Err(error("not an http or https URL".to_owned(), hint));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(error("a URL has no user and password here".to_owned(), "use `tracing.headers`"));
+        return Err(error("a URL cannot contain a user and password".to_owned(), "use `tracing.headers`"));
     }
     if url.port() == Some(4317) {
-        // OTLP over gRPC, which would answer nothing that can be understood
-        return Err(error("port 4317 is OTLP over gRPC, and spans are sent over HTTP".to_owned(), hint));
+        // OTLP over gRPC does not respond to HTTP requests
+        return Err(error("port 4317 is for OTLP over gRPC, but spans are sent over HTTP".to_owned(), hint));
     }
     if url.path() == "/" {
         url.set_path(DEFAULT_PATH);
@@ -55,15 +55,15 @@ mod tests {
 
     #[cfg(feature = "otlp")]
     #[test]
-    fn a_collector_has_a_url_and_a_path() {
+    fn collector_url_gets_a_default_path() {
         for (text, url) in [
             ("http://collector:4318", Ok("http://collector:4318/v1/traces")),
             ("http://collector:4318/", Ok("http://collector:4318/v1/traces")),
             ("https://otel.example/own?key=1", Ok("https://otel.example/own?key=1")),
             ("collector:4318", Err("not an http or https URL")),
             ("ftp://collector", Err("not an http or https URL")),
-            ("http://me:secret@collector", Err("a URL has no user and password here")),
-            ("http://collector:4317", Err("port 4317 is OTLP over gRPC")),
+            ("http://me:secret@collector", Err("a URL cannot contain a user and password")),
+            ("http://collector:4317", Err("port 4317 is for OTLP over gRPC")),
         ] {
             match (parse(text), url) {
                 (Ok(found), Ok(url)) => assert_eq!(found, url),
@@ -77,12 +77,12 @@ mod tests {
 
     #[cfg(not(feature = "otlp"))]
     #[test]
-    fn a_binary_that_can_not_export_says_so() {
-        assert!(parse("http://collector:4318").unwrap_err().contains("without the export of spans"));
+    fn binary_without_span_export_reports_it() {
+        assert!(parse("http://collector:4318").unwrap_err().contains("without span export"));
     }
 
     #[test]
-    fn without_an_endpoint_nothing_is_exported() {
+    fn no_endpoint_disables_export() {
         assert!(collector_url(&TracingConfig::default()).unwrap().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! Every address that a config would listen at, and those that can't be had together. A port that the system is to
-//! choose is in nobody's way.
+//! Conflicts between the addresses of binds and of the admin endpoints. Port 0, which the operating system replaces, never
+//! conflicts.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,23 +10,23 @@ use super::process::ProcessConfig;
 use super::span::{SourceSpan, Spanned};
 use super::value::ListenAddress;
 
-/// What is to listen somewhere.
+/// A bind or an admin endpoint, with its addresses.
 struct AddressOwner<'c> {
-    /// The key of one of the gateway's own endpoints; none is a bind.
+    /// The config key of an admin endpoint; `None` for a bind.
     key: Option<&'static str>,
     addresses: Vec<SocketAddr>,
-    /// None for a default.
+    /// The position; `None` for a default address.
     span: Option<&'c SourceSpan>,
 }
 
-/// An error for everything that is in the way of something before it.
+/// Returns an error for each address that conflicts with an earlier one.
 pub(super) fn conflicts(process: &ProcessConfig, binds: &[BindConfig]) -> Vec<Diagnostic> {
     let mut owners = vec![
         AddressOwner::process_endpoint("adminAddr", &process.admin_addr),
         AddressOwner::process_endpoint("statsAddr", &process.stats_addr),
         AddressOwner::process_endpoint("readinessAddr", &process.readiness_addr),
     ];
-    // what has a place comes last, to be pointed at
+    // configured addresses come last, so that errors point to them
     owners.sort_by_key(|owner| owner.span.is_some());
     owners.extend(binds.iter().map(|bind| AddressOwner {
         key: None,
@@ -49,7 +49,7 @@ impl<'c> AddressOwner<'c> {
         Self { key: Some(name), addresses: value.sockets(), span: Some(span).filter(|place| !place.is_default()) }
     }
 
-    /// An address of the other one that can't be had beside one of these.
+    /// Returns the first address of `other` that conflicts with one of these.
     fn conflict_with(&self, other: &Self) -> Option<SocketAddr> {
         let taken = |address: &&SocketAddr| self.addresses.iter().any(|ours| overlaps(*ours, **address));
         other.addresses.iter().find(taken).copied()
@@ -59,15 +59,15 @@ impl<'c> AddressOwner<'c> {
         let line = first.span.map_or(0, |place| place.line);
         let error = |message: String| Diagnostic::error(span.clone(), message).with_code(DiagnosticCode::Duplicate);
         let Some(name) = first.key else {
-            return error(format!("port {} is bound twice; first on line {line}", address.port()));
+            return error(format!("port {} is a duplicate; first on line {line}", address.port()));
         };
         let location = if line == 0 { ", its default".to_owned() } else { format!(" on line {line}") };
-        error(format!("{address} is taken by `config.{name}`{location}"))
-            .with_hint(format!("choose another port, or another `config.{name}`; it can be `off`"))
+        error(format!("{address} is used by `config.{name}`{location}"))
+            .with_hint(format!("use another port, or another `config.{name}`; it can be `off`"))
     }
 }
 
-/// Whether only one of two addresses can be listened at. `[::]` takes both families.
+/// Returns whether only one of two addresses can be bound. `[::]` covers both families.
 fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
     let is_dual_stack = |ip: IpAddr| ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let same_family = a.is_ipv4() == b.is_ipv4();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wildcards_are_in_the_way_of_what_they_hold() {
+    fn wildcards_conflict_with_the_addresses_they_cover() {
         for (a, b, expected) in [
             ("127.0.0.1:1", "127.0.0.1:1", true),
             ("127.0.0.1:1", "127.0.0.1:2", false),

@@ -1,8 +1,8 @@
-//! Nodes -> typed values, through plain serde derives, with every error of the file in one run.
+//! Deserializes nodes through plain serde derives, and reports all errors of the file in one run.
 //!
-//! A decoder stops at its first error, as serde must. The error is kept, the value that it is about is taken out of
-//! the tree, and the whole is decoded again, until nothing is wrong or too much is. What is missing only because it
-//! was taken out is no error of its own. Unknown keys are kept aside and never stop anything.
+//! A serde deserializer stops at its first error. The error is recorded, its value is pruned from the tree, and the whole
+//! tree is deserialized again, until no error or too many are left. A field that is missing only because it was pruned is
+//! not an error. Unknown keys are recorded and never stop the run.
 
 mod accessors;
 mod core_schema;
@@ -26,10 +26,10 @@ use accessors::{EntryAccess, EnumChoice, ItemAccess, MergedAccess, SpannedAccess
 use core_schema::CoreValue;
 use error::DecodeError;
 
-/// After so many errors the rest is left for the next run.
+/// The maximum number of errors of one run.
 const MAX_ERRORS: usize = 100;
 
-/// The value that `root` describes, or everything that is wrong with it.
+/// Deserializes `root`, or returns all errors.
 pub(super) fn decode<T: DeserializeOwned>(
     root: &Node,
     source: &Source,
@@ -41,7 +41,7 @@ pub(super) fn decode<T: DeserializeOwned>(
     }
 }
 
-/// What can be read of `root` when everything that is wrong with it is left out, and what that is.
+/// Deserializes the valid parts of `root`, and returns all errors.
 pub(super) fn decode_partially<T: DeserializeOwned>(
     root: &Node,
     source: &Source,
@@ -63,23 +63,23 @@ pub(super) fn decode_partially<T: DeserializeOwned>(
     };
     errors.extend(state.unknown_keys.into_inner().into_values());
     if decoded.is_none() && errors.is_empty() {
-        errors.push(Diagnostic::error(source.span(root.start, root.start, ""), "the config can't be read"));
+        errors.push(Diagnostic::error(source.span(root.start, root.start, ""), "the config cannot be read"));
     }
     (decoded, errors)
 }
 
-/// What one decoding of a file shares.
+/// The state shared by all passes over a file.
 pub(super) struct DecodeState<'a> {
     source: &'a Source,
     env: EnvLookup<'a>,
-    /// The numbers of values that had an error.
+    /// The indexes of values with an error.
     pruned: RefCell<BTreeSet<usize>>,
-    /// The unknown keys, by the number of their value.
+    /// The unknown keys, by the index of their value.
     unknown_keys: RefCell<BTreeMap<usize, Diagnostic>>,
 }
 
 impl DecodeState<'_> {
-    /// Whether something inside a value is already known to be wrong.
+    /// Returns whether something inside a value has an error.
     fn has_error_inside(&self, node: &Node) -> bool {
         let inside = (std::ops::Bound::Excluded(node.id), std::ops::Bound::Included(node.last_id));
         node.last_id > node.id
@@ -92,10 +92,10 @@ impl DecodeState<'_> {
     }
 }
 
-/// The keys that the two structs of one map know.
+/// The fields of the two structs of one map.
 type SharedFields = Rc<RefCell<Vec<&'static [&'static str]>>>;
 
-/// One value, about to be decoded.
+/// A deserializer for one value.
 #[derive(Clone)]
 pub(super) struct NodeDeserializer<'a> {
     node: &'a Node,
@@ -108,24 +108,24 @@ impl<'a> NodeDeserializer<'a> {
         Self { node, state, shared_fields: None }
     }
 
-    /// An error about this value.
+    /// Returns an error about this value.
     fn error(&self, message: impl Into<String>) -> DecodeError<'a> {
         DecodeError::new(message).at(self.node)
     }
 
-    /// A value of another kind stands here.
+    /// Returns the error for a value of another type, with a hint.
     fn mismatch(&self, expected: &str) -> DecodeError<'a> {
         let error = self.type_error(expected);
         match (&self.node.kind, expected) {
-            _ if self.is_null() => self.error("there is no value").with_hint("write one, or remove the key"),
+            _ if self.is_null() => self.error("the value is missing").with_hint("write one, or remove the key"),
             (NodeKind::Scalar { plain: true, .. }, "a string") => error.with_hint("put it in quotes"),
-            (NodeKind::Map(_), "a list") => error.with_hint("begin each entry of a list with `- `"),
+            (NodeKind::Map(_), "a list") => error.with_hint("start each entry of a list with `- `"),
             (NodeKind::List(_), "a map") => error.with_hint("remove the `- ` at the start of its lines"),
             _ => error,
         }
     }
 
-    /// The value is not what is wanted. What a variable stands for may be secret, and is not shown.
+    /// Returns the error for a value of another type. The value of a variable may be secret, and is not shown.
     fn type_error(&self, expected: &str) -> DecodeError<'a> {
         match &self.node.kind {
             NodeKind::Scalar { text, .. } if has_variable(text) => {
@@ -135,7 +135,7 @@ impl<'a> NodeDeserializer<'a> {
         }
     }
 
-    /// What stands here, for an error.
+    /// Describes the value for an error.
     fn describe(&self) -> String {
         match &self.node.kind {
             NodeKind::List(_) => "a list".to_owned(),
@@ -153,12 +153,12 @@ impl<'a> NodeDeserializer<'a> {
         matches!(&self.node.kind, NodeKind::Scalar { text, plain } if CoreValue::resolve(text, *plain) == CoreValue::Null)
     }
 
-    /// The text of a scalar with its variables filled in.
+    /// Returns the text of a scalar with its variables expanded.
     fn expanded(&self, text: &'a str) -> Result<std::borrow::Cow<'a, str>, DecodeError<'a>> {
         expand(text, self.state.env).map_err(|message| self.error(message).with_code(DiagnosticCode::UnsetVariable))
     }
 
-    /// A string.
+    /// Returns a string.
     fn text(&self) -> Result<String, DecodeError<'a>> {
         match &self.node.kind {
             NodeKind::Scalar { text, plain } if CoreValue::resolve(text, *plain) == CoreValue::Str => {
@@ -168,8 +168,8 @@ impl<'a> NodeDeserializer<'a> {
         }
     }
 
-    /// A scalar that is not a string. It may come from a variable (`port: ${PORT}`), also in quotes: inside braces
-    /// YAML has no other way to write one.
+    /// Returns a scalar that is not a string. It may come from a variable (`port: ${PORT}`), also in quotes, which YAML
+    /// requires inside braces.
     fn core_value(&self) -> Result<CoreValue, DecodeError<'a>> {
         match &self.node.kind {
             NodeKind::Scalar { text, plain } => {
@@ -187,7 +187,7 @@ impl<'a> NodeDeserializer<'a> {
         }
     }
 
-    /// Keeps the keys of this map that no field has.
+    /// Records the keys of this map that are not fields.
     fn report_unknown_keys(&self, entries: &'a [MapEntry], valid_keys: &[&'static str]) {
         for entry in entries.iter().filter(|entry| !valid_keys.contains(&entry.key.as_str())) {
             let span = self.state.source.span(entry.start, entry.end, &child_path(&self.node.path, &entry.key));
@@ -202,7 +202,7 @@ impl<'a> NodeDeserializer<'a> {
     }
 }
 
-/// Policies of the dialect that are not there. They must never be skipped: that would open a door.
+/// Unsupported policies of agentgateway. They must never be ignored, because that could widen access.
 const UNSUPPORTED_POLICIES: [&str; 14] = [
     "oidc",
     "csrf",
@@ -220,7 +220,7 @@ const UNSUPPORTED_POLICIES: [&str; 14] = [
     "concurrencyLimit",
 ];
 
-/// Other parts of the dialect that are not there: what else it serves than HTTP, and how it finds that.
+/// Other unsupported keys of agentgateway: protocols other than HTTP, and service discovery.
 const UNSUPPORTED_KEYS: [&str; 17] = [
     "mcp",
     "llm",
@@ -246,21 +246,19 @@ fn unknown_key_hint(key: &str, valid_keys: &[&'static str]) -> Option<String> {
         return Some("merge keys are not part of YAML 1.2; write the keys out".to_owned());
     }
     if UNSUPPORTED_POLICIES.contains(&key) {
-        return Some("this policy is not supported, and leaving it out silently would not be safe".to_owned());
+        return Some("this policy is not supported; ignoring it would not be safe".to_owned());
     }
     if UNSUPPORTED_KEYS.contains(&key) {
-        return Some(
-            "agentgateway knows this; this gateway is for HTTP between clients and backends, and does not".to_owned(),
-        );
+        return Some("this agentgateway feature is not supported; this gateway proxies HTTP only".to_owned());
     }
     if let Some(word) = nearest(key, valid_keys.iter().copied()) {
         return Some(format!("did you mean `{word}`?"));
     }
     let list: Vec<_> = valid_keys.iter().map(|word| format!("`{word}`")).collect();
-    (1..=8).contains(&list.len()).then(|| format!("known here: {}", list.join(", ")))
+    (1..=8).contains(&list.len()).then(|| format!("valid keys: {}", list.join(", ")))
 }
 
-/// A text that stands in a message.
+/// Truncates a text for a message.
 fn truncate(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
@@ -344,7 +342,7 @@ impl<'de, 'a> Deserializer<'de> for NodeDeserializer<'a> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        // A key without value is a mistake, not an absent key: a policy would silently be gone.
+        // a key without a value is a mistake, not an absent key: a policy would be ignored silently
         match self.is_null() {
             true => Err(self.mismatch("a value")),
             false => visitor.visit_some(self),
@@ -375,7 +373,7 @@ impl<'de, 'a> Deserializer<'de> for NodeDeserializer<'a> {
             (MERGED, NodeKind::Map(entries)) => {
                 let fields = SharedFields::default();
                 let value = visitor.visit_seq(MergedAccess::new(self.node, self.state, &fields));
-                // After an error in the first struct nothing is known of the second.
+                // after an error in the first struct the fields of the second are unknown
                 if let [first, second] = fields.borrow().as_slice() {
                     self.report_unknown_keys(entries, &[*first, *second].concat());
                 }
@@ -448,7 +446,7 @@ impl<'de, 'a> Deserializer<'de> for NodeDeserializer<'a> {
     }
 }
 
-/// A word that is no value of the file, as serde wants it.
+/// Returns a serde deserializer for a fixed text.
 fn str_deserializer<'de, 'a>(text: &'de str) -> StrDeserializer<'de, DecodeError<'a>> {
     text.into_deserializer()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a config: one finding, and how it is shown.
+//! Findings in a config, and their rendering.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use super::diagnostic_code::DiagnosticCode;
 use super::source::Source;
 use super::span::SourceSpan;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The config does not load.
+    /// The config cannot be loaded.
     Error,
-    /// It loads, and probably does not mean what its author thinks.
+    /// The config can be loaded, but is probably not what its author intended.
     Warning,
 }
 
 impl Severity {
-    /// `error` or `warning`.
+    /// Returns `error` or `warning`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -25,23 +25,23 @@ impl Severity {
     }
 }
 
-/// Something that is wrong with a config, where, and what to do.
+/// A finding in a config: the problem, its position and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What kind of finding it is.
+    /// The code of this kind of finding.
     pub code: DiagnosticCode,
-    /// Where it is.
+    /// The position.
     pub span: SourceSpan,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do.
+    /// The suggested fix.
     pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error at a place: a value that can't be, unless [`code`](Self::code) says otherwise.
+    /// Returns an error. Its code is `InvalidValue` unless [`with_code`](Self::with_code) sets another.
     pub fn error(span: SourceSpan, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
@@ -52,36 +52,36 @@ impl Diagnostic {
         }
     }
 
-    /// A warning at a place.
+    /// Returns a warning.
     pub fn warning(code: DiagnosticCode, span: SourceSpan, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, code, ..Self::error(span, message) }
     }
 
-    /// The same as another kind of finding.
+    /// Sets the code.
     #[must_use]
     pub fn with_code(mut self, code: DiagnosticCode) -> Self {
         self.code = code;
         self
     }
 
-    /// The same with advice.
+    /// Sets the hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The finding as a user reads it: place, path, the line with a mark under it, message and advice. Without a
-    /// source, or for a place in another file, the line is left out.
+    /// Renders the finding: position, path, the line with a marker below it, message and hint. The line is omitted without
+    /// a source, or for a position in another file.
     pub fn render(&self, source: Option<&Source>) -> String {
         self.render_as(self.severity.as_str(), source)
     }
 
-    /// The same, with another word for how bad it is: one with the code, or in colour.
+    /// Renders the finding with another label than the severity, such as one with the code or in color.
     pub fn render_as(&self, severity: &str, source: Option<&Source>) -> String {
         let SourceSpan { line, column, start, end, path, file, .. } = &self.span;
         if self.code == DiagnosticCode::UnreadableConfig {
-            // of a file that can't be read there is nothing to show: one line says it all
+            // a file that cannot be read has no lines to show
             let location: &dyn std::fmt::Display = if *start == 0 { file } else { &self.span };
             let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
             return format!("{severity}: {location}: {}\n", escape_control_chars(&format!("{}{hint}", self.message)));
@@ -113,10 +113,10 @@ impl Diagnostic {
     }
 }
 
-/// At most this many characters of a line are shown.
+/// The maximum number of characters of a line that are shown.
 const MAX_LINE_WIDTH: usize = 160;
 
-/// The part of a line around a column, and the column in it.
+/// Returns the part of a line around a column, and the column in that part.
 fn visible_window(line: &str, column: usize) -> (String, usize) {
     let skip = match column > MAX_LINE_WIDTH - 40 {
         true => column - 40,
@@ -126,7 +126,7 @@ fn visible_window(line: &str, column: usize) -> (String, usize) {
     (part, (column - skip).max(1))
 }
 
-/// Text that a terminal shows as it is: each control character becomes one question mark, a tab one space.
+/// Replaces characters that would control a terminal: control characters by question marks, tabs by spaces.
 fn escape_control_chars(text: &str) -> String {
     text.chars()
         .map(|c| match c {
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_shows_its_line_and_a_mark_under_it() {
+    fn finding_shows_its_line_with_a_marker() {
         let source = Source::new("gw.yaml", "binds:\n- prot: 3000\n".to_owned());
         let finding = Diagnostic::error(source.span(9, 13, "binds[0].prot"), "unknown key `prot`");
         assert_eq!(
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_about_a_whole_file_has_no_line() {
+    fn finding_about_a_whole_file_has_no_line() {
         let finding = Diagnostic::warning(
             DiagnosticCode::EmptyRules,
             SourceSpan::file_start(&"gw.yaml".into()),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_takes_one_line() {
+    fn unreadable_file_takes_one_line() {
         let finding = Diagnostic::error(SourceSpan::file_start(&"gw.yaml".into()), "there is no such file")
             .with_code(DiagnosticCode::UnreadableConfig);
         assert_eq!(finding.with_hint("look again").render(None), "error: gw.yaml: there is no such file; look again\n");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut_and_control_characters_do_not_reach_the_terminal() {
+    fn long_lines_are_truncated_and_control_characters_escaped() {
         let source = Source::new("gw.yaml", format!("a: {}\u{1b}[31m{}\n", "x".repeat(500), "y".repeat(500)));
         let shown = Diagnostic::error(source.span(503, 504, "a"), "bad").render(Some(&source));
         assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");

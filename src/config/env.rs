@@ -1,19 +1,19 @@
-//! `${VAR}` and `${VAR:-default}` inside string values, after the YAML was read, so that a value of the environment
-//! can never become structure. `$$` is a `$`; any other `$` is left alone.
+//! Expansion of `${VAR}` and `${VAR:-default}` in string values. It runs after the YAML is parsed, so that a value of the
+//! environment can never become structure. `$$` is a literal `$`; any other `$` is kept.
 
 use std::borrow::Cow;
 
-/// Where values of the environment come from.
+/// Returns the value of an environment variable.
 pub type EnvLookup<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// What stands between the braces.
+/// The content of the braces.
 struct Variable<'t> {
     name: &'t str,
     default: Option<&'t str>,
 }
 
 impl<'t> Variable<'t> {
-    /// None when it names no variable.
+    /// Parses the content of the braces. Returns `None` if it is not a variable.
     fn parse(body: &'t str) -> Option<Self> {
         let (name, default) = match body.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
@@ -25,12 +25,12 @@ impl<'t> Variable<'t> {
     }
 }
 
-/// The names of the variables in a text that is not escaped: `$$` means nothing in it.
+/// Returns the names of the variables in a text in which `$$` is not an escape.
 pub(crate) fn variable_names(text: &str) -> impl Iterator<Item = &str> {
     text.split("${").skip(1).filter_map(|from| Some(Variable::parse(from.split_once('}')?.0)?.name))
 }
 
-/// A text that is expanded to `text`, but for the variables that `keep` wants kept.
+/// Returns a text that expands to `text`, except for the variables that `retain` selects.
 pub(crate) fn escape(text: &str, retain: impl Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -57,12 +57,12 @@ pub(crate) fn escape(text: &str, retain: impl Fn(&str) -> bool) -> String {
     out
 }
 
-/// Whether something in the text is put in from the environment.
+/// Returns whether the text contains a variable.
 pub(super) fn has_variable(text: &str) -> bool {
     text.contains("${")
 }
 
-/// The text with its variables filled in, or what is wrong with it.
+/// Returns the text with its variables expanded.
 pub(super) fn expand<'t>(text: &'t str, env: EnvLookup<'_>) -> Result<Cow<'t, str>, String> {
     if !text.contains("${") && !text.contains("$$") {
         return Ok(Cow::Borrowed(text));
@@ -77,11 +77,11 @@ pub(super) fn expand<'t>(text: &'t str, env: EnvLookup<'_>) -> Result<Cow<'t, st
             rest = after;
         } else if let Some(inner) = from.strip_prefix("${") {
             let (body, after) =
-                inner.split_once('}').ok_or("`${` has no `}`; write `$${` for the characters themselves")?;
+                inner.split_once('}').ok_or("`${` has no closing `}`; write `$${` for a literal `${`")?;
             let Some(Variable { name, default }) = Variable::parse(body) else {
-                return Err(format!("`${{{body}}}` names no variable; write `$${{…}}` for the characters themselves"));
+                return Err(format!("`${{{body}}}` is not a variable; write `$${{…}}` for a literal"));
             };
-            // As in a shell, `:-` also stands in for a variable that is set to nothing.
+            // As in a shell, `:-` also replaces an empty variable.
             match (env(name), default) {
                 (Some(value), None) => out.push_str(&value),
                 (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_filled_in() {
+    fn variables_are_expanded() {
         for (text, want) in [
             ("${HOST}:1", "db:1"),
             ("${HOST}${HOST}", "dbdb"),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_variables_that_are_wanted_stay() {
+    fn escape_retains_selected_variables() {
         for (text, want) in [
             ("${A}/x", "${A}/x"),
             ("${A:-b}", "${A:-b}"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_variable_is_an_error() {
+    fn invalid_variables_are_errors() {
         for text in ["${NONE}", "${HOST", "${}", "${1}", "${a b}", "${HOST:x}", "${:-x}"] {
             assert!(expand(text, &env).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! What loads, and is probably not meant, as far as the text alone tells.
+//! Warnings that need only the config, without compiling it.
 
 mod unreachable;
 
@@ -13,7 +13,7 @@ use super::policy::{
 use super::route::{BackendPolicies, RouteConfig};
 use super::span::Spanned;
 
-/// Everything in the config that is worth a second look.
+/// Returns the warnings of a config.
 pub(super) fn warnings(config: &Config) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for listener in config.binds.iter().flat_map(|bind| &bind.listeners) {
@@ -46,14 +46,12 @@ fn check_jwt_auth(jwt: &Spanned<JwtAuthConfig>, found: &mut Vec<Diagnostic>) {
         None => {
             let message = "`jwtAuth` without `mode` lets requests without a token through";
             let warning = Diagnostic::warning(DiagnosticCode::MissingMode, jwt.span.clone(), message);
-            found.push(
-                warning.with_hint(
-                    "write `mode: strict` to require a token, or `mode: optional` to say that this is meant",
-                ),
-            );
+            found.push(warning.with_hint(
+                "write `mode: strict` to require a token, or `mode: optional` to confirm that this is intended",
+            ));
         }
         Some(mode) if mode.value == JwtMode::Shadow => {
-            let message = "`mode: shadow` refuses nobody: what strict would refuse is only logged and counted";
+            let message = "`mode: shadow` never rejects: rejections are only logged and counted";
             found.push(Diagnostic::warning(DiagnosticCode::NeverRejects, mode.span.clone(), message));
         }
         Some(_) => {}
@@ -87,7 +85,7 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
         .is_some_and(|algorithms| algorithms.iter().any(|algorithm| symmetric.contains(algorithm)))
     {
         let message =
-            format!("the provider `{name}` accepts a shared secret: whoever can check a token can also make one");
+            format!("the provider `{name}` accepts a shared secret: anyone who can verify a token can also create one");
         found.push(
             warn(DiagnosticCode::SharedSecret, message)
                 .with_hint("sign with ES256 or EdDSA, and give the gateway the public key"),
@@ -95,10 +93,10 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
     }
     if let JwksSource::Url(remote) = &provider.jwks.value {
         if remote.tls.insecure {
-            let message = "`insecure: true`: whoever stands in between can sign any token".to_owned();
+            let message = "`insecure: true`: anyone on the network path can sign any token".to_owned();
             found.push(warn(DiagnosticCode::UnverifiedCertificate, message));
         } else if remote.url.starts_with("http://") {
-            let message = "keys come over plain http: whoever stands in between can sign any token";
+            let message = "keys are fetched over plain HTTP: anyone on the network path can sign any token";
             found.push(Diagnostic::warning(DiagnosticCode::PlaintextKeyUrl, remote.url.span.clone(), message));
         }
     }
@@ -106,10 +104,10 @@ fn check_provider(provider: &ProviderConfig, found: &mut Vec<Diagnostic>) {
 
 fn check_authorization(set: &Spanned<Authorization>, found: &mut Vec<Diagnostic>) {
     if set.rules.is_empty() {
-        let message = "`authorization` without rules refuses nothing";
+        let message = "`authorization` without rules rejects nothing";
         found.push(Diagnostic::warning(DiagnosticCode::EmptyRules, set.span.clone(), message));
     } else if set.mode == AuthorizationMode::Shadow {
-        let message = "`mode: shadow` refuses nobody: what these rules would refuse is only logged and counted";
+        let message = "`mode: shadow` never rejects: rejections by these rules are only logged and counted";
         found.push(Diagnostic::warning(DiagnosticCode::NeverRejects, set.span.clone(), message));
     }
 }
@@ -119,7 +117,7 @@ fn check_backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
         let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change \
                        everything, tokens included";
         let warning = Diagnostic::warning(DiagnosticCode::UnverifiedCertificate, tls.span.clone(), message);
-        found.push(warning.with_hint("name the backend's authorities in `root` instead"));
+        found.push(warning.with_hint("set `root` to the backend's certificate authorities instead"));
     }
 }
 

@@ -1,6 +1,6 @@
-//! The files that a config names: what has to be watched besides the config itself.
+//! The files that a config refers to, which are watched in addition to the config.
 //!
-//! They are found in the config and not noted while they are read, so that a file that is missing is watched too.
+//! They are collected from the config, not while they are read, so that missing files are watched as well.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::route::{BackendAuth, BackendConfig};
 use super::serde_shapes::StringOr;
 use super::span::Spanned;
 
-/// Every file that the config names, in the order of the file, some perhaps twice.
+/// Returns the referenced files in the order of the config, possibly with duplicates.
 pub fn referenced_files(config: &Config) -> Vec<&Spanned<PathBuf>> {
     let mut files = Vec::new();
     for listener in config.binds.iter().flat_map(|bind| &bind.listeners) {
@@ -73,7 +73,7 @@ mod tests {
     use crate::config::{Source, load};
 
     #[test]
-    fn every_kind_of_file_is_found() {
+    fn all_kinds_of_files_are_collected() {
         let yaml = r#"
 binds:
 - port: 1

@@ -1,7 +1,5 @@
-//! Three generations of the dialect -> one tree.
-//!
-//! Whatever way a gateway, route, backend or policy was written, it ends up in the same place here, and every name
-//! that leads from one to another is followed. A name that leads nowhere is an error.
+//! Resolves the raw config: merges the three generations of the format into one tree, and follows the references between
+//! gateways, routes, backends and policies. Rejects references to names that do not exist.
 
 mod targets;
 
@@ -23,7 +21,7 @@ use super::span::{SourceSpan, Spanned};
 use super::value::{BackendHost, HostPattern};
 use targets::{UnnamedListeners, attach, listeners_mut, reject_route_policies, unknown_name};
 
-/// The one tree of a file, or every name and combination in it that makes no sense.
+/// Returns the resolved config, or all invalid references and combinations.
 pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, Vec<Diagnostic>> {
     let mut resolver = Resolver { backends: HashMap::new(), errors: Vec::new() };
     resolver.register_backends(raw.backends);
@@ -57,7 +55,9 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
             }));
         }
         if listeners.is_empty() {
-            resolver.errors.push(Diagnostic::error(span.clone(), "a bind without listeners serves nobody"));
+            resolver
+                .errors
+                .push(Diagnostic::error(span.clone(), "`listeners` is empty, so the bind serves no requests"));
         }
         unnamed.push(lacks_gateway_name);
         binds.push(BindConfig { port: bind.port, address: bind.address, listeners, span });
@@ -84,7 +84,7 @@ pub(super) fn resolve(raw: RawConfig, root_span: SourceSpan) -> Result<Config, V
     }
 }
 
-/// `*` is the same as no hostname.
+/// Removes the hostname `*`, which matches every host like no hostname.
 fn without_wildcard(hostname: Option<Spanned<HostPattern>>) -> Option<Spanned<HostPattern>> {
     hostname.filter(|host| host.value != HostPattern::Any)
 }
@@ -105,7 +105,7 @@ impl Resolver {
         self.errors.push(Diagnostic::error(span.clone(), message));
     }
 
-    /// Something stands there a second time.
+    /// Records a duplicate.
     fn duplicate(&mut self, span: &SourceSpan, message: impl Into<String>) {
         self.errors.push(Diagnostic::error(span.clone(), message).with_code(DiagnosticCode::Duplicate));
     }
@@ -119,7 +119,7 @@ impl Resolver {
             self.check_tls(&policies);
             match self.backends.get(&backend.name.value).map(|first| first.span.line) {
                 Some(line) => {
-                    let message = format!("a second backend `{}`; the first is on line {line}", backend.name.value);
+                    let message = format!("a second backend `{}`; first on line {line}", backend.name.value);
                     self.duplicate(&backend.name.span, message);
                 }
                 None => {
@@ -139,7 +139,7 @@ impl Resolver {
             (Some(host), None) => vec![host],
             (None, Some(hosts)) if !hosts.is_empty() => hosts,
             (None, Some(_)) => {
-                self.error(span, "`hosts` is empty, so there is nowhere to go");
+                self.error(span, "`hosts` is empty");
                 Vec::new()
             }
             (Some(_), Some(_)) => {
@@ -155,11 +155,11 @@ impl Resolver {
 
     fn check_tls(&mut self, policies: &BackendPolicies) {
         if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            self.error(&tls.span, "`cert` and `key` go together; one of them is missing");
+            self.error(&tls.span, "`cert` and `key` must be set together");
         }
     }
 
-    /// A backend of a route, with what its name stands for.
+    /// Resolves a backend of a route.
     fn backend(&mut self, raw: RawBackend, span: SourceSpan) -> Option<BackendConfig> {
         let mut policies = raw.policies;
         policies.protocol = raw.protocol.or(policies.protocol);
@@ -171,7 +171,7 @@ impl Resolver {
             return Some(BackendConfig { name: None, hosts, weight, policies, span });
         };
         if raw.host.is_some() || raw.hosts.is_some() {
-            self.error(&span, "`backend` names a backend that has its own hosts; `host` and `hosts` don't go with it");
+            self.error(&span, "`backend` cannot be combined with `host` and `hosts`");
         }
         let Some(named) = self.backends.get(&name.value) else {
             let registered: Vec<_> = self.backends.keys().cloned().collect();
@@ -196,7 +196,7 @@ impl Resolver {
             true => vec![Default::default()],
             false => raw.matches,
         };
-        // `*` among the hostnames is every host, which is what an empty list says.
+        // `*` among the hostnames matches every host, like an empty list
         let any = raw.hostnames.iter().any(|host| host.value == HostPattern::Any);
         RouteConfig {
             name: raw.name.map_or_else(|| format!("route{index}"), |name| name.value),
@@ -227,7 +227,9 @@ impl Resolver {
                     (Protocol::Https, None) => {
                         self.error(&protocol.span, "`protocol: HTTPS` needs `tls` with `cert` and `key`")
                     }
-                    (Protocol::Http, Some(tls)) => self.error(&tls.span, "`tls` does not go with `protocol: HTTP`"),
+                    (Protocol::Http, Some(tls)) => {
+                        self.error(&tls.span, "`tls` cannot be combined with `protocol: HTTP`")
+                    }
                     _ => {}
                 }
                 (protocol.value, tls)
@@ -235,7 +237,7 @@ impl Resolver {
         }
     }
 
-    /// A gateway in the newest spelling is a bind whose listeners belong to it.
+    /// Converts a gateway of the newest generation into a bind with its listeners.
     fn gateway(&mut self, name: String, policies: PoliciesConfig, gateway: RawGateway, span: SourceSpan) -> BindConfig {
         reject_route_policies(&policies, &mut self.errors);
         let listener = |name: String, gateway: &str, span: &SourceSpan| ListenerConfig {
@@ -257,11 +259,11 @@ impl Resolver {
                 if gateway.protocol.is_some() || gateway.tls.is_some() || gateway.hostname.is_some() {
                     self.error(
                         &span,
-                        "`protocol`, `tls` and `hostname` belong to the listeners of a gateway that has some",
+                        "`protocol`, `tls` and `hostname` cannot be combined with `listeners`; move them into the listeners",
                     );
                 }
                 if raw_listeners.is_empty() {
-                    self.error(&span, "`listeners` is empty, so the gateway serves nobody");
+                    self.error(&span, "`listeners` is empty, so the gateway serves no requests");
                 }
                 for (index, Spanned { value: Merged(policies, raw_listener), span }) in
                     raw_listeners.into_iter().enumerate()
@@ -298,7 +300,7 @@ impl Resolver {
         BindConfig { port: gateway.port, address: gateway.address, listeners, span }
     }
 
-    /// Puts a top-level route under the gateways that it names.
+    /// Attaches a top-level route to its gateways.
     fn attach_route(
         &mut self,
         route: Arc<RouteConfig>,
@@ -310,7 +312,7 @@ impl Resolver {
             None => vec![Spanned { value: "default".to_owned(), span: route.span.clone() }],
         };
         if names.is_empty() {
-            self.error(&route.span, "`gateways` is empty, so the route is reached by nobody");
+            self.error(&route.span, "`gateways` is empty, so the route is unreachable");
         }
         for name in names {
             let mut candidates = Vec::new();
@@ -328,18 +330,17 @@ impl Resolver {
                 let explicit = name.span != route.span;
                 self.errors.push(match explicit {
                     true => error,
-                    false => {
-                        error.with_hint("write `gateways`, with the name of the gateway that the route belongs to")
-                    }
+                    false => error.with_hint("set `gateways` to the name of a gateway"),
                 });
             }
         }
     }
 
-    /// What only shows when everything is in its place.
+    /// Checks the resolved config as a whole.
     fn check(&mut self, process: &ProcessConfig, binds: &[BindConfig], root_span: SourceSpan) {
         if binds.is_empty() && self.errors.is_empty() {
-            let error = Diagnostic::error(root_span, "nothing is served: there are neither `binds` nor `gateways`");
+            let error =
+                Diagnostic::error(root_span, "the config has neither `binds` nor `gateways`, so nothing is served");
             self.errors.push(error);
         }
         self.errors.extend(address_conflicts::conflicts(process, binds));
@@ -352,15 +353,13 @@ impl Resolver {
         for (index, listener) in bind.listeners.iter().enumerate() {
             let earlier = || bind.listeners.iter().take(index);
             if let Some(first) = earlier().find(|first| first.name == listener.name) {
-                let message = format!(
-                    "a second listener `{}` on this bind; the first is on line {}",
-                    listener.name, first.span.line
-                );
+                let message =
+                    format!("a second listener `{}` on this bind; first on line {}", listener.name, first.span.line);
                 self.duplicate(&listener.span, message);
             }
             if let Some(first) = earlier().find(|first| first.hostname == listener.hostname) {
                 let message = format!(
-                    "the listener `{}` on line {} answers for the same hosts, so this one is never reached",
+                    "the listener `{}` on line {} serves the same hosts, so this one is unreachable",
                     first.name, first.span.line
                 );
                 self.duplicate(&listener.span, message);
@@ -368,14 +367,13 @@ impl Resolver {
             if earlier().next().is_some_and(|first| first.protocol != listener.protocol) {
                 self.error(
                     &listener.span,
-                    "one port speaks either HTTP or HTTPS, and its first listener speaks the other",
+                    "all listeners of a port must use the same protocol, but the first one uses the other",
                 );
             }
             let mut names: HashMap<&str, u32> = HashMap::new();
             for route in &listener.routes {
                 if let Some(line) = names.insert(&route.name, route.span.line) {
-                    let message =
-                        format!("a second route `{}` on this listener; the first is on line {line}", route.name);
+                    let message = format!("a second route `{}` on this listener; first on line {line}", route.name);
                     self.duplicate(&route.span, message);
                 }
             }

@@ -100,7 +100,9 @@ impl TryFrom<RawPathMatch> for PathMatchConfig {
     type Error = String;
     fn try_from(raw: RawPathMatch) -> Result<Self, String> {
         let check_path = |path: String| match path.starts_with('/') {
-            true if path.contains(['?', '#']) => Err(format!("a path has no query: `{path}`; match `query` instead")),
+            true if path.contains(['?', '#']) => {
+                Err(format!("a path cannot contain a query: `{path}`; match `query` instead"))
+            }
             true => Ok(path),
             false => Err(format!("a path starts with `/`: `{path}`")),
         };

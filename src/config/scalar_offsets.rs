@@ -1,6 +1,6 @@
-//! From a byte of a string value back to the byte of the file that it came from, in each of YAML's five spellings.
+//! Maps a byte of a string value to the byte of the file that it came from, for each of YAML's five scalar styles.
 
-/// Where in `raw`, a scalar as it stands in the file, the byte at `offset` of its value comes from.
+/// Returns the offset in `raw`, the source text of a scalar, of the byte at `offset` of its value.
 pub(super) fn raw_offset(raw: &str, offset: usize) -> Option<usize> {
     match raw.as_bytes().first()? {
         b'\'' => flow_offset(raw, 1, FlowStyle::Single, offset),
@@ -34,7 +34,7 @@ fn flow_offset(raw: &str, mut at: usize, style: FlowStyle, offset: usize) -> Opt
             _ => (c.len_utf8(), c.len_utf8()),
         };
         if offset < value + produced {
-            // Inside a run of characters that stand for themselves, byte for byte.
+            // inside a run of characters that are copied byte for byte
             return Some(if consumed == produced { at + (offset - value) } else { at });
         }
         at += consumed;
@@ -43,7 +43,7 @@ fn flow_offset(raw: &str, mut at: usize, style: FlowStyle, offset: usize) -> Opt
     None
 }
 
-/// How many bytes of white space stand at the start of `rest`, and how many bytes of value they make.
+/// Returns the length of the leading white space of `rest`, and the length of the value that it produces.
 fn fold_whitespace(rest: &str) -> (usize, usize) {
     let length = rest.find(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')).unwrap_or(rest.len());
     let run = rest.get(..length).unwrap_or_default();
@@ -54,7 +54,7 @@ fn fold_whitespace(rest: &str) -> (usize, usize) {
     }
 }
 
-/// The same for an escape of a double-quoted scalar (YAML 1.2.2 §5.7).
+/// Returns the length of an escape of a double-quoted scalar (YAML 1.2.2 §5.7), and the length of its value.
 fn parse_escape(rest: &str) -> Option<(usize, usize)> {
     let hex = |digits: usize| {
         let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
@@ -77,7 +77,7 @@ fn parse_escape(rest: &str) -> Option<(usize, usize)> {
 /// Block scalars: literal keeps its lines, folded joins them (YAML 1.2.2 §8.1).
 fn block_offset(raw: &str, folded: bool, offset: usize) -> Option<usize> {
     let header = raw.find('\n')? + 1;
-    // An indentation that is told, not shown, depends on what stands around the scalar.
+    // an explicit indentation indicator depends on the context of the scalar
     if raw.get(..header)?.split('#').next()?.bytes().any(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -86,7 +86,7 @@ fn block_offset(raw: &str, folded: bool, offset: usize) -> Option<usize> {
     let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let indent = body.split_inclusive('\n').find(|line| !is_blank(line)).map(indentation)?;
     let (mut at, mut value) = (header, 0);
-    // Line breaks since the last line with text, and whether a fold may swallow one of them.
+    // line breaks since the last line with text, and whether folding removes one of them
     let (mut breaks, mut can_fold, mut first) = (0usize, false, true);
     for line in body.split_inclusive('\n') {
         if is_blank(line) && indentation(line) <= indent {
@@ -116,7 +116,7 @@ fn block_offset(raw: &str, folded: bool, offset: usize) -> Option<usize> {
     None
 }
 
-/// Where the `|` or `>` of a block scalar stands whose content starts at `content`.
+/// Returns the offset of the `|` or `>` of a block scalar whose content starts at `content`.
 pub(super) fn block_start(text: &str, content: usize) -> usize {
     let before = text.get(..content).unwrap_or_default().trim_end_matches([' ', '\t', '\r', '\n']);
     let line = before.rfind('\n').map_or(0, |at| at + 1);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_of_a_value_is_traced_to_itself() {
+    fn each_letter_of_a_value_maps_to_itself() {
         for text in [
             "v: jwt.sub == 1\n",
             "v: jwt.sub ==\n   1\n\n\n   && 2\n",
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_variables_changed_is_traced_to_its_start() {
+    fn expanded_value_maps_to_its_start() {
         let source = Source::new("t.yaml", "v: a ${B} c\n".to_owned());
         let span = source.span(3, 11, "v");
         assert_eq!(source.span_inside(&span, 6), span);
@@ -188,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn letters_are_traced_in_any_text(words in "[a-z'\" é]{1,30}", style in 0..4) {
+        fn letters_map_to_themselves_in_any_text(words in "[a-z'\" é]{1,30}", style in 0..4) {
             let words = format!("x{}x", words);
             let text = match style {
                 0 => format!("v: '{}'\n", words.replace('\'', "''")),

@@ -1,4 +1,4 @@
-//! The JSON Schema of the config file, made from the types that read it and their doc comments, for editors and for
+//! The JSON Schema of the config file, generated from the config types and their doc comments. Used by editors and by
 //! `portcullis schema --explain`.
 
 mod path;
@@ -14,7 +14,7 @@ use super::value::Size;
 
 pub use path::{SchemaField, SchemaNode};
 
-/// Spellings that are read as well, which other gateways' files have: the type, the spelling, and what it is read as.
+/// Accepted aliases from the formats of other gateways: the type, the alias, and the canonical name.
 const ALIASES: [(&str, &str, &str); 12] = [
     ("JwtMode", "Strict", "strict"),
     ("JwtMode", "Optional", "optional"),
@@ -30,10 +30,10 @@ const ALIASES: [(&str, &str, &str); 12] = [
     ("Timeout", "backendRequestTimeout", "backend"),
 ];
 
-/// The keyword that marks another spelling: explanations pass over it.
+/// The keyword that marks an alias. Explanations skip aliases.
 const ALIAS_KEYWORD: &str = "$comment";
 
-/// The schema of a whole file (JSON Schema 2020-12).
+/// Returns the schema of a config file (JSON Schema 2020-12).
 pub fn schema() -> serde_json::Value {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<RawConfig>();
     schema.insert("title".to_owned(), "Portcullis config".into());
@@ -46,7 +46,7 @@ pub fn schema() -> serde_json::Value {
     schema
 }
 
-/// Adds a spelling of a key, or of a word in a choice.
+/// Adds an alias of a key or of an enum variant.
 fn add_alias(node: &mut serde_json::Value, alias: &str, canonical: &str) {
     let copy = |node: &serde_json::Value| {
         let mut copy = node.as_object().cloned().unwrap_or_default();
@@ -67,7 +67,7 @@ fn add_alias(node: &mut serde_json::Value, alias: &str, canonical: &str) {
     }
 }
 
-/// A place is no part of what is written.
+/// The position is not part of the schema.
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
@@ -131,7 +131,7 @@ impl<K, V: JsonSchema> JsonSchema for OrderedMap<K, V> {
     }
 }
 
-/// One map with the fields of both. Neither alone may refuse the other's.
+/// One map with the fields of both. Neither may reject the fields of the other.
 impl<A: JsonSchema, B: JsonSchema> JsonSchema for Merged<A, B> {
     fn inline_schema() -> bool {
         true

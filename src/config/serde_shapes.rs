@@ -1,8 +1,8 @@
-//! Shapes that YAML configs have and serde lacks: one value or a list, a text or something else, a map in its
-//! written order, and two structs that share one map.
+//! Types for YAML shapes that serde lacks: one value or a list, a string or another value, an ordered map, and two structs
+//! merged into one map.
 //!
-//! They are understood by the config's own deserialiser only, which keeps places and unknown-key checks whole inside
-//! them (serde's `untagged` and `flatten` lose both).
+//! Only the config's deserializer supports them. It keeps positions and unknown-key checks intact, which serde's `untagged`
+//! and `flatten` lose.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,7 +17,7 @@ pub(super) const MERGED: &str = "$both";
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneOrMany<T>(pub Vec<T>);
 
-// By hand: the derived one would ask for `T: Default`.
+// manual, because the derived impl would require `T: Default`
 impl<T> Default for OneOrMany<T> {
     fn default() -> Self {
         Self(Vec::new())
@@ -44,7 +44,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// A text, or something with a structure of its own.
+/// A string, or another value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StringOr<T> {
     /// A scalar.
@@ -75,7 +75,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for StringOr<T> {
     }
 }
 
-/// Two structs whose fields stand in one map. A key is unknown when neither knows it.
+/// Two structs with their fields in one map. A key is unknown if neither has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged<A, B>(pub A, pub B);
 

@@ -1,4 +1,4 @@
-//! The text of a config file, and how to find one's way in it.
+//! The text of a config file, with its lines and positions. Rejects files that are not UTF-8 or too long.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::diagnostic_code::DiagnosticCode;
 use super::span::SourceSpan;
 
-/// No config file is longer than this; a longer one is a mistake or an attack.
+/// The maximum size of a config file; a longer one is a mistake or an attack.
 pub const MAX_BYTES: u64 = 4 << 20;
 
 /// A config file's name and text.
@@ -15,19 +15,19 @@ pub const MAX_BYTES: u64 = 4 << 20;
 pub struct Source {
     name: Arc<str>,
     text: String,
-    /// The byte offset at which each line begins.
+    /// The byte offset of each line.
     lines: Vec<usize>,
 }
 
 impl Source {
-    /// A text that came from anywhere, under the name that errors should use.
+    /// Creates a source from a text, with the name to use in errors.
     pub fn new(name: &str, text: String) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
         Self { name: name.into(), text, lines }
     }
 
-    /// The bytes of a file, which must be UTF-8 and not too long.
+    /// Creates a source from the bytes of a file.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         if bytes.len() as u64 > MAX_BYTES {
             let message = format!("longer than {} MiB", MAX_BYTES >> 20);
@@ -44,38 +44,38 @@ impl Source {
         })
     }
 
-    /// The config file at `path`.
+    /// Reads the config file at `path`.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let read_error = |error: std::io::Error| {
             let absolute_path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             let message = match error.kind() {
                 std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-                _ => format!("it can't be read: {error}"),
+                _ => format!("cannot read the file: {error}"),
             };
-            // where a relative path leads depends on where one stands
+            // a relative path depends on the working directory
             let message = if path.is_absolute() { message } else { format!("{message} ({})", absolute_path.display()) };
             Diagnostic::error(SourceSpan::file_start(&name.as_str().into()), message)
                 .with_code(DiagnosticCode::UnreadableConfig)
         };
         let file = std::fs::File::open(path).map_err(read_error)?;
         let mut bytes = Vec::new();
-        // One byte more than is allowed: enough to see that it is too long, whatever the file grows to.
+        // read one byte more than allowed, to detect a file that is too long
         std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes).map_err(read_error)?;
         Self::from_bytes(&name, bytes)
     }
 
-    /// The name that errors use.
+    /// Returns the name to use in errors.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// A line by its number, from 1, without its line break.
+    /// Returns a line by its number, from 1, without its line break.
     pub fn line(&self, number: u32) -> Option<&str> {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         let start = *self.lines.get(index)?;
@@ -83,13 +83,13 @@ impl Source {
         Some(self.text.get(start..end)?.trim_end_matches(['\n', '\r']))
     }
 
-    /// The place of a stretch of bytes.
+    /// Returns the position of a range of bytes.
     pub fn span(&self, start: usize, end: usize, path: &str) -> SourceSpan {
         let start = start.min(self.text.len());
         let index = self.lines.partition_point(|line| *line <= start).saturating_sub(1);
         let line_start = self.lines.get(index).copied().unwrap_or(0);
         let before = self.text.as_bytes().get(line_start..start).unwrap_or_default();
-        // A character has one byte that is not a continuation byte; a byte order mark is none to a reader.
+        // count the bytes that are not continuation bytes; a byte order mark is not visible
         let column = before.iter().filter(|b| **b & 0xc0 != 0x80).count();
         let column = column - usize::from(before.starts_with("\u{feff}".as_bytes()));
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -103,8 +103,8 @@ impl Source {
         }
     }
 
-    /// The place of a byte inside a string value: `offset` counts in the value, the place says where that byte stands
-    /// in the file. It is the value's own start when the value was changed by `${…}` or can't be traced back.
+    /// Returns the position in the file of the byte at `offset` of a string value. Returns the start of the value if it
+    /// contains `${…}` or cannot be traced.
     pub fn span_inside(&self, scalar: &SourceSpan, offset: usize) -> SourceSpan {
         let raw = self.text.get(scalar.start..scalar.end).unwrap_or_default();
         let changed = raw.contains("${") || raw.contains("$$");

@@ -1,7 +1,7 @@
-//! Where in the file something was written.
+//! Positions in the config file.
 //!
-//! Every value that a later step may have to complain about is wrapped in [`Spanned`], so that no error has to guess
-//! its line. Values compare without their places: the same thing written elsewhere is the same thing.
+//! Every value that a later step may report an error for is wrapped in [`Spanned`], so that each error has a position.
+//! Values compare without their positions.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
-/// A spot in a config file: what an error points at.
+/// A position in a config file, for errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceSpan {
-    /// The file's name as the user gave it.
+    /// The file's name as given by the user.
     pub file: Arc<str>,
     /// The line, from 1.
     pub line: u32,
@@ -20,27 +20,27 @@ pub struct SourceSpan {
     pub column: u32,
     /// The byte offset of the first byte.
     pub start: usize,
-    /// The byte offset behind the last byte; equal to `start` when only the spot is known.
+    /// The byte offset after the last byte; equal to `start` if only the start is known.
     pub end: usize,
     /// The dotted path, such as `binds[0].listeners[0].policies.jwtAuth.mode`; empty for the file as a whole.
     pub path: Arc<str>,
 }
 
-/// Where the values stand that nobody wrote.
+/// The file name of default values.
 const DEFAULT_VALUE_FILE: &str = "(default)";
 
 impl SourceSpan {
-    /// The place of a value that nobody wrote.
+    /// Returns the position of a default value.
     pub fn for_default_value() -> Self {
         Self::file_start(&DEFAULT_VALUE_FILE.into())
     }
 
-    /// Whether nobody wrote the value.
+    /// Returns whether the value is a default.
     pub fn is_default(&self) -> bool {
         *self.file == *DEFAULT_VALUE_FILE
     }
 
-    /// The start of a file.
+    /// Returns the start of a file.
     pub fn file_start(file: &Arc<str>) -> Self {
         Self { file: file.clone(), line: 1, column: 1, start: 0, end: 0, path: Arc::from("") }
     }
@@ -64,17 +64,17 @@ impl fmt::Debug for SourceSpan {
     }
 }
 
-/// A value and the place where it was written.
+/// A value and its position.
 #[derive(Clone)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Where it stands.
+    /// The position.
     pub span: SourceSpan,
 }
 
 impl<T> Spanned<T> {
-    /// The same place with another value.
+    /// Replaces the value, keeping the position.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Spanned<U> {
         Spanned { value: f(self.value), span: self.span }
     }
@@ -99,7 +99,7 @@ impl<T: fmt::Debug> fmt::Debug for Spanned<T> {
     }
 }
 
-/// The name by which the config's own deserialiser knows that a place is wanted along with the value.
+/// The newtype name that requests a position from the config's deserializer.
 pub(super) const SPANNED: &str = "$located";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {

@@ -1,6 +1,6 @@
-//! Did you mean …?
+//! Suggestions for misspelled names.
 
-/// The word among `known` that `written` was probably meant to be.
+/// Returns the candidate that `word` is probably a misspelling of.
 pub(crate) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let lower = word.to_lowercase();
     let allowed = (word.chars().count() / 3).clamp(1, 4);
@@ -9,7 +9,7 @@ pub(crate) fn nearest<'k>(word: &str, candidates: impl IntoIterator<Item = &'k s
         .map(|candidate| {
             let lowered = candidate.to_lowercase();
             let bare = |text: &str| text.replace(['_', '-'], "");
-            // Another case, other separators, or one and many: as good as the same word.
+            // other case, other separators, or singular and plural count as equal
             let equivalent =
                 bare(&lowered) == bare(&lower) || is_plural(&lower, &lowered) || is_plural(&lowered, &lower);
             (if equivalent { 0 } else { edit_distance(&lower, &lowered) }, candidate)
@@ -26,7 +26,7 @@ fn is_plural(singular: &str, plural: &str) -> bool {
         || stem.as_deref() == Some(plural)
 }
 
-/// How many letters have to be added, removed, changed or swapped with their neighbour.
+/// Returns the number of letters to add, remove, change or swap with their neighbor.
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut row_before_last: Vec<usize> = Vec::new();
@@ -52,7 +52,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn near_words_are_found_and_far_ones_are_not() {
+    fn similar_names_are_suggested() {
         let known = ["port", "listeners", "hostname", "jwtAuth", "policies", "minTLSVersion"];
         for (word, want) in [
             ("prot", Some("port")),

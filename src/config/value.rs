@@ -1,4 +1,4 @@
-//! Values that can't be bad: each is checked while it is read, so its error stands at its own place in the file.
+//! Validated values. Each is checked while it is read, so that its error has its position.
 
 mod address;
 mod host;

@@ -1,7 +1,7 @@
-//! YAML text -> a tree of nodes that know where they stand.
+//! Parses YAML into a tree of nodes with positions.
 //!
-//! Reading into an own tree first lets every later error have its place, and lets *all* duplicate keys be found. What
-//! it refuses: several documents in a config, tags, keys that are not scalars, and files that are too deep or too large.
+//! The tree gives every later error a position, and lets all duplicate keys be found. Rejects several documents in a
+//! config, tags, keys that are not scalars, and files that are too deep or too large.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use super::diagnostic::Diagnostic;
 use super::diagnostic_code::DiagnosticCode;
 use super::source::Source;
 
-/// The deepest nesting that is read.
+/// The maximum nesting depth.
 const MAX_DEPTH: usize = 64;
-/// The most nodes that are read, aliases counted each time.
+/// The maximum number of nodes, counting the content of each alias.
 const MAX_NODES: usize = 500_000;
 
-/// A value of the file.
+/// A YAML value.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Its number in the order of the file; numbers from `id` to `last` are the node and what is in it.
+    /// The index of the node in the order of the file; the node and its content have the indexes `id` to `last_id`.
     pub id: usize,
-    /// The highest number in it.
+    /// The highest index inside the node.
     pub last_id: usize,
-    /// The byte at which it starts.
+    /// The offset of the first byte.
     pub start: usize,
-    /// The byte behind it.
+    /// The offset after the last byte.
     pub end: usize,
-    /// The dotted path to it.
+    /// The dotted path.
     pub path: Arc<str>,
-    /// What it is.
+    /// The content.
     pub kind: NodeKind,
 }
 
-/// What a value is.
+/// The content of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum NodeKind {
-    /// A scalar; only a plain one can be something else than a string.
+    /// A scalar; only a plain scalar can be other than a string.
     Scalar { text: String, plain: bool },
     /// A list.
     List(Vec<Node>),
@@ -50,9 +50,9 @@ pub(crate) enum NodeKind {
 pub(crate) struct MapEntry {
     /// The key.
     pub key: String,
-    /// The byte at which the key starts.
+    /// The offset of the key's first byte.
     pub start: usize,
-    /// The byte behind the key.
+    /// The offset after the key's last byte.
     pub end: usize,
     /// The value.
     pub value: Node,
@@ -62,11 +62,11 @@ pub(crate) struct MapEntry {
 struct OpenCollection {
     node: Node,
     anchor: usize,
-    /// In a map: the key that waits for its value.
+    /// In a map: the key whose value is still missing.
     key: Option<(String, usize, usize)>,
 }
 
-/// Reads the file's one document. The tree is whole even if there are errors beside it (duplicate keys).
+/// Parses the file's only document. The tree is complete even if errors are returned with it (duplicate keys).
 pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
     let (mut documents, errors) = read_documents(source, 1)?;
     match documents.pop() {
@@ -77,7 +77,7 @@ pub(super) fn parse(source: &Source) -> Result<(Node, Vec<Diagnostic>), Diagnost
     }
 }
 
-/// Reads all documents of a file, however many; the numbers of their nodes go on from one to the next.
+/// Parses all documents of a file. The indexes of their nodes are continuous.
 pub(crate) fn parse_all(source: &Source) -> Result<(Vec<Node>, Vec<Diagnostic>), Diagnostic> {
     read_documents(source, usize::MAX)
 }
@@ -91,7 +91,7 @@ fn read_documents(source: &Source, max_documents: usize) -> Result<(Vec<Node>, V
         if let Event::DocumentStart(..) = event {
             documents += 1;
             if documents > max_documents {
-                return Err(builder.error(&span, "a second document begins here; a config is one document"));
+                return Err(builder.error(&span, "a second document starts here; a config is a single document"));
             }
         }
         builder.on_event(event, &span)?;
@@ -144,7 +144,7 @@ impl TreeBuilder<'_> {
             }
             Event::Alias(anchor) => {
                 let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
-                    return Err(self.error(span, "the alias stands inside the value that it names"));
+                    return Err(self.error(span, "the alias is inside the value that it refers to"));
                 };
                 self.count_nodes(size, span)?;
                 let Some((node, _)) = self.anchors.get(&anchor).cloned() else { return Ok(()) };
@@ -159,14 +159,14 @@ impl TreeBuilder<'_> {
             return Err(self.error(span, format!("the config is nested more than {MAX_DEPTH} levels deep")));
         }
         if self.stack.last().is_some_and(|open| matches!(open.node.kind, NodeKind::Map(_)) && open.key.is_none()) {
-            return Err(self.error(span, "a key must be a plain word, not a list or map"));
+            return Err(self.error(span, "a key must be a scalar, not a list or map"));
         }
         let node = self.new_node(kind, span)?;
         self.stack.push(OpenCollection { node, anchor, key: None });
         Ok(())
     }
 
-    /// Puts a finished value into the collection that is open.
+    /// Appends a complete value to the open collection.
     fn append(&mut self, node: Node, span: &Span) -> Result<(), Diagnostic> {
         let Some(open) = self.stack.last_mut() else {
             self.roots.push(node);
@@ -177,7 +177,7 @@ impl TreeBuilder<'_> {
             NodeKind::Map(entries) => match open.key.take() {
                 None => match node.kind {
                     NodeKind::Scalar { text, .. } => open.key = Some((text, node.start, node.end)),
-                    _ => return Err(self.error(span, "a key must be a plain word, not a list or map")),
+                    _ => return Err(self.error(span, "a key must be a scalar, not a list or map")),
                 },
                 Some((key, start, end)) => entries.push(MapEntry { key, start, end, value: node }),
             },
@@ -206,13 +206,13 @@ impl TreeBuilder<'_> {
         }
     }
 
-    /// Whether a tag makes a string of what it stands at. Other tags mean nothing here.
+    /// Returns whether a tag declares a string. Rejects tags outside the core schema.
     fn check_tag(&self, tag: Option<&Tag>, span: &Span) -> Result<bool, Diagnostic> {
         match tag {
             None => Ok(false),
             Some(tag) if tag.is_yaml_core_schema_tag("str") => Ok(true),
             Some(tag) if tag.is_yaml_core_schema() => Ok(false),
-            Some(_) => Err(self.error(span, "tags (`!name`) mean nothing in a config")),
+            Some(_) => Err(self.error(span, "tags (`!name`) are not supported")),
         }
     }
 
@@ -228,7 +228,7 @@ impl TreeBuilder<'_> {
     }
 }
 
-/// Gives every node its number and path, and takes keys that were written before out of their maps.
+/// Assigns indexes and paths to all nodes, and removes duplicate keys.
 fn assign_ids_and_paths(
     node: &mut Node,
     path: &str,
@@ -253,7 +253,7 @@ fn assign_ids_and_paths(
                 Some(first) => {
                     let first = source.span(*first, *first, "").line;
                     let span = source.span(entry.start, entry.end, &child_path(path, &entry.key));
-                    let message = format!("the key `{}` is written twice; first on line {first}", entry.key);
+                    let message = format!("the key `{}` is a duplicate; first on line {first}", entry.key);
                     errors.push(Diagnostic::error(span, message).with_code(DiagnosticCode::Duplicate));
                     false
                 }
@@ -266,7 +266,7 @@ fn assign_ids_and_paths(
     node.last_id = *next_id - 1;
 }
 
-/// The path of a key in the map at `path`. A key that would be taken for a path itself stands in quotes.
+/// Returns the path of a key in the map at `path`. A key that looks like a path is quoted.
 pub(super) fn child_path(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && !key.contains(['.', '[', ']', ' ', '"']);
     match (path.is_empty(), plain) {

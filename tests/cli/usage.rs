@@ -40,7 +40,7 @@ fn unreadable_files_cause_one_error_line_in_every_command() {
         ("no/such.yaml", "there is no such file"),
         (large.to_str().unwrap(), "longer than 4 MiB"),
         (latin.to_str().unwrap(), "not UTF-8 text"),
-        ("src", "it can't be read: Is a directory"),
+        ("src", "cannot read the file: Is a directory"),
     ] {
         for arguments in READ_A_CONFIG.iter().chain(&READ_YAML) {
             let output = run_with_file(arguments, file);

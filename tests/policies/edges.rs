@@ -166,7 +166,7 @@ fn no_edit_changes_identity_framing_or_target() {
         for policy in ["requestHeaderModifier: {@: {%: x}}", "responseHeaderModifier: {@: {%: x}}"] {
             for verb in ["set", "add"] {
                 let fault = config_error(&policy.replace('@', verb).replace('%', name));
-                assert!(fault.contains("can't be edited"), "{fault}");
+                assert!(fault.contains("cannot be edited"), "{fault}");
             }
         }
         for policy in [
@@ -174,7 +174,7 @@ fn no_edit_changes_identity_framing_or_target() {
             format!("transformations: {{request: {{set: {{{name}: '\"x\"'}}}}}}"),
             format!("transformations: {{response: {{remove: [{name}]}}}}"),
         ] {
-            assert!(config_error(&policy).contains("can't be edited"), "{policy}");
+            assert!(config_error(&policy).contains("cannot be edited"), "{policy}");
         }
     }
     for name in [":authority", ":path", ":method", ":status", "a b", "", "x:"] {
@@ -219,7 +219,7 @@ fn claims_cannot_be_written_to_reserved_headers() {
             let fault = config_error(&format!(
                 "jwtAuth: {{issuer: i, jwks: {{url: 'http://127.0.0.1:1/'}}, {places}, {header}}}"
             ));
-            assert!(fault.contains(&format!("the header `{}` can't carry claims", name.to_lowercase())), "{fault}");
+            assert!(fault.contains(&format!("the header `{}` cannot carry claims", name.to_lowercase())), "{fault}");
         }
     }
 }

@@ -432,9 +432,12 @@ fn http_check_uses_expressions_and_denial_can_become_a_redirect() {
     let later = ask("c");
     assert_eq!((later.status(), later.text(), later.header("retry-after")), (429, "later", Some("7")));
     for (policies, why) in [
-        ("extAuthz: {host: 'a:1', protocol: {http: {path: '\"/x\"', pathPrefix: /y}}}", "`pathPrefix` has no place"),
-        ("extAuthz: {host: 'a:1', protocol: {http: {includeResponseHeaders: [Host]}}}", "`host` can't be taken over"),
-        ("extAuthz: {host: 'a:1', protocol: {http: {addRequestHeaders: {te: '\"x\"'}}}}", "`te` can't be made"),
+        (
+            "extAuthz: {host: 'a:1', protocol: {http: {path: '\"/x\"', pathPrefix: /y}}}",
+            "`path` and `pathPrefix` cannot be combined",
+        ),
+        ("extAuthz: {host: 'a:1', protocol: {http: {includeResponseHeaders: [Host]}}}", "`host` cannot be copied"),
+        ("extAuthz: {host: 'a:1', protocol: {http: {addRequestHeaders: {te: '\"x\"'}}}}", "`te` cannot be set"),
         ("extAuthz: {host: 'a:1', protocol: {http: {redirect: 'request.pth'}}}", "did you mean `request.path`"),
         ("extAuthz: {host: 'a:1', includeRequestBody: {maxRequestBytes: 0}}", "`maxRequestBytes` is 0"),
         ("authorization: {rules: ['extauthz.plan == \"gold\"']}", "unknown variable `extauthz`"),

@@ -137,10 +137,10 @@ fn invalid_tls_files_are_errors_with_a_location() {
             "does not belong to the certificate",
         ),
         (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("no.pem"), at("a.key")), "there is no such file"),
-        (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("empty.pem"), at("a.key")), "no certificate in PEM form"),
-        (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("a.pem"), at("a.pem")), "no private key in PEM form"),
-        (format!("[{{tls: {{{good}, root: '{}'}}}}]", at("a.key")), "no certificate in PEM form"),
-        (format!("[{{hostname: a, tls: {{{good}}}}}, {{name: plain}}]"), "either HTTP or HTTPS"),
+        (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("empty.pem"), at("a.key")), "no certificate in PEM format"),
+        (format!("[{{tls: {{cert: '{}', key: '{}'}}}}]", at("a.pem"), at("a.pem")), "no private key in PEM format"),
+        (format!("[{{tls: {{{good}, root: '{}'}}}}]", at("a.key")), "no certificate in PEM format"),
+        (format!("[{{hostname: a, tls: {{{good}}}}}, {{name: plain}}]"), "must use the same protocol"),
         (
             format!(
                 "[{{routes: [{{backends: [{{host: a:1, policies: {{backendTLS: {{root: '{}'}}}}}}]}}]}}]",
@@ -151,11 +151,11 @@ fn invalid_tls_files_are_errors_with_a_location() {
         (
             "[{routes: [{backends: [{host: a:1, policies: {backendTLS: {hostname: 'a b', insecure: true}}}]}]}]"
                 .to_owned(),
-            "not a name that a certificate can carry",
+            "not a valid certificate host name",
         ),
         (
             "[{routes: [{backends: [{host: 'unix:/a', policies: {backendTLS: {insecure: true}}}]}]}]".to_owned(),
-            "TLS does not go with a Unix socket",
+            "TLS cannot be used with a Unix socket",
         ),
     ] {
         let error =

@@ -24,27 +24,27 @@ impl Compiler<'_> {
                     None => {
                         self.error(
                             &key_hash.span,
-                            "not `sha256:` and 64 hexadecimal digits; make one with `printf %s KEY | sha256sum`",
+                            "not `sha256:` and 64 hexadecimal digits; create it with `printf %s KEY | sha256sum`",
                         );
                         return None;
                     }
                 },
                 _ => {
-                    self.error(&config.span, "each of `keys` has either `key` or `keyHash`");
+                    self.error(&config.span, "each entry of `keys` needs either `key` or `keyHash`");
                     return None;
                 }
             };
             keys.push((digest, entry.metadata.clone()));
         }
         if keys.is_empty() {
-            self.error(&config.span, "there is no key in `keys`, so nobody could pass");
+            self.error(&config.span, "`keys` is empty, so every request would be rejected");
         }
         let location = config.location.as_ref().and_then(jwt_auth::location).unwrap_or_else(Location::bearer);
         Some(auth::ApiKeyAuth::new(keys, location, config.mode))
     }
 }
 
-/// The digest that `sha256:…` spells.
+/// Decodes `sha256:…`.
 fn digest(text: &str) -> Option<[u8; 32]> {
     let digits = text
         .strip_prefix("sha256:")

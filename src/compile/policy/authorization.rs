@@ -1,4 +1,4 @@
-//! `authorization`: the rule sets of all levels that hold for a route, compiled.
+//! Compiles `authorization`: the rule sets of all levels of a route.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Compiler<'_> {
     }
 }
 
-/// `file:line`, as logs and `explain` name it.
+/// Returns `FILE:LINE`, as logs and `explain` cite it.
 fn rule_origin(span: &SourceSpan) -> SourceLocation {
-    SourceLocation(format!("{}:{}", span.file, span.line).into())
+    SourceLocation(span.file_line().into())
 }

@@ -8,7 +8,7 @@ use crate::config::policy::BasicAuthConfig;
 use crate::config::span::Spanned;
 
 impl Compiler<'_> {
-    /// Users with the same passwords, which an earlier config may have found good.
+    /// Compiles the users. Passwords that were verified under the previous config stay cached.
     pub(super) fn basic_auth(&mut self, config: &Spanned<BasicAuthConfig>) -> Option<Arc<BasicAuth>> {
         let text = self.text_or_file(&config.htpasswd)?;
         let realm = config.realm.as_deref().unwrap_or("portcullis");

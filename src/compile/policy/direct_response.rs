@@ -13,10 +13,10 @@ impl Compiler<'_> {
     pub(super) fn direct_response(&mut self, config: &Spanned<DirectResponseConfig>) -> DirectResponse {
         let status = config.status.0;
         if status.is_informational() {
-            self.error(&config.span, format!("{} is no final status: write one from 200 to 599", status.as_u16()));
+            self.error(&config.span, format!("{} is not a final status; use 200 to 599", status.as_u16()));
         }
         if matches!(status.as_u16(), 204 | 205 | 304) && !config.body.is_empty() {
-            self.error(&config.span, format!("an answer with status {} has no body", status.as_u16()));
+            self.error(&config.span, format!("a response with status {} cannot have a body", status.as_u16()));
         }
         self.check_header_names(config.headers.0.iter().map(|(name, _)| &name.0), &config.span);
         let mut headers: Vec<_> =

@@ -13,11 +13,11 @@ use crate::policy::ext_authz::{BodyOptions, CheckTarget, ExtAuthz, HttpCheck, On
 use crate::policy::header_modifier::protected_reason;
 use crate::upstream;
 
-/// What the policy's own expressions see.
+/// The variables of the policy's expressions.
 const REQUEST_SCOPE: Scope<'_> = Scope::Value { extra: &[] };
-/// How long the deciding service may take, when the policy does not say.
+/// The default timeout of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(200);
-/// How much of a body it sees, when the policy asks for the body and does not say.
+/// The default maximum size of the body that the service receives.
 const DEFAULT_BODY_LIMIT: usize = 8 << 10;
 
 impl Compiler<'_> {
@@ -30,7 +30,7 @@ impl Compiler<'_> {
         let endpoint = self.single_endpoint(&config.host)?;
         let grpc = matches!(protocol, Protocol::Grpc { .. });
         if grpc && endpoint.protocol == upstream::UpstreamProtocol::Http1 {
-            self.error(&config.host.span, "gRPC needs HTTP/2, and this service is spoken to in HTTP/1.1");
+            self.error(&config.host.span, "gRPC requires HTTP/2, but the service is configured for HTTP/1.1");
         }
         let included_headers = config.include_request_headers.as_ref();
         let body = config.include_request_body.as_ref().map(|body| BodyOptions {
@@ -43,13 +43,13 @@ impl Compiler<'_> {
         if body.is_some_and(|portion| portion.max_bytes == 0) {
             self.error(
                 &config.span,
-                "`maxRequestBytes` is 0, so that no body could pass; leave `includeRequestBody` out",
+                "`maxRequestBytes` is 0, so every body would be rejected; remove `includeRequestBody`",
             );
         }
         if let FailureMode::DenyWithStatus(status) = config.failure_mode
             && status.0.as_u16() < 400
         {
-            self.error(&config.span, "`denyWithStatus` is a refusal's status: 400 to 599");
+            self.error(&config.span, "`denyWithStatus` must be from 400 to 599");
         }
         Some(ExtAuthz {
             endpoint,
@@ -78,12 +78,12 @@ impl Compiler<'_> {
             config.include_response_headers.iter().map(|name| name.0.clone()).collect();
         for name in &response_headers {
             if let Some(reason) = protected_reason(name) {
-                self.error(&policy.span, format!("the header `{name}` can't be taken over: {reason}"));
+                self.error(&policy.span, format!("the header `{name}` cannot be copied: {reason}"));
             }
         }
         for (name, cel) in &config.add_request_headers.0 {
             if let Some(reason) = protected_reason(&name.0) {
-                self.error(&cel.span, format!("the header `{}` can't be made: {reason}", name.0));
+                self.error(&cel.span, format!("the header `{}` cannot be set: {reason}", name.0));
             }
         }
         let prefix = config.path_prefix.as_deref().unwrap_or_default().trim_end_matches('/');
@@ -92,7 +92,7 @@ impl Compiler<'_> {
         }
         let path = config.path.as_ref().and_then(|path| self.expression(path, REQUEST_SCOPE));
         if let (Some(path), Some(_)) = (&config.path, &config.path_prefix) {
-            self.error(&path.span, "`path` says the whole path, so that `pathPrefix` has no place");
+            self.error(&path.span, "`path` and `pathPrefix` cannot be combined: `path` is the whole path");
         }
         Protocol::Http(Box::new(HttpCheck {
             target: path.map_or_else(|| CheckTarget::Prefix(prefix.into()), CheckTarget::Expression),
@@ -103,7 +103,7 @@ impl Compiler<'_> {
         }))
     }
 
-    /// Expressions with their names.
+    /// Compiles expressions with their names.
     fn named_expressions<N, M>(
         &mut self,
         entries: &[(N, Spanned<String>)],

@@ -25,7 +25,7 @@ impl Compiler<'_> {
     pub(super) fn check_header_names<'n>(&mut self, names: impl Iterator<Item = &'n HeaderName>, span: &SourceSpan) {
         for name in names {
             if let Some(reason) = protected_reason(name) {
-                self.error(span, format!("the header `{name}` can't be edited: {reason}"));
+                self.error(span, format!("the header `{name}` cannot be edited: {reason}"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `jwtAuth`: keys are read and judged, and the settings become a policy that is ready to use.
+//! Compiles `jwtAuth`: loads the keys of its providers and checks its identity headers.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::config::span::{SourceSpan, Spanned};
 use crate::policy::header_modifier::protected_reason;
 
 impl Compiler<'_> {
-    /// The policy at this place, made once however many routes it holds for. `None` after an error.
+    /// Compiles the policy, once for all routes that it applies to. `None` after an error.
     pub(in crate::compile) fn jwt_auth(&mut self, policy: &Spanned<JwtAuthConfig>) -> Option<Arc<JwtAuth>> {
         if let Some(cached) = self.jwt_policies.get(&policy.span.start) {
             return cached.clone();
@@ -30,7 +30,7 @@ impl Compiler<'_> {
                 JwtMode::Strict => AuthMode::Strict,
                 JwtMode::Optional => AuthMode::Optional,
                 JwtMode::Permissive => AuthMode::Permissive,
-                // judged as strictly as can be, and nobody is refused for it
+                // evaluated like `strict`, but never enforced
                 JwtMode::Shadow => AuthMode::Strict,
             },
             shadow: mode == JwtMode::Shadow,
@@ -63,8 +63,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Identity headers are removed from every request before one is set: they can't be what frames a request, what the
-    /// gateway itself writes, or what a token is read from.
+    /// Rejects identity headers that frame a request, that the gateway writes, or that carry tokens: identity headers are
+    /// removed from every request before they are set.
     fn check_identity_headers(&mut self, policy: &JwtAuth, span: &SourceSpan) {
         for name in policy.identity_header_names() {
             let holds_token =
@@ -77,7 +77,7 @@ impl Compiler<'_> {
                 _ => protected_reason(name),
             };
             if let Some(reason) = reason {
-                self.error(span, format!("the header `{name}` can't carry claims: {reason}"));
+                self.error(span, format!("the header `{name}` cannot carry claims: {reason}"));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::policy::mirror::Mirror;
 use crate::telemetry::metrics::Family;
 
 impl Compiler<'_> {
-    /// Who gets copies of a route's requests.
+    /// Compiles the backends that receive copies of a route's requests.
     pub(in crate::compile) fn mirrors(
         &mut self,
         effective: &Effective<'_>,

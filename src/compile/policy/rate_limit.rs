@@ -25,12 +25,12 @@ impl Compiler<'_> {
         compiled
     }
 
-    /// The buckets of a limit: those that the same limit at the same place of an earlier config has had.
+    /// Compiles a limit. It keeps the buckets of the same limit at the same level in the previous config.
     fn rate_limit(&mut self, level: PolicyLevel, config: &RateLimitConfig) -> Arc<RateLimit> {
         let key = config.key.as_ref().and_then(|key| self.expression(key, POST_AUTHZ_SCOPE));
         let (size, tokens, interval) = (config.max_tokens.get(), config.tokens_per_fill.get(), config.fill_interval.0);
         let settings = format!("{size} {tokens} {interval:?} {:?}", config.key.as_ref().map(|key| &key.value));
-        // where it holds: the gateway alone, or the listener, or the route of the listener
+        // the gateway, or the listener, or the route with its listener
         let names = match level {
             PolicyLevel::Gateway => self.level_names.get(..1),
             PolicyLevel::Listener => self.level_names.get(1..2),

@@ -6,7 +6,7 @@ use crate::compile::Compiler;
 use crate::config::{Effective, value};
 use crate::snapshot::RouteTimeouts;
 
-/// What stands for no limit: longer than any machine runs, and far from overflowing a clock.
+/// The timeout that means "no limit": longer than any process runs, without overflowing a clock.
 const UNLIMITED: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Compiler<'_> {

@@ -41,9 +41,9 @@ impl Compiler<'_> {
         match rules.canonicalize(path) {
             Ok(canonical) if *canonical == **path => {}
             Ok(canonical) => {
-                self.error(span, format!("the path `{path}` has another canonical form; write `{canonical}`"));
+                self.error(span, format!("the path `{path}` is not canonical; write `{canonical}`"));
             }
-            Err(_) => self.error(span, format!("the path `{path}` could be read in two ways")),
+            Err(_) => self.error(span, format!("the path `{path}` is ambiguous: servers may interpret it differently")),
         }
         match config {
             PathRewrite::Full(_) => NewPath::Full(path.as_str().into()),

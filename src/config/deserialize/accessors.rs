@@ -1,4 +1,4 @@
-//! The parts of a value, handed to serde one by one.
+//! serde accessors for the parts of a value.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::{DecodeState, NodeDeserializer, SharedFields, str_deserializer, trunc
 use crate::config::suggest::nearest;
 use crate::config::yaml::{MapEntry, Node, NodeKind};
 
-/// The items of a list that have no error yet.
+/// Accesses the items of a list that have no error.
 pub(crate) struct ItemAccess<'a> {
     items: std::slice::Iter<'a, Node>,
     state: &'a DecodeState<'a>,
@@ -30,7 +30,7 @@ impl<'de, 'a> SeqAccess<'de> for ItemAccess<'a> {
     }
 }
 
-/// The entries of a map that have no error yet; for a struct, those that it knows.
+/// Accesses the entries of a map that have no error; for a struct, only its fields.
 pub(crate) struct EntryAccess<'a> {
     entries: std::slice::Iter<'a, MapEntry>,
     state: &'a DecodeState<'a>,
@@ -73,7 +73,7 @@ impl<'de, 'a> MapAccess<'de> for EntryAccess<'a> {
         let value = NodeDeserializer::new(&entry.value, self.state);
         let null = value.is_null();
         seed.deserialize(value).map_err(|error| {
-            // Nothing stands there to point at, so the key is what to look at.
+            // there is no value to point at, so point at the key
             match null {
                 true => error.at(&entry.value).with_span(entry.start, entry.end),
                 false => error.at(&entry.value),
@@ -82,7 +82,7 @@ impl<'de, 'a> MapAccess<'de> for EntryAccess<'a> {
     }
 }
 
-/// A value's place and then the value itself.
+/// Accesses a value's position, and then the value.
 pub(crate) struct SpannedAccess<'a> {
     de: NodeDeserializer<'a>,
     step: u8,
@@ -113,7 +113,7 @@ impl<'de, 'a> SeqAccess<'de> for SpannedAccess<'a> {
     }
 }
 
-/// Whether a value is a text, and then the value itself.
+/// Accesses whether a value is a string, and then the value.
 pub(crate) struct StringOrAccess<'a> {
     de: NodeDeserializer<'a>,
     is_string: bool,
@@ -140,7 +140,7 @@ impl<'de, 'a> SeqAccess<'de> for StringOrAccess<'a> {
     }
 }
 
-/// The same map twice, for the two structs that share it.
+/// Accesses the same map twice, for the two structs that share it.
 pub(crate) struct MergedAccess<'a> {
     de: NodeDeserializer<'a>,
 }
@@ -158,7 +158,7 @@ impl<'de, 'a> SeqAccess<'de> for MergedAccess<'a> {
     }
 }
 
-/// A word, or a map with one key that leads to the rest.
+/// Accesses an enum: a string, or a map with one key.
 pub(crate) struct EnumChoice<'a> {
     name: &'static str,
     de: NodeDeserializer<'a>,
@@ -190,13 +190,13 @@ impl<'a> EnumChoice<'a> {
         Ok(Self { name, de, value })
     }
 
-    /// The value is wrong in itself, and was told.
+    /// Returns whether the value has an error that was reported.
     fn is_pruned(&self) -> bool {
         self.value.is_some_and(|value| self.de.state.is_pruned(value))
     }
 }
 
-/// The words of an enum; of two that differ only in case the one that starts with a small letter.
+/// Returns the variants of an enum; of two that differ only in case, the lower-case one.
 fn canonical_variants(variants: &[&'static str]) -> Vec<&'static str> {
     let has_case_variant = |name: &str| variants.iter().any(|other| *other != name && other.eq_ignore_ascii_case(name));
     variants
@@ -227,7 +227,7 @@ impl<'de, 'a> VariantAccess<'de> for EnumChoice<'a> {
     fn unit_variant(self) -> Result<(), DecodeError<'a>> {
         match self.value {
             None => Ok(()),
-            Some(_) => Err(self.de.error(format!("`{}` takes no value; write the word alone", self.name))),
+            Some(_) => Err(self.de.error(format!("`{}` takes no value; write the name alone", self.name))),
         }
     }
 

@@ -1,6 +1,6 @@
-//! What an unquoted word is: nothing, a truth value, a number or a text.
+//! The YAML 1.2 core schema: the type of an unquoted scalar.
 
-/// What a scalar means by YAML 1.2's core schema (§10.3.2).
+/// The value of a scalar in the core schema (YAML 1.2.2 §10.3.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum CoreValue {
     Null,
@@ -11,7 +11,7 @@ pub(crate) enum CoreValue {
 }
 
 impl CoreValue {
-    /// What `text` means; quoted, it is always a text.
+    /// Resolves the type of a scalar. A quoted scalar is always a string.
     pub(crate) fn resolve(text: &str, plain: bool) -> Self {
         if !plain {
             return Self::Str;
@@ -36,7 +36,7 @@ impl CoreValue {
             return Self::Int(value);
         }
         if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-            // Too long for any number that is wanted; saturating keeps the error a range error.
+            // too long for any integer type; saturating yields a range error
             return Self::Int(text.parse().unwrap_or(if text.starts_with('-') { i128::MIN } else { i128::MAX }));
         }
         let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
@@ -52,7 +52,7 @@ mod tests {
     use crate::config::deserialize::core_schema::CoreValue;
 
     #[test]
-    fn words_mean_what_yaml_1_2_says() {
+    fn scalars_resolve_as_in_yaml_1_2() {
         for (text, want) in [
             ("", CoreValue::Null),
             ("~", CoreValue::Null),

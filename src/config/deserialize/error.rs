@@ -1,4 +1,4 @@
-//! The error that stops one decoding, with the value that it is about.
+//! The error that stops one pass, with the value that it is about.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::diagnostic_code::DiagnosticCode;
 use crate::config::yaml::{Node, NodeKind};
 
-/// What is wrong with a value.
+/// An error about a value.
 #[derive(Debug)]
 pub(crate) struct DecodeError<'a> {
     node: Option<&'a Node>,
-    /// The stretch of the file to point at when it is not the value's own.
+    /// The range of the file to point at, if not the value itself.
     span: Option<(usize, usize)>,
     message: String,
     hint: Option<String>,
@@ -21,16 +21,16 @@ pub(crate) struct DecodeError<'a> {
     origin: ErrorOrigin,
 }
 
-/// Who found it.
+/// The origin of an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ErrorOrigin {
-    /// The decoder: it is about this value and nothing else.
+    /// The deserializer: the error is about this value alone.
     Value,
-    /// A type that put its parts together: it may only follow from a part that is wrong.
+    /// A conversion of a composite type: the error may follow from an invalid part.
     Composite,
-    /// The decoder, for a value whose only part is wrong and was told.
+    /// The deserializer, for a value whose only part has an error that was reported.
     Secondary,
-    /// A derive that misses a field.
+    /// A derive with a missing field.
     MissingField(&'static str),
 }
 
@@ -46,18 +46,18 @@ impl<'a> DecodeError<'a> {
         }
     }
 
-    /// Not worth telling: it follows from what was told.
+    /// Returns an error that follows from a reported one.
     pub(crate) fn secondary() -> Self {
         Self { origin: ErrorOrigin::Secondary, ..Self::new("") }
     }
 
-    /// The same, about `node` if it is about none yet.
+    /// Sets the value, if there is none yet.
     pub(crate) fn at(mut self, node: &'a Node) -> Self {
         self.node = self.node.or(Some(node));
         self
     }
 
-    /// The same, pointing at a key.
+    /// Points to a key.
     pub(crate) fn with_span(mut self, start: usize, end: usize) -> Self {
         self.span = Some((start, end));
         self
@@ -73,7 +73,7 @@ impl<'a> DecodeError<'a> {
         self
     }
 
-    /// The value to take out of the tree, and what to tell, if it is not the consequence of something told already.
+    /// Returns the value to prune from the tree, and the finding, unless it follows from a reported one.
     pub(crate) fn into_diagnostic(self, state: &DecodeState<'_>) -> (usize, Option<Diagnostic>) {
         let Some(node) = self.node else { return (0, None) };
         let is_secondary = match self.origin {
@@ -82,7 +82,7 @@ impl<'a> DecodeError<'a> {
             ErrorOrigin::Composite => state.has_error_inside(node),
             ErrorOrigin::MissingField(field) => {
                 let NodeKind::Map(entries) = &node.kind else { return (node.id, None) };
-                // Written but wrong, or written wrongly.
+                // the field is present but invalid, or its key is misspelled
                 entries.iter().any(|entry| {
                     let is_misspelled =
                         || unknown_key_hint(&entry.key, &[field]).is_some_and(|text| text.contains("did you mean"));
@@ -95,7 +95,7 @@ impl<'a> DecodeError<'a> {
         }
         let (start, end) = self.span.unwrap_or(match node.kind {
             NodeKind::Scalar { .. } => (node.start, node.end),
-            // A mark under the first line of a whole section says less than one at its start.
+            // point at the start of a section, not at all of its first line
             _ => (node.start, node.start),
         });
         let span = state.source.span(start, end, &node.path);
@@ -142,7 +142,7 @@ impl serde::de::Error for DecodeError<'_> {
     }
 }
 
-/// What was found, in a config author's words.
+/// Describes a value in the terms of a config author.
 fn describe_unexpected(found: &Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(value) => format!("`{value}`"),

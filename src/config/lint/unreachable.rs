@@ -1,4 +1,4 @@
-//! Routes that no request can come to: another takes all of theirs, or their listener never gets them.
+//! Unreachable routes: another route takes all of their requests, or the listener serves other hosts.
 
 use crate::config::bind::ListenerConfig;
 use crate::config::diagnostic::Diagnostic;
@@ -6,14 +6,14 @@ use crate::config::diagnostic_code::DiagnosticCode;
 use crate::config::route::{PathMatchConfig, RouteConfig, RouteMatch};
 use crate::config::value::HostPattern;
 
-/// One way in which a request can come to a route.
+/// A host and match condition of a route.
 struct RoutePattern<'a> {
     route: &'a RouteConfig,
     host: Option<&'a HostPattern>,
     matches: &'a RouteMatch,
 }
 
-/// Warns of routes whose every way is taken by another.
+/// Warns of routes whose patterns are all taken by other routes.
 pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagnostic>) {
     let patterns: Vec<RoutePattern<'_>> = listener
         .routes
@@ -41,7 +41,7 @@ pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagn
                                 && shadows(other.matches, other_index, way.matches, index))
                             .then(|| {
                                 format!(
-                                    "the route `{}` on line {} takes every request first",
+                                    "the route `{}` on line {} matches every request first",
                                     other.route.name, other.route.span.line
                                 )
                             })
@@ -52,13 +52,13 @@ pub(super) fn check_unreachable(listener: &ListenerConfig, found: &mut Vec<Diagn
                 },
             );
         if let Some(reason) = reason.filter(|_| every_pattern_shadowed) {
-            let message = format!("the route `{}` is never reached: {reason}", route.name);
+            let message = format!("the route `{}` is unreachable: {reason}", route.name);
             found.push(Diagnostic::warning(DiagnosticCode::UnreachableRoute, route.span.clone(), message));
         }
     }
 }
 
-/// Why the listener never gets a request for the way's host.
+/// Returns why the listener never receives a request for the pattern's host.
 fn listener_mismatch(listener: &ListenerConfig, pattern: &RoutePattern<'_>) -> Option<String> {
     let listener_host = listener.hostname.as_ref()?;
     let overlaps = match (&listener_host.value, pattern.host?) {
@@ -73,19 +73,19 @@ fn listener_mismatch(listener: &ListenerConfig, pattern: &RoutePattern<'_>) -> O
         }
     };
     (!overlaps)
-        .then(|| format!("its listener `{}` answers for other hosts (line {})", listener.name, listener_host.span.line))
+        .then(|| format!("its listener `{}` serves other hosts (line {})", listener.name, listener_host.span.line))
 }
 
 fn is_subdomain(host: &str, suffix: &str) -> bool {
     host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Whether one match is chosen wherever the other holds. `first` and `second` are their places in the file's order.
+/// Returns whether one condition is chosen wherever the other one matches. The indexes give their order in the file.
 fn shadows(winner: &RouteMatch, winner_index: usize, loser: &RouteMatch, loser_index: usize) -> bool {
     let any_path = PathMatchConfig::PathPrefix("/".to_owned());
     let is_unconditional =
         winner.method.is_none() && winner.headers.is_empty() && winner.query.is_empty() && winner.cel.is_none();
-    // any prefix goes before any regular expression
+    // any prefix takes precedence over any regular expression
     if is_unconditional && winner.path == any_path && matches!(loser.path, PathMatchConfig::Regex(_)) {
         return true;
     }

@@ -1,6 +1,6 @@
-//! Targeted policies -> the gateways, listeners and routes that they are for.
+//! Attaches targeted policies to gateways, listeners and routes.
 //!
-//! A target that names nothing is an error: a policy that silently protects nothing is the worst of all outcomes.
+//! A target that does not exist is an error, because a policy that silently protects nothing is the worst outcome.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::config::serde_shapes::StringOr;
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::suggest::nearest;
 
-/// Which listeners carry no gateway name of their own, by bind and position.
+/// Whether each listener has no gateway name, by bind and index.
 pub(crate) type UnnamedListeners = Vec<Vec<bool>>;
 
-/// Attaches `policy` to everything that it targets. `wide`: the name `default` means every gateway without a name.
+/// Attaches `policy` to its targets. With `default_matches_unnamed`, the name `default` matches every gateway without a name.
 pub(crate) fn attach(
     policy: &RawTargetedPolicy,
     default_matches_unnamed: bool,
@@ -25,8 +25,7 @@ pub(crate) fn attach(
     errors: &mut Vec<Diagnostic>,
 ) {
     if policy.policy.kinds().next().is_none() {
-        errors
-            .push(Diagnostic::error(policy.policy.span.clone(), "there is no policy here, so this entry does nothing"));
+        errors.push(Diagnostic::error(policy.policy.span.clone(), "`policy` is empty, so this entry has no effect"));
     }
     match &policy.target {
         PolicyTarget::Gateway(target) => {
@@ -104,14 +103,14 @@ pub(crate) fn attach(
     }
 }
 
-/// Iterates over the listeners of all binds. While a config is resolved, nothing else holds them.
+/// Iterates over the listeners of all binds. Nothing else shares them while a config is resolved.
 pub(crate) fn listeners_mut(binds: &mut [BindConfig]) -> impl Iterator<Item = &mut ListenerConfig> {
     binds.iter_mut().flat_map(|bind| &mut bind.listeners).map(Arc::make_mut)
 }
 
-/// A name that nothing has.
+/// Returns the error for a name that does not exist.
 pub(crate) fn unknown_name(kind: &str, name: &Spanned<String>, candidates: &[String]) -> Diagnostic {
-    let error = Diagnostic::error(name.span.clone(), format!("there is no {kind} `{}`", name.value))
+    let error = Diagnostic::error(name.span.clone(), format!("unknown {kind} `{}`", name.value))
         .with_code(DiagnosticCode::UnknownName);
     if let Some(suggestion) = nearest(&name.value, candidates.iter().map(String::as_str)) {
         return error.with_hint(format!("did you mean `{suggestion}`?"));
@@ -120,8 +119,8 @@ pub(crate) fn unknown_name(kind: &str, name: &Spanned<String>, candidates: &[Str
     names.sort();
     names.dedup();
     match names.len() {
-        0 => error.with_hint(format!("there is no other {kind} in this config")),
-        1..=8 => error.with_hint(format!("there is: {}", names.join(", "))),
+        0 => error.with_hint(format!("the config has no {kind} to refer to")),
+        1..=8 => error.with_hint(format!("valid names: {}", names.join(", "))),
         _ => error,
     }
 }
@@ -129,8 +128,8 @@ pub(crate) fn unknown_name(kind: &str, name: &Spanned<String>, candidates: &[Str
 /// Reports the policies that only a route may have, for any other level.
 pub(crate) fn reject_route_policies(policies: &PoliciesConfig, errors: &mut Vec<Diagnostic>) {
     for (kind, span) in policies.only_on_routes() {
-        let error = Diagnostic::error(span.clone(), format!("`{kind}` works on routes only"));
-        errors.push(error.with_hint("move it into the `policies` of the routes that it is meant for"));
+        let error = Diagnostic::error(span.clone(), format!("`{kind}` is allowed on routes only"));
+        errors.push(error.with_hint("move it into the `policies` of routes"));
     }
 }
 
@@ -141,8 +140,8 @@ fn merge(into: &mut PoliciesConfig, from: &Spanned<PoliciesConfig>, errors: &mut
 }
 
 fn duplicate_policy(kind: &str, new: &SourceSpan, first: &SourceSpan) -> Diagnostic {
-    let message = format!("a second `{kind}` for the same target; the first is on line {}", first.line);
+    let message = format!("a second `{kind}` for the same target; first on line {}", first.line);
     Diagnostic::error(new.clone(), message)
         .with_code(DiagnosticCode::Duplicate)
-        .with_hint("which of them would hold is not clear; keep one")
+        .with_hint("it would be ambiguous which one applies; keep one")
 }

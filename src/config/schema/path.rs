@@ -1,44 +1,44 @@
-//! A way through the schema: what stands under a dotted path, and the fields of what stands there.
+//! Lookup by dotted path in the schema: the schema of a value, and its fields.
 
 use serde_json::Value;
 
 use super::ALIAS_KEYWORD;
 
-/// A field of a map in the config.
+/// A field of a map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemaField {
-    /// Its key.
+    /// The key.
     pub name: String,
-    /// What may stand there: types and the words of a choice.
+    /// The accepted types and enum variants.
     pub type_names: String,
-    /// What it is for.
+    /// The description.
     pub description: String,
-    /// Whether it must be written.
+    /// Whether the field is required.
     pub required: bool,
-    /// The keys that are below it.
+    /// Whether the value has fields.
     pub has_fields: bool,
 }
 
-/// The schema and a spot in it.
+/// A node of the schema.
 #[derive(Debug, Clone, Copy)]
 pub struct SchemaNode<'s> {
     root: &'s Value,
     node: &'s Value,
-    /// What the key above says, which is nearer to the point than what its type says.
+    /// The description of the parent key, which is more specific than that of the type.
     parent_description: Option<&'s str>,
 }
 
 impl<'s> SchemaNode<'s> {
-    /// The whole config.
+    /// Returns the root.
     pub fn root(schema: &'s Value) -> Self {
         Self { root: schema, node: schema, parent_description: None }
     }
 
-    /// What stands under a path such as `binds.listeners.routes` or `routes[0].policies.jwtAuth`; list indices may be
-    /// written and mean nothing. A path may also begin at any key inside, such as `jwtAuth.mode`.
+    /// Returns the node at a path such as `binds.listeners.routes` or `routes[0].policies.jwtAuth`; list indexes are
+    /// ignored. A path may also start at any inner key, such as `jwtAuth.mode`.
     ///
     /// # Errors
-    /// The part that is not there, and the keys that are.
+    /// The part that does not exist, and the valid keys.
     pub fn find(self, path: &str) -> Result<Self, (String, Vec<String>)> {
         let names =
             || path.split('.').map(|part| part.split('[').next().unwrap_or(part)).filter(|part| !part.is_empty());
@@ -58,7 +58,7 @@ impl<'s> SchemaNode<'s> {
         }
     }
 
-    /// The first definition that has the key.
+    /// Returns the key in the first definition that has it.
     fn find_anywhere(self, name: &str) -> Option<Self> {
         let definitions = self.root.get("$defs")?.as_object()?;
         definitions.values().find_map(|node| Self { node, parent_description: None, ..self }.child(name))
@@ -67,7 +67,7 @@ impl<'s> SchemaNode<'s> {
     fn child(self, name: &str) -> Option<Self> {
         self.alternatives().into_iter().find_map(|part| {
             let found = part.get("properties").and_then(|properties| properties.get(name));
-            // the entries of a map have names of the author's own
+            // the keys of a map are chosen by the author
             let found = found.or_else(|| part.get("additionalProperties").filter(|more| more.is_object()))?;
             let choice_description = part.get("description").filter(|_| part.get("required").is_some_and(is_single));
             Some(Self {
@@ -78,7 +78,7 @@ impl<'s> SchemaNode<'s> {
         })
     }
 
-    /// What stands there, in all its forms: through references, lists and choices.
+    /// Returns all alternatives of the node, following references, lists and choices.
     fn alternatives(self) -> Vec<&'s Value> {
         let mut parts: Vec<&'s Value> = Vec::new();
         let mut pending: Vec<&'s Value> = vec![self.node];
@@ -98,7 +98,7 @@ impl<'s> SchemaNode<'s> {
         parts
     }
 
-    /// The keys of what stands there.
+    /// Returns the fields.
     pub fn fields(self) -> Vec<SchemaField> {
         let mut fields: Vec<SchemaField> = Vec::new();
         for part in self.alternatives() {
@@ -109,7 +109,7 @@ impl<'s> SchemaNode<'s> {
                 if fields.iter().any(|existing| existing.name == *name) || node.get(ALIAS_KEYWORD).is_some() {
                     continue;
                 }
-                // of a choice among keys, what stands beside the key tells of it
+                // a choice among keys has the description next to the key
                 let choice_description =
                     part.get("description").filter(|_| part.get("required").is_some_and(is_single));
                 let parent_description = node.get("description").or(choice_description).and_then(Value::as_str);
@@ -126,14 +126,14 @@ impl<'s> SchemaNode<'s> {
         fields
     }
 
-    /// What it is for.
+    /// Returns the description.
     pub fn description(self) -> String {
         let own_description = || self.alternatives().into_iter().find_map(|part| part.get("description")?.as_str());
         let text = self.parent_description.or_else(own_description).unwrap_or_default();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// What may stand there, in a few words.
+    /// Returns the accepted types and enum variants.
     pub fn type_names(self) -> String {
         let mut kinds: Vec<String> = Vec::new();
         let mut add = |kind: String| {
@@ -172,7 +172,7 @@ impl<'s> SchemaNode<'s> {
     }
 }
 
-/// Whether a list has one entry.
+/// Returns whether a list has one entry.
 fn is_single(list: &Value) -> bool {
     list.as_array().is_some_and(|list| list.len() == 1)
 }

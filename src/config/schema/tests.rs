@@ -3,12 +3,12 @@ use serde_json::Value;
 use super::{ALIASES, schema};
 use crate::config::{Source, load, load_document};
 
-/// Whether every field says what it is for.
+/// Collects fields without a description.
 fn undocumented(schema: &Value, path: &str, found: &mut Vec<String>) {
     match schema {
         Value::Object(members) => {
             for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                // a key of a choice is told of beside it
+                // a key of a choice has its description next to it
                 if property.get("description").or(members.get("description")).is_none() {
                     found.push(format!("{path}.{name}"));
                 }
@@ -29,7 +29,7 @@ fn every_field_is_documented() {
     assert_eq!(found, [""; 0]);
 }
 
-/// What the schema has against a value. Knows every keyword that the schema uses, and no other.
+/// Collects violations of the schema. Supports exactly the keywords that the schema uses.
 fn violations(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
     let Value::Object(keywords) = schema else {
         if schema == &Value::Bool(false) {
@@ -108,7 +108,7 @@ fn has_type(value: &Value, kind: &Value) -> bool {
     }
 }
 
-/// By the loader, and by the schema.
+/// Checks a file with the loader and with the schema.
 fn check(yaml: &str) -> (bool, Vec<String>) {
     let source = Source::new("x.yaml", yaml.to_owned());
     let value: Value = load_document(&source, &|_| Some("x".to_owned())).expect("YAML");
@@ -118,7 +118,7 @@ fn check(yaml: &str) -> (bool, Vec<String>) {
 }
 
 #[test]
-fn what_the_loader_takes_the_schema_takes_too() {
+fn schema_accepts_what_the_loader_accepts() {
     let mut files = vec![("everything.yaml".to_owned(), include_str!("../tests/everything.yaml").to_owned())];
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
         let path = entry.unwrap().path();
@@ -151,16 +151,16 @@ fn what_the_loader_takes_the_schema_takes_too() {
     for (name, yaml) in files {
         assert_eq!(check(&yaml), (true, Vec::new()), "{name}");
     }
-    // the schema is one that refuses
+    // the schema rejects as well
     for inner in ["jwtAuth: {mode: STRICT}", "timeouts: {}", "timeout: {request: [1s]}"] {
         let (loads, found) = check(&policies(inner));
         assert!(!loads && !found.is_empty(), "{inner}: {found:?}");
     }
 }
 
-/// Whoever gives serde another spelling gives it to the schema as well.
+/// Each serde alias must be listed for the schema.
 #[test]
-fn no_spelling_is_forgotten() {
+fn all_serde_aliases_are_in_the_schema() {
     fn walk(folder: &std::path::Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -182,7 +182,7 @@ fn no_spelling_is_forgotten() {
 }
 
 #[test]
-fn explanations_pass_over_other_spellings() {
+fn explanations_skip_aliases() {
     let schema = schema();
     let type_names = |path: &str| super::SchemaNode::root(&schema).find(path).unwrap().type_names();
     assert_eq!(type_names("jwtAuth.mode"), "strict | optional | permissive | shadow");

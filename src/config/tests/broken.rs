@@ -1,4 +1,4 @@
-//! What is wrong with a file, word for word: each broken config with everything that is told about it.
+//! Error messages, word for word: each invalid config with all of its findings.
 
 use proptest::prelude::*;
 
@@ -6,14 +6,14 @@ use super::super::{Source, load, unreadable_file};
 use super::{env, errors, render_findings};
 
 #[test]
-fn every_broken_config_is_told_what_is_wrong_where() {
+fn invalid_configs_report_all_errors_with_positions() {
     for (text, want) in TABLE {
         assert_eq!(errors(text), *want, "{text}");
     }
 }
 
 #[test]
-fn every_error_of_a_file_is_told_at_once() {
+fn all_errors_of_a_file_are_reported_in_one_run() {
     let text = "config:
   limits: {head: 1KB}
   typo: 1
@@ -36,14 +36,14 @@ gatewayPolicies:
 }
 
 #[test]
-fn errors_come_a_hundred_at_a_time() {
+fn errors_are_limited_to_one_hundred() {
     let bad = "x, ".repeat(500);
     let text = format!("config: {{trustedProxies: [{bad}]}}\n");
     assert_eq!(errors(&text).len(), 100);
 }
 
 #[test]
-fn an_error_shows_its_line() {
+fn error_shows_its_line() {
     let source = Source::new("gw.yaml", "binds:\n- port: 1\n  listeners:\n  - hostnam: a.b\n".to_owned());
     let found = load(source.clone(), &env).unwrap_err();
     assert_eq!(
@@ -54,7 +54,7 @@ fn an_error_shows_its_line() {
 }
 
 #[test]
-fn a_byte_of_a_rule_is_found_in_the_file() {
+fn rule_offset_maps_to_file_position() {
     let text = "binds:
 - port: 1
   listeners:
@@ -80,7 +80,7 @@ fn a_byte_of_a_rule_is_found_in_the_file() {
 }
 
 #[test]
-fn files_that_are_no_text_or_too_long_or_too_deep_are_refused() {
+fn non_text_too_long_and_too_deep_files_are_rejected() {
     let rejection =
         |bytes: Vec<u8>| Source::from_bytes("gw.yaml", bytes).map(|_| ()).map_err(|e| render_findings(&[e]).remove(0));
     assert_eq!(rejection(b"a: 1\nb: \xff\n".to_vec()), Err("2:4 : not UTF-8 text (save the file in UTF-8)".to_owned()));
@@ -97,7 +97,7 @@ fn files_that_are_no_text_or_too_long_or_too_deep_are_refused() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_looked_for_beside_the_config() {
+fn missing_file_next_to_the_config_is_suggested() {
     let folder = std::env::temp_dir().join(format!("portcullis-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("here.json"), "{}").unwrap();
@@ -109,7 +109,7 @@ fn a_file_that_is_not_there_is_looked_for_beside_the_config() {
     };
     let found_nearby = unreadable("./here.json");
     assert!(found_nearby.message.starts_with("there is no such file: /"), "{}", found_nearby.message);
-    assert!(found_nearby.hint.unwrap().contains("beside the config file"));
+    assert!(found_nearby.hint.unwrap().contains("next to the config file"));
     assert_eq!(unreadable("./elsewhere.json").hint, None);
     let missing = Source::read(&folder.join("none.yaml")).unwrap_err();
     let shown = format!("error: {}: there is no such file\n", folder.join("none.yaml").display());
@@ -118,7 +118,7 @@ fn a_file_that_is_not_there_is_looked_for_beside_the_config() {
 }
 
 #[test]
-fn what_is_probably_not_meant_is_a_warning() {
+fn probable_mistakes_are_warnings() {
     let jwt = |fields: &str| format!("binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth: {{{fields}}}\n");
     let count = |text: &str| super::loaded(text).warnings.len();
     assert_eq!(count(&jwt("mode: strict, issuer: i, audiences: [a], jwks: {file: k}")), 0);
@@ -129,7 +129,7 @@ fn what_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
-fn a_variables_value_never_becomes_structure() {
+fn variable_value_never_becomes_structure() {
     let text = "binds: [{port: 1, listeners: [{routes: [{matches: [{path: '${YAML}'}]}]}]}]";
     assert!(errors(text)[0].contains("found `{exact: /x}`"), "{:?}", errors(text));
     let host = super::loaded("binds: [{port: 1, listeners: [{hostname: '${HOST}'}]}]").config;
@@ -138,12 +138,12 @@ fn a_variables_value_never_becomes_structure() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC{0,80}|[-a-z:\\[\\]{}\"'|>&*!#$ \n]{0,120}") {
+    fn no_text_panics(text in "\\PC{0,80}|[-a-z:\\[\\]{}\"'|>&*!#$ \n]{0,120}") {
         let _ = load(Source::new("t", text), &env);
     }
 
     #[test]
-    fn no_damage_to_a_good_file_makes_it_panic(at in 0usize..6000, cut in 0usize..40, new in "[-:{}\\[\\]|>&*$'\" \n\ta0]{0,6}") {
+    fn no_mutation_of_a_valid_file_panics(at in 0usize..6000, cut in 0usize..40, new in "[-:{}\\[\\]|>&*$'\" \n\ta0]{0,6}") {
         let mut text = include_str!("everything.yaml").to_owned();
         let at = at.min(text.len());
         text.replace_range(at..(at + cut).min(text.len()), &new);
@@ -165,11 +165,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("a: 'x\n", &["2:1 : not YAML: invalid indentation in multiline quoted scalar"]),
     ("- 1\n", &["1:1 : expected a map, found a list (remove the `- ` at the start of its lines)"]),
     ("x\n", &["1:1 : expected a map, found the string `x`"]),
-    ("binds: []\n", &["1:1 : nothing is served: there are neither `binds` nor `gateways`"]),
-    ("config: {}\n", &["1:1 : nothing is served: there are neither `binds` nor `gateways`"]),
-    ("binds: [{port: 1, listeners: []}]\n", &["1:9 binds[0]: a bind without listeners serves nobody"]),
-    ("binds:\n", &["1:1 binds: there is no value (write one, or remove the key)"]),
-    ("binds: {}\n", &["1:8 binds: expected a list, found a map (begin each entry of a list with `- `)"]),
+    ("binds: []\n", &["1:1 : the config has neither `binds` nor `gateways`, so nothing is served"]),
+    ("config: {}\n", &["1:1 : the config has neither `binds` nor `gateways`, so nothing is served"]),
+    ("binds: [{port: 1, listeners: []}]\n", &["1:9 binds[0]: `listeners` is empty, so the bind serves no requests"]),
+    ("binds:\n", &["1:1 binds: the value is missing (write one, or remove the key)"]),
+    ("binds: {}\n", &["1:8 binds: expected a list, found a map (start each entry of a list with `- `)"]),
     ("binds: [{prot: 1, listeners: [{}]}]\n", &["1:10 binds[0].prot: unknown key `prot` (did you mean `port`?)"]),
     (
         "binds: [{port: 70000, listeners: [{}]}]\n",
@@ -191,9 +191,9 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, port: 2, port: 3, listeners: [{}, {}]}]\n",
         &[
-            "1:19 binds[0].port: the key `port` is written twice; first on line 1",
-            "1:28 binds[0].port: the key `port` is written twice; first on line 1",
-            "1:53 binds[0].listeners[1]: the listener `listener0` on line 1 answers for the same hosts, so this one is never reached",
+            "1:19 binds[0].port: the key `port` is a duplicate; first on line 1",
+            "1:28 binds[0].port: the key `port` is a duplicate; first on line 1",
+            "1:53 binds[0].listeners[1]: the listener `listener0` on line 1 serves the same hosts, so this one is unreachable",
         ],
     ),
     ("binds: [{port: 1}]\n", &["1:9 binds[0]: `listeners` is missing"]),
@@ -203,7 +203,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: {name: a}}]\n",
-        &["1:30 binds[0].listeners: expected a list, found a map (begin each entry of a list with `- `)"],
+        &["1:30 binds[0].listeners: expected a list, found a map (start each entry of a list with `- `)"],
     ),
     (
         "binds: [{port: 1, address: 'a', listeners: [{}]}]\n",
@@ -211,11 +211,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{}]}, {port: 1, address: '[::]', listeners: [{}]}]\n",
-        &["1:37 binds[1]: port 1 is bound twice; first on line 1"],
+        &["1:37 binds[1]: port 1 is a duplicate; first on line 1"],
     ),
     (
         "binds: [{port: 1, listeners: [{}]}, {port: 1, address: 127.0.0.1, listeners: [{}]}]\n",
-        &["1:37 binds[1]: port 1 is bound twice; first on line 1"],
+        &["1:37 binds[1]: port 1 is a duplicate; first on line 1"],
     ),
     ("binds: [{port: 0, listeners: [{}]}, {port: 0, listeners: [{}]}]\n", &[]),
     (
@@ -225,34 +225,34 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds:\n- port: 15020\n  listeners: [{}]\n- port: 15000\n  address: 127.0.0.1\n  listeners: [{}]\n",
         &[
-            "2:3 binds[0]: [::]:15020 is taken by `config.statsAddr`, its default (choose another port, or another `config.statsAddr`; it can be `off`)",
-            "4:3 binds[1]: 127.0.0.1:15000 is taken by `config.adminAddr`, its default (choose another port, or another `config.adminAddr`; it can be `off`)",
+            "2:3 binds[0]: [::]:15020 is used by `config.statsAddr`, its default (use another port, or another `config.statsAddr`; it can be `off`)",
+            "4:3 binds[1]: 127.0.0.1:15000 is used by `config.adminAddr`, its default (use another port, or another `config.adminAddr`; it can be `off`)",
         ],
     ),
     (
         "config:\n  statsAddr: localhost:1\n  readinessAddr: 0.0.0.0:1\n  adminAddr: :15021\nbinds: [{port: 1, listeners: [{}]}]\n",
         &[
-            "3:18 config.readinessAddr: 0.0.0.0:1 is taken by `config.statsAddr` on line 2 (choose another port, or another `config.statsAddr`; it can be `off`)",
-            "5:9 binds[0]: [::]:1 is taken by `config.statsAddr` on line 2 (choose another port, or another `config.statsAddr`; it can be `off`)",
+            "3:18 config.readinessAddr: 0.0.0.0:1 is used by `config.statsAddr` on line 2 (use another port, or another `config.statsAddr`; it can be `off`)",
+            "5:9 binds[0]: [::]:1 is used by `config.statsAddr` on line 2 (use another port, or another `config.statsAddr`; it can be `off`)",
         ],
     ),
     (
         "config: {adminAddr: '127.0.0.1:15020'}\nbinds: [{port: 1, listeners: [{}]}]\n",
         &[
-            "1:21 config.adminAddr: 127.0.0.1:15020 is taken by `config.statsAddr`, its default (choose another port, or another `config.statsAddr`; it can be `off`)",
+            "1:21 config.adminAddr: 127.0.0.1:15020 is used by `config.statsAddr`, its default (use another port, or another `config.statsAddr`; it can be `off`)",
         ],
     ),
-    ("a: &x [*x]\n", &["1:8 : the alias stands inside the value that it names"]),
-    ("a: 1\n---\nb: 2\n", &["2:1 : a second document begins here; a config is one document"]),
-    ("a: !foo 1\n", &["1:9 : tags (`!name`) mean nothing in a config"]),
-    ("[a]: 1\n", &["1:1 : a key must be a plain word, not a list or map"]),
+    ("a: &x [*x]\n", &["1:8 : the alias is inside the value that it refers to"]),
+    ("a: 1\n---\nb: 2\n", &["2:1 : a second document starts here; a config is a single document"]),
+    ("a: !foo 1\n", &["1:9 : tags (`!name`) are not supported"]),
+    ("[a]: 1\n", &["1:1 : a key must be a scalar, not a list or map"]),
     (
         "<<: {a: 1}\nbinds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\n",
         &["1:1 <<: unknown key `<<` (merge keys are not part of YAML 1.2; write the keys out)"],
     ),
     (
         "binds: [{port: 1, listeners: [{hostname: 'a:80'}]}]\n",
-        &["1:42 binds[0].listeners[0].hostname: a hostname has no port here: `a:80`"],
+        &["1:42 binds[0].listeners[0].hostname: a hostname cannot contain a port here: `a:80`"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: 5}]}]\n",
@@ -264,7 +264,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{name: }]}]\n",
-        &["1:32 binds[0].listeners[0].name: there is no value (write one, or remove the key)"],
+        &["1:32 binds[0].listeners[0].name: the value is missing (write one, or remove the key)"],
     ),
     (
         "binds: [{port: 1, listeners: [{protocol: http2}]}]\n",
@@ -276,7 +276,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{protocol: HTTP, tls: {cert: c, key: k}}]}]\n",
-        &["1:53 binds[0].listeners[0].tls: `tls` does not go with `protocol: HTTP`"],
+        &["1:53 binds[0].listeners[0].tls: `tls` cannot be combined with `protocol: HTTP`"],
     ),
     ("binds: [{port: 1, listeners: [{tls: {cert: c}}]}]\n", &["1:37 binds[0].listeners[0].tls: `key` is missing"]),
     (
@@ -286,14 +286,14 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{}, {name: x}, {hostname: y, name: x}]}]\n",
         &[
-            "1:35 binds[0].listeners[1]: the listener `listener0` on line 1 answers for the same hosts, so this one is never reached",
-            "1:46 binds[0].listeners[2]: a second listener `x` on this bind; the first is on line 1",
+            "1:35 binds[0].listeners[1]: the listener `listener0` on line 1 serves the same hosts, so this one is unreachable",
+            "1:46 binds[0].listeners[2]: a second listener `x` on this bind; first on line 1",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{hostname: a.b}, {hostname: A.B.}]}]\n",
         &[
-            "1:48 binds[0].listeners[1]: the listener `listener0` on line 1 answers for the same hosts, so this one is never reached",
+            "1:48 binds[0].listeners[1]: the listener `listener0` on line 1 serves the same hosts, so this one is unreachable",
         ],
     ),
     (
@@ -302,7 +302,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{name: '${PORT'}]}]\n",
-        &["1:38 binds[0].listeners[0].name: `${` has no `}`; write `$${` for the characters themselves"],
+        &["1:38 binds[0].listeners[0].name: `${` has no closing `}`; write `$${` for a literal `${`"],
     ),
     (
         "binds: [{port: 1, listeners: [{pathNormalization: {escapedSlashes: sometimes}}]}]\n",
@@ -313,13 +313,13 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{policies: {urlRewrite: {path: {full: /x}}}}]}]\n",
         &[
-            "1:55 binds[0].listeners[0].policies.urlRewrite: `urlRewrite` works on routes only (move it into the `policies` of the routes that it is meant for)",
+            "1:55 binds[0].listeners[0].policies.urlRewrite: `urlRewrite` is allowed on routes only (move it into the `policies` of routes)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{policies: {oidc: {}}}]}]\n",
         &[
-            "1:43 binds[0].listeners[0].policies.oidc: unknown key `oidc` (this policy is not supported, and leaving it out silently would not be safe)",
+            "1:43 binds[0].listeners[0].policies.oidc: unknown key `oidc` (this policy is not supported; ignoring it would not be safe)",
         ],
     ),
     (
@@ -341,7 +341,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{policies: {timeout: {request: -1s, idle: 1x}}}]}]\n",
         &[
-            "1:62 binds[0].listeners[0].policies.timeout.request: a duration can't be negative: `-1s`",
+            "1:62 binds[0].listeners[0].policies.timeout.request: a duration cannot be negative: `-1s`",
             "1:73 binds[0].listeners[0].policies.timeout.idle: not a duration: `1x`; a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m",
         ],
     ),
@@ -378,12 +378,12 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{policies: {requestHeaderModifier: {set: {a: \"x\\ny\"}}}}]}]\n",
         &[
-            "1:76 binds[0].listeners[0].policies.requestHeaderModifier.set.a: not a header value: it holds a line break or a control character",
+            "1:76 binds[0].listeners[0].policies.requestHeaderModifier.set.a: not a header value: it contains a line break or a control character",
         ],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      jwtAuth:\n",
-        &["5:7 binds[0].listeners[0].policies.jwtAuth: there is no value (write one, or remove the key)"],
+        &["5:7 binds[0].listeners[0].policies.jwtAuth: the value is missing (write one, or remove the key)"],
     ),
     (
         "binds:\n- port: 1\n  listeners:\n  - policies:\n      authorization: []\n",
@@ -559,9 +559,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{matches: [{method: get}]}]}]}]\n",
-        &[
-            "1:61 binds[0].listeners[0].routes[0].matches[0].method: methods are compared with their case: write `GET` for `get`",
-        ],
+        &["1:61 binds[0].listeners[0].routes[0].matches[0].method: methods are case-sensitive: write `GET` for `get`"],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{matches: [{headers: [{name: a, value: b}]}]}]}]}]\n",
@@ -572,18 +570,18 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{routes: [{matches: {path: {exact: /}}}]}]}]\n",
         &[
-            "1:51 binds[0].listeners[0].routes[0].matches: expected a list, found a map (begin each entry of a list with `- `)",
+            "1:51 binds[0].listeners[0].routes[0].matches: expected a list, found a map (start each entry of a list with `- `)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{hostnames: ['*.*.a']}]}]}]\n",
         &[
-            "1:54 binds[0].listeners[0].routes[0].hostnames[0]: a `*` stands only for the first label, as in `*.example.com`: `*.*.a`",
+            "1:54 binds[0].listeners[0].routes[0].hostnames[0]: `*` can replace only the first label, as in `*.example.com`: `*.*.a`",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{name: r}, {name: r}]}]}]\n",
-        &["1:52 binds[0].listeners[0].routes[1]: a second route `r` on this listener; the first is on line 1"],
+        &["1:52 binds[0].listeners[0].routes[1]: a second route `r` on this listener; first on line 1"],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{backends: [{}]}]}]}]\n",
@@ -598,7 +596,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{routes: [{backends: [{host: '::1:80'}]}]}]}]\n",
         &[
-            "1:60 binds[0].listeners[0].routes[0].backends[0].host: an IPv6 address stands in brackets: `::1:80`; write `[…]:port`",
+            "1:60 binds[0].listeners[0].routes[0].backends[0].host: an IPv6 address needs brackets: `::1:80`; write `[…]:port`",
         ],
     ),
     (
@@ -610,13 +608,13 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{routes: [{backends: [{backend: x}]}]}]}]\n",
         &[
-            "1:63 binds[0].listeners[0].routes[0].backends[0].backend: there is no backend `x` (there is no other backend in this config)",
+            "1:63 binds[0].listeners[0].routes[0].backends[0].backend: unknown backend `x` (the config has no backend to refer to)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{routes: [{backends: [{host: 'a:1', policies: {backendTLS: {cert: c}}}]}]}]}]\n",
         &[
-            "1:90 binds[0].listeners[0].routes[0].backends[0].policies.backendTLS: `cert` and `key` go together; one of them is missing",
+            "1:90 binds[0].listeners[0].routes[0].backends[0].policies.backendTLS: `cert` and `key` must be set together",
         ],
     ),
     (
@@ -638,24 +636,24 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{routes: [{gateways: a}]}]}]\n",
         &[
-            "1:42 binds[0].listeners[0].routes[0].gateways: unknown key `gateways` (known here: `name`, `namespace`, `hostnames`, `matches`, `policies`, `backends`)",
+            "1:42 binds[0].listeners[0].routes[0].gateways: unknown key `gateways` (valid keys: `name`, `namespace`, `hostnames`, `matches`, `policies`, `backends`)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {gateway: gg}, policy: {timeout: {}}}]\n",
-        &["2:38 gatewayPolicies[0].target.gateway: there is no gateway `gg` (there is: `g`)"],
+        &["2:38 gatewayPolicies[0].target.gateway: unknown gateway `gg` (valid names: `g`)"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {route: rr}, policy: {timeout: {}}}]\n",
-        &["2:36 gatewayPolicies[0].target.route: there is no route `rr` (there is: `r`)"],
+        &["2:36 gatewayPolicies[0].target.route: unknown route `rr` (valid names: `r`)"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {listener: nothing}, policy: {timeout: {}}}]\n",
-        &["2:39 gatewayPolicies[0].target.listener: there is no listener `nothing` (there is: `l`)"],
+        &["2:39 gatewayPolicies[0].target.listener: unknown listener `nothing` (valid names: `l`)"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {gateway: g}, policy: {}}]\n",
-        &["2:50 gatewayPolicies[0].policy: there is no policy here, so this entry does nothing"],
+        &["2:50 gatewayPolicies[0].policy: `policy` is empty, so this entry has no effect"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {gateway: g}}]\n",
@@ -663,7 +661,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {gateway: default}, policy: {timeout: {}}}]\n",
-        &["2:38 gatewayPolicies[0].target.gateway: there is no gateway `default` (there is: `g`)"],
+        &["2:38 gatewayPolicies[0].target.gateway: unknown gateway `default` (valid names: `g`)"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies: [{target: {service: g}, policy: {timeout: {}}}]\n",
@@ -676,24 +674,22 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\ngatewayPolicies:\n- {target: {gateway: g}, policy: {cors: {}}}\n- {target: {gateway: g}, policy: {cors: {}}}\n",
         &[
-            "4:41 gatewayPolicies[1].policy.cors: a second `cors` for the same target; the first is on line 3 (which of them would hold is not clear; keep one)",
+            "4:41 gatewayPolicies[1].policy.cors: a second `cors` for the same target; first on line 3 (it would be ambiguous which one applies; keep one)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\npolicies: [{target: {gateway: {gatewayName: g, listenerName: m}}, policy: {cors: {}}}]\n",
-        &["2:62 policies[0].target.gateway.listenerName: there is no listener `m` (there is: `l`)"],
+        &["2:62 policies[0].target.gateway.listenerName: unknown listener `m` (valid names: `l`)"],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\npolicies: [{target: {gateway: g}, policy: {directResponse: {status: 200}}}]\n",
         &[
-            "2:60 policies[0].policy.directResponse: `directResponse` works on routes only (move it into the `policies` of the routes that it is meant for)",
+            "2:60 policies[0].policy.directResponse: `directResponse` is allowed on routes only (move it into the `policies` of routes)",
         ],
     ),
     (
         "binds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\nroutes: [{name: x}]\n",
-        &[
-            "2:10 routes[0]: there is no gateway `default` (write `gateways`, with the name of the gateway that the route belongs to)",
-        ],
+        &["2:10 routes[0]: unknown gateway `default` (set `gateways` to the name of a gateway)"],
     ),
     ("gateways: {g: {prot: 1}}\n", &["1:16 gateways.g.prot: unknown key `prot` (did you mean `port`?)"]),
     (
@@ -702,11 +698,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "gateways: {g: {port: 1, tls: {cert: c, key: k}, listeners: [{name: a}]}}\n",
-        &["1:15 gateways.g: `protocol`, `tls` and `hostname` belong to the listeners of a gateway that has some"],
+        &[
+            "1:15 gateways.g: `protocol`, `tls` and `hostname` cannot be combined with `listeners`; move them into the listeners",
+        ],
     ),
     (
         "backends: [{name: a, host: 'b:1'}, {name: a}]\nbinds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\n",
-        &["1:36 backends[1]: `host` is missing", "1:43 backends[1].name: a second backend `a`; the first is on line 1"],
+        &["1:36 backends[1]: `host` is missing", "1:43 backends[1].name: a second backend `a`; first on line 1"],
     ),
     (
         "config: {adminAddr: nowhere, limits: {head: 64KB, header: 5}, trustedProxies: [10.0.0.1/8], workerThreads: 0, via: yes}\nbinds: [{port: 1, listeners: [{name: l, gatewayName: g, routes: [{name: r}]}]}]\n",
@@ -724,7 +722,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "1:28 config.logging.format: expected one of `text`, `json`, found `xml`",
             "1:41 config.logging.fields: expected a map, found a list (remove the `- ` at the start of its lines)",
-            "2:1 frontendPolicies: unknown key `frontendPolicies` (agentgateway knows this; this gateway is for HTTP between clients and backends, and does not)",
+            "2:1 frontendPolicies: unknown key `frontendPolicies` (this agentgateway feature is not supported; this gateway proxies HTTP only)",
         ],
     ),
 ];

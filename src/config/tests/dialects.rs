@@ -28,7 +28,7 @@ fn normalized(text: &str) -> String {
 }
 
 #[test]
-fn a_gateways_policy_is_the_same_in_every_spelling() {
+fn gateway_policy_is_equal_in_all_generations() {
     let seed = normalized(&format!(
         "binds:
 - port: 3000
@@ -78,7 +78,7 @@ backends:
 }
 
 #[test]
-fn a_listeners_policy_is_the_same_in_every_spelling() {
+fn listener_policy_is_equal_in_all_generations() {
     let inline = normalized(&format!("binds: [{{port: 1, listeners: [{{name: l, policies: {{jwtAuth: {AUTH}}}}}]}}]"));
     for text in [
         format!(
@@ -94,7 +94,7 @@ fn a_listeners_policy_is_the_same_in_every_spelling() {
 }
 
 #[test]
-fn a_routes_policy_is_the_same_inline_and_targeted() {
+fn route_policy_is_equal_inline_and_targeted() {
     let inline = normalized(&format!(
         "binds: [{{port: 1, listeners: [{{routes: [{{name: r, policies: {{jwtAuth: {AUTH}}}}}]}}]}}]"
     ));
@@ -107,7 +107,7 @@ fn a_routes_policy_is_the_same_inline_and_targeted() {
 }
 
 #[test]
-fn every_set_of_rules_is_kept() {
+fn all_rule_sets_are_retained() {
     let config = loaded(
         "binds: [{port: 1, listeners: [{name: l, policies: {authorization: {rules: ['a']}}}]}]
 gatewayPolicies:
@@ -123,7 +123,7 @@ gatewayPolicies:
 }
 
 #[test]
-fn the_documents_own_config_loads() {
+fn documented_example_loads() {
     let loaded = loaded(
         "binds:
 - port: 3000
@@ -156,9 +156,9 @@ gatewayPolicies:
 }
 
 #[test]
-fn everything_that_the_contract_writes_loads() {
+fn every_config_key_loads() {
     let loaded = loaded(include_str!("everything.yaml"));
-    let shadow = "`mode: shadow` refuses nobody: what these rules would refuse is only logged and counted";
+    let shadow = "`mode: shadow` never rejects: rejections by these rules are only logged and counted";
     let span = "79:9 binds[0].listeners[0].policies.authorization";
     assert_eq!(super::render_findings(&loaded.warnings), [format!("{span}: {shadow}")]);
     let config = loaded.config;
@@ -176,7 +176,7 @@ fn everything_that_the_contract_writes_loads() {
 }
 
 #[test]
-fn providers_without_names_have_those_of_their_issuers() {
+fn unnamed_providers_are_named_after_their_issuers() {
     let text = "binds: [{port: 1, listeners: [{policies: {jwtAuth: {providers: [{issuer: a}, {issuer: a}, {name: 'a#2', issuer: b},
       {issuer: b}, {issuer: a}, {jwks: '{}'}]}}}]}]";
     let config = loaded(text).config;
@@ -186,7 +186,7 @@ fn providers_without_names_have_those_of_their_issuers() {
 }
 
 #[test]
-fn a_plain_proxys_config_loads() {
+fn plain_proxy_config_loads() {
     let base = "config: {adminAddr: 'off', statsAddr: off, readinessAddr: 'off', workerThreads: 1}
 binds:
 - port: ${PORT}
@@ -205,7 +205,7 @@ binds:
 }
 
 #[test]
-fn a_top_level_route_goes_to_every_gateway_that_it_names() {
+fn top_level_route_attaches_to_each_of_its_gateways() {
     let text = |gateways: &str| {
         format!(
             "gateways:
@@ -225,6 +225,6 @@ routes: [{{name: r, {gateways}}}]
     assert_eq!(routes("gateways: [a, b/x]"), [1, 1, 0]);
     assert_eq!(
         errors(&text("gateways: b/z")),
-        ["4:30 routes[0].gateways: there is no gateway `b/z` (did you mean `b/x`?)"]
+        ["4:30 routes[0].gateways: unknown gateway `b/z` (did you mean `b/x`?)"]
     );
 }

@@ -9,7 +9,7 @@ use super::super::value::{
 };
 
 #[test]
-fn durations_are_read_as_go_writes_them() {
+fn durations_use_the_go_format() {
     for (text, millis) in [
         ("0", 0),
         ("0s", 0),
@@ -33,7 +33,7 @@ fn durations_are_read_as_go_writes_them() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_refused_where_it_would_refuse_everything() {
+fn zero_is_rejected_for_limits_that_would_reject_everything() {
     let errors_for = |limit: &str| {
         super::errors(&format!("config: {{limits: {{{limit}}}}}\nbinds: [{{port: 1, listeners: [{{}}]}}]"))
     };
@@ -76,7 +76,7 @@ fn host(text: &str) -> Result<HostPattern, String> {
 }
 
 #[test]
-fn host_patterns_are_one_form_of_a_name() {
+fn host_patterns_are_normalized() {
     let exact = |name: &str| Ok(HostPattern::Exact(name.to_owned()));
     assert_eq!(host("Example.COM."), exact("example.com"));
     assert_eq!(host("*.Example.com"), Ok(HostPattern::Suffix("example.com".to_owned())));
@@ -89,7 +89,7 @@ fn host_patterns_are_one_form_of_a_name() {
 }
 
 #[test]
-fn backends_are_read_in_every_form() {
+fn backend_hosts_accept_every_format() {
     let name = |name: &str, port| BackendAddress::Name(name.to_owned(), port);
     let socket = |text: &str| BackendAddress::Socket(text.parse().unwrap());
     for (text, endpoint, tls) in [
@@ -132,7 +132,7 @@ fn backends_are_read_in_every_form() {
 }
 
 #[test]
-fn addresses_may_be_off() {
+fn listen_addresses_can_be_off() {
     let address = |text: &str| ListenAddress::try_from(text.to_owned());
     assert_eq!(address("off"), Ok(ListenAddress::Off));
     assert_eq!(address("localhost:1").unwrap().sockets().len(), 2);
@@ -148,7 +148,7 @@ fn addresses_may_be_off() {
 }
 
 #[test]
-fn ranges_hold_what_lies_in_them() {
+fn cidr_contains_its_addresses() {
     for (range, inside, outside) in [
         ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
         ("10.0.0.0/8", "::ffff:10.1.2.3", "::1"),
@@ -168,7 +168,7 @@ fn ranges_hold_what_lies_in_them() {
 }
 
 #[test]
-fn an_expression_matches_whole_values() {
+fn regex_matches_whole_values() {
     let regex = |text: &str| Regex::try_from(text.to_owned());
     for (pattern, matching, other) in [
         ("a|ab", "ab", "abc"),
@@ -188,7 +188,7 @@ fn an_expression_matches_whole_values() {
 }
 
 #[test]
-fn methods_keep_their_case() {
+fn methods_are_case_sensitive() {
     assert_eq!(Method::try_from("GET".to_owned()).map(|m| m.0), Ok(http::Method::GET));
     assert!(Method::try_from("PROPFIND".to_owned()).is_ok());
     assert!(Method::try_from("get".to_owned()).unwrap_err().contains("`GET`"));
@@ -197,7 +197,7 @@ fn methods_keep_their_case() {
 
 proptest! {
     #[test]
-    fn no_text_makes_a_value_panic(text in "\\PC{0,24}|[0-9a-z.:/\\[\\]*%-]{0,24}") {
+    fn no_text_panics_in_a_value(text in "\\PC{0,24}|[0-9a-z.:/\\[\\]*%-]{0,24}") {
         let _ = text.parse::<Duration>();
         let _ = text.parse::<Size>();
         let _ = text.parse::<Cidr>();
@@ -209,13 +209,13 @@ proptest! {
     }
 
     #[test]
-    fn a_backend_is_itself_again_when_shown(port in 1u16.., name in "[a-z]{1,9}(\\.[a-z]{1,5})?") {
+    fn backend_host_round_trips(port in 1u16.., name in "[a-z]{1,9}(\\.[a-z]{1,5})?") {
         let backend: BackendHost = format!("{name}:{port}").parse().unwrap();
         prop_assert_eq!(backend.to_string().parse::<BackendHost>().unwrap(), backend);
     }
 
     #[test]
-    fn a_range_holds_its_own_network(bits: u32, length in 0u8..=32) {
+    fn cidr_contains_its_network(bits: u32, length in 0u8..=32) {
         let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
         let network = std::net::Ipv4Addr::from_bits(bits & mask);
         let range: Cidr = format!("{network}/{length}").parse().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::{Config, Source, load};
 
-/// The config with `word` put for `VALUE`, where `V` is `value` in the environment.
+/// Loads a config with `word` in the place of `VALUE`, where the environment variable `V` is `value`.
 fn load_with(word: &str, value: &str) -> Result<Config, Vec<String>> {
     let text = "
 config: {via: VALUE, limits: {http2Streams: VALUE, head: VALUE, headTimeout: VALUE}}
@@ -15,7 +15,7 @@ binds: [{port: VALUE, listeners: [{name: VALUE, policies: {}}]}]
     load(source, &env).map(|loaded| loaded.config).map_err(|errors| super::render_findings(&errors))
 }
 
-/// What `with` says of these fields alone.
+/// Returns the errors about these fields.
 fn errors_about(word: &str, value: &str, fields: &[&str]) -> Vec<String> {
     let errors = load_with(word, value).err().unwrap_or_default();
     let is_about = |line: &String| fields.iter().any(|field| line.contains(&format!("{field}: ")));
@@ -23,7 +23,7 @@ fn errors_about(word: &str, value: &str, fields: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_number_may_come_from_a_variable_in_any_spelling() {
+fn numbers_can_come_from_variables() {
     for (port, value) in
         [("${V}", "8080"), ("'${V}'", "8080"), ("\"${V}\"", "8080"), ("'80${V}'", "80"), ("${NONE:-8080}", "")]
     {
@@ -38,20 +38,20 @@ fn a_number_may_come_from_a_variable_in_any_spelling() {
 }
 
 #[test]
-fn a_truth_value_may_come_from_a_variable() {
+fn booleans_can_come_from_variables() {
     for (value, good) in [("true", true), ("false", true), ("yes", false), ("", false), ("1", false)] {
         assert_eq!(errors_about("'${V}'", value, &["via"]).is_empty(), good, "{value}");
     }
 }
 
 #[test]
-fn a_text_that_is_a_number_by_a_variable_stays_a_text() {
+fn numeric_variable_in_a_string_field_stays_a_string() {
     assert_eq!(errors_about("'${V}'", "8080", &["name"]), [""; 0]);
     assert_eq!(errors_about("${V:-8080}", "", &["name"]), [""; 0]);
 }
 
 #[test]
-fn a_value_that_does_not_fit_is_told_by_its_variable_and_not_shown() {
+fn error_names_the_variable_but_not_its_value() {
     for value in ["s3cret", "", "{a: 1}", "[1]", "1\n2", "70000"] {
         let errors = errors_about("'${V}'", value, &["port"]);
         assert_eq!(errors.len(), 1, "{value}: {errors:?}");
@@ -60,13 +60,13 @@ fn a_value_that_does_not_fit_is_told_by_its_variable_and_not_shown() {
 }
 
 #[test]
-fn a_number_in_quotes_without_a_variable_is_a_text() {
+fn quoted_number_without_a_variable_is_a_string() {
     assert!(errors_about("'8080'", "", &["port"])[0].ends_with("found the string `8080`"));
     assert!(errors_about("'true'", "", &["via"])[0].ends_with("found the string `true`"));
 }
 
 #[test]
-fn nothing_takes_no_unit() {
+fn zero_needs_no_unit() {
     let head_timeout = |word: &str, value: &str| errors_about(word, value, &["headTimeout"]);
     for (word, value) in [("0", ""), ("'0'", ""), ("0s", ""), ("'${V}'", "0"), ("'${V}'", "5s")] {
         assert!(head_timeout(word, value).iter().all(|error| !error.contains("not a duration")), "{word} {value}");
@@ -78,13 +78,13 @@ fn nothing_takes_no_unit() {
 }
 
 #[test]
-fn a_duration_that_has_no_unit_is_told_which_it_could_have() {
+fn duration_without_unit_suggests_units() {
     let form = "a duration has a number and a unit, such as 300ms, 1.5s, 5m or 1h30m";
     for (word, shown) in [("5", "5"), ("'5'", "5"), ("1.5", "1.5")] {
         let errors = errors_about(word, "", &["headTimeout"]);
         assert!(errors[0].ends_with(&format!("not a duration: `{shown}`; {form}")), "{errors:?}");
     }
-    assert!(errors_about("-5", "", &["headTimeout"])[0].ends_with("a duration can't be negative: `-5`"));
+    assert!(errors_about("-5", "", &["headTimeout"])[0].ends_with("a duration cannot be negative: `-5`"));
     assert!(errors_about("true", "", &["headTimeout"])[0].ends_with("found `true`"));
-    assert!(errors_about("", "", &["headTimeout"])[0].contains("there is no value"));
+    assert!(errors_about("", "", &["headTimeout"])[0].contains("the value is missing"));
 }

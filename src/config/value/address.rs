@@ -5,21 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where one of the gateway's own endpoints listens: `ip:port`, `[v6]:port`, `localhost:port`, `:port`, or `off`.
+/// The address of an endpoint of the gateway, such as the admin page: `ip:port`, `[v6]:port`, `localhost:port`, `:port`, or `off`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub enum ListenAddress {
-    /// Not at all.
+    /// Disabled.
     Off,
-    /// At this address; `:port` is the IPv6 wildcard, which takes IPv4 too.
+    /// This address; `:port` is the IPv6 wildcard, which also accepts IPv4.
     Socket(SocketAddr),
-    /// At this port of the loopback addresses.
+    /// This port of the loopback addresses.
     Localhost(u16),
 }
 
 impl ListenAddress {
-    /// The addresses to listen at, none when it is off. Of a `localhost` pair either may be missing on a machine.
+    /// Returns the addresses to listen on; empty if disabled. A machine may lack one of the two addresses of `localhost`.
     pub fn sockets(&self) -> Vec<SocketAddr> {
         match self {
             Self::Off => Vec::new(),
@@ -54,7 +54,7 @@ impl TryFrom<String> for ListenAddress {
     }
 }
 
-/// The IP address that a bind listens at; an IPv6 address may stand in brackets.
+/// The IP address of a bind; an IPv6 address may be in brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -74,21 +74,21 @@ impl TryFrom<String> for BindAddress {
     }
 }
 
-/// What a backend's `host` says: where it is, and whether to speak TLS.
+/// The `host` of a backend: its address, and whether it uses TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct BackendHost {
-    /// Where to connect.
+    /// The address to connect to.
     pub endpoint: BackendAddress,
-    /// It was written as `https://…`.
+    /// Whether the host is an `https://` URL.
     pub tls: bool,
 }
 
-/// Where a backend can be reached.
+/// The address of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BackendAddress {
-    /// A name to resolve, and a port.
+    /// A host name and port.
     Name(String, u16),
     /// An IP address and port.
     Socket(SocketAddr),
@@ -129,13 +129,13 @@ impl FromStr for BackendHost {
             let path = path.strip_prefix("//").unwrap_or(path);
             return match path.starts_with('/') && path.len() > 1 {
                 true => Ok(Self { endpoint: BackendAddress::Unix(path.into()), tls: false }),
-                false => Err(format!("the path of a Unix socket is absolute: `{text}`")),
+                false => Err(format!("the path of a Unix socket must be absolute: `{text}`")),
             };
         }
         let (authority, default_port, tls) = match text.split_once("://") {
             Some(("http", rest)) => (rest, Some(80), false),
             Some(("https", rest)) => (rest, Some(443), true),
-            Some((scheme, _)) => return Err(format!("a backend is reached by http or https, not by `{scheme}`")),
+            Some((scheme, _)) => return Err(format!("a backend uses http or https, not `{scheme}`")),
             None => (text, None, false),
         };
         let authority = match default_port {
@@ -143,10 +143,10 @@ impl FromStr for BackendHost {
             None => authority,
         };
         if authority.contains(['/', '?', '#']) {
-            return Err(format!("a backend has no path: `{text}`; `urlRewrite` changes paths"));
+            return Err(format!("a backend cannot have a path: `{text}`; `urlRewrite` changes paths"));
         }
         if authority.contains('@') {
-            return Err("a backend has no user or password here; see `backendAuth`".to_owned());
+            return Err("a backend cannot have a user and password; use `backendAuth`".to_owned());
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
@@ -156,7 +156,7 @@ impl FromStr for BackendHost {
             }
             None => match authority.split_once(':') {
                 Some((_, rest)) if rest.contains(':') => {
-                    return Err(format!("an IPv6 address stands in brackets: `{text}`; write `[…]:port`"));
+                    return Err(format!("an IPv6 address needs brackets: `{text}`; write `[…]:port`"));
                 }
                 Some((host, port)) => (host, Some(port)),
                 None => (authority, None),
@@ -186,7 +186,7 @@ impl FromStr for BackendHost {
     }
 }
 
-/// A range of IP addresses: `10.0.0.0/8`, or one address.
+/// A range of IP addresses in CIDR notation, such as `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -196,7 +196,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether the range holds `address`. An IPv4 address inside IPv6 (`::ffff:…`) counts as IPv4.
+    /// Returns whether the range contains `address`. An IPv4-mapped IPv6 address (`::ffff:…`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
             (IpAddr::V4(net), IpAddr::V4(ip)) => {
@@ -220,7 +220,7 @@ impl TryFrom<String> for Cidr {
 impl FromStr for Cidr {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("not a range of addresses: `{text}`; write it as `10.0.0.0/8` or `2001:db8::/32`");
+        let invalid = || format!("not an address range: `{text}`; write it as `10.0.0.0/8` or `2001:db8::/32`");
         let (address, digits) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),

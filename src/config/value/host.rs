@@ -1,8 +1,8 @@
-//! Patterns for what a request is matched against.
+//! Patterns for hosts and other values of requests.
 
 use std::fmt;
 
-/// Which hosts a listener or route answers for: an exact name, or `*.suffix` for all names below it.
+/// A pattern for hosts: an exact name, or `*.suffix` for all names below it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -33,17 +33,17 @@ impl TryFrom<String> for HostPattern {
             return Ok(Self::Exact(format!("[{ip}]")));
         }
         if name.contains("://") || name.contains('/') {
-            return Err(format!("a hostname has no scheme and no path: `{text}`"));
+            return Err(format!("a hostname cannot contain a scheme or path: `{text}`"));
         }
         if name.contains(':') {
-            return Err(format!("a hostname has no port here: `{text}`"));
+            return Err(format!("a hostname cannot contain a port here: `{text}`"));
         }
         let (suffix, labels) = match name.strip_prefix("*.") {
             Some(rest) => (true, rest),
             None => (false, name),
         };
         if labels.contains('*') {
-            return Err(format!("a `*` stands only for the first label, as in `*.example.com`: `{text}`"));
+            return Err(format!("`*` can replace only the first label, as in `*.example.com`: `{text}`"));
         }
         let label = |l: &str| {
             (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -74,21 +74,21 @@ pub struct Regex {
     compiled: regex::Regex,
 }
 
-/// A compiled expression takes at most this much memory.
+/// The maximum memory of a compiled expression.
 const MAX_REGEX_SIZE: usize = 1 << 20;
 
 impl Regex {
-    /// Whether the whole of `text` matches.
+    /// Returns whether all of `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
 
-    /// The expression with the anchors that it works with.
+    /// Returns the expression with its anchors.
     pub fn anchored(&self) -> &str {
         self.compiled.as_str()
     }
 
-    /// The expression as written, without the anchors that it works with.
+    /// Returns the expression of the config, without anchors.
     pub fn as_str(&self) -> &str {
         &self.source
     }
@@ -105,7 +105,7 @@ impl TryFrom<String> for Regex {
 
     fn try_from(source: String) -> Result<Self, String> {
         let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_REGEX_SIZE).build();
-        // Alone first: `a)(b` would be whole between the anchors, and a message about them would puzzle.
+        // without anchors first: `a)(b` would be valid between the anchors, and error messages would mention them
         let message = |error: regex::Error| match error {
             regex::Error::CompiledTooBig(_) => "the regular expression is too large".to_owned(),
             other => {
@@ -115,7 +115,7 @@ impl TryFrom<String> for Regex {
             }
         };
         build(&source).map_err(message)?;
-        // A comment at the end of a `(?x)` expression would swallow the closing bracket: a line break ends it.
+        // a comment at the end of a `(?x)` expression would include the closing bracket; a line break ends it
         let compiled = build(&format!("\\A(?:{source})\\z"))
             .or_else(|_| build(&format!("\\A(?:{source}\n)\\z")))
             .map_err(message)?;

@@ -1,4 +1,4 @@
-//! HTTP's own tokens, checked by the `http` crate.
+//! HTTP tokens, checked by the `http` crate.
 
 use http::StatusCode;
 
@@ -26,11 +26,11 @@ impl TryFrom<String> for HeaderValue {
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
             .map(Self)
-            .map_err(|_| "not a header value: it holds a line break or a control character".to_owned())
+            .map_err(|_| "not a header value: it contains a line break or a control character".to_owned())
     }
 }
 
-/// A request method, compared with its case.
+/// A request method; case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -42,7 +42,7 @@ impl TryFrom<String> for Method {
         let upper = text.to_ascii_uppercase();
         let standard = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
         if text != upper && standard.contains(&upper.as_str()) {
-            return Err(format!("methods are compared with their case: write `{upper}` for `{text}`"));
+            return Err(format!("methods are case-sensitive: write `{upper}` for `{text}`"));
         }
         text.parse().map(Self).map_err(|_| format!("not a method: `{text}`"))
     }

@@ -6,19 +6,19 @@ use std::time::Duration as StdDuration;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
-/// A span of time in Go's spelling: `300ms`, `1.5s`, `5m`, `1h30m`. Never negative; a bare number is refused, since
-/// nobody can see its unit (`0` needs none).
+/// A duration in Go's format: `300ms`, `1.5s`, `5m`, `1h30m`. Never negative. A number without a unit is rejected because
+/// it is ambiguous; `0` needs none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, schemars::JsonSchema)]
 #[schemars(with = "String")]
 pub struct Duration(pub StdDuration);
 
 impl Duration {
-    /// Whole seconds.
+    /// Returns a duration of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(StdDuration::from_secs(seconds))
     }
 
-    /// The duration as the standard library has it.
+    /// Returns the duration of the standard library.
     pub const fn get(self) -> StdDuration {
         self.0
     }
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Duration {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
                 text.parse().map_err(E::custom)
             }
-            // a number without quotes is the same text: `0` is good, and of others the unit is missed
+            // an unquoted number is the same text: `0` is valid, others lack a unit
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Duration, E> {
                 self.visit_str(&number.to_string())
             }
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
-/// The longest duration that is accepted: a hundred years. Timers far beyond it overflow.
+/// The maximum duration: a hundred years. Timers far beyond it overflow.
 const MAX_DURATION_NANOS: u128 = 100 * 366 * 86_400 * 1_000_000_000;
 
 impl FromStr for Duration {
@@ -62,7 +62,7 @@ impl FromStr for Duration {
             return Ok(Self(StdDuration::ZERO));
         }
         if text.starts_with('-') {
-            return Err(format!("a duration can't be negative: `{text}`"));
+            return Err(format!("a duration cannot be negative: `{text}`"));
         }
         let invalid = || format!("not a duration: `{text}`; {FORM}");
         let mut rest = text;
@@ -97,7 +97,7 @@ impl FromStr for Duration {
     }
 }
 
-/// A decimal number times `unit`, rounded down; none when it is no number. Too large saturates.
+/// Returns a decimal number times `unit`, rounded down and saturating; `None` if it is not a number.
 fn scaled(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -120,17 +120,17 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
 pub struct Size(pub u64);
 
 impl Size {
-    /// So many KiB.
+    /// Returns a size in KiB.
     pub const fn kib(n: u64) -> Self {
         Self(n * 1024)
     }
 
-    /// So many MiB.
+    /// Returns a size in MiB.
     pub const fn mib(n: u64) -> Self {
         Self(n * 1024 * 1024)
     }
 
-    /// The number of bytes; on a small machine at most what it can address.
+    /// Returns the number of bytes, limited to `usize::MAX`.
     pub fn get(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
