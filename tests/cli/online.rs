@@ -233,7 +233,7 @@ fn silent_servers_time_out_with_progress_messages() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     assert_eq!(output.code, 1);
     assert!(output.err.contains("1s: waiting for keys of agentgateway.dev\n"), "{}", output.err);
-    assert!(output.err.contains("no answer within 1.5s"), "{}", output.err);
+    assert!(output.err.contains("no response within 1.5s"), "{}", output.err);
 }
 
 #[test]
