@@ -51,7 +51,7 @@ pub struct GlobalSettings {
     pub trusted_proxies: Vec<Cidr>,
     /// Headers that carry identity, removed from every incoming request.
     pub identity_headers: Arc<IdentityHeaderNames>,
-    /// Whether a `Via` header is added.
+    /// Adds a `Via` header to requests and responses.
     pub via: bool,
     /// Limits on clients.
     pub limits: ClientLimits,
@@ -165,7 +165,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The hosts that the listener serves.
     pub hostname: Hostname,
-    /// Whether error responses have Envoy's texts and statuses.
+    /// Sends error responses with Envoy's texts and statuses.
     pub envoy_errors: bool,
     /// TLS settings; `None` is cleartext.
     pub tls: Option<ServerTls>,
@@ -194,13 +194,13 @@ pub struct Route {
     pub policies: Policies,
     /// The backends.
     pub backends: LoadBalancer,
-    /// The answer, when no backend is to be asked.
+    /// The response of a route without backends: a redirect or a direct response.
     pub local_response: Option<LocalResponse>,
     /// The backends that receive copies of requests.
     pub mirrors: Box<[Arc<Mirror>]>,
     /// The retry policy.
     pub retry: Option<RetryPolicy>,
-    /// Whether the verified credential is forwarded to the backend.
+    /// Forwards the verified credential to the backend.
     pub forwards_credential: bool,
     /// Timeouts.
     pub timeouts: RouteTimeouts,
@@ -209,7 +209,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether the backend is asked by its own name.
+    /// Returns whether requests carry the authority of the backend instead of the client's.
     pub fn uses_backend_authority(&self) -> bool {
         let rewrite = self.policies.edits.as_ref().and_then(|edits| edits.rewrite.as_ref());
         rewrite.is_some_and(|rewrite| rewrite.authority == Some(NewAuthority::Backend))
@@ -223,7 +223,7 @@ pub struct Policies {
     pub jwt_auth: Option<Arc<JwtAuth>>,
     /// The rule sets, which must all allow a request.
     pub rule_sets: Arc<[RuleSet]>,
-    /// Counts what came of credentials, where there is a `jwtAuth`.
+    /// Metrics of token verifications, where there is a `jwtAuth`.
     pub token_counters: Option<Arc<TokenCounters>>,
     /// Cross-origin requests.
     pub cors: Option<Arc<Cors>>,
@@ -235,14 +235,14 @@ pub struct Policies {
     pub edits: Option<Arc<Edits>>,
 }
 
-/// Whether a token is asked for, weakest first.
+/// The authentication that a route requires, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AuthRequirement {
-    /// Nobody is refused for want of a good token.
+    /// No credential is required, and an invalid token is not rejected.
     Open,
-    /// A token must be good if there is one.
+    /// A token is optional, and an invalid one is rejected.
     Optional,
-    /// Every request needs a good token.
+    /// Every request needs a valid credential.
     Strict,
 }
 
@@ -258,7 +258,7 @@ impl AuthRequirement {
 }
 
 impl Policies {
-    /// Whether a token, or another credential, is asked for.
+    /// Returns the authentication that these policies require.
     pub fn auth_requirement(&self) -> AuthRequirement {
         if self.credentials.as_ref().is_some_and(|credentials| credentials.is_strict()) {
             return AuthRequirement::Strict;
@@ -274,22 +274,22 @@ impl Policies {
 /// The counters of one `jwtAuth` policy.
 #[derive(Debug)]
 pub struct TokenCounters {
-    /// Tokens answered from the cache.
+    /// Tokens accepted from the cache.
     pub cache_hits: CounterId,
     /// Verifications by provider; the result is the other label.
     pub verifications: Vec<(Box<str>, CounterVecId)>,
-    /// Tokens that came as far as no provider.
+    /// Tokens that matched no provider.
     pub unmatched: CounterVecId,
 }
 
 /// Timeouts of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteTimeouts {
-    /// The whole exchange.
+    /// The whole exchange of request and response.
     pub request: Option<Duration>,
-    /// For a backend to begin its answer.
+    /// From the complete request to the start of the response.
     pub response: Duration,
-    /// Without a byte of a body, in either direction.
+    /// The time without a byte of a body, in either direction.
     pub stall: Duration,
     /// The same for event streams, upgraded connections and gRPC.
     pub stream: Duration,

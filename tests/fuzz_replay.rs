@@ -1,7 +1,7 @@
 //! Replays the corpora of the fuzzers. To keep an input that a fuzzer found, add it as a file to
 //! `tests/fuzz/corpus/TARGET/`. `tests/fuzz/Cargo.toml` describes how to run the fuzzers.
 //!
-//! Where cargo-fuzz or a nightly compiler is not available, blind mutation is a weak substitute. It takes half a minute
+//! Without cargo-fuzz or a nightly compiler, blind mutation is a weak substitute. It takes half a minute
 //! per target:
 //!
 //! ```sh

@@ -76,7 +76,7 @@ const FREE_RELATIVES: [&str; 7] = ["What", "Who", "Whose", "How", "Whether", "Wh
 /// Names that say nothing about what they name.
 const EMPTY_NAMES: [&str; 4] = ["of", "told", "made", "thing"];
 /// Violations that are left. The numbers may only shrink.
-const LEFT: (usize, usize) = (231, 2);
+const LEFT: (usize, usize) = (0, 2);
 
 #[test]
 fn comments_and_names_follow_the_style() {

@@ -97,7 +97,7 @@ mod tests {
         assert_eq!((get(first_key, "again").0.as_str(), get(first_key, "again").1), ("first", false));
         assert_eq!(get(second_key, "other").0.as_str(), "other");
         drop(first);
-        assert_eq!(get(first_key, "anew"), (Arc::new("anew".to_owned()), true));
+        assert_eq!(get(first_key, "rebuilt"), (Arc::new("rebuilt".to_owned()), true));
         assert_eq!(registry.get_or_build(second_key, || Err("broken")), Err("broken"));
     }
 }

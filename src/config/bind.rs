@@ -110,7 +110,7 @@ pub struct PathNormalization {
     /// The treatment of encoded slashes in paths; default `reject`. An encoded backslash (`%5C`) is rejected unless it is
     /// kept.
     pub escaped_slashes: EscapedSlashes,
-    /// Whether `//` is merged into `/`; default true.
+    /// Merges `//` into `/`; default true.
     pub merge_slashes: bool,
 }
 

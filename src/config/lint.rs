@@ -114,7 +114,7 @@ fn check_authorization(set: &Spanned<Authorization>, found: &mut Vec<Diagnostic>
 
 fn check_backend_tls(policies: &BackendPolicies, found: &mut Vec<Diagnostic>) {
     if let Some(tls) = policies.backend_tls.as_ref().filter(|tls| tls.insecure) {
-        let message = "`insecure: true`: whoever stands between the gateway and this backend can read and change \
+        let message = "`insecure: true`: any party between the gateway and this backend can read and change \
                        everything, tokens included";
         let warning = Diagnostic::warning(DiagnosticCode::UnverifiedCertificate, tls.span.clone(), message);
         found.push(warning.with_hint("set `root` to the backend's certificate authorities instead"));

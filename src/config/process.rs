@@ -21,14 +21,14 @@ pub struct ProcessConfig {
     pub readiness_addr: Spanned<ListenAddress>,
     /// The number of worker threads; default: the number of CPUs available to the process.
     pub worker_threads: Option<NonZeroUsize>,
-    /// How long requests in flight may continue after shutdown starts; default `30s`.
+    /// The time for which requests in flight may continue after shutdown starts; default `30s`.
     pub drain_timeout: Duration,
-    /// How long the process keeps accepting connections after it reports that it is not ready, so that load balancers
+    /// The time for which connections are still accepted after the process reports not ready, so that load balancers
     /// notice; default `0s`.
     pub drain_delay: Duration,
     /// The peers whose `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` headers are trusted; default none.
     pub trusted_proxies: Vec<Cidr>,
-    /// Whether a `Via` header is added to requests and responses; default false.
+    /// Adds a `Via` header to requests and responses; default false.
     pub via: bool,
     /// The application log and the access log.
     pub logging: LoggingConfig,
@@ -171,7 +171,7 @@ impl Default for TokenCache {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReadinessConfig {
-    /// Whether the process is ready only when every provider has keys; default false.
+    /// Reports ready only when every provider has keys; default false.
     pub require_keys: bool,
 }
 
@@ -195,7 +195,7 @@ pub struct LimitsConfig {
     /// The timeout of a TLS handshake; default `10s`.
     #[serde(deserialize_with = "above_zero")]
     pub handshake_timeout: Duration,
-    /// How long a connection may be idle between requests; default `60s`.
+    /// The time for which a connection may be idle between requests; default `60s`.
     #[serde(deserialize_with = "above_zero")]
     pub idle_timeout: Duration,
     /// The maximum size of a request's body; default: no limit.
@@ -217,9 +217,9 @@ pub struct LimitsConfig {
     pub connect_timeout: Duration,
     /// The time until a backend starts its response; default `60s`; 0 means no limit.
     pub response_timeout: Duration,
-    /// How long a body may stall, in either direction; default `60s`; 0 means no limit.
+    /// The time for which a body may stall, in either direction; default `60s`; 0 means no limit.
     pub stall_timeout: Duration,
-    /// How long event streams, upgraded connections and gRPC may stall; default `1h`; 0 means no limit.
+    /// The same for event streams, upgraded connections and gRPC; default `1h`; 0 means no limit.
     pub stream_timeout: Duration,
     /// The treatment of headers with an underscore in their name; default `drop`.
     pub underscore_headers: UnderscoreHeaders,

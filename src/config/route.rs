@@ -241,7 +241,7 @@ pub struct HealthConfig {
     /// The number of consecutive failed requests (no connection, connection reset, 502 to 504) after which an endpoint is
     /// ejected; default 5; 0 disables ejection.
     pub consecutive_failures: u32,
-    /// How long an endpoint stays ejected; default `30s`.
+    /// The time for which an endpoint stays ejected; default `30s`.
     pub ejection_time: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The input of an import, and lookups that a cluster would answer: services, key sets, certificates, and which objects
+//! The input of an import, and lookups that a cluster would perform: services, key sets, certificates, and which objects
 //! may refer to which.
 //!
 //! Nothing is fetched. The report asks for what the manifests do not contain: an address with `--map`, a certificate as

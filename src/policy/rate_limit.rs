@@ -3,7 +3,7 @@
 //!
 //! A bucket is a single number: the time at which it will be full again (the generic cell rate algorithm). An idle
 //! bucket equals a new one, so evicting it loses nothing, and the number of keys is bounded. Requests whose key fails
-//! to evaluate share one bucket: without a key there is no bucket of one's own.
+//! to evaluate share one bucket.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};

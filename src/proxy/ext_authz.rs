@@ -45,7 +45,7 @@ pub(super) struct CheckInput<'a> {
 /// Calls the service. A response that cannot be used counts as a failure, which the policy's `failureMode` decides.
 ///
 /// # Errors
-/// A rejection that the gateway itself answers.
+/// The gateway's own rejection.
 pub(super) async fn check(
     policy: &ExtAuthz,
     pool: &Arc<Pool>,

@@ -1,4 +1,4 @@
-//! Per-worker destinations of everything that a request leaves behind: its access-log line, its metrics and its span.
+//! Per-worker destinations of the telemetry of a request: its access log line, its metrics and its span.
 //!
 //! Each worker has one, so that requests on different workers do not contend for a lock.
 

@@ -14,9 +14,9 @@ use crate::config::span::Spanned;
 pub struct ApiKeyAuth {
     /// The accepted keys.
     pub keys: Vec<ApiKey>,
-    /// Where requests carry the key; default: `Authorization` with the prefix `Bearer `.
+    /// The location of the key on requests; default: `Authorization` with the prefix `Bearer `.
     pub location: Option<LocationConfig>,
-    /// Whether a key is required; default `strict`.
+    /// The requirement of a key; default `strict`.
     #[serde(default)]
     pub mode: AuthMode,
 }

@@ -10,14 +10,14 @@ use crate::config::span::Spanned;
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authorization {
-    /// Whether rejections are enforced; default `enforce`.
+    /// The enforcement of rejections; default `enforce`.
     #[serde(default)]
     pub mode: AuthorizationMode,
     /// The rules. An empty list rejects nothing.
     pub rules: Vec<RuleConfig>,
 }
 
-/// Whether rejections are enforced.
+/// The enforcement of rejections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthorizationMode {

@@ -18,7 +18,7 @@ pub struct BasicAuthConfig {
     pub htpasswd: Spanned<StringOr<CredentialFile>>,
     /// The realm of the challenge; default `portcullis`.
     pub realm: Option<String>,
-    /// Whether a credential is required; default `strict`.
+    /// The requirement of a credential; default `strict`.
     #[serde(default)]
     pub mode: AuthMode,
 }

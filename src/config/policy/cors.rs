@@ -17,9 +17,9 @@ pub struct CorsConfig {
     pub allow_headers: Vec<HeaderName>,
     /// The response headers that scripts of these origins may read; `*` allows any.
     pub expose_headers: Vec<HeaderName>,
-    /// Whether requests may carry cookies and `Authorization`; default false. Cannot be combined with the origin `*`.
+    /// Allows requests with cookies and `Authorization`; default false. Cannot be combined with the origin `*`.
     pub allow_credentials: bool,
-    /// How long a browser may cache the result of a preflight request.
+    /// The time for which a browser may cache the result of a preflight request.
     pub max_age: Option<Duration>,
 }
 

@@ -16,14 +16,14 @@ pub struct ExtAuthzConfig {
     pub host: Spanned<BackendHost>,
     /// The protocol of the service; default `grpc`.
     pub protocol: Option<ExtAuthzProtocol>,
-    /// What happens when the service is unavailable; default `deny`.
+    /// The behavior when the service is unavailable; default `deny`.
     #[serde(default)]
     pub failure_mode: FailureMode,
     /// The timeout of a call; default `200ms`.
     pub timeout: Option<Duration>,
     /// The request headers that the service receives; default: all over gRPC, the credential headers over HTTP.
     pub include_request_headers: Option<Vec<HeaderName>>,
-    /// How much of the request body the service receives; default: nothing.
+    /// The part of the request body that the service receives; default: nothing.
     pub include_request_body: Option<IncludeBody>,
 }
 
@@ -66,7 +66,7 @@ pub struct HttpAuthz {
     pub metadata: OrderedMap<String, Spanned<String>>,
 }
 
-/// What happens when the authorization service is unavailable.
+/// The behavior when the authorization service is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum FailureMode {
@@ -79,14 +79,14 @@ pub enum FailureMode {
     DenyWithStatus(Status),
 }
 
-/// How much of the request body the service receives. The body is buffered until the service responds, and then forwarded
+/// The part of the request body that the service receives. The body is buffered until the service responds, and then forwarded
 /// unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct IncludeBody {
     /// The maximum number of bytes; default `8KiB`.
     pub max_request_bytes: Option<Size>,
-    /// Whether the service receives the first bytes of a longer body; default false: a longer body is rejected with 413.
+    /// Sends the service the first bytes of a longer body; default false: a longer body is rejected with 413.
     pub allow_partial_message: bool,
     /// Over gRPC: send the body as bytes (`raw_body`) instead of text (`body`); default false.
     pub pack_as_bytes: bool,

@@ -29,13 +29,13 @@ pub enum JwksSource {
 pub struct RemoteJwks {
     /// An `http` or `https` URL without user, password and fragment.
     pub url: Spanned<String>,
-    /// How long keys are fresh; `None`: `Cache-Control` within bounds, or else five minutes.
+    /// The time for which keys are fresh; `None`: `Cache-Control` within bounds, or else five minutes.
     pub cache_duration: Option<Duration>,
     /// The timeout of a fetch.
     pub timeout: Duration,
     /// The maximum size of a document; `None`: `limits.jwksSize`.
     pub max_size: Option<Size>,
-    /// How long the last fetched keys are used while refreshing fails.
+    /// The time for which the last fetched keys are used while refreshing fails.
     pub stale_for: Duration,
     /// Retries of a failed fetch.
     pub retry: JwksRetry,
@@ -45,7 +45,7 @@ pub struct RemoteJwks {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The address to connect to instead of the URL's host.
     pub connect_to: Option<Spanned<BackendHost>>,
-    /// Whether the proxy environment variables apply.
+    /// Applies the proxy environment variables.
     pub proxy_from_environment: bool,
 }
 

@@ -20,7 +20,7 @@ pub struct JwtAuthConfig {
     pub mode: Option<Spanned<JwtMode>>,
     /// The locations of tokens; never empty.
     pub locations: Vec<LocationConfig>,
-    /// Whether the verified token is forwarded to the backend.
+    /// Forwards the verified token to the backend.
     pub forward: bool,
     /// The realm of the challenge.
     pub realm: String,

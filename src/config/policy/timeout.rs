@@ -15,6 +15,6 @@ pub struct Timeout {
     /// The time until the backend starts its response, for each attempt; default: `limits.responseTimeout`.
     #[serde(alias = "backendRequestTimeout")]
     pub backend: Option<Duration>,
-    /// How long a body may stall; default: `limits.stallTimeout`.
+    /// The time for which a body may stall; default: `limits.stallTimeout`.
     pub idle: Option<Duration>,
 }

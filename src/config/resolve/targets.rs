@@ -13,7 +13,7 @@ use crate::config::serde_shapes::StringOr;
 use crate::config::span::{SourceSpan, Spanned};
 use crate::config::suggest::nearest;
 
-/// Whether each listener has no gateway name, by bind and index.
+/// True for each listener without a gateway name, by bind and index.
 pub(crate) type UnnamedListeners = Vec<Vec<bool>>;
 
 /// Attaches `policy` to its targets. With `default_matches_unnamed`, the name `default` matches every gateway without a name.

@@ -13,9 +13,9 @@ pub struct SchemaField {
     pub type_names: String,
     /// The description.
     pub description: String,
-    /// Whether the field is required.
+    /// The requirement that the field is present.
     pub required: bool,
-    /// Whether the value has fields.
+    /// The presence of fields below the value.
     pub has_fields: bool,
 }
 

@@ -81,7 +81,7 @@ impl TryFrom<String> for BindAddress {
 pub struct BackendHost {
     /// The address to connect to.
     pub endpoint: BackendAddress,
-    /// Whether the host is an `https://` URL.
+    /// True for an `https://` URL.
     pub tls: bool,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct RawJwtAuth {
     locations: Option<OneOrMany<LocationConfig>>,
     /// A single location.
     location: Option<LocationConfig>,
-    /// Whether the verified token is forwarded to the backend; default false.
+    /// Forwards the verified token to the backend; default false.
     #[serde(default)]
     forward: bool,
     /// The realm of the challenge; default `portcullis`.
