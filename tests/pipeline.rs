@@ -402,7 +402,7 @@ fn config_error_binds_nothing_and_reports_all_errors() {
     ))
     .err()
     .unwrap();
-    assert!(error.contains("can't be listened on") && error.starts_with("error: test.yaml:2:"), "{error}");
+    assert!(error.contains("cannot bind") && error.starts_with("error: test.yaml:2:"), "{error}");
     let error = InProcessGateway::try_start(
         "binds:
 - port: 0
