@@ -487,13 +487,12 @@ fn schema_explains_fields() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     for path in ["routes.policies.jwtAuth.mode", "binds[0].listeners[0].policies.jwtAuth.mode", "jwtAuth.mode"] {
         let output = run(&["schema", "--explain", path]);
-        let expected =
-            "strict | optional | permissive | shadow\n  What a missing or bad token does; default `optional`";
+        let expected = "strict | optional | permissive | shadow\n  The treatment of missing and invalid tokens; default `optional`";
         assert!(output.out.starts_with(&format!("{path}: {expected}")), "{}", output.out);
     }
     let report = run(&["schema", "--explain", "config.limits", "--output", "json"]).json();
     let head = report["fields"].as_array().unwrap().iter().find(|field| field["name"] == "head").unwrap();
-    assert_eq!(head["description"], "Bytes of a request's head; default `64KiB`.");
+    assert_eq!(head["description"], "The maximum size of a request's headers; default `64KiB`.");
     let wrong = run(&["schema", "--explain", "config.limits.foo"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.starts_with("error: no field `foo`; the fields are: body, "), "{}", wrong.err);

@@ -237,7 +237,8 @@ fn unsupported_policies_are_rejected_by_name() {
         ("delay: {duration: 1s}", "delay"),
     ] {
         let fault = config_error(policies);
-        let hint = if name == "ai" { "agentgateway knows this" } else { "this policy is not supported" };
+        let hint =
+            if name == "ai" { "this agentgateway feature is not supported" } else { "this policy is not supported" };
         assert!(fault.contains(&format!("`{name}`")) && fault.contains("test.yaml:2:"), "{fault}");
         assert!(fault.contains(hint), "{fault}");
     }
@@ -255,6 +256,6 @@ fn unsupported_policies_are_rejected_by_name() {
     ] {
         let fault = InProcessGateway::try_start(yaml).err().unwrap_or_else(|| panic!("{yaml}"));
         assert!(fault.contains(&format!("unknown key `{name}`")) && fault.contains("test.yaml:"), "{yaml}: {fault}");
-        assert!(fault.contains("agentgateway knows this"), "{fault}");
+        assert!(fault.contains("this agentgateway feature is not supported"), "{fault}");
     }
 }

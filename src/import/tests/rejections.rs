@@ -288,7 +288,7 @@ fn invalid_manifests_are_errors() {
         ("a: [", "not YAML"),
         ("a: 1", "no `kind`"),
         ("kind: Gateway", "no `metadata.name`"),
-        ("kind: A\nmetadata: {name: x}\nkind: B", "written twice"),
+        ("kind: A\nmetadata: {name: x}\nkind: B", "is a duplicate"),
         ("kind: A\nmetadata: {name: x}\n---\nkind: A\nmetadata: {name: x}", "duplicate A default/x"),
         (
             "kind: List\nitems: [{kind: A, metadata: {name: x}}, {kind: A, metadata: {name: x}}]",
