@@ -28,7 +28,8 @@
 //! # A config
 //!
 //! ```text
-//! file -> config::yaml -> env expansion -> merge of targeted policies -> Config -> compile -> Snapshot
+//! file -> config::yaml -> config::env -> config::resolve (targets) -> Config
+//!      -> config::effective (policy merging: the most specific level applies) -> compile -> Snapshot
 //! ```
 //!
 //! A config file becomes a [`config::Config`] (typed, still as written), and [`mod@compile`] turns that into an

@@ -11,6 +11,8 @@
 //! - claims other than `iss`, `sub` and those that a failed check names in `auth.detail`, unless `logging.claims` or
 //!   `logging.fields` selects them,
 //! - request and response bodies.
+//!
+//! `proxy` fills in the line of a request (`proxy::decision_log` the identity and the deciding rule).
 
 mod format;
 
