@@ -67,7 +67,10 @@ pub(crate) fn verify(
     };
     let mut matching =
         policy.providers.iter().enumerate().filter(|(_, provider)| provider.location_set.intersects(found_in));
-    let sole_provider = matching.next().filter(|_| matching.next().is_none());
+    // A provider for any issuer accepts only tokens whose issuer no other provider names, so the issuer must be read first.
+    let needs_no_selection = |provider: &Provider| provider.issuers().next().is_some() || policy.providers.len() == 1;
+    let sole_provider =
+        matching.next().filter(|_| matching.next().is_none()).filter(|(_, provider)| needs_no_selection(provider));
     // A single provider needs no selection by issuer: its keys are tried first, and a payload with a valid signature is
     // parsed only once. The validation of claims compares `iss` as well. For a token that fails, the issuer is read below.
     if let Some((index, provider)) = sole_provider
@@ -76,10 +79,16 @@ pub(crate) fn verify(
         return Ok(verified);
     }
     let issuer = strict_json::claimed_issuer(&compact.payload).map_err(|_| MalformedToken::Payload)?;
+    // Keys are bound to their issuer (RFC 8725 §3.8): a provider for any issuer does not vouch for a configured one.
+    let is_configured = |name: &str| policy.providers.iter().any(|p| p.issuers().any(|configured| configured == name));
+    let passes: &[IssuerMatch] = match &issuer {
+        ClaimedIssuer::Named(name) if is_configured(name) => &[IssuerMatch::Issuer],
+        _ => &[IssuerMatch::AnyIssuer],
+    };
     let mut had_candidate = false;
-    for pass in [IssuerMatch::Issuer, IssuerMatch::AnyIssuer] {
+    for pass in passes {
         let is_candidate =
-            |p: &Provider| p.location_set.intersects(found_in) && IssuerMatch::classify(p, &issuer) == Some(pass);
+            |p: &Provider| p.location_set.intersects(found_in) && IssuerMatch::classify(p, &issuer) == Some(*pass);
         for (index, provider) in policy.providers.iter().enumerate().filter(|(_, p)| is_candidate(p)) {
             had_candidate = true;
             if sole_provider.is_some() {

@@ -146,7 +146,7 @@ fn the_report_shows_the_provider_that_decided() {
     // a provider without issuers accepts any, and the type of `iss` is checked with the other claims
     let all = checks_of(&policy_with(&[]), &by_other(json!({"iss": 7})));
     assert_eq!((failed(&all).name, row(&all, "iss").outcome), ("types", CheckOutcome::NotChecked));
-    let all = checks_of(&policy_with(&[]), &by_other(json!({"aud": "other-app"})));
+    let all = checks_of(&policy_with(&[]), &by_other(json!({"iss": "https://partner.example", "aud": "other-app"})));
     assert_eq!((row(&all, "iss").outcome, row(&all, "aud").outcome), (CheckOutcome::NotChecked, CheckOutcome::Ok));
 }
 

@@ -290,6 +290,38 @@ fn several_providers_are_tried_by_issuer() {
 }
 
 #[test]
+fn provider_without_issuer_never_vouches_for_a_configured_issuer() {
+    let open_provider = |locations| {
+        let mut provider = provider(local_keys(&json!({"keys": [OTHER_RSA.jwk_with(json!({"kid": "1"}))]})));
+        (provider.name, provider.issuers, provider.locations) = ("partner".into(), Vec::new(), locations);
+        provider
+    };
+    let corp = || provider(local_keys(&json!({"keys": [RSA.jwk_with(json!({"kid": "1"}))]})));
+    let token = |key: &TestKey, iss: &str, header: &str| {
+        key.token(Algorithm::RS256, format!(r#"{{"alg":"RS256"{header}}}"#), claims(json!({"iss": iss})))
+    };
+    let kid = r#","kid":"1""#;
+    for providers in [vec![corp(), open_provider(None)], vec![open_provider(None), corp()]] {
+        let policy = JwtAuth::new(settings(providers)).unwrap();
+        for (name, token, want) in [
+            ("its own issuer and key", token(&RSA, ISSUER, kid), Ok(())),
+            ("another issuer, the partner's key", token(&OTHER_RSA, "https://partner.example", kid), Ok(())),
+            ("the corporate issuer, the partner's key", token(&OTHER_RSA, ISSUER, kid), Err(R::InvalidSignature)),
+            ("the same without kid", token(&OTHER_RSA, ISSUER, ""), Err(R::InvalidSignature)),
+        ] {
+            assert_eq!(verdict(&policy, &token), want, "{name}");
+        }
+    }
+    // also where the partner's is the only provider for the location of the token
+    let cookie = || Some(vec![Location::Cookie { name: "partner".into() }]);
+    let policy = JwtAuth::new(settings(vec![corp(), open_provider(cookie())])).unwrap();
+    for (iss, want) in [("https://partner.example", Ok(())), (ISSUER, Err(R::IssuerMismatch))] {
+        let sent = headers(&[("cookie", &format!("partner={}", token(&OTHER_RSA, iss, kid)))]);
+        assert_eq!(outcome(&check_request(&policy, &sent, None, &TokenCache::off())), want, "{iss}");
+    }
+}
+
+#[test]
 fn at_most_eight_signatures_are_checked() {
     let mut keys: Vec<_> = (0..8).map(|_| TestKey::ed().jwk()).collect();
     keys.push(ED.jwk());
