@@ -21,7 +21,7 @@ pub struct Connected {
 /// Connects to `endpoint`. ALPN offers only what `protocol` allows.
 ///
 /// # Errors
-/// [`Error::Connect`] or [`Error::ConnectTimeout`].
+/// [`UpstreamError::Connect`] or [`UpstreamError::ConnectTimeout`].
 pub async fn dial(endpoint: &Endpoint, protocol: UpstreamProtocol) -> Result<Connected, UpstreamError> {
     match tokio::time::timeout(endpoint.connect_timeout, connect(endpoint, protocol)).await {
         Ok(connected) => connected.map_err(UpstreamError::Connect),

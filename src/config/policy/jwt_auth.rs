@@ -102,7 +102,7 @@ pub struct ProviderConfig {
     pub issuers: Option<Spanned<Vec<String>>>,
     /// The accepted audiences, of which a token must contain one; `None`: not checked.
     pub audiences: Option<Spanned<Vec<String>>>,
-    /// The source of its keys; never [`Jwks::Discover`] without an issuer.
+    /// The source of its keys; never [`JwksSource::Discover`] without an issuer.
     pub jwks: Spanned<JwksSource>,
     /// The accepted algorithms; `None`: those that the key allows, except HMAC.
     pub algorithms: Option<Vec<Algorithm>>,
